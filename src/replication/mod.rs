@@ -12,6 +12,7 @@
 //! [`LsnTracker`] counts. What a row is for is somebody else's business.
 
 mod lsn;
+pub mod pgoutput;
 mod slot;
 mod tracker;
 

@@ -1,6 +1,6 @@
 //! Why a job stops, in one sentence for a person, and whether trying again can help.
 
-use crate::embedding::EmbeddingError;
+use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
 use crate::postgres::connection_string::InvalidConnectionString;
 use crate::postgres::error::is_transient_code;
@@ -24,6 +24,8 @@ pub enum JobError {
     Replication(#[from] ReplicationError),
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),
+    #[error(transparent)]
+    ModelName(#[from] ModelNameError),
     #[error("db_connection of the job: {0}")]
     ConnectionString(#[from] InvalidConnectionString),
 }
@@ -36,7 +38,10 @@ impl JobError {
     /// True where another attempt may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            JobError::Definite(_) | JobError::Harmful(_) | JobError::ConnectionString(_) => false,
+            JobError::Definite(_)
+            | JobError::Harmful(_)
+            | JobError::ModelName(_)
+            | JobError::ConnectionString(_) => false,
             JobError::Transient(_) => true,
             JobError::Database(error) => error.is_transient(),
             JobError::Replication(error) => error.is_transient(),

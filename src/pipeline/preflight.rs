@@ -122,7 +122,35 @@ pub async fn target_table(
         Some(column) => existing_destination(session, names, column, dimensions).await?,
         None => create_destination(session, names, definition, dimensions).await?,
     };
-    Ok(TargetTable {
+    Ok(assemble(relation, names, key, source, destination))
+}
+
+/// As [`target_table`], for readers: nothing is created.
+pub async fn existing_table(session: &Session, names: &Names, dimensions: usize) -> Result<TargetTable, JobError> {
+    let relation = find_relation(session, names).await?;
+    let columns = columns(session, relation.oid).await?;
+    let source = source_column(names, &columns, session, &relation).await?;
+    let key = usable_key(session, &relation, names, None).await?;
+    let Some(column) = columns.iter().find(|column| column.name == names.destination) else {
+        return Err(JobError::definite(format!(
+            "{}.{} has no column {} yet; the job creates it when it runs",
+            identifier(&names.schema),
+            identifier(&names.table),
+            identifier(&names.destination)
+        )));
+    };
+    let destination = existing_destination(session, names, column, dimensions).await?;
+    Ok(assemble(relation, names, key, source, destination))
+}
+
+fn assemble(
+    relation: Relation,
+    names: &Names,
+    key: Vec<KeyColumn>,
+    source: SourceColumn,
+    destination: DestinationColumn,
+) -> TargetTable {
+    TargetTable {
         oid: relation.oid,
         schema: names.schema.clone(),
         name: names.table.clone(),
@@ -131,7 +159,7 @@ pub async fn target_table(
         identity_full: relation.identity == b'f' as i8,
         source,
         destination,
-    })
+    }
 }
 
 struct Relation {
@@ -389,6 +417,7 @@ async fn existing_destination(
             names.model, column.base_type
         )));
     }
+    let vector_schema = matches!(column.base_type.as_str(), "vector" | "halfvec").then(|| column.base_schema.clone());
     if !column.writable {
         let role: String = session
             .query_one("SELECT current_user::text", &[])
@@ -400,7 +429,7 @@ async fn existing_destination(
             identifier(&role)
         )));
     }
-    Ok(DestinationColumn { name: column.name.clone(), type_name: column.declared.clone() })
+    Ok(DestinationColumn { name: column.name.clone(), type_name: column.declared.clone(), vector_schema })
 }
 
 async fn create_destination(
@@ -429,7 +458,8 @@ async fn create_destination(
         error.with_remedy(format!("create the column yourself: {statement};"))
     })?;
     tracing::info!("created the column {table}.{name} {type_name}");
-    Ok(DestinationColumn { name: names.destination.clone(), type_name })
+    let vector_schema = extension.filter(|_| type_name.contains("vec"));
+    Ok(DestinationColumn { name: names.destination.clone(), type_name, vector_schema })
 }
 
 /// `column_type` of the jobs table is a type name, never SQL: only the known ones are taken.

@@ -56,6 +56,8 @@ pub struct DestinationColumn {
     pub name: String,
     /// The declared type with its modifier, as a cast names it: `public.vector(384)`, `real[]`.
     pub type_name: String,
+    /// The schema of pgvector, where the column is of one of its types.
+    pub vector_schema: Option<String>,
 }
 
 /// A table that a job can work on.

@@ -39,3 +39,5 @@ pub use model::{Model, TextRole};
 pub use name::{ModelName, ModelNameError};
 pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
+#[doc(hidden)]
+pub use runtime::environment as onnx_environment;

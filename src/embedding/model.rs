@@ -92,6 +92,12 @@ impl Model {
         &self.inner.identity
     }
 
+    /// Whether both are handles to one loaded model, so that the second costs no memory.
+    #[must_use]
+    pub fn shares_weights_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn from_loaded(inner: Arc<LoadedModel>) -> Self {
         Self { inner }
     }

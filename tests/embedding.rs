@@ -326,6 +326,44 @@ async fn a_missing_model_fails_with_its_remedy_and_the_engine_goes_on() {
 }
 
 #[tokio::test]
+async fn a_text_that_fails_takes_no_other_of_its_batch_with_it() {
+    let tokenizer = runtime()
+        .join("models")
+        .join(ModelName::DEFAULT)
+        .join("tokenizer.json");
+    let mut tokenizer: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(tokenizer).unwrap()).unwrap();
+    // An id beyond the embedding table makes the graph fail on every batch with this word in it.
+    tokenizer["model"]["vocab"]["zebra"] = 99_999.into();
+    let models = changed_model("tokenizer.json", &tokenizer.to_string());
+    let engine = engine_on(models.path());
+    let model = engine
+        .model(&ModelName::DEFAULT.parse().unwrap())
+        .await
+        .unwrap();
+
+    let (submitter, mut completions) = engine.queue(&model, 40);
+    for id in 0..40 {
+        let animal = if id == 17 { "zebra" } else { "horse" };
+        submitter.submit(
+            Priority::Backfill,
+            id,
+            format!("the {animal} with the number {id}"),
+        );
+    }
+    for _ in 0..40 {
+        let Embedded { id, vector } = completions.next().await.unwrap();
+        match vector {
+            Ok(vector) => assert!(id != 17 && vector.len() == 384),
+            Err(error) => assert!(
+                id == 17 && matches!(error, EmbeddingError::Inference { .. }),
+                "{id}: {error}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
 async fn concurrent_callers_share_one_load() {
     let engine = engine_on(&runtime().join("models"));
     let name: ModelName = ModelName::DEFAULT.parse().unwrap();

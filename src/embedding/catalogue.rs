@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::EmbeddingError;
-use super::files::{ModelFiles, Step};
+use super::files::ModelFiles;
 use super::known::{self, KNOWN};
+use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::Pooling;
 
@@ -217,7 +218,7 @@ fn size(files: &ModelFiles) -> u64 {
         Step::Dense(folder) => Some(folder.join("model.safetensors")),
         Step::Normalize => None,
     });
-    let graph = super::model::graph_files(&files.onnx).unwrap_or_default();
+    let graph = super::identity::graph_files(&files.onnx).unwrap_or_default();
     let all = graph
         .into_iter()
         .chain(layers)

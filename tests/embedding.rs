@@ -139,8 +139,8 @@ async fn the_model_is_described_as_its_files_say() {
     assert!(entry.size.unwrap() > 80_000_000);
 }
 
-/// A copy of the default model with one of its files changed.
-fn changed_model(file: &str, content: &str) -> tempfile::TempDir {
+/// A copy of the default model with some of its files changed or added.
+fn changed_model(changes: &[(&str, &[u8])]) -> tempfile::TempDir {
     let models = tempfile::tempdir().unwrap();
     let original = runtime().join("models").join(ModelName::DEFAULT);
     let copy = models.path().join(ModelName::DEFAULT);
@@ -154,7 +154,10 @@ fn changed_model(file: &str, content: &str) -> tempfile::TempDir {
     ] {
         std::fs::copy(original.join(name), copy.join(name)).unwrap();
     }
-    std::fs::write(copy.join(file), content).unwrap();
+    for (file, content) in changes {
+        std::fs::create_dir_all(copy.join(file).parent().unwrap()).unwrap();
+        std::fs::write(copy.join(file), content).unwrap();
+    }
     std::fs::hard_link(original.join("model.onnx"), copy.join("model.onnx"))
         .or_else(|_| std::fs::copy(original.join("model.onnx"), copy.join("model.onnx")).map(drop))
         .unwrap();
@@ -175,7 +178,7 @@ async fn the_reference_tells_a_wrong_window_pooling_or_normalisation() {
         ("modules.json", bare),
     ];
     for (file, content) in controls {
-        let models = changed_model(file, content);
+        let models = changed_model(&[(file, content.as_bytes())]);
         let engine = engine_on(models.path());
         let wrong = engine
             .model(&ModelName::DEFAULT.parse().unwrap())
@@ -335,7 +338,7 @@ async fn a_text_that_fails_takes_no_other_of_its_batch_with_it() {
         serde_json::from_slice(&std::fs::read(tokenizer).unwrap()).unwrap();
     // An id beyond the embedding table makes the graph fail on every batch with this word in it.
     tokenizer["model"]["vocab"]["zebra"] = 99_999.into();
-    let models = changed_model("tokenizer.json", &tokenizer.to_string());
+    let models = changed_model(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
     let engine = engine_on(models.path());
     let model = engine
         .model(&ModelName::DEFAULT.parse().unwrap())
@@ -361,6 +364,36 @@ async fn a_text_that_fails_takes_no_other_of_its_batch_with_it() {
             ),
         }
     }
+}
+
+#[tokio::test]
+async fn a_dense_layer_is_applied_and_one_that_gives_no_finite_vectors_is_refused() {
+    let modules =
+        br#"[{"path":"","type":"models.Transformer"},{"path":"1_Pooling","type":"models.Pooling"},
+        {"path":"2_Dense","type":"models.Dense"}]"#;
+    let config = br#"{"in_features":384,"out_features":1,"activation_function":"torch.nn.modules.linear.Identity"}"#;
+    let with_weight = |weight: f32| {
+        let header =
+            br#"{"linear.weight":{"dtype":"F32","shape":[1,384],"data_offsets":[0,1536]}}"#;
+        let length = (header.len() as u64).to_le_bytes();
+        let weights: Vec<u8> = (0..384).flat_map(|_| weight.to_le_bytes()).collect();
+        let tensors = [&length[..], &header[..], &weights[..]].concat();
+        changed_model(&[
+            ("modules.json", modules),
+            ("2_Dense/config.json", config),
+            ("2_Dense/model.safetensors", &tensors),
+        ])
+    };
+    let name: ModelName = ModelName::DEFAULT.parse().unwrap();
+    let models = with_weight(0.5);
+    let engine = engine_on(models.path());
+    let model = engine.model(&name).await.unwrap();
+    assert_eq!(model.dimensions(), 1);
+    assert_eq!(embed(&engine, &model, &["one number"]).await[0].len(), 1);
+
+    let models = with_weight(f32::INFINITY);
+    let error = engine_on(models.path()).model(&name).await.unwrap_err();
+    assert!(matches!(error, EmbeddingError::NotFinite { .. }), "{error}");
 }
 
 #[tokio::test]

@@ -132,7 +132,9 @@ impl Catalogue {
                 .collect(),
             dimensions: known.map(|model| model.dimensions),
             max_tokens: known.map(|model| model.max_tokens),
-            pooling: known.map(|model| Pooling::new(vec![model.pooling])),
+            pooling: known
+                .and_then(|model| model.pooling)
+                .map(|mode| Pooling::new(vec![mode])),
             size: None,
             location: Location::NotDownloaded,
             problem: None,

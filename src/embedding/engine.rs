@@ -126,7 +126,8 @@ impl Engine {
             .entry(name.clone())
             .or_default()
             .clone();
-        let (inner, name) = (self.inner.clone(), name.clone());
+        let (inner, model) = (self.inner.clone(), name.clone());
+        let name = model.clone();
         let load = move || {
             let mut slot = lock(&slot);
             if let Some(loaded) = slot.upgrade() {
@@ -138,7 +139,11 @@ impl Engine {
         };
         match tokio::task::spawn_blocking(load).await {
             Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) if error.is_panic() => {
+                let reason = panic_message(&*error.into_panic());
+                Err(EmbeddingError::Panicked { model, reason })
+            }
+            // The async runtime itself is shutting down.
             Err(_) => Err(EmbeddingError::ShutDown),
         }
     }

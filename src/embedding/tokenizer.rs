@@ -213,7 +213,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(60))]
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
         #[test]
         fn the_ids_of_a_prefix_are_those_of_the_whole_text(
             words in proptest::collection::vec("[a-zé.]{1,12}|[変更]{1,40}|hello|[a-z]{80,120}|[a-z]{300,400}", 1..20),

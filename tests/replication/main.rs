@@ -1,0 +1,5 @@
+//! The replication room: properties that hold without a server, and behaviour with one.
+
+mod decoder;
+mod framing;
+mod tracker;

@@ -2,4 +2,7 @@
 
 mod decoder;
 mod framing;
+mod login;
+mod postgres;
+mod streaming;
 mod tracker;

@@ -70,6 +70,8 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
     };
     supervisor.run().await;
+    // Its threads must be at rest before the process tears the inference library down.
+    tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);
     Ok(())
 }

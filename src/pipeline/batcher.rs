@@ -22,7 +22,7 @@ use crate::embedding::{Completions, Priority, Submitter};
 
 use super::error::{JobError, is_retryable};
 use super::row::{Origin, Row, Source};
-use super::writer::{Embedded, Outcome, Reading, Writer};
+use super::writer::{Outcome, Reading, ReadyRow, Writer};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -59,7 +59,7 @@ pub struct Batcher {
 
 /// A row ready to be written, and how often that was tried.
 struct Pending {
-    embedded: Embedded,
+    embedded: ReadyRow,
     attempts: u32,
 }
 
@@ -200,7 +200,7 @@ impl Batcher {
                 self.embedding.insert(number, row);
             }
             Source::Empty => self.ready(Pending {
-                embedded: Embedded { row, vector: None },
+                embedded: ReadyRow { row, vector: None },
                 attempts: 0,
             }),
             Source::Unread => self.unread.push(row),
@@ -218,7 +218,7 @@ impl Batcher {
         match vector {
             Ok(vector) => {
                 self.ready(Pending {
-                    embedded: Embedded {
+                    embedded: ReadyRow {
                         row,
                         vector: Some(vector),
                     },
@@ -278,7 +278,7 @@ impl Batcher {
             return Hands::Free(writer);
         }
         busy(async move {
-            let (rows, attempts): (Vec<Embedded>, Vec<u32>) = batch
+            let (rows, attempts): (Vec<ReadyRow>, Vec<u32>) = batch
                 .into_iter()
                 .map(|pending| (pending.embedded, pending.attempts))
                 .unzip();
@@ -333,7 +333,7 @@ impl Batcher {
                         Reading::Gone => self.finish(row).await,
                         Reading::NotYetVisible => {
                             self.put_off(Pending {
-                                embedded: Embedded { row, vector: None },
+                                embedded: ReadyRow { row, vector: None },
                                 attempts: 0,
                             });
                         }

@@ -15,7 +15,7 @@ use super::target::TargetTable;
 
 /// A row with its vector; `None` clears the destination.
 #[derive(Debug, Clone)]
-pub struct Embedded {
+pub struct ReadyRow {
     pub row: Row,
     pub vector: Option<Vec<f32>>,
 }
@@ -99,7 +99,7 @@ impl Writer {
     /// The server's; then nothing of the batch is written.
     ///
     /// Cancellation: the transaction may or may not commit; the guard makes repeating it harmless.
-    pub async fn write(&self, batch: &[Embedded]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
+    pub async fn write(&self, batch: &[ReadyRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
         let mut offsets: Vec<Option<i32>> = Vec::with_capacity(batch.len());

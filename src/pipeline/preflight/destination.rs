@@ -9,8 +9,7 @@ use crate::pipeline::target::DestinationColumn;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-pub(super) async fn existing_destination(
-    session: &Session,
+pub(super) fn existing_destination(
     names: &Names,
     column: &Column,
     dimensions: usize,
@@ -42,22 +41,33 @@ pub(super) async fn existing_destination(
     }
     let vector_schema = matches!(column.base_type.as_str(), "vector" | "halfvec")
         .then(|| column.base_schema.clone());
-    if !column.writable {
-        let role: String = session
-            .query_one("SELECT current_user::text", &[])
-            .await
-            .map_err(DatabaseError::during("reading the role"))?
-            .get(0);
-        return Err(JobError::definite(format!(
-            "the role {role} may not write {table}.{name}; run as its owner: GRANT UPDATE ({name}) ON {table} TO {};",
-            identifier(&role)
-        )));
-    }
     Ok(DestinationColumn {
         name: column.name.clone(),
         type_name: column.declared.clone(),
         vector_schema,
     })
+}
+
+/// Whether the role may write the column; only whoever writes has to ask.
+pub(super) async fn check_writable(
+    session: &Session,
+    names: &Names,
+    column: &Column,
+) -> Result<(), JobError> {
+    if column.writable {
+        return Ok(());
+    }
+    let role: String = session
+        .query_one("SELECT current_user::text", &[])
+        .await
+        .map_err(DatabaseError::during("reading the role"))?
+        .get(0);
+    let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
+    let name = identifier(&column.name);
+    Err(JobError::definite(format!(
+        "the role {role} may not write {table}.{name}; run as its owner: GRANT UPDATE ({name}) ON {table} TO {};",
+        identifier(&role)
+    )))
 }
 
 pub(super) async fn create_destination(

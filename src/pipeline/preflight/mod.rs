@@ -16,7 +16,7 @@ use crate::postgres::quote::identifier;
 
 use super::error::JobError;
 use super::target::{DestinationColumn, KeyColumn, SourceColumn, TargetTable};
-use destination::{create_destination, existing_destination};
+use destination::{check_writable, create_destination, existing_destination};
 use key::usable_key;
 use relation::{Relation, columns, find_relation};
 use source::source_column;
@@ -84,7 +84,11 @@ pub async fn target_table(
         .iter()
         .find(|column| column.name == names.destination)
     {
-        Some(column) => existing_destination(session, names, column, dimensions).await?,
+        Some(column) => {
+            let destination = existing_destination(names, column, dimensions)?;
+            check_writable(session, names, column).await?;
+            destination
+        }
         None => create_destination(session, names, definition, dimensions).await?,
     };
     Ok(assemble(relation, names, key, source, destination))
@@ -111,7 +115,7 @@ pub async fn existing_table(
             identifier(&names.destination)
         )));
     };
-    let destination = existing_destination(session, names, column, dimensions).await?;
+    let destination = existing_destination(names, column, dimensions)?;
     Ok(assemble(relation, names, key, source, destination))
 }
 

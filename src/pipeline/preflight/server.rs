@@ -15,9 +15,9 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
     let row = session
         .query_one(
             "SELECT current_setting('wal_level'), \
-                    (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user), \
-                    current_user::text, current_setting('max_replication_slots')::int, \
-                    (SELECT count(*) FROM pg_replication_slots)::int, pg_is_in_recovery()",
+                    (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) \
+                      OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'member')), \
+                    current_user::text, pg_is_in_recovery()",
             &[],
         )
         .await
@@ -31,11 +31,11 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
     let role: String = row.get(2);
     if !row.get::<_, bool>(1) {
         return Err(JobError::definite(format!(
-            "the role {role} may not replicate; run as a superuser: ALTER ROLE {} REPLICATION; (managed services grant it in their own way)",
+            "the role {role} may not replicate; run as a superuser: ALTER ROLE {} REPLICATION; (managed services grant it in their own way, Amazon RDS by GRANT rds_replication)",
             identifier(&role)
         )));
     }
-    if row.get::<_, bool>(5) {
+    if row.get::<_, bool>(3) {
         return Err(JobError::definite(
             "the target server is a standby; vectors can only be written to the primary: name it in db_connection",
         ));

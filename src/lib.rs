@@ -1,4 +1,9 @@
-//! Keeps vector embeddings in PostgreSQL up to date by logical replication.
+//! Keeps vector embeddings in PostgreSQL up to date by logical replication, without triggers, queues or extensions.
+//!
+//! The rooms and how data flows through them are in `ARCHITECTURE.md`. From the outside in: [`cli`] reads arguments,
+//! [`pipeline`] runs the jobs that [`jobs`] finds in the jobs table, over the protocol in [`replication`] and the vectors
+//! of [`embedding`]. [`postgres`] is how all of them connect, and [`embedded`] is a private server for those who have
+//! none.
 
 pub mod cli;
 pub mod embedded;

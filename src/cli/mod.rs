@@ -1,1 +1,92 @@
-//! cli
+//! The command line: one file a subcommand, which reads arguments and prints. How anything works is in the other rooms.
+
+mod data_path;
+mod embed;
+mod logging;
+mod search;
+mod show_models;
+mod start_daemon;
+mod table;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::embedding::{Catalogue, Engine, EngineOptions};
+
+/// Keeps vector embeddings in PostgreSQL up to date by logical replication: no triggers, no queue, no extension.
+#[derive(Parser)]
+#[command(name = "lantern-cli", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    StartDaemon(start_daemon::Arguments),
+    ShowModels(show_models::Arguments),
+    Embed(embed::Arguments),
+    Search(search::Arguments),
+}
+
+/// Where models and libraries are, and how many threads they get.
+#[derive(Args, Clone)]
+struct EngineArguments {
+    /// Folder of models, the ONNX Runtime library and the private PostgreSQL [default: the user's data folder]
+    #[arg(long, env = "LANTERN_DATA_PATH", value_name = "DIR")]
+    data_path: Option<PathBuf>,
+
+    /// Threads for inference [default: the number of cores this process may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+}
+
+impl EngineArguments {
+    fn data_path(&self) -> PathBuf {
+        self.data_path.clone().unwrap_or_else(data_path::default)
+    }
+
+    fn catalogue(&self) -> Catalogue {
+        Catalogue::new(self.data_path().join("models"))
+    }
+
+    fn engine(&self) -> Engine {
+        let options = EngineOptions {
+            threads: self.threads,
+            data_path: self.data_path(),
+            ..EngineOptions::default()
+        };
+        Engine::new(self.catalogue(), options)
+    }
+}
+
+/// Parses the arguments, runs the subcommand and says on standard error what went wrong.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::StartDaemon(arguments) => start_daemon::run(arguments).await,
+            Command::ShowModels(arguments) => show_models::run(&arguments),
+            Command::Embed(arguments) => embed::run(arguments).await,
+            Command::Search(arguments) => search::run(arguments).await,
+        }
+    });
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

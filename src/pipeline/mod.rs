@@ -1,1 +1,32 @@
-//! pipeline
+//! One job's life, and the supervisor that runs them all. The only room that knows both the database and the embedder.
+//!
+//! ```text
+//!                    ┌─────────────── job ────────────────────────────────────┐
+//! jobs table ─▶ supervisor ─▶ preflight ─▶ provision ─▶ capture ─▶ batcher ─▶ writer ─▶ target table
+//!                    │                                  (intake)  ▲   │
+//!                    │                               backfill ────┘   └─▶ embedding engine
+//!                    └─▶ teardown when a job is cancelled or its row deleted
+//! ```
+
+pub mod backfill;
+pub mod batcher;
+pub mod capture;
+mod ddl;
+mod error;
+pub mod intake;
+pub mod job;
+pub mod preflight;
+mod provision;
+pub mod recent;
+pub mod row;
+pub mod supervisor;
+pub mod target;
+mod teardown;
+mod watchdog;
+pub mod writer;
+
+pub use error::JobError;
+pub use supervisor::{Options, Supervisor};
+
+/// Prefix of the message that opens each of our write-back transactions; the stream leaves such transactions out.
+pub const MARKER: &str = "lantern";

@@ -1,1 +1,12 @@
-//! postgres
+//! How this program talks to PostgreSQL: connection strings, TLS, sessions with pinned settings, quoting, and what an
+//! error means. Nothing in here knows of jobs or embeddings.
+
+pub mod connection_string;
+pub mod error;
+pub mod quote;
+pub mod session;
+pub mod tls;
+
+pub use connection_string::ConnectionString;
+pub use error::DatabaseError;
+pub use session::Session;

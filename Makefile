@@ -1,0 +1,29 @@
+# Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
+
+.PHONY: help setup build demo test bench lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Fetch ONNX Runtime, PostgreSQL with pgvector and the default model into .runtime/
+	@scripts/setup.sh
+
+build: setup ## Build target/release/lantern-cli
+	cargo build --release --bins
+
+demo: build ## Watch the daemon at work on a private PostgreSQL
+	@cargo run --quiet --release --example demo
+
+test: setup ## Run all tests
+	cargo test
+
+bench: setup ## Run the benchmarks
+	cargo bench
+
+lint: ## Check formatting and run clippy, warnings denied
+	cargo fmt --check
+	cargo clippy --all-targets -- --deny warnings
+
+clean: ## Remove what was built and fetched
+	cargo clean
+	rm -rf .runtime

@@ -1,0 +1,153 @@
+//! `lantern-cli search`
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use tokio_postgres::Row;
+
+use super::EngineArguments;
+use super::table;
+use crate::embedding::{ModelName, TextRole};
+use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
+use crate::pipeline::{preflight, target::TargetTable};
+use crate::postgres::quote::identifier;
+use crate::postgres::{ConnectionString, Session};
+
+/// Find the rows of a job's table that are nearest in meaning to a query
+#[derive(Args)]
+pub struct Arguments {
+    /// The jobs database, as for start-daemon
+    #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
+    uri: ConnectionString,
+
+    /// The jobs table
+    #[arg(long, default_value = "jobs")]
+    table: String,
+
+    /// The schema of the jobs table
+    #[arg(long, default_value = "public")]
+    schema: String,
+
+    /// The id of the job whose table is searched
+    #[arg(long, value_name = "ID")]
+    job: String,
+
+    /// How many rows
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    limit: u32,
+
+    /// Columns to show besides the key [default: the job's source column]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
+    columns: Vec<String>,
+
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+
+    #[command(flatten)]
+    engine: EngineArguments,
+
+    /// What to look for
+    query: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    /// An array of objects
+    Json,
+}
+
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if arguments.query.trim().is_empty() {
+        bail!("the query is empty");
+    }
+    let job = find_job(&arguments).await?;
+    let names = preflight::names(&job.definition)?;
+    let engine = arguments.engine.engine();
+    let model = engine.model(&names.model.parse::<ModelName>()?).await?;
+    let vector = engine.embed(&model, TextRole::Query, vec![arguments.query.clone()]).await?.remove(0);
+
+    let database: ConnectionString = job.definition.db_connection.parse().context("db_connection of the job")?;
+    let session = Session::open(&database).await?;
+    let target = preflight::existing_table(&session, &names, model.dimensions()).await?;
+    let columns = if arguments.columns.is_empty() { vec![names.source.clone()] } else { arguments.columns.clone() };
+    let statement = statement(&target, &columns, arguments.limit);
+    let rows = session
+        .query(&statement, &[&vector])
+        .await
+        .map_err(crate::postgres::DatabaseError::during(format!("searching {}", target.qualified())))?;
+
+    let keys: Vec<&str> = target.key.iter().map(|column| column.name.as_str()).collect();
+    let shown: Vec<&str> = columns.iter().map(String::as_str).filter(|column| !keys.contains(column)).collect();
+    match arguments.format {
+        Format::Table if rows.is_empty() => println!("no row of {} has a vector yet", target.qualified()),
+        Format::Table => {
+            let headings: Vec<&str> = ["similarity"].into_iter().chain(keys.iter().copied()).chain(shown).collect();
+            let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, headings.len())).collect();
+            table::print(&headings, &cells, 70);
+        }
+        Format::Json => {
+            let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
+            let objects: Vec<serde_json::Value> = rows.iter().map(|row| object(row, &headings)).collect();
+            println!("{}", serde_json::to_string_pretty(&objects)?);
+        }
+    }
+    Ok(())
+}
+
+async fn find_job(arguments: &Arguments) -> anyhow::Result<JobRow> {
+    let session = Session::open(&arguments.uri).await?;
+    let table = JobsTable::discover(&session, &arguments.schema, &arguments.table, None).await?;
+    let store = JobStore::new(session, table, None);
+    match store.row(&JobId::new(arguments.job.as_str())).await? {
+        Some(job) => Ok(job),
+        None => {
+            let ids: Vec<String> = store.rows().await?.iter().map(|row| row.id.to_string()).collect();
+            bail!("there is no job {} in {}; it has {}", arguments.job, store.table().qualified(), ids.join(", "))
+        }
+    }
+}
+
+/// The nearest rows first: similarity, key columns, then the others, all as text. With a pgvector column an index on it is
+/// used; arrays are compared one by one.
+fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
+    let destination = format!("t.{}", identifier(&target.destination.name));
+    let keys = target.key.iter().map(|column| column.name.as_str());
+    let shown: Vec<String> = keys
+        .clone()
+        .chain(columns.iter().map(String::as_str).filter(|column| keys.clone().all(|key| key != *column)))
+        .map(|column| format!("format('%s', t.{})", identifier(column)))
+        .collect();
+    let (shown, table) = (shown.join(", "), target.from_clause());
+    match &target.destination.vector_schema {
+        Some(schema) => {
+            let schema = identifier(schema);
+            let kind = &target.destination.type_name;
+            let distance = format!("{destination} OPERATOR({schema}.<=>) ($1::real[])::{kind}");
+            format!(
+                "SELECT (1 - ({distance}))::float8, {shown} FROM {table} t WHERE {destination} IS NOT NULL ORDER BY {distance} LIMIT {limit}"
+            )
+        }
+        None => format!(
+            "SELECT s.cosine, {shown} FROM {table} t CROSS JOIN LATERAL ( \
+               SELECT sum(u.a::float8 * u.b) / NULLIF(sqrt(sum(u.a::float8 * u.a) * sum(u.b::float8 * u.b)), 0) AS cosine \
+               FROM unnest({destination}, $1::real[]) AS u(a, b)) s \
+             WHERE {destination} IS NOT NULL ORDER BY s.cosine DESC NULLS LAST LIMIT {limit}"
+        ),
+    }
+}
+
+fn cells(row: &Row, columns: usize) -> Vec<String> {
+    let similarity: Option<f64> = row.get(0);
+    let mut cells = vec![similarity.map_or_else(|| "?".into(), |similarity| format!("{similarity:.3}"))];
+    cells.extend((1..columns).map(|index| row.get::<_, Option<String>>(index).unwrap_or_default()));
+    cells
+}
+
+fn object(row: &Row, headings: &[&str]) -> serde_json::Value {
+    let mut object = serde_json::Map::new();
+    object.insert("similarity".into(), row.get::<_, Option<f64>>(0).into());
+    for (index, heading) in headings.iter().enumerate() {
+        object.insert((*heading).to_string(), row.get::<_, Option<String>>(index + 1).into());
+    }
+    object.into()
+}

@@ -1,0 +1,125 @@
+//! `lantern-cli start-daemon`
+
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{EngineArguments, logging};
+use crate::embedded::{Installation, Options, PrivatePostgres};
+use crate::pipeline::{self, Supervisor};
+use crate::postgres::{ConnectionString, Session};
+
+/// The jobs table that the embedded default starts with.
+const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
+
+/// Watch a jobs table and keep the embeddings of each job's table up to date
+///
+/// Without --uri the daemon starts a private PostgreSQL under the data path, creates the jobs table there and prints how to
+/// connect.
+#[derive(Args)]
+pub struct Arguments {
+    /// The database with the jobs table: postgresql://user:password@host:port/database (the environment variable keeps the
+    /// password out of the process list)
+    #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
+    uri: Option<ConnectionString>,
+
+    /// The jobs table
+    #[arg(long, default_value = "jobs")]
+    table: String,
+
+    /// The schema of the jobs table
+    #[arg(long, default_value = "public")]
+    schema: String,
+
+    /// Take only jobs whose label column says this
+    #[arg(long)]
+    label: Option<String>,
+
+    #[command(flatten)]
+    engine: EngineArguments,
+
+    #[command(flatten)]
+    logging: logging::Arguments,
+}
+
+pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    logging::start(&arguments.logging)?;
+    let stop = CancellationToken::new();
+    stop_on_signals(stop.clone())?;
+
+    let (database, private) = match &arguments.uri {
+        Some(uri) => (uri.clone(), None),
+        None => {
+            let (uri, server) = private_server(&arguments).await?;
+            (uri, Some(server))
+        }
+    };
+    let options = pipeline::Options {
+        database,
+        schema: arguments.schema.clone(),
+        table: arguments.table.clone(),
+        label: arguments.label.clone(),
+    };
+    let engine = arguments.engine.engine();
+    let supervisor = tokio::select! {
+        supervisor = Supervisor::open(options, engine.clone(), stop.clone()) => supervisor?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    supervisor.run().await;
+    drop(private);
+    Ok(())
+}
+
+/// The first SIGTERM or Ctrl-C asks for an orderly end, the second ends the process at once.
+fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    tokio::spawn(async move {
+        for round in 0.. {
+            let status = tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            };
+            if round > 0 {
+                std::process::exit(status);
+            }
+            tracing::info!("asked to stop; a second signal ends at once");
+            stop.cancel();
+        }
+    });
+    Ok(())
+}
+
+/// The embedded default: a server under the data path with the jobs table in it.
+async fn private_server(arguments: &Arguments) -> anyhow::Result<(ConnectionString, PrivatePostgres)> {
+    let data_path = arguments.engine.data_path();
+    let server = tokio::task::spawn_blocking(move || start_private(&data_path)).await??;
+    let uri = server.uri("postgres");
+    let database: ConnectionString = uri.parse()?;
+    if arguments.table == "jobs" && arguments.schema == "public" {
+        let session = Session::open(&database).await?;
+        session
+            .batch_execute(&format!("SET search_path = public; {JOBS_TABLE}"))
+            .await
+            .map_err(crate::postgres::DatabaseError::during("creating the jobs table"))?;
+        session.batch_execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public").await.ok();
+    }
+    println!(
+        "A private PostgreSQL is running. Connect with\n\n  psql '{uri}'\n\nand give the daemon a job, for example:\n\n  \
+         CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT);\n  \
+         INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model)\n  \
+         VALUES ('{uri}', 'public', 'articles', 'title', 'title_embedding',\n          \
+         'sentence-transformers/all-MiniLM-L6-v2');\n  \
+         INSERT INTO articles (title) VALUES ('My articles title');\n"
+    );
+    Ok((database, server))
+}
+
+fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {
+    let installation = Installation::find(data_path)?;
+    let options = Options { data_directory: data_path.join("database"), port: None, settings: Vec::new(), durable: true };
+    Ok(PrivatePostgres::start(&installation, options)?)
+}

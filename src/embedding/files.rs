@@ -1,0 +1,612 @@
+//! Reads a model folder in the sentence-transformers layout: what the model's own files say about windows, pooling,
+//! prompts and the steps after pooling. Nothing is guessed that a file states, and what is not supported is refused,
+//! because a vector computed slightly differently looks as good as a right one.
+
+use std::collections::HashMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::error::EmbeddingError;
+use super::pooling::{Pooling, PoolingMode};
+
+/// Older models name the file after their architecture.
+const TRANSFORMER_CONFIGS: &[&str] = &[
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+];
+
+/// Architectures whose position ids start behind the padding id, so that their table holds that many rows more than
+/// the window (`create_position_ids_from_input_ids` in transformers).
+const OFFSET_POSITIONS: &[&str] = &[
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "camembert",
+    "mpnet",
+    "longformer",
+];
+
+/// `model_max_length` stands at 1e30 where nobody set it.
+const SANE_LENGTH: f64 = 1e7;
+
+/// The window of a model whose files give none: BERT's.
+const DEFAULT_WINDOW: usize = 512;
+
+/// What the files of a model folder say.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelFiles {
+    pub onnx: PathBuf,
+    pub tokenizer: PathBuf,
+    /// The longest input in tokens, special tokens included.
+    pub max_tokens: usize,
+    pub lower_case: bool,
+    pub pooling: Pooling,
+    /// Whether the tokens of a prompt are pooled with the text's.
+    pub include_prompt: bool,
+    /// What happens to the pooled vector, in order.
+    pub steps: Vec<Step>,
+    pub prompts: Prompts,
+    pub pad: Padding,
+    /// The length of the final vector, where the files state it.
+    pub dimensions: Option<usize>,
+}
+
+/// A module behind pooling.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    Normalize,
+    /// A dense layer, in the folder with its `config.json` and weights.
+    Dense(PathBuf),
+}
+
+/// Texts that go in front of a query or a document.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Prompts {
+    pub query: String,
+    pub document: String,
+}
+
+/// How the model wants its batches filled up.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Padding {
+    pub token: Option<String>,
+    pub id: Option<u32>,
+    pub left: bool,
+}
+
+#[derive(Deserialize)]
+struct Module {
+    #[serde(default)]
+    path: String,
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+#[derive(Default, Deserialize)]
+struct TransformerConfig {
+    max_seq_length: Option<usize>,
+    #[serde(default)]
+    do_lower_case: bool,
+    #[serde(default)]
+    model_args: ModelArgs,
+}
+
+#[derive(Default, Deserialize)]
+struct ModelArgs {
+    file_name: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct Config {
+    #[serde(default)]
+    model_type: String,
+    hidden_size: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    pad_token_id: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+struct TokenizerConfig {
+    model_max_length: Option<f64>,
+    pad_token: Option<serde_json::Value>,
+    padding_side: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+struct SentenceConfig {
+    #[serde(default)]
+    prompts: HashMap<String, String>,
+    default_prompt_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PoolingConfig {
+    word_embedding_dimension: Option<usize>,
+    pooling_mode: Option<serde_json::Value>,
+    #[serde(default)]
+    pooling_mode_cls_token: bool,
+    #[serde(default)]
+    pooling_mode_max_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_mean_sqrt_len_tokens: bool,
+    #[serde(default)]
+    pooling_mode_weightedmean_tokens: bool,
+    #[serde(default)]
+    pooling_mode_lasttoken: bool,
+    #[serde(default = "yes")]
+    include_prompt: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl ModelFiles {
+    /// Reads the small files of a model folder; the graph and its weights are only located.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that is missing, malformed, or asks for what is not supported.
+    pub(crate) fn read(folder: &Path) -> Result<Self, EmbeddingError> {
+        let modules = Modules::read(folder)?;
+        let base = &modules.transformer;
+
+        let transformer = transformer_config(base)?;
+        let config: Config = read_json(&base.join("config.json"))?.unwrap_or_default();
+        let tokenizer_config: TokenizerConfig =
+            read_json(&base.join("tokenizer_config.json"))?.unwrap_or_default();
+        let sentence: SentenceConfig =
+            read_json(&folder.join("config_sentence_transformers.json"))?.unwrap_or_default();
+        let tokenizer = base.join("tokenizer.json");
+        if !tokenizer.is_file() {
+            return Err(EmbeddingError::unusable(
+                &tokenizer,
+                "it does not exist; save the model's fast tokenizer there (`tokenizer.save_pretrained`)",
+            ));
+        }
+
+        Ok(Self {
+            onnx: find_graph(folder, base, transformer.model_args.file_name.as_deref())?,
+            tokenizer,
+            max_tokens: window(&transformer, &config, &tokenizer_config),
+            lower_case: transformer.do_lower_case,
+            pooling: modules.pooling,
+            include_prompt: modules.include_prompt,
+            steps: modules.steps,
+            prompts: prompts(sentence),
+            pad: padding(&config, tokenizer_config),
+            dimensions: modules.dimensions.or(config.hidden_size),
+        })
+    }
+}
+
+/// What `modules.json` chains together.
+struct Modules {
+    transformer: PathBuf,
+    pooling: Pooling,
+    include_prompt: bool,
+    steps: Vec<Step>,
+    dimensions: Option<usize>,
+}
+
+impl Modules {
+    fn read(folder: &Path) -> Result<Self, EmbeddingError> {
+        let path = folder.join("modules.json");
+        // A bare transformer is mean pooled, as sentence-transformers does.
+        let mut chain = Self {
+            transformer: folder.to_path_buf(),
+            pooling: Pooling::new(vec![PoolingMode::Mean]),
+            include_prompt: true,
+            steps: Vec::new(),
+            dimensions: None,
+        };
+        let Some(modules) = read_json::<Vec<Module>>(&path)? else {
+            return Ok(chain);
+        };
+        for (place, module) in modules.iter().enumerate() {
+            chain.add(&path, folder, place, module)?;
+        }
+        if modules.len() < 2 {
+            return Err(EmbeddingError::unusable(&path, "it has no pooling module"));
+        }
+        Ok(chain)
+    }
+
+    fn add(
+        &mut self,
+        path: &Path,
+        folder: &Path,
+        place: usize,
+        module: &Module,
+    ) -> Result<(), EmbeddingError> {
+        let own = inside(folder, &module.path).ok_or_else(|| {
+            EmbeddingError::unusable(path, format!("{:?} leaves the model's folder", module.path))
+        })?;
+        let kind = module.kind.rsplit('.').next().unwrap_or_default();
+        match (place, kind) {
+            (0, "Transformer") => self.transformer = own,
+            (1, "Pooling") => self.read_pooling(&own.join("config.json"))?,
+            (2.., "Normalize") => self.steps.push(Step::Normalize),
+            (2.., "Dropout") => {}
+            (2.., "Dense") => {
+                self.dimensions = super::dense::out_features(&own)?;
+                self.steps.push(Step::Dense(own));
+            }
+            _ => {
+                let reason = format!(
+                    "module {place} of type {} is not supported there",
+                    module.kind
+                );
+                return Err(EmbeddingError::unusable(path, reason));
+            }
+        }
+        Ok(())
+    }
+
+    fn read_pooling(&mut self, path: &Path) -> Result<(), EmbeddingError> {
+        let config: PoolingConfig =
+            read_json(path)?.ok_or_else(|| EmbeddingError::unusable(path, "it does not exist"))?;
+        let modes = config
+            .modes()
+            .map_err(|reason| EmbeddingError::unusable(path, reason))?;
+        self.dimensions = config
+            .word_embedding_dimension
+            .map(|width| width * modes.len());
+        self.pooling = Pooling::new(modes);
+        self.include_prompt = config.include_prompt;
+        Ok(())
+    }
+}
+
+impl PoolingConfig {
+    /// The modes in the order in which sentence-transformers concatenates them.
+    fn modes(&self) -> Result<Vec<PoolingMode>, String> {
+        if let Some(named) = &self.pooling_mode {
+            return named_modes(named);
+        }
+        let flags = [
+            (self.pooling_mode_cls_token, PoolingMode::Cls),
+            (self.pooling_mode_max_tokens, PoolingMode::Max),
+            (self.pooling_mode_mean_tokens, PoolingMode::Mean),
+            (
+                self.pooling_mode_mean_sqrt_len_tokens,
+                PoolingMode::MeanSqrtLen,
+            ),
+            (
+                self.pooling_mode_weightedmean_tokens,
+                PoolingMode::WeightedMean,
+            ),
+            (self.pooling_mode_lasttoken, PoolingMode::LastToken),
+        ];
+        let modes: Vec<_> = flags
+            .into_iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, mode)| mode)
+            .collect();
+        if modes.is_empty() {
+            Err("it names no pooling mode".into())
+        } else {
+            Ok(modes)
+        }
+    }
+}
+
+/// The newer spelling: `"pooling_mode": "mean"`, or a list of such names.
+fn named_modes(named: &serde_json::Value) -> Result<Vec<PoolingMode>, String> {
+    let names = match named {
+        serde_json::Value::Array(names) => names.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let mode = |name: &serde_json::Value| {
+        Ok(match name.as_str() {
+            Some("cls") => PoolingMode::Cls,
+            Some("max") => PoolingMode::Max,
+            Some("mean") => PoolingMode::Mean,
+            Some("mean_sqrt_len_tokens" | "mean_sqrt_len") => PoolingMode::MeanSqrtLen,
+            Some("weightedmean") => PoolingMode::WeightedMean,
+            Some("lasttoken") => PoolingMode::LastToken,
+            _ => return Err(format!("pooling mode {name} is not known")),
+        })
+    };
+    names.iter().map(mode).collect()
+}
+
+fn transformer_config(base: &Path) -> Result<TransformerConfig, EmbeddingError> {
+    for name in TRANSFORMER_CONFIGS {
+        if let Some(config) = read_json(&base.join(name))? {
+            return Ok(config);
+        }
+    }
+    Ok(TransformerConfig::default())
+}
+
+/// The model's window in tokens: what its makers set, but never more than it has positions.
+fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &TokenizerConfig) -> usize {
+    let offset = if OFFSET_POSITIONS.contains(&config.model_type.as_str()) {
+        config.pad_token_id.unwrap_or(1) as usize + 1
+    } else {
+        0
+    };
+    let positions = config
+        .max_position_embeddings
+        .map(|rows| rows.saturating_sub(offset));
+    let stated = tokenizer
+        .model_max_length
+        .filter(|length| (1.0..SANE_LENGTH).contains(length));
+    let chosen = transformer
+        .max_seq_length
+        .or(stated.map(|length| length as usize));
+    [chosen, positions]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(DEFAULT_WINDOW)
+}
+
+/// Picks prompts by the names that `encode_query` and `encode_document` of sentence-transformers look for.
+fn prompts(config: SentenceConfig) -> Prompts {
+    let named = |names: &[&str]| {
+        let default = config.default_prompt_name.as_deref();
+        names
+            .iter()
+            .copied()
+            .chain(default)
+            .find_map(|name| config.prompts.get(name))
+            .cloned()
+            .unwrap_or_default()
+    };
+    Prompts {
+        query: named(&["query"]),
+        document: named(&["document", "passage", "corpus"]),
+    }
+}
+
+fn padding(config: &Config, tokenizer: TokenizerConfig) -> Padding {
+    let token = tokenizer.pad_token.and_then(|token| {
+        let content = token.get("content").unwrap_or(&token);
+        content.as_str().map(str::to_owned)
+    });
+    Padding {
+        token,
+        id: config.pad_token_id,
+        left: tokenizer.padding_side.as_deref() == Some("left"),
+    }
+}
+
+/// The graph: the one that the model's configuration names, else the plain export. Quantised variants lie beside it
+/// under other names and change the vectors, so they are never picked unasked.
+fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf, EmbeddingError> {
+    let candidates = match named {
+        Some(name) => vec![
+            inside(folder, name),
+            inside(base, name),
+            inside(&folder.join("onnx"), name),
+        ],
+        None => [folder, base]
+            .iter()
+            .flat_map(|place| {
+                [
+                    Some(place.join("model.onnx")),
+                    Some(place.join("onnx/model.onnx")),
+                ]
+            })
+            .collect(),
+    };
+    candidates.into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
+        let name = named.unwrap_or("model.onnx or onnx/model.onnx");
+        EmbeddingError::unusable(
+            folder,
+            format!("it has no ONNX export ({name}); make one with `optimum-cli export onnx --model NAME {}`", folder.display()),
+        )
+    })
+}
+
+/// Joins a path from a model's file, unless it would leave the folder.
+fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
+    let plain = Path::new(path)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    plain.then(|| folder.join(path))
+}
+
+/// Reads a JSON file; `None` where there is none.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EmbeddingError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(EmbeddingError::io(path, error)),
+    };
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| EmbeddingError::unusable(path, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULES: &str = r#"[{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"},
+        {"idx":1,"path":"1_Pooling","type":"sentence_transformers.models.Pooling"},
+        {"idx":2,"path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#;
+
+    /// A model folder from (path, content) pairs on top of a minimal one.
+    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let minimal = [
+            ("modules.json", MODULES),
+            (
+                "1_Pooling/config.json",
+                r#"{"word_embedding_dimension":8,"pooling_mode_mean_tokens":true}"#,
+            ),
+            ("tokenizer.json", "{}"),
+            ("model.onnx", ""),
+        ];
+        for (path, content) in minimal.iter().chain(files) {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        folder
+    }
+
+    fn read(files: &[(&str, &str)]) -> Result<ModelFiles, EmbeddingError> {
+        ModelFiles::read(folder(files).path())
+    }
+
+    #[test]
+    fn a_model_is_described_by_its_own_files() {
+        let model = read(&[
+            (
+                "sentence_bert_config.json",
+                r#"{"max_seq_length":256,"do_lower_case":true}"#,
+            ),
+            (
+                "config.json",
+                r#"{"max_position_embeddings":512,"pad_token_id":0,"hidden_size":8}"#,
+            ),
+            (
+                "tokenizer_config.json",
+                r#"{"pad_token":{"content":"[PAD]"},"padding_side":"left"}"#,
+            ),
+        ])
+        .unwrap();
+        assert_eq!(
+            (model.max_tokens, model.lower_case, model.dimensions),
+            (256, true, Some(8))
+        );
+        assert_eq!(model.pooling.modes(), [PoolingMode::Mean]);
+        assert!(matches!(model.steps[..], [Step::Normalize]));
+        assert_eq!(
+            (model.pad.token.as_deref(), model.pad.id, model.pad.left),
+            (Some("[PAD]"), Some(0), true)
+        );
+    }
+
+    #[test]
+    fn the_window_is_the_smallest_that_the_files_know() {
+        let window = |files: &[(&str, &str)]| read(files).unwrap().max_tokens;
+        let roberta =
+            r#"{"model_type":"xlm-roberta","max_position_embeddings":514,"pad_token_id":1}"#;
+        let unset = r#"{"model_max_length":1000000000000000019884624838656}"#;
+        assert_eq!(
+            window(&[("config.json", roberta), ("tokenizer_config.json", unset)]),
+            512
+        );
+        assert_eq!(
+            window(&[("tokenizer_config.json", r#"{"model_max_length":128}"#)]),
+            128
+        );
+        assert_eq!(
+            window(&[("sentence_roberta_config.json", r#"{"max_seq_length":75}"#)]),
+            75
+        );
+        assert_eq!(
+            window(&[("sentence_bert_config.json", r#"{"max_seq_length":null}"#)]),
+            512
+        );
+        let greedy = r#"{"max_seq_length":4096}"#;
+        assert_eq!(
+            window(&[
+                ("sentence_bert_config.json", greedy),
+                ("config.json", roberta)
+            ]),
+            512
+        );
+    }
+
+    #[test]
+    fn unknown_modules_and_modes_are_refused() {
+        let cnn = MODULES.replace("Normalize", "CNN");
+        let error = read(&[("modules.json", &cnn)]).unwrap_err().to_string();
+        assert!(error.contains("models.CNN is not supported"), "{error}");
+        let error = read(&[("1_Pooling/config.json", r#"{"pooling_mode":"median"}"#)])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("\"median\" is not known"), "{error}");
+        let outside = MODULES.replace("1_Pooling", "../other");
+        assert!(read(&[("modules.json", &outside)]).is_err());
+    }
+
+    #[test]
+    fn pooling_modes_are_read_in_both_spellings() {
+        let modes = |config| {
+            read(&[("1_Pooling/config.json", config)])
+                .unwrap()
+                .pooling
+                .to_string()
+        };
+        assert_eq!(modes(r#"{"pooling_mode":"lasttoken"}"#), "lasttoken");
+        assert_eq!(
+            modes(r#"{"pooling_mode_mean_tokens":true,"pooling_mode_cls_token":true}"#),
+            "cls+mean"
+        );
+        assert_eq!(
+            modes(r#"{"pooling_mode_weightedmean_tokens":true}"#),
+            "weightedmean"
+        );
+    }
+
+    #[test]
+    fn prompts_follow_the_role_and_fall_back_to_the_default() {
+        let config = r#"{"prompts":{"query":"q: ","passage":"p: "},"default_prompt_name":null}"#;
+        let model = read(&[("config_sentence_transformers.json", config)]).unwrap();
+        assert_eq!(
+            (
+                model.prompts.query.as_str(),
+                model.prompts.document.as_str()
+            ),
+            ("q: ", "p: ")
+        );
+        let config = r#"{"prompts":{"clustering":"c: "},"default_prompt_name":"clustering"}"#;
+        let model = read(&[("config_sentence_transformers.json", config)]).unwrap();
+        assert_eq!(
+            (
+                model.prompts.query.as_str(),
+                model.prompts.document.as_str()
+            ),
+            ("c: ", "c: ")
+        );
+    }
+
+    #[test]
+    fn a_quantised_graph_is_taken_only_when_named() {
+        let files = folder(&[("onnx/model_quantized.onnx", ""), ("onnx/model.onnx", "")]);
+        assert!(
+            ModelFiles::read(files.path())
+                .unwrap()
+                .onnx
+                .ends_with("model.onnx")
+        );
+        std::fs::remove_file(files.path().join("model.onnx")).unwrap();
+        assert!(
+            ModelFiles::read(files.path())
+                .unwrap()
+                .onnx
+                .ends_with("onnx/model.onnx")
+        );
+        std::fs::remove_file(files.path().join("onnx/model.onnx")).unwrap();
+        assert!(
+            ModelFiles::read(files.path())
+                .unwrap_err()
+                .to_string()
+                .contains("optimum-cli")
+        );
+        let named = r#"{"model_args":{"file_name":"onnx/model_quantized.onnx"}}"#;
+        std::fs::write(files.path().join("sentence_bert_config.json"), named).unwrap();
+        assert!(
+            ModelFiles::read(files.path())
+                .unwrap()
+                .onnx
+                .ends_with("model_quantized.onnx")
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! Models that are known by name: what `show-models` lists before anything is downloaded, and the names by which the
+//! older trigger-based daemon knew them.
+//!
+//! The figures here are for people; a loaded model is always described by its own files.
+
+use super::pooling::PoolingMode::{self, Cls, Mean};
+
+/// A published model.
+pub(crate) struct KnownModel {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub dimensions: usize,
+    pub max_tokens: usize,
+    pub pooling: PoolingMode,
+}
+
+const fn model(
+    name: &'static str,
+    aliases: &'static [&'static str],
+    dimensions: usize,
+    max_tokens: usize,
+    pooling: PoolingMode,
+) -> KnownModel {
+    KnownModel {
+        name,
+        aliases,
+        dimensions,
+        max_tokens,
+        pooling,
+    }
+}
+
+pub(crate) static KNOWN: &[KnownModel] = &[
+    model(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        &["all-MiniLM-L6-v2"],
+        384,
+        256,
+        Mean,
+    ),
+    model(
+        "sentence-transformers/all-MiniLM-L12-v2",
+        &["microsoft/all-MiniLM-L12-v2", "all-MiniLM-L12-v2"],
+        384,
+        128,
+        Mean,
+    ),
+    model(
+        "sentence-transformers/all-mpnet-base-v2",
+        &["microsoft/all-mpnet-base-v2", "all-mpnet-base-v2"],
+        768,
+        384,
+        Mean,
+    ),
+    model(
+        "sentence-transformers/multi-qa-mpnet-base-dot-v1",
+        &[
+            "transformers/multi-qa-mpnet-base-dot-v1",
+            "multi-qa-mpnet-base-dot-v1",
+        ],
+        768,
+        512,
+        Cls,
+    ),
+    model("BAAI/bge-small-en", &[], 384, 512, Cls),
+    model("BAAI/bge-base-en", &[], 768, 512, Cls),
+    model("BAAI/bge-large-en", &[], 1024, 512, Cls),
+    model("thenlper/gte-base", &[], 768, 512, Mean),
+    model("thenlper/gte-large", &[], 1024, 512, Mean),
+    model("llmware/industry-bert-insurance-v0.1", &[], 768, 512, Cls),
+    model("intfloat/e5-base-v2", &[], 768, 512, Mean),
+    model("intfloat/e5-large-v2", &[], 1024, 512, Mean),
+    model("jinaai/jina-embeddings-v2-small-en", &[], 512, 8192, Mean),
+    model("jinaai/jina-embeddings-v2-base-en", &[], 768, 8192, Mean),
+];
+
+/// The published name behind an alias, or the name itself.
+pub(crate) fn canonical(name: &str) -> &str {
+    KNOWN
+        .iter()
+        .find(|model| model.aliases.contains(&name))
+        .map_or(name, |model| model.name)
+}
+
+/// The other names of a model.
+pub(crate) fn aliases(name: &str) -> &'static [&'static str] {
+    KNOWN
+        .iter()
+        .find(|model| model.name == name)
+        .map_or(&[], |model| model.aliases)
+}

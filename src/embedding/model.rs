@@ -1,0 +1,437 @@
+//! A loaded model: tokenizer, graph, and what its files say happens around them.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ort::environment::Environment;
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::dense::Dense;
+use super::error::EmbeddingError;
+use super::files::{ModelFiles, Padding, Prompts, Step};
+use super::name::ModelName;
+use super::pooling::{Pooling, normalize};
+use super::session::{Batch, OutputKind, SharedSession};
+use super::tokenizer::TextTokenizer;
+
+/// What a text is to the model. Some models put different prompts in front of queries and documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TextRole {
+    /// A question to search with.
+    Query,
+    /// A text to be found.
+    Document,
+}
+
+/// A loaded model; clones share it. It is unloaded when the last clone, and the last queue of it, is gone.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<LoadedModel>,
+}
+
+/// A text's token ids, special tokens included.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    ids: Vec<u32>,
+    /// Leading tokens that pooling leaves out.
+    unpooled: usize,
+}
+
+pub(crate) struct LoadedModel {
+    name: ModelName,
+    dimensions: usize,
+    max_tokens: usize,
+    pooling: Pooling,
+    identity: String,
+    tokenizer: TextTokenizer,
+    session: SharedSession,
+    steps: Vec<LoadedStep>,
+    prompts: Prompts,
+    /// Per role, the leading tokens that pooling leaves out.
+    unpooled: [usize; 2],
+    pad_id: u32,
+    pad_left: bool,
+}
+
+enum LoadedStep {
+    Normalize,
+    Dense(Dense),
+}
+
+impl Model {
+    /// The canonical name.
+    #[must_use]
+    pub fn name(&self) -> &ModelName {
+        &self.inner.name
+    }
+
+    /// The length of every vector.
+    #[must_use]
+    pub fn dimensions(&self) -> usize {
+        self.inner.dimensions
+    }
+
+    /// The longest input in tokens, special tokens included; the rest of a text is cut off.
+    #[must_use]
+    pub fn max_tokens(&self) -> usize {
+        self.inner.max_tokens
+    }
+
+    /// How token states become one vector.
+    #[must_use]
+    pub fn pooling(&self) -> &Pooling {
+        &self.inner.pooling
+    }
+
+    /// Sixteen hexadecimal digits that change when the model's files change in a way that changes vectors. Equal on
+    /// every machine with the same files, whatever their dates and folder.
+    #[must_use]
+    pub fn identity(&self) -> &str {
+        &self.inner.identity
+    }
+
+    pub(crate) fn from_loaded(inner: Arc<LoadedModel>) -> Self {
+        Self { inner }
+    }
+
+    pub(crate) fn loaded(&self) -> &Arc<LoadedModel> {
+        &self.inner
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("name", &self.inner.name)
+            .field("dimensions", &self.inner.dimensions)
+            .field("identity", &self.inner.identity)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Tokens {
+    /// Tokens that this text costs in a batch.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+}
+
+impl LoadedModel {
+    /// Loads the model of this folder. Blocks for as long as reading and optimising the graph takes.
+    pub(crate) fn load(
+        name: ModelName,
+        folder: &Path,
+        environment: &Environment,
+    ) -> Result<Self, EmbeddingError> {
+        let files = ModelFiles::read(folder)?;
+        let tokenizer = TextTokenizer::load(&files.tokenizer, files.max_tokens, files.lower_case)?;
+        let identity = identify(folder, &files)?;
+        let session = SharedSession::load(environment, &files.onnx)?;
+        let unpooled = unpooled_tokens(&files, &tokenizer)?;
+        let mut model = Self {
+            name,
+            dimensions: 0,
+            max_tokens: files.max_tokens,
+            pooling: if session.kind() == OutputKind::Sentence {
+                Pooling::in_graph()
+            } else {
+                files.pooling
+            },
+            identity,
+            steps: load_steps(&files.steps, session.kind())?,
+            pad_id: pad_id(&files.pad, &tokenizer),
+            pad_left: files.pad.left,
+            prompts: files.prompts,
+            unpooled,
+            tokenizer,
+            session,
+        };
+        model.dimensions = model.probe(files.dimensions, &files.onnx)?;
+        Ok(model)
+    }
+
+    /// Embeds a first text: a model that cannot is refused at load rather than at the first row.
+    fn probe(&self, stated: Option<usize>, graph: &Path) -> Result<usize, EmbeddingError> {
+        let tokens = self.tokenize(TextRole::Document, "probe")?;
+        let vector = self.embed(&[&tokens])?.remove(0)?;
+        match stated {
+            Some(stated) if stated != vector.len() => Err(EmbeddingError::unusable(
+                graph,
+                format!(
+                    "its vectors have {} dimensions but the model's files say {stated}",
+                    vector.len()
+                ),
+            )),
+            _ => Ok(vector.len()),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &ModelName {
+        &self.name
+    }
+
+    /// Token ids of a text behind its role's prompt, cut at the model's window.
+    pub(crate) fn tokenize(&self, role: TextRole, text: &str) -> Result<Tokens, EmbeddingError> {
+        let (prompt, unpooled) = match role {
+            TextRole::Query => (&self.prompts.query, self.unpooled[0]),
+            TextRole::Document => (&self.prompts.document, self.unpooled[1]),
+        };
+        let ids = if prompt.is_empty() {
+            self.tokenizer.ids(text)
+        } else {
+            self.tokenizer.ids(&format!("{prompt}{text}"))
+        };
+        let ids = ids.map_err(|error| EmbeddingError::Tokenizer {
+            model: self.name.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Tokens { ids, unpooled })
+    }
+
+    /// Embeds a batch on the calling thread: one result a text, in order.
+    ///
+    /// # Errors
+    ///
+    /// The outer error says that the run failed as a whole, an inner one that this text's vector is not finite.
+    pub(crate) fn embed(
+        &self,
+        texts: &[&Tokens],
+    ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
+        let batch = self.fill(texts);
+        let failed = |error: ort::Error| self.inference_error(error);
+        let output = self.session.run(&batch).map_err(failed)?;
+        let (shape, data) = output.view().map_err(failed)?;
+        let hidden = self.hidden(shape, &batch)?;
+        let vectors = texts.iter().enumerate().map(|(row, tokens)| {
+            let vector = match self.session.kind() {
+                OutputKind::Sentence => data[row * hidden..][..hidden].to_vec(),
+                OutputKind::TokenStates => {
+                    let start = row * batch.width + self.start(tokens, batch.width);
+                    let states = &data[start * hidden..][..tokens.len() * hidden];
+                    let unpooled = tokens.unpooled.min(tokens.len() - 1);
+                    self.pooling.apply(&states[unpooled * hidden..], hidden)
+                }
+            };
+            self.finish(vector)
+        });
+        Ok(vectors.collect())
+    }
+
+    /// Where a text's tokens begin in its row.
+    fn start(&self, tokens: &Tokens, width: usize) -> usize {
+        if self.pad_left {
+            width - tokens.len()
+        } else {
+            0
+        }
+    }
+
+    fn fill(&self, texts: &[&Tokens]) -> Batch {
+        let rows = texts.len();
+        let width = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let mut batch = Batch {
+            rows,
+            width,
+            ids: vec![i64::from(self.pad_id); rows * width],
+            mask: vec![0; rows * width],
+            positions: vec![0; rows * width],
+        };
+        for (row, tokens) in texts.iter().enumerate() {
+            let start = row * width + self.start(tokens, width);
+            let own = start..start + tokens.len();
+            batch.mask[own.clone()].fill(1);
+            for (place, (slot, id)) in own.zip(&tokens.ids).enumerate() {
+                batch.ids[slot] = i64::from(*id);
+                batch.positions[slot] = place as i64;
+            }
+        }
+        batch
+    }
+
+    /// The width of the graph's output, after checking that its shape answers the batch.
+    fn hidden(&self, shape: &[i64], batch: &Batch) -> Result<usize, EmbeddingError> {
+        let expected: &[usize] = match self.session.kind() {
+            OutputKind::TokenStates => &[batch.rows, batch.width],
+            OutputKind::Sentence => &[batch.rows],
+        };
+        let sizes: Vec<usize> = shape
+            .iter()
+            .map(|size| usize::try_from(*size).unwrap_or(0))
+            .collect();
+        match sizes.split_last() {
+            Some((hidden, rest)) if *hidden > 0 && rest == expected => Ok(*hidden),
+            _ => Err(self.inference_error(format!(
+                "the output has shape {sizes:?}, expected {expected:?} by width"
+            ))),
+        }
+    }
+
+    fn finish(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, EmbeddingError> {
+        for step in &self.steps {
+            match step {
+                LoadedStep::Normalize => normalize(&mut vector),
+                LoadedStep::Dense(dense) => {
+                    vector = dense.apply(&vector).ok_or_else(|| {
+                        self.inference_error(format!(
+                            "its dense layer does not take {} dimensions",
+                            vector.len()
+                        ))
+                    })?;
+                }
+            }
+        }
+        if !vector.iter().all(|value| value.is_finite()) {
+            return Err(EmbeddingError::NotFinite {
+                model: self.name.clone(),
+            });
+        }
+        Ok(vector)
+    }
+
+    fn inference_error(&self, reason: impl fmt::Display) -> EmbeddingError {
+        EmbeddingError::Inference {
+            model: self.name.clone(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+/// A graph that gives sentence embeddings was exported with all its modules; normalising again changes nothing, a
+/// dense layer would.
+fn load_steps(steps: &[Step], kind: OutputKind) -> Result<Vec<LoadedStep>, EmbeddingError> {
+    let mut loaded = Vec::with_capacity(steps.len());
+    for step in steps {
+        match step {
+            Step::Normalize => loaded.push(LoadedStep::Normalize),
+            Step::Dense(folder) if kind == OutputKind::TokenStates => {
+                loaded.push(LoadedStep::Dense(Dense::load(folder)?));
+            }
+            Step::Dense(_) => {}
+        }
+    }
+    Ok(loaded)
+}
+
+fn unpooled_tokens(
+    files: &ModelFiles,
+    tokenizer: &TextTokenizer,
+) -> Result<[usize; 2], EmbeddingError> {
+    if files.include_prompt {
+        return Ok([0, 0]);
+    }
+    let count = |prompt| {
+        let counted = tokenizer.prompt_tokens(prompt);
+        counted.map_err(|error| EmbeddingError::unusable(&files.tokenizer, error))
+    };
+    Ok([
+        count(&files.prompts.query)?,
+        count(&files.prompts.document)?,
+    ])
+}
+
+fn pad_id(pad: &Padding, tokenizer: &TextTokenizer) -> u32 {
+    let by_token = pad
+        .token
+        .as_deref()
+        .and_then(|token| tokenizer.id_of(token));
+    by_token.or(pad.id).unwrap_or(0)
+}
+
+/// Hashes the small files whole and the graph, with external data beside it, whole too: xxh3 reads as fast as the
+/// page cache gives, and this pass brings the file into it for ONNX Runtime. On the way it looks for a known trap.
+fn identify(folder: &Path, files: &ModelFiles) -> Result<String, EmbeddingError> {
+    let mut hash = Xxh3Default::new();
+    let base = files.tokenizer.parent().unwrap_or(folder);
+    let small = [
+        folder.join("modules.json"),
+        folder.join("config_sentence_transformers.json"),
+        base.join("config.json"),
+        base.join("tokenizer.json"),
+    ];
+    for path in small {
+        // A missing file is a fact as well, and differs from an empty one.
+        match std::fs::read(&path) {
+            Ok(bytes) => {
+                hash.update(&(bytes.len() as u64).to_le_bytes());
+                hash.update(&bytes);
+            }
+            Err(_) => hash.update(&u64::MAX.to_le_bytes()),
+        }
+    }
+    let facts = (
+        files.max_tokens,
+        files.lower_case,
+        &files.pooling,
+        files.include_prompt,
+    );
+    hash.update(format!("{facts:?} {}", files.steps.len()).as_bytes());
+    for step in &files.steps {
+        if let Step::Dense(layer) = step {
+            hash_file(&layer.join("model.safetensors"), &mut hash, |_| {})?;
+        }
+    }
+
+    let needle = memchr::memmem::Finder::new("DynamicQuantizeLinear");
+    let mut quantised = false;
+    for path in graph_files(&files.onnx)? {
+        hash_file(&path, &mut hash, |stretch| {
+            quantised |= needle.find(stretch).is_some()
+        })?;
+    }
+    if quantised {
+        tracing::warn!(
+            graph = %files.onnx.display(),
+            "the model quantises dynamically: the vector of a text depends on the other texts of its batch; \
+             prefer a float32 export"
+        );
+    }
+    Ok(format!("{:016x}", hash.digest()))
+}
+
+/// The graph and the external data that exporters put beside it (`model.onnx_data`, `model.onnx.data`).
+pub(crate) fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, EmbeddingError> {
+    let (Some(folder), Some(name)) = (
+        graph.parent(),
+        graph.file_name().and_then(|name| name.to_str()),
+    ) else {
+        return Ok(vec![graph.to_path_buf()]);
+    };
+    let entries = std::fs::read_dir(folder).map_err(|error| EmbeddingError::io(folder, error))?;
+    let mut files: Vec<_> = entries
+        .flatten()
+        .filter(|entry| {
+            entry
+                .file_name()
+                .to_str()
+                .is_some_and(|other| other.starts_with(name))
+        })
+        .filter(|entry| !entry.file_name().to_string_lossy().ends_with(".partial"))
+        .map(|entry| entry.path())
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Feeds a file to the hash, showing each stretch to `look`, with enough overlap for a short name to be seen whole.
+fn hash_file(
+    path: &Path,
+    hash: &mut Xxh3Default,
+    mut look: impl FnMut(&[u8]),
+) -> Result<(), EmbeddingError> {
+    const STRETCH: usize = 1 << 20;
+    const OVERLAP: usize = 64;
+    let error = |error| EmbeddingError::io(path, error);
+    let mut file = std::fs::File::open(path).map_err(error)?;
+    let mut buffer = vec![0; OVERLAP + STRETCH];
+    loop {
+        let read = file.read(&mut buffer[OVERLAP..]).map_err(error)?;
+        if read == 0 {
+            return Ok(());
+        }
+        hash.update(&buffer[OVERLAP..OVERLAP + read]);
+        look(&buffer[..OVERLAP + read]);
+        buffer.copy_within(read..read + OVERLAP, 0);
+    }
+}

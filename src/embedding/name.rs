@@ -1,0 +1,131 @@
+//! Model names as users write them in the jobs table.
+//!
+//! A name becomes a path below the model folder, so the type admits only what cannot leave that folder. Names of the
+//! older trigger-based daemon are resolved here, once, so that everything behind knows one name a model.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use super::known;
+
+const MAX_LENGTH: usize = 200;
+
+/// A validated, canonical model name: `organisation/name` or `name`.
+///
+/// Parsing resolves the aliases that [`super::Catalogue::entries`] lists. No value of this type contains `..`, an
+/// absolute path, a backslash or a second slash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ModelName(Arc<str>);
+
+/// Why a string is no model name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{name:?} is not a model name: write `organisation/name` or `name`, each of letters, digits, dots, hyphens and \
+     underscores, and neither starting with a dot"
+)]
+pub struct ModelNameError {
+    name: String,
+}
+
+impl ModelName {
+    /// The model that the set-up brings along.
+    pub const DEFAULT: &'static str = "sentence-transformers/all-MiniLM-L6-v2";
+
+    /// The canonical name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ModelName {
+    type Err = ModelNameError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let name = name.trim();
+        let well_formed = name.len() <= MAX_LENGTH
+            && name.split('/').count() <= 2
+            && name.split('/').all(is_segment);
+        if !well_formed {
+            return Err(ModelNameError {
+                name: name.chars().take(MAX_LENGTH).collect(),
+            });
+        }
+        Ok(Self(known::canonical(name).into()))
+    }
+}
+
+/// A leading dot is refused altogether: it would admit `.` and `..`, and hidden folders are nobody's models.
+fn is_segment(segment: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(allowed)
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_the_older_daemon_resolve_to_the_published_ones() {
+        let canonical = |name: &str| name.parse::<ModelName>().unwrap().to_string();
+        assert_eq!(
+            canonical("microsoft/all-MiniLM-L12-v2"),
+            "sentence-transformers/all-MiniLM-L12-v2"
+        );
+        assert_eq!(
+            canonical("microsoft/all-mpnet-base-v2"),
+            "sentence-transformers/all-mpnet-base-v2"
+        );
+        assert_eq!(
+            canonical("transformers/multi-qa-mpnet-base-dot-v1"),
+            "sentence-transformers/multi-qa-mpnet-base-dot-v1"
+        );
+        assert_eq!(canonical("all-MiniLM-L6-v2"), ModelName::DEFAULT);
+        assert_eq!(canonical(" acme/own_model.v1 "), "acme/own_model.v1");
+    }
+
+    #[test]
+    fn no_name_leaves_the_model_folder() {
+        for name in [
+            "",
+            "..",
+            ".",
+            "/etc",
+            "a/..",
+            "../a",
+            "a/../b",
+            "a/b/c",
+            "a//b",
+            "a/",
+            "/a",
+            "a\\b",
+            "C:\\a",
+            "a b",
+            "a\0b",
+            ".hidden/a",
+            "ä/b",
+            "a/b\n; DROP",
+        ] {
+            assert!(name.parse::<ModelName>().is_err(), "{name:?} was accepted");
+        }
+        assert!("a".repeat(201).parse::<ModelName>().is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_parses_stays_two_plain_components(name in "[a-zA-Z0-9./\\\\_-]{0,12}") {
+            if let Ok(name) = name.parse::<ModelName>() {
+                let path = std::path::Path::new(name.as_str());
+                let plain = |part| matches!(part, std::path::Component::Normal(_));
+                assert!(path.components().all(plain) && path.components().count() <= 2);
+            }
+        }
+    }
+}

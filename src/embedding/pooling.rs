@@ -1,0 +1,194 @@
+//! From token states to one vector: the pooling modes of sentence-transformers, and normalisation.
+//!
+//! The formulas are those of `sentence_transformers/models/Pooling.py`. They work on the states of a text's real tokens
+//! only; padding was cut off before, which is what the attention mask is for in the original.
+
+use std::fmt;
+
+/// One way to reduce `[tokens, hidden]` to `[hidden]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PoolingMode {
+    /// The state of the first token.
+    Cls,
+    /// The largest value in each dimension.
+    Max,
+    /// The mean over the tokens.
+    Mean,
+    /// The sum over the tokens divided by the square root of their number.
+    MeanSqrtLen,
+    /// The mean weighted by position: the first token counts once, the second twice.
+    WeightedMean,
+    /// The state of the last token.
+    LastToken,
+}
+
+impl fmt::Display for PoolingMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cls => "cls",
+            Self::Max => "max",
+            Self::Mean => "mean",
+            Self::MeanSqrtLen => "mean_sqrt_len",
+            Self::WeightedMean => "weightedmean",
+            Self::LastToken => "lasttoken",
+        })
+    }
+}
+
+/// How a model pools: one mode, or several whose vectors are concatenated in order.
+///
+/// Without any mode the graph itself pools (its output is a `sentence_embedding`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pooling {
+    modes: Vec<PoolingMode>,
+}
+
+impl Pooling {
+    pub(crate) fn new(modes: Vec<PoolingMode>) -> Self {
+        Self { modes }
+    }
+
+    pub(crate) fn in_graph() -> Self {
+        Self { modes: Vec::new() }
+    }
+
+    /// The modes in the order of concatenation; empty where the graph pools.
+    #[must_use]
+    pub fn modes(&self) -> &[PoolingMode] {
+        &self.modes
+    }
+
+    /// Pools `states`, the row-major `[tokens, hidden]` states of one text without padding, at least one token.
+    pub(crate) fn apply(&self, states: &[f32], hidden: usize) -> Vec<f32> {
+        let mut vector = Vec::with_capacity(hidden * self.modes.len());
+        for mode in &self.modes {
+            pool(*mode, states, hidden, &mut vector);
+        }
+        vector
+    }
+}
+
+impl fmt::Display for Pooling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.modes.is_empty() {
+            return f.write_str("in the graph");
+        }
+        for (index, mode) in self.modes.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "+" };
+            write!(f, "{separator}{mode}")?;
+        }
+        Ok(())
+    }
+}
+
+fn pool(mode: PoolingMode, states: &[f32], hidden: usize, vector: &mut Vec<f32>) {
+    let tokens = states.len() / hidden;
+    match mode {
+        PoolingMode::Cls => vector.extend_from_slice(&states[..hidden]),
+        PoolingMode::LastToken => vector.extend_from_slice(&states[states.len() - hidden..]),
+        PoolingMode::Max => fold(
+            states,
+            hidden,
+            vector,
+            f32::NEG_INFINITY,
+            |best, _, state| best.max(state),
+        ),
+        PoolingMode::Mean => {
+            let share = 1.0 / tokens as f32;
+            fold(states, hidden, vector, 0.0, |sum, _, state| {
+                sum + state * share
+            });
+        }
+        PoolingMode::MeanSqrtLen => {
+            let share = 1.0 / (tokens as f32).sqrt();
+            fold(states, hidden, vector, 0.0, |sum, _, state| {
+                sum + state * share
+            });
+        }
+        PoolingMode::WeightedMean => {
+            let share = 2.0 / (tokens as f32 * (tokens as f32 + 1.0));
+            fold(states, hidden, vector, 0.0, |sum, place, state| {
+                sum + state * share * (place + 1) as f32
+            });
+        }
+    }
+}
+
+/// Folds the tokens into a new stretch of `hidden` values at the end of `vector`.
+fn fold(
+    states: &[f32],
+    hidden: usize,
+    vector: &mut Vec<f32>,
+    start: f32,
+    step: impl Fn(f32, usize, f32) -> f32,
+) {
+    let from = vector.len();
+    vector.resize(from + hidden, start);
+    for (place, token) in states.chunks_exact(hidden).enumerate() {
+        for (value, state) in vector[from..].iter_mut().zip(token) {
+            *value = step(*value, place, *state);
+        }
+    }
+}
+
+/// Scales to Euclidean length 1; a vector of zeros stays one (as `torch.nn.functional.normalize` does, eps 1e-12).
+pub(crate) fn normalize(vector: &mut [f32]) {
+    let length = vector
+        .iter()
+        .map(|value| f64::from(*value).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    let scale = (1.0 / length.max(1e-12)) as f32;
+    for value in vector {
+        *value *= scale;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATES: [f32; 6] = [1.0, -2.0, 3.0, 4.0, 5.0, 1.0];
+
+    fn pooled(mode: PoolingMode) -> Vec<f32> {
+        Pooling::new(vec![mode]).apply(&STATES, 2)
+    }
+
+    fn assert_close(left: &[f32], right: &[f32]) {
+        assert_eq!(left.len(), right.len());
+        assert!(
+            left.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6),
+            "{left:?} is not {right:?}"
+        );
+    }
+
+    #[test]
+    fn every_mode_follows_its_formula() {
+        assert_close(&pooled(PoolingMode::Cls), &[1.0, -2.0]);
+        assert_close(&pooled(PoolingMode::LastToken), &[5.0, 1.0]);
+        assert_close(&pooled(PoolingMode::Max), &[5.0, 4.0]);
+        assert_close(&pooled(PoolingMode::Mean), &[3.0, 1.0]);
+        assert_close(
+            &pooled(PoolingMode::MeanSqrtLen),
+            &[9.0 / 3f32.sqrt(), 3f32.sqrt()],
+        );
+        assert_close(&pooled(PoolingMode::WeightedMean), &[22.0 / 6.0, 9.0 / 6.0]);
+    }
+
+    #[test]
+    fn several_modes_are_concatenated() {
+        let pooling = Pooling::new(vec![PoolingMode::Cls, PoolingMode::Mean]);
+        assert_close(&pooling.apply(&STATES, 2), &[1.0, -2.0, 3.0, 1.0]);
+        assert_eq!(pooling.to_string(), "cls+mean");
+    }
+
+    #[test]
+    fn normalising_gives_length_one_and_leaves_zeros() {
+        let mut vector = [3.0, 4.0];
+        normalize(&mut vector);
+        assert_close(&vector, &[0.6, 0.8]);
+        let mut zeros = [0.0, 0.0];
+        normalize(&mut zeros);
+        assert_close(&zeros, &[0.0, 0.0]);
+    }
+}

@@ -1,0 +1,140 @@
+//! Finds and loads the ONNX Runtime library, once for the process.
+//!
+//! The library is loaded at run time rather than linked, so that the daemon starts, and explains what is missing, on a
+//! machine without it.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ort::environment::Environment;
+use ort::logging::LogLevel;
+
+use super::error::EmbeddingError;
+
+/// What the library is called on this platform.
+pub(crate) const LIBRARY_NAME: &str = if cfg!(target_os = "macos") {
+    "libonnxruntime.dylib"
+} else if cfg!(windows) {
+    "onnxruntime.dll"
+} else {
+    "libonnxruntime.so"
+};
+
+const SYSTEM_FOLDERS: &[&str] = &[
+    "/usr/local/lib",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/opt/homebrew/lib",
+];
+
+/// ONNX Runtime allows one environment a process.
+static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+
+/// The environment of this process; the first call loads the library.
+///
+/// `explicit` is a path that the user gave, `data_path` the daemon's own folder, whose `lib` is searched.
+pub(crate) fn environment(
+    explicit: Option<&Path>,
+    data_path: &Path,
+) -> Result<Environment, EmbeddingError> {
+    let mut loaded = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = &*loaded {
+        return Ok(environment.clone());
+    }
+    let library = find(explicit, data_path)?;
+    let unusable = |reason: String| EmbeddingError::RuntimeUnusable {
+        path: library.clone(),
+        reason,
+    };
+    let environment = ort::init_from(&library)
+        .map_err(|error| unusable(error.to_string()))?
+        .with_name("lantern")
+        .with_telemetry(false)
+        .with_logger(Arc::new(log))
+        .build()
+        .map_err(|error| unusable(error.to_string()))?;
+    tracing::debug!(library = %library.display(), "ONNX Runtime loaded");
+    Ok(loaded.insert(environment).clone())
+}
+
+/// A path that somebody named is taken or refused, never silently replaced by another library.
+fn find(explicit: Option<&Path>, data_path: &Path) -> Result<PathBuf, EmbeddingError> {
+    let variable = std::env::var_os("ORT_DYLIB_PATH")
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from);
+    if let Some(named) = explicit.map(Path::to_path_buf).or(variable) {
+        return in_folder(&named).ok_or(EmbeddingError::RuntimeNotFound {
+            looked_in: vec![named],
+        });
+    }
+    let search_path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::iter::once(data_path.join("lib"))
+        .chain(std::env::split_paths(&search_path).filter(|folder| folder.is_absolute()))
+        .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
+        .collect();
+    let found = folders.iter().find_map(|folder| in_folder(folder));
+    found.ok_or(EmbeddingError::RuntimeNotFound { looked_in: folders })
+}
+
+/// The library itself, or the library in a folder: under its plain name, else under one with a version behind it.
+fn in_folder(path: &Path) -> Option<PathBuf> {
+    // A relative path would be looked for beside the executable.
+    let path = std::path::absolute(path).ok()?;
+    if path.is_file() {
+        return Some(path);
+    }
+    let plain = path.join(LIBRARY_NAME);
+    if plain.is_file() {
+        return Some(plain);
+    }
+    let versioned = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        let version = name.to_str()?.strip_prefix(LIBRARY_NAME)?;
+        version.starts_with('.').then(|| entry.path())
+    };
+    std::fs::read_dir(path)
+        .ok()?
+        .flatten()
+        .filter_map(versioned)
+        .max()
+}
+
+/// ONNX Runtime's own log goes where ours goes.
+fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
+    match level {
+        LogLevel::Fatal | LogLevel::Error => {
+            tracing::error!(target: "onnxruntime", location, "{message}")
+        }
+        LogLevel::Warning => tracing::debug!(target: "onnxruntime", location, "{message}"),
+        LogLevel::Info | LogLevel::Verbose => {
+            tracing::trace!(target: "onnxruntime", location, "{message}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_found_by_file_by_folder_and_by_version() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(in_folder(folder.path()), None);
+        let versioned = folder.path().join(format!("{LIBRARY_NAME}.1.32.0"));
+        std::fs::write(&versioned, "").unwrap();
+        assert_eq!(in_folder(folder.path()), Some(versioned.clone()));
+        assert_eq!(in_folder(&versioned), Some(versioned));
+    }
+
+    #[test]
+    fn a_named_library_that_is_missing_is_an_error_with_the_remedy() {
+        let error = find(Some(Path::new("/nowhere/at/all")), Path::new("/data")).unwrap_err();
+        let sentence = error.to_string();
+        assert!(
+            sentence.contains("/nowhere/at/all") && sentence.contains("ORT_DYLIB_PATH"),
+            "{sentence}"
+        );
+    }
+}

@@ -1,0 +1,167 @@
+//! From a text to token ids, exactly as the model was trained to read it, at a cost bounded by the model's window and
+//! not by the text's length.
+//!
+//! The `tokenizer.json` of many models carries settings of its last training run (MiniLM's pads to and truncates at
+//! 128), so both are switched off and done here: truncation at the model's own maximum, padding by the batch.
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use tokenizers::Tokenizer;
+
+use super::error::EmbeddingError;
+
+/// The longest that one word, cut in the middle, can come out in tokens differently from the whole word. BERT gives up
+/// on words of more than 100 characters and needs at most a token for each of them.
+const UNSETTLED_TOKENS: usize = 128;
+
+/// How far back from the cut a gap between two words is looked for.
+const GAP_SEARCH_BYTES: usize = 256;
+
+/// A model's tokenizer with its truncation.
+pub(crate) struct TextTokenizer {
+    tokenizer: Tokenizer,
+    /// Special tokens around every text, `[CLS]` and `[SEP]` in BERT.
+    before: Vec<u32>,
+    after: Vec<u32>,
+    /// Tokens of a text that fit between them.
+    room: usize,
+    lower_case: bool,
+}
+
+impl TextTokenizer {
+    /// Reads a `tokenizer.json`. `max_tokens` counts the special tokens.
+    pub(crate) fn load(
+        path: &Path,
+        max_tokens: usize,
+        lower_case: bool,
+    ) -> Result<Self, EmbeddingError> {
+        let bytes = std::fs::read(path).map_err(|error| EmbeddingError::io(path, error))?;
+        let mut tokenizer =
+            Tokenizer::from_bytes(&bytes).map_err(|error| EmbeddingError::unusable(path, error))?;
+        tokenizer.with_padding(None);
+        tokenizer
+            .with_truncation(None)
+            .map_err(|error| EmbeddingError::unusable(path, error))?;
+
+        let (before, after) =
+            special_tokens(&tokenizer).map_err(|reason| EmbeddingError::unusable(path, reason))?;
+        let room = max_tokens.saturating_sub(before.len() + after.len());
+        if room == 0 {
+            return Err(EmbeddingError::unusable(
+                path,
+                format!("a maximum of {max_tokens} tokens leaves no room"),
+            ));
+        }
+        Ok(Self {
+            tokenizer,
+            before,
+            after,
+            room,
+            lower_case,
+        })
+    }
+
+    /// The id of a token of the vocabulary.
+    pub(crate) fn id_of(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// How many tokens at the start of a text belong to this prompt, the leading special tokens included.
+    pub(crate) fn prompt_tokens(&self, prompt: &str) -> Result<usize, tokenizers::Error> {
+        if prompt.is_empty() {
+            return Ok(0);
+        }
+        Ok((self.before.len() + self.body(prompt)?.len()).min(self.before.len() + self.room))
+    }
+
+    /// Token ids with special tokens, at most the model's maximum, the same as for tokenizing the whole text.
+    ///
+    /// Leading and trailing white space is dropped, as sentence-transformers does.
+    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+        let body = self.body(text.trim())?;
+        let kept = &body[..body.len().min(self.room)];
+        Ok([&self.before, kept, &self.after].concat())
+    }
+
+    /// Tokens of a prefix that is long enough to settle all tokens that fit.
+    ///
+    /// Tokenizers look at words, at most at runs without white space, and a decision reaches no further than a word. So
+    /// the tokens of a prefix are those of the whole text but for the last few, and these lie beyond the model's window.
+    fn body(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+        let mut bytes = self.room.saturating_mul(8).max(2048);
+        loop {
+            let prefix = cut(text, bytes);
+            let ids = self
+                .tokenizer
+                .encode_fast(self.cased(prefix), false)?
+                .get_ids()
+                .to_vec();
+            if prefix.len() == text.len() || ids.len() >= self.room + UNSETTLED_TOKENS {
+                return Ok(ids);
+            }
+            bytes = bytes.saturating_mul(2);
+        }
+    }
+
+    fn cased<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.lower_case {
+            Cow::Owned(text.to_lowercase())
+        } else {
+            Cow::Borrowed(text)
+        }
+    }
+}
+
+/// The longest prefix of at most `bytes` bytes that ends between two words, or where there is no gap nearby, between two
+/// characters.
+fn cut(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let prefix = &text[..text.floor_char_boundary(bytes)];
+    let nearby = prefix.floor_char_boundary(prefix.len().saturating_sub(GAP_SEARCH_BYTES));
+    match prefix[nearby..].rfind(char::is_whitespace) {
+        Some(gap) if nearby + gap > 0 => &prefix[..nearby + gap],
+        _ => prefix,
+    }
+}
+
+/// Learns the special tokens around a text from a probe, so that long texts need no full post-processing.
+fn special_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
+    let encode = |special| {
+        tokenizer
+            .encode_fast("hello world", special)
+            .map_err(|error| error.to_string())
+    };
+    let (bare, framed) = (encode(false)?, encode(true)?);
+    if framed.get_type_ids().iter().any(|type_id| *type_id != 0) {
+        return Err(
+            "its template gives a single text token types other than 0, which is not supported"
+                .into(),
+        );
+    }
+    let (bare, framed) = (bare.get_ids(), framed.get_ids());
+    let start = (0..=framed.len().saturating_sub(bare.len()))
+        .find(|start| framed[*start..].starts_with(bare))
+        .ok_or("its template changes the tokens of a text, which is not supported")?;
+    Ok((
+        framed[..start].to_vec(),
+        framed[start + bare.len()..].to_vec(),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_stands_between_words_or_at_least_between_characters() {
+        assert_eq!(cut("one two three", 100), "one two three");
+        assert_eq!(cut("one two three", 9), "one two");
+        assert_eq!(cut("ääääää", 5), "ää");
+        assert_eq!(cut(" aaaaaaaaa", 5), " aaaa");
+        let far = format!("a {}", "x".repeat(1000));
+        assert_eq!(cut(&far, 900).len(), 900);
+    }
+}

@@ -1,0 +1,83 @@
+//! One row of the jobs table.
+
+use std::fmt;
+
+/// The value of the row's `id` column as text: integers in the documented table, but any type will do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(String);
+
+impl JobId {
+    pub fn new(text: impl Into<String>) -> Self {
+        JobId(text.into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a job is asked to do. A change of any field makes it another job with the same id.
+///
+/// Everything is as the user wrote it; checks happen when the job starts, so that a bad row fails as that job and no other.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Definition {
+    pub db_connection: String,
+    pub schema: String,
+    pub table: Option<String>,
+    pub src_column: Option<String>,
+    pub dst_column: Option<String>,
+    pub embedding_model: Option<String>,
+    /// Type of the destination column, where it has to be created.
+    pub column_type: Option<String>,
+    /// Names of the key columns, comma-separated; found from the table itself where absent.
+    pub pk: Option<String>,
+    /// Rows in one write-back at most.
+    pub batch_size: Option<i64>,
+    /// Where the model runs; only `ort` is known.
+    pub runtime: Option<String>,
+}
+
+/// How far the first run of a job has come, as the row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// `init_started_at` is null.
+    New,
+    /// Started and not finished.
+    Started,
+    /// `init_finished_at` is not older than `init_started_at`.
+    Finished,
+    /// Started again after it had finished once: `init_started_at` is the younger of the two. Set when changes may have
+    /// been missed, until every row has been embedded anew.
+    StartedAgain,
+}
+
+/// A row with its state.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JobRow {
+    pub id: JobId,
+    pub definition: Definition,
+    pub progress: Progress,
+    pub failed: bool,
+    pub canceled: bool,
+}
+
+impl fmt::Display for Definition {
+    /// `public.articles.title -> title_embedding`, for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "?".into());
+        write!(
+            f,
+            "{}.{}.{} -> {}",
+            self.schema,
+            shown(&self.table),
+            shown(&self.src_column),
+            shown(&self.dst_column)
+        )
+    }
+}

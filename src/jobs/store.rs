@@ -1,0 +1,153 @@
+//! Reading the rows of the jobs table and writing down what became of them.
+
+use super::definition::{Definition, JobId, JobRow, Progress};
+use super::table::JobsTable;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// The jobs table over one session.
+pub struct JobStore {
+    session: Session,
+    table: JobsTable,
+    label: Option<String>,
+    select: String,
+}
+
+impl JobStore {
+    pub fn new(session: Session, table: JobsTable, label: Option<String>) -> Self {
+        let select = select_statement(&table, label.is_some());
+        JobStore { session, table, label, select }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    pub fn table(&self) -> &JobsTable {
+        &self.table
+    }
+
+    /// All rows that are this daemon's (with `--label`: those with that label), cancelled ones too.
+    pub async fn rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
+        let rows = match &self.label {
+            Some(label) => self.session.query(&self.select, &[label]).await,
+            None => self.session.query(&self.select, &[]).await,
+        };
+        let rows = rows.map_err(DatabaseError::during("reading the jobs table"))?;
+        Ok(rows.iter().map(job_row).collect())
+    }
+
+    /// One row, or `None` where there is none.
+    pub async fn row(&self, id: &JobId) -> Result<Option<JobRow>, DatabaseError> {
+        Ok(self.rows().await?.into_iter().find(|row| row.id == *id))
+    }
+
+    /// The job has passed its checks and begins: sets `init_started_at` where it is null, and takes back an earlier failure.
+    pub async fn started(&self, id: &JobId) -> Result<(), DatabaseError> {
+        let set = "init_started_at = COALESCE(init_started_at, now()), init_failed_at = NULL, init_failure_reason = NULL";
+        self.update(id, set, &[]).await
+    }
+
+    /// Everything is to be done again; see [`Progress::StartedAgain`].
+    pub async fn started_again(&self, id: &JobId) -> Result<(), DatabaseError> {
+        let set = "init_finished_at = COALESCE(init_finished_at, init_started_at, now()), \
+                   init_started_at = clock_timestamp() + interval '1 microsecond'";
+        self.update(id, set, &[]).await
+    }
+
+    pub async fn finished(&self, id: &JobId) -> Result<(), DatabaseError> {
+        let mut set = String::from(
+            "init_finished_at = GREATEST(clock_timestamp(), init_started_at), init_failed_at = NULL, init_failure_reason = NULL",
+        );
+        if self.table.has("init_progress") {
+            set.push_str(", init_progress = 100");
+        }
+        self.update(id, &set, &[]).await
+    }
+
+    /// Percent of the first run, where the table has the column.
+    pub async fn progressed(&self, id: &JobId, percent: u8) -> Result<(), DatabaseError> {
+        if !self.table.has("init_progress") {
+            return Ok(());
+        }
+        self.update(id, &format!("init_progress = {percent}"), &[]).await
+    }
+
+    /// The job cannot go on; a person has to read the reason.
+    pub async fn failed(&self, id: &JobId, reason: &str) -> Result<(), DatabaseError> {
+        // The server stores no NUL in text.
+        let reason = reason.replace('\0', "\u{fffd}");
+        self.update(id, "init_failed_at = now(), init_failure_reason = $2", &[&reason]).await
+    }
+
+    async fn update(
+        &self,
+        id: &JobId,
+        set: &str,
+        values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<(), DatabaseError> {
+        let touched = if self.table.has("updated_at") { ", updated_at = now()" } else { "" };
+        let statement = format!("UPDATE {} SET {set}{touched} WHERE id::text = $1", self.table.qualified());
+        let id = id.as_str();
+        let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![&id];
+        parameters.extend_from_slice(values);
+        self.session
+            .execute(&statement, &parameters)
+            .await
+            .map_err(DatabaseError::during("updating the jobs table"))?;
+        Ok(())
+    }
+}
+
+fn select_statement(table: &JobsTable, labelled: bool) -> String {
+    let text = |column: &str| {
+        if table.has(column) { format!("{}::text", identifier(column)) } else { "NULL::text".to_string() }
+    };
+    let batch_size =
+        if table.has("batch_size") { "batch_size::bigint".to_string() } else { "NULL::bigint".to_string() };
+    let condition = if labelled { " WHERE label = $1" } else { "" };
+    format!(
+        "SELECT id::text, db_connection::text, COALESCE(NULLIF({schema}, ''), 'public'), {table_name}, {src}, {dst}, {model}, \
+                {column_type}, {pk}, {batch_size}, {runtime}, init_started_at IS NOT NULL, init_finished_at IS NOT NULL, \
+                COALESCE(init_started_at > init_finished_at, false), init_failed_at IS NOT NULL, {canceled} \
+         FROM {qualified}{condition} ORDER BY id",
+        schema = text("schema"),
+        table_name = text("table"),
+        src = text("src_column"),
+        dst = text("dst_column"),
+        model = text("embedding_model"),
+        column_type = text("column_type"),
+        pk = text("pk"),
+        runtime = text("runtime"),
+        canceled = table.canceled_expression(),
+        qualified = table.qualified(),
+    )
+}
+
+fn job_row(row: &tokio_postgres::Row) -> JobRow {
+    let text = |index: usize| row.get::<_, Option<String>>(index).filter(|value| !value.is_empty());
+    let progress = match (row.get::<_, bool>(11), row.get::<_, bool>(12), row.get::<_, bool>(13)) {
+        (false, _, _) => Progress::New,
+        (true, false, _) => Progress::Started,
+        (true, true, false) => Progress::Finished,
+        (true, true, true) => Progress::StartedAgain,
+    };
+    JobRow {
+        id: JobId::new(row.get::<_, String>(0)),
+        definition: Definition {
+            db_connection: text(1).unwrap_or_default(),
+            schema: text(2).unwrap_or_default(),
+            table: text(3),
+            src_column: text(4),
+            dst_column: text(5),
+            embedding_model: text(6),
+            column_type: text(7),
+            pk: text(8),
+            batch_size: row.get(9),
+            runtime: text(10),
+        },
+        progress,
+        failed: row.get(14),
+        canceled: row.get(15),
+    }
+}

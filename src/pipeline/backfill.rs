@@ -1,0 +1,193 @@
+//! The rows that were there before: a scan in key order, page by page, each page a short transaction of its own.
+//!
+//! The scan starts after the slot exists, so that a row is either seen here or comes through the stream. Where both
+//! happen, the guard of the write-back keeps the result right.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_postgres::types::ToSql;
+
+use crate::postgres::quote::identifier;
+use crate::postgres::{ConnectionString, DatabaseError, Session};
+
+use super::error::JobError;
+use super::row::{Key, Origin, Row, Source};
+use super::target::TargetTable;
+
+/// Rows of the scan that may be on their way at a time.
+pub const MOST_ROWS: usize = 2048;
+const PAGE_ROWS: i64 = 512;
+/// A page ends early once it holds this much text.
+const PAGE_BYTES: i64 = 8 << 20;
+
+/// Which rows a scan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Rows whose destination does not fit their source at first sight: a text without a vector, or a vector without a text.
+    Missing,
+    /// Every row with a text or a vector: changes may have been missed, and a vector does not show which text it is of.
+    Everything,
+}
+
+/// How far a scan has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    pub done: u64,
+    /// Rows there were to do when the scan began.
+    pub total: u64,
+}
+
+impl Progress {
+    pub fn percent(&self) -> u8 {
+        if self.total == 0 { 0 } else { (self.done * 100 / self.total).min(99) as u8 }
+    }
+}
+
+pub struct Backfill {
+    session: Session,
+    target: Arc<TargetTable>,
+    scope: Scope,
+    rows: mpsc::Sender<Row>,
+    finished: mpsc::Receiver<Row>,
+}
+
+impl Backfill {
+    /// Opens a session of its own for the scan. `rows` and `finished` need room for [`MOST_ROWS`].
+    pub async fn open(
+        database: &ConnectionString,
+        target: Arc<TargetTable>,
+        scope: Scope,
+        rows: mpsc::Sender<Row>,
+        finished: mpsc::Receiver<Row>,
+    ) -> Result<Backfill, JobError> {
+        let session = Session::open(database).await?;
+        // The scan follows the key's index, whatever the statistics say of the rows that are left.
+        session
+            .batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off")
+            .await
+            .map_err(DatabaseError::during("preparing the scan"))?;
+        Ok(Backfill { session, target, scope, rows, finished })
+    }
+
+    /// The number of rows that the scan is for, now.
+    pub async fn count(&self) -> Result<u64, JobError> {
+        let statement =
+            format!("SELECT count(*) FROM {} t WHERE {}", self.target.from_clause(), condition(&self.target, self.scope));
+        let row = self
+            .session
+            .query_one(&statement, &[])
+            .await
+            .map_err(DatabaseError::during(format!("counting the rows of {}", self.target.qualified())))?;
+        Ok(row.get::<_, i64>(0).unsigned_abs())
+    }
+
+    /// Scans the whole table and returns when every row found is written, superseded or gone. `report` hears of each
+    /// step.
+    ///
+    /// # Errors
+    /// The server's. A scan that was cut short starts from the beginning; with [`Scope::Missing`] it passes over what it
+    /// has done.
+    pub async fn run(mut self, mut report: impl FnMut(Progress)) -> Result<Progress, JobError> {
+        let mut progress = Progress { done: 0, total: self.count().await? };
+        report(progress);
+        let mut outstanding = 0usize;
+        let mut after: Option<Key> = None;
+        let mut finished = Vec::new();
+        loop {
+            let page = self.page(after.as_ref()).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.key.clone());
+            for row in page {
+                while outstanding >= MOST_ROWS {
+                    outstanding -= self.take_back(&mut finished, &mut progress, &mut report).await?;
+                }
+                outstanding += 1;
+                self.rows.send(row).await.map_err(|_| stopped())?;
+            }
+        }
+        while outstanding > 0 {
+            outstanding -= self.take_back(&mut finished, &mut progress, &mut report).await?;
+        }
+        Ok(progress)
+    }
+
+    async fn take_back(
+        &mut self,
+        finished: &mut Vec<Row>,
+        progress: &mut Progress,
+        report: &mut impl FnMut(Progress),
+    ) -> Result<usize, JobError> {
+        finished.clear();
+        let count = self.finished.recv_many(finished, MOST_ROWS).await;
+        if count == 0 {
+            return Err(stopped());
+        }
+        progress.done += count as u64;
+        report(*progress);
+        Ok(count)
+    }
+
+    async fn page(&self, after: Option<&Key>) -> Result<Vec<Row>, JobError> {
+        let statement = page_statement(&self.target, self.scope, after.is_some());
+        let parts: Vec<&str> = after.iter().flat_map(|key| key.parts()).collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> = parts.iter().map(|part| part as &(dyn ToSql + Sync)).collect();
+        let rows = self
+            .session
+            .query(&statement, &parameters)
+            .await
+            .map_err(DatabaseError::during(format!("scanning {}", self.target.qualified())))?;
+        let keys = self.target.key.len();
+        Ok(rows
+            .iter()
+            .map(|row| {
+                let key = Key::new((0..keys).map(|position| row.get::<_, &str>(position).into()));
+                Row::new(key, Source::from_text(row.get(keys)), Origin::Backfill)
+            })
+            .collect())
+    }
+}
+
+fn stopped() -> JobError {
+    JobError::Transient("the batcher has stopped".into())
+}
+
+fn condition(target: &TargetTable, scope: Scope) -> String {
+    let source = target.source.sql("t");
+    let destination = identifier(&target.destination.name);
+    match scope {
+        Scope::Missing => format!("({source} IS NULL) <> (t.{destination} IS NULL)"),
+        Scope::Everything => format!("({source} IS NOT NULL OR t.{destination} IS NOT NULL)"),
+    }
+}
+
+/// The next rows after a key: key columns as text, then the source. A page has at least one row if there is one, and
+/// stops before the row with which it would hold more than [`PAGE_BYTES`].
+fn page_statement(target: &TargetTable, scope: Scope, continues: bool) -> String {
+    let order = target.key_list("t");
+    let place = if continues {
+        let bounds: Vec<String> = target
+            .key
+            .iter()
+            .enumerate()
+            .map(|(position, column)| format!("${}::text::{}", position + 1, column.type_name))
+            .collect();
+        format!("({order}) > ({}) AND ", bounds.join(", "))
+    } else {
+        String::new()
+    };
+    let names: Vec<String> = (0..target.key.len()).map(|position| format!("p.k{position}")).collect();
+    format!(
+        "SELECT {names}, p.source FROM ( \
+           SELECT q.*, sum(COALESCE(octet_length(q.source), 0)) OVER (ORDER BY q.place ROWS UNBOUNDED PRECEDING) \
+                       - COALESCE(octet_length(q.source), 0) AS before \
+           FROM (SELECT row_number() OVER () AS place, r.* FROM ( \
+                   SELECT {keys}, {source} AS source FROM {table} t WHERE {place}{condition} ORDER BY {order} LIMIT {PAGE_ROWS}) r) q \
+         ) p WHERE p.before < {PAGE_BYTES} ORDER BY p.place",
+        names = names.join(", "),
+        keys = target.key_text_columns("t"),
+        source = target.source.sql("t"),
+        table = target.from_clause(),
+        condition = condition(target, scope),
+    )
+}

@@ -1,0 +1,407 @@
+//! The middle of a job: rows come in from stream and backfill, texts go to the embedder, and finished vectors are gathered
+//! into write-backs.
+//!
+//! Batching is natural: a write-back starts as soon as there is something to write and none is under way, and takes along
+//! what has gathered by then. A lone row waits for nothing. Live rows go before backfilled ones.
+//!
+//! ```text
+//! live ──┐                                        ┌── retry later (row locked, change not visible yet)
+//!        ├─▶ admit ─▶ embedder ─▶ ready ─▶ write ─┤
+//! backfill ┘  └─▶ read source by key ─┘           └── finished ─▶ whoever sent the row
+//! ```
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::embedding::{Completions, Priority, Submitter};
+
+use super::error::{JobError, is_retryable};
+use super::row::{Origin, Row, Source};
+use super::writer::{Embedded, Outcome, Reading, Writer};
+
+/// Rows in one write-back unless the job says otherwise.
+pub const DEFAULT_BATCH: usize = 512;
+/// Texts travel with a write-back as its guard; past this many bytes a batch is full.
+const BATCH_BYTES: usize = 4 << 20;
+/// The longest pause before a locked row is tried again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The two ends that rows come from and go back to.
+pub struct Ports {
+    pub live: mpsc::Receiver<Row>,
+    pub backfill: mpsc::Receiver<Row>,
+    /// Every live row that came in goes out here when it is finished. Capacity: as many as can be outstanding.
+    pub live_finished: mpsc::Sender<Row>,
+    pub backfill_finished: mpsc::Sender<Row>,
+}
+
+pub struct Batcher {
+    ports: Ports,
+    submitter: Submitter,
+    completions: Completions,
+    batch_rows: usize,
+    table: String,
+    /// Rows whose text is at the embedder, by the number they were given.
+    embedding: HashMap<u64, Row>,
+    next_number: u64,
+    unread: Vec<Row>,
+    ready_live: VecDeque<Pending>,
+    ready_backfill: VecDeque<Pending>,
+    /// Halves of a batch that the server refused, on the search for the row that it refused it for.
+    suspects: Vec<Vec<Pending>>,
+    later: BinaryHeap<Reverse<Later>>,
+}
+
+/// A row ready to be written, and how often that was tried.
+struct Pending {
+    embedded: Embedded,
+    attempts: u32,
+}
+
+struct Later {
+    due: Instant,
+    number: u64,
+    pending: Pending,
+}
+
+impl PartialEq for Later {
+    fn eq(&self, other: &Self) -> bool {
+        (self.due, self.number) == (other.due, other.number)
+    }
+}
+impl Eq for Later {}
+impl PartialOrd for Later {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Later {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.due, self.number).cmp(&(other.due, other.number))
+    }
+}
+
+/// What the session to the target is busy with. The writer travels with its work and comes back with the result.
+enum Work {
+    Wrote(Writer, Vec<Pending>, Result<Vec<Outcome>, tokio_postgres::Error>),
+    Read(Writer, Vec<Row>, Result<Vec<Reading>, JobError>),
+}
+
+/// Either the writer is at hand or it is at work.
+enum Hands {
+    Free(Writer),
+    Busy(AbortOnDrop),
+    /// Only while a value is being replaced.
+    Gone,
+}
+
+struct AbortOnDrop(JoinHandle<Work>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Batcher {
+    pub fn new(
+        ports: Ports,
+        (submitter, completions): (Submitter, Completions),
+        batch_rows: usize,
+        table: String,
+    ) -> Self {
+        Batcher {
+            ports,
+            submitter,
+            completions,
+            batch_rows,
+            table,
+            embedding: HashMap::new(),
+            next_number: 0,
+            unread: Vec::new(),
+            ready_live: VecDeque::new(),
+            ready_backfill: VecDeque::new(),
+            suspects: Vec::new(),
+            later: BinaryHeap::new(),
+        }
+    }
+
+    /// Works until the stream's end of `ports.live` is closed, or the first error that ends the attempt.
+    pub async fn run(mut self, writer: Writer) -> Result<(), JobError> {
+        let mut hands = Hands::Free(writer);
+        let mut live = Vec::new();
+        let mut backfill = Vec::new();
+        let mut completed = Vec::new();
+        loop {
+            if let Hands::Free(writer) = std::mem::replace(&mut hands, Hands::Gone) {
+                hands = self.start_work(writer);
+            } else {
+                unreachable!("the writer is put back before the loop goes round");
+            }
+            loop {
+                let due = self.later.peek().map(|Reverse(later)| later.due);
+                tokio::select! {
+                    biased;
+                    work = finished_work(&mut hands) => {
+                        hands = Hands::Free(self.conclude(work?).await?);
+                        break;
+                    }
+                    count = self.completions.next_many(&mut completed, 1024) => {
+                        if count == 0 {
+                            return Err(JobError::Transient("the embedder has stopped".into()));
+                        }
+                        for embedded in completed.drain(..) {
+                            self.embedded(embedded.id, embedded.vector)?;
+                        }
+                    }
+                    count = self.ports.live.recv_many(&mut live, 1024) => {
+                        if count == 0 {
+                            return Ok(());
+                        }
+                        for row in live.drain(..) {
+                            self.admit(row);
+                        }
+                    }
+                    Some(()) = sleep_until(due) => self.wake_due(),
+                    count = self.ports.backfill.recv_many(&mut backfill, 1024) , if !self.ports.backfill.is_closed() || !self.ports.backfill.is_empty() => {
+                        let _ = count;
+                        for row in backfill.drain(..) {
+                            self.admit(row);
+                        }
+                    }
+                }
+                if matches!(hands, Hands::Free(_)) && self.has_work() {
+                    break;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, row: Row) {
+        match &row.source {
+            Source::Text(text) => {
+                let number = self.next_number;
+                self.next_number += 1;
+                let priority = if row.is_live() { Priority::Live } else { Priority::Backfill };
+                self.submitter.submit(priority, number, text.clone());
+                self.embedding.insert(number, row);
+            }
+            Source::Empty => self.ready(Pending { embedded: Embedded { row, vector: None }, attempts: 0 }),
+            Source::Unread => self.unread.push(row),
+        }
+    }
+
+    fn embedded(
+        &mut self,
+        number: u64,
+        vector: Result<Vec<f32>, crate::embedding::EmbeddingError>,
+    ) -> Result<(), JobError> {
+        let Some(row) = self.embedding.remove(&number) else { return Ok(()) };
+        match vector {
+            Ok(vector) => {
+                self.ready(Pending { embedded: Embedded { row, vector: Some(vector) }, attempts: 0 });
+                Ok(())
+            }
+            Err(error) if error.is_transient() => Err(error.into()),
+            Err(error) => Err(JobError::definite(format!(
+                "the row {} of {} cannot be embedded: {error}; change or delete it, then set init_failed_at to NULL",
+                row.key, self.table
+            ))),
+        }
+    }
+
+    fn ready(&mut self, pending: Pending) {
+        if pending.embedded.row.source == Source::Unread {
+            self.unread.push(pending.embedded.row);
+        } else if pending.embedded.row.is_live() {
+            self.ready_live.push_back(pending);
+        } else {
+            self.ready_backfill.push_back(pending);
+        }
+    }
+
+    fn wake_due(&mut self) {
+        let now = Instant::now();
+        while self.later.peek().is_some_and(|Reverse(later)| later.due <= now) {
+            if let Some(Reverse(later)) = self.later.pop() {
+                self.ready(later.pending);
+            }
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !(self.unread.is_empty()
+            && self.suspects.is_empty()
+            && self.ready_live.is_empty()
+            && self.ready_backfill.is_empty())
+    }
+
+    /// Gives the writer the most urgent work, if there is any.
+    fn start_work(&mut self, writer: Writer) -> Hands {
+        if !self.unread.is_empty() {
+            let rows = std::mem::take(&mut self.unread);
+            return busy(async move {
+                let readings = writer.read_sources(&rows).await;
+                Work::Read(writer, rows, readings)
+            });
+        }
+        let batch = self.suspects.pop().unwrap_or_else(|| self.next_batch());
+        if batch.is_empty() {
+            return Hands::Free(writer);
+        }
+        busy(async move {
+            let (rows, attempts): (Vec<Embedded>, Vec<u32>) =
+                batch.into_iter().map(|pending| (pending.embedded, pending.attempts)).unzip();
+            let outcomes = writer.write(&rows).await;
+            let batch = rows
+                .into_iter()
+                .zip(attempts)
+                .map(|(embedded, attempts)| Pending { embedded, attempts })
+                .collect();
+            Work::Wrote(writer, batch, outcomes)
+        })
+    }
+
+    /// Takes what is ready, live rows first. One statement updates a row once, so a key that occurs twice waits for the
+    /// next batch.
+    fn next_batch(&mut self) -> Vec<Pending> {
+        let mut keys = std::collections::HashSet::new();
+        let mut batch: Vec<Pending> = Vec::new();
+        let mut again = Vec::new();
+        let mut bytes = 0;
+        while batch.len() < self.batch_rows && bytes < BATCH_BYTES {
+            let Some(pending) = self.ready_live.pop_front().or_else(|| self.ready_backfill.pop_front()) else { break };
+            if keys.insert(pending.embedded.row.key.clone()) {
+                bytes += pending.embedded.row.bytes;
+                batch.push(pending);
+            } else {
+                again.push(pending);
+            }
+        }
+        for pending in again.into_iter().rev() {
+            if pending.embedded.row.is_live() {
+                self.ready_live.push_front(pending);
+            } else {
+                self.ready_backfill.push_front(pending);
+            }
+        }
+        batch
+    }
+
+    async fn conclude(&mut self, work: Work) -> Result<Writer, JobError> {
+        match work {
+            Work::Read(writer, rows, readings) => {
+                for (row, reading) in rows.into_iter().zip(readings?) {
+                    match reading {
+                        Reading::Found(source) => self.admit(Row { source, ..row }),
+                        Reading::Gone => self.finish(row).await,
+                        Reading::NotYetVisible => {
+                            self.put_off(Pending { embedded: Embedded { row, vector: None }, attempts: 0 });
+                        }
+                    }
+                }
+                Ok(writer)
+            }
+            Work::Wrote(writer, batch, Ok(outcomes)) => {
+                for (pending, outcome) in batch.into_iter().zip(outcomes) {
+                    self.settle(pending, outcome).await;
+                }
+                Ok(writer)
+            }
+            Work::Wrote(writer, mut batch, Err(error)) => {
+                if writer.session().is_closed() {
+                    return Err(JobError::Transient(format!("the connection was lost: {}", describe(&error))));
+                }
+                // An error in the middle of the pipeline leaves the transaction aborted; COMMIT has ended it.
+                if is_retryable(&error) {
+                    for pending in batch {
+                        self.put_off(pending);
+                    }
+                } else if is_of_one_row(&error) && batch.len() > 1 {
+                    let second = batch.split_off(batch.len() / 2);
+                    self.suspects.extend([second, batch]);
+                } else if is_of_one_row(&error) {
+                    let row = &batch[0].embedded.row;
+                    return Err(JobError::definite(format!(
+                        "the server refuses the vector of row {} of {}: {}; mend the row or the constraint, then set init_failed_at to NULL",
+                        row.key,
+                        self.table,
+                        describe(&error)
+                    )));
+                } else {
+                    return Err(JobError::definite(format!(
+                        "writing to {} failed: {}",
+                        self.table,
+                        describe(&error)
+                    )));
+                }
+                Ok(writer)
+            }
+        }
+    }
+
+    async fn settle(&mut self, pending: Pending, outcome: Outcome) {
+        match outcome {
+            Outcome::Written | Outcome::Superseded => self.finish(pending.embedded.row).await,
+            Outcome::Locked | Outcome::NotYetVisible => self.put_off(pending),
+        }
+    }
+
+    /// Gives a row back to where it came from, without its text.
+    async fn finish(&mut self, mut row: Row) {
+        row.source = Source::Empty;
+        let port = match row.origin {
+            Origin::Live { .. } => &self.ports.live_finished,
+            Origin::Backfill => &self.ports.backfill_finished,
+        };
+        // A closed port means that the attempt is ending; what is unconfirmed will come again.
+        let _ = port.send(row).await;
+    }
+
+    /// Tries a row again after a pause that doubles from 2 ms.
+    fn put_off(&mut self, mut pending: Pending) {
+        let pause = Duration::from_millis(2 << pending.attempts.min(9)).min(LONGEST_PAUSE);
+        pending.attempts += 1;
+        self.next_number += 1;
+        self.later.push(Reverse(Later { due: Instant::now() + pause, number: self.next_number, pending }));
+    }
+}
+
+fn busy(work: impl Future<Output = Work> + Send + 'static) -> Hands {
+    Hands::Busy(AbortOnDrop(tokio::spawn(work)))
+}
+
+/// Pends for ever while the writer is free. Cancellation safe.
+async fn finished_work(hands: &mut Hands) -> Result<Work, JobError> {
+    match hands {
+        Hands::Busy(task) => (&mut task.0)
+            .await
+            .map_err(|error| JobError::Transient(format!("the write-back task ended early: {error}"))),
+        Hands::Free(_) | Hands::Gone => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) -> Option<()> {
+    match due {
+        Some(due) => {
+            tokio::time::sleep_until(due).await;
+            Some(())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+/// Data exceptions, integrity violations, and what triggers raise: the fault of one row, not of the statement (appendix
+/// "PostgreSQL Error Codes", classes 22, 23, P0 and 44).
+fn is_of_one_row(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23" | "P0" | "44" | "27" | "54"))
+}
+
+fn describe(error: &tokio_postgres::Error) -> String {
+    crate::postgres::error::describe(error)
+}

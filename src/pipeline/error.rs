@@ -1,0 +1,69 @@
+//! Why a job stops, in one sentence for a person, and whether trying again can help.
+
+use crate::embedding::{EmbeddingError, ModelNameError};
+use crate::postgres::DatabaseError;
+use crate::postgres::connection_string::InvalidConnectionString;
+use crate::postgres::error::is_transient_code;
+use crate::replication::ReplicationError;
+
+/// An error that ends the current attempt of a job.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// Somebody has to change something first; the sentence says what.
+    #[error("{0}")]
+    Definite(String),
+    /// A definite error that left a publication behind which would make the user's own statements fail.
+    #[error("{0}")]
+    Harmful(String),
+    /// Passes by itself.
+    #[error("{0}")]
+    Transient(String),
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    #[error(transparent)]
+    Embedding(#[from] EmbeddingError),
+    #[error(transparent)]
+    ModelName(#[from] ModelNameError),
+    #[error("db_connection of the job: {0}")]
+    ConnectionString(#[from] InvalidConnectionString),
+}
+
+impl JobError {
+    pub fn definite(message: impl Into<String>) -> Self {
+        JobError::Definite(message.into())
+    }
+
+    /// True where another attempt may succeed without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            JobError::Definite(_)
+            | JobError::Harmful(_)
+            | JobError::ModelName(_)
+            | JobError::ConnectionString(_) => false,
+            JobError::Transient(_) => true,
+            JobError::Database(error) => error.is_transient(),
+            JobError::Replication(error) => error.is_transient(),
+            JobError::Embedding(error) => error.is_transient(),
+        }
+    }
+
+    /// True for a definite refusal by the server because of missing rights.
+    pub fn is_privilege(&self) -> bool {
+        matches!(self, JobError::Database(error) if error.code().is_some_and(|code| code.code() == "42501"))
+    }
+
+    /// Adds what a person can do about a definite error.
+    pub fn with_remedy(self, remedy: String) -> Self {
+        if self.is_transient() {
+            return self;
+        }
+        JobError::Definite(format!("{self}; {remedy}"))
+    }
+}
+
+/// For errors of statements that need no wrapping: transient or definite as SQLSTATE says.
+pub fn is_retryable(error: &tokio_postgres::Error) -> bool {
+    error.code().is_none_or(is_transient_code)
+}

@@ -1,0 +1,338 @@
+//! One job from its row in the jobs table to its end.
+//!
+//! ```text
+//! Pending ─▶ Preparing ─▶ Backfilling ─▶ Streaming ─▶ Canceled
+//!                ▲            │              │
+//!                └─ Retrying ◀┴──────────────┤
+//!                                            └─▶ Failed (until a person acts)
+//! ```
+//!
+//! Streaming starts with the slot, beside the backfill. [`Job::run`] holds the transitions; [`Job::attempt`] is one way
+//! from preparing to whatever ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
+
+use crate::embedding::{Engine, Model, ModelName};
+use crate::jobs::{JobRow, Progress};
+use crate::postgres::session::TEXT_FORM;
+use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
+use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
+
+use super::backfill::{self, Backfill, Scope};
+use super::batcher::{Batcher, DEFAULT_BATCH, Ports};
+use super::capture::{self, Capture};
+use super::error::JobError;
+use super::intake::Intake;
+use super::provision::{self, Standing};
+use super::supervisor::Reporter;
+use super::target::TargetTable;
+use super::writer::Writer;
+use super::{preflight, watchdog};
+
+/// The longest pause between two attempts; short enough to stream again within ten seconds of a server's return.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// An attempt that held this long was a success: the next pause is short again.
+const STEADY: Duration = Duration::from_secs(20);
+/// At most this often is `init_progress` written.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The daemon stops; the job goes on at the next start.
+    Stopped,
+    /// The job was cancelled while it ran; slot and publication are still there.
+    Canceled,
+    /// A person has to act first.
+    Failed(String),
+}
+
+/// What a job needs to run.
+pub struct Job {
+    pub row: JobRow,
+    pub name: SlotName,
+    pub engine: Engine,
+    pub reporter: Reporter,
+    /// The daemon stops: finish what is under way.
+    pub stop: CancellationToken,
+    /// The job is cancelled: drop everything.
+    pub cancel: CancellationToken,
+}
+
+impl Job {
+    /// Runs the job to its end, through as many attempts as it takes.
+    pub async fn run(self) -> Ended {
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ended::Canceled,
+            ended = self.attempts() => ended,
+        }
+    }
+
+    async fn attempts(mut self) -> Ended {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let began = Instant::now();
+            let stop = self.stop.clone();
+            let result = self.attempt().await;
+            let error = match result {
+                Ok(()) => return Ended::Stopped,
+                Err(_) if stop.is_cancelled() => return Ended::Stopped,
+                Err(error) => error,
+            };
+            if !error.is_transient() {
+                self.withdraw(&error).await;
+                return Ended::Failed(error.to_string());
+            }
+            if began.elapsed() > STEADY {
+                pause = SHORTEST_PAUSE;
+            }
+            tracing::warn!("interrupted, trying again in {} ms: {error}", pause.as_millis());
+            tokio::select! {
+                () = stop.cancelled() => return Ended::Stopped,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// A failed job must neither hold back WAL nor break the user's updates while it waits for a person, so its slot and
+    /// publication go. When it is started again, every row is embedded anew.
+    async fn withdraw(&self, error: &JobError) {
+        if matches!(error, JobError::ConnectionString(_)) {
+            return;
+        }
+        if let Err(error) = super::teardown::attempt(&self.row.definition, &self.name).await {
+            tracing::warn!("slot and publication {} may be left behind: {error}", self.name);
+        }
+    }
+
+    /// One way from preparing to the end of the stream. `Ok` when the daemon stops.
+    async fn attempt(&mut self) -> Result<(), JobError> {
+        let stop = self.stop.clone();
+        let prepared = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            prepared = self.prepare() => prepared?,
+        };
+        self.stream(prepared).await
+    }
+
+    async fn prepare(&mut self) -> Result<Prepared, JobError> {
+        let definition = &self.row.definition;
+        let names = preflight::names(definition)?;
+        let model: ModelName = names.model.parse()?;
+        let database: ConnectionString = definition.db_connection.parse()?;
+        let model = self.engine.model(&model).await?;
+        let session = Session::open(&database).await?;
+        preflight::check_server(&session).await?;
+        let target = preflight::target_table(&session, &names, definition, model.dimensions()).await?;
+        let target = Arc::new(target);
+
+        let standing = provision::inspect(&session, &self.name, &target).await?;
+        let scope = scope(self.row.progress, standing);
+        if self.row.progress != Progress::New && standing == Standing::Broken {
+            // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
+            self.reporter.started_again().await;
+            self.row.progress = Progress::StartedAgain;
+            tracing::warn!("changes may have been missed since the job last ran: every row is embedded again");
+        } else {
+            self.reporter.started().await;
+        }
+        if standing == Standing::Broken {
+            provision::create(&session, &self.name, &target).await?;
+        }
+        if self.row.progress == Progress::New {
+            self.row.progress = Progress::Started;
+        }
+        let writer = Writer::open(&database, target.clone(), model.dimensions()).await?;
+        let stream = self.start_replication(&database, &session).await?;
+        // The server may have moved ahead of the position that we asked for.
+        let slot = slot_lifecycle::find(&session, &self.name)
+            .await
+            .map_err(DatabaseError::during("reading the position of the slot"))?;
+        let start = slot.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
+        Ok(Prepared { database, target, model, writer, stream, start, scope })
+    }
+
+    async fn start_replication(
+        &self,
+        database: &ConnectionString,
+        session: &Session,
+    ) -> Result<ReplicationStream, JobError> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
+            let connection = ReplicationConnection::connect(database.config(), connector, TEXT_FORM).await?;
+            // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
+            match connection.start_replication(&self.name, Lsn::ZERO, &[self.name.as_str()]).await {
+                Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) && Instant::now() < deadline => {
+                    tracing::info!("an earlier connection still holds the slot {}; ending it", self.name);
+                    provision::free_slot(session, &self.name).await?;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+
+    async fn stream(&mut self, prepared: Prepared) -> Result<(), JobError> {
+        let Prepared { database, target, model, writer, stream, start, scope } = prepared;
+        let (live_in, live) = mpsc::channel(capture::MOST_ROWS);
+        let (live_finished, live_back) = mpsc::channel(capture::MOST_ROWS);
+        let (backfill_in, backfill) = mpsc::channel(backfill::MOST_ROWS);
+        let (backfill_finished, backfill_back) = mpsc::channel(backfill::MOST_ROWS);
+        let batch_rows = self
+            .row
+            .definition
+            .batch_size
+            .and_then(|size| usize::try_from(size).ok())
+            .map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096));
+
+        let watched = writer.session().clone();
+        let ports = Ports { live, backfill, live_finished, backfill_finished };
+        let queue = self.engine.queue(&model, capture::MOST_ROWS + backfill::MOST_ROWS);
+        let batcher = Batcher::new(ports, queue, batch_rows, target.qualified());
+        let mut batcher = Task::spawn(batcher.run(writer));
+        let capture = Capture::new(stream, Intake::new(target.clone(), start), live_in, live_back);
+        let mut capture = Task::spawn(capture.run(self.stop.clone()));
+        tracing::info!("streaming from {start}");
+
+        let mut backfill = match scope {
+            Some(scope) => {
+                let scan = Backfill::open(&database, target.clone(), scope, backfill_in, backfill_back).await?;
+                Some(Task::spawn(self.backfill(scan)))
+            }
+            None => None,
+        };
+        let watchdog = watchdog::watch(watched, &target);
+        tokio::pin!(watchdog);
+        loop {
+            tokio::select! {
+                biased;
+                ended = &mut capture.0 => return match join(ended) {
+                    Ok(()) => Ok(()),
+                    Err(error) => Err(cause(error, &mut batcher).await),
+                },
+                error = &mut watchdog => return Err(error),
+                ended = finished(&mut backfill) => {
+                    backfill = None;
+                    match join(ended) {
+                        Ok(()) => self.row.progress = Progress::Finished,
+                        Err(error) => return Err(cause(error, &mut batcher).await),
+                    }
+                }
+                () = self.stop.cancelled(), if backfill.is_some() => backfill = None,
+            }
+        }
+    }
+
+    fn backfill(&self, scan: Backfill) -> impl Future<Output = Result<(), JobError>> + Send + 'static {
+        let reporter = self.reporter.clone();
+        async move {
+            let began = Instant::now();
+            let mut said = None::<Instant>;
+            let progress = {
+                let reporter = reporter.clone();
+                scan.run(move |progress| {
+                    if said.is_none_or(|said| said.elapsed() >= PROGRESS_EVERY) {
+                        if said.is_none() {
+                            tracing::info!("{} existing rows to embed", progress.total);
+                        }
+                        said = Some(Instant::now());
+                        reporter.progressed(progress.percent());
+                    }
+                })
+                .await?
+            };
+            tracing::info!(
+                "{} existing rows done in {:.1} s; listening for changes",
+                progress.done,
+                began.elapsed().as_secs_f64()
+            );
+            reporter.finished().await;
+            Ok(())
+        }
+    }
+}
+
+/// Everything that is there once a job may stream.
+struct Prepared {
+    database: ConnectionString,
+    target: Arc<TargetTable>,
+    model: Model,
+    writer: Writer,
+    stream: ReplicationStream,
+    start: Lsn,
+    scope: Option<Scope>,
+}
+
+/// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
+fn scope(progress: Progress, standing: Standing) -> Option<Scope> {
+    match (progress, standing) {
+        (Progress::Finished, Standing::Intact) => None,
+        (Progress::New, _) | (Progress::Started, Standing::Intact) => Some(Scope::Missing),
+        (Progress::StartedAgain, _) | (_, Standing::Broken) => Some(Scope::Everything),
+    }
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<Result<(), JobError>>);
+
+impl Task {
+    fn spawn(work: impl Future<Output = Result<(), JobError>> + Send + 'static) -> Self {
+        use tracing::Instrument;
+        Task(tokio::spawn(work.in_current_span()))
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn join(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> Result<(), JobError> {
+    ended.unwrap_or_else(|error| Err(JobError::Transient(format!("a task of the job ended early: {error}"))))
+}
+
+/// Capture and backfill end when the batcher does; then its error is the one to tell.
+async fn cause(error: JobError, batcher: &mut Task) -> JobError {
+    match tokio::time::timeout(Duration::from_millis(200), &mut batcher.0).await {
+        Ok(ended) => join(ended).err().unwrap_or(error),
+        Err(_) => error,
+    }
+}
+
+async fn finished(task: &mut Option<Task>) -> Result<Result<(), JobError>, tokio::task::JoinError> {
+    match task {
+        Some(task) => (&mut task.0).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_stream_after_the_first_start_means_every_row() {
+        use Progress::*;
+        use Standing::*;
+        assert_eq!(scope(New, Broken), Some(Scope::Missing));
+        assert_eq!(scope(Started, Intact), Some(Scope::Missing));
+        assert_eq!(scope(Started, Broken), Some(Scope::Everything));
+        assert_eq!(scope(Finished, Intact), None);
+        assert_eq!(scope(Finished, Broken), Some(Scope::Everything));
+        assert_eq!(scope(StartedAgain, Intact), Some(Scope::Everything));
+    }
+}

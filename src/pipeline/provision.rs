@@ -1,0 +1,202 @@
+//! What a job keeps on the target server: one publication and one replication slot, created and replaced together.
+//!
+//! The publication comes first. A slot decodes each change with the catalogue as it was at that change, and the
+//! publication must be in it; on servers before 18 the stream breaks otherwise, later ones leave the changes out.
+
+use std::time::Duration;
+
+use tokio_postgres::error::SqlState;
+
+use crate::jobs::JobId;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+use crate::replication::publication::{self, Publication};
+use crate::replication::{SlotName, slot_lifecycle};
+
+use super::error::JobError;
+use super::target::TargetTable;
+use super::{ddl, preflight};
+
+/// The name that publication and slot of a job share.
+///
+/// `lantern_<jobs table>_<job>`: two daemons with different jobs tables may meet in one target database.
+pub fn name(jobs_table: u32, job: &JobId) -> SlotName {
+    let mut id: String = job.as_str().chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
+    let plain = id.len() <= 40 && !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric());
+    if !plain || job.as_str().starts_with('-') {
+        id = format!("x{:016x}", xxhash_rust::xxh3::xxh3_64(job.as_str().as_bytes()));
+    }
+    SlotName::try_from(format!("lantern_{jobs_table:08x}_{id}")).expect("letters, digits and underscores, and not too long")
+}
+
+/// What is there of a job on its target server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Publication and slot are in order: no change since the confirmed position is missed.
+    Intact,
+    /// Nothing, or parts that cannot be gone on with: changes may have been missed.
+    Broken,
+}
+
+/// Looks at publication and slot.
+pub async fn inspect(session: &Session, name: &SlotName, target: &TargetTable) -> Result<Standing, JobError> {
+    let slot = slot_lifecycle::find(session, name).await.map_err(DatabaseError::during("looking for the slot"))?;
+    let publication = find_publication(session, name, target).await?;
+    let intact = slot.is_some_and(|slot| slot.usable)
+        && publication.is_some_and(|publication| defect(&publication, target).is_none());
+    Ok(if intact { Standing::Intact } else { Standing::Broken })
+}
+
+/// Creates publication and slot anew. A publication that somebody prepared is used as it is, if it fits.
+///
+/// # Errors
+/// Definite ones with the statement that a DBA can run instead.
+pub async fn create(session: &Session, name: &SlotName, target: &TargetTable) -> Result<(), JobError> {
+    drop_slot(session, name).await?;
+    preflight::check_free_slot(session).await?;
+    let found = find_publication(session, name, target).await?;
+    let found = match found {
+        Some(publication) => match defect(&publication, target) {
+            None => true,
+            Some(defect) => {
+                ddl::run(session, &publication::drop_statement(name.as_str())).await.map_err(|error| {
+                    error.with_remedy(format!("the publication {name} {defect}; drop it or let its owner correct it"))
+                })?;
+                false
+            }
+        },
+        None => false,
+    };
+    if !found {
+        create_publication(session, name, target).await?;
+    }
+    create_slot(session, name).await
+}
+
+/// Drops the slot and then the publication; absent ones are no error.
+pub async fn remove(session: &Session, name: &SlotName) -> Result<(), JobError> {
+    drop_slot(session, name).await?;
+    match ddl::run(session, &publication::drop_statement(name.as_str())).await {
+        Err(error) if error.is_privilege() => {
+            tracing::warn!("the publication {name} belongs to another role and stays; its owner may run: {}", publication::drop_statement(name.as_str()));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+async fn find_publication(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<Option<Publication>, JobError> {
+    Ok(publication::find(session, session.version(), name.as_str(), target.oid)
+        .await
+        .map_err(DatabaseError::during("looking for the publication"))?)
+}
+
+/// Why a publication does not serve the job, as the rest of a sentence.
+fn defect(publication: &Publication, target: &TargetTable) -> Option<String> {
+    if !publication.has_table {
+        return Some(format!("does not contain {}", target.qualified()));
+    }
+    if !(publication.inserts && publication.updates) {
+        return Some("does not publish both insert and update".into());
+    }
+    if publication.filtered {
+        return Some("has a row filter, which hides rows from the job".into());
+    }
+    if target.partitioned && !publication.via_root {
+        return Some("lacks publish_via_partition_root = true".into());
+    }
+    let columns = publication.columns.as_ref()?;
+    if target.identity_full {
+        return Some("has a column list, which REPLICA IDENTITY FULL does not allow".into());
+    }
+    let missing: Vec<String> =
+        target.published_columns().into_iter().filter(|column| !columns.contains(column)).collect();
+    (!missing.is_empty()).then(|| format!("does not publish the column {}", missing.join(", ")))
+}
+
+async fn create_publication(session: &Session, name: &SlotName, target: &TargetTable) -> Result<(), JobError> {
+    // Column lists came with 15, and must cover the replica identity.
+    let columns = (session.version() >= 150_000 && !target.identity_full).then(|| target.published_columns());
+    let statement = publication::create_statement(
+        name.as_str(),
+        &target.qualified(),
+        target.partitioned,
+        columns.as_deref(),
+    );
+    match ddl::run(session, &statement).await {
+        Err(error) if error.is_privilege() => {
+            let role: String = session
+                .query_one("SELECT current_user::text", &[])
+                .await
+                .map_err(DatabaseError::during("reading the role"))?
+                .get(0);
+            Err(error.with_remedy(format!(
+                "either let the owner of {table} run: {statement}; (see sql/prepare_publication.sql), or make the daemon's role \
+                 {role} own the table and GRANT CREATE ON DATABASE to it",
+                table = target.qualified(),
+                role = identifier(&role),
+            )))
+        }
+        other => other,
+    }
+}
+
+/// Creating a slot waits for all transactions that are open; a person is told who holds it up.
+async fn create_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
+    let creation = slot_lifecycle::create(session, name);
+    tokio::pin!(creation);
+    loop {
+        tokio::select! {
+            created = &mut creation => {
+                return created.map_err(|error| DatabaseError::during(format!("creating the replication slot {name}"))(error).into());
+            }
+            () = tokio::time::sleep(Duration::from_secs(5)) => {
+                tracing::warn!("the server is still preparing the replication slot {name}; it waits for every open transaction to end \
+                                (SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start)");
+            }
+        }
+    }
+}
+
+async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
+    for _ in 0..100 {
+        match slot_lifecycle::drop(session, name).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => {
+                free_slot(session, name).await?;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(DatabaseError::during(format!("dropping the replication slot {name}"))(error).into()),
+        }
+    }
+    Err(JobError::Transient(format!("the replication slot {name} stays in use")))
+}
+
+/// Ends whoever reads from the slot. The job's lock is ours, so it can only be a connection that nobody is behind any more.
+pub async fn free_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
+    slot_lifecycle::free(session, name)
+        .await
+        .map_err(|error| DatabaseError::during(format!("freeing the replication slot {name}"))(error).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_job_id_makes_a_slot_name_of_its_own() {
+        let named = |id: &str| name(0xab, &JobId::new(id)).to_string();
+        assert_eq!(named("17"), "lantern_000000ab_17");
+        assert_eq!(
+            named("0b7e0c1e-7b2e-4a53-9c6e-2f2b1f6f3c11"),
+            "lantern_000000ab_0b7e0c1e7b2e4a539c6e2f2b1f6f3c11"
+        );
+        assert_ne!(named("-17"), named("17"));
+        assert!(named("a b; drop").starts_with("lantern_000000ab_x"));
+        assert!(named(&"9".repeat(300)).len() <= 63);
+    }
+}

@@ -1,0 +1,393 @@
+//! Runs every job of the jobs table, each by itself: starts, replaces, cancels, and writes down what they report.
+//!
+//! One task owns the session to the jobs database. Jobs talk to it through a [`Reporter`]; while that database is away they
+//! go on with their work and their reports wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::embedding::Engine;
+use crate::jobs::table::JobsTableError;
+use crate::jobs::watcher::{Change, Watcher};
+use crate::jobs::{JobId, JobRow, JobStore, JobsTable, lock};
+use crate::postgres::{ConnectionString, DatabaseError, Session};
+
+use super::job::{Ended, Job};
+use super::{provision, teardown};
+
+/// How often the jobs table is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// How often a job that another daemon holds is asked for.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+/// All jobs together have this long to finish when the daemon stops.
+const GRACE: Duration = Duration::from_secs(9);
+
+/// Where the jobs are.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub database: ConnectionString,
+    pub schema: String,
+    pub table: String,
+    /// Only rows with this label are this daemon's.
+    pub label: Option<String>,
+}
+
+/// What a job has to say to the jobs table.
+#[derive(Debug, Clone)]
+enum Report {
+    Started,
+    StartedAgain,
+    Progressed(u8),
+    Finished,
+    Failed(String),
+}
+
+type Message = (JobId, Report, Option<oneshot::Sender<()>>);
+
+/// The way of one job to its row.
+#[derive(Clone)]
+pub struct Reporter {
+    id: JobId,
+    messages: mpsc::Sender<Message>,
+}
+
+impl Reporter {
+    /// Each of these returns once the row says so, however long the jobs database takes.
+    pub async fn started(&self) {
+        self.tell(Report::Started).await;
+    }
+
+    pub async fn started_again(&self) {
+        self.tell(Report::StartedAgain).await;
+    }
+
+    pub async fn finished(&self) {
+        self.tell(Report::Finished).await;
+    }
+
+    /// A figure that the next one replaces: left out when the way is busy.
+    pub fn progressed(&self, percent: u8) {
+        let _ = self.messages.try_send((self.id.clone(), Report::Progressed(percent), None));
+    }
+
+    async fn tell(&self, report: Report) {
+        let (done, written) = oneshot::channel();
+        if self.messages.send((self.id.clone(), report, Some(done))).await.is_ok() {
+            let _ = written.await;
+        }
+    }
+}
+
+/// A job that runs here.
+struct Running {
+    row: JobRow,
+    cancel: CancellationToken,
+    /// What to do when it has ended: nothing, or start over with a newer definition.
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Nothing,
+    TearDown,
+    Replace,
+}
+
+/// A task of the supervisor that has come to its end.
+enum Ending {
+    Job(JobId, Ended),
+    TornDown(JobId, Then),
+}
+
+pub struct Supervisor {
+    options: Options,
+    engine: Engine,
+    stop: CancellationToken,
+    store: JobStore,
+    watcher: Watcher,
+    running: BTreeMap<JobId, Running>,
+    /// Cancelled jobs whose leftovers are being removed.
+    tearing_down: BTreeSet<JobId>,
+    /// Jobs that should run and are held by another daemon, with the time of the next question.
+    waiting: BTreeMap<JobId, Instant>,
+    tasks: JoinSet<Ending>,
+    messages: mpsc::Receiver<Message>,
+    sender: mpsc::Sender<Message>,
+    /// Reports that are not written yet.
+    unwritten: Vec<Message>,
+}
+
+impl Supervisor {
+    /// Connects to the jobs database and checks the jobs table.
+    ///
+    /// # Errors
+    /// When the database is out of reach, or the table is not one that a daemon can work with.
+    pub async fn open(options: Options, engine: Engine, stop: CancellationToken) -> Result<Self, JobsTableError> {
+        let store = open_store(&options).await?;
+        let (sender, messages) = mpsc::channel(256);
+        Ok(Supervisor {
+            options,
+            engine,
+            stop,
+            store,
+            watcher: Watcher::default(),
+            running: BTreeMap::new(),
+            tearing_down: BTreeSet::new(),
+            waiting: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            messages,
+            sender,
+            unwritten: Vec::new(),
+        })
+    }
+
+    /// Runs until told to stop; then lets every job finish what is under way.
+    pub async fn run(mut self) {
+        tracing::info!("watching {} in {}", self.store.table().qualified(), self.options.database);
+        let mut clock = interval(LOOK_EVERY);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lost = None;
+        while !self.stop.is_cancelled() {
+            let step = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                Some(message) = self.messages.recv() => {
+                    self.unwritten.push(message);
+                    self.write_reports().await
+                }
+                Some(ending) = self.tasks.join_next() => match ending {
+                    Ok(ending) => self.ended(ending).await,
+                    Err(error) => { tracing::error!("a job's task ended early: {error}"); Ok(()) }
+                },
+                _ = clock.tick() => self.look().await,
+            };
+            match step {
+                Ok(()) => lost = None,
+                Err(error) => self.reconnect(error, &mut lost).await,
+            }
+        }
+        self.wind_down().await;
+    }
+
+    async fn look(&mut self) -> Result<(), DatabaseError> {
+        self.write_reports().await?;
+        let rows = self.store.rows().await?;
+        for change in self.watcher.observe(&rows) {
+            match change {
+                Change::Start(id) => self.start(id).await?,
+                Change::Cancel(id) => self.cancel(id, Then::TearDown, None).await?,
+                Change::Replace(id) => {
+                    tracing::info!(job = %id, "the definition has changed; starting over");
+                    self.cancel(id, Then::Replace, None).await?;
+                }
+            }
+        }
+        let now = Instant::now();
+        let due: Vec<JobId> = self.waiting.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        for id in due {
+            self.start(id).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts a job, unless it runs, is still being cleaned up, or belongs to another daemon for now.
+    async fn start(&mut self, id: JobId) -> Result<(), DatabaseError> {
+        let Some(row) = self.watcher.row(&id).cloned() else {
+            self.waiting.remove(&id);
+            return Ok(());
+        };
+        if row.canceled || self.running.contains_key(&id) {
+            self.waiting.remove(&id);
+            return Ok(());
+        }
+        if self.tearing_down.contains(&id) {
+            // Its end comes first; then it starts.
+            self.waiting.insert(id, Instant::now() + LOOK_EVERY);
+            return Ok(());
+        }
+        if !lock::try_lock(&self.store, &id).await? {
+            if self.waiting.insert(id.clone(), Instant::now() + ASK_AGAIN).is_none() {
+                tracing::info!(job = %id, "another daemon runs this job; standing by");
+            }
+            return Ok(());
+        }
+        self.waiting.remove(&id);
+        let cancel = CancellationToken::new();
+        let job = Job {
+            row: row.clone(),
+            name: provision::name(self.store.table().identity(), &id),
+            engine: self.engine.clone(),
+            reporter: Reporter { id: id.clone(), messages: self.sender.clone() },
+            stop: self.stop.clone(),
+            cancel: cancel.clone(),
+        };
+        let span = tracing::info_span!("job", id = %id);
+        span.in_scope(|| tracing::info!("starting {} with {}", row.definition, row.definition.embedding_model.as_deref().unwrap_or("?")));
+        let ended_id = id.clone();
+        self.tasks.spawn(async move { Ending::Job(ended_id, job.run().await) }.instrument(span));
+        self.running.insert(id, Running { row, cancel, then: Then::Nothing });
+        Ok(())
+    }
+
+    /// Ends a job; what it leaves on its target is removed when it has stopped.
+    async fn cancel(&mut self, id: JobId, then: Then, left: Option<JobRow>) -> Result<(), DatabaseError> {
+        self.waiting.remove(&id);
+        if let Some(running) = self.running.get_mut(&id) {
+            running.then = then;
+            running.cancel.cancel();
+            return Ok(());
+        }
+        // It does not run here: cancelled while no daemon ran, or failed before. Its slot may still be there.
+        let Some(row) = left.or_else(|| self.watcher.row(&id).cloned()) else { return Ok(()) };
+        if self.tearing_down.contains(&id) || !lock::try_lock(&self.store, &id).await? {
+            return Ok(());
+        }
+        self.tear_down(id, row, then);
+        Ok(())
+    }
+
+    fn tear_down(&mut self, id: JobId, row: JobRow, then: Then) {
+        let name = provision::name(self.store.table().identity(), &id);
+        let span = tracing::info_span!("job", id = %id);
+        self.tearing_down.insert(id.clone());
+        let work = async move {
+            teardown::run(&row, &name).await;
+            if then == Then::TearDown {
+                tracing::info!("slot and publication are gone");
+            }
+            Ending::TornDown(id, then)
+        };
+        self.tasks.spawn(work.instrument(span));
+    }
+
+    async fn ended(&mut self, ending: Ending) -> Result<(), DatabaseError> {
+        match ending {
+            Ending::Job(id, ended) => {
+                let Some(running) = self.running.remove(&id) else { return Ok(()) };
+                match ended {
+                    Ended::Stopped => lock::unlock(&self.store, &id).await,
+                    Ended::Canceled => {
+                        tracing::info!(job = %id, "cancelled");
+                        self.tear_down(id, running.row, running.then);
+                        Ok(())
+                    }
+                    Ended::Failed(_) if running.then != Then::Nothing => {
+                        self.tear_down(id, running.row, running.then);
+                        Ok(())
+                    }
+                    Ended::Failed(reason) => {
+                        tracing::error!(job = %id, "failed: {reason}");
+                        self.unwritten.push((id.clone(), Report::Failed(reason), None));
+                        self.write_reports().await?;
+                        self.watcher.note_failure(&id);
+                        lock::unlock(&self.store, &id).await
+                    }
+                }
+            }
+            Ending::TornDown(id, then) => {
+                self.tearing_down.remove(&id);
+                lock::unlock(&self.store, &id).await?;
+                if then == Then::Replace { self.start(id).await } else { Ok(()) }
+            }
+        }
+    }
+
+    async fn write_reports(&mut self) -> Result<(), DatabaseError> {
+        while let Some((id, report, _)) = self.unwritten.first() {
+            match report {
+                Report::Started => self.store.started(id).await?,
+                Report::StartedAgain => self.store.started_again(id).await?,
+                Report::Progressed(percent) => self.store.progressed(id, *percent).await?,
+                Report::Finished => self.store.finished(id).await?,
+                Report::Failed(reason) => self.store.failed(id, reason).await?,
+            }
+            let (_, _, written) = self.unwritten.remove(0);
+            if let Some(written) = written {
+                let _ = written.send(());
+            }
+        }
+        Ok(())
+    }
+
+    /// The jobs database is away or refuses: says so once, and opens a new session. The locks were the old session's; a job
+    /// whose lock another daemon has taken meanwhile is left to it.
+    async fn reconnect(&mut self, error: DatabaseError, lost: &mut Option<String>) {
+        let message = error.to_string();
+        if lost.as_deref() != Some(&message) {
+            tracing::warn!("the jobs database does not answer, trying again: {message}");
+            *lost = Some(message);
+        }
+        if !self.store.session().is_closed() {
+            return;
+        }
+        tokio::select! {
+            () = self.stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let Ok(store) = open_store(&self.options).await else { return };
+        self.store = store;
+        tracing::info!("connected to the jobs database again");
+        let held: Vec<JobId> = self.running.keys().chain(&self.tearing_down).cloned().collect();
+        for id in held {
+            match lock::try_lock(&self.store, &id).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!(job = %id, "another daemon has taken this job over");
+                    if let Some(running) = self.running.remove(&id) {
+                        running.cancel.cancel();
+                    }
+                    self.waiting.insert(id, Instant::now() + ASK_AGAIN);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn wind_down(mut self) {
+        tracing::info!("stopping: finishing what is under way in {} jobs", self.running.len());
+        let end = Instant::now() + GRACE;
+        while !self.tasks.is_empty() {
+            tokio::select! {
+                ended = tokio::time::timeout_at(end, self.tasks.join_next()) => match ended {
+                    Ok(Some(Ok(Ending::Job(id, ended)))) => {
+                        self.running.remove(&id);
+                        if let Ended::Failed(reason) = ended {
+                            tracing::error!(job = %id, "failed: {reason}");
+                            let _ = self.store.failed(&id, &reason).await;
+                        }
+                    }
+                    Ok(_) => {}
+                    Err(_) => {
+                        tracing::warn!("{} jobs did not stop in time; they go on from their confirmed position at the next start", self.tasks.len());
+                        break;
+                    }
+                },
+                Some(message) = self.messages.recv() => {
+                    self.unwritten.push(message);
+                    if let Err(error) = self.write_reports().await {
+                        tracing::warn!("{error}");
+                        self.unwritten.clear();
+                    }
+                }
+            }
+            // Jobs that are torn down try for ever; they are not waited for.
+            if self.running.is_empty() && self.tasks.len() <= self.tearing_down.len() {
+                break;
+            }
+        }
+        self.tasks.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn open_store(options: &Options) -> Result<JobStore, JobsTableError> {
+    let session = Session::open(&options.database).await?;
+    let table = JobsTable::discover(&session, &options.schema, &options.table, options.label.as_deref()).await?;
+    Ok(JobStore::new(session, table, options.label.clone()))
+}

@@ -1,0 +1,258 @@
+//! Writing vectors back: one statement a batch, guarded row by row, never waiting for a lock while holding others.
+
+use std::sync::Arc;
+
+use tokio_postgres::Statement;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::postgres::quote::{identifier, literal};
+use crate::postgres::{ConnectionString, DatabaseError, Session};
+
+use super::MARKER;
+use super::error::JobError;
+use super::row::{Key, Origin, Row, Source};
+use super::target::TargetTable;
+
+/// A row with its vector; `None` clears the destination.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    pub row: Row,
+    pub vector: Option<Vec<f32>>,
+}
+
+/// What became of one row of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination holds the vector of this text (or nothing, for an empty source).
+    Written,
+    /// Somebody else holds the row or changed it this very moment: try again.
+    Locked,
+    /// The row is gone or holds another text by now, whose change is further on in the stream.
+    Superseded,
+    /// The change was streamed before its commit became visible: try again. (The server wakes walsenders before it takes a
+    /// transaction out of the list of running ones, and long before where it waits for a synchronous standby.)
+    NotYetVisible,
+}
+
+/// What a row's source is found to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reading {
+    Found(Source),
+    Gone,
+    /// As [`Outcome::NotYetVisible`].
+    NotYetVisible,
+}
+
+/// The session that writes to one target table.
+pub struct Writer {
+    session: Arc<Session>,
+    target: Arc<TargetTable>,
+    dimensions: usize,
+    write: Statement,
+    read: Statement,
+}
+
+impl Writer {
+    /// Opens a session for write-backs and prepares its statements.
+    pub async fn open(
+        database: &ConnectionString,
+        target: Arc<TargetTable>,
+        dimensions: usize,
+    ) -> Result<Writer, JobError> {
+        let session = Arc::new(Session::open(database).await?);
+        let preparing = || DatabaseError::during(format!("preparing the write-back to {}", target.qualified()));
+        session.batch_execute(SETTINGS).await.map_err(preparing())?;
+        let keys = target.key.len();
+        let write_types =
+            [vec![Type::TEXT_ARRAY; keys + 1], vec![Type::INT4_ARRAY, Type::INT8_ARRAY, Type::FLOAT4_ARRAY]].concat();
+        let write = session
+            .prepare_typed(&write_statement(&target, dimensions), &write_types)
+            .await
+            .map_err(preparing())?;
+        let read = session
+            .prepare_typed(&read_statement(&target), &[vec![Type::TEXT_ARRAY; keys], vec![Type::INT8_ARRAY]].concat())
+            .await
+            .map_err(preparing())?;
+        Ok(Writer { session, target, dimensions, write, read })
+    }
+
+    /// Writes a batch in one transaction; one outcome a row, in order.
+    ///
+    /// # Errors
+    /// The server's; then nothing of the batch is written.
+    ///
+    /// Cancellation: the transaction may or may not commit; the guard makes repeating it harmless.
+    pub async fn write(&self, batch: &[Embedded]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
+        let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
+        let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
+        let mut offsets: Vec<Option<i32>> = Vec::with_capacity(batch.len());
+        let mut values: Vec<f32> = Vec::with_capacity(batch.len() * self.dimensions);
+        for row in batch {
+            offsets.push(row.vector.as_ref().map(|vector| {
+                let offset = values.len() as i32;
+                values.extend_from_slice(vector);
+                offset
+            }));
+        }
+        let xids: Vec<i64> = batch.iter().map(|row| xid(&row.row)).collect();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = keys.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+        parameters.extend([&texts as &(dyn ToSql + Sync), &offsets, &xids, &values]);
+
+        // Polled together, so that all three requests leave in one packet. The marker must be the transaction's first
+        // record, before any row.
+        let begin = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_logical_emit_message(true, {}, '')",
+            literal(MARKER)
+        );
+        let (begun, written, committed) = tokio::join!(
+            self.session.batch_execute(&begin),
+            self.session.query(&self.write, &parameters),
+            self.session.batch_execute("COMMIT"),
+        );
+        begun?;
+        let rows = written?;
+        committed?;
+        let mut outcomes = vec![Outcome::Superseded; batch.len()];
+        for row in &rows {
+            let position = row.get::<_, i64>(0) as usize - 1;
+            outcomes[position] = match row.get::<_, i32>(1) {
+                0 => Outcome::Written,
+                1 => Outcome::Locked,
+                2 => Outcome::Superseded,
+                _ => Outcome::NotYetVisible,
+            };
+        }
+        Ok(outcomes)
+    }
+
+    /// Reads the source of rows whose text the stream did not carry; one answer a row, in order.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn read_sources(&self, rows: &[Row]) -> Result<Vec<Reading>, JobError> {
+        let columns = self.key_columns(rows.iter().map(|row| &row.key));
+        let xids: Vec<i64> = rows.iter().map(xid).collect();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> =
+            columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+        parameters.push(&xids);
+        let answers = self
+            .session
+            .query(&self.read, &parameters)
+            .await
+            .map_err(DatabaseError::during(format!("reading texts of {}", self.target.qualified())))?;
+        let mut readings = vec![Reading::Gone; rows.len()];
+        for answer in &answers {
+            readings[answer.get::<_, i64>(0) as usize - 1] = match (answer.get(1), answer.get(2)) {
+                (true, _) => Reading::Found(Source::from_text(answer.get::<_, Option<&str>>(3))),
+                (false, true) => Reading::Gone,
+                (false, false) => Reading::NotYetVisible,
+            };
+        }
+        Ok(readings)
+    }
+
+    /// The session, for small questions between batches.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    fn key_columns<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<Vec<&'a str>> {
+        let mut columns = vec![Vec::new(); self.target.key.len()];
+        for key in keys {
+            for (position, column) in columns.iter_mut().enumerate() {
+                column.push(key.part(position));
+            }
+        }
+        columns
+    }
+}
+
+/// The transaction that a change came with; 0 for rows that a scan has seen.
+fn xid(row: &Row) -> i64 {
+    match row.origin {
+        Origin::Live { xid, .. } => i64::from(xid),
+        Origin::Backfill => 0,
+    }
+}
+
+/// The text that the row must still hold; NULL stands for an empty source.
+fn guard(source: &Source) -> Option<&str> {
+    match source {
+        Source::Text(text) => Some(text),
+        Source::Empty | Source::Unread => None,
+    }
+}
+
+/// A batch is a list of keys, so index lookups are right whatever the statistics say; and a confirmed position must not
+/// outlive its vectors, so a default of `synchronous_commit = off` is raised to `local`.
+const SETTINGS: &str = "SET enable_seqscan = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SET jit = off;
+SET plan_cache_mode = force_generic_plan;
+SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';";
+
+/// Parameters: one text array a key column, texts, offsets into the values, xids, and all vectors in one `real[]`.
+///
+/// `held` takes the rows whose text still matches, in key order, leaving out those that somebody else holds; `written`
+/// updates exactly these. What was not written is looked at again in the same snapshot to tell why.
+fn write_statement(target: &TargetTable, dimensions: usize) -> String {
+    let table = target.from_clause();
+    let destination = identifier(&target.destination.name);
+    let keys = target.key.len();
+    let arrays: Vec<String> = (1..=keys).map(|number| format!("${number}::text[]")).collect();
+    let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
+    let source = target.source.sql("t");
+    let join = target.key_join("t", "i");
+    format!(
+        "WITH incoming AS MATERIALIZED ( \
+           SELECT u.n, {casts}, u.text COLLATE \"C\" AS text, u.at, u.xid \
+           FROM unnest({arrays}, ${text}::text[], ${at}::int[], ${xid}::bigint[]) WITH ORDINALITY AS u({names}, text, at, xid, n) \
+         ), held AS MATERIALIZED ( \
+           SELECT t.ctid AS place, t.tableoid AS part, i.n, i.at \
+           FROM incoming i JOIN {table} t ON {join} \
+           WHERE {source} IS NOT DISTINCT FROM i.text AND NOT (i.at IS NULL AND t.{destination} IS NULL) \
+           ORDER BY {order} FOR NO KEY UPDATE OF t SKIP LOCKED \
+         ), written AS ( \
+           UPDATE {table} t SET {destination} = ((${values}::real[])[h.at + 1 : h.at + {dimensions}])::{kind} \
+           FROM held h WHERE t.ctid = h.place AND t.tableoid = h.part RETURNING h.n \
+         ) \
+         SELECT i.n, CASE WHEN w.n IS NOT NULL THEN 0 ELSE COALESCE( \
+             (SELECT CASE WHEN i.at IS NULL AND t.{destination} IS NULL THEN 0 ELSE 1 END \
+              FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
+             CASE WHEN i.xid = 0 OR pg_visible_in_snapshot({full_xid}, pg_current_snapshot()) THEN 2 ELSE 3 END) END \
+         FROM incoming i LEFT JOIN written w ON w.n = i.n",
+        casts = target.key_casts("u"),
+        arrays = arrays.join(", "),
+        names = names.join(", "),
+        order = target.key_list("t"),
+        kind = target.destination.type_name,
+        full_xid = FULL_XID,
+        text = keys + 1,
+        at = keys + 2,
+        xid = keys + 3,
+        values = keys + 4,
+    )
+}
+
+/// The stream carries 32 bits of a transaction id; the upper ones are those that bring it nearest to the snapshot's newest.
+const FULL_XID: &str = "((SELECT newest - ((newest - i.xid + 2147483648) & 4294967295) + 2147483648 \
+     FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest) s)::text::xid8)";
+
+fn read_statement(target: &TargetTable) -> String {
+    let keys = target.key.len();
+    let arrays: Vec<String> = (1..=keys).map(|number| format!("${number}::text[]")).collect();
+    let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
+    format!(
+        "SELECT i.n, t.ctid IS NOT NULL, i.xid = 0 OR pg_visible_in_snapshot({FULL_XID}, pg_current_snapshot()), {source} \
+         FROM (SELECT u.n, {casts}, u.xid FROM unnest({arrays}, ${xid}::bigint[]) WITH ORDINALITY AS u({names}, xid, n)) i \
+         LEFT JOIN {table} t ON {join}",
+        source = target.source.sql("t"),
+        casts = target.key_casts("u"),
+        arrays = arrays.join(", "),
+        names = names.join(", "),
+        table = target.from_clause(),
+        join = target.key_join("t", "i"),
+        xid = keys + 1,
+    )
+}

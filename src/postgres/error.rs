@@ -1,0 +1,87 @@
+//! What went wrong at a database, for two readers: the code (is it worth another try?) and the person.
+
+use tokio_postgres::error::SqlState;
+
+use super::tls::TlsError;
+
+/// An error of a database session, with the database it happened at (never with a password).
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    #[error("cannot connect to {database}: {}", describe(source))]
+    Connect { database: String, source: tokio_postgres::Error },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("{doing} failed: {}", describe(source))]
+    Query { doing: String, source: tokio_postgres::Error },
+}
+
+impl DatabaseError {
+    /// For `map_err`: names what was being done.
+    pub fn during(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> DatabaseError {
+        let doing = doing.into();
+        move |source| DatabaseError::Query { doing, source }
+    }
+
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => source.code(),
+            DatabaseError::Tls(_) => None,
+        }
+    }
+
+    /// True where the same call may succeed later without anybody's doing.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => is_transient(source),
+            DatabaseError::Tls(_) => false,
+        }
+    }
+}
+
+/// SQLSTATE decides (appendix "PostgreSQL Error Codes"); an error without one is the network's, but for our own mistakes
+/// in what was asked.
+pub fn is_transient(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => is_transient_code(code),
+        None => {
+            use std::error::Error;
+            let authentication = error.to_string().starts_with("authentication error");
+            let configuration = error.to_string().starts_with("invalid con");
+            let certificate = error
+                .source()
+                .is_some_and(|cause| cause.to_string().contains("certificate"));
+            !authentication && !configuration && !certificate
+        }
+    }
+}
+
+/// Connection, resource, lock and shutdown classes pass by themselves; everything else needs somebody to change something.
+pub fn is_transient_code(code: &SqlState) -> bool {
+    let class = &code.code()[..2];
+    matches!(class, "08" | "40" | "53" | "57" | "58")
+        || *code == SqlState::LOCK_NOT_AVAILABLE
+        || *code == SqlState::OBJECT_IN_USE
+        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+}
+
+/// The server's own words with detail and hint, or the chain of causes below a network error.
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    use std::error::Error;
+    if let Some(database) = error.as_db_error() {
+        let mut text = database.message().to_string();
+        for more in [database.detail(), database.hint()].into_iter().flatten() {
+            text.push_str("; ");
+            text.push_str(more);
+        }
+        return format!("{text} (SQLSTATE {})", database.code().code());
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,57 @@
+//! The one place that quotes: every name and value that goes into the text of a statement passes
+//! through here.
+//!
+//! The input must not contain NUL: PostgreSQL has no way to say it, and the protocol encoder
+//! refuses such a statement as a whole.
+
+use postgres_protocol::escape;
+
+/// Quotes a name: `a"b` becomes `"a""b"`. Upper case and reserved words survive.
+pub fn identifier(name: &str) -> String {
+    escape::escape_identifier(name)
+}
+
+/// Quotes a text for SQL: `it's` becomes `'it''s'`.
+///
+/// A text with backslashes becomes an escape string with a space before it (` E'a\\b'`), so that it
+/// means the same under either value of `standard_conforming_strings` and cannot run into a word to
+/// its left.
+pub fn literal(text: &str) -> String {
+    escape::escape_literal(text)
+}
+
+/// Quotes a text for a replication command: `it's` becomes `'it''s'`, and a backslash is itself.
+///
+/// Replication commands have a grammar of their own (PostgreSQL's `repl_scanner.l`), which knows no
+/// escape strings: a [`literal`] with backslashes would be a syntax error there.
+pub fn replication_literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identifier_keeps_case_spaces_and_quotes() {
+        assert_eq!(identifier("docs"), r#""docs""#);
+        assert_eq!(identifier("My Table"), r#""My Table""#);
+        assert_eq!(identifier(r#"a"b"#), r#""a""b""#);
+        assert_eq!(identifier(r"a\b"), r#""a\b""#);
+        assert_eq!(identifier("größe'"), r#""größe'""#);
+    }
+
+    #[test]
+    fn a_literal_doubles_quotes_and_turns_into_an_escape_string_for_backslashes() {
+        assert_eq!(literal(""), "''");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r#"say "hi""#), r#"'say "hi"'"#);
+        assert_eq!(literal(r"a\b'c"), r" E'a\\b''c'");
+    }
+
+    #[test]
+    fn a_replication_literal_leaves_backslashes_alone() {
+        assert_eq!(replication_literal("it's"), "'it''s'");
+        assert_eq!(replication_literal(r"a\b"), r"'a\b'");
+    }
+}

@@ -1,0 +1,102 @@
+//! One SQL session with every setting pinned that we depend on.
+//!
+//! Role and database defaults reach each session (`ALTER ROLE … SET`, `ALTER DATABASE … SET`). The text of a key or of a
+//! source must be the same in the replication stream and in our statements, so both kinds of connection pin the settings
+//! that shape text, and the session that writes back also pins what decides durability and isolation.
+
+use std::ops::Deref;
+
+use tokio::task::AbortHandle;
+use tokio_postgres::Client;
+
+use super::connection_string::ConnectionString;
+use super::error::DatabaseError;
+use super::quote::literal;
+use super::tls;
+
+/// Settings that shape how values look as text. The replication connection sends them in its startup packet, where they
+/// outrank role and database defaults.
+pub const TEXT_FORM: &[(&str, &str)] = &[
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("TimeZone", "UTC"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "1"),
+    ("bytea_output", "hex"),
+];
+
+/// Settings of every SQL session: unqualified names are the system's only, no inherited time-outs, no surprises from
+/// defaults. `standard_conforming_strings` keeps our literals what they look like.
+const SESSION: &str = "SET search_path = pg_catalog;
+SET statement_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET lock_timeout = 0;
+SET standard_conforming_strings = on;
+SET default_transaction_isolation = 'read committed';
+SET default_transaction_read_only = off;
+SET default_transaction_deferrable = off;
+SET row_security = on;";
+
+/// An open session. Dropping it closes the connection.
+pub struct Session {
+    client: Client,
+    connection: AbortHandle,
+    version: u32,
+}
+
+impl Session {
+    /// Connects and pins the settings.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Connect`] with the server's reason.
+    ///
+    /// Cancellation safe: a dropped future closes what it opened.
+    pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
+        let connector = tls::connector(target.tls())?;
+        let failed = |source| DatabaseError::Connect { database: target.to_string(), source };
+        let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
+        let connection = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a database session ended: {}", super::error::describe(&error));
+            }
+        })
+        .abort_handle();
+        let mut session = Session { client, connection, version: 0 };
+        session.batch_execute(&pinned_settings()).await.map_err(failed)?;
+        let version: i32 = session
+            .query_one("SELECT current_setting('server_version_num')::int", &[])
+            .await
+            .map_err(failed)?
+            .get(0);
+        session.version = version.unsigned_abs();
+        Ok(session)
+    }
+
+    /// `server_version_num`, as 180001 for 18.1.
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.abort();
+    }
+}
+
+/// As `SET` statements rather than startup options: connection poolers refuse the latter.
+fn pinned_settings() -> String {
+    let mut statements = String::from(SESSION);
+    for (name, value) in TEXT_FORM {
+        statements.push_str(&format!("SET {name} = {};", literal(value)));
+    }
+    statements
+}

@@ -1,0 +1,97 @@
+//! Publications: what the server sends of a table.
+
+use tokio_postgres::Client;
+
+use crate::postgres::quote::identifier;
+
+/// A publication as the catalogue describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    pub inserts: bool,
+    pub updates: bool,
+    pub deletes: bool,
+    pub truncates: bool,
+    pub via_root: bool,
+    /// Whether the table asked about is a member.
+    pub has_table: bool,
+    /// The column list of the table's membership; `None` where every column is published.
+    pub columns: Option<Vec<String>>,
+    /// True where a row filter hides rows.
+    pub filtered: bool,
+}
+
+/// Looks a publication up, and the membership of the table with this oid.
+///
+/// # Errors
+/// The server's.
+pub async fn find(
+    client: &Client,
+    version: u32,
+    name: &str,
+    table: u32,
+) -> Result<Option<Publication>, tokio_postgres::Error> {
+    // Column lists and row filters came with 15.
+    let membership = if version >= 150_000 {
+        "r.prqual IS NOT NULL, (SELECT array_agg(a.attname::text) FROM pg_attribute a \
+           WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))"
+    } else {
+        "false, NULL::text[]"
+    };
+    let row = client
+        .query_opt(
+            &format!(
+                "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
+                        p.puballtables OR r.oid IS NOT NULL, {membership} \
+                 FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
+                 WHERE p.pubname = $1"
+            ),
+            &[&name, &table],
+        )
+        .await?;
+    Ok(row.map(|row| Publication {
+        inserts: row.get(0),
+        updates: row.get(1),
+        deletes: row.get(2),
+        truncates: row.get(3),
+        via_root: row.get(4),
+        has_table: row.get(5),
+        filtered: row.get::<_, Option<bool>>(6).unwrap_or(false),
+        columns: row.get(7),
+    }))
+}
+
+/// The statement that creates a publication of inserts and updates of one table (`qualified`: schema and name, quoted),
+/// of the given columns only where a list is given. A partitioned table is published as itself, a plain one without tables
+/// that inherit from it.
+pub fn create_statement(name: &str, qualified: &str, partitioned: bool, columns: Option<&[String]>) -> String {
+    let list = columns
+        .map(|columns| {
+            let quoted: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
+            format!(" ({})", quoted.join(", "))
+        })
+        .unwrap_or_default();
+    let (only, root) = if partitioned { ("", ", publish_via_partition_root = true") } else { ("ONLY ", "") };
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {only}{qualified}{list} WITH (publish = 'insert, update'{root})",
+        identifier(name)
+    )
+}
+
+pub fn drop_statement(name: &str) -> String {
+    format!("DROP PUBLICATION IF EXISTS {}", identifier(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_wherever_they_come_from() {
+        let columns = ["i\"d".to_string(), "My Text".to_string()];
+        assert_eq!(
+            create_statement("p", "\"public\".\"a b\"", true, Some(&columns)),
+            "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a b\" (\"i\"\"d\", \"My Text\") \
+             WITH (publish = 'insert, update', publish_via_partition_root = true)"
+        );
+    }
+}

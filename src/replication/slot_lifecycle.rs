@@ -1,0 +1,88 @@
+//! Replication slots over an SQL session: looking them up, creating, freeing and dropping them.
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::lsn::Lsn;
+use super::slot::SlotName;
+
+/// A slot as `pg_replication_slots` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slot {
+    /// The walsender that reads from it now.
+    pub active_pid: Option<i32>,
+    pub confirmed_flush: Option<Lsn>,
+    /// False where the server gave up the WAL that the slot needs, or the slot is not ours to use (other plugin or
+    /// database).
+    pub usable: bool,
+}
+
+/// Looks a slot up.
+pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, tokio_postgres::Error> {
+    let row = client
+        .query_opt(
+            "SELECT active_pid, confirmed_flush_lsn::text, \
+                    slot_type = 'logical' AND plugin = 'pgoutput' AND database = current_database() \
+                    AND COALESCE(wal_status, 'reserved') <> 'lost' AND confirmed_flush_lsn IS NOT NULL \
+             FROM pg_replication_slots WHERE slot_name = $1",
+            &[&name.as_str()],
+        )
+        .await?;
+    Ok(row.map(|row| Slot {
+        active_pid: row.get(0),
+        confirmed_flush: row.get::<_, Option<String>>(1).and_then(|lsn| lsn.parse().ok()),
+        usable: row.get(2),
+    }))
+}
+
+/// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended.
+///
+/// Cancellation: a dropped future leaves the statement running on the server until its session closes, and the server
+/// then removes the unfinished slot; close the session.
+pub async fn create(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
+    client
+        .execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&name.as_str()])
+        .await
+        .map(|_| ())
+}
+
+/// Who has a transaction open that a new slot must wait for: pid, seconds and the beginning of the statement.
+pub async fn waiting_for(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
+    let row = client
+        .query_opt(
+            "SELECT format('process %s (%s, application %s), whose transaction is %s s old: %s', pid, usename, \
+                    quote_literal(application_name), extract(epoch FROM now() - xact_start)::bigint, left(query, 80)) \
+             FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1",
+            &[],
+        )
+        .await?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Ends the walsender that still holds the slot, such as one whose client vanished behind a network cut.
+pub async fn free(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
+    client
+        .execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL",
+            &[&name.as_str()],
+        )
+        .await
+        .map(|_| ())
+}
+
+/// Drops the slot if it exists.
+///
+/// # Errors
+/// `object_in_use` while a walsender still reads from it (see [`free`]), and the server's others.
+pub async fn drop(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
+    let dropped = client
+        .execute(
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1",
+            &[&name.as_str()],
+        )
+        .await;
+    match dropped {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(()),
+        other => other.map(|_| ()),
+    }
+}

@@ -1,0 +1,266 @@
+//! The stream of changes: frames in, standby status updates out, over one CopyBoth.
+//!
+//! Formats are those of the documentation, protocol-replication (XLogData, Primary keepalive
+//! message, Standby status update) within CopyData of protocol-message-formats.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use postgres_protocol::message::{backend, frontend};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use super::pgoutput::Timestamp;
+use super::wire::{Wire, log_notice, message_length};
+use super::{Lsn, ReplicationError};
+
+/// How long [`ReplicationStream::finish`] waits for the server to stop.
+const FINISH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Tag and length, before every message.
+const HEADER_SIZE: usize = 5;
+/// Kind, start, end and time, before the payload of XLogData.
+const XLOG_DATA_HEADER_SIZE: usize = 1 + 8 + 8 + 8;
+/// Kind, end, time and whether to reply.
+const KEEPALIVE_SIZE: usize = 1 + 8 + 8 + 1;
+
+/// One message of a walsender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// One message of the output plugin.
+    XLogData {
+        /// Where in the log the change stands; 0/0 for messages that stand for none.
+        wal_start: Lsn,
+        /// How far the server had sent.
+        wal_end: Lsn,
+        /// What [`pgoutput::decode`](super::pgoutput::decode) takes. Shares the buffer of the read
+        /// that it came by, up to 128 KiB, which lives until the last payload of it is dropped:
+        /// copy what is to be kept.
+        payload: Bytes,
+    },
+    /// The server is there.
+    Keepalive {
+        /// How far the server had sent.
+        wal_end: Lsn,
+        /// Whether it wants a status update at once, because it is about to take us for dead.
+        reply_requested: bool,
+    },
+}
+
+/// A standby status update that is to be sent.
+#[derive(Debug, Clone, Copy)]
+struct Status {
+    flushed: Lsn,
+    reply_requested: bool,
+}
+
+/// A walsender's stream. One task owns it: it reads, and says how far the changes are safe.
+///
+/// All state is in here and none in the futures of its methods, so any of them may be dropped at
+/// any point, as by `select!`.
+pub struct ReplicationStream {
+    wire: Wire,
+    process_id: i32,
+    /// The latest status that has not come to the front of the wire's output yet.
+    pending_status: Option<Status>,
+}
+
+impl ReplicationStream {
+    pub(super) fn new(wire: Wire, process_id: i32) -> ReplicationStream {
+        ReplicationStream {
+            wire,
+            process_id,
+            pending_status: None,
+        }
+    }
+
+    /// A stream over any transport that is already within CopyBoth, as for tests without a server.
+    pub fn over(
+        transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> ReplicationStream {
+        ReplicationStream::new(Wire::new(Box::new(transport)), 0)
+    }
+
+    /// The server process at the other end: the slot's `active_pid`.
+    pub fn process_id(&self) -> i32 {
+        self.process_id
+    }
+
+    /// Waits for the next frame. Sends what [`send_status`](Self::send_status) left behind
+    /// meanwhile.
+    ///
+    /// Cancellation safe: no frame is lost, and part of a frame is kept for the next call.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Server`] with what the server said last, [`ReplicationError::Closed`]
+    /// when it ended the stream. The stream is over then.
+    pub async fn next(&mut self) -> Result<Frame, ReplicationError> {
+        loop {
+            if let Some(frame) = self.try_next()? {
+                return Ok(frame);
+            }
+            self.queue_status();
+            self.wire.fill().await?;
+        }
+    }
+
+    /// The next frame, if it has been received already. One read may bring hundreds: a loop can
+    /// take them all without waiting.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn try_next(&mut self) -> Result<Option<Frame>, ReplicationError> {
+        loop {
+            let incoming = &mut self.wire.incoming;
+            let Some(length) = message_length(incoming)?.filter(|&length| length <= incoming.len())
+            else {
+                return Ok(None);
+            };
+            if incoming[0] == backend::COPY_DATA_TAG {
+                let frame = take_frame(incoming, length)?;
+                self.wire.release(length);
+                return Ok(Some(frame));
+            }
+            skip_or_end(incoming)?;
+        }
+    }
+
+    /// Tells the server that everything up to `flushed` is safe (written, flushed and applied) and
+    /// may be forgotten.
+    ///
+    /// Cancellation safe: what could not be sent stays here and goes out with the next
+    /// [`next`](Self::next), `send_status` or [`finish`](Self::finish). When several wait, only the
+    /// latest is sent.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Io`] if the connection is broken.
+    pub async fn send_status(
+        &mut self,
+        flushed: Lsn,
+        reply_requested: bool,
+    ) -> Result<(), ReplicationError> {
+        let was_requested = self
+            .pending_status
+            .is_some_and(|waiting| waiting.reply_requested);
+        self.pending_status = Some(Status {
+            flushed,
+            reply_requested: reply_requested || was_requested,
+        });
+        self.flush_status().await
+    }
+
+    async fn flush_status(&mut self) -> Result<(), ReplicationError> {
+        self.wire.flush().await?;
+        self.queue_status();
+        self.wire.flush().await
+    }
+
+    /// Encodes the waiting status if the one before is out, so that at most one is on its way and
+    /// one waits, however slow the server is.
+    fn queue_status(&mut self) {
+        if self.wire.outgoing.is_empty()
+            && let Some(status) = self.pending_status.take()
+        {
+            write_status(status, &mut self.wire.outgoing);
+        }
+    }
+
+    /// Ends the stream in good order, with any status update that waits. Takes 5 s at most.
+    ///
+    /// The server answers when it is through with the transaction that it is sending. In the middle
+    /// of a large one that may be too late; the connection is then closed all the same.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Timeout`], or that the connection broke. Nothing is left to be done in
+    /// either case.
+    pub async fn finish(mut self) -> Result<(), ReplicationError> {
+        let late = |_| ReplicationError::Timeout {
+            what: "ending the stream",
+            limit: FINISH_LIMIT,
+        };
+        timeout(FINISH_LIMIT, self.end()).await.map_err(late)?
+    }
+
+    async fn end(&mut self) -> Result<(), ReplicationError> {
+        self.flush_status().await?;
+        frontend::copy_done(&mut self.wire.outgoing);
+        loop {
+            match self.next().await {
+                Ok(_) => {}
+                Err(ReplicationError::Closed) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        frontend::terminate(&mut self.wire.outgoing);
+        self.wire.flush().await?;
+        self.wire.shut_down().await
+    }
+}
+
+/// Takes the CopyData of `length` bytes at the start of `incoming`.
+fn take_frame(incoming: &mut BytesMut, length: usize) -> Result<Frame, ReplicationError> {
+    let body = &incoming[HEADER_SIZE..length];
+    match body.first() {
+        Some(b'w') if body.len() >= XLOG_DATA_HEADER_SIZE => {
+            let mut header = &body[1..XLOG_DATA_HEADER_SIZE];
+            let (wal_start, wal_end) = (Lsn(header.get_u64()), Lsn(header.get_u64()));
+            incoming.advance(HEADER_SIZE + XLOG_DATA_HEADER_SIZE);
+            let payload = incoming
+                .split_to(length - HEADER_SIZE - XLOG_DATA_HEADER_SIZE)
+                .freeze();
+            Ok(Frame::XLogData {
+                wal_start,
+                wal_end,
+                payload,
+            })
+        }
+        Some(b'k') if body.len() == KEEPALIVE_SIZE => {
+            let wal_end = Lsn((&body[1..]).get_u64());
+            let reply_requested = body[KEEPALIVE_SIZE - 1] != 0;
+            incoming.advance(length);
+            Ok(Frame::Keepalive {
+                wal_end,
+                reply_requested,
+            })
+        }
+        kind => Err(ReplicationError::Protocol(format!(
+            "a replication message of {} bytes and kind {kind:?}",
+            body.len()
+        ))),
+    }
+}
+
+/// Takes the complete message at the start of `incoming`, which is no CopyData: either it says
+/// nothing, or the stream ends with it.
+fn skip_or_end(incoming: &mut BytesMut) -> Result<(), ReplicationError> {
+    use backend::Message;
+    match Message::parse(incoming).map_err(ReplicationError::protocol)? {
+        Some(Message::NoticeResponse(notice)) => log_notice(notice.fields()),
+        Some(Message::ParameterStatus(_)) => {}
+        Some(Message::ErrorResponse(error)) => {
+            return Err(ReplicationError::server(error.fields()));
+        }
+        Some(Message::CopyDone | Message::CommandComplete(_) | Message::ReadyForQuery(_)) => {
+            return Err(ReplicationError::Closed);
+        }
+        _ => {
+            return Err(ReplicationError::protocol(
+                "an unknown message in the stream",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Standby status update, as CopyData.
+fn write_status(status: Status, out: &mut BytesMut) {
+    const SIZE: u32 = 4 + 1 + 4 * 8 + 1;
+    out.put_u8(backend::COPY_DATA_TAG);
+    out.put_u32(SIZE);
+    out.put_u8(b'r');
+    out.put_u64(status.flushed.0); // written
+    out.put_u64(status.flushed.0); // flushed
+    out.put_u64(status.flushed.0); // applied
+    out.put_i64(Timestamp::from_system_time(SystemTime::now()).0);
+    out.put_u8(status.reply_requested.into());
+}

@@ -1,0 +1,155 @@
+//! A connection's two buffers and the moving of bytes between them and the socket.
+//!
+//! Whatever was received or is still to be sent stands in [`Wire`], never in a future, so every
+//! wait here can be dropped at any point and taken up again: no byte is lost, doubled or torn.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use postgres_protocol::message::backend::{self, Message};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+
+use super::ReplicationError;
+
+/// How much room a read is given. A walsender under load fills it, which makes one system call for
+/// hundreds of small messages.
+const READ_SIZE: usize = 128 * 1024;
+/// With less room than this the buffer is extended before reading.
+const MIN_ROOM: usize = 16 * 1024;
+/// A message larger than this takes its buffer along; the connection goes on with a small one.
+const LARGE_MESSAGE: usize = 1024 * 1024;
+
+/// A socket, plain or under TLS.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
+
+pub(super) struct Wire {
+    transport: Box<dyn Transport>,
+    /// Received and not yet taken.
+    pub incoming: BytesMut,
+    /// Written and not yet sent. Holds whole messages, but for the first, which may have been sent
+    /// in part.
+    pub outgoing: BytesMut,
+    needs_flush: bool,
+}
+
+impl Wire {
+    pub fn new(transport: Box<dyn Transport>) -> Wire {
+        Wire {
+            transport,
+            incoming: BytesMut::with_capacity(READ_SIZE),
+            outgoing: BytesMut::new(),
+            needs_flush: false,
+        }
+    }
+
+    /// Sends all of `outgoing`. Cancellation safe: what was not sent stays.
+    pub async fn flush(&mut self) -> Result<(), ReplicationError> {
+        poll_fn(|cx| self.poll_flush(cx))
+            .await
+            .map_err(ReplicationError::from)
+    }
+
+    /// Waits for more bytes in `incoming`, and sends what is in `outgoing` meanwhile. Cancellation
+    /// safe.
+    ///
+    /// # Errors
+    /// [`ReplicationError::Closed`] at the end of the connection.
+    pub async fn fill(&mut self) -> Result<(), ReplicationError> {
+        self.make_room()?;
+        let received = poll_fn(|cx| {
+            // Pending output is no reason not to read: it may be pending because the server waits
+            // for us to.
+            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                return Poll::Ready(Err(error));
+            }
+            pin!(self.transport.read_buf(&mut self.incoming)).poll(cx)
+        });
+        match received.await? {
+            0 => Err(ReplicationError::Closed),
+            _ => Ok(()),
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.outgoing.has_remaining() {
+            let sent = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.outgoing))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.advance(sent);
+            self.needs_flush = true;
+        }
+        if self.needs_flush {
+            ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Makes room for the next read. The buffer grows with what has arrived of a large message, not
+    /// with what its header promises.
+    fn make_room(&mut self) -> Result<(), ReplicationError> {
+        let room = self.incoming.capacity() - self.incoming.len();
+        if room < MIN_ROOM {
+            let missing = message_length(&self.incoming)?
+                .unwrap_or(0)
+                .saturating_sub(self.incoming.len());
+            let growth = missing.min(self.incoming.len());
+            self.incoming.reserve(growth.max(READ_SIZE));
+        }
+        Ok(())
+    }
+
+    /// To be called after a message of `length` bytes was split off: gives its buffer away if it
+    /// was a large one.
+    pub fn release(&mut self, length: usize) {
+        if length > LARGE_MESSAGE {
+            let mut fresh = BytesMut::with_capacity(READ_SIZE.max(self.incoming.len()));
+            fresh.extend_from_slice(&self.incoming);
+            self.incoming = fresh;
+        }
+    }
+
+    /// The next message of the ordinary protocol; notices are logged and left out. Cancellation
+    /// safe.
+    pub async fn message(&mut self) -> Result<Message, ReplicationError> {
+        loop {
+            match Message::parse(&mut self.incoming).map_err(ReplicationError::protocol)? {
+                Some(Message::NoticeResponse(notice)) => log_notice(notice.fields()),
+                Some(message) => return Ok(message),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    /// As [`message`](Self::message), with an ErrorResponse as the error that it reports.
+    pub async fn expect_message(&mut self) -> Result<Message, ReplicationError> {
+        match self.message().await? {
+            Message::ErrorResponse(body) => Err(ReplicationError::server(body.fields())),
+            message => Ok(message),
+        }
+    }
+
+    /// Ends the sending side of the connection.
+    pub async fn shut_down(&mut self) -> Result<(), ReplicationError> {
+        poll_fn(|cx| Pin::new(&mut self.transport).poll_shutdown(cx))
+            .await
+            .map_err(ReplicationError::from)
+    }
+}
+
+/// The length of the message that `bytes` start with, tag included, or `None` if they are too few
+/// to tell.
+pub(super) fn message_length(bytes: &[u8]) -> Result<Option<usize>, ReplicationError> {
+    let header = backend::Header::parse(bytes).map_err(ReplicationError::protocol)?;
+    Ok(header.map(|header| 1 + header.len() as usize))
+}
+
+pub(super) fn log_notice(fields: backend::ErrorFields<'_>) {
+    tracing::debug!(notice = %ReplicationError::server(fields), "the server says");
+}

@@ -22,13 +22,13 @@ CREATE TABLE IF NOT EXISTS jobs (
   embedding_model TEXT,             -- model name, one of lantern-cli show-models
 
   -- How to embed it; may be left out
-  pk TEXT DEFAULT 'id',             -- key column, from the older daemon; the key is now read from the table itself
+  pk TEXT,                          -- key column of the target table (default: its primary key or replica identity)
   label TEXT,                       -- leaves the job to daemons that were started with --label of this name
   column_type TEXT,                 -- type of a destination column that the daemon creates (default vector(n) where the
                                     -- target database has pgvector, else REAL[])
   batch_size INT,                   -- rows that are embedded and written at once (default: what suits the model)
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
-  runtime_params JSONB DEFAULT '{}',-- settings of that runtime
+  runtime_params JSONB,             -- settings of that runtime
 
   -- Closing the job
   canceled_at BOOL,                 -- true: all listeners of the job are closed; can change while the daemon runs

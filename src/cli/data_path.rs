@@ -8,6 +8,8 @@ pub fn default() -> PathBuf {
     if nix::unistd::geteuid().is_root() {
         return PathBuf::from("/var/lib/lantern-cli");
     }
-    directories::ProjectDirs::from("", "", "lantern-cli")
-        .map_or_else(|| PathBuf::from(".lantern-cli"), |folders| folders.data_dir().to_path_buf())
+    directories::ProjectDirs::from("", "", "lantern-cli").map_or_else(
+        || PathBuf::from(".lantern-cli"),
+        |folders| folders.data_dir().to_path_buf(),
+    )
 }

@@ -8,7 +8,7 @@ use crate::embedding::{ModelName, TextRole};
 
 /// Print the vectors of texts, computed as a job with this model would
 #[derive(Args)]
-pub struct Arguments {
+pub struct Embed {
     /// The model, one of `lantern-cli show-models`
     #[arg(long, default_value = "sentence-transformers/all-MiniLM-L6-v2")]
     model: ModelName,
@@ -37,13 +37,17 @@ enum Format {
     Json,
 }
 
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: Embed) -> anyhow::Result<()> {
     if arguments.texts.iter().any(String::is_empty) {
         bail!("an empty text has no embedding (a job stores NULL for it)");
     }
     let engine = arguments.engine.engine();
     let model = engine.model(&arguments.model).await?;
-    let role = if arguments.query { TextRole::Query } else { TextRole::Document };
+    let role = if arguments.query {
+        TextRole::Query
+    } else {
+        TextRole::Document
+    };
     for vector in engine.embed(&model, role, arguments.texts).await? {
         match arguments.format {
             Format::Vector => println!("{}", vector_literal(&vector)),

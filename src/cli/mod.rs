@@ -26,10 +26,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    StartDaemon(start_daemon::Arguments),
-    ShowModels(show_models::Arguments),
-    Embed(embed::Arguments),
-    Search(search::Arguments),
+    StartDaemon(start_daemon::StartDaemon),
+    ShowModels(show_models::ShowModels),
+    Embed(embed::Embed),
+    Search(search::Search),
 }
 
 /// Where models and libraries are, and how many threads they get.
@@ -66,7 +66,11 @@ impl EngineArguments {
 /// Parses the arguments, runs the subcommand and says on standard error what went wrong.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start: {error}");
@@ -88,5 +92,15 @@ pub fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        super::Cli::command().debug_assert();
     }
 }

@@ -14,7 +14,7 @@ use crate::postgres::{ConnectionString, Session};
 
 /// Find the rows of a job's table that are nearest in meaning to a query
 #[derive(Args)]
-pub struct Arguments {
+pub struct Search {
     /// The jobs database, as for start-daemon
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
     uri: ConnectionString,
@@ -56,7 +56,7 @@ enum Format {
     Json,
 }
 
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: Search) -> anyhow::Result<()> {
     if arguments.query.trim().is_empty() {
         bail!("the query is empty");
     }
@@ -64,45 +64,81 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
     let names = preflight::names(&job.definition)?;
     let engine = arguments.engine.engine();
     let model = engine.model(&names.model.parse::<ModelName>()?).await?;
-    let vector = engine.embed(&model, TextRole::Query, vec![arguments.query.clone()]).await?.remove(0);
+    let vector = engine
+        .embed(&model, TextRole::Query, vec![arguments.query.clone()])
+        .await?
+        .remove(0);
 
-    let database: ConnectionString = job.definition.db_connection.parse().context("db_connection of the job")?;
+    let database: ConnectionString = job
+        .definition
+        .db_connection
+        .parse()
+        .context("db_connection of the job")?;
     let session = Session::open(&database).await?;
     let target = preflight::existing_table(&session, &names, model.dimensions()).await?;
-    let columns = if arguments.columns.is_empty() { vec![names.source.clone()] } else { arguments.columns.clone() };
+    let columns = if arguments.columns.is_empty() {
+        vec![names.source.clone()]
+    } else {
+        arguments.columns.clone()
+    };
     let statement = statement(&target, &columns, arguments.limit);
-    let rows = session
-        .query(&statement, &[&vector])
-        .await
-        .map_err(crate::postgres::DatabaseError::during(format!("searching {}", target.qualified())))?;
+    let rows = session.query(&statement, &[&vector]).await.map_err(
+        crate::postgres::DatabaseError::during(format!("searching {}", target.qualified())),
+    )?;
 
-    let keys: Vec<&str> = target.key.iter().map(|column| column.name.as_str()).collect();
-    let shown: Vec<&str> = columns.iter().map(String::as_str).filter(|column| !keys.contains(column)).collect();
+    let keys: Vec<&str> = target
+        .key
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
+    let shown: Vec<&str> = columns
+        .iter()
+        .map(String::as_str)
+        .filter(|column| !keys.contains(column))
+        .collect();
     match arguments.format {
-        Format::Table if rows.is_empty() => println!("no row of {} has a vector yet", target.qualified()),
+        Format::Table if rows.is_empty() => {
+            println!("no row of {} has a vector yet", target.qualified())
+        }
         Format::Table => {
-            let headings: Vec<&str> = ["similarity"].into_iter().chain(keys.iter().copied()).chain(shown).collect();
-            let cells: Vec<Vec<String>> = rows.iter().map(|row| cells(row, headings.len())).collect();
+            let headings: Vec<&str> = ["similarity"]
+                .into_iter()
+                .chain(keys.iter().copied())
+                .chain(shown)
+                .collect();
+            let cells: Vec<Vec<String>> =
+                rows.iter().map(|row| cells(row, headings.len())).collect();
             table::print(&headings, &cells, 70);
         }
         Format::Json => {
             let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
-            let objects: Vec<serde_json::Value> = rows.iter().map(|row| object(row, &headings)).collect();
+            let objects: Vec<serde_json::Value> =
+                rows.iter().map(|row| object(row, &headings)).collect();
             println!("{}", serde_json::to_string_pretty(&objects)?);
         }
     }
     Ok(())
 }
 
-async fn find_job(arguments: &Arguments) -> anyhow::Result<JobRow> {
+async fn find_job(arguments: &Search) -> anyhow::Result<JobRow> {
     let session = Session::open(&arguments.uri).await?;
     let table = JobsTable::discover(&session, &arguments.schema, &arguments.table, None).await?;
     let store = JobStore::new(session, table, None);
     match store.row(&JobId::new(arguments.job.as_str())).await? {
         Some(job) => Ok(job),
         None => {
-            let ids: Vec<String> = store.rows().await?.iter().map(|row| row.id.to_string()).collect();
-            bail!("there is no job {} in {}; it has {}", arguments.job, store.table().qualified(), ids.join(", "))
+            let ids: Vec<String> = store
+                .rows()
+                .await?
+                .iter()
+                .map(|row| row.id.to_string())
+                .collect();
+            bail!(
+                "there is no job {} in {}; it has {}",
+                arguments.job,
+                store.table().qualified(),
+                ids.join(", ")
+            )
         }
     }
 }
@@ -114,7 +150,12 @@ fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
     let keys = target.key.iter().map(|column| column.name.as_str());
     let shown: Vec<String> = keys
         .clone()
-        .chain(columns.iter().map(String::as_str).filter(|column| keys.clone().all(|key| key != *column)))
+        .chain(
+            columns
+                .iter()
+                .map(String::as_str)
+                .filter(|column| keys.clone().all(|key| key != *column)),
+        )
         .map(|column| format!("format('%s', t.{})", identifier(column)))
         .collect();
     let (shown, table) = (shown.join(", "), target.from_clause());
@@ -138,7 +179,8 @@ fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
 
 fn cells(row: &Row, columns: usize) -> Vec<String> {
     let similarity: Option<f64> = row.get(0);
-    let mut cells = vec![similarity.map_or_else(|| "?".into(), |similarity| format!("{similarity:.3}"))];
+    let mut cells =
+        vec![similarity.map_or_else(|| "?".into(), |similarity| format!("{similarity:.3}"))];
     cells.extend((1..columns).map(|index| row.get::<_, Option<String>>(index).unwrap_or_default()));
     cells
 }
@@ -147,7 +189,10 @@ fn object(row: &Row, headings: &[&str]) -> serde_json::Value {
     let mut object = serde_json::Map::new();
     object.insert("similarity".into(), row.get::<_, Option<f64>>(0).into());
     for (index, heading) in headings.iter().enumerate() {
-        object.insert((*heading).to_string(), row.get::<_, Option<String>>(index + 1).into());
+        object.insert(
+            (*heading).to_string(),
+            row.get::<_, Option<String>>(index + 1).into(),
+        );
     }
     object.into()
 }

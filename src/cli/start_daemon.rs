@@ -7,7 +7,8 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{EngineArguments, logging};
+use super::EngineArguments;
+use super::logging::{self, Logging};
 use crate::embedded::{Installation, Options, PrivatePostgres};
 use crate::pipeline::{self, Supervisor};
 use crate::postgres::{ConnectionString, Session};
@@ -20,7 +21,7 @@ const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
 /// Without --uri the daemon starts a private PostgreSQL under the data path, creates the jobs table there and prints how to
 /// connect.
 #[derive(Args)]
-pub struct Arguments {
+pub struct StartDaemon {
     /// The database with the jobs table: postgresql://user:password@host:port/database (the environment variable keeps the
     /// password out of the process list)
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
@@ -42,10 +43,10 @@ pub struct Arguments {
     engine: EngineArguments,
 
     #[command(flatten)]
-    logging: logging::Arguments,
+    logging: Logging,
 }
 
-pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     logging::start(&arguments.logging)?;
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
@@ -69,6 +70,8 @@ pub async fn run(arguments: Arguments) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
     };
     supervisor.run().await;
+    // Its threads must be at rest before the process tears the inference library down.
+    tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);
     Ok(())
 }
@@ -94,7 +97,9 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The embedded default: a server under the data path with the jobs table in it.
-async fn private_server(arguments: &Arguments) -> anyhow::Result<(ConnectionString, PrivatePostgres)> {
+async fn private_server(
+    arguments: &StartDaemon,
+) -> anyhow::Result<(ConnectionString, PrivatePostgres)> {
     let data_path = arguments.engine.data_path();
     let server = tokio::task::spawn_blocking(move || start_private(&data_path)).await??;
     let uri = server.uri("postgres");
@@ -104,8 +109,13 @@ async fn private_server(arguments: &Arguments) -> anyhow::Result<(ConnectionStri
         session
             .batch_execute(&format!("SET search_path = public; {JOBS_TABLE}"))
             .await
-            .map_err(crate::postgres::DatabaseError::during("creating the jobs table"))?;
-        session.batch_execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public").await.ok();
+            .map_err(crate::postgres::DatabaseError::during(
+                "creating the jobs table",
+            ))?;
+        session
+            .batch_execute("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
+            .await
+            .ok();
     }
     println!(
         "A private PostgreSQL is running. Connect with\n\n  psql '{uri}'\n\nand give the daemon a job, for example:\n\n  \
@@ -120,6 +130,11 @@ async fn private_server(arguments: &Arguments) -> anyhow::Result<(ConnectionStri
 
 fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {
     let installation = Installation::find(data_path)?;
-    let options = Options { data_directory: data_path.join("database"), port: None, settings: Vec::new(), durable: true };
+    let options = Options {
+        data_directory: data_path.join("database"),
+        port: None,
+        settings: Vec::new(),
+        durable: true,
+    };
     Ok(PrivatePostgres::start(&installation, options)?)
 }

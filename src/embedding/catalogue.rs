@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::error::EmbeddingError;
-use super::files::{ModelFiles, Step};
+use super::files::ModelFiles;
 use super::known::{self, KNOWN};
+use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::Pooling;
 
@@ -131,7 +132,9 @@ impl Catalogue {
                 .collect(),
             dimensions: known.map(|model| model.dimensions),
             max_tokens: known.map(|model| model.max_tokens),
-            pooling: known.map(|model| Pooling::new(vec![model.pooling])),
+            pooling: known
+                .and_then(|model| model.pooling)
+                .map(|mode| Pooling::new(vec![mode])),
             size: None,
             location: Location::NotDownloaded,
             problem: None,
@@ -217,7 +220,7 @@ fn size(files: &ModelFiles) -> u64 {
         Step::Dense(folder) => Some(folder.join("model.safetensors")),
         Step::Normalize => None,
     });
-    let graph = super::model::graph_files(&files.onnx).unwrap_or_default();
+    let graph = super::identity::graph_files(&files.onnx).unwrap_or_default();
     let all = graph
         .into_iter()
         .chain(layers)

@@ -126,7 +126,8 @@ impl Engine {
             .entry(name.clone())
             .or_default()
             .clone();
-        let (inner, name) = (self.inner.clone(), name.clone());
+        let (inner, model) = (self.inner.clone(), name.clone());
+        let name = model.clone();
         let load = move || {
             let mut slot = lock(&slot);
             if let Some(loaded) = slot.upgrade() {
@@ -138,7 +139,11 @@ impl Engine {
         };
         match tokio::task::spawn_blocking(load).await {
             Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(error) if error.is_panic() => {
+                let reason = panic_message(&*error.into_panic());
+                Err(EmbeddingError::Panicked { model, reason })
+            }
+            // The async runtime itself is shutting down.
             Err(_) => Err(EmbeddingError::ShutDown),
         }
     }
@@ -339,7 +344,7 @@ fn work(shared: &Shared) {
 fn tokenize(text: Waiting) -> Option<Ready> {
     let Waiting { id, text, context } = text;
     let model = &context.model;
-    match guarded(model, || model.tokenize(context.role, &text)) {
+    match guarded(model.name(), || model.tokenize(context.role, &text)) {
         Ok(tokens) => Some(Ready {
             id,
             tokens,
@@ -357,7 +362,7 @@ fn run(texts: Vec<Ready>) {
     let Some(first) = texts.first() else { return };
     let model = first.context.model.clone();
     let tokens: Vec<&Tokens> = texts.iter().map(|text| &text.tokens).collect();
-    match guarded(&model, || model.embed(&tokens)) {
+    match guarded(model.name(), || model.embed(&tokens)) {
         Ok(vectors) => texts
             .iter()
             .zip(vectors)
@@ -366,7 +371,7 @@ fn run(texts: Vec<Ready>) {
         Err(error) => {
             tracing::warn!(model = %model.name(), %error, texts = texts.len(), "a batch failed; trying its texts alone");
             for text in &texts {
-                let alone = guarded(&model, || model.embed(&[&text.tokens])?.remove(0));
+                let alone = guarded(model.name(), || model.embed(&[&text.tokens])?.remove(0));
                 text.context.send(text.id, alone);
             }
         }
@@ -375,13 +380,13 @@ fn run(texts: Vec<Ready>) {
 
 /// Turns a panic into the error of the text at hand: the worker and the other jobs go on.
 fn guarded<T>(
-    model: &LoadedModel,
+    model: &ModelName,
     work: impl FnOnce() -> Result<T, EmbeddingError>,
 ) -> Result<T, EmbeddingError> {
     // Nothing that the closures touch is left half changed: models are immutable and results local.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         Err(EmbeddingError::Panicked {
-            model: model.name().clone(),
+            model: model.clone(),
             reason: panic_message(&*panic),
         })
     })
@@ -396,4 +401,32 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 /// No code that can panic runs under these locks, so a poisoned one still guards sound data.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_the_error_of_its_text() {
+        let name: ModelName = ModelName::DEFAULT.parse().unwrap();
+        let result: Result<(), _> = guarded(&name, || panic!("index {} out of range", 7));
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, EmbeddingError::Panicked { reason, .. } if reason == "index 7 out of range")
+        );
+        assert!(!error.is_transient());
+    }
+
+    #[tokio::test]
+    async fn an_engine_without_a_model_starts_nothing_and_shuts_down() {
+        let engine = Engine::new(Catalogue::new("/nowhere".into()), EngineOptions::default());
+        let error = engine
+            .model(&"acme/model".parse().unwrap())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, EmbeddingError::ModelNotFound { .. }));
+        assert!(lock(&engine.inner.workers).is_empty());
+        engine.shutdown();
+    }
 }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::EmbeddingError;
-use super::pooling::{Pooling, PoolingMode};
+use super::modules::{Modules, Step};
+use super::pooling::Pooling;
 
 /// Older models name the file after their architecture.
 const TRANSFORMER_CONFIGS: &[&str] = &[
@@ -58,14 +59,6 @@ pub(crate) struct ModelFiles {
     pub dimensions: Option<usize>,
 }
 
-/// A module behind pooling.
-#[derive(Debug, Clone)]
-pub(crate) enum Step {
-    Normalize,
-    /// A dense layer, in the folder with its `config.json` and weights.
-    Dense(PathBuf),
-}
-
 /// Texts that go in front of a query or a document.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Prompts {
@@ -79,14 +72,6 @@ pub(crate) struct Padding {
     pub token: Option<String>,
     pub id: Option<u32>,
     pub left: bool,
-}
-
-#[derive(Deserialize)]
-struct Module {
-    #[serde(default)]
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -126,30 +111,6 @@ struct SentenceConfig {
     default_prompt_name: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct PoolingConfig {
-    word_embedding_dimension: Option<usize>,
-    pooling_mode: Option<serde_json::Value>,
-    #[serde(default)]
-    pooling_mode_cls_token: bool,
-    #[serde(default)]
-    pooling_mode_max_tokens: bool,
-    #[serde(default)]
-    pooling_mode_mean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_mean_sqrt_len_tokens: bool,
-    #[serde(default)]
-    pooling_mode_weightedmean_tokens: bool,
-    #[serde(default)]
-    pooling_mode_lasttoken: bool,
-    #[serde(default = "yes")]
-    include_prompt: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
 impl ModelFiles {
     /// Reads the small files of a model folder; the graph and its weights are only located.
     ///
@@ -187,137 +148,6 @@ impl ModelFiles {
             dimensions: modules.dimensions.or(config.hidden_size),
         })
     }
-}
-
-/// What `modules.json` chains together.
-struct Modules {
-    transformer: PathBuf,
-    pooling: Pooling,
-    include_prompt: bool,
-    steps: Vec<Step>,
-    dimensions: Option<usize>,
-}
-
-impl Modules {
-    fn read(folder: &Path) -> Result<Self, EmbeddingError> {
-        let path = folder.join("modules.json");
-        // A bare transformer is mean pooled, as sentence-transformers does.
-        let mut chain = Self {
-            transformer: folder.to_path_buf(),
-            pooling: Pooling::new(vec![PoolingMode::Mean]),
-            include_prompt: true,
-            steps: Vec::new(),
-            dimensions: None,
-        };
-        let Some(modules) = read_json::<Vec<Module>>(&path)? else {
-            return Ok(chain);
-        };
-        for (place, module) in modules.iter().enumerate() {
-            chain.add(&path, folder, place, module)?;
-        }
-        if modules.len() < 2 {
-            return Err(EmbeddingError::unusable(&path, "it has no pooling module"));
-        }
-        Ok(chain)
-    }
-
-    fn add(
-        &mut self,
-        path: &Path,
-        folder: &Path,
-        place: usize,
-        module: &Module,
-    ) -> Result<(), EmbeddingError> {
-        let own = inside(folder, &module.path).ok_or_else(|| {
-            EmbeddingError::unusable(path, format!("{:?} leaves the model's folder", module.path))
-        })?;
-        let kind = module.kind.rsplit('.').next().unwrap_or_default();
-        match (place, kind) {
-            (0, "Transformer") => self.transformer = own,
-            (1, "Pooling") => self.read_pooling(&own.join("config.json"))?,
-            (2.., "Normalize") => self.steps.push(Step::Normalize),
-            (2.., "Dropout") => {}
-            (2.., "Dense") => {
-                self.dimensions = super::dense::out_features(&own)?;
-                self.steps.push(Step::Dense(own));
-            }
-            _ => {
-                let reason = format!(
-                    "module {place} of type {} is not supported there",
-                    module.kind
-                );
-                return Err(EmbeddingError::unusable(path, reason));
-            }
-        }
-        Ok(())
-    }
-
-    fn read_pooling(&mut self, path: &Path) -> Result<(), EmbeddingError> {
-        let config: PoolingConfig =
-            read_json(path)?.ok_or_else(|| EmbeddingError::unusable(path, "it does not exist"))?;
-        let modes = config
-            .modes()
-            .map_err(|reason| EmbeddingError::unusable(path, reason))?;
-        self.dimensions = config
-            .word_embedding_dimension
-            .map(|width| width * modes.len());
-        self.pooling = Pooling::new(modes);
-        self.include_prompt = config.include_prompt;
-        Ok(())
-    }
-}
-
-impl PoolingConfig {
-    /// The modes in the order in which sentence-transformers concatenates them.
-    fn modes(&self) -> Result<Vec<PoolingMode>, String> {
-        if let Some(named) = &self.pooling_mode {
-            return named_modes(named);
-        }
-        let flags = [
-            (self.pooling_mode_cls_token, PoolingMode::Cls),
-            (self.pooling_mode_max_tokens, PoolingMode::Max),
-            (self.pooling_mode_mean_tokens, PoolingMode::Mean),
-            (
-                self.pooling_mode_mean_sqrt_len_tokens,
-                PoolingMode::MeanSqrtLen,
-            ),
-            (
-                self.pooling_mode_weightedmean_tokens,
-                PoolingMode::WeightedMean,
-            ),
-            (self.pooling_mode_lasttoken, PoolingMode::LastToken),
-        ];
-        let modes: Vec<_> = flags
-            .into_iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, mode)| mode)
-            .collect();
-        if modes.is_empty() {
-            Err("it names no pooling mode".into())
-        } else {
-            Ok(modes)
-        }
-    }
-}
-
-/// The newer spelling: `"pooling_mode": "mean"`, or a list of such names.
-fn named_modes(named: &serde_json::Value) -> Result<Vec<PoolingMode>, String> {
-    let names = match named {
-        serde_json::Value::Array(names) => names.as_slice(),
-        one => std::slice::from_ref(one),
-    };
-    let mode = |name: &serde_json::Value| {
-        Ok(match name.as_str() {
-            Some("cls") => PoolingMode::Cls,
-            Some("max") => PoolingMode::Max,
-            Some("mean") => PoolingMode::Mean,
-            Some("mean_sqrt_len_tokens" | "mean_sqrt_len") => PoolingMode::MeanSqrtLen,
-            Some("weightedmean") => PoolingMode::WeightedMean,
-            Some("lasttoken") => PoolingMode::LastToken,
-            _ => return Err(format!("pooling mode {name} is not known")),
-        })
-    };
-    names.iter().map(mode).collect()
 }
 
 fn transformer_config(base: &Path) -> Result<TransformerConfig, EmbeddingError> {
@@ -411,7 +241,7 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
 }
 
 /// Joins a path from a model's file, unless it would leave the folder.
-fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
+pub(crate) fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
     let plain = Path::new(path)
         .components()
         .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
@@ -433,6 +263,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::embedding::pooling::PoolingMode;
 
     const MODULES: &str = r#"[{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"},
         {"idx":1,"path":"1_Pooling","type":"sentence_transformers.models.Pooling"},

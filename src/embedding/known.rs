@@ -3,7 +3,10 @@
 //!
 //! The figures here are for people; a loaded model is always described by its own files.
 
-use super::pooling::PoolingMode::{self, Cls, Mean};
+use super::pooling::PoolingMode;
+
+const MEAN: Option<PoolingMode> = Some(PoolingMode::Mean);
+const CLS: Option<PoolingMode> = Some(PoolingMode::Cls);
 
 /// A published model.
 pub(crate) struct KnownModel {
@@ -11,7 +14,8 @@ pub(crate) struct KnownModel {
     pub aliases: &'static [&'static str],
     pub dimensions: usize,
     pub max_tokens: usize,
-    pub pooling: PoolingMode,
+    /// `None` where its publishers do not say.
+    pub pooling: Option<PoolingMode>,
 }
 
 const fn model(
@@ -19,7 +23,7 @@ const fn model(
     aliases: &'static [&'static str],
     dimensions: usize,
     max_tokens: usize,
-    pooling: PoolingMode,
+    pooling: Option<PoolingMode>,
 ) -> KnownModel {
     KnownModel {
         name,
@@ -36,21 +40,21 @@ pub(crate) static KNOWN: &[KnownModel] = &[
         &["all-MiniLM-L6-v2"],
         384,
         256,
-        Mean,
+        MEAN,
     ),
     model(
         "sentence-transformers/all-MiniLM-L12-v2",
         &["microsoft/all-MiniLM-L12-v2", "all-MiniLM-L12-v2"],
         384,
         128,
-        Mean,
+        MEAN,
     ),
     model(
         "sentence-transformers/all-mpnet-base-v2",
         &["microsoft/all-mpnet-base-v2", "all-mpnet-base-v2"],
         768,
         384,
-        Mean,
+        MEAN,
     ),
     model(
         "sentence-transformers/multi-qa-mpnet-base-dot-v1",
@@ -60,18 +64,18 @@ pub(crate) static KNOWN: &[KnownModel] = &[
         ],
         768,
         512,
-        Cls,
+        CLS,
     ),
-    model("BAAI/bge-small-en", &[], 384, 512, Cls),
-    model("BAAI/bge-base-en", &[], 768, 512, Cls),
-    model("BAAI/bge-large-en", &[], 1024, 512, Cls),
-    model("thenlper/gte-base", &[], 768, 512, Mean),
-    model("thenlper/gte-large", &[], 1024, 512, Mean),
-    model("llmware/industry-bert-insurance-v0.1", &[], 768, 512, Cls),
-    model("intfloat/e5-base-v2", &[], 768, 512, Mean),
-    model("intfloat/e5-large-v2", &[], 1024, 512, Mean),
-    model("jinaai/jina-embeddings-v2-small-en", &[], 512, 8192, Mean),
-    model("jinaai/jina-embeddings-v2-base-en", &[], 768, 8192, Mean),
+    model("BAAI/bge-small-en", &[], 384, 512, CLS),
+    model("BAAI/bge-base-en", &[], 768, 512, CLS),
+    model("BAAI/bge-large-en", &[], 1024, 512, CLS),
+    model("thenlper/gte-base", &[], 768, 512, MEAN),
+    model("thenlper/gte-large", &[], 1024, 512, MEAN),
+    model("llmware/industry-bert-insurance-v0.1", &[], 768, 512, None),
+    model("intfloat/e5-base-v2", &[], 768, 512, MEAN),
+    model("intfloat/e5-large-v2", &[], 1024, 512, MEAN),
+    model("jinaai/jina-embeddings-v2-small-en", &[], 512, 8192, MEAN),
+    model("jinaai/jina-embeddings-v2-base-en", &[], 768, 8192, MEAN),
 ];
 
 /// The published name behind an alias, or the name itself.

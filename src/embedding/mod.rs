@@ -22,8 +22,10 @@ mod dense;
 mod engine;
 mod error;
 mod files;
+mod identity;
 mod known;
 mod model;
+mod modules;
 mod name;
 mod pooling;
 mod queue;
@@ -39,3 +41,5 @@ pub use model::{Model, TextRole};
 pub use name::{ModelName, ModelNameError};
 pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
+#[doc(hidden)]
+pub use runtime::environment as onnx_environment;

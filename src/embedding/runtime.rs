@@ -35,7 +35,9 @@ static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 /// The environment of this process; the first call loads the library.
 ///
 /// `explicit` is a path that the user gave, `data_path` the daemon's own folder, whose `lib` is searched.
-pub(crate) fn environment(
+///
+/// Public for benchmarks only, which run a bare session beside the engine's.
+pub fn environment(
     explicit: Option<&Path>,
     data_path: &Path,
 ) -> Result<Environment, EmbeddingError> {

@@ -155,6 +155,78 @@ fn special_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String>
 mod tests {
     use super::*;
 
+    /// A word-piece tokenizer as BERT has it, over single characters and a few longer pieces.
+    fn tokenizer(max_tokens: usize) -> TextTokenizer {
+        let mut pieces: Vec<String> = [
+            "[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##ing", "##tion", "slot",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for letter in ('a'..='z').chain(['é', '.', '変', '更']) {
+            pieces.extend([letter.to_string(), format!("##{letter}")]);
+        }
+        let vocabulary: serde_json::Map<_, _> = pieces
+            .into_iter()
+            .enumerate()
+            .map(|(id, piece)| (piece, id.into()))
+            .collect();
+        let json = serde_json::json!({
+            "version": "1.0",
+            "truncation": {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+            "padding": {"strategy": {"Fixed": 128}, "direction": "Right", "pad_to_multiple_of": null, "pad_id": 0,
+                "pad_type_id": 0, "pad_token": "[PAD]"},
+            "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                "strip_accents": false, "lowercase": true},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": vocabulary},
+        });
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), json.to_string()).unwrap();
+        TextTokenizer::load(file.path(), max_tokens, false).unwrap()
+    }
+
+    /// The ids by the library's own way: the whole text, then truncation, then special tokens.
+    fn whole_ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
+        let mut whole = tokenizer.tokenizer.clone();
+        let max_length = tokenizer.room + 2;
+        let truncation = tokenizers::TruncationParams {
+            max_length,
+            ..Default::default()
+        };
+        whole.with_truncation(Some(truncation)).unwrap();
+        whole.encode_fast(text, true).unwrap().get_ids().to_vec()
+    }
+
+    #[test]
+    fn padding_and_truncation_of_the_file_are_switched_off() {
+        let ids = tokenizer(32)
+            .ids("hello world hello world hello world hello world")
+            .unwrap();
+        assert_eq!(ids, [2, 4, 5, 4, 5, 4, 5, 4, 5, 3]);
+        assert_eq!(
+            tokenizer(5).ids("hello world hello world").unwrap(),
+            [2, 4, 5, 4, 3]
+        );
+        assert_eq!(tokenizer(5).ids("").unwrap(), [2, 3]);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
+        #[test]
+        fn the_ids_of_a_prefix_are_those_of_the_whole_text(
+            words in proptest::collection::vec("[a-zé.]{1,12}|[変更]{1,40}|hello|[a-z]{80,120}|[a-z]{300,400}", 1..20),
+            separator in "[ \t]|  |",
+            repeats in 1usize..200,
+            max_tokens in 8usize..300,
+        ) {
+            let tokenizer = tokenizer(max_tokens);
+            let text = vec![words.join(&separator); repeats].join(&separator);
+            assert_eq!(tokenizer.ids(&text).unwrap(), whole_ids(&tokenizer, text.trim()));
+        }
+    }
+
     #[test]
     fn a_cut_stands_between_words_or_at_least_between_characters() {
         assert_eq!(cut("one two three", 100), "one two three");

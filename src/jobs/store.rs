@@ -16,7 +16,12 @@ pub struct JobStore {
 impl JobStore {
     pub fn new(session: Session, table: JobsTable, label: Option<String>) -> Self {
         let select = select_statement(&table, label.is_some());
-        JobStore { session, table, label, select }
+        JobStore {
+            session,
+            table,
+            label,
+            select,
+        }
     }
 
     pub fn session(&self) -> &Session {
@@ -70,14 +75,20 @@ impl JobStore {
         if !self.table.has("init_progress") {
             return Ok(());
         }
-        self.update(id, &format!("init_progress = {percent}"), &[]).await
+        self.update(id, &format!("init_progress = {percent}"), &[])
+            .await
     }
 
     /// The job cannot go on; a person has to read the reason.
     pub async fn failed(&self, id: &JobId, reason: &str) -> Result<(), DatabaseError> {
         // The server stores no NUL in text.
         let reason = reason.replace('\0', "\u{fffd}");
-        self.update(id, "init_failed_at = now(), init_failure_reason = $2", &[&reason]).await
+        self.update(
+            id,
+            "init_failed_at = now(), init_failure_reason = $2",
+            &[&reason],
+        )
+        .await
     }
 
     async fn update(
@@ -86,8 +97,15 @@ impl JobStore {
         set: &str,
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<(), DatabaseError> {
-        let touched = if self.table.has("updated_at") { ", updated_at = now()" } else { "" };
-        let statement = format!("UPDATE {} SET {set}{touched} WHERE id::text = $1", self.table.qualified());
+        let touched = if self.table.has("updated_at") {
+            ", updated_at = now()"
+        } else {
+            ""
+        };
+        let statement = format!(
+            "UPDATE {} SET {set}{touched} WHERE id::text = $1",
+            self.table.qualified()
+        );
         let id = id.as_str();
         let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![&id];
         parameters.extend_from_slice(values);
@@ -101,10 +119,17 @@ impl JobStore {
 
 fn select_statement(table: &JobsTable, labelled: bool) -> String {
     let text = |column: &str| {
-        if table.has(column) { format!("{}::text", identifier(column)) } else { "NULL::text".to_string() }
+        if table.has(column) {
+            format!("{}::text", identifier(column))
+        } else {
+            "NULL::text".to_string()
+        }
     };
-    let batch_size =
-        if table.has("batch_size") { "batch_size::bigint".to_string() } else { "NULL::bigint".to_string() };
+    let batch_size = if table.has("batch_size") {
+        "batch_size::bigint".to_string()
+    } else {
+        "NULL::bigint".to_string()
+    };
     let condition = if labelled { " WHERE label = $1" } else { "" };
     format!(
         "SELECT id::text, db_connection::text, COALESCE(NULLIF({schema}, ''), 'public'), {table_name}, {src}, {dst}, {model}, \
@@ -125,8 +150,15 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
 }
 
 fn job_row(row: &tokio_postgres::Row) -> JobRow {
-    let text = |index: usize| row.get::<_, Option<String>>(index).filter(|value| !value.is_empty());
-    let progress = match (row.get::<_, bool>(11), row.get::<_, bool>(12), row.get::<_, bool>(13)) {
+    let text = |index: usize| {
+        row.get::<_, Option<String>>(index)
+            .filter(|value| !value.is_empty())
+    };
+    let progress = match (
+        row.get::<_, bool>(11),
+        row.get::<_, bool>(12),
+        row.get::<_, bool>(13),
+    ) {
         (false, _, _) => Progress::New,
         (true, false, _) => Progress::Started,
         (true, true, false) => Progress::Finished,

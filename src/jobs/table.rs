@@ -30,14 +30,32 @@ pub enum JobsTableError {
          another one with --table and --schema"
     )]
     Missing { table: String },
-    #[error("the jobs table {table} lacks the column{plural} {columns}; see \"The jobs table\" in the README, for example: ALTER TABLE {table} {remedy};")]
-    MissingColumns { table: String, columns: String, plural: &'static str, remedy: String },
-    #[error("--label was given, but the jobs table {table} has no column \"label\"; add it: ALTER TABLE {table} ADD COLUMN label TEXT;")]
+    #[error(
+        "the jobs table {table} lacks the column{plural} {columns}; see \"The jobs table\" in the README, for example: ALTER TABLE {table} {remedy};"
+    )]
+    MissingColumns {
+        table: String,
+        columns: String,
+        plural: &'static str,
+        remedy: String,
+    },
+    #[error(
+        "--label was given, but the jobs table {table} has no column \"label\"; add it: ALTER TABLE {table} ADD COLUMN label TEXT;"
+    )]
     NoLabelColumn { table: String },
-    #[error("the column canceled_at of {table} has the type {found}; it must be BOOL, TIMESTAMP or TIMESTAMPTZ")]
+    #[error(
+        "the column canceled_at of {table} has the type {found}; it must be BOOL, TIMESTAMP or TIMESTAMPTZ"
+    )]
     CanceledType { table: String, found: String },
-    #[error("the role {role} may not {privilege} {table}; run as its owner: GRANT SELECT, UPDATE ON {table} TO {role_quoted};")]
-    Privilege { role: String, role_quoted: String, privilege: &'static str, table: String },
+    #[error(
+        "the role {role} may not {privilege} {table}; run as its owner: GRANT SELECT, UPDATE ON {table} TO {role_quoted};"
+    )]
+    Privilege {
+        role: String,
+        role_quoted: String,
+        privilege: &'static str,
+        table: String,
+    },
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
@@ -82,7 +100,12 @@ impl JobsTable {
         for (allowed, privilege) in [(may_read, "read"), (may_write, "update")] {
             if !allowed {
                 let role_quoted = identifier(&role);
-                return Err(JobsTableError::Privilege { role, role_quoted, privilege, table: qualified });
+                return Err(JobsTableError::Privilege {
+                    role,
+                    role_quoted,
+                    privilege,
+                    table: qualified,
+                });
             }
         }
         let columns: Vec<(String, String)> = session
@@ -92,7 +115,9 @@ impl JobsTable {
                 &[&oid],
             )
             .await
-            .map_err(DatabaseError::during("reading the columns of the jobs table"))?
+            .map_err(DatabaseError::during(
+                "reading the columns of the jobs table",
+            ))?
             .iter()
             .map(|row| (row.get(0), row.get(1)))
             .collect();
@@ -101,17 +126,29 @@ impl JobsTable {
         if label.is_some() && !names.contains("label") {
             return Err(JobsTableError::NoLabelColumn { table: qualified });
         }
-        let canceled_type = columns.into_iter().find(|(name, _)| name == "canceled_at").map(|(_, kind)| kind);
+        let canceled_type = columns
+            .into_iter()
+            .find(|(name, _)| name == "canceled_at")
+            .map(|(_, kind)| kind);
         let canceled_is_boolean = match canceled_type.as_deref() {
             Some("boolean") => true,
             Some(kind) if kind.starts_with("timestamp") || kind == "date" => false,
             other => {
                 let found = other.unwrap_or("?").to_string();
-                return Err(JobsTableError::CanceledType { table: qualified, found });
+                return Err(JobsTableError::CanceledType {
+                    table: qualified,
+                    found,
+                });
             }
         };
         let identity = identity(session, schema, name).await?;
-        Ok(JobsTable { qualified, oid, columns: names, canceled_is_boolean, identity })
+        Ok(JobsTable {
+            qualified,
+            oid,
+            columns: names,
+            canceled_is_boolean,
+            identity,
+        })
     }
 
     /// Schema and name, quoted.
@@ -135,12 +172,20 @@ impl JobsTable {
 
     /// SQL that is true for a cancelled job.
     pub(super) fn canceled_expression(&self) -> &'static str {
-        if self.canceled_is_boolean { "COALESCE(canceled_at, false)" } else { "canceled_at IS NOT NULL" }
+        if self.canceled_is_boolean {
+            "COALESCE(canceled_at, false)"
+        } else {
+            "canceled_at IS NOT NULL"
+        }
     }
 }
 
 fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTableError> {
-    let missing: Vec<&str> = REQUIRED.iter().copied().filter(|column| !present.contains(*column)).collect();
+    let missing: Vec<&str> = REQUIRED
+        .iter()
+        .copied()
+        .filter(|column| !present.contains(*column))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -149,8 +194,10 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
         "canceled_at" => "BOOL",
         _ => "TEXT",
     };
-    let additions: Vec<String> =
-        missing.iter().map(|column| format!("ADD COLUMN {} {}", identifier(column), kind(column))).collect();
+    let additions: Vec<String> = missing
+        .iter()
+        .map(|column| format!("ADD COLUMN {} {}", identifier(column), kind(column)))
+        .collect();
     Err(JobsTableError::MissingColumns {
         table: table.to_string(),
         columns: missing.join(", "),
@@ -162,15 +209,25 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
 /// The server's system identifier, the database and the table's name, hashed. Some managed services keep the system
 /// identifier to themselves; there the rest has to do.
 async fn identity(session: &Session, schema: &str, name: &str) -> Result<u32, JobsTableError> {
-    let system: i64 = match session.query_one("SELECT system_identifier FROM pg_control_system()", &[]).await {
+    let system: i64 = match session
+        .query_one("SELECT system_identifier FROM pg_control_system()", &[])
+        .await
+    {
         Ok(row) => row.get(0),
         Err(error) if error.code().is_some() => 0,
-        Err(error) => return Err(DatabaseError::during("reading the system identifier")(error).into()),
+        Err(error) => {
+            return Err(DatabaseError::during("reading the system identifier")(error).into());
+        }
     };
     let database: u32 = session
-        .query_one("SELECT oid FROM pg_database WHERE datname = current_database()", &[])
+        .query_one(
+            "SELECT oid FROM pg_database WHERE datname = current_database()",
+            &[],
+        )
         .await
-        .map_err(DatabaseError::during("reading the identity of the jobs database"))?
+        .map_err(DatabaseError::during(
+            "reading the identity of the jobs database",
+        ))?
         .get(0);
     let hash = xxh3_64(format!("{system}/{database}/{schema}\0{name}").as_bytes());
     Ok((hash ^ (hash >> 32)) as u32)
@@ -182,8 +239,14 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_named_with_its_remedy() {
-        let present = REQUIRED.iter().map(|name| name.to_string()).filter(|name| name != "table").collect();
-        let error = check_required("public.jobs", &present).unwrap_err().to_string();
+        let present = REQUIRED
+            .iter()
+            .map(|name| name.to_string())
+            .filter(|name| name != "table")
+            .collect();
+        let error = check_required("public.jobs", &present)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("lacks the column table;"), "{error}");
         assert!(error.contains("ADD COLUMN \"table\" TEXT"), "{error}");
     }

@@ -28,7 +28,10 @@ pub struct Watcher {
 impl Watcher {
     /// The differences to `rows`, in order of id; remembers `rows` for the next call.
     pub fn observe(&mut self, rows: &[JobRow]) -> Vec<Change> {
-        let current: BTreeMap<JobId, JobRow> = rows.iter().map(|row| (row.id.clone(), row.clone())).collect();
+        let current: BTreeMap<JobId, JobRow> = rows
+            .iter()
+            .map(|row| (row.id.clone(), row.clone()))
+            .collect();
         let mut changes = Vec::new();
         for (id, row) in &current {
             changes.extend(difference(self.known.get(id), row));
@@ -63,7 +66,9 @@ fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
         }
         None => (!now.failed).then_some(Change::Start(id)),
         Some(before) if before.definition != now.definition => Some(Change::Replace(id)),
-        Some(before) if before.canceled || (before.failed && !now.failed) => Some(Change::Start(id)),
+        Some(before) if before.canceled || (before.failed && !now.failed) => {
+            Some(Change::Start(id))
+        }
         Some(_) => None,
     }
 }
@@ -100,14 +105,26 @@ mod tests {
         let mut watcher = Watcher::default();
         assert_eq!(watcher.observe(&[row("1")]), [Change::Start(id.clone())]);
         assert_eq!(watcher.observe(&[row("1")]), []);
-        let failed = JobRow { failed: true, ..row("1") };
+        let failed = JobRow {
+            failed: true,
+            ..row("1")
+        };
         assert_eq!(watcher.observe(std::slice::from_ref(&failed)), []);
         assert_eq!(watcher.observe(&[row("1")]), [Change::Start(id.clone())]);
         let mut other = row("1");
         other.definition.table = Some("t2".into());
-        assert_eq!(watcher.observe(std::slice::from_ref(&other)), [Change::Replace(id.clone())]);
-        let canceled = JobRow { canceled: true, ..other.clone() };
-        assert_eq!(watcher.observe(std::slice::from_ref(&canceled)), [Change::Cancel(id.clone())]);
+        assert_eq!(
+            watcher.observe(std::slice::from_ref(&other)),
+            [Change::Replace(id.clone())]
+        );
+        let canceled = JobRow {
+            canceled: true,
+            ..other.clone()
+        };
+        assert_eq!(
+            watcher.observe(std::slice::from_ref(&canceled)),
+            [Change::Cancel(id.clone())]
+        );
         assert_eq!(watcher.observe(&[canceled]), []);
         assert_eq!(watcher.observe(&[other]), [Change::Start(id.clone())]);
         assert_eq!(watcher.observe(&[]), [Change::Cancel(id)]);
@@ -116,10 +133,16 @@ mod tests {
     #[test]
     fn a_failed_job_stays_failed_over_a_restart_until_somebody_acts() {
         let mut watcher = Watcher::default();
-        let failed = JobRow { failed: true, ..row("1") };
+        let failed = JobRow {
+            failed: true,
+            ..row("1")
+        };
         assert_eq!(watcher.observe(std::slice::from_ref(&failed)), []);
         let mut mended = failed;
         mended.definition.embedding_model = Some("other".into());
-        assert_eq!(watcher.observe(&[mended]), [Change::Replace(JobId::new("1"))]);
+        assert_eq!(
+            watcher.observe(&[mended]),
+            [Change::Replace(JobId::new("1"))]
+        );
     }
 }

@@ -40,7 +40,11 @@ pub struct Progress {
 
 impl Progress {
     pub fn percent(&self) -> u8 {
-        if self.total == 0 { 0 } else { (self.done * 100 / self.total).min(99) as u8 }
+        if self.total == 0 {
+            0
+        } else {
+            (self.done * 100 / self.total).min(99) as u8
+        }
     }
 }
 
@@ -67,18 +71,30 @@ impl Backfill {
             .batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off")
             .await
             .map_err(DatabaseError::during("preparing the scan"))?;
-        Ok(Backfill { session, target, scope, rows, finished })
+        Ok(Backfill {
+            session,
+            target,
+            scope,
+            rows,
+            finished,
+        })
     }
 
     /// The number of rows that the scan is for, now.
     pub async fn count(&self) -> Result<u64, JobError> {
-        let statement =
-            format!("SELECT count(*) FROM {} t WHERE {}", self.target.from_clause(), condition(&self.target, self.scope));
+        let statement = format!(
+            "SELECT count(*) FROM {} t WHERE {}",
+            self.target.from_clause(),
+            condition(&self.target, self.scope)
+        );
         let row = self
             .session
             .query_one(&statement, &[])
             .await
-            .map_err(DatabaseError::during(format!("counting the rows of {}", self.target.qualified())))?;
+            .map_err(DatabaseError::during(format!(
+                "counting the rows of {}",
+                self.target.qualified()
+            )))?;
         Ok(row.get::<_, i64>(0).unsigned_abs())
     }
 
@@ -89,7 +105,10 @@ impl Backfill {
     /// The server's. A scan that was cut short starts from the beginning; with [`Scope::Missing`] it passes over what it
     /// has done.
     pub async fn run(mut self, mut report: impl FnMut(Progress)) -> Result<Progress, JobError> {
-        let mut progress = Progress { done: 0, total: self.count().await? };
+        let mut progress = Progress {
+            done: 0,
+            total: self.count().await?,
+        };
         report(progress);
         let mut outstanding = 0usize;
         let mut after: Option<Key> = None;
@@ -100,14 +119,18 @@ impl Backfill {
             after = Some(last.key.clone());
             for row in page {
                 while outstanding >= MOST_ROWS {
-                    outstanding -= self.take_back(&mut finished, &mut progress, &mut report).await?;
+                    outstanding -= self
+                        .take_back(&mut finished, &mut progress, &mut report)
+                        .await?;
                 }
                 outstanding += 1;
                 self.rows.send(row).await.map_err(|_| stopped())?;
             }
         }
         while outstanding > 0 {
-            outstanding -= self.take_back(&mut finished, &mut progress, &mut report).await?;
+            outstanding -= self
+                .take_back(&mut finished, &mut progress, &mut report)
+                .await?;
         }
         Ok(progress)
     }
@@ -131,12 +154,18 @@ impl Backfill {
     async fn page(&self, after: Option<&Key>) -> Result<Vec<Row>, JobError> {
         let statement = page_statement(&self.target, self.scope, after.is_some());
         let parts: Vec<&str> = after.iter().flat_map(|key| key.parts()).collect();
-        let parameters: Vec<&(dyn ToSql + Sync)> = parts.iter().map(|part| part as &(dyn ToSql + Sync)).collect();
-        let rows = self
-            .session
-            .query(&statement, &parameters)
-            .await
-            .map_err(DatabaseError::during(format!("scanning {}", self.target.qualified())))?;
+        let parameters: Vec<&(dyn ToSql + Sync)> = parts
+            .iter()
+            .map(|part| part as &(dyn ToSql + Sync))
+            .collect();
+        let rows =
+            self.session
+                .query(&statement, &parameters)
+                .await
+                .map_err(DatabaseError::during(format!(
+                    "scanning {}",
+                    self.target.qualified()
+                )))?;
         let keys = self.target.key.len();
         Ok(rows
             .iter()
@@ -176,7 +205,9 @@ fn page_statement(target: &TargetTable, scope: Scope, continues: bool) -> String
     } else {
         String::new()
     };
-    let names: Vec<String> = (0..target.key.len()).map(|position| format!("p.k{position}")).collect();
+    let names: Vec<String> = (0..target.key.len())
+        .map(|position| format!("p.k{position}"))
+        .collect();
     format!(
         "SELECT {names}, p.source FROM ( \
            SELECT q.*, sum(COALESCE(octet_length(q.source), 0)) OVER (ORDER BY q.place ROWS UNBOUNDED PRECEDING) \

@@ -22,7 +22,7 @@ use crate::embedding::{Completions, Priority, Submitter};
 
 use super::error::{JobError, is_retryable};
 use super::row::{Origin, Row, Source};
-use super::writer::{Embedded, Outcome, Reading, Writer};
+use super::writer::{Outcome, Reading, ReadyRow, Writer};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -59,7 +59,7 @@ pub struct Batcher {
 
 /// A row ready to be written, and how often that was tried.
 struct Pending {
-    embedded: Embedded,
+    embedded: ReadyRow,
     attempts: u32,
 }
 
@@ -88,7 +88,11 @@ impl Ord for Later {
 
 /// What the session to the target is busy with. The writer travels with its work and comes back with the result.
 enum Work {
-    Wrote(Writer, Vec<Pending>, Result<Vec<Outcome>, tokio_postgres::Error>),
+    Wrote(
+        Writer,
+        Vec<Pending>,
+        Result<Vec<Outcome>, tokio_postgres::Error>,
+    ),
     Read(Writer, Vec<Row>, Result<Vec<Reading>, JobError>),
 }
 
@@ -187,11 +191,18 @@ impl Batcher {
             Source::Text(text) => {
                 let number = self.next_number;
                 self.next_number += 1;
-                let priority = if row.is_live() { Priority::Live } else { Priority::Backfill };
+                let priority = if row.is_live() {
+                    Priority::Live
+                } else {
+                    Priority::Backfill
+                };
                 self.submitter.submit(priority, number, text.clone());
                 self.embedding.insert(number, row);
             }
-            Source::Empty => self.ready(Pending { embedded: Embedded { row, vector: None }, attempts: 0 }),
+            Source::Empty => self.ready(Pending {
+                embedded: ReadyRow { row, vector: None },
+                attempts: 0,
+            }),
             Source::Unread => self.unread.push(row),
         }
     }
@@ -201,10 +212,18 @@ impl Batcher {
         number: u64,
         vector: Result<Vec<f32>, crate::embedding::EmbeddingError>,
     ) -> Result<(), JobError> {
-        let Some(row) = self.embedding.remove(&number) else { return Ok(()) };
+        let Some(row) = self.embedding.remove(&number) else {
+            return Ok(());
+        };
         match vector {
             Ok(vector) => {
-                self.ready(Pending { embedded: Embedded { row, vector: Some(vector) }, attempts: 0 });
+                self.ready(Pending {
+                    embedded: ReadyRow {
+                        row,
+                        vector: Some(vector),
+                    },
+                    attempts: 0,
+                });
                 Ok(())
             }
             Err(error) if error.is_transient() => Err(error.into()),
@@ -227,7 +246,11 @@ impl Batcher {
 
     fn wake_due(&mut self) {
         let now = Instant::now();
-        while self.later.peek().is_some_and(|Reverse(later)| later.due <= now) {
+        while self
+            .later
+            .peek()
+            .is_some_and(|Reverse(later)| later.due <= now)
+        {
             if let Some(Reverse(later)) = self.later.pop() {
                 self.ready(later.pending);
             }
@@ -255,8 +278,10 @@ impl Batcher {
             return Hands::Free(writer);
         }
         busy(async move {
-            let (rows, attempts): (Vec<Embedded>, Vec<u32>) =
-                batch.into_iter().map(|pending| (pending.embedded, pending.attempts)).unzip();
+            let (rows, attempts): (Vec<ReadyRow>, Vec<u32>) = batch
+                .into_iter()
+                .map(|pending| (pending.embedded, pending.attempts))
+                .unzip();
             let outcomes = writer.write(&rows).await;
             let batch = rows
                 .into_iter()
@@ -275,7 +300,13 @@ impl Batcher {
         let mut again = Vec::new();
         let mut bytes = 0;
         while batch.len() < self.batch_rows && bytes < BATCH_BYTES {
-            let Some(pending) = self.ready_live.pop_front().or_else(|| self.ready_backfill.pop_front()) else { break };
+            let Some(pending) = self
+                .ready_live
+                .pop_front()
+                .or_else(|| self.ready_backfill.pop_front())
+            else {
+                break;
+            };
             if keys.insert(pending.embedded.row.key.clone()) {
                 bytes += pending.embedded.row.bytes;
                 batch.push(pending);
@@ -301,7 +332,10 @@ impl Batcher {
                         Reading::Found(source) => self.admit(Row { source, ..row }),
                         Reading::Gone => self.finish(row).await,
                         Reading::NotYetVisible => {
-                            self.put_off(Pending { embedded: Embedded { row, vector: None }, attempts: 0 });
+                            self.put_off(Pending {
+                                embedded: ReadyRow { row, vector: None },
+                                attempts: 0,
+                            });
                         }
                     }
                 }
@@ -315,7 +349,10 @@ impl Batcher {
             }
             Work::Wrote(writer, mut batch, Err(error)) => {
                 if writer.session().is_closed() {
-                    return Err(JobError::Transient(format!("the connection was lost: {}", describe(&error))));
+                    return Err(JobError::Transient(format!(
+                        "the connection was lost: {}",
+                        describe(&error)
+                    )));
                 }
                 // An error in the middle of the pipeline leaves the transaction aborted; COMMIT has ended it.
                 if is_retryable(&error) {
@@ -368,7 +405,11 @@ impl Batcher {
         let pause = Duration::from_millis(2 << pending.attempts.min(9)).min(LONGEST_PAUSE);
         pending.attempts += 1;
         self.next_number += 1;
-        self.later.push(Reverse(Later { due: Instant::now() + pause, number: self.next_number, pending }));
+        self.later.push(Reverse(Later {
+            due: Instant::now() + pause,
+            number: self.next_number,
+            pending,
+        }));
     }
 }
 
@@ -379,9 +420,9 @@ fn busy(work: impl Future<Output = Work> + Send + 'static) -> Hands {
 /// Pends for ever while the writer is free. Cancellation safe.
 async fn finished_work(hands: &mut Hands) -> Result<Work, JobError> {
     match hands {
-        Hands::Busy(task) => (&mut task.0)
-            .await
-            .map_err(|error| JobError::Transient(format!("the write-back task ended early: {error}"))),
+        Hands::Busy(task) => (&mut task.0).await.map_err(|error| {
+            JobError::Transient(format!("the write-back task ended early: {error}"))
+        }),
         Hands::Free(_) | Hands::Gone => std::future::pending().await,
     }
 }
@@ -399,7 +440,9 @@ async fn sleep_until(due: Option<Instant>) -> Option<()> {
 /// Data exceptions, integrity violations, and what triggers raise: the fault of one row, not of the statement (appendix
 /// "PostgreSQL Error Codes", classes 22, 23, P0 and 44).
 fn is_of_one_row(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| matches!(&code.code()[..2], "22" | "23" | "P0" | "44" | "27" | "54"))
+    error
+        .code()
+        .is_some_and(|code| matches!(&code.code()[..2], "22" | "23" | "P0" | "44" | "27" | "54"))
 }
 
 fn describe(error: &tokio_postgres::Error) -> String {

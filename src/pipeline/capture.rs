@@ -52,7 +52,18 @@ impl Capture {
         finished: mpsc::Receiver<Row>,
     ) -> Self {
         let now = Instant::now();
-        Capture { stream, intake, live, finished, rows: 0, bytes: 0, sent: Lsn::ZERO, news: false, last_feedback: now, last_heard: now }
+        Capture {
+            stream,
+            intake,
+            live,
+            finished,
+            rows: 0,
+            bytes: 0,
+            sent: Lsn::ZERO,
+            news: false,
+            last_feedback: now,
+            last_heard: now,
+        }
     }
 
     /// Streams until `stop`, then finishes and confirms what is under way.
@@ -101,10 +112,16 @@ impl Capture {
                     self.rows += 1;
                     self.bytes += row.bytes;
                     // There is room: no more rows are out than the channel holds.
-                    self.live.send(row).await.map_err(|_| JobError::Transient("the batcher has stopped".into()))?;
+                    self.live
+                        .send(row)
+                        .await
+                        .map_err(|_| JobError::Transient("the batcher has stopped".into()))?;
                 }
             }
-            Frame::Keepalive { wal_end, reply_requested } => {
+            Frame::Keepalive {
+                wal_end,
+                reply_requested,
+            } => {
                 self.intake.keepalive(wal_end);
                 if reply_requested {
                     self.send_status(false).await?;
@@ -132,7 +149,11 @@ impl Capture {
 
     /// Passes on a position that written rows have moved, at once; one that only keepalives have moved waits for the clock.
     async fn confirm(&mut self) -> Result<(), JobError> {
-        if self.news { self.send_status(false).await } else { Ok(()) }
+        if self.news {
+            self.send_status(false).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn tick(&mut self) -> Result<(), JobError> {
@@ -165,10 +186,18 @@ impl Capture {
     async fn wind_down(mut self, mut finished: Vec<Row>) -> Result<(), JobError> {
         let deadline = Instant::now() + GRACE;
         while self.rows > 0 {
-            match tokio::time::timeout_at(deadline, self.finished.recv_many(&mut finished, MOST_ROWS)).await {
+            match tokio::time::timeout_at(
+                deadline,
+                self.finished.recv_many(&mut finished, MOST_ROWS),
+            )
+            .await
+            {
                 Ok(count) => self.take_back(count, &mut finished)?,
                 Err(_) => {
-                    tracing::info!("{} rows are still under way; they will be taken up at the next start", self.rows);
+                    tracing::info!(
+                        "{} rows are still under way; they will be taken up at the next start",
+                        self.rows
+                    );
                     break;
                 }
             }

@@ -26,7 +26,10 @@ pub async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
         let Err(error) = session.batch_execute(&script).await else {
             return Ok(());
         };
-        session.batch_execute("ROLLBACK").await.map_err(DatabaseError::during("rolling back"))?;
+        session
+            .batch_execute("ROLLBACK")
+            .await
+            .map_err(DatabaseError::during("rolling back"))?;
         if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return Err(DatabaseError::during(statement)(error).into());
         }

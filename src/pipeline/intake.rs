@@ -7,7 +7,9 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::replication::pgoutput::{self, Message, RelationBody, RelationId, ReplicaIdentity, TupleData, Value};
+use crate::replication::pgoutput::{
+    self, Message, RelationBody, RelationId, ReplicaIdentity, TupleData, Value,
+};
 use crate::replication::{Lsn, LsnTracker, Ticket};
 
 use super::MARKER;
@@ -57,33 +59,52 @@ impl Intake {
     /// # Errors
     /// When the message cannot be understood, or when the table has become one that the job cannot work on.
     pub fn take(&mut self, payload: &[u8]) -> Result<Option<Row>, JobError> {
-        let message = pgoutput::decode(payload)
-            .map_err(|error| JobError::Transient(format!("the replication stream is not understood: {error}")))?;
+        let message = pgoutput::decode(payload).map_err(|error| {
+            JobError::Transient(format!("the replication stream is not understood: {error}"))
+        })?;
         match message {
             Message::Begin { xid, .. } => {
                 let ticket = self.tracker.begin();
-                self.transaction = Some(OpenTransaction { ticket, xid, own: false });
+                self.transaction = Some(OpenTransaction {
+                    ticket,
+                    xid,
+                    own: false,
+                });
             }
             Message::Commit { end_lsn, .. } => {
                 self.transaction = None;
                 self.tracker.commit(end_lsn);
             }
-            Message::LogicalMessage { transactional: true, prefix: MARKER, .. } => {
+            Message::LogicalMessage {
+                transactional: true,
+                prefix: MARKER,
+                ..
+            } => {
                 if let Some(transaction) = &mut self.transaction {
                     transaction.own = true;
                 }
             }
             Message::Relation(relation) => self.learn(&relation)?,
             Message::Insert { relation, new } => {
-                let Some((transaction, layout)) = self.concerned(relation) else { return Ok(None) };
+                let Some((transaction, layout)) = self.concerned(relation) else {
+                    return Ok(None);
+                };
                 let key = self.key(layout, &new, None)?;
                 let source = self.source(layout, &new);
-                let origin = Origin::Live { ticket: transaction.ticket, xid: transaction.xid };
+                let origin = Origin::Live {
+                    ticket: transaction.ticket,
+                    xid: transaction.xid,
+                };
                 // The text may be a known one and the row still new: deleted in between, or moved from another partition.
                 self.recent.note(&key, &source);
                 return Ok(Some(self.outstanding(Row::new(key, source, origin))));
             }
-            Message::Update { relation, key, old, new } => return self.update(relation, key.or(old), old.is_some(), new),
+            Message::Update {
+                relation,
+                key,
+                old,
+                new,
+            } => return self.update(relation, key.or(old), old.is_some(), new),
             Message::LogicalMessage { .. }
             | Message::Delete { .. }
             | Message::Truncate { .. }
@@ -116,8 +137,13 @@ impl Intake {
         old_is_whole: bool,
         new: TupleData<'_>,
     ) -> Result<Option<Row>, JobError> {
-        let Some((transaction, layout)) = self.concerned(relation) else { return Ok(None) };
-        let origin = Origin::Live { ticket: transaction.ticket, xid: transaction.xid };
+        let Some((transaction, layout)) = self.concerned(relation) else {
+            return Ok(None);
+        };
+        let origin = Origin::Live {
+            ticket: transaction.ticket,
+            xid: transaction.xid,
+        };
         let key = self.key(layout, &new, old.as_ref())?;
         let moved = match &old {
             Some(old) => self.key(layout, old, None)? != key,
@@ -127,7 +153,9 @@ impl Intake {
         if !moved && matches!(value, Some(Value::UnchangedToast)) {
             return Ok(None);
         }
-        let before = old.filter(|_| old_is_whole).and_then(|old| layout.source.and_then(|index| old.get(index)));
+        let before = old
+            .filter(|_| old_is_whole)
+            .and_then(|old| layout.source.and_then(|index| old.get(index)));
         let unchanged = value.is_some() && before == value;
         let source = self.source(layout, &new);
         let known = self.recent.note(&key, &source);
@@ -146,12 +174,23 @@ impl Intake {
 
     /// The open transaction and the layout, if a change of this relation concerns the job.
     fn concerned(&self, relation: RelationId) -> Option<(&OpenTransaction, &Layout)> {
-        let transaction = self.transaction.as_ref().filter(|transaction| !transaction.own)?;
-        let layout = self.layout.as_ref().filter(|_| relation.0 == self.target.oid)?;
+        let transaction = self
+            .transaction
+            .as_ref()
+            .filter(|transaction| !transaction.own)?;
+        let layout = self
+            .layout
+            .as_ref()
+            .filter(|_| relation.0 == self.target.oid)?;
         Some((transaction, layout))
     }
 
-    fn key(&self, layout: &Layout, tuple: &TupleData<'_>, old: Option<&TupleData<'_>>) -> Result<Key, JobError> {
+    fn key(
+        &self,
+        layout: &Layout,
+        tuple: &TupleData<'_>,
+        old: Option<&TupleData<'_>>,
+    ) -> Result<Key, JobError> {
         let mut parts = Vec::with_capacity(layout.key.len());
         for &index in &layout.key {
             // A long key that did not change may be out of line; then the server sends the old key with it.
@@ -173,9 +212,11 @@ impl Intake {
     fn source(&self, layout: &Layout, tuple: &TupleData<'_>) -> Source {
         match layout.source.and_then(|index| tuple.get(index)) {
             Some(Value::Null) => Source::Empty,
-            Some(value @ Value::Text(_)) => {
-                Source::from_text(value.as_str().map(|text| self.target.source.normalise(text)))
-            }
+            Some(value @ Value::Text(_)) => Source::from_text(
+                value
+                    .as_str()
+                    .map(|text| self.target.source.normalise(text)),
+            ),
             Some(Value::UnchangedToast | Value::Binary(_)) | None => Source::Unread,
         }
     }
@@ -197,7 +238,12 @@ impl Intake {
         if relation.replica_identity == ReplicaIdentity::Nothing {
             return Err(JobError::Harmful(super::watchdog::lost_identity(target)));
         }
-        let place = |name: &str| relation.columns.iter().position(|column| column.name == name);
+        let place = |name: &str| {
+            relation
+                .columns
+                .iter()
+                .position(|column| column.name == name)
+        };
         let gone = |name: &str, role: &str| {
             JobError::definite(format!(
                 "the column {} ({role}) of {} is gone; if it was renamed, correct the jobs table",
@@ -211,7 +257,10 @@ impl Intake {
             .map(|column| place(&column.name).ok_or_else(|| gone(&column.name, "part of the key")))
             .collect::<Result<Vec<_>, _>>()?;
         let source = match target.source.published {
-            true => Some(place(&target.source.name).ok_or_else(|| gone(&target.source.name, "src_column"))?),
+            true => Some(
+                place(&target.source.name)
+                    .ok_or_else(|| gone(&target.source.name, "src_column"))?,
+            ),
             false => None,
         };
         self.layout = Some(Layout { key, source });

@@ -96,7 +96,10 @@ impl Job {
             if began.elapsed() > STEADY {
                 pause = SHORTEST_PAUSE;
             }
-            tracing::warn!("interrupted, trying again in {} ms: {error}", pause.as_millis());
+            tracing::warn!(
+                "interrupted, trying again in {} ms: {error}",
+                pause.as_millis()
+            );
             tokio::select! {
                 () = stop.cancelled() => return Ended::Stopped,
                 () = tokio::time::sleep(pause) => {}
@@ -112,7 +115,10 @@ impl Job {
             return;
         }
         if let Err(error) = super::teardown::attempt(&self.row.definition, &self.name).await {
-            tracing::warn!("slot and publication {} may be left behind: {error}", self.name);
+            tracing::warn!(
+                "slot and publication {} may be left behind: {error}",
+                self.name
+            );
         }
     }
 
@@ -135,7 +141,8 @@ impl Job {
         let model = self.engine.model(&model).await?;
         let session = Session::open(&database).await?;
         preflight::check_server(&session).await?;
-        let target = preflight::target_table(&session, &names, definition, model.dimensions()).await?;
+        let target =
+            preflight::target_table(&session, &names, definition, model.dimensions()).await?;
         let target = Arc::new(target);
 
         let standing = provision::inspect(&session, &self.name, &target).await?;
@@ -144,7 +151,9 @@ impl Job {
             // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
             self.reporter.started_again().await;
             self.row.progress = Progress::StartedAgain;
-            tracing::warn!("changes may have been missed since the job last ran: every row is embedded again");
+            tracing::warn!(
+                "changes may have been missed since the job last ran: every row is embedded again"
+            );
         } else {
             self.reporter.started().await;
         }
@@ -160,8 +169,18 @@ impl Job {
         let slot = slot_lifecycle::find(&session, &self.name)
             .await
             .map_err(DatabaseError::during("reading the position of the slot"))?;
-        let start = slot.and_then(|slot| slot.confirmed_flush).unwrap_or(Lsn::ZERO);
-        Ok(Prepared { database, target, model, writer, stream, start, scope })
+        let start = slot
+            .and_then(|slot| slot.confirmed_flush)
+            .unwrap_or(Lsn::ZERO);
+        Ok(Prepared {
+            database,
+            target,
+            model,
+            writer,
+            stream,
+            start,
+            scope,
+        })
     }
 
     async fn start_replication(
@@ -172,11 +191,21 @@ impl Job {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
             let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
-            let connection = ReplicationConnection::connect(database.config(), connector, TEXT_FORM).await?;
+            let connection =
+                ReplicationConnection::connect(database.config(), connector, TEXT_FORM).await?;
             // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
-            match connection.start_replication(&self.name, Lsn::ZERO, &[self.name.as_str()]).await {
-                Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) && Instant::now() < deadline => {
-                    tracing::info!("an earlier connection still holds the slot {}; ending it", self.name);
+            match connection
+                .start_replication(&self.name, Lsn::ZERO, &[self.name.as_str()])
+                .await
+            {
+                Err(error)
+                    if error.code() == Some(&SqlState::OBJECT_IN_USE)
+                        && Instant::now() < deadline =>
+                {
+                    tracing::info!(
+                        "an earlier connection still holds the slot {}; ending it",
+                        self.name
+                    );
                     provision::free_slot(session, &self.name).await?;
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
@@ -186,7 +215,15 @@ impl Job {
     }
 
     async fn stream(&mut self, prepared: Prepared) -> Result<(), JobError> {
-        let Prepared { database, target, model, writer, stream, start, scope } = prepared;
+        let Prepared {
+            database,
+            target,
+            model,
+            writer,
+            stream,
+            start,
+            scope,
+        } = prepared;
         let (live_in, live) = mpsc::channel(capture::MOST_ROWS);
         let (live_finished, live_back) = mpsc::channel(capture::MOST_ROWS);
         let (backfill_in, backfill) = mpsc::channel(backfill::MOST_ROWS);
@@ -199,17 +236,31 @@ impl Job {
             .map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096));
 
         let watched = writer.session().clone();
-        let ports = Ports { live, backfill, live_finished, backfill_finished };
-        let queue = self.engine.queue(&model, capture::MOST_ROWS + backfill::MOST_ROWS);
+        let ports = Ports {
+            live,
+            backfill,
+            live_finished,
+            backfill_finished,
+        };
+        let queue = self
+            .engine
+            .queue(&model, capture::MOST_ROWS + backfill::MOST_ROWS);
         let batcher = Batcher::new(ports, queue, batch_rows, target.qualified());
         let mut batcher = Task::spawn(batcher.run(writer));
-        let capture = Capture::new(stream, Intake::new(target.clone(), start), live_in, live_back);
+        let capture = Capture::new(
+            stream,
+            Intake::new(target.clone(), start),
+            live_in,
+            live_back,
+        );
         let mut capture = Task::spawn(capture.run(self.stop.clone()));
         tracing::info!("streaming from {start}");
 
         let mut backfill = match scope {
             Some(scope) => {
-                let scan = Backfill::open(&database, target.clone(), scope, backfill_in, backfill_back).await?;
+                let scan =
+                    Backfill::open(&database, target.clone(), scope, backfill_in, backfill_back)
+                        .await?;
                 Some(Task::spawn(self.backfill(scan)))
             }
             None => None,
@@ -236,7 +287,10 @@ impl Job {
         }
     }
 
-    fn backfill(&self, scan: Backfill) -> impl Future<Output = Result<(), JobError>> + Send + 'static {
+    fn backfill(
+        &self,
+        scan: Backfill,
+    ) -> impl Future<Output = Result<(), JobError>> + Send + 'static {
         let reporter = self.reporter.clone();
         async move {
             let began = Instant::now();
@@ -302,7 +356,11 @@ impl Drop for Task {
 }
 
 fn join(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> Result<(), JobError> {
-    ended.unwrap_or_else(|error| Err(JobError::Transient(format!("a task of the job ended early: {error}"))))
+    ended.unwrap_or_else(|error| {
+        Err(JobError::Transient(format!(
+            "a task of the job ended early: {error}"
+        )))
+    })
 }
 
 /// Capture and backfill end when the batcher does; then its error is the one to tell.

@@ -20,9 +20,11 @@ pub struct Names {
 /// Checks a definition by itself, without any server.
 pub fn names(definition: &Definition) -> Result<Names, JobError> {
     let required = |value: &Option<String>, column: &str| {
-        value
-            .clone()
-            .ok_or_else(|| JobError::definite(format!("the job's {column} is empty; set it in the jobs table")))
+        value.clone().ok_or_else(|| {
+            JobError::definite(format!(
+                "the job's {column} is empty; set it in the jobs table"
+            ))
+        })
     };
     let names = Names {
         schema: definition.schema.clone(),
@@ -37,13 +39,19 @@ pub fn names(definition: &Definition) -> Result<Names, JobError> {
             identifier(&names.source)
         )));
     }
-    if let Some(runtime) = definition.runtime.as_deref().filter(|runtime| *runtime != "ort") {
+    if let Some(runtime) = definition
+        .runtime
+        .as_deref()
+        .filter(|runtime| *runtime != "ort")
+    {
         return Err(JobError::definite(format!(
             "the runtime {runtime:?} is not known; only \"ort\" (models in this process) is"
         )));
     }
     if definition.batch_size.is_some_and(|size| size < 1) {
-        return Err(JobError::definite("batch_size must be at least 1; set it to NULL for the default"));
+        return Err(JobError::definite(
+            "batch_size must be at least 1; set it to NULL for the default",
+        ));
     }
     Ok(names)
 }
@@ -118,7 +126,10 @@ pub async fn target_table(
     let columns = columns(session, relation.oid).await?;
     let source = source_column(names, &columns, session, &relation).await?;
     let key = usable_key(session, &relation, names, definition.pk.as_deref()).await?;
-    let destination = match columns.iter().find(|column| column.name == names.destination) {
+    let destination = match columns
+        .iter()
+        .find(|column| column.name == names.destination)
+    {
         Some(column) => existing_destination(session, names, column, dimensions).await?,
         None => create_destination(session, names, definition, dimensions).await?,
     };
@@ -126,12 +137,19 @@ pub async fn target_table(
 }
 
 /// As [`target_table`], for readers: nothing is created.
-pub async fn existing_table(session: &Session, names: &Names, dimensions: usize) -> Result<TargetTable, JobError> {
+pub async fn existing_table(
+    session: &Session,
+    names: &Names,
+    dimensions: usize,
+) -> Result<TargetTable, JobError> {
     let relation = find_relation(session, names).await?;
     let columns = columns(session, relation.oid).await?;
     let source = source_column(names, &columns, session, &relation).await?;
     let key = usable_key(session, &relation, names, None).await?;
-    let Some(column) = columns.iter().find(|column| column.name == names.destination) else {
+    let Some(column) = columns
+        .iter()
+        .find(|column| column.name == names.destination)
+    else {
         return Err(JobError::definite(format!(
             "{}.{} has no column {} yet; the job creates it when it runs",
             identifier(&names.schema),
@@ -194,18 +212,28 @@ async fn find_relation(session: &Session, names: &Names) -> Result<Relation, Job
         _ => Some("not a table"),
     };
     if let Some(kind_name) = kind_name {
-        return Err(JobError::definite(format!("{shown} is {kind_name}; only tables can be replicated: name the table below it")));
+        return Err(JobError::definite(format!(
+            "{shown} is {kind_name}; only tables can be replicated: name the table below it"
+        )));
     }
     if row.get::<_, i8>(3) as u8 != b'p' {
         return Err(JobError::definite(format!(
             "{shown} is an unlogged or temporary table, whose changes are not in the WAL; run: ALTER TABLE {shown} SET LOGGED;"
         )));
     }
-    Ok(Relation { oid: row.get(0), kind, identity: row.get(2), role: row.get(4) })
+    Ok(Relation {
+        oid: row.get(0),
+        kind,
+        identity: row.get(2),
+        role: row.get(4),
+    })
 }
 
 async fn current_database(session: &Session) -> String {
-    match session.query_one("SELECT current_database()::text", &[]).await {
+    match session
+        .query_one("SELECT current_database()::text", &[])
+        .await
+    {
         Ok(row) => row.get(0),
         Err(_) => String::new(),
     }
@@ -300,7 +328,11 @@ async fn source_column(
         ("pg_catalog", "bpchar") => TextForm::BlankPadded,
         _ => TextForm::Output,
     };
-    Ok(SourceColumn { name: column.name.clone(), form, published: !column.generated })
+    Ok(SourceColumn {
+        name: column.name.clone(),
+        form,
+        published: !column.generated,
+    })
 }
 
 /// The columns of the replica identity, or the remedy where updates of the table could not be published.
@@ -326,7 +358,10 @@ async fn usable_key(
     let columns_where = |flag: usize| -> Vec<KeyColumn> {
         rows.iter()
             .filter(|row| row.get::<_, bool>(flag))
-            .map(|row| KeyColumn { name: row.get(2), type_name: row.get(3) })
+            .map(|row| KeyColumn {
+                name: row.get(2),
+                type_name: row.get(3),
+            })
             .collect()
     };
     let (by_identity, primary) = (columns_where(0), columns_where(1));
@@ -341,7 +376,9 @@ async fn usable_key(
         _ => Vec::new(),
     };
     if key.is_empty() {
-        return Err(JobError::definite(no_key_remedy(session, relation.oid, &table).await?));
+        return Err(JobError::definite(
+            no_key_remedy(session, relation.oid, &table).await?,
+        ));
     }
     if let Some(pk) = pk {
         let mut asked: Vec<&str> = pk.split(',').map(str::trim).collect();
@@ -381,12 +418,19 @@ async fn no_key_remedy(session: &Session, oid: u32, table: &str) -> Result<Strin
         .get(0);
     let remedy = match index {
         Some(row) => {
-            format!("ALTER TABLE {table} REPLICA IDENTITY USING INDEX {};", identifier(&row.get::<_, String>(0)))
+            format!(
+                "ALTER TABLE {table} REPLICA IDENTITY USING INDEX {};",
+                identifier(&row.get::<_, String>(0))
+            )
         }
         None if has_id => format!("ALTER TABLE {table} ADD PRIMARY KEY (id);"),
-        None => format!("ALTER TABLE {table} ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"),
+        None => format!(
+            "ALTER TABLE {table} ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
+        ),
     };
-    Ok(format!("{table} has no usable key: a primary key or a replica identity index is needed, not deferrable; run: {remedy}"))
+    Ok(format!(
+        "{table} has no usable key: a primary key or a replica identity index is needed, not deferrable; run: {remedy}"
+    ))
 }
 
 async fn existing_destination(
@@ -398,7 +442,9 @@ async fn existing_destination(
     let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
     let name = identifier(&column.name);
     if column.generated {
-        return Err(JobError::definite(format!("{table}.{name} (dst_column) is a generated column, which nobody can write")));
+        return Err(JobError::definite(format!(
+            "{table}.{name} (dst_column) is a generated column, which nobody can write"
+        )));
     }
     let declared = match (column.base_type.as_str(), column.element_type.as_deref()) {
         ("vector" | "halfvec", _) => (column.modifier > 0).then_some(column.modifier),
@@ -410,14 +456,16 @@ async fn existing_destination(
             )));
         }
     };
-    if let Some(declared) = declared.filter(|declared| usize::try_from(*declared) != Ok(dimensions)) {
+    if let Some(declared) = declared.filter(|declared| usize::try_from(*declared) != Ok(dimensions))
+    {
         return Err(JobError::definite(format!(
             "{table}.{name} holds vectors of {declared} dimensions, but the model {} makes {dimensions}; choose another model, or run: \
              ALTER TABLE {table} ALTER COLUMN {name} TYPE {}({dimensions}) USING NULL;",
             names.model, column.base_type
         )));
     }
-    let vector_schema = matches!(column.base_type.as_str(), "vector" | "halfvec").then(|| column.base_schema.clone());
+    let vector_schema = matches!(column.base_type.as_str(), "vector" | "halfvec")
+        .then(|| column.base_schema.clone());
     if !column.writable {
         let role: String = session
             .query_one("SELECT current_user::text", &[])
@@ -429,7 +477,11 @@ async fn existing_destination(
             identifier(&role)
         )));
     }
-    Ok(DestinationColumn { name: column.name.clone(), type_name: column.declared.clone(), vector_schema })
+    Ok(DestinationColumn {
+        name: column.name.clone(),
+        type_name: column.declared.clone(),
+        vector_schema,
+    })
 }
 
 async fn create_destination(
@@ -454,12 +506,16 @@ async fn create_destination(
         (None, None) => "real[]".to_string(),
     };
     let statement = format!("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {name} {type_name}");
-    super::ddl::run(session, &statement).await.map_err(|error| {
-        error.with_remedy(format!("create the column yourself: {statement};"))
-    })?;
+    super::ddl::run(session, &statement)
+        .await
+        .map_err(|error| error.with_remedy(format!("create the column yourself: {statement};")))?;
     tracing::info!("created the column {table}.{name} {type_name}");
     let vector_schema = extension.filter(|_| type_name.contains("vec"));
-    Ok(DestinationColumn { name: names.destination.clone(), type_name, vector_schema })
+    Ok(DestinationColumn {
+        name: names.destination.clone(),
+        type_name,
+        vector_schema,
+    })
 }
 
 /// `column_type` of the jobs table is a type name, never SQL: only the known ones are taken.
@@ -491,7 +547,10 @@ fn asked_type(asked: &str, extension: Option<&str>, dimensions: usize) -> Result
 
 /// Whether the table can still be published without harm; asked again and again while a job streams, because a dropped
 /// key would make the user's own updates fail (see [`super::watchdog`]).
-pub async fn identity_covers(session: &Session, table: &TargetTable) -> Result<bool, DatabaseError> {
+pub async fn identity_covers(
+    session: &Session,
+    table: &TargetTable,
+) -> Result<bool, DatabaseError> {
     let row = session
         .query_opt(
             "SELECT c.relreplident, COALESCE((SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_index i \
@@ -508,7 +567,11 @@ pub async fn identity_covers(session: &Session, table: &TargetTable) -> Result<b
     let Some(row) = row else { return Ok(true) };
     let identity = row.get::<_, i8>(0) as u8;
     let columns: Vec<String> = row.get(1);
-    let mut expected: Vec<&str> = table.key.iter().map(|column| column.name.as_str()).collect();
+    let mut expected: Vec<&str> = table
+        .key
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
     expected.sort_unstable();
     let key_intact = columns.iter().map(String::as_str).eq(expected);
     Ok(match identity {
@@ -525,10 +588,21 @@ mod tests {
     #[test]
     fn a_column_type_is_a_type_and_never_sql() {
         assert_eq!(asked_type("REAL[]", None, 3).unwrap(), "real[]");
-        assert_eq!(asked_type("double precision[]", None, 3).unwrap(), "double precision[]");
-        assert_eq!(asked_type("Vector(3)", Some("ext"), 3).unwrap(), "\"ext\".vector(3)");
+        assert_eq!(
+            asked_type("double precision[]", None, 3).unwrap(),
+            "double precision[]"
+        );
+        assert_eq!(
+            asked_type("Vector(3)", Some("ext"), 3).unwrap(),
+            "\"ext\".vector(3)"
+        );
         assert!(asked_type("vector(4)", Some("ext"), 3).is_err());
-        assert!(asked_type("vector", None, 3).unwrap_err().to_string().contains("CREATE EXTENSION vector"));
+        assert!(
+            asked_type("vector", None, 3)
+                .unwrap_err()
+                .to_string()
+                .contains("CREATE EXTENSION vector")
+        );
         assert!(asked_type("int; DROP TABLE x", None, 3).is_err());
     }
 }

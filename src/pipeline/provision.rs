@@ -21,12 +21,21 @@ use super::{ddl, preflight};
 ///
 /// `lantern_<jobs table>_<job>`: two daemons with different jobs tables may meet in one target database.
 pub fn name(jobs_table: u32, job: &JobId) -> SlotName {
-    let mut id: String = job.as_str().chars().filter(|c| *c != '-').collect::<String>().to_ascii_lowercase();
+    let mut id: String = job
+        .as_str()
+        .chars()
+        .filter(|c| *c != '-')
+        .collect::<String>()
+        .to_ascii_lowercase();
     let plain = id.len() <= 40 && !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric());
     if !plain || job.as_str().starts_with('-') {
-        id = format!("x{:016x}", xxhash_rust::xxh3::xxh3_64(job.as_str().as_bytes()));
+        id = format!(
+            "x{:016x}",
+            xxhash_rust::xxh3::xxh3_64(job.as_str().as_bytes())
+        );
     }
-    SlotName::try_from(format!("lantern_{jobs_table:08x}_{id}")).expect("letters, digits and underscores, and not too long")
+    SlotName::try_from(format!("lantern_{jobs_table:08x}_{id}"))
+        .expect("letters, digits and underscores, and not too long")
 }
 
 /// What is there of a job on its target server.
@@ -39,32 +48,48 @@ pub enum Standing {
 }
 
 /// Looks at publication and slot.
-pub async fn inspect(session: &Session, name: &SlotName, target: &TargetTable) -> Result<Standing, JobError> {
-    let slot = slot_lifecycle::find(session, name).await.map_err(DatabaseError::during("looking for the slot"))?;
+pub async fn inspect(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<Standing, JobError> {
+    let slot = slot_lifecycle::find(session, name)
+        .await
+        .map_err(DatabaseError::during("looking for the slot"))?;
     let publication = find_publication(session, name, target).await?;
     let intact = slot.is_some_and(|slot| slot.usable)
         && publication.is_some_and(|publication| defect(&publication, target).is_none());
-    Ok(if intact { Standing::Intact } else { Standing::Broken })
+    Ok(if intact {
+        Standing::Intact
+    } else {
+        Standing::Broken
+    })
 }
 
 /// Creates publication and slot anew. A publication that somebody prepared is used as it is, if it fits.
 ///
 /// # Errors
 /// Definite ones with the statement that a DBA can run instead.
-pub async fn create(session: &Session, name: &SlotName, target: &TargetTable) -> Result<(), JobError> {
+pub async fn create(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<(), JobError> {
     drop_slot(session, name).await?;
     preflight::check_free_slot(session).await?;
     let found = find_publication(session, name, target).await?;
     let found = match found {
-        Some(publication) => match defect(&publication, target) {
-            None => true,
-            Some(defect) => {
-                ddl::run(session, &publication::drop_statement(name.as_str())).await.map_err(|error| {
+        Some(publication) => {
+            match defect(&publication, target) {
+                None => true,
+                Some(defect) => {
+                    ddl::run(session, &publication::drop_statement(name.as_str())).await.map_err(|error| {
                     error.with_remedy(format!("the publication {name} {defect}; drop it or let its owner correct it"))
                 })?;
-                false
+                    false
+                }
             }
-        },
+        }
         None => false,
     };
     if !found {
@@ -78,7 +103,10 @@ pub async fn remove(session: &Session, name: &SlotName) -> Result<(), JobError> 
     drop_slot(session, name).await?;
     match ddl::run(session, &publication::drop_statement(name.as_str())).await {
         Err(error) if error.is_privilege() => {
-            tracing::warn!("the publication {name} belongs to another role and stays; its owner may run: {}", publication::drop_statement(name.as_str()));
+            tracing::warn!(
+                "the publication {name} belongs to another role and stays; its owner may run: {}",
+                publication::drop_statement(name.as_str())
+            );
             Ok(())
         }
         other => other,
@@ -90,9 +118,11 @@ async fn find_publication(
     name: &SlotName,
     target: &TargetTable,
 ) -> Result<Option<Publication>, JobError> {
-    Ok(publication::find(session, session.version(), name.as_str(), target.oid)
-        .await
-        .map_err(DatabaseError::during("looking for the publication"))?)
+    Ok(
+        publication::find(session, session.version(), name.as_str(), target.oid)
+            .await
+            .map_err(DatabaseError::during("looking for the publication"))?,
+    )
 }
 
 /// Why a publication does not serve the job, as the rest of a sentence.
@@ -113,14 +143,22 @@ fn defect(publication: &Publication, target: &TargetTable) -> Option<String> {
     if target.identity_full {
         return Some("has a column list, which REPLICA IDENTITY FULL does not allow".into());
     }
-    let missing: Vec<String> =
-        target.published_columns().into_iter().filter(|column| !columns.contains(column)).collect();
+    let missing: Vec<String> = target
+        .published_columns()
+        .into_iter()
+        .filter(|column| !columns.contains(column))
+        .collect();
     (!missing.is_empty()).then(|| format!("does not publish the column {}", missing.join(", ")))
 }
 
-async fn create_publication(session: &Session, name: &SlotName, target: &TargetTable) -> Result<(), JobError> {
+async fn create_publication(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<(), JobError> {
     // Column lists came with 15, and must cover the replica identity.
-    let columns = (session.version() >= 150_000 && !target.identity_full).then(|| target.published_columns());
+    let columns =
+        (session.version() >= 150_000 && !target.identity_full).then(|| target.published_columns());
     let statement = publication::create_statement(
         name.as_str(),
         &target.qualified(),
@@ -170,17 +208,24 @@ async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
                 free_slot(session, name).await?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(error) => return Err(DatabaseError::during(format!("dropping the replication slot {name}"))(error).into()),
+            Err(error) => {
+                return Err(
+                    DatabaseError::during(format!("dropping the replication slot {name}"))(error)
+                        .into(),
+                );
+            }
         }
     }
-    Err(JobError::Transient(format!("the replication slot {name} stays in use")))
+    Err(JobError::Transient(format!(
+        "the replication slot {name} stays in use"
+    )))
 }
 
 /// Ends whoever reads from the slot. The job's lock is ours, so it can only be a connection that nobody is behind any more.
 pub async fn free_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
-    slot_lifecycle::free(session, name)
-        .await
-        .map_err(|error| DatabaseError::during(format!("freeing the replication slot {name}"))(error).into())
+    slot_lifecycle::free(session, name).await.map_err(|error| {
+        DatabaseError::during(format!("freeing the replication slot {name}"))(error).into()
+    })
 }
 
 #[cfg(test)]

@@ -22,7 +22,10 @@ impl RecentTexts {
     /// Remembers the texts of up to `capacity` keys, at about 64 bytes each.
     pub fn new(capacity: NonZeroUsize) -> Self {
         use std::hash::{BuildHasher, RandomState};
-        RecentTexts { texts: LruCache::new(capacity), seed: RandomState::new().hash_one(0) }
+        RecentTexts {
+            texts: LruCache::new(capacity),
+            seed: RandomState::new().hash_one(0),
+        }
     }
 
     /// Notes the source as the newest of this key; true where it was so already.
@@ -68,7 +71,10 @@ mod tests {
         assert!(!recent.note(&key(&["1"]), &a));
         assert!(recent.note(&key(&["1"]), &a));
         assert!(!recent.note(&key(&["1"]), &b));
-        assert!(!recent.note(&key(&["1"]), &a), "a -> b -> a must be embedded again");
+        assert!(
+            !recent.note(&key(&["1"]), &a),
+            "a -> b -> a must be embedded again"
+        );
         assert!(!recent.note(&key(&["1"]), &Source::Empty));
         assert!(!recent.note(&key(&["1"]), &a));
     }

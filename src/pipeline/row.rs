@@ -86,7 +86,12 @@ pub struct Row {
 impl Row {
     pub fn new(key: Key, source: Source, origin: Origin) -> Self {
         let bytes = key.bytes() + source.bytes() + 64;
-        Row { key, source, origin, bytes }
+        Row {
+            key,
+            source,
+            origin,
+            bytes,
+        }
     }
 
     pub fn is_live(&self) -> bool {

@@ -73,12 +73,19 @@ impl Reporter {
 
     /// A figure that the next one replaces: left out when the way is busy.
     pub fn progressed(&self, percent: u8) {
-        let _ = self.messages.try_send((self.id.clone(), Report::Progressed(percent), None));
+        let _ = self
+            .messages
+            .try_send((self.id.clone(), Report::Progressed(percent), None));
     }
 
     async fn tell(&self, report: Report) {
         let (done, written) = oneshot::channel();
-        if self.messages.send((self.id.clone(), report, Some(done))).await.is_ok() {
+        if self
+            .messages
+            .send((self.id.clone(), report, Some(done)))
+            .await
+            .is_ok()
+        {
             let _ = written.await;
         }
     }
@@ -128,7 +135,11 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the database is out of reach, or the table is not one that a daemon can work with.
-    pub async fn open(options: Options, engine: Engine, stop: CancellationToken) -> Result<Self, JobsTableError> {
+    pub async fn open(
+        options: Options,
+        engine: Engine,
+        stop: CancellationToken,
+    ) -> Result<Self, JobsTableError> {
         let store = open_store(&options).await?;
         let (sender, messages) = mpsc::channel(256);
         Ok(Supervisor {
@@ -149,7 +160,11 @@ impl Supervisor {
 
     /// Runs until told to stop; then lets every job finish what is under way.
     pub async fn run(mut self) {
-        tracing::info!("watching {} in {}", self.store.table().qualified(), self.options.database);
+        tracing::info!(
+            "watching {} in {}",
+            self.store.table().qualified(),
+            self.options.database
+        );
         let mut clock = interval(LOOK_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lost = None;
@@ -189,7 +204,12 @@ impl Supervisor {
             }
         }
         let now = Instant::now();
-        let due: Vec<JobId> = self.waiting.iter().filter(|(_, at)| **at <= now).map(|(id, _)| id.clone()).collect();
+        let due: Vec<JobId> = self
+            .waiting
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(id, _)| id.clone())
+            .collect();
         for id in due {
             self.start(id).await?;
         }
@@ -212,7 +232,11 @@ impl Supervisor {
             return Ok(());
         }
         if !lock::try_lock(&self.store, &id).await? {
-            if self.waiting.insert(id.clone(), Instant::now() + ASK_AGAIN).is_none() {
+            if self
+                .waiting
+                .insert(id.clone(), Instant::now() + ASK_AGAIN)
+                .is_none()
+            {
                 tracing::info!(job = %id, "another daemon runs this job; standing by");
             }
             return Ok(());
@@ -223,20 +247,42 @@ impl Supervisor {
             row: row.clone(),
             name: provision::name(self.store.table().identity(), &id),
             engine: self.engine.clone(),
-            reporter: Reporter { id: id.clone(), messages: self.sender.clone() },
+            reporter: Reporter {
+                id: id.clone(),
+                messages: self.sender.clone(),
+            },
             stop: self.stop.clone(),
             cancel: cancel.clone(),
         };
         let span = tracing::info_span!("job", id = %id);
-        span.in_scope(|| tracing::info!("starting {} with {}", row.definition, row.definition.embedding_model.as_deref().unwrap_or("?")));
+        span.in_scope(|| {
+            tracing::info!(
+                "starting {} with {}",
+                row.definition,
+                row.definition.embedding_model.as_deref().unwrap_or("?")
+            )
+        });
         let ended_id = id.clone();
-        self.tasks.spawn(async move { Ending::Job(ended_id, job.run().await) }.instrument(span));
-        self.running.insert(id, Running { row, cancel, then: Then::Nothing });
+        self.tasks
+            .spawn(async move { Ending::Job(ended_id, job.run().await) }.instrument(span));
+        self.running.insert(
+            id,
+            Running {
+                row,
+                cancel,
+                then: Then::Nothing,
+            },
+        );
         Ok(())
     }
 
     /// Ends a job; what it leaves on its target is removed when it has stopped.
-    async fn cancel(&mut self, id: JobId, then: Then, left: Option<JobRow>) -> Result<(), DatabaseError> {
+    async fn cancel(
+        &mut self,
+        id: JobId,
+        then: Then,
+        left: Option<JobRow>,
+    ) -> Result<(), DatabaseError> {
         self.waiting.remove(&id);
         if let Some(running) = self.running.get_mut(&id) {
             running.then = then;
@@ -244,7 +290,9 @@ impl Supervisor {
             return Ok(());
         }
         // It does not run here: cancelled while no daemon ran, or failed before. Its slot may still be there.
-        let Some(row) = left.or_else(|| self.watcher.row(&id).cloned()) else { return Ok(()) };
+        let Some(row) = left.or_else(|| self.watcher.row(&id).cloned()) else {
+            return Ok(());
+        };
         if self.tearing_down.contains(&id) || !lock::try_lock(&self.store, &id).await? {
             return Ok(());
         }
@@ -269,7 +317,9 @@ impl Supervisor {
     async fn ended(&mut self, ending: Ending) -> Result<(), DatabaseError> {
         match ending {
             Ending::Job(id, ended) => {
-                let Some(running) = self.running.remove(&id) else { return Ok(()) };
+                let Some(running) = self.running.remove(&id) else {
+                    return Ok(());
+                };
                 match ended {
                     Ended::Stopped => lock::unlock(&self.store, &id).await,
                     Ended::Canceled => {
@@ -283,7 +333,8 @@ impl Supervisor {
                     }
                     Ended::Failed(reason) => {
                         tracing::error!(job = %id, "failed: {reason}");
-                        self.unwritten.push((id.clone(), Report::Failed(reason), None));
+                        self.unwritten
+                            .push((id.clone(), Report::Failed(reason), None));
                         self.write_reports().await?;
                         self.watcher.note_failure(&id);
                         lock::unlock(&self.store, &id).await
@@ -293,7 +344,11 @@ impl Supervisor {
             Ending::TornDown(id, then) => {
                 self.tearing_down.remove(&id);
                 lock::unlock(&self.store, &id).await?;
-                if then == Then::Replace { self.start(id).await } else { Ok(()) }
+                if then == Then::Replace {
+                    self.start(id).await
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -330,10 +385,17 @@ impl Supervisor {
             () = self.stop.cancelled() => return,
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
-        let Ok(store) = open_store(&self.options).await else { return };
+        let Ok(store) = open_store(&self.options).await else {
+            return;
+        };
         self.store = store;
         tracing::info!("connected to the jobs database again");
-        let held: Vec<JobId> = self.running.keys().chain(&self.tearing_down).cloned().collect();
+        let held: Vec<JobId> = self
+            .running
+            .keys()
+            .chain(&self.tearing_down)
+            .cloned()
+            .collect();
         for id in held {
             match lock::try_lock(&self.store, &id).await {
                 Ok(true) => {}
@@ -350,7 +412,10 @@ impl Supervisor {
     }
 
     async fn wind_down(mut self) {
-        tracing::info!("stopping: finishing what is under way in {} jobs", self.running.len());
+        tracing::info!(
+            "stopping: finishing what is under way in {} jobs",
+            self.running.len()
+        );
         let end = Instant::now() + GRACE;
         while !self.tasks.is_empty() {
             tokio::select! {
@@ -388,6 +453,12 @@ impl Supervisor {
 
 async fn open_store(options: &Options) -> Result<JobStore, JobsTableError> {
     let session = Session::open(&options.database).await?;
-    let table = JobsTable::discover(&session, &options.schema, &options.table, options.label.as_deref()).await?;
+    let table = JobsTable::discover(
+        &session,
+        &options.schema,
+        &options.table,
+        options.label.as_deref(),
+    )
+    .await?;
     Ok(JobStore::new(session, table, options.label.clone()))
 }

@@ -45,7 +45,9 @@ impl SourceColumn {
     pub fn sql(&self, alias: &str) -> String {
         let column = format!("{alias}.{}", identifier(&self.name));
         match self.form {
-            TextForm::Plain | TextForm::BlankPadded => format!("NULLIF({column}::text COLLATE \"C\", '')"),
+            TextForm::Plain | TextForm::BlankPadded => {
+                format!("NULLIF({column}::text COLLATE \"C\", '')")
+            }
             TextForm::Output => format!("NULLIF(format('%s', {column}) COLLATE \"C\", '')"),
         }
     }
@@ -83,13 +85,20 @@ impl TargetTable {
     /// The table in FROM and UPDATE: a partitioned one with its partitions, a plain one without tables that inherit from it
     /// (they are not published with it).
     pub fn from_clause(&self) -> String {
-        if self.partitioned { self.qualified() } else { format!("ONLY {}", self.qualified()) }
+        if self.partitioned {
+            self.qualified()
+        } else {
+            format!("ONLY {}", self.qualified())
+        }
     }
 
     /// `a.k1, a.k2`
     pub fn key_list(&self, alias: &str) -> String {
-        let columns: Vec<String> =
-            self.key.iter().map(|column| format!("{alias}.{}", identifier(&column.name))).collect();
+        let columns: Vec<String> = self
+            .key
+            .iter()
+            .map(|column| format!("{alias}.{}", identifier(&column.name)))
+            .collect();
         columns.join(", ")
     }
 
@@ -99,7 +108,12 @@ impl TargetTable {
             .key
             .iter()
             .enumerate()
-            .map(|(position, column)| format!("format('%s', {alias}.{}) AS k{position}", identifier(&column.name)))
+            .map(|(position, column)| {
+                format!(
+                    "format('%s', {alias}.{}) AS k{position}",
+                    identifier(&column.name)
+                )
+            })
             .collect();
         columns.join(", ")
     }
@@ -110,7 +124,12 @@ impl TargetTable {
             .key
             .iter()
             .enumerate()
-            .map(|(position, column)| format!("{alias}.{} = {incoming}.k{position}", identifier(&column.name)))
+            .map(|(position, column)| {
+                format!(
+                    "{alias}.{} = {incoming}.k{position}",
+                    identifier(&column.name)
+                )
+            })
             .collect();
         conditions.join(" AND ")
     }
@@ -121,7 +140,9 @@ impl TargetTable {
             .key
             .iter()
             .enumerate()
-            .map(|(position, column)| format!("{alias}.k{position}::{} AS k{position}", column.type_name))
+            .map(|(position, column)| {
+                format!("{alias}.k{position}::{} AS k{position}", column.type_name)
+            })
             .collect();
         casts.join(", ")
     }

@@ -35,7 +35,11 @@ pub async fn watch(session: Arc<Session>, target: &TargetTable) -> JobError {
 
 /// What a person is told when the key is gone.
 pub fn lost_identity(target: &TargetTable) -> String {
-    let columns: Vec<&str> = target.key.iter().map(|column| column.name.as_str()).collect();
+    let columns: Vec<&str> = target
+        .key
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
     format!(
         "the key ({}) of {} is no longer its replica identity; the job's publication was dropped, since with it every UPDATE \
          of the table would fail. Give the table a primary key again, then set init_failed_at to NULL",

@@ -15,7 +15,7 @@ use super::target::TargetTable;
 
 /// A row with its vector; `None` clears the destination.
 #[derive(Debug, Clone)]
-pub struct Embedded {
+pub struct ReadyRow {
     pub row: Row,
     pub vector: Option<Vec<f32>>,
 }
@@ -60,20 +60,37 @@ impl Writer {
         dimensions: usize,
     ) -> Result<Writer, JobError> {
         let session = Arc::new(Session::open(database).await?);
-        let preparing = || DatabaseError::during(format!("preparing the write-back to {}", target.qualified()));
+        let preparing = || {
+            DatabaseError::during(format!(
+                "preparing the write-back to {}",
+                target.qualified()
+            ))
+        };
         session.batch_execute(SETTINGS).await.map_err(preparing())?;
         let keys = target.key.len();
-        let write_types =
-            [vec![Type::TEXT_ARRAY; keys + 1], vec![Type::INT4_ARRAY, Type::INT8_ARRAY, Type::FLOAT4_ARRAY]].concat();
+        let write_types = [
+            vec![Type::TEXT_ARRAY; keys + 1],
+            vec![Type::INT4_ARRAY, Type::INT8_ARRAY, Type::FLOAT4_ARRAY],
+        ]
+        .concat();
         let write = session
             .prepare_typed(&write_statement(&target, dimensions), &write_types)
             .await
             .map_err(preparing())?;
         let read = session
-            .prepare_typed(&read_statement(&target), &[vec![Type::TEXT_ARRAY; keys], vec![Type::INT8_ARRAY]].concat())
+            .prepare_typed(
+                &read_statement(&target),
+                &[vec![Type::TEXT_ARRAY; keys], vec![Type::INT8_ARRAY]].concat(),
+            )
             .await
             .map_err(preparing())?;
-        Ok(Writer { session, target, dimensions, write, read })
+        Ok(Writer {
+            session,
+            target,
+            dimensions,
+            write,
+            read,
+        })
     }
 
     /// Writes a batch in one transaction; one outcome a row, in order.
@@ -82,7 +99,7 @@ impl Writer {
     /// The server's; then nothing of the batch is written.
     ///
     /// Cancellation: the transaction may or may not commit; the guard makes repeating it harmless.
-    pub async fn write(&self, batch: &[Embedded]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
+    pub async fn write(&self, batch: &[ReadyRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
         let mut offsets: Vec<Option<i32>> = Vec::with_capacity(batch.len());
@@ -95,7 +112,10 @@ impl Writer {
             }));
         }
         let xids: Vec<i64> = batch.iter().map(|row| xid(&row.row)).collect();
-        let mut parameters: Vec<&(dyn ToSql + Sync)> = keys.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = keys
+            .iter()
+            .map(|column| column as &(dyn ToSql + Sync))
+            .collect();
         parameters.extend([&texts as &(dyn ToSql + Sync), &offsets, &xids, &values]);
 
         // Polled together, so that all three requests leave in one packet. The marker must be the transaction's first
@@ -132,14 +152,19 @@ impl Writer {
     pub async fn read_sources(&self, rows: &[Row]) -> Result<Vec<Reading>, JobError> {
         let columns = self.key_columns(rows.iter().map(|row| &row.key));
         let xids: Vec<i64> = rows.iter().map(xid).collect();
-        let mut parameters: Vec<&(dyn ToSql + Sync)> =
-            columns.iter().map(|column| column as &(dyn ToSql + Sync)).collect();
+        let mut parameters: Vec<&(dyn ToSql + Sync)> = columns
+            .iter()
+            .map(|column| column as &(dyn ToSql + Sync))
+            .collect();
         parameters.push(&xids);
-        let answers = self
-            .session
-            .query(&self.read, &parameters)
-            .await
-            .map_err(DatabaseError::during(format!("reading texts of {}", self.target.qualified())))?;
+        let answers =
+            self.session
+                .query(&self.read, &parameters)
+                .await
+                .map_err(DatabaseError::during(format!(
+                    "reading texts of {}",
+                    self.target.qualified()
+                )))?;
         let mut readings = vec![Reading::Gone; rows.len()];
         for answer in &answers {
             readings[answer.get::<_, i64>(0) as usize - 1] = match (answer.get(1), answer.get(2)) {
@@ -200,7 +225,9 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
     let table = target.from_clause();
     let destination = identifier(&target.destination.name);
     let keys = target.key.len();
-    let arrays: Vec<String> = (1..=keys).map(|number| format!("${number}::text[]")).collect();
+    let arrays: Vec<String> = (1..=keys)
+        .map(|number| format!("${number}::text[]"))
+        .collect();
     let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
     let source = target.source.sql("t");
     let join = target.key_join("t", "i");
@@ -241,7 +268,9 @@ const FULL_XID: &str = "((SELECT newest - ((newest - i.xid + 2147483648) & 42949
 
 fn read_statement(target: &TargetTable) -> String {
     let keys = target.key.len();
-    let arrays: Vec<String> = (1..=keys).map(|number| format!("${number}::text[]")).collect();
+    let arrays: Vec<String> = (1..=keys)
+        .map(|number| format!("${number}::text[]"))
+        .collect();
     let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
     format!(
         "SELECT i.n, t.ctid IS NOT NULL, i.xid = 0 OR pg_visible_in_snapshot({FULL_XID}, pg_current_snapshot()), {source} \

@@ -82,7 +82,11 @@ fn is_url(text: &str) -> bool {
 
 fn describe(error: tokio_postgres::Error) -> InvalidConnectionString {
     use std::error::Error;
-    InvalidConnectionString(error.source().map_or_else(|| error.to_string(), |cause| cause.to_string()))
+    InvalidConnectionString(
+        error
+            .source()
+            .map_or_else(|| error.to_string(), |cause| cause.to_string()),
+    )
 }
 
 /// The parameters that `tokio_postgres` does not know, as (name, decoded value).
@@ -95,7 +99,10 @@ fn is_tls_parameter(name: &str) -> bool {
 fn split_url(text: &str) -> Result<(String, TlsParameters), InvalidConnectionString> {
     // A '?' may stand unencoded in a password; the query begins after the last '@'.
     let credentials_end = text.rfind('@').map_or(0, |at| at + 1);
-    let Some(query_start) = text[credentials_end..].find('?').map(|at| at + credentials_end) else {
+    let Some(query_start) = text[credentials_end..]
+        .find('?')
+        .map(|at| at + credentials_end)
+    else {
         return Ok((text.to_string(), Vec::new()));
     };
     let (base, query) = (&text[..query_start], &text[query_start + 1..]);
@@ -154,14 +161,20 @@ fn split_keywords(text: &str) -> Result<(String, TlsParameters), InvalidConnecti
             name.push(c);
         }
         if characters.next().is_none() {
-            return Err(InvalidConnectionString("it is neither a postgresql:// URL nor key=value pairs".into()));
+            return Err(InvalidConnectionString(
+                "it is neither a postgresql:// URL nor key=value pairs".into(),
+            ));
         }
         while characters.next_if(|c| c.is_whitespace()).is_some() {}
         let quoted = characters.next_if_eq(&'\'').is_some();
         let mut value = String::new();
         loop {
             match characters.next() {
-                None if quoted => return Err(InvalidConnectionString("a quoted value does not end".into())),
+                None if quoted => {
+                    return Err(InvalidConnectionString(
+                        "a quoted value does not end".into(),
+                    ));
+                }
                 None => break,
                 Some('\\') => value.extend(characters.next()),
                 Some('\'') if quoted => break,
@@ -215,7 +228,9 @@ fn tls_options(
         options.verification = Verification::Chain;
     }
     if options.client_certificate.is_some() != options.client_key.is_some() {
-        return Err(InvalidConnectionString("sslcert and sslkey belong together: one of them is missing".into()));
+        return Err(InvalidConnectionString(
+            "sslcert and sslkey belong together: one of them is missing".into(),
+        ));
     }
     Ok(options)
 }
@@ -237,7 +252,9 @@ impl fmt::Display for ConnectionString {
             match host {
                 Host::Tcp(name) if name.contains(':') => write!(f, "[{name}]")?,
                 Host::Tcp(name) => f.write_str(name)?,
-                Host::Unix(path) => write!(f, "{}", path.display().to_string().replace('/', "%2F"))?,
+                Host::Unix(path) => {
+                    write!(f, "{}", path.display().to_string().replace('/', "%2F"))?
+                }
             }
             let ports = self.config.get_ports();
             if let Some(port) = ports.get(position).or(ports.first()) {
@@ -272,7 +289,10 @@ mod tests {
         ] {
             let shown = format!("{} {:?}", parse(text), parse(text));
             assert!(!shown.contains("s3cret"), "{shown}");
-            assert!(shown.contains("postgresql://me:***@db.example.org:6432/shop"), "{shown}");
+            assert!(
+                shown.contains("postgresql://me:***@db.example.org:6432/shop"),
+                "{shown}"
+            );
         }
     }
 
@@ -287,7 +307,10 @@ mod tests {
             "postgresql:///db",
             "host=h password='s3cret",
         ] {
-            let error = text.parse::<ConnectionString>().expect_err(text).to_string();
+            let error = text
+                .parse::<ConnectionString>()
+                .expect_err(text)
+                .to_string();
             assert!(!error.contains("s3cret"), "{error}");
         }
     }
@@ -296,28 +319,53 @@ mod tests {
     fn sslmode_decides_what_is_verified() {
         let verification = |text: &str| parse(text).tls.verification;
         assert_eq!(verification("postgres://u@h/d"), Verification::None);
-        assert_eq!(verification("postgres://u@h/d?sslmode=require"), Verification::None);
-        assert_eq!(verification("postgres://u@h/d?sslmode=verify-ca"), Verification::Chain);
-        assert_eq!(verification("postgres://u@h/d?sslmode=verify-full"), Verification::ChainAndHost);
-        assert_eq!(verification("postgres://u@h/d?sslrootcert=%2Fca.pem&sslmode=require"), Verification::Chain);
         assert_eq!(
-            parse("postgres://u@h/d?sslrootcert=%2Fca.pem&sslmode=require").tls.root_certificates,
+            verification("postgres://u@h/d?sslmode=require"),
+            Verification::None
+        );
+        assert_eq!(
+            verification("postgres://u@h/d?sslmode=verify-ca"),
+            Verification::Chain
+        );
+        assert_eq!(
+            verification("postgres://u@h/d?sslmode=verify-full"),
+            Verification::ChainAndHost
+        );
+        assert_eq!(
+            verification("postgres://u@h/d?sslrootcert=%2Fca.pem&sslmode=require"),
+            Verification::Chain
+        );
+        assert_eq!(
+            parse("postgres://u@h/d?sslrootcert=%2Fca.pem&sslmode=require")
+                .tls
+                .root_certificates,
             Some(PathBuf::from("/ca.pem"))
         );
-        assert_eq!(parse("postgres://u@h/d?sslmode=verify-ca").config.get_ssl_mode(), SslMode::Require);
+        assert_eq!(
+            parse("postgres://u@h/d?sslmode=verify-ca")
+                .config
+                .get_ssl_mode(),
+            SslMode::Require
+        );
     }
 
     #[test]
     fn other_parameters_reach_the_configuration() {
-        let config = parse("postgres://u@h/d?connect_timeout=3&sslmode=disable&application_name=mine").config;
-        assert_eq!(config.get_connect_timeout(), Some(&std::time::Duration::from_secs(3)));
+        let config =
+            parse("postgres://u@h/d?connect_timeout=3&sslmode=disable&application_name=mine")
+                .config;
+        assert_eq!(
+            config.get_connect_timeout(),
+            Some(&std::time::Duration::from_secs(3))
+        );
         assert_eq!(config.get_application_name(), Some("mine"));
         assert_eq!(config.get_ssl_mode(), SslMode::Disable);
     }
 
     #[test]
     fn keywords_keep_their_quoting() {
-        let config = parse(r"host=h user='o\'brien' password='a b\\c' dbname=d sslmode=prefer").config;
+        let config =
+            parse(r"host=h user='o\'brien' password='a b\\c' dbname=d sslmode=prefer").config;
         assert_eq!(config.get_user(), Some("o'brien"));
         assert_eq!(config.get_password(), Some(&b"a b\\c"[..]));
     }

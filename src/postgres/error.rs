@@ -8,11 +8,17 @@ use super::tls::TlsError;
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     #[error("cannot connect to {database}: {}", describe(source))]
-    Connect { database: String, source: tokio_postgres::Error },
+    Connect {
+        database: String,
+        source: tokio_postgres::Error,
+    },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("{doing} failed: {}", describe(source))]
-    Query { doing: String, source: tokio_postgres::Error },
+    Query {
+        doing: String,
+        source: tokio_postgres::Error,
+    },
 }
 
 impl DatabaseError {
@@ -24,7 +30,9 @@ impl DatabaseError {
 
     pub fn code(&self) -> Option<&SqlState> {
         match self {
-            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => source.code(),
+            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => {
+                source.code()
+            }
             DatabaseError::Tls(_) => None,
         }
     }
@@ -32,7 +40,9 @@ impl DatabaseError {
     /// True where the same call may succeed later without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => is_transient(source),
+            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => {
+                is_transient(source)
+            }
             DatabaseError::Tls(_) => false,
         }
     }

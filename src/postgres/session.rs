@@ -53,16 +53,29 @@ impl Session {
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
         let connector = tls::connector(target.tls())?;
-        let failed = |source| DatabaseError::Connect { database: target.to_string(), source };
+        let failed = |source| DatabaseError::Connect {
+            database: target.to_string(),
+            source,
+        };
         let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!("a database session ended: {}", super::error::describe(&error));
+                tracing::debug!(
+                    "a database session ended: {}",
+                    super::error::describe(&error)
+                );
             }
         })
         .abort_handle();
-        let mut session = Session { client, connection, version: 0 };
-        session.batch_execute(&pinned_settings()).await.map_err(failed)?;
+        let mut session = Session {
+            client,
+            connection,
+            version: 0,
+        };
+        session
+            .batch_execute(&pinned_settings())
+            .await
+            .map_err(failed)?;
         let version: i32 = session
             .query_one("SELECT current_setting('server_version_num')::int", &[])
             .await

@@ -11,7 +11,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What of the server's certificate is checked.
@@ -40,7 +42,11 @@ pub struct TlsOptions {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TlsError {
     #[error("cannot read {what} from {path}: {reason}")]
-    File { what: &'static str, path: String, reason: String },
+    File {
+        what: &'static str,
+        path: String,
+        reason: String,
+    },
     #[error("there are no trusted root certificates on this system; name a file with sslrootcert")]
     NoRoots,
     #[error("the TLS settings do not fit together: {0}")]
@@ -65,19 +71,27 @@ pub fn connector(options: &TlsOptions) -> Result<MakeRustlsConnect, TlsError> {
         .with_custom_certificate_verifier(verifier);
     let config = match (&options.client_certificate, &options.client_key) {
         (Some(certificate), Some(key)) => builder
-            .with_client_auth_cert(certificates(certificate, "the client certificate")?, private_key(key)?)
+            .with_client_auth_cert(
+                certificates(certificate, "the client certificate")?,
+                private_key(key)?,
+            )
             .map_err(|error| TlsError::Setup(error.to_string()))?,
         _ => builder.with_no_client_auth(),
     };
     Ok(MakeRustlsConnect::new(config))
 }
 
-fn webpki(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+fn webpki(
+    options: &TlsOptions,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let mut roots = RootCertStore::empty();
     match &options.root_certificates {
         Some(path) if path.as_os_str() != "system" => {
             for certificate in certificates(path, "the root certificates")? {
-                roots.add(certificate).map_err(|error| file_error("the root certificates", path, &error))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| file_error("the root certificates", path, &error))?;
             }
         }
         _ => {
@@ -92,7 +106,10 @@ fn webpki(options: &TlsOptions, provider: &Arc<CryptoProvider>) -> Result<Arc<We
         .map_err(|error| TlsError::Setup(error.to_string()))
 }
 
-fn certificates(path: &PathBuf, what: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+fn certificates(
+    path: &PathBuf,
+    what: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| file_error(what, path, &error))
@@ -102,8 +119,16 @@ fn private_key(path: &PathBuf) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| file_error("the client key", path, &error))
 }
 
-fn file_error(what: &'static str, path: &std::path::Path, error: &dyn std::fmt::Display) -> TlsError {
-    TlsError::File { what, path: path.display().to_string(), reason: error.to_string() }
+fn file_error(
+    what: &'static str,
+    path: &std::path::Path,
+    error: &dyn std::fmt::Display,
+) -> TlsError {
+    TlsError::File {
+        what,
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    }
 }
 
 /// `sslmode=prefer` and `require`: the signatures of the handshake are checked, the certificate is not.
@@ -128,7 +153,12 @@ impl ServerCertVerifier for AcceptAny {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -137,7 +167,12 @@ impl ServerCertVerifier for AcceptAny {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -158,7 +193,10 @@ impl ServerCertVerifier for ChainOnly {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0.verify_server_cert(end_entity, intermediates, host, ocsp_response, now) {
+        match self
+            .0
+            .verify_server_cert(end_entity, intermediates, host, ocsp_response, now)
+        {
             Err(rustls::Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -172,7 +210,8 @@ impl ServerCertVerifier for ChainOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, certificate, signature)
+        self.0
+            .verify_tls12_signature(message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -181,7 +220,8 @@ impl ServerCertVerifier for ChainOnly {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, certificate, signature)
+        self.0
+            .verify_tls13_signature(message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

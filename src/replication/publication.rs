@@ -63,14 +63,23 @@ pub async fn find(
 /// The statement that creates a publication of inserts and updates of one table (`qualified`: schema and name, quoted),
 /// of the given columns only where a list is given. A partitioned table is published as itself, a plain one without tables
 /// that inherit from it.
-pub fn create_statement(name: &str, qualified: &str, partitioned: bool, columns: Option<&[String]>) -> String {
+pub fn create_statement(
+    name: &str,
+    qualified: &str,
+    partitioned: bool,
+    columns: Option<&[String]>,
+) -> String {
     let list = columns
         .map(|columns| {
             let quoted: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
             format!(" ({})", quoted.join(", "))
         })
         .unwrap_or_default();
-    let (only, root) = if partitioned { ("", ", publish_via_partition_root = true") } else { ("ONLY ", "") };
+    let (only, root) = if partitioned {
+        ("", ", publish_via_partition_root = true")
+    } else {
+        ("ONLY ", "")
+    };
     format!(
         "CREATE PUBLICATION {} FOR TABLE {only}{qualified}{list} WITH (publish = 'insert, update'{root})",
         identifier(name)

@@ -30,7 +30,9 @@ pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, toki
         .await?;
     Ok(row.map(|row| Slot {
         active_pid: row.get(0),
-        confirmed_flush: row.get::<_, Option<String>>(1).and_then(|lsn| lsn.parse().ok()),
+        confirmed_flush: row
+            .get::<_, Option<String>>(1)
+            .and_then(|lsn| lsn.parse().ok()),
         usable: row.get(2),
     }))
 }
@@ -41,7 +43,10 @@ pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, toki
 /// then removes the unfinished slot; close the session.
 pub async fn create(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
     client
-        .execute("SELECT pg_create_logical_replication_slot($1, 'pgoutput')", &[&name.as_str()])
+        .execute(
+            "SELECT pg_create_logical_replication_slot($1, 'pgoutput')",
+            &[&name.as_str()],
+        )
         .await
         .map(|_| ())
 }

@@ -1,0 +1,437 @@
+//! The embedder against the real model: vectors, batching, order, ends.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use lantern::embedding::{
+    Catalogue, Embedded, EmbeddingError, Engine, EngineOptions, Location, Model, ModelName,
+    Priority, TextRole,
+};
+use serde::Deserialize;
+
+/// `tests/data/all-MiniLM-L6-v2.json`: embeddings by a float64 forward pass over the published weights.
+#[derive(Deserialize)]
+struct Reference {
+    texts: Vec<ReferenceText>,
+}
+
+#[derive(Deserialize)]
+struct ReferenceText {
+    text: String,
+    embedding: Vec<f64>,
+}
+
+fn reference() -> Vec<ReferenceText> {
+    let path = root().join("tests/data/all-MiniLM-L6-v2.json");
+    let bytes = std::fs::read(path).unwrap();
+    serde_json::from_slice::<Reference>(&bytes).unwrap().texts
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn runtime() -> PathBuf {
+    let runtime = root().join(".runtime");
+    assert!(
+        runtime.join("models").join(ModelName::DEFAULT).is_dir(),
+        "run `make setup` first"
+    );
+    runtime
+}
+
+fn engine_on(models: &Path) -> Engine {
+    let options = EngineOptions {
+        data_path: runtime(),
+        ..EngineOptions::default()
+    };
+    Engine::new(Catalogue::new(models.into()), options)
+}
+
+async fn default_model() -> (Engine, Model) {
+    let engine = engine_on(&runtime().join("models"));
+    let model = engine
+        .model(&ModelName::DEFAULT.parse().unwrap())
+        .await
+        .unwrap();
+    (engine, model)
+}
+
+async fn embed(engine: &Engine, model: &Model, texts: &[&str]) -> Vec<Vec<f32>> {
+    let texts = texts.iter().map(ToString::to_string).collect();
+    engine
+        .embed(model, TextRole::Document, texts)
+        .await
+        .unwrap()
+}
+
+/// The largest difference in any dimension, and the cosine.
+fn compare(vector: &[f32], exact: &[f64]) -> (f64, f64) {
+    assert_eq!(vector.len(), exact.len());
+    let pairs = || {
+        vector
+            .iter()
+            .map(|value| f64::from(*value))
+            .zip(exact.iter().copied())
+    };
+    let difference = pairs().map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    let dot: f64 = pairs().map(|(a, b)| a * b).sum();
+    let lengths: f64 =
+        pairs().map(|(a, _)| a * a).sum::<f64>() * pairs().map(|(_, b)| b * b).sum::<f64>();
+    (difference, dot / lengths.sqrt())
+}
+
+fn assert_exact(vector: &[f32], exact: &ReferenceText) {
+    let (difference, cosine) = compare(vector, &exact.embedding);
+    assert!(
+        difference <= 1e-5 && cosine >= 0.99999,
+        "{:?}: difference {difference:e}, cosine {cosine}",
+        exact.text.chars().take(40).collect::<String>()
+    );
+}
+
+#[tokio::test]
+async fn vectors_equal_the_reference_alone_and_in_any_batch() {
+    let (engine, model) = default_model().await;
+    let exact = reference();
+    for text in &exact {
+        assert_exact(&embed(&engine, &model, &[&text.text]).await[0], text);
+    }
+    let all: Vec<_> = exact.iter().map(|text| text.text.as_str()).collect();
+    for (vector, text) in embed(&engine, &model, &all).await.iter().zip(&exact) {
+        assert_exact(vector, text);
+    }
+
+    // Each reference text many times over, so that every batch is full and padded.
+    let (submitter, mut completions) = engine.queue(&model, 1000);
+    for id in 0..1000 {
+        submitter.submit(
+            Priority::Backfill,
+            id,
+            exact[id as usize * 7 % exact.len()].text.clone(),
+        );
+    }
+    for _ in 0..1000 {
+        let Embedded { id, vector } = completions.next().await.unwrap();
+        assert_exact(&vector.unwrap(), &exact[id as usize * 7 % exact.len()]);
+    }
+}
+
+#[tokio::test]
+async fn the_model_is_described_as_its_files_say() {
+    let (engine, model) = default_model().await;
+    assert_eq!(model.name().as_str(), ModelName::DEFAULT);
+    assert_eq!((model.dimensions(), model.max_tokens()), (384, 256));
+    assert_eq!(model.pooling().to_string(), "mean");
+    assert_eq!(model.identity().len(), 16);
+
+    let again = engine
+        .model(&"all-MiniLM-L6-v2".parse().unwrap())
+        .await
+        .unwrap();
+    assert_eq!(again.identity(), model.identity());
+    let entries = engine.catalogue().entries();
+    let entry = entries
+        .iter()
+        .find(|entry| entry.name == *model.name())
+        .unwrap();
+    assert!(matches!(entry.location, Location::Local(_)) && entry.problem.is_none());
+    assert!(entry.size.unwrap() > 80_000_000);
+}
+
+/// A copy of the default model with some of its files changed or added.
+fn changed_model(changes: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let models = tempfile::tempdir().unwrap();
+    let original = runtime().join("models").join(ModelName::DEFAULT);
+    let copy = models.path().join(ModelName::DEFAULT);
+    std::fs::create_dir_all(copy.join("1_Pooling")).unwrap();
+    for name in [
+        "config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "tokenizer.json",
+        "1_Pooling/config.json",
+    ] {
+        std::fs::copy(original.join(name), copy.join(name)).unwrap();
+    }
+    for (file, content) in changes {
+        std::fs::create_dir_all(copy.join(file).parent().unwrap()).unwrap();
+        std::fs::write(copy.join(file), content).unwrap();
+    }
+    std::fs::hard_link(original.join("model.onnx"), copy.join("model.onnx"))
+        .or_else(|_| std::fs::copy(original.join("model.onnx"), copy.join("model.onnx")).map(drop))
+        .unwrap();
+    models
+}
+
+#[tokio::test]
+async fn the_reference_tells_a_wrong_window_pooling_or_normalisation() {
+    let (_engine, right) = default_model().await;
+    let bare = r#"[{"path":"","type":"Transformer"},{"path":"1_Pooling","type":"Pooling"}]"#;
+    let controls = [
+        ("sentence_bert_config.json", r#"{"max_seq_length":128}"#),
+        ("sentence_bert_config.json", r#"{"max_seq_length":512}"#),
+        (
+            "1_Pooling/config.json",
+            r#"{"word_embedding_dimension":384,"pooling_mode_cls_token":true}"#,
+        ),
+        ("modules.json", bare),
+    ];
+    for (file, content) in controls {
+        let models = changed_model(&[(file, content.as_bytes())]);
+        let engine = engine_on(models.path());
+        let wrong = engine
+            .model(&ModelName::DEFAULT.parse().unwrap())
+            .await
+            .unwrap();
+        assert_ne!(wrong.identity(), right.identity(), "{file}: {content}");
+        let mut worst: f64 = 0.0;
+        for text in reference() {
+            let vector = embed(&engine, &wrong, &[&text.text]).await.remove(0);
+            worst = worst.max(compare(&vector, &text.embedding).0);
+        }
+        assert!(
+            worst > 1e-3,
+            "{file}: {content} changed nothing ({worst:e})"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_rest_of_a_long_text_changes_neither_its_vector_nor_the_time_much() {
+    let (engine, model) = default_model().await;
+    let heads = [
+        "the write-ahead log keeps every change until each slot has confirmed it, ".repeat(60),
+        "論理レプリケーションは変更を順番に届ける。".repeat(60),
+        "eine Zeile mit Umlauten äöü und Wörtern wie Donaudampfschifffahrtsgesellschaft; "
+            .repeat(60),
+        format!("{} ", "x".repeat(99)).repeat(60),
+        "a,b;c:d!e?f".repeat(120),
+    ];
+    for head in &heads {
+        let long = head.repeat(10_000_000 / head.len());
+        let started = Instant::now();
+        let vectors = embed(&engine, &model, &[head, &long]).await;
+        assert!(
+            started.elapsed() < Duration::from_secs(3),
+            "{:?} took {:?}",
+            &head[..12],
+            started.elapsed()
+        );
+        let exact: Vec<f64> = vectors[0].iter().map(|value| f64::from(*value)).collect();
+        let (difference, _) = compare(&vectors[1], &exact);
+        assert!(
+            difference < 1e-6,
+            "{:?}: {difference:e}",
+            head.chars().take(20).collect::<String>()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_live_text_overtakes_the_backfill() {
+    let (engine, model) = default_model().await;
+    let (backfill, mut backfilled) = engine.queue(&model, 5000);
+    (0..5000).for_each(|id| {
+        backfill.submit(
+            Priority::Backfill,
+            id,
+            format!("row number {id} of a large table"),
+        )
+    });
+    backfilled.next().await.unwrap();
+    let mut done = 1;
+    let live = engine.embed(
+        &model,
+        TextRole::Document,
+        vec!["a row that changed just now".into()],
+    );
+    live.await.unwrap();
+    while backfilled.try_next().is_some() {
+        done += 1;
+    }
+    assert!(done < 2500, "{done} of 5000 rows of backfill went first");
+}
+
+#[tokio::test]
+async fn a_dropped_submitter_ends_its_completions_and_nobody_elses() {
+    let (engine, model) = default_model().await;
+    let (gone, mut gone_completions) = engine.queue(&model, 2000);
+    let (stays, mut completions) = engine.queue(&model, 10);
+    (0..2000).for_each(|id| {
+        gone.submit(
+            Priority::Backfill,
+            id,
+            format!("text {id} of a job that is cancelled"),
+        )
+    });
+    (0..10).for_each(|id| {
+        stays.submit(
+            Priority::Backfill,
+            id,
+            format!("text {id} of a job that goes on"),
+        )
+    });
+    drop(gone);
+
+    let mut received = Vec::new();
+    while completions.next_many(&mut received, 100).await > 0 {
+        if received.len() == 10 {
+            break;
+        }
+    }
+    let mut ids: Vec<_> = received.iter().map(|embedded| embedded.id).collect();
+    ids.sort_unstable();
+    assert!(ids.into_iter().eq(0..10));
+    assert!(received.iter().all(|embedded| embedded.vector.is_ok()));
+    let mut left = 0;
+    while gone_completions.next().await.is_some() {
+        left += 1;
+    }
+    assert!(left < 2000);
+}
+
+#[tokio::test]
+async fn shutting_down_answers_every_text() {
+    let (engine, model) = default_model().await;
+    let (submitter, mut completions) = engine.queue(&model, 1001);
+    (0..1000).for_each(|id| submitter.submit(Priority::Backfill, id, format!("text number {id}")));
+    tokio::task::spawn_blocking(move || engine.shutdown())
+        .await
+        .unwrap();
+    submitter.submit(Priority::Live, 1000, "too late".into());
+    let mut refused = 0;
+    for _ in 0..1001 {
+        match completions.next().await.unwrap().vector {
+            Ok(vector) => assert_eq!(vector.len(), 384),
+            Err(EmbeddingError::ShutDown) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0);
+}
+
+#[tokio::test]
+async fn a_missing_model_fails_with_its_remedy_and_the_engine_goes_on() {
+    let (engine, model) = default_model().await;
+    let error = engine
+        .model(&"microsoft/all-MiniLM-L12-v2".parse().unwrap())
+        .await
+        .unwrap_err();
+    assert!(!error.is_transient());
+    let sentence = error.to_string();
+    assert!(
+        sentence.contains("sentence-transformers/all-MiniLM-L12-v2")
+            && sentence.contains("download"),
+        "{sentence}"
+    );
+    assert_eq!(embed(&engine, &model, &["still here"]).await[0].len(), 384);
+}
+
+#[tokio::test]
+async fn a_text_that_fails_takes_no_other_of_its_batch_with_it() {
+    let tokenizer = runtime()
+        .join("models")
+        .join(ModelName::DEFAULT)
+        .join("tokenizer.json");
+    let mut tokenizer: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(tokenizer).unwrap()).unwrap();
+    // An id beyond the embedding table makes the graph fail on every batch with this word in it.
+    tokenizer["model"]["vocab"]["zebra"] = 99_999.into();
+    let models = changed_model(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
+    let engine = engine_on(models.path());
+    let model = engine
+        .model(&ModelName::DEFAULT.parse().unwrap())
+        .await
+        .unwrap();
+
+    let (submitter, mut completions) = engine.queue(&model, 40);
+    for id in 0..40 {
+        let animal = if id == 17 { "zebra" } else { "horse" };
+        submitter.submit(
+            Priority::Backfill,
+            id,
+            format!("the {animal} with the number {id}"),
+        );
+    }
+    for _ in 0..40 {
+        let Embedded { id, vector } = completions.next().await.unwrap();
+        match vector {
+            Ok(vector) => assert!(id != 17 && vector.len() == 384),
+            Err(error) => assert!(
+                id == 17 && matches!(error, EmbeddingError::Inference { .. }),
+                "{id}: {error}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dense_layer_is_applied_and_one_that_gives_no_finite_vectors_is_refused() {
+    let modules =
+        br#"[{"path":"","type":"models.Transformer"},{"path":"1_Pooling","type":"models.Pooling"},
+        {"path":"2_Dense","type":"models.Dense"}]"#;
+    let config = br#"{"in_features":384,"out_features":1,"activation_function":"torch.nn.modules.linear.Identity"}"#;
+    let with_weight = |weight: f32| {
+        let header =
+            br#"{"linear.weight":{"dtype":"F32","shape":[1,384],"data_offsets":[0,1536]}}"#;
+        let length = (header.len() as u64).to_le_bytes();
+        let weights: Vec<u8> = (0..384).flat_map(|_| weight.to_le_bytes()).collect();
+        let tensors = [&length[..], &header[..], &weights[..]].concat();
+        changed_model(&[
+            ("modules.json", modules),
+            ("2_Dense/config.json", config),
+            ("2_Dense/model.safetensors", &tensors),
+        ])
+    };
+    let name: ModelName = ModelName::DEFAULT.parse().unwrap();
+    let models = with_weight(0.5);
+    let engine = engine_on(models.path());
+    let model = engine.model(&name).await.unwrap();
+    assert_eq!(model.dimensions(), 1);
+    assert_eq!(embed(&engine, &model, &["one number"]).await[0].len(), 1);
+
+    let models = with_weight(f32::INFINITY);
+    let error = engine_on(models.path()).model(&name).await.unwrap_err();
+    assert!(matches!(error, EmbeddingError::NotFinite { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn concurrent_callers_share_one_load() {
+    let engine = engine_on(&runtime().join("models"));
+    let name: ModelName = ModelName::DEFAULT.parse().unwrap();
+    let loads = (0..8).map(|_| {
+        let (engine, name) = (engine.clone(), name.clone());
+        tokio::spawn(async move { engine.model(&name).await.unwrap() })
+    });
+    let models = futures_util::future::join_all(loads.collect::<Vec<_>>()).await;
+    let models: Vec<Model> = models.into_iter().map(Result::unwrap).collect();
+    assert!(
+        models
+            .windows(2)
+            .all(|pair| pair[0].shares_weights_with(&pair[1]))
+    );
+}
+
+#[tokio::test]
+async fn odd_texts_have_vectors_too() {
+    let (engine, model) = default_model().await;
+    let long_word = "x".repeat(100_000);
+    let texts = [
+        "",
+        " ",
+        "\u{0}",
+        "\u{202e}\u{200b}",
+        "🦀🦀",
+        "[CLS] [PAD] [SEP]",
+        &long_word,
+    ];
+    let together = embed(&engine, &model, &texts).await;
+    for (text, vector) in texts.iter().zip(&together) {
+        let alone: Vec<f64> = embed(&engine, &model, &[text]).await[0]
+            .iter()
+            .map(|value| f64::from(*value))
+            .collect();
+        assert!(compare(vector, &alone).0 < 1e-6, "{text:?}");
+    }
+}

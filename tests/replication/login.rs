@@ -1,0 +1,379 @@
+//! Connecting and logging in to a real server, and the errors when that fails.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lantern::replication::{ReplicationConnection, ReplicationError};
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::net::TcpListener;
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+use tokio_postgres::{Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::postgres::{PASSWORD, server};
+
+async fn connect(config: &Config) -> Result<ReplicationConnection, ReplicationError> {
+    ReplicationConnection::connect(config, NoTls, &[]).await
+}
+
+async fn value(connection: &mut ReplicationConnection, sql: &str) -> String {
+    let rows = connection.simple_query(sql).await.unwrap();
+    rows.into_iter().flatten().flatten().next().unwrap()
+}
+
+async fn failure(config: &Config) -> ReplicationError {
+    connect(config).await.err().expect("a failure to connect")
+}
+
+#[tokio::test]
+async fn every_password_method_works_over_tcp_and_over_the_unix_socket() {
+    for user in ["postgres", "scram", "md5", "plain"] {
+        let tcp = server().tcp_config(user);
+        let mut unix = server().config("postgres");
+        unix.user(user);
+        for mut config in [tcp, unix] {
+            config.password(PASSWORD);
+            let mut connection = connect(&config).await.unwrap();
+            assert_eq!(value(&mut connection, "SELECT current_user").await, user);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_told_by_its_sqlstate_and_never_repeated() {
+    for user in ["scram", "md5", "plain"] {
+        let mut config = server().tcp_config(user);
+        config.password("incorrect-horse");
+        let error = failure(&config).await;
+        assert_eq!(error.code().unwrap().code(), "28P01");
+        assert!(!error.is_transient());
+        assert!(!format!("{error} {error:?}").contains("incorrect-horse"));
+        assert!(
+            error.to_string().contains(&format!("\"{user}\"")),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_missing_password_is_told_before_the_server_is_asked() {
+    let error = failure(&server().tcp_config("scram")).await;
+    assert!(error.to_string().contains("none is given"), "{error}");
+    assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn a_missing_database_is_a_definite_error() {
+    let error = failure(&server().config("nowhere")).await;
+    assert_eq!(error.code().unwrap().code(), "3D000");
+    assert!(!error.is_transient());
+}
+
+/// A port that nobody listens on.
+async fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+#[tokio::test]
+async fn the_next_host_is_tried_when_one_is_not_there() {
+    let mut config = Config::new();
+    config
+        .host("127.0.0.1")
+        .port(closed_port().await)
+        .host("127.0.0.1")
+        .port(server().port());
+    config.user("postgres").dbname("postgres");
+    connect(&config).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_further_host_is_tried_when_one_refuses_the_login() {
+    let mut config = server().tcp_config("scram");
+    config
+        .password("wrong")
+        .host("127.0.0.1")
+        .port(closed_port().await);
+    assert_eq!(failure(&config).await.code().unwrap().code(), "28P01");
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_named_and_worth_another_try() {
+    let port = closed_port().await;
+    let mut config = Config::new();
+    config.host("127.0.0.1").port(port).user("postgres");
+    let error = failure(&config).await;
+    assert!(
+        error.to_string().contains(&format!("127.0.0.1:{port}")),
+        "{error}"
+    );
+    assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_after_the_connect_timeout() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::new();
+    config
+        .host("127.0.0.1")
+        .port(silent.local_addr().unwrap().port())
+        .user("postgres");
+    config.connect_timeout(Duration::from_millis(50));
+    let error = failure(&config).await;
+    assert!(matches!(error, ReplicationError::Timeout { .. }), "{error}");
+    assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn the_sessions_settings_are_ours_whatever_the_database_says() {
+    let client = server().create_database("settings").await;
+    client
+        .batch_execute("ALTER DATABASE settings SET DateStyle = 'German, DMY'")
+        .await
+        .unwrap();
+    let parameters = [("DateStyle", "ISO, MDY"), ("TimeZone", "UTC")];
+    let config = server().config("settings");
+    let mut connection = ReplicationConnection::connect(&config, NoTls, &parameters)
+        .await
+        .unwrap();
+    assert_eq!(
+        value(&mut connection, "SELECT date '2001-02-03'").await,
+        "2001-02-03"
+    );
+    assert_eq!(
+        value(&mut connection, "SHOW application_name").await,
+        "lantern-cli"
+    );
+    assert_eq!(connection.parameter("TimeZone"), Some("UTC"));
+    assert_eq!(connection.parameter("client_encoding"), Some("UTF8"));
+
+    let mut named = config.clone();
+    named.application_name("me").options("-c work_mem=1234kB");
+    let mut connection = connect(&named).await.unwrap();
+    assert_eq!(value(&mut connection, "SHOW application_name").await, "me");
+    assert_eq!(value(&mut connection, "SHOW work_mem").await, "1234kB");
+}
+
+#[tokio::test]
+async fn the_role_of_the_server_is_checked_when_asked_for() {
+    let mut config = server().config("postgres");
+    config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    connect(&config).await.unwrap();
+    config.target_session_attrs(TargetSessionAttrs::ReadOnly);
+    let error = failure(&config).await;
+    assert!(error.to_string().contains("no standby"), "{error}");
+}
+
+#[tokio::test]
+async fn a_simple_query_gives_all_rows_as_text() {
+    let mut connection = server().connect("postgres").await;
+    let rows = connection
+        .simple_query("SELECT 1, NULL, 'ü'; SELECT 2")
+        .await
+        .unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(rows, [vec![text("1"), None, text("ü")], vec![text("2")]]);
+    assert!(connection.simple_query("").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_failed_query_leaves_the_connection_usable() {
+    let mut connection = server().connect("postgres").await;
+    let error = connection.simple_query("SELECT 1/0").await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "22012");
+    let error = connection.simple_query("SELECT '\0'").await.unwrap_err();
+    assert!(error.to_string().contains("NUL"), "{error}");
+    assert_eq!(value(&mut connection, "SELECT 7").await, "7");
+}
+
+#[tokio::test]
+async fn the_answer_of_an_abandoned_query_is_not_taken_for_that_of_the_next() {
+    let mut connection = server().connect("postgres").await;
+    let slow = connection.simple_query("SELECT 'old' FROM pg_sleep(0.1)");
+    tokio::time::timeout(Duration::from_millis(10), slow)
+        .await
+        .unwrap_err();
+    assert_eq!(value(&mut connection, "SELECT 'new'").await, "new");
+
+    let failing = connection.simple_query("SELECT 1 / length(pg_sleep(0.1)::text)");
+    tokio::time::timeout(Duration::from_millis(10), failing)
+        .await
+        .unwrap_err();
+    assert_eq!(value(&mut connection, "SELECT 'new'").await, "new");
+}
+
+#[tokio::test]
+async fn a_session_that_is_terminated_says_so() {
+    let mut connection = server().connect("postgres").await;
+    let sql = format!("SELECT pg_terminate_backend({})", connection.process_id());
+    let error = connection.simple_query(&sql).await.unwrap_err();
+    assert_eq!(error.code().unwrap().code(), "57P01");
+    assert!(error.is_transient());
+    assert!(
+        connection
+            .simple_query("SELECT 1")
+            .await
+            .unwrap_err()
+            .is_transient()
+    );
+}
+
+#[tokio::test]
+async fn the_system_identifies_itself() {
+    let mut connection = server().connect("postgres").await;
+    let identity = connection.identify_system().await.unwrap();
+    assert_eq!(identity.database.as_deref(), Some("postgres"));
+    assert_eq!(identity.timeline, 1);
+    let control = "SELECT system_identifier::text FROM pg_control_system()";
+    assert_eq!(identity.system_id, value(&mut connection, control).await);
+    let flushed = value(&mut connection, "SELECT pg_current_wal_flush_lsn()").await;
+    assert!(identity.flushed <= flushed.parse().unwrap());
+}
+
+/// Takes any certificate: the tests are about what comes after.
+#[derive(Debug)]
+struct Trusting(CryptoProvider);
+
+impl ServerCertVerifier for Trusting {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn tls_settings() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    builder.with_safe_default_protocol_versions().unwrap()
+}
+
+fn trusting() -> MakeRustlsConnect {
+    let verifier = Arc::new(Trusting(ring::default_provider()));
+    let builder = tls_settings()
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    MakeRustlsConnect::new(builder.with_no_client_auth())
+}
+
+fn suspicious() -> MakeRustlsConnect {
+    let builder = tls_settings().with_root_certificates(rustls::RootCertStore::empty());
+    MakeRustlsConnect::new(builder.with_no_client_auth())
+}
+
+async fn uses_tls(connection: &mut ReplicationConnection) -> bool {
+    let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    value(connection, sql).await == "t"
+}
+
+#[tokio::test]
+async fn tls_is_used_where_the_server_has_it_and_binds_the_login_to_it() {
+    let mut config = server().tcp_config("scram");
+    config
+        .password(PASSWORD)
+        .ssl_mode(SslMode::Require)
+        .channel_binding(ChannelBinding::Require);
+    let connected = ReplicationConnection::connect(&config, trusting(), &[]).await;
+    if server().has_tls() {
+        assert!(uses_tls(&mut connected.unwrap()).await);
+    } else {
+        let error = connected.err().unwrap();
+        assert!(
+            error.to_string().contains("the server has no TLS"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn channel_binding_is_not_pretended_where_there_is_none() {
+    for user in ["postgres", "scram", "md5", "plain"] {
+        let mut config = server().tcp_config(user);
+        config
+            .password(PASSWORD)
+            .ssl_mode(SslMode::Disable)
+            .channel_binding(ChannelBinding::Require);
+        let error = failure(&config).await;
+        assert!(
+            error.to_string().contains("channel_binding=require"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn scram_over_tls_works_with_channel_binding_disabled() {
+    let mut config = server().tcp_config("scram");
+    config
+        .password(PASSWORD)
+        .ssl_mode(SslMode::Prefer)
+        .channel_binding(ChannelBinding::Disable);
+    let mut connection = ReplicationConnection::connect(&config, trusting(), &[])
+        .await
+        .unwrap();
+    assert_eq!(uses_tls(&mut connection).await, server().has_tls());
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused_under_require_alone() {
+    let mut config = server().tcp_config("postgres");
+    config.ssl_mode(SslMode::Require);
+    let error = ReplicationConnection::connect(&config, suspicious(), &[])
+        .await
+        .err()
+        .unwrap();
+    assert!(
+        matches!(error, ReplicationError::Tls { .. }) && !error.is_transient(),
+        "{error}"
+    );
+    config.ssl_mode(SslMode::Prefer);
+    let mut connection = ReplicationConnection::connect(&config, suspicious(), &[])
+        .await
+        .unwrap();
+    assert!(!uses_tls(&mut connection).await);
+}
+
+#[tokio::test]
+async fn a_unix_socket_carries_no_tls_even_under_require() {
+    let mut config = server().config("postgres");
+    config.ssl_mode(SslMode::Require);
+    let mut connection = ReplicationConnection::connect(&config, trusting(), &[])
+        .await
+        .unwrap();
+    assert!(!uses_tls(&mut connection).await);
+}

@@ -1,0 +1,8 @@
+//! The replication room: properties that hold without a server, and behaviour with one.
+
+mod decoder;
+mod framing;
+mod login;
+mod postgres;
+mod streaming;
+mod tracker;

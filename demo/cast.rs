@@ -4,6 +4,7 @@ use anyhow::Result;
 use lantern::embedded::PrivatePostgres;
 
 use crate::daemon::Daemon;
+use crate::paths;
 use crate::stage::Stage;
 
 const LOG_LINES: usize = 20;
@@ -35,7 +36,10 @@ impl Cast {
     /// For somebody who has to find out why the demo failed.
     pub fn show_log(&self, stage: &Stage) {
         let Some(daemon) = &self.daemon else { return };
-        stage.note(&format!("the last lines of {}:", daemon.log().display()));
+        stage.note(&format!(
+            "the last lines of {}:",
+            paths::shown(daemon.log())
+        ));
         stage.block(&daemon.log_tail(LOG_LINES));
     }
 }

@@ -31,10 +31,18 @@ pub struct Daemon {
 impl Daemon {
     /// Must be called on the main thread: the kernel ends the daemon when the thread that started it ends.
     pub fn start(paths: &Paths, jobs: &str) -> Result<Daemon> {
-        let log = File::create(&paths.log).with_context(|| format!("cannot write {}", paths.log.display()))?;
+        let log = File::create(&paths.log)
+            .with_context(|| format!("cannot write {}", paths.log.display()))?;
         let mut command = Command::new(&paths.binary);
         command
-            .args(["start-daemon", "--uri", jobs, "--table", "jobs", "--data-path"])
+            .args([
+                "start-daemon",
+                "--uri",
+                jobs,
+                "--table",
+                "jobs",
+                "--data-path",
+            ])
             .arg(&paths.data)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -43,9 +51,15 @@ impl Daemon {
             .process_group(0)
             .kill_on_drop(true);
         end_with_this_process(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start {}", paths.binary.display()))?;
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {}", paths.binary.display()))?;
         let pid = child.id().context("the daemon ended at once")?;
-        Ok(Daemon { child, pid: Pid::from_raw(pid.try_into()?), log: paths.log.clone() })
+        Ok(Daemon {
+            child,
+            pid: Pid::from_raw(pid.try_into()?),
+            log: paths.log.clone(),
+        })
     }
 
     pub fn pid(&self) -> Pid {
@@ -62,11 +76,16 @@ impl Daemon {
         limit: Duration,
         reached: impl AsyncFnMut() -> Result<bool>,
     ) -> Result<Duration> {
-        self.watch(what, limit, reached, async |_| sleep(CALM).await).await
+        self.watch(what, limit, reached, async |_| sleep(CALM).await)
+            .await
     }
 
     /// As [`Daemon::until`], for what takes milliseconds and is measured: looks without a rest to speak of.
-    pub async fn until_at_once(&mut self, what: &str, reached: impl AsyncFnMut() -> Result<bool>) -> Result<Duration> {
+    pub async fn until_at_once(
+        &mut self,
+        what: &str,
+        reached: impl AsyncFnMut() -> Result<bool>,
+    ) -> Result<Duration> {
         let pause = async |elapsed: Duration| {
             if elapsed < TIGHT_FOR {
                 // The runtime's timer knows whole milliseconds only. Blocking is fine: this thread serves nobody else.
@@ -108,7 +127,10 @@ impl Daemon {
         }
         let Ok(status) = timeout(STOP_LIMIT, self.child.wait()).await else {
             self.child.kill().await?;
-            bail!("the daemon did not end within {} s of SIGTERM and was killed", STOP_LIMIT.as_secs());
+            bail!(
+                "the daemon did not end within {} s of SIGTERM and was killed",
+                STOP_LIMIT.as_secs()
+            );
         };
         let code = exit_code(status?)?;
         Ok((code, started.elapsed()))

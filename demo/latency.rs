@@ -26,11 +26,17 @@ pub struct Witness {
 impl Witness {
     pub async fn open(database: &Database) -> Result<Witness> {
         let client = database.another_session().await?;
-        let vector = client.prepare("SELECT vector_send(body_embedding) FROM articles WHERE id = $1").await?;
+        let vector = client
+            .prepare("SELECT vector_send(body_embedding) FROM articles WHERE id = $1")
+            .await?;
         let confirmed = client
             .prepare("SELECT bool_and(confirmed_flush_lsn >= $1::text::pg_lsn) FROM pg_replication_slots")
             .await?;
-        Ok(Witness { client, vector, confirmed })
+        Ok(Witness {
+            client,
+            vector,
+            confirmed,
+        })
     }
 
     pub async fn vector(&self, id: i32) -> Result<Vector> {
@@ -59,18 +65,32 @@ impl Witness {
     /// How long it takes from now until the daemon has confirmed everything that is in the WAL by now.
     pub async fn sees_confirmation(&self, daemon: &mut Daemon) -> Result<Duration> {
         let started = Instant::now();
-        let lsn: String = self.client.query_one("SELECT pg_current_wal_flush_lsn()::text", &[]).await?.get(0);
+        let lsn: String = self
+            .client
+            .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
+            .await?
+            .get(0);
         let confirmed = async || {
-            let answer: Option<bool> = self.client.query_one(&self.confirmed, &[&lsn]).await?.get(0);
+            let answer: Option<bool> = self
+                .client
+                .query_one(&self.confirmed, &[&lsn])
+                .await?
+                .get(0);
             Ok(answer.unwrap_or(false))
         };
-        daemon.until_at_once("the daemon has confirmed the change", confirmed).await?;
+        daemon
+            .until_at_once("the daemon has confirmed the change", confirmed)
+            .await?;
         Ok(started.elapsed())
     }
 
     /// The transaction that wrote the row's current version.
     pub async fn last_writer(&self, id: i32) -> Result<String> {
-        Ok(self.client.query_one("SELECT xmin::text FROM articles WHERE id = $1", &[&id]).await?.get(0))
+        Ok(self
+            .client
+            .query_one("SELECT xmin::text FROM articles WHERE id = $1", &[&id])
+            .await?
+            .get(0))
     }
 }
 
@@ -82,7 +102,10 @@ pub struct ModelAlone {
 
 impl ModelAlone {
     pub async fn load(paths: &Paths, name: &str) -> Result<ModelAlone> {
-        let options = EngineOptions { data_path: paths.data.clone(), ..EngineOptions::default() };
+        let options = EngineOptions {
+            data_path: paths.data.clone(),
+            ..EngineOptions::default()
+        };
         let engine = Engine::new(Catalogue::new(paths.data.join("models")), options);
         let model = engine.model(&name.parse()?).await?;
         Ok(ModelAlone { engine, model })
@@ -92,7 +115,10 @@ impl ModelAlone {
     pub async fn embeds(&self, text: &str) -> Result<Duration> {
         let texts = vec![text.to_string()];
         let started = Instant::now();
-        let vectors = self.engine.embed(&self.model, TextRole::Document, texts).await?;
+        let vectors = self
+            .engine
+            .embed(&self.model, TextRole::Document, texts)
+            .await?;
         let took = started.elapsed();
         vectors.first().context("the engine gave no vector")?;
         Ok(took)
@@ -124,6 +150,9 @@ impl Series {
     /// The nearest-rank definition: the smallest value that at least this share does not exceed.
     fn quantile(&self, share: f64) -> f64 {
         let rank = (share * self.0.len() as f64).ceil() as usize;
-        self.0.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+        self.0
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 }

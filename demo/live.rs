@@ -23,32 +23,83 @@ pub async fn single_changes(
     articles: &[Article],
 ) -> Result<()> {
     let witness = Witness::open(database).await?;
-    let (first, others) = articles.split_first().context("no article is left for the live part")?;
+    let (first, others) = articles
+        .split_first()
+        .context("no article is left for the live part")?;
 
-    let id: i32 = database.client().query_one(INSERT, &[&first.title, &first.body]).await?.get(0);
-    let took = witness.sees(daemon, "the inserted row has a vector", &[id], Option::is_some).await?;
+    let id: i32 = database
+        .client()
+        .query_one(INSERT, &[&first.title, &first.body])
+        .await?
+        .get(0);
+    let took = witness
+        .sees(
+            daemon,
+            "the inserted row has a vector",
+            &[id],
+            Option::is_some,
+        )
+        .await?;
     stage.measured("INSERT of one row", took, "has its vector");
 
     let ids = insert_together(database, others).await?;
-    let took = witness.sees(daemon, "the rows inserted together have vectors", &ids, Option::is_some).await?;
-    stage.measured(&format!("INSERT of {} rows, one transaction", ids.len()), took, "all have theirs");
+    let took = witness
+        .sees(
+            daemon,
+            "the rows inserted together have vectors",
+            &ids,
+            Option::is_some,
+        )
+        .await?;
+    stage.measured(
+        &format!("INSERT of {} rows, one transaction", ids.len()),
+        took,
+        "all have theirs",
+    );
 
     let client = database.client();
     let old = witness.vector(id).await?;
-    client.execute("UPDATE articles SET body = body || ' ' || title || '.' WHERE id = $1", &[&id]).await?;
+    client
+        .execute(
+            "UPDATE articles SET body = body || ' ' || title || '.' WHERE id = $1",
+            &[&id],
+        )
+        .await?;
     let renewed = |vector: &Option<Vec<u8>>| vector.is_some() && *vector != old;
-    let took = witness.sees(daemon, "the new text has a new vector", &[id], renewed).await?;
+    let took = witness
+        .sees(daemon, "the new text has a new vector", &[id], renewed)
+        .await?;
     stage.measured("UPDATE of the text", took, "new vector");
 
-    let statement = "UPDATE articles SET title = upper(title) WHERE id = $1 RETURNING pg_current_xact_id()::text";
+    let statement = "UPDATE articles SET title = title || ' (revised)' WHERE id = $1
+                     RETURNING pg_current_xact_id()::text";
     let ours: String = client.query_one(statement, &[&id]).await?.get(0);
     let took = witness.sees_confirmation(daemon).await?;
-    ensure!(witness.last_writer(id).await? == ours, "the daemon wrote to a row whose text had not changed");
-    stage.measured("UPDATE of another column", took, "confirmed; nothing was embedded or written");
+    ensure!(
+        witness.last_writer(id).await? == ours,
+        "the daemon wrote to a row whose text had not changed"
+    );
+    stage.measured(
+        "UPDATE of another column",
+        took,
+        "confirmed; nothing was embedded or written",
+    );
 
     let withdrawn = *ids.last().unwrap_or(&id);
-    client.execute("UPDATE articles SET body = NULL WHERE id = $1", &[&withdrawn]).await?;
-    let took = witness.sees(daemon, "the vector of a withdrawn text is gone", &[withdrawn], Option::is_none).await?;
+    client
+        .execute(
+            "UPDATE articles SET body = NULL WHERE id = $1",
+            &[&withdrawn],
+        )
+        .await?;
+    let took = witness
+        .sees(
+            daemon,
+            "the vector of a withdrawn text is gone",
+            &[withdrawn],
+            Option::is_none,
+        )
+        .await?;
     stage.measured("UPDATE of the text to NULL", took, "vector cleared");
 
     stage.note("from the server's answer to COMMIT until a second session, which asks every 0.2 ms, sees it");
@@ -60,7 +111,12 @@ async fn insert_together(database: &mut Database, articles: &[Article]) -> Resul
     let transaction = database.client_mut().transaction().await?;
     let mut ids = Vec::new();
     for article in articles {
-        ids.push(transaction.query_one(INSERT, &[&article.title, &article.body]).await?.get(0));
+        ids.push(
+            transaction
+                .query_one(INSERT, &[&article.title, &article.body])
+                .await?
+                .get(0),
+        );
     }
     transaction.commit().await?;
     Ok(ids)
@@ -77,12 +133,24 @@ pub async fn beyond_the_model(
 ) -> Result<()> {
     let witness = Witness::open(database).await?;
     let insert = database.client().prepare(INSERT).await?;
-    let (mut alone, mut visible, mut beyond) = (Series::default(), Series::default(), Series::default());
+    let (mut alone, mut visible, mut beyond) =
+        (Series::default(), Series::default(), Series::default());
     let mut ids: Vec<i32> = Vec::new();
     for text in texts.take(INSERTS) {
         let model_time = milliseconds(model.embeds(&text).await?);
-        let id: i32 = database.client().query_one(&insert, &[&"", &text]).await?.get(0);
-        let took = witness.sees(daemon, "the inserted row has a vector", &[id], Option::is_some).await?;
+        let id: i32 = database
+            .client()
+            .query_one(&insert, &[&"", &text])
+            .await?
+            .get(0);
+        let took = witness
+            .sees(
+                daemon,
+                "the inserted row has a vector",
+                &[id],
+                Option::is_some,
+            )
+            .await?;
         ids.push(id);
         alone.push(model_time);
         visible.push(milliseconds(took));
@@ -91,12 +159,28 @@ pub async fn beyond_the_model(
     }
     stage.end_progress();
     // They were copies of other articles, and would come up twice in every search.
-    database.client().execute("DELETE FROM articles WHERE id = ANY($1)", &[&ids]).await?;
+    database
+        .client()
+        .execute("DELETE FROM articles WHERE id = ANY($1)", &[&ids])
+        .await?;
 
-    stage.row(&format!("{} single INSERTs into the idle table", visible.len()), ["median", "p95"], "");
-    let figures = |series: &Series| [series.median(), series.p95()].map(|figure| format!("{figure:.1} ms"));
+    stage.row(
+        &format!("{} single INSERTs into the idle table", visible.len()),
+        ["median", "p95"],
+        "",
+    );
+    let figures =
+        |series: &Series| [series.median(), series.p95()].map(|figure| format!("{figure:.1} ms"));
     stage.row("COMMIT to visible vector", figures(&visible), "");
-    stage.row("the model alone, same texts", figures(&alone), "the engine in this process, no database");
-    stage.row("beyond the model's own time", figures(&beyond), &format!("goal: a median of at most {GOAL:.0} ms"));
+    stage.row(
+        "the model alone, same texts",
+        figures(&alone),
+        "the engine in this process, no database",
+    );
+    stage.row(
+        "beyond the model's own time",
+        figures(&beyond),
+        &format!("goal: a median of at most {GOAL:.0} ms"),
+    );
     Ok(())
 }

@@ -82,14 +82,23 @@ async fn story(stage: &Stage, cast: &mut Cast) -> Result<()> {
     database.create_jobs_table(&paths.readme).await?;
     stage.fact("jobs", "created with the SQL of README.md");
     let existing = database.load_articles(&articles).await?;
-    stage.fact("articles", &format!("{existing} short texts copied in, none of them with a vector yet"));
+    stage.fact(
+        "articles",
+        &format!("{existing} short texts copied in, none of them with a vector yet"),
+    );
 
     stage.title("The daemon");
     let daemon = cast.daemon.insert(Daemon::start(&paths, database.uri())?);
-    stage.fact("command", &format!("lantern-cli start-daemon --uri '{}' --table jobs", database.redacted_uri()));
-    stage.fact("process", &format!("{}, log in {}", daemon.pid(), paths.log.display()));
+    stage.fact("command", "lantern-cli start-daemon --uri '…' --table jobs");
+    stage.fact(
+        "process",
+        &format!("{}, log in {}", daemon.pid(), paths::shown(&paths.log)),
+    );
     let job = database.insert_job(MODEL).await?;
-    stage.fact("job", &format!("{}: articles.body → body_embedding, {MODEL}", job.id()));
+    stage.fact(
+        "job",
+        &format!("{}: articles.body → body_embedding, {MODEL}", job.id()),
+    );
 
     stage.title("The rows that were there before");
     embed_existing(stage, daemon, &database, &job).await?;
@@ -98,7 +107,9 @@ async fn story(stage: &Stage, cast: &mut Cast) -> Result<()> {
     live::single_changes(stage, daemon, &mut database, &later).await?;
 
     stage.title("How much of that is the model's own time?");
-    let texts = articles.iter().map(|article| format!("{}. {}", article.title, article.body));
+    let texts = articles
+        .iter()
+        .map(|article| format!("{}. {}", article.title, article.body));
     let model = ModelAlone::load(&paths, MODEL).await?;
     live::beyond_the_model(stage, daemon, &database, &model, texts).await?;
     drop(model);
@@ -113,13 +124,29 @@ async fn story(stage: &Stage, cast: &mut Cast) -> Result<()> {
     let before = database.leftovers().await?;
     database.cancel(&job).await?;
     let gone = async || Ok(database.leftovers().await? == Leftovers::default());
-    let took = daemon.until("publication and slot of the cancelled job are gone", CANCEL_LIMIT, gone).await?;
+    let took = daemon
+        .until(
+            "publication and slot of the cancelled job are gone",
+            CANCEL_LIMIT,
+            gone,
+        )
+        .await?;
     stage.fact("pg_publication", &format!("{} → 0", before.publications));
-    stage.fact("pg_replication_slots", &format!("{} → 0, {} after the COMMIT", before.slots, stage::short(took)));
+    stage.fact(
+        "pg_replication_slots",
+        &format!(
+            "{} → 0, {} after the COMMIT",
+            before.slots,
+            stage::short(took)
+        ),
+    );
 
     stage.title("The end");
     let (code, took) = daemon.stop().await?;
-    stage.fact("daemon", &format!("SIGTERM, exit status {code} after {}", stage::short(took)));
+    stage.fact(
+        "daemon",
+        &format!("SIGTERM, exit status {code} after {}", stage::short(took)),
+    );
     drop(database);
     cast.stop_postgres().await?;
     stage.fact("PostgreSQL", "stopped, its files are removed");
@@ -127,25 +154,46 @@ async fn story(stage: &Stage, cast: &mut Cast) -> Result<()> {
 }
 
 /// Watches the daemon give every existing row its vector.
-async fn embed_existing(stage: &Stage, daemon: &mut Daemon, database: &Database, job: &Job) -> Result<()> {
+async fn embed_existing(
+    stage: &Stage,
+    daemon: &mut Daemon,
+    database: &Database,
+    job: &Job,
+) -> Result<()> {
     let all_done = async || {
         let progress = database.progress(job).await?;
         stage.progress(progress.embedded, progress.rows);
         Ok(progress.finished && progress.embedded == progress.rows)
     };
-    let took = daemon.until("every existing row has its vector", BACKFILL_LIMIT, all_done).await?;
+    let took = daemon
+        .until(
+            "every existing row has its vector",
+            BACKFILL_LIMIT,
+            all_done,
+        )
+        .await?;
     stage.end_progress();
     let rows = database.progress(job).await?.rows;
     let rate = rows as f64 / took.as_secs_f64();
-    stage.fact("embedded", &format!("{rows} rows in {}, loading the model included", stage::short(took)));
+    stage.fact(
+        "embedded",
+        &format!(
+            "{rows} rows in {}, loading the model included",
+            stage::short(took)
+        ),
+    );
     stage.fact("rate", &format!("{rate:.0} rows/s"));
     Ok(())
 }
 
 /// Resolves when somebody wants this program to end: Ctrl-C, `kill`, or a terminal that was closed.
 async fn interruption() {
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-        .map(|kind| signal(kind).expect("the runtime has signal handling switched on"));
+    let mut signals = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ]
+    .map(|kind| signal(kind).expect("the runtime has signal handling switched on"));
     let [interrupt, terminate, hangup] = &mut signals;
     tokio::select! {
         _ = interrupt.recv() => {}

@@ -6,17 +6,26 @@ use tokio::process::Command;
 use crate::database::Job;
 use crate::paths::Paths;
 
-/// None of them uses the words of what it should find.
+/// None of them shares a word that matters with the text it should find. The second is answered best by a row that came
+/// in while the daemon was listening.
 pub const QUESTIONS: [&str; 3] = [
-    "how to build a home that survives when the ground shakes",
-    "creatures that cross half the planet without a map",
-    "many people sharing the cost of one person's bad luck",
+    "how to protect a home from tremors",
+    "wildlife on very long journeys over the sea",
+    "help for people who cannot see or hear",
 ];
 
 /// The table that the command prints.
 pub async fn ask(paths: &Paths, jobs: &str, job: &Job, question: &str) -> Result<String> {
     let output = Command::new(&paths.binary)
-        .args(["search", "--uri", jobs, "--table", "jobs", "--job", &job.id().to_string()])
+        .args([
+            "search",
+            "--uri",
+            jobs,
+            "--table",
+            "jobs",
+            "--job",
+            &job.id().to_string(),
+        ])
         .args(["--limit", "5", "--columns", "title", "--data-path"])
         .arg(&paths.data)
         .arg(question)

@@ -22,7 +22,12 @@ impl Stage {
     pub fn new() -> Stage {
         let terminal = stdout().is_terminal();
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Stage { started: Instant::now(), terminal, colours: terminal && !unwanted, bar_on_screen: Cell::new(false) }
+        Stage {
+            started: Instant::now(),
+            terminal,
+            colours: terminal && !unwanted,
+            bar_on_screen: Cell::new(false),
+        }
     }
 
     pub fn title(&self, text: &str) {
@@ -31,20 +36,32 @@ impl Stage {
     }
 
     pub fn fact(&self, name: &str, value: &str) {
-        self.say(&format!("{:MARGIN$}{} {value}", "", self.dim(&format!("{name:<NAMES$}"))));
+        self.say(&format!(
+            "{:MARGIN$}{} {value}",
+            "",
+            self.dim(&format!("{name:<NAMES$}"))
+        ));
     }
 
     /// A fact that is a duration: figures stand below each other.
     pub fn measured(&self, name: &str, took: Duration, note: &str) {
         let figure = self.bold(&format!("{:>8.1} ms", milliseconds(took)));
-        self.say(&format!("{:MARGIN$}{name:<40}{figure}  {}", "", self.dim(note)));
+        self.say(&format!(
+            "{:MARGIN$}{name:<40}{figure}  {}",
+            "",
+            self.dim(note)
+        ));
     }
 
     /// A line of a table with two columns of figures.
     pub fn row(&self, name: &str, figures: [impl AsRef<str>; 2], note: &str) {
         let [left, right] = &figures;
-        let figures = format!("{:>11} {:>11}", left.as_ref(), right.as_ref());
-        self.say(&format!("{:MARGIN$}{name:<40}{figures}  {}", "", self.dim(note)));
+        let figures = format!("{:>11} {:>10}", left.as_ref(), right.as_ref());
+        self.say(&format!(
+            "{:MARGIN$}{name:<40}{figures}  {}",
+            "",
+            self.dim(note)
+        ));
     }
 
     pub fn note(&self, text: &str) {
@@ -52,7 +69,11 @@ impl Stage {
     }
 
     pub fn question(&self, text: &str) {
-        self.say(&format!("\n{:MARGIN$}{}", "", self.accent(&format!("“{text}”"))));
+        self.say(&format!(
+            "\n{:MARGIN$}{}",
+            "",
+            self.accent(&format!("“{text}”"))
+        ));
     }
 
     /// Text of several lines, moved in under the title.
@@ -72,7 +93,11 @@ impl Stage {
             return;
         }
         let filled = (BAR as i64 * done / all.max(1)) as usize;
-        let bar = format!("{}{}", self.accent(&"━".repeat(filled)), self.dim(&"━".repeat(BAR - filled)));
+        let bar = format!(
+            "{}{}",
+            self.accent(&"━".repeat(filled)),
+            self.dim(&"━".repeat(BAR - filled))
+        );
         print!("\r{:MARGIN$}{bar}  {done}/{all} rows", "");
         let _ = stdout().flush();
         self.bar_on_screen.set(true);
@@ -87,7 +112,7 @@ impl Stage {
 
     // A reader that hung up (`make demo | head`) must not end the demo halfway through its clean-up.
     fn say(&self, line: &str) {
-        let _ = writeln!(stdout(), "{line}");
+        let _ = writeln!(stdout(), "{}", line.trim_end());
     }
 
     fn bold(&self, text: &str) -> String {
@@ -108,7 +133,11 @@ impl Stage {
 
     /// `code` is a parameter of "Select Graphic Rendition", ECMA-48 section 8.3.117.
     fn styled(&self, code: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+        if self.colours {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_string()
+        }
     }
 }
 

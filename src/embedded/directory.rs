@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use super::account::Account;
 use super::error::{EmbeddedError, failed_to};
-use super::installation::{Installation, SYSTEM_DIRECTORY};
+use super::installation::SYSTEM_DIRECTORY;
 
 /// Where the server of a daemon with this data path keeps its database: `<data_path>/embedded`.
 ///
@@ -121,51 +121,13 @@ impl ServerDirectory {
         fs::write(&path, format!("{port}\n")).map_err(failed_to("write", &path))
     }
 
-    /// Runs initdb where there is no database yet. [`password`](Self::password) was called before.
-    pub fn initialize(
-        &self,
-        installation: &Installation,
-        account: &Account,
-        durable: bool,
-    ) -> Result<(), EmbeddedError> {
-        if self.data().exists() {
-            return Ok(());
-        }
-        // Made under another name, so that an interrupted initdb leaves nothing that looks like a database.
-        let staging = self.root.join("data.new");
-        if staging.exists() {
-            fs::remove_dir_all(&staging).map_err(failed_to("remove", &staging))?;
-        }
-        let initdb = installation.bindir().join("initdb");
-        let mut command = account.command(&initdb);
-        command
-            .arg("--pgdata")
-            .arg(&staging)
-            .arg("--pwfile")
-            .arg(self.password_file())
-            .args(["--username=postgres", "--auth=scram-sha-256"])
-            .args(["--encoding=UTF8", "--lc-messages=C"]);
-        if installation.version() >= 17 {
-            // PostgreSQL's own C.UTF-8, since not every system has that locale.
-            command.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
-            command.arg("--no-locale");
-        } else {
-            command.arg("--locale=C.UTF-8");
-        }
-        if !durable {
-            command.arg("--no-sync");
-        }
-        let output = command.output().map_err(failed_to("run", &initdb))?;
-        if !output.status.success() {
-            return Err(EmbeddedError::Initdb {
-                directory: self.data(),
-                output: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            });
-        }
-        fs::rename(&staging, self.data()).map_err(failed_to("rename", &staging))
+    /// Where a [supervisor](super::supervisor) tells how its program ended.
+    pub fn status_file(&self) -> PathBuf {
+        self.root.join("ended")
     }
 
-    fn password_file(&self) -> PathBuf {
+    /// Holds the superuser's password, once [`password`](Self::password) was called.
+    pub fn password_file(&self) -> PathBuf {
         self.root.join("password")
     }
 }

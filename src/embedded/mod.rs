@@ -8,7 +8,9 @@
 mod account;
 mod directory;
 mod error;
+mod initdb;
 mod installation;
+mod launch;
 mod port;
 mod postmaster;
 mod server;

@@ -1,22 +1,13 @@
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use super::account::Account;
 use super::directory::ServerDirectory;
-use super::error::{EmbeddedError, failed_to};
+use super::error::EmbeddedError;
 use super::installation::Installation;
-use super::port;
-use super::postmaster::{PidFile, stop_leftover};
+use super::launch::Launch;
 use super::supervisor::{Afterwards, Supervisor};
-
-/// Recovery after a crash takes its time; a server that is not ready after this will hardly be.
-const READY_WITHIN: Duration = Duration::from_secs(120);
-
-/// How many free ports are tried when other programs take them from under us.
-const PORT_ATTEMPTS: usize = 5;
 
 /// How a [`PrivatePostgres`] is to run.
 #[derive(Clone, Debug)]
@@ -55,11 +46,11 @@ impl Options {
 #[derive(Debug)]
 pub struct PrivatePostgres {
     // Dropped in this order: the server stops before its directory is unlocked.
-    supervisor: Supervisor,
-    directory: ServerDirectory,
-    installation: Installation,
-    port: u16,
-    password: String,
+    pub(super) supervisor: Supervisor,
+    pub(super) directory: ServerDirectory,
+    pub(super) installation: Installation,
+    pub(super) port: u16,
+    pub(super) password: String,
 }
 
 impl PrivatePostgres {
@@ -75,7 +66,7 @@ impl PrivatePostgres {
             installation,
             account,
             options,
-            temporary: false,
+            afterwards: Afterwards::Keep,
         }
         .run(directory)
     }
@@ -87,18 +78,20 @@ impl PrivatePostgres {
     ) -> Result<Self, EmbeddedError> {
         let account = Account::for_server()?;
         let directory = ServerDirectory::temporary(&account)?;
-        let options = Options {
-            settings,
-            durable: false,
-            ..Options::new(directory.root())
-        };
-        Launch {
+        let root = directory.root().to_owned();
+        let launch = Launch {
             installation,
             account,
-            options,
-            temporary: true,
-        }
-        .run(directory)
+            options: Options {
+                settings,
+                durable: false,
+                ..Options::new(&root)
+            },
+            afterwards: Afterwards::Remove,
+        };
+        launch.run(directory).inspect_err(|_| {
+            let _ = fs::remove_dir_all(&root);
+        })
     }
 
     /// A connection string for the superuser, with its password.
@@ -159,133 +152,6 @@ impl PrivatePostgres {
                 directory: self.data_directory().to_owned(),
             }),
         }
-    }
-}
-
-/// What it takes to start a server.
-struct Launch<'a> {
-    installation: &'a Installation,
-    account: Account,
-    options: Options,
-    temporary: bool,
-}
-
-impl Launch<'_> {
-    fn run(self, directory: ServerDirectory) -> Result<PrivatePostgres, EmbeddedError> {
-        let password = directory.password(&self.account)?;
-        directory.initialize(self.installation, &self.account, self.options.durable)?;
-        stop_leftover(&directory.data())?;
-        let (supervisor, port) = self.start_on_some_port(&directory)?;
-        directory.remember_port(port)?;
-        Ok(PrivatePostgres {
-            supervisor,
-            directory,
-            installation: self.installation.clone(),
-            port,
-            password,
-        })
-    }
-
-    fn start_on_some_port(
-        &self,
-        directory: &ServerDirectory,
-    ) -> Result<(Supervisor, u16), EmbeddedError> {
-        let mut attempts = PORT_ATTEMPTS;
-        loop {
-            let port = self.choose_port(directory)?;
-            match self.start_on(port, directory) {
-                Ok(supervisor) => return Ok((supervisor, port)),
-                // Somebody took the port between our choice and the server's start.
-                Err(_) if attempts > 1 && !port::is_free(port) => attempts -= 1,
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn choose_port(&self, directory: &ServerDirectory) -> Result<u16, EmbeddedError> {
-        match self.options.port {
-            Some(port) if port::is_free(port) => Ok(port),
-            Some(port) => Err(EmbeddedError::PortTaken { port }),
-            None => match directory.last_port() {
-                Some(port) if port::is_free(port) => Ok(port),
-                _ => port::any_free().map_err(failed_to("find a free port for", directory.root())),
-            },
-        }
-    }
-
-    fn start_on(
-        &self,
-        port: u16,
-        directory: &ServerDirectory,
-    ) -> Result<Supervisor, EmbeddedError> {
-        let before = PidFile::read(&directory.data());
-        let afterwards = match self.temporary {
-            true => Afterwards::Remove(directory.root()),
-            false => Afterwards::Keep,
-        };
-        let mut supervisor = Supervisor::start(
-            &self.account,
-            &self.server_command(port, directory),
-            afterwards,
-            directory.begin_log()?,
-        )?;
-        let deadline = Instant::now() + READY_WITHIN;
-        loop {
-            // A crashed server's file lies there until the new server writes its own.
-            let now = PidFile::read(&directory.data()).filter(|now| Some(now) != before.as_ref());
-            if now.is_some_and(|file| file.is_ready()) {
-                return Ok(supervisor);
-            }
-            let reason = match supervisor.ended() {
-                Some(status) => format!("it ended with {status}"),
-                None if Instant::now() > deadline => {
-                    format!("it is not ready after {} seconds", READY_WITHIN.as_secs())
-                }
-                None => {
-                    sleep(Duration::from_millis(5));
-                    continue;
-                }
-            };
-            return Err(EmbeddedError::Start {
-                reason,
-                log: directory.log(),
-                tail: directory.log_tail(),
-            });
-        }
-    }
-
-    fn server_command(&self, port: u16, directory: &ServerDirectory) -> Command {
-        let mut command = Command::new(self.installation.bindir().join("postgres"));
-        command.arg("-D").arg(directory.data());
-        for (name, value) in self.own_settings(port, directory) {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
-        // The last one of a name wins.
-        for (name, value) in &self.options.settings {
-            command.arg("-c").arg(format!("{name}={value}"));
-        }
-        command
-    }
-
-    fn own_settings(&self, port: u16, directory: &ServerDirectory) -> Vec<(&'static str, String)> {
-        // A list of directories, whose items may be quoted.
-        let socket = directory.socket_directory().map_or(String::new(), |path| {
-            format!("\"{}\"", path.to_string_lossy().replace('"', "\"\""))
-        });
-        let mut settings = vec![
-            ("listen_addresses", "127.0.0.1".to_owned()),
-            ("port", port.to_string()),
-            ("unix_socket_directories", socket),
-            ("wal_level", "logical".to_owned()),
-            // A slot and a walsender for each job.
-            ("max_replication_slots", "100".to_owned()),
-            ("max_wal_senders", "100".to_owned()),
-        ];
-        if !self.options.durable {
-            settings.push(("fsync", "off".to_owned()));
-            settings.push(("full_page_writes", "off".to_owned()));
-        }
-        settings
     }
 }
 

@@ -4,109 +4,142 @@
 //! the other end of. When we close it, or the kernel does so because we were killed, the script stops the server. A
 //! parent-death signal would not do: it comes when the *thread* that started the child ends.
 
-use std::fs::File;
+use std::fs;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::account::Account;
+use super::directory::ServerDirectory;
 use super::error::{EmbeddedError, failed_to};
 
-/// Arguments: the signal that stops the server, a directory to remove after it (or nothing), the server's command.
+/// Arguments: the signal that stops the program; the file that its exit status goes to; a directory to remove
+/// in the end, or nothing; the program and its arguments.
 ///
-/// Signals to a terminal's processes or to all processes do not concern the script: only its owner's end does.
+/// Signals to a terminal's processes, or to all processes, do not concern the script: only the end of its owner does.
 /// `read` returns when the pipe is closed. A server that is not gone 15 seconds later is shut down immediately, which
-/// loses nothing: its next start recovers.
+/// loses nothing: its next start recovers. The script stays until the pipe is closed, also when the program has ended
+/// before: it has a directory to remove then, unless the owner writes that it wants to use it again.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
-signal=$1 temporary=$2
-shift 2
+signal=$1 ended=$2 temporary=$3
+shift 3
 exec 3<&0
 "$@" </dev/null 3<&- &
-server=$!
+program=$!
 (
     read -r order <&3
-    kill -s "$signal" "$server"
+    kill -s "$signal" "$program"
     tenths=0
-    while [ "$tenths" -lt 150 ] && kill -s 0 "$server" 2>/dev/null; do
+    while [ "$tenths" -lt 150 ] && kill -s 0 "$program" 2>/dev/null; do
         sleep 0.1
         tenths=$((tenths + 1))
     done
-    kill -s QUIT "$server" 2>/dev/null
-) &
+    kill -s QUIT "$program"
+) 2>/dev/null &
 watch=$!
-wait "$server"
+wait "$program"
 status=$?
-kill -s KILL "$watch" 2>/dev/null
-[ -z "$temporary" ] || rm -rf -- "$temporary"
-exit "$status"
+kill -s KILL "$watch"
+wait "$watch" 2>/dev/null
+echo "$status" >"$ended"
+read -r order <&3
+[ "$order" = keep ] || [ -z "$temporary" ] || rm -rf -- "$temporary"
 "#;
 
 /// Longer than the script needs in the worst case.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The shell script that runs the server.
+/// The shell script that runs a program of PostgreSQL's for us, and that program.
 #[derive(Debug)]
 pub(super) struct Supervisor {
     script: Child,
+    status_file: PathBuf,
 }
 
-/// What becomes of the data when the server has stopped.
+/// What becomes of the server's directory when we are gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Afterwards<'a> {
+pub(super) enum Afterwards {
     /// The server shuts down in good order, and its files stay.
     Keep,
-    /// The server ends at once, and this directory is removed.
-    Remove(&'a Path),
+    /// The server ends at once, and its files are removed.
+    Remove,
 }
 
 impl Supervisor {
-    /// Starts `server` and watches over it. The output of both goes to `log`.
+    /// Starts `program`. Its output goes to the directory's log.
     pub fn start(
         account: &Account,
-        server: &Command,
-        afterwards: Afterwards<'_>,
-        log: File,
+        directory: &ServerDirectory,
+        afterwards: Afterwards,
+        program: &Command,
     ) -> Result<Self, EmbeddedError> {
+        let status_file = directory.status_file();
+        if status_file.exists() {
+            fs::remove_file(&status_file).map_err(failed_to("remove", &status_file))?;
+        }
         let shell = Path::new("/bin/sh");
         let mut command = account.command(shell);
         command.args(["-c", SCRIPT, "lantern-postgres"]);
         match afterwards {
-            Afterwards::Keep => command.args(["INT", ""]),
-            Afterwards::Remove(directory) => command.arg("QUIT").arg(directory),
+            Afterwards::Keep => command.arg("INT").arg(&status_file).arg(""),
+            Afterwards::Remove => command.arg("QUIT").arg(&status_file).arg(directory.root()),
         };
-        let error_log = log.try_clone().map_err(failed_to("run", shell))?;
-        let script = command
-            .arg(server.get_program())
-            .args(server.get_args())
-            .stdin(Stdio::piped())
-            .stdout(log)
-            .stderr(error_log)
-            // A terminal sends Ctrl-C to its foreground process group: the server is not to hear it.
-            .process_group(0)
-            .spawn()
+        let log = directory.begin_log()?;
+        let script = log
+            .try_clone()
+            .and_then(|error_log| {
+                command
+                    .arg(program.get_program())
+                    .args(program.get_args())
+                    .stdin(Stdio::piped())
+                    .stdout(log)
+                    .stderr(error_log)
+                    // A terminal sends Ctrl-C to its foreground process group: the server is not to hear it.
+                    .process_group(0)
+                    .spawn()
+            })
             .map_err(failed_to("run", shell))?;
-        Ok(Self { script })
+        Ok(Self {
+            script,
+            status_file,
+        })
     }
 
-    /// How the server ended, where it has.
-    pub fn ended(&mut self) -> Option<ExitStatus> {
-        self.script.try_wait().ok().flatten()
+    /// How the program ended, where it has: its exit status, as a shell counts it (128 and more: by a signal).
+    pub fn ended(&mut self) -> Option<i32> {
+        const SCRIPT_IS_GONE: i32 = 128 + 9;
+        let written = fs::read_to_string(&self.status_file).unwrap_or_default();
+        // Only a whole line is the whole status.
+        if let Some(status) = written.strip_suffix('\n') {
+            return Some(status.parse().unwrap_or(SCRIPT_IS_GONE));
+        }
+        let script = self.script.try_wait().ok().flatten();
+        script.map(|_| SCRIPT_IS_GONE)
     }
 
-    /// Stops the server and waits for its end; `false` where it does not end.
+    /// Stops the program and waits for its end; `false` where it does not end.
     pub fn stop(&mut self) -> bool {
         drop(self.script.stdin.take());
         let deadline = Instant::now() + PATIENCE;
-        while self.ended().is_none() {
+        while matches!(self.script.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 return false;
             }
             sleep(Duration::from_millis(2));
         }
         true
+    }
+
+    /// Lets go of a program that has ended, and keeps its directory for the next one.
+    pub fn dismiss(mut self) {
+        if let Some(order) = &mut self.script.stdin {
+            // An error means that the script is gone, and then it removes nothing.
+            let _ = order.write_all(b"keep\n");
+        }
     }
 }
 

@@ -30,7 +30,7 @@ use super::batcher::{Batcher, DEFAULT_BATCH, Ports};
 use super::capture::{self, Capture};
 use super::error::JobError;
 use super::intake::Intake;
-use super::provision::{self, Standing};
+use super::provision;
 use super::supervisor::Reporter;
 use super::target::TargetTable;
 use super::writer::Writer;
@@ -145,7 +145,12 @@ impl Job {
             preflight::target_table(&session, &names, definition, model.dimensions()).await?;
         let target = Arc::new(target);
 
-        let standing = provision::inspect(&session, &self.name, &target).await?;
+        let intact = provision::intact(&session, &self.name, &target).await?;
+        let standing = if intact.is_some() {
+            Standing::Intact
+        } else {
+            Standing::Broken
+        };
         let scope = scope(self.row.progress, standing);
         if self.row.progress != Progress::New && standing == Standing::Broken {
             // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
@@ -157,14 +162,17 @@ impl Job {
         } else {
             self.reporter.started().await;
         }
-        if standing == Standing::Broken {
-            provision::create(&session, &self.name, &target).await?;
-        }
+        let publication = match intact {
+            Some(publication) => publication,
+            None => provision::create(&session, &self.name, &target).await?,
+        };
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
         }
         let writer = Writer::open(&database, target.clone(), model.dimensions()).await?;
-        let stream = self.start_replication(&database, &session).await?;
+        let stream = self
+            .start_replication(&database, &session, &publication)
+            .await?;
         // The server may have moved ahead of the position that we asked for.
         let slot = slot_lifecycle::find(&session, &self.name)
             .await
@@ -187,6 +195,7 @@ impl Job {
         &self,
         database: &ConnectionString,
         session: &Session,
+        publication: &str,
     ) -> Result<ReplicationStream, JobError> {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -195,7 +204,7 @@ impl Job {
                 ReplicationConnection::connect(database.config(), connector, TEXT_FORM).await?;
             // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
             match connection
-                .start_replication(&self.name, Lsn::ZERO, &[self.name.as_str()])
+                .start_replication(&self.name, Lsn::ZERO, &[publication])
                 .await
             {
                 Err(error)
@@ -328,6 +337,15 @@ struct Prepared {
     stream: ReplicationStream,
     start: Lsn,
     scope: Option<Scope>,
+}
+
+/// What is there of a job on its target server when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Publication and slot are in order: no change since the confirmed position is missed.
+    Intact,
+    /// Nothing, or parts that cannot be gone on with: changes may have been missed.
+    Broken,
 }
 
 /// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.

@@ -38,35 +38,28 @@ pub fn name(jobs_table: u32, job: &JobId) -> SlotName {
         .expect("letters, digits and underscores, and not too long")
 }
 
-/// What is there of a job on its target server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Publication and slot are in order: no change since the confirmed position is missed.
-    Intact,
-    /// Nothing, or parts that cannot be gone on with: changes may have been missed.
-    Broken,
-}
+/// Publications whose names begin so are prepared by a table's owner (`sql/prepare_publication.sql`) and serve every job
+/// that they fit. They are used, never created, changed or dropped.
+const PREPARED: &str = "lantern_prepared_";
 
-/// Looks at publication and slot.
-pub async fn inspect(
+/// The name of the publication that the job can stream from, if it is all intact: the publication fits the table and the
+/// slot is usable. `None` means that changes may be missed, or that nothing is there yet.
+pub async fn intact(
     session: &Session,
     name: &SlotName,
     target: &TargetTable,
-) -> Result<Standing, JobError> {
+) -> Result<Option<String>, JobError> {
     let slot = slot_lifecycle::find(session, name)
         .await
         .map_err(DatabaseError::during("looking for the slot"))?;
-    let publication = find_publication(session, name, target).await?;
-    let intact = slot.is_some_and(|slot| slot.usable)
-        && publication.is_some_and(|publication| defect(&publication, target).is_none());
-    Ok(if intact {
-        Standing::Intact
-    } else {
-        Standing::Broken
-    })
+    if !slot.is_some_and(|slot| slot.usable) {
+        return Ok(None);
+    }
+    fitting_publication(session, name, target).await
 }
 
-/// Creates publication and slot anew. A publication that somebody prepared is used as it is, if it fits.
+/// Creates publication and slot anew and returns the publication's name. One that the table's owner prepared is used as it
+/// is, if it fits.
 ///
 /// # Errors
 /// Definite ones with the statement that a DBA can run instead.
@@ -74,28 +67,25 @@ pub async fn create(
     session: &Session,
     name: &SlotName,
     target: &TargetTable,
-) -> Result<(), JobError> {
+) -> Result<String, JobError> {
     drop_slot(session, name).await?;
     preflight::check_free_slot(session).await?;
-    let found = find_publication(session, name, target).await?;
-    let found = match found {
-        Some(publication) => {
-            match defect(&publication, target) {
-                None => true,
-                Some(defect) => {
-                    ddl::run(session, &publication::drop_statement(name.as_str())).await.map_err(|error| {
-                    error.with_remedy(format!("the publication {name} {defect}; drop it or let its owner correct it"))
+    let publication = match fitting_publication(session, name, target).await? {
+        Some(publication) => publication,
+        None => {
+            ddl::run(session, &publication::drop_statement(name.as_str()))
+                .await
+                .map_err(|error| {
+                    error.with_remedy(format!(
+                        "the publication {name} does not fit the job; let its owner drop it"
+                    ))
                 })?;
-                    false
-                }
-            }
+            create_publication(session, name, target).await?;
+            name.to_string()
         }
-        None => false,
     };
-    if !found {
-        create_publication(session, name, target).await?;
-    }
-    create_slot(session, name).await
+    create_slot(session, name).await?;
+    Ok(publication)
 }
 
 /// Drops the slot and then the publication; absent ones are no error.
@@ -113,16 +103,29 @@ pub async fn remove(session: &Session, name: &SlotName) -> Result<(), JobError> 
     }
 }
 
-async fn find_publication(
+/// The job's own publication, or else a prepared one, as long as it fits.
+async fn fitting_publication(
     session: &Session,
     name: &SlotName,
     target: &TargetTable,
-) -> Result<Option<Publication>, JobError> {
-    Ok(
-        publication::find(session, session.version(), name.as_str(), target.oid)
+) -> Result<Option<String>, JobError> {
+    let mut candidates = vec![name.to_string()];
+    candidates.extend(
+        publication::names_with_prefix(session, PREPARED, target.oid)
             .await
-            .map_err(DatabaseError::during("looking for the publication"))?,
-    )
+            .map_err(DatabaseError::during("looking for prepared publications"))?,
+    );
+    for candidate in candidates {
+        let found = publication::find(session, session.version(), &candidate, target.oid)
+            .await
+            .map_err(DatabaseError::during("looking for the publication"))?;
+        let Some(found) = found else { continue };
+        match defect(&found, target) {
+            None => return Ok(Some(candidate)),
+            Some(defect) => tracing::warn!("the publication {candidate} {defect}; it is not used"),
+        }
+    }
+    Ok(None)
 }
 
 /// Why a publication does not serve the job, as the rest of a sentence.
@@ -173,7 +176,7 @@ async fn create_publication(
                 .map_err(DatabaseError::during("reading the role"))?
                 .get(0);
             Err(error.with_remedy(format!(
-                "either let the owner of {table} run: {statement}; (see sql/prepare_publication.sql), or make the daemon's role \
+                "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role \
                  {role} own the table and GRANT CREATE ON DATABASE to it",
                 table = target.qualified(),
                 role = identifier(&role),

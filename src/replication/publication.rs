@@ -60,6 +60,25 @@ pub async fn find(
     }))
 }
 
+/// The names of publications that begin with `prefix` and contain the table with this oid.
+///
+/// # Errors
+/// The server's.
+pub async fn names_with_prefix(
+    client: &Client,
+    prefix: &str,
+    table: u32,
+) -> Result<Vec<String>, tokio_postgres::Error> {
+    let rows = client
+        .query(
+            "SELECT p.pubname::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             WHERE starts_with(p.pubname::text, $1) AND r.prrelid = $2 ORDER BY p.pubname",
+            &[&prefix, &table],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
 /// The statement that creates a publication of inserts and updates of one table (`qualified`: schema and name, quoted),
 /// of the given columns only where a list is given. A partitioned table is published as itself, a plain one without tables
 /// that inherit from it.

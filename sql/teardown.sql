@@ -1,0 +1,33 @@
+-- Removes everything that lantern-cli keeps in a target database: its replication slots and publications. For when the
+-- daemon is gone for good; while it runs, cancel its jobs instead (UPDATE jobs SET canceled_at = true).
+--
+--   psql "$TARGET" -f sql/teardown.sql
+--
+-- The columns with the embeddings stay. Needs the rights of the publications' owner, and REPLICATION.
+
+\set ON_ERROR_STOP on
+
+-- A slot that is being read from is freed first.
+SELECT pg_terminate_backend(active_pid) AS ended_walsender, slot_name
+FROM pg_replication_slots
+WHERE slot_name ~ '^lantern_[0-9a-f]{8}_' AND database = current_database() AND active_pid IS NOT NULL;
+
+-- The walsender needs a moment to go.
+DO $$
+BEGIN
+  FOR attempt IN 1..100 LOOP
+    EXIT WHEN NOT EXISTS (
+      SELECT FROM pg_replication_slots
+      WHERE slot_name ~ '^lantern_[0-9a-f]{8}_' AND database = current_database() AND active_pid IS NOT NULL);
+    PERFORM pg_sleep(0.05);
+  END LOOP;
+END $$;
+
+SELECT pg_drop_replication_slot(slot_name), slot_name AS dropped_slot
+FROM pg_replication_slots
+WHERE slot_name ~ '^lantern_[0-9a-f]{8}_' AND database = current_database();
+
+SELECT format('DROP PUBLICATION %I', pubname)
+FROM pg_publication
+WHERE pubname ~ '^lantern_([0-9a-f]{8}|prepared)_'
+\gexec

@@ -18,8 +18,10 @@ use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable, lock};
 use crate::postgres::{ConnectionString, DatabaseError, Session};
+use crate::replication::SlotName;
 
 use super::job::{Ended, Job};
+use super::orphans::{self, Candidate};
 use super::{provision, teardown};
 
 /// How often the jobs table is looked at.
@@ -116,6 +118,8 @@ enum Then {
 enum Ending {
     Job(JobId, Ended),
     TornDown(JobId, Then),
+    /// Slots that may belong to no job.
+    Leftovers(Vec<Candidate>),
 }
 
 pub struct Supervisor {
@@ -127,6 +131,7 @@ pub struct Supervisor {
     running: BTreeMap<JobId, Running>,
     /// Cancelled jobs whose leftovers are being removed.
     tearing_down: BTreeSet<JobId>,
+    looked_for_orphans: bool,
     /// So many targets are cleaned up at a time: a first look may find hundreds of cancelled jobs.
     teardown_turns: Arc<Semaphore>,
     /// Jobs that should run and are held by another daemon, with the time of the next question.
@@ -158,6 +163,7 @@ impl Supervisor {
             watcher: Watcher::default(),
             running: BTreeMap::new(),
             tearing_down: BTreeSet::new(),
+            looked_for_orphans: false,
             teardown_turns: Arc::new(Semaphore::new(4)),
             waiting: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -202,6 +208,11 @@ impl Supervisor {
     async fn look(&mut self) -> Result<(), DatabaseError> {
         self.write_reports().await?;
         let rows = self.store.rows().await?;
+        if !std::mem::replace(&mut self.looked_for_orphans, true) {
+            let (identity, rows) = (self.store.table().identity(), rows.clone());
+            self.tasks
+                .spawn(async move { Ending::Leftovers(orphans::candidates(identity, rows).await) });
+        }
         for change in self.watcher.observe(&rows) {
             match change {
                 Change::Start(id) => self.start(id).await?,
@@ -369,6 +380,26 @@ impl Supervisor {
                         lock::unlock(&self.store, &id).await
                     }
                 }
+            }
+            Ending::Leftovers(candidates) => {
+                let identity = self.store.table().identity();
+                let rows = self.store.ids().await?;
+                let owned: BTreeSet<SlotName> = rows
+                    .iter()
+                    .map(|id| provision::name(identity, id))
+                    .collect();
+                for candidate in candidates
+                    .iter()
+                    .filter(|candidate| !owned.contains(&candidate.name))
+                {
+                    if let Err(error) = orphans::remove(candidate).await {
+                        tracing::warn!(
+                            "slot and publication {} may be left behind: {error}",
+                            candidate.name
+                        );
+                    }
+                }
+                Ok(())
             }
             Ending::TornDown(id, then) => {
                 self.tearing_down.remove(&id);

@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 /// How often a job that another daemon holds is asked for.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// All jobs together have this long to finish when the daemon stops.
-const GRACE: Duration = Duration::from_secs(9);
+const GRACE: Duration = Duration::from_millis(8500);
 
 /// Where the jobs are.
 #[derive(Debug, Clone)]

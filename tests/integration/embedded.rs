@@ -1,0 +1,235 @@
+//! The private PostgreSQL: what it offers, and that nothing of it is left behind.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use lantern::embedded::{EmbeddedError, Options, PrivatePostgres};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::support::{TestDatabase, installation, server, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn the_server_answers_and_knows_pgvector() {
+    let database = TestDatabase::with_vector(server()).await;
+    let version = database.psql("SHOW server_version_num").await;
+    assert!(version.starts_with(&server().version().to_string()));
+    let distance = database.psql("SELECT '[3,0]'::vector <-> '[0,4]'").await;
+    assert_eq!(distance, "5\n");
+    assert_eq!(database.psql("SHOW wal_level").await, "logical\n");
+    assert_eq!(database.psql("SHOW server_encoding").await, "UTF8\n");
+}
+
+#[tokio::test]
+async fn nobody_gets_in_without_the_password() {
+    let uri = server().uri("postgres");
+    let guessed = uri.replace(server().password(), "postgres");
+    let refused = tokio_postgres::connect(&guessed, tokio_postgres::NoTls).await;
+    let error = refused.err().expect("a wrong password is refused");
+    assert_eq!(
+        error.code(),
+        Some(&tokio_postgres::error::SqlState::INVALID_PASSWORD)
+    );
+}
+
+#[test]
+fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
+    let place = place();
+    let options = || Options {
+        durable: false,
+        ..Options::new(place.path().join("server"))
+    };
+    let first = PrivatePostgres::start(&installation(), options()).expect("it starts");
+    let uri = first.uri("postgres");
+    psql(&first, "CREATE TABLE kept (n int)");
+    first.stop().expect("it stops");
+
+    let second = PrivatePostgres::start(&installation(), options()).expect("it starts again");
+    assert_eq!(second.uri("postgres"), uri);
+    psql(&second, "SELECT n FROM kept");
+}
+
+#[test]
+fn a_directory_in_use_is_refused_by_name_of_its_user() {
+    let error = PrivatePostgres::start(&installation(), Options::new(server().data_directory()))
+        .expect_err("the tests' own server runs there");
+    assert!(matches!(error, EmbeddedError::InUse { .. }));
+    assert!(error.to_string().ends_with(&std::process::id().to_string()));
+}
+
+#[test]
+fn what_the_server_complains_about_is_quoted() {
+    let wrong = vec![("max_connections".to_owned(), "many".to_owned())];
+    let error = PrivatePostgres::start_temporary(&installation(), wrong)
+        .expect_err("the setting is invalid");
+    let said = error.to_string();
+    assert!(
+        said.contains("invalid value for parameter \"max_connections\""),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let place = place();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    let options = Options {
+        port: Some(port),
+        durable: false,
+        ..Options::new(place.path().join("server"))
+    };
+    let error = PrivatePostgres::start(&installation(), options).expect_err("it is taken");
+    assert!(matches!(error, EmbeddedError::PortTaken { port: named } if named == port));
+}
+
+/// Where it is a temporary server, its files must be gone as well.
+#[tokio::test]
+async fn a_server_never_outlives_an_owner_that_was_killed() {
+    let place = place();
+    let Some(mut owner) = Owner::start("a_server_never_outlives_an_owner_that_was_killed", &place)
+    else {
+        return own_a_server(|| PrivatePostgres::start_temporary(&installation(), Vec::new()));
+    };
+    let server = owner.server(&place).await;
+    assert!(Path::new(&server.directory).exists());
+    owner.0.kill().expect("it runs");
+
+    wait_until("server and files are gone", PATIENCE, async || {
+        let leftovers = (server.is_alive(), Path::new(&server.directory).exists());
+        (leftovers == (false, false)).then_some(()).ok_or(leftovers)
+    })
+    .await;
+}
+
+/// As after the out-of-memory killer: even the script that should have stopped the server is gone.
+#[tokio::test]
+async fn a_leftover_server_is_stopped_by_the_next_start() {
+    let place = place();
+    let directory = place.path().join("server");
+    let options = || Options {
+        durable: false,
+        ..Options::new(&directory)
+    };
+    let Some(mut owner) = Owner::start("a_leftover_server_is_stopped_by_the_next_start", &place)
+    else {
+        return own_a_server(|| {
+            let directory = std::env::var_os(OWNER).expect("set by the test");
+            let options = Options {
+                durable: false,
+                ..Options::new(Path::new(&directory).join("server"))
+            };
+            PrivatePostgres::start(&installation(), options)
+        });
+    };
+    let leftover = owner.server(&place).await;
+    kill(leftover.parent(), Signal::SIGKILL).expect("the supervisor runs");
+    owner.0.kill().expect("it runs");
+    owner.0.wait().expect("it is our child");
+    assert!(leftover.is_alive());
+
+    let server = PrivatePostgres::start(&installation(), options()).expect("it starts");
+    assert!(!leftover.is_alive());
+    psql(&server, "SELECT 1");
+}
+
+/// A directory that the account of the server can enter.
+fn place() -> TempDir {
+    let place = TempDir::new().expect("a temporary directory");
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(place.path(), open).expect("it is ours");
+    place
+}
+
+fn psql(server: &PrivatePostgres, sql: &str) {
+    let status = Command::new(server.bindir().join("psql"))
+        .args(["--no-psqlrc", "--quiet", "--command", sql])
+        .arg(server.uri("postgres"))
+        .stdout(Stdio::null())
+        .status()
+        .expect("psql starts");
+    assert!(status.success());
+}
+
+/// Set for a process that is to own a server until it is killed: where it tells about the server.
+const OWNER: &str = "LANTERN_TEST_OWNER";
+
+/// A second process of this test binary, which runs the same test and takes its other branch.
+struct Owner(Child);
+
+impl Owner {
+    /// `None` in the second process.
+    fn start(test: &str, place: &TempDir) -> Option<Self> {
+        if std::env::var_os(OWNER).is_some() {
+            return None;
+        }
+        let process = Command::new(std::env::current_exe().expect("we have a name"))
+            .args(["--exact", &format!("embedded::{test}"), "--nocapture"])
+            .env(OWNER, place.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the test binary starts");
+        Some(Self(process))
+    }
+
+    /// The server, once it runs.
+    async fn server(&self, place: &TempDir) -> OwnedServer {
+        wait_until("the owner has a server", PATIENCE, async || {
+            let told = fs::read_to_string(place.path().join("told")).unwrap_or_default();
+            let (directory, process) = told.trim_end().split_once('\n').ok_or(told.clone())?;
+            Ok::<_, String>(OwnedServer {
+                directory: directory.to_owned(),
+                process: process.parse().expect("a process id"),
+            })
+        })
+        .await
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The second process's part: starts a server, tells about it, and waits to be killed.
+fn own_a_server(start: impl FnOnce() -> Result<PrivatePostgres, EmbeddedError>) {
+    let server = start().expect("the server starts");
+    let directory = server.data_directory();
+    let pid_file = fs::read_to_string(directory.join("data/postmaster.pid")).expect("it runs");
+    let process = pid_file.lines().next().expect("the process id");
+    let place = std::env::var_os(OWNER).expect("set by the test");
+    let told = format!("{}\n{process}\n", directory.display());
+    let (written, final_name) = (
+        Path::new(&place).join("told.new"),
+        Path::new(&place).join("told"),
+    );
+    fs::write(&written, told).expect("the place is writable");
+    fs::rename(written, final_name).expect("the place is writable");
+    std::thread::sleep(Duration::from_secs(60));
+}
+
+struct OwnedServer {
+    directory: String,
+    process: i32,
+}
+
+impl OwnedServer {
+    fn is_alive(&self) -> bool {
+        // A zombie, which only waits for somebody to ask about it, has no memory map any more.
+        fs::read(format!("/proc/{}/cmdline", self.process)).is_ok_and(|line| !line.is_empty())
+    }
+
+    fn parent(&self) -> Pid {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process)).expect("it runs");
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        Pid::from_raw(parent.expect("a line").trim().parse().expect("a number"))
+    }
+}

@@ -1,0 +1,26 @@
+//! What the tests share: a server, a database for each test, the daemon as a process, the jobs table.
+//!
+//! A test takes what it needs in this order, so that it is dropped in the opposite one:
+//!
+//! ```ignore
+//! let database = TestDatabase::with_vector(server()).await;
+//! let client = database.client().await;
+//! let daemon = Daemon::start(&database, &[]);
+//! ```
+
+#[allow(dead_code, reason = "for the tests of the daemon")]
+mod daemon;
+#[allow(dead_code, reason = "for the tests of the daemon")]
+mod database;
+pub mod jobs;
+mod server;
+#[allow(dead_code, reason = "for the tests of the daemon")]
+mod wait;
+
+#[allow(unused_imports, reason = "helpers for tests to come")]
+pub use self::{
+    daemon::Daemon,
+    database::TestDatabase,
+    server::{checkout, debian_server, installation, runtime, server},
+    wait::{wait_for, wait_until},
+};

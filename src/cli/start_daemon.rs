@@ -25,7 +25,7 @@ pub struct StartDaemon {
     /// The database with the jobs table: postgresql://user:password@host:port/database (the environment variable keeps the
     /// password out of the process list)
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
-    uri: Option<ConnectionString>,
+    uri: Option<String>,
 
     /// The jobs table
     #[arg(long, default_value = "jobs")]
@@ -52,7 +52,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     stop_on_signals(stop.clone())?;
 
     let (database, private) = match &arguments.uri {
-        Some(uri) => (uri.clone(), None),
+        Some(uri) => (uri.parse().context("--uri")?, None),
         None => {
             let (uri, server) = private_server(&arguments).await?;
             (uri, Some(server))

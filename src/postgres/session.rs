@@ -54,9 +54,9 @@ impl Session {
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
         let connector = tls::connector(target.tls())?;
-        let failed = |source| DatabaseError::Connect {
+        let failed = |cause| DatabaseError::Connect {
             database: target.to_string(),
-            source,
+            cause,
         };
         let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
         let connection = tokio::spawn(async move {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::EngineArguments;
 use super::logging::{self, Logging};
-use crate::embedded::{Installation, Options, PrivatePostgres};
+use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
 use crate::pipeline::{self, Supervisor};
 use crate::postgres::{ConnectionString, Session};
 
@@ -130,11 +130,6 @@ async fn private_server(
 
 fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {
     let installation = Installation::find(data_path)?;
-    let options = Options {
-        data_directory: data_path.join("database"),
-        port: None,
-        settings: Vec::new(),
-        durable: true,
-    };
+    let options = Options::new(default_directory(data_path)?);
     Ok(PrivatePostgres::start(&installation, options)?)
 }

@@ -35,7 +35,8 @@ SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;
-SET row_security = on;";
+SET row_security = on;
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout');";
 
 /// An open session. Dropping it closes the connection.
 pub struct Session {

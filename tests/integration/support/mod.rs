@@ -10,9 +10,11 @@
 
 #[allow(dead_code, reason = "for the tests of the daemon")]
 mod daemon;
+#[allow(dead_code, reason = "for the tests of the daemon")]
 mod database;
 pub mod jobs;
 mod server;
+#[allow(dead_code, reason = "for the tests of the daemon")]
 mod wait;
 
 #[allow(unused_imports, reason = "helpers for tests to come")]

@@ -133,7 +133,7 @@ impl Stage {
 
     /// `code` is a parameter of "Select Graphic Rendition", ECMA-48 section 8.3.117.
     fn styled(&self, code: &str, text: &str) -> String {
-        if self.colours {
+        if self.colours && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_string()

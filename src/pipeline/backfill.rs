@@ -40,7 +40,10 @@ pub struct Progress {
 
 impl Progress {
     pub fn percent(&self) -> u8 {
-        (self.done * 100).checked_div(self.total).unwrap_or(0).min(99) as u8
+        (self.done * 100)
+            .checked_div(self.total)
+            .unwrap_or(0)
+            .min(99) as u8
     }
 }
 

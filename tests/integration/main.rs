@@ -1,5 +1,6 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
+mod documented_example;
 mod embedded;
 mod setup;
 mod sql;

@@ -12,8 +12,12 @@
 mod daemon;
 mod database;
 pub mod jobs;
+pub mod observe;
 mod server;
+pub mod vectors;
 mod wait;
+
+pub use lantern::embedded::PrivatePostgres;
 
 #[allow(unused_imports, reason = "helpers for tests to come")]
 pub use self::{

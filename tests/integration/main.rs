@@ -3,8 +3,13 @@
 mod cancelling;
 mod documented_example;
 mod embedded;
+mod jobs_table;
+mod keys_and_types;
 mod listening;
+mod refusals;
 mod resuming;
+mod retrying;
 mod setup;
 mod sql;
 mod support;
+mod texts;

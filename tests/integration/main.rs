@@ -1,6 +1,15 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
+mod cancelling;
+mod documented_example;
 mod embedded;
+mod jobs_table;
+mod keys_and_types;
+mod listening;
+mod refusals;
+mod resuming;
+mod retrying;
 mod setup;
 mod sql;
 mod support;
+mod texts;

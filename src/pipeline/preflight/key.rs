@@ -80,6 +80,17 @@ async fn no_key_remedy(session: &Session, oid: u32, table: &str) -> Result<Strin
         )
         .await
         .map_err(DatabaseError::during("looking for a unique index"))?;
+    // A deferrable primary key cannot be a replica identity, and a table has only one primary key.
+    let deferrable = session
+        .query_opt(
+            "SELECT con.conname::text, array_agg(a.attname::text ORDER BY k.position) \
+             FROM pg_constraint con CROSS JOIN LATERAL unnest(con.conkey) WITH ORDINALITY AS k(attnum, position) \
+             JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum \
+             WHERE con.conrelid = $1 AND con.contype = 'p' AND con.condeferrable GROUP BY con.oid, con.conname",
+            &[&oid],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for a deferrable primary key"))?;
     let has_id: bool = session
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1 AND attname = 'id' AND NOT attisdropped)",
@@ -88,17 +99,28 @@ async fn no_key_remedy(session: &Session, oid: u32, table: &str) -> Result<Strin
         .await
         .map_err(DatabaseError::during("reading the target table's columns"))?
         .get(0);
-    let remedy = match index {
-        Some(row) => {
+    let remedy = match (index, deferrable) {
+        (Some(row), _) => {
             format!(
                 "ALTER TABLE {table} REPLICA IDENTITY USING INDEX {};",
                 identifier(&row.get::<_, String>(0))
             )
         }
-        None if has_id => format!("ALTER TABLE {table} ADD PRIMARY KEY (id);"),
-        None => format!(
-            "ALTER TABLE {table} ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
+        (None, Some(row)) => format!(
+            "ALTER TABLE {table} DROP CONSTRAINT {}, ADD PRIMARY KEY ({});",
+            identifier(&row.get::<_, String>(0)),
+            row.get::<_, Vec<String>>(1)
+                .iter()
+                .map(|column| identifier(column))
+                .collect::<Vec<_>>()
+                .join(", ")
         ),
+        (None, None) if has_id => format!("ALTER TABLE {table} ADD PRIMARY KEY (id);"),
+        (None, None) => {
+            format!(
+                "ALTER TABLE {table} ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
+            )
+        }
     };
     Ok(format!(
         "{table} has no usable key: a primary key or a replica identity index is needed, not deferrable; run: {remedy}"

@@ -13,9 +13,13 @@ mod daemon;
 #[allow(dead_code, reason = "for the tests of the daemon")]
 mod database;
 pub mod jobs;
+pub mod observe;
 mod server;
+pub mod vectors;
 #[allow(dead_code, reason = "for the tests of the daemon")]
 mod wait;
+
+pub use lantern::embedded::PrivatePostgres;
 
 #[allow(unused_imports, reason = "helpers for tests to come")]
 pub use self::{

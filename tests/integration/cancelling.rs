@@ -1,0 +1,134 @@
+//! The ends of a job: cancelled, deleted, taken back.
+
+use tokio_postgres::Client;
+
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, finished, value, wait_for_slots, wait_for_value};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, TestDatabase, server};
+
+/// Two jobs on `articles`, of title and body, that stream.
+async fn two_jobs() -> (TestDatabase, Client, Daemon, i32) {
+    let (database, client) = articles(server()).await;
+    let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
+    execute(&client, row).await;
+    let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let other = insert_job(&client, Job::on(&database, "articles", "body", "other")).await;
+    let daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+    finished(&client, other).await;
+    wait_for_slots(&client, 2).await;
+    (database, client, daemon, job)
+}
+
+/// The job of the titles is at its end: a later insert is embedded by the other job alone.
+async fn only_the_other_job_works(client: &Client) {
+    wait_for_slots(client, 1).await;
+    let insert = "INSERT INTO articles (title, body) VALUES ('a late title', 'a late body')";
+    execute(client, insert).await;
+    in_step(client, "articles", "body", "other").await;
+    let late = "SELECT count(vector) FROM articles WHERE title = 'a late title'";
+    assert_eq!(value::<i64>(client, late).await, 0);
+    let early = "SELECT count(vector) FROM articles WHERE title = 'a title'";
+    assert_eq!(value::<i64>(client, early).await, 1, "vectors stay");
+}
+
+#[tokio::test]
+async fn a_cancelled_job_ends_and_a_job_taken_back_embeds_what_it_missed() {
+    let (_database, client, _daemon, job) = two_jobs().await;
+    let set = async |canceled: &str| {
+        let update = format!("UPDATE jobs SET canceled_at = {canceled} WHERE id = {job}");
+        execute(&client, &update).await;
+    };
+    set("true").await;
+    only_the_other_job_works(&client).await;
+    execute(
+        &client,
+        "UPDATE articles SET title = 'changed meanwhile' WHERE id = 1",
+    )
+    .await;
+
+    set("false").await;
+    in_step(&client, "articles", "title", "vector").await;
+    wait_for_slots(&client, 2).await;
+    execute(
+        &client,
+        "INSERT INTO articles (title, body) VALUES ('live again', 'as well')",
+    )
+    .await;
+    in_step(&client, "articles", "title", "vector").await;
+
+    // NULL is as good as false, and both ways at once are no trouble.
+    set("true").await;
+    set("NULL").await;
+    execute(&client, "INSERT INTO articles (title) VALUES ('and again')").await;
+    in_step(&client, "articles", "title", "vector").await;
+}
+
+#[tokio::test]
+async fn deleting_the_row_of_a_job_cancels_it() {
+    let (_database, client, _daemon, job) = two_jobs().await;
+    execute(&client, &format!("DELETE FROM jobs WHERE id = {job}")).await;
+    only_the_other_job_works(&client).await;
+}
+
+#[tokio::test]
+async fn a_job_cancelled_while_no_daemon_ran_is_cleaned_up_at_the_next_start() {
+    let (database, client, mut daemon, job) = two_jobs().await;
+    assert!(daemon.sigterm_and_wait().await.0.success());
+    execute(
+        &client,
+        &format!("UPDATE jobs SET canceled_at = true WHERE id = {job}"),
+    )
+    .await;
+    let _daemon = Daemon::start(&database, &[]);
+    only_the_other_job_works(&client).await;
+}
+
+#[tokio::test]
+async fn a_time_in_canceled_at_cancels() {
+    for kind in ["TIMESTAMP", "TIMESTAMPTZ"] {
+        let (database, client) = articles(server()).await;
+        let alter = format!("ALTER TABLE jobs ALTER COLUMN canceled_at TYPE {kind} USING NULL");
+        execute(&client, &alter).await;
+        let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+        insert_job(&client, Job::on(&database, "articles", "body", "other")).await;
+        execute(
+            &client,
+            "UPDATE jobs SET canceled_at = now() WHERE src_column = 'body'",
+        )
+        .await;
+        let _daemon = Daemon::start(&database, &[]);
+        finished(&client, job).await;
+        wait_for_slots(&client, 1).await;
+        execute(&client, "UPDATE jobs SET canceled_at = now()").await;
+        wait_for_slots(&client, 0).await;
+        execute(&client, "INSERT INTO articles (title) VALUES ('late')").await;
+        execute(
+            &client,
+            "UPDATE jobs SET canceled_at = NULL WHERE src_column = 'title'",
+        )
+        .await;
+        in_step(&client, "articles", "title", "vector").await;
+        let started =
+            "SELECT count(*) FROM jobs WHERE src_column = 'body' AND init_started_at IS NOT NULL";
+        assert_eq!(value::<i64>(&client, started).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn cancelling_in_the_middle_of_the_first_run_stops_it() {
+    let (database, client) = articles(server()).await;
+    let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 600) n";
+    execute(&client, insert).await;
+    insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    execute(&client, "ALTER TABLE articles ADD COLUMN vector VECTOR").await;
+    let _daemon = Daemon::start(&database, &[]);
+    wait_for_value(&client, "SELECT count(vector) > 0 FROM articles", true).await;
+    execute(&client, "UPDATE jobs SET canceled_at = true").await;
+    wait_for_slots(&client, 0).await;
+    let left = "SELECT count(*) > 0 FROM articles WHERE vector IS NULL";
+    assert!(value::<bool>(&client, left).await);
+    let finished = "SELECT count(init_finished_at) FROM jobs";
+    assert_eq!(value::<i64>(&client, finished).await, 0);
+}

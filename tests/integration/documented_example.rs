@@ -1,0 +1,152 @@
+//! What the documentation says, word for word, as somebody would type it.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::support::jobs::{DOCUMENTED_TABLE, MODEL};
+use crate::support::observe::{execute, failure, finished, value, wait_for_value};
+use crate::support::vectors::{cosine, in_step, printed};
+use crate::support::{Daemon, TestDatabase, checkout, runtime, server};
+
+/// The connection string of the examples.
+const EXAMPLE_URI: &str = "postgres://postgres@localhost:5432/test";
+
+/// The issue's own example. Its model is one that `make setup` does not bring along.
+const EXAMPLE: &str = r#"
+INSERT INTO jobs (db_connection, schema, "table", src_column, dst_column, embedding_model)
+VALUES ('postgres://postgres@localhost:5432/test', 'public', 'articles', 'title', 'title_embedding', 'microsoft/all-MiniLM-L12-v2');
+INSERT INTO articles (title) VALUES ('My articles title');
+"#;
+
+/// The SQL in the README, block by block.
+fn readme_sql() -> Vec<String> {
+    let readme = fs::read_to_string(checkout().join("README.md")).expect("there is a README");
+    let blocks = readme.split("```sql\n").skip(1);
+    blocks
+        .map(|block| {
+            let (sql, _) = block.split_once("```").expect("the block ends");
+            sql.to_owned()
+        })
+        .collect()
+}
+
+fn with_uri(sql: &str, database: &TestDatabase) -> String {
+    assert!(sql.contains(EXAMPLE_URI), "no {EXAMPLE_URI} in {sql}");
+    sql.replace(EXAMPLE_URI, &database.uri())
+}
+
+#[tokio::test]
+async fn the_readme_works_word_for_word() {
+    let [wal_level, jobs_table, example] = &readme_sql()[..] else {
+        panic!("the README has other blocks of SQL now: test them too");
+    };
+    assert_eq!(jobs_table.trim(), DOCUMENTED_TABLE.trim());
+
+    let database = TestDatabase::with_vector(server()).await;
+    let client = database.client().await;
+    database.psql(wal_level).await;
+    database.psql(jobs_table).await;
+    execute(
+        &client,
+        "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)",
+    )
+    .await;
+    let _daemon = Daemon::start(&database, &[]);
+    database.psql(&with_uri(example, &database)).await;
+    let appeared = "SELECT count(*) FROM articles WHERE title = 'My articles title' AND title_embedding IS NOT NULL";
+    finished(&client, 1).await;
+    wait_for_value(&client, appeared, 1_i64).await;
+    assert_eq!(
+        database
+            .psql("SELECT pg_typeof(title_embedding), vector_dims(title_embedding) FROM articles")
+            .await,
+        "vector|384\n"
+    );
+
+    let vector: Vec<f32> = value(&client, "SELECT title_embedding::real[] FROM articles").await;
+    let literal = printed(&["embed", "My articles title"]).await;
+    let json = printed(&["embed", "--format", "json", "My articles title"]).await;
+    for text in [literal, json] {
+        let embedded: Vec<f32> = serde_json::from_str(&text).expect("a list of numbers");
+        let cosine = cosine(&vector, &embedded);
+        assert!(cosine >= 0.9999, "cosine {cosine}");
+    }
+
+    search_finds_the_nearest_row(&database).await;
+}
+
+async fn search_finds_the_nearest_row(database: &TestDatabase) {
+    database
+        .psql(
+            "INSERT INTO articles (title) VALUES ('The moon pulls the sea'), ('Bread and butter')",
+        )
+        .await;
+    let client = database.client().await;
+    in_step(&client, "articles", "title", "title_embedding").await;
+    let (uri, query) = (database.uri(), "how do tides work?");
+
+    let table = printed(&["search", "--uri", &uri, "--job", "1", query]).await;
+    let lines: Vec<&str> = table.lines().collect();
+    let headings: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(headings, ["similarity", "id", "title"], "{table}");
+    assert!(lines[2].ends_with("2   The moon pulls the sea"), "{table}");
+    assert_eq!(lines.len(), 5, "{table}");
+
+    let limited = ["--limit", "1", "--format", "json", query];
+    let json = printed(&[&["search", "--uri", &uri, "--job", "1"], &limited[..]].concat()).await;
+    let found: Value = serde_json::from_str(&json).expect("it is JSON");
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{json}");
+    assert_eq!(found[0]["title"], "The moon pulls the sea");
+    assert_eq!(found[0]["id"], "2");
+    let similarity = found[0]["similarity"].as_f64().expect("a number");
+    assert!((0.2..1.0).contains(&similarity), "{json}");
+}
+
+#[tokio::test]
+async fn a_model_that_is_not_there_fails_the_job_and_another_one_starts_it_again() {
+    let database = TestDatabase::with_vector(server()).await;
+    let client = database.client().await;
+    database.psql(&readme_sql()[1]).await;
+    execute(
+        &client,
+        "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)",
+    )
+    .await;
+    let _daemon = Daemon::start(&database, &[]);
+    database.psql(&with_uri(EXAMPLE, &database)).await;
+
+    let reason = failure(&client, 1).await;
+    let folder = runtime().join("models/sentence-transformers/all-MiniLM-L12-v2");
+    let folder = folder.to_str().expect("a readable path");
+    assert!(reason.contains("looked in"), "{reason}");
+    assert!(reason.contains(folder), "{reason}");
+
+    execute(
+        &client,
+        &format!("UPDATE jobs SET embedding_model = '{MODEL}'"),
+    )
+    .await;
+    finished(&client, 1).await;
+    in_step(&client, "articles", "title", "title_embedding").await;
+}
+
+#[tokio::test]
+async fn show_models_says_what_is_here_and_where() {
+    let shown = printed(&["show-models"]).await;
+    let line = |name: &str| {
+        let found = shown.lines().find(|line| line.starts_with(name));
+        found.unwrap_or_else(|| panic!("no {name} in {shown}"))
+    };
+    let here = line(MODEL);
+    let place = runtime().join("models").join(MODEL);
+    for figure in ["384", "256", "mean", place.to_str().expect("readable")] {
+        assert!(here.contains(figure), "{figure}: {here}");
+    }
+    for absent in [
+        "sentence-transformers/all-MiniLM-L12-v2",
+        "BAAI/bge-small-en",
+    ] {
+        assert!(line(absent).ends_with("not downloaded"), "{shown}");
+    }
+}

@@ -1,0 +1,191 @@
+//! The jobs table: labels, optional columns, other names, and tables that a daemon cannot work with.
+
+use tokio_postgres::Client;
+
+use crate::support::jobs::{DOCUMENTED_TABLE, Job, create_documented_table, insert_job};
+use crate::support::observe::{
+    PATIENCE, articles, execute, failure, finished, value, wait_for_value,
+};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, TestDatabase, checkout, server};
+
+/// A database with the table of `sql/jobs.sql` and an empty table `articles`.
+async fn full_table() -> (TestDatabase, Client) {
+    let (database, client) = articles(server()).await;
+    execute(&client, "DROP TABLE jobs").await;
+    let file = std::fs::read_to_string(checkout().join("sql/jobs.sql"));
+    database.psql(&file.expect("the file is there")).await;
+    (database, client)
+}
+
+#[tokio::test]
+async fn a_daemon_with_a_label_takes_the_jobs_of_that_label_only() {
+    let (database, client) = full_table().await;
+    let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
+    execute(&client, row).await;
+    let mine = insert_job(&client, Job::on(&database, "articles", "title", "mine")).await;
+    for destination in ["other", "none"] {
+        insert_job(&client, Job::on(&database, "articles", "body", destination)).await;
+    }
+    let label = "UPDATE jobs SET label = NULLIF(dst_column, 'none')";
+    execute(&client, label).await;
+    let mut daemon = Daemon::start(&database, &["--label", "mine"]);
+    finished(&client, mine).await;
+    // Once a later job has come to its end, the earlier ones would have started.
+    let late = insert_job(&client, Job::on(&database, "articles", "body", "late")).await;
+    execute(
+        &client,
+        "UPDATE jobs SET label = 'mine' WHERE dst_column = 'late'",
+    )
+    .await;
+    finished(&client, late).await;
+    let started = "SELECT string_agg(dst_column, ' ' ORDER BY id) FROM jobs WHERE init_started_at IS NOT NULL";
+    assert_eq!(value::<String>(&client, started).await, "mine late");
+
+    // A daemon without a label takes all that nobody else runs.
+    assert!(daemon.sigterm_and_wait().await.0.success());
+    let _daemon = Daemon::start(&database, &[]);
+    for destination in ["mine", "late", "other", "none"] {
+        let source = if destination == "mine" {
+            "title"
+        } else {
+            "body"
+        };
+        in_step(&client, "articles", source, destination).await;
+    }
+}
+
+#[tokio::test]
+async fn a_label_needs_its_column() {
+    let (database, _client) = articles(server()).await;
+    let mut daemon = Daemon::start(&database, &["--label", "mine"]);
+    refused(&mut daemon, &["label", "ADD COLUMN label TEXT"]).await;
+}
+
+#[tokio::test]
+async fn optional_columns_of_the_jobs_table_are_used() {
+    let (database, client) = full_table().await;
+    execute(
+        &client,
+        "INSERT INTO articles (title, body) SELECT 'title ' || n, 'body ' || n FROM generate_series(1, 30) n",
+    )
+    .await;
+    let wanted = [
+        ("title", "v1", "pk = 'id', batch_size = 7"),
+        ("title", "v2", "column_type = 'REAL[]', runtime = NULL"),
+        ("body", "v3", "column_type = 'double precision[]'"),
+        ("body", "v4", "column_type = 'halfvec(384)'"),
+    ];
+    for (source, destination, set) in wanted {
+        let job = insert_job(&client, Job::on(&database, "articles", source, destination)).await;
+        execute(&client, &format!("UPDATE jobs SET {set} WHERE id = {job}")).await;
+    }
+    let refused = [
+        ("pk = 'title'", "'title'"),
+        ("column_type = 'vector(3)'", "384"),
+        ("column_type = 'int; DROP TABLE jobs'", "is not known"),
+        ("batch_size = 0", "batch_size"),
+        ("runtime = 'openai'", "openai"),
+    ];
+    let mut refusals = Vec::new();
+    for (set, said) in refused {
+        let job = insert_job(&client, Job::on(&database, "articles", "title", "bad")).await;
+        execute(&client, &format!("UPDATE jobs SET {set} WHERE id = {job}")).await;
+        refusals.push((job, said));
+    }
+    let _daemon = Daemon::start(&database, &[]);
+    for (job, said) in refusals {
+        let reason = failure(&client, job).await;
+        assert!(reason.contains(said), "{said}: {reason}");
+    }
+    for (source, destination, _) in wanted {
+        in_step(&client, "articles", source, destination).await;
+    }
+    let done = "SELECT count(*) FROM jobs WHERE init_progress = 100 AND init_finished_at IS NOT NULL AND updated_at >= created_at";
+    wait_for_value(&client, done, 4_i64).await;
+    let types = "SELECT string_agg(format_type(atttypid, atttypmod), ' ' ORDER BY attname) FROM pg_attribute
+                 WHERE attrelid = 'articles'::regclass AND attname ~ '^v[0-9]'";
+    assert_eq!(
+        value::<String>(&client, types).await,
+        "vector(384) real[] double precision[] halfvec(384)"
+    );
+}
+
+#[tokio::test]
+async fn a_jobs_table_may_be_anywhere_and_have_any_name() {
+    let (database, client) = articles(server()).await;
+    // A table of the same name in another schema is no trouble.
+    execute(
+        &client,
+        r#"CREATE SCHEMA "Jobs & more"; DROP TABLE jobs;
+           CREATE TABLE "the ""good"" jobs" (LIKE articles);
+           INSERT INTO articles (title) VALUES ('a title')"#,
+    )
+    .await;
+    let table = r#""Jobs & more"."the ""good"" jobs""#;
+    let create = DOCUMENTED_TABLE.replace("TABLE jobs", &format!("TABLE {table}"));
+    execute(&client, &create).await;
+    let (uri, name) = (database.uri(), r#"the "good" jobs"#);
+    let place = ["--schema", "Jobs & more", "--table", name];
+    let _daemon = Daemon::start_with(&[&["--uri", &uri], &place[..]].concat());
+    // The other helpers know the table by its documented name.
+    execute(
+        &client,
+        &format!(
+            "CREATE VIEW jobs AS SELECT * FROM {table}; ALTER VIEW jobs ALTER id SET DEFAULT 17"
+        ),
+    )
+    .await;
+    let job = Job {
+        // The schema of the target defaults to public.
+        schema: None,
+        ..Job::on(&database, "articles", "title", "vector")
+    };
+    let job = insert_job(&client, job).await;
+    finished(&client, job).await;
+    in_step(&client, "articles", "title", "vector").await;
+}
+
+/// The daemon ends by itself with a failure, and says why.
+async fn refused(daemon: &mut Daemon, said: &[&str]) {
+    let (status, _) = daemon.wait(PATIENCE).await;
+    let log = daemon.log();
+    assert_eq!(status.code(), Some(1), "{log}");
+    for part in said {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+}
+
+#[tokio::test]
+async fn a_jobs_table_that_does_not_do_is_refused_with_the_remedy() {
+    let database = TestDatabase::create(server()).await;
+    let client = database.client().await;
+    let mut daemon = Daemon::start(&database, &[]);
+    refused(
+        &mut daemon,
+        &["no table \"public\".\"jobs\"", "sql/jobs.sql"],
+    )
+    .await;
+
+    create_documented_table(&client).await;
+    execute(&client, "ALTER TABLE jobs DROP COLUMN src_column").await;
+    let mut daemon = Daemon::start(&database, &[]);
+    let remedy = "ALTER TABLE \"public\".\"jobs\" ADD COLUMN \"src_column\" TEXT;";
+    refused(&mut daemon, &["lacks the column src_column", remedy]).await;
+    let (_, statement) = remedy.split_once("jobs\" ").expect("a remedy");
+    execute(&client, &format!("ALTER TABLE jobs {statement}")).await;
+
+    execute(
+        &client,
+        "ALTER TABLE jobs ALTER canceled_at TYPE INT USING NULL",
+    )
+    .await;
+    let mut daemon = Daemon::start(&database, &[]);
+    refused(&mut daemon, &["canceled_at", "integer", "BOOL, TIMESTAMP"]).await;
+
+    let elsewhere = database
+        .uri()
+        .replace("postgresql://postgres", "postgresql://nobody");
+    let mut daemon = Daemon::start_with(&["--uri", &elsewhere]);
+    refused(&mut daemon, &["nobody"]).await;
+}

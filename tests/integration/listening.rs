@@ -1,0 +1,128 @@
+//! Existing rows first, then every insert and update; many jobs side by side.
+
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, failure, finished, value, wait_for_slots};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, server};
+
+#[tokio::test]
+async fn existing_rows_are_embedded_and_then_each_insert_and_update() {
+    let (database, client) = articles(server()).await;
+    execute(
+        &client,
+        "INSERT INTO articles (title) VALUES ('one'), ('two'), (NULL), (''), ('three')",
+    )
+    .await;
+    let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let _daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+    in_step(&client, "articles", "title", "vector").await;
+
+    for change in [
+        "INSERT INTO articles (title) VALUES ('four')",
+        "INSERT INTO articles (title) SELECT 'article ' || n FROM generate_series(1, 40) n",
+        "UPDATE articles SET title = 'another one' WHERE id = 1",
+        "UPDATE articles SET title = 'no longer empty' WHERE title IS NULL OR title = ''",
+        "UPDATE articles SET title = title || ' again' WHERE id > 10",
+        "UPDATE articles SET body = 'not the source'",
+        "UPDATE articles SET id = id + 1000, title = 'renumbered ' || id WHERE id < 4",
+        "DELETE FROM articles WHERE id = 5",
+        "BEGIN; INSERT INTO articles (title) VALUES ('never there'); ROLLBACK",
+        "BEGIN; UPDATE articles SET title = 'first' WHERE id = 20; UPDATE articles SET title = 'second' WHERE id = 20; COMMIT",
+    ] {
+        execute(&client, change).await;
+        in_step(&client, "articles", "title", "vector").await;
+    }
+}
+
+#[tokio::test]
+async fn jobs_that_come_while_others_stream_work_beside_them() {
+    let (database, client) = articles(server()).await;
+    execute(
+        &client,
+        "CREATE TABLE books (isbn TEXT PRIMARY KEY, name TEXT);
+         INSERT INTO articles (title, body) VALUES ('a title', 'a body');
+         INSERT INTO books VALUES ('1-2-3', 'a book')",
+    )
+    .await;
+    let _daemon = Daemon::start(&database, &[]);
+    let columns = [
+        ("articles", "title", "title_vector"),
+        ("articles", "body", "body_vector"),
+        ("books", "name", "vector"),
+    ];
+    for (count, (table, source, destination)) in (1..).zip(columns) {
+        let job = insert_job(&client, Job::on(&database, table, source, destination)).await;
+        finished(&client, job).await;
+        wait_for_slots(&client, count).await;
+        execute(
+            &client,
+            "INSERT INTO articles (title, body) VALUES ('next title', 'next body');
+             INSERT INTO books SELECT count(*)::text, 'volume ' || count(*) FROM books",
+        )
+        .await;
+    }
+    execute(
+        &client,
+        "UPDATE articles SET title = body, body = title WHERE id = 1",
+    )
+    .await;
+    for (table, source, destination) in columns {
+        in_step(&client, table, source, destination).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failing_job_leaves_the_others_alone() {
+    let (database, client) = articles(server()).await;
+    execute(
+        &client,
+        "CREATE TABLE checked (id INT PRIMARY KEY, name TEXT, vector REAL[] CHECK (id < 100))",
+    )
+    .await;
+    let bad = [
+        Job::on(&database, "nowhere", "title", "vector"),
+        Job {
+            db_connection: "postgres://localhost:not-a-port/x".to_owned(),
+            ..Job::on(&database, "articles", "title", "v1")
+        },
+        Job {
+            embedding_model: "acme/no-such-model",
+            ..Job::on(&database, "articles", "title", "v2")
+        },
+    ];
+    let mut bad_ids = Vec::new();
+    for job in bad {
+        bad_ids.push(insert_job(&client, job).await);
+    }
+    let good = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let checked = insert_job(&client, Job::on(&database, "checked", "name", "vector")).await;
+    let _daemon = Daemon::start(&database, &[]);
+    for job in [good, checked] {
+        finished(&client, job).await;
+    }
+    for (id, said) in bad_ids
+        .into_iter()
+        .zip(["nowhere", "port", "acme/no-such-model"])
+    {
+        let reason = failure(&client, id).await;
+        assert!(reason.contains(said), "{said}: {reason}");
+    }
+
+    // A failure in mid-stream, for one row's sake.
+    let add_check = "ALTER TABLE checked ADD CHECK (vector IS NULL OR name <> 'odd')";
+    execute(&client, add_check).await;
+    execute(
+        &client,
+        "INSERT INTO checked VALUES (1, 'fine'), (2, 'odd')",
+    )
+    .await;
+    let reason = failure(&client, checked).await;
+    assert!(reason.contains("(2)"), "the key of the row: {reason}");
+    let insert = "INSERT INTO articles (title) VALUES ('still at work')";
+    execute(&client, insert).await;
+    in_step(&client, "articles", "title", "vector").await;
+    wait_for_slots(&client, 1).await;
+    let created = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname IN ('v1', 'v2')";
+    assert_eq!(value::<i64>(&client, created).await, 0);
+}

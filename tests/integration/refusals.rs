@@ -1,0 +1,125 @@
+//! What cannot work is told at the start of the job, with what a person can do about it, and leaves nothing behind.
+
+use tokio_postgres::Client;
+
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, failure, value};
+use crate::support::{Daemon, TestDatabase, server};
+
+/// Jobs that must not start: what is prepared for them, and parts of the reason.
+async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<'_>, &[&str])]) {
+    let mut jobs = Vec::new();
+    for (sql, job, said) in cases {
+        execute(client, sql).await;
+        jobs.push((insert_job(client, job.clone()).await, said));
+    }
+    let _daemon = Daemon::start(database, &[]);
+    for (job, said) in jobs {
+        let reason = failure(client, job).await;
+        for part in *said {
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
+    }
+    let kept = "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) + (SELECT count(*) FROM pg_publication)";
+    assert_eq!(value::<i64>(client, kept).await, 0);
+}
+
+#[tokio::test]
+async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
+    let (database, client) = articles(server()).await;
+    let on = |table| Job::on(&database, table, "t", "v");
+    let cases: &[(&str, Job<'_>, &[&str])] = &[
+        (
+            "CREATE TABLE no_key (t TEXT)",
+            on("no_key"),
+            &[
+                "ALTER TABLE \"public\".\"no_key\" ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;",
+            ],
+        ),
+        (
+            "CREATE TABLE no_key_yet (id INT, t TEXT)",
+            on("no_key_yet"),
+            &["ALTER TABLE \"public\".\"no_key_yet\" ADD PRIMARY KEY (id);"],
+        ),
+        (
+            "CREATE TABLE only_unique (k INT NOT NULL UNIQUE, t TEXT)",
+            on("only_unique"),
+            &[
+                "ALTER TABLE \"public\".\"only_unique\" REPLICA IDENTITY USING INDEX \"only_unique_k_key\";",
+            ],
+        ),
+        (
+            "CREATE TABLE nothing (id INT PRIMARY KEY, t TEXT); ALTER TABLE nothing REPLICA IDENTITY NOTHING",
+            on("nothing"),
+            &["ALTER TABLE \"public\".\"nothing\" REPLICA IDENTITY DEFAULT;"],
+        ),
+        (
+            "CREATE TABLE full_only (id INT, t TEXT); ALTER TABLE full_only REPLICA IDENTITY FULL",
+            on("full_only"),
+            &["ADD PRIMARY KEY (id);"],
+        ),
+        (
+            "CREATE TABLE deferred (id INT PRIMARY KEY DEFERRABLE, t TEXT)",
+            on("deferred"),
+            &[
+                "not deferrable",
+                "ALTER TABLE \"public\".\"deferred\" DROP CONSTRAINT \"deferred_pkey\", ADD PRIMARY KEY (\"id\");",
+            ],
+        ),
+        (
+            "CREATE UNLOGGED TABLE unlogged (id INT PRIMARY KEY, t TEXT)",
+            on("unlogged"),
+            &["ALTER TABLE \"public\".\"unlogged\" SET LOGGED;"],
+        ),
+        (
+            "CREATE VIEW a_view AS SELECT 1 AS id, 'x' AS t",
+            on("a_view"),
+            &["is a view"],
+        ),
+        (
+            "",
+            on("Articles"),
+            &["no table \"public\".\"Articles\"", "case-sensitive"],
+        ),
+        (
+            "",
+            Job::on(&database, "articles", "headline", "v"),
+            &["no column \"headline\"", "id, title, body"],
+        ),
+        (
+            "",
+            Job::on(&database, "articles", "title", "title"),
+            &["a column of their own"],
+        ),
+        (
+            "",
+            Job::on(&database, "articles", "title", "body"),
+            &["has the type text"],
+        ),
+        (
+            "CREATE TABLE short (id INT PRIMARY KEY, t TEXT, v VECTOR(3))",
+            on("short"),
+            &[
+                "3 dimensions",
+                "makes 384",
+                "ALTER TABLE \"public\".\"short\" ALTER COLUMN \"v\" TYPE vector(384) USING NULL;",
+            ],
+        ),
+    ];
+    refusals(&database, &client, cases).await;
+    // The remedies are statements that run as they are.
+    for (_, job, said) in cases {
+        let reason = value::<String>(
+            &client,
+            &format!(
+                "SELECT init_failure_reason FROM jobs WHERE \"table\" = '{}' LIMIT 1",
+                job.table
+            ),
+        )
+        .await;
+        if let Some((_, remedy)) = reason.split_once("run: ") {
+            assert!(said.iter().any(|part| remedy.ends_with(part)), "{reason}");
+            execute(&client, remedy).await;
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Restarts: whatever happens while the daemon is away is made up for, and nothing is done twice.
+
+use nix::sys::signal::Signal;
+
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, finished, value, wait_for_value};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, server};
+
+#[tokio::test]
+async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
+    let (database, client) = articles(server()).await;
+    execute(
+        &client,
+        "INSERT INTO articles (title) SELECT 'article ' || n FROM generate_series(1, 20) n",
+    )
+    .await;
+    let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let mut daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+
+    for (round, signal) in [Signal::SIGTERM, Signal::SIGKILL].into_iter().enumerate() {
+        let untouched = "SELECT xmin::text FROM articles WHERE id = 20";
+        let version: String = value(&client, untouched).await;
+        daemon.signal(signal);
+        let (status, _) = daemon.wait(crate::support::observe::PATIENCE).await;
+        assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
+        execute(
+            &client,
+            &format!(
+                "INSERT INTO articles (title) VALUES ('added in round {round}'), (NULL);
+                 UPDATE articles SET title = 'updated in round {round}' WHERE id IN (1, 2);
+                 UPDATE articles SET title = NULL WHERE id = 3 + {round};
+                 DELETE FROM articles WHERE id = 10 + {round};
+                 UPDATE articles SET title = 'a text again' WHERE id = 2 + {round}"
+            ),
+        )
+        .await;
+        daemon = Daemon::start(&database, &[]);
+        in_step(&client, "articles", "title", "vector").await;
+        execute(&client, "INSERT INTO articles (title) VALUES ('live')").await;
+        in_step(&client, "articles", "title", "vector").await;
+        assert_eq!(
+            value::<String>(&client, untouched).await,
+            version,
+            "a row that nobody touched was written again"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
+    let (database, client) = articles(server()).await;
+    // Long texts: there is time to stop in the middle.
+    let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 400) n";
+    execute(&client, insert).await;
+    let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let mut daemon = Daemon::start(&database, &[]);
+    let some = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'vector')";
+    wait_for_value(&client, some, true).await;
+    let some = "SELECT count(vector) > 0 FROM articles";
+    wait_for_value(&client, some, true).await;
+    daemon.sigkill();
+    let unfinished =
+        "SELECT count(*) FROM jobs WHERE init_started_at IS NOT NULL AND init_finished_at IS NULL";
+    assert_eq!(value::<i64>(&client, unfinished).await, 1);
+    let done = "SELECT string_agg(id || ':' || xmin, ',' ORDER BY id) FROM articles WHERE vector IS NOT NULL AND id <> 7";
+    let before: String = value(&client, done).await;
+    execute(
+        &client,
+        "UPDATE articles SET title = 'changed' WHERE id = 7",
+    )
+    .await;
+
+    let _daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+    in_step(&client, "articles", "title", "vector").await;
+    let after: String = value(&client, done).await;
+    for row in before.split(',') {
+        let again = after.split(',').any(|seen| seen == row);
+        assert!(again, "the row {row} was embedded once more");
+    }
+}

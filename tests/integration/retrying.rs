@@ -1,0 +1,104 @@
+//! A failed job waits for a person, and runs again when one has acted.
+
+use tokio_postgres::Client;
+
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, failure, finished, value, wait_for_slots};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, TestDatabase, server};
+
+/// A job on a table that is not there, failed.
+async fn failed_job() -> (TestDatabase, Client, Daemon, i32) {
+    let (database, client) = articles(server()).await;
+    let job = insert_job(&client, Job::on(&database, "late", "title", "vector")).await;
+    let daemon = Daemon::start(&database, &[]);
+    let reason = failure(&client, job).await;
+    assert!(reason.contains("\"public\".\"late\""), "{reason}");
+    (database, client, daemon, job)
+}
+
+async fn no_failure_is_left(client: &Client) {
+    let left = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL OR init_failure_reason IS NOT NULL";
+    assert_eq!(value::<i64>(client, left).await, 0);
+}
+
+#[tokio::test]
+async fn a_failed_job_is_tried_again_once_its_failure_is_taken_back() {
+    let (database, client, mut daemon, job) = failed_job().await;
+    execute(
+        &client,
+        "CREATE TABLE late (id INT PRIMARY KEY, title TEXT); INSERT INTO late VALUES (1, 'here now')",
+    )
+    .await;
+    // Not by itself, and not by a restart.
+    assert!(daemon.sigterm_and_wait().await.0.success());
+    let _daemon = Daemon::start(&database, &[]);
+    let other = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    finished(&client, other).await;
+    let failed = format!("SELECT init_failed_at IS NOT NULL FROM jobs WHERE id = {job}");
+    assert!(value::<bool>(&client, &failed).await);
+    wait_for_slots(&client, 1).await;
+
+    execute(&client, "UPDATE jobs SET init_failed_at = NULL").await;
+    finished(&client, job).await;
+    no_failure_is_left(&client).await;
+    in_step(&client, "late", "title", "vector").await;
+}
+
+#[tokio::test]
+async fn a_failed_job_is_tried_again_with_a_new_definition_and_may_fail_again() {
+    let (_database, client, _daemon, job) = failed_job().await;
+    let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
+    execute(&client, row).await;
+    execute(&client, "UPDATE jobs SET \"table\" = 'later'").await;
+    let said = "SELECT init_failure_reason LIKE '%\"later\"%' FROM jobs";
+    crate::support::observe::wait_for_value(&client, said, true).await;
+
+    execute(&client, "UPDATE jobs SET \"table\" = 'articles'").await;
+    finished(&client, job).await;
+    no_failure_is_left(&client).await;
+    in_step(&client, "articles", "title", "vector").await;
+    wait_for_slots(&client, 1).await;
+
+    // A job that works starts over too; every row gets the vector of the new source.
+    execute(&client, "UPDATE jobs SET src_column = 'body'").await;
+    in_step(&client, "articles", "body", "vector").await;
+    execute(&client, "INSERT INTO articles (body) VALUES ('live')").await;
+    in_step(&client, "articles", "body", "vector").await;
+    wait_for_slots(&client, 1).await;
+}
+
+#[tokio::test]
+async fn a_job_that_failed_in_mid_stream_embeds_what_it_missed() {
+    let (database, client) = articles(server()).await;
+    let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let _daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+    execute(
+        &client,
+        "INSERT INTO articles (title) VALUES ('one'), ('two')",
+    )
+    .await;
+    in_step(&client, "articles", "title", "vector").await;
+
+    execute(
+        &client,
+        "ALTER TABLE articles RENAME COLUMN title TO headline",
+    )
+    .await;
+    execute(
+        &client,
+        "UPDATE articles SET headline = 'changed' WHERE id = 1",
+    )
+    .await;
+    let reason = failure(&client, job).await;
+    assert!(reason.contains("title"), "{reason}");
+    wait_for_slots(&client, 0).await;
+    execute(
+        &client,
+        "UPDATE articles SET headline = 'changed as well' WHERE id = 2;
+         UPDATE jobs SET src_column = 'headline'",
+    )
+    .await;
+    in_step(&client, "articles", "headline", "vector").await;
+}

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::EmbeddingError;
-use super::files::read_json;
+use super::folder::read_json;
 
 /// A layer `activation(weight · x + bias)`.
 pub(crate) struct Dense {

@@ -3,12 +3,12 @@
 //! because a vector computed slightly differently looks as good as a right one.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 
 use super::error::EmbeddingError;
+use super::folder::{inside, read_json};
 use super::modules::{Modules, Step};
 use super::pooling::Pooling;
 
@@ -238,26 +238,6 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
             format!("it has no ONNX export ({name}); make one with `optimum-cli export onnx --model NAME {}`", folder.display()),
         )
     })
-}
-
-/// Joins a path from a model's file, unless it would leave the folder.
-pub(crate) fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
-    let plain = Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    plain.then(|| folder.join(path))
-}
-
-/// Reads a JSON file; `None` where there is none.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EmbeddingError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(EmbeddingError::io(path, error)),
-    };
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| EmbeddingError::unusable(path, error))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod dense;
 mod engine;
 mod error;
 mod files;
+mod folder;
 mod identity;
 mod known;
 mod model;

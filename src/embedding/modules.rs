@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::EmbeddingError;
-use super::files::{inside, read_json};
+use super::folder::{inside, read_json};
 use super::pooling::{Pooling, PoolingMode};
 
 /// What `modules.json` chains together.

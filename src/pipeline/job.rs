@@ -31,7 +31,7 @@ use super::capture::{self, Capture};
 use super::error::JobError;
 use super::intake::Intake;
 use super::provision;
-use super::supervisor::Reporter;
+use super::reporter::Reporter;
 use super::target::TargetTable;
 use super::writer::Writer;
 use super::{preflight, watchdog};

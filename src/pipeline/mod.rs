@@ -19,6 +19,7 @@ mod orphans;
 pub mod preflight;
 mod provision;
 pub mod recent;
+pub mod reporter;
 pub mod row;
 pub mod supervisor;
 pub mod target;

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use crate::replication::SlotName;
 
 use super::job::{Ended, Job};
 use super::orphans::{self, Candidate};
+use super::reporter::{Message, Report, Reporter};
 use super::{provision, teardown};
 
 /// How often the jobs table is looked at.
@@ -39,59 +40,6 @@ pub struct Options {
     pub table: String,
     /// Only rows with this label are this daemon's.
     pub label: Option<String>,
-}
-
-/// What a job has to say to the jobs table.
-#[derive(Debug, Clone)]
-enum Report {
-    Started,
-    StartedAgain,
-    Progressed(u8),
-    Finished,
-    Failed(String),
-}
-
-type Message = (JobId, Report, Option<oneshot::Sender<()>>);
-
-/// The way of one job to its row.
-#[derive(Clone)]
-pub struct Reporter {
-    id: JobId,
-    messages: mpsc::Sender<Message>,
-}
-
-impl Reporter {
-    /// Each of these returns once the row says so, however long the jobs database takes.
-    pub async fn started(&self) {
-        self.tell(Report::Started).await;
-    }
-
-    pub async fn started_again(&self) {
-        self.tell(Report::StartedAgain).await;
-    }
-
-    pub async fn finished(&self) {
-        self.tell(Report::Finished).await;
-    }
-
-    /// A figure that the next one replaces: left out when the way is busy.
-    pub fn progressed(&self, percent: u8) {
-        let _ = self
-            .messages
-            .try_send((self.id.clone(), Report::Progressed(percent), None));
-    }
-
-    async fn tell(&self, report: Report) {
-        let (done, written) = oneshot::channel();
-        if self
-            .messages
-            .send((self.id.clone(), report, Some(done)))
-            .await
-            .is_ok()
-        {
-            let _ = written.await;
-        }
-    }
 }
 
 /// A job that runs here.
@@ -271,10 +219,7 @@ impl Supervisor {
             row: row.clone(),
             name: provision::name(self.store.table().identity(), &id),
             engine: self.engine.clone(),
-            reporter: Reporter {
-                id: id.clone(),
-                messages: self.sender.clone(),
-            },
+            reporter: Reporter::new(id.clone(), self.sender.clone()),
             stop: self.stop.clone(),
             cancel: cancel.clone(),
         };

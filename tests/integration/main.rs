@@ -1,6 +1,7 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
 mod cancelling;
+mod core_on_debian;
 mod documented_example;
 mod embedded;
 mod jobs_table;
@@ -11,5 +12,7 @@ mod resuming;
 mod retrying;
 mod setup;
 mod sql;
+mod stopping;
 mod support;
 mod texts;
+mod thousands;

@@ -2,7 +2,7 @@
 //!
 //! The bare loop is the ceiling: texts tokenized beforehand, sorted as a whole, cut by the same budget, one session a
 //! thread, no pooling. The engine starts from raw text and gives normalised vectors. Run `make setup` first, then
-//! `cargo bench --bench embedder`.
+//! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,66 +15,21 @@ use ort::session::Session;
 use ort::value::TensorRef;
 use tokenizers::{Tokenizer, TruncationParams};
 
-const TEXTS: usize = 1200;
-const ROUNDS: usize = 7;
-const LONE_TEXTS: usize = 60;
+const TEXTS: usize = 800;
+const ROUNDS: usize = 5;
+const LONE_TEXTS: usize = 200;
 const BUDGET: usize = 512;
 
-const WORDS: &[&str] = &[
-    "the",
-    "of",
-    "and",
-    "a",
-    "in",
-    "to",
-    "is",
-    "was",
-    "it",
-    "for",
-    "with",
-    "as",
-    "on",
-    "river",
-    "replication",
-    "slot",
-    "mountain",
-    "government",
-    "photosynthesis",
-    "quarterly",
-    "harbour",
-    "memory",
-    "Ottoman",
-    "violin",
-    "bridge",
-    "database",
-    "electron",
-    "settlement",
-    "painted",
-    "1987",
-    "travelled",
-    "however",
-    "between",
-    "species",
-    "northern",
-    "championship",
-    "novel",
-    "engine",
-    "railway",
-    "parliament",
-    "copper",
-    "vineyard",
-    "algorithm",
-    "winter",
-    "studied",
-];
+const WORDS: &str = "the of and a in to is was it for with as on river replication slot mountain government \
+    photosynthesis quarterly harbour memory Ottoman violin bridge database electron \
+    settlement painted 1987 travelled however between species northern championship novel \
+    engine railway parliament copper vineyard algorithm winter studied";
 
 fn main() {
     let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime");
     let folder = runtime.join("models").join(ModelName::DEFAULT);
     assert!(folder.is_dir(), "run `make setup` first");
     let texts = texts();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut bare = Bare::new(&runtime, &folder, threads, &texts);
 
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -86,60 +41,80 @@ fn main() {
         ..EngineOptions::default()
     };
     let engine = Engine::new(Catalogue::new(runtime.join("models")), options);
-    let model = tokio
-        .block_on(engine.model(&ModelName::DEFAULT.parse().unwrap()))
-        .unwrap();
+    let name = ModelName::DEFAULT.parse().unwrap();
+    let model = tokio.block_on(engine.model(&name)).unwrap();
 
-    println!(
-        "{TEXTS} texts, mean {} tokens, {threads} threads",
-        bare.tokens() / TEXTS
-    );
-    let (mut engine_rates, mut bare_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    if std::env::args().any(|argument| argument == "engine-only") {
+        let elapsed = tokio.block_on(backlog(&engine, &model, &texts));
+        println!("engine only: {:.1} texts/s", rate(elapsed));
+    } else {
+        let mut bare = Bare::new(&runtime, &folder, &texts);
+        let mut engine_backlog = || tokio.block_on(backlog(&engine, &model, &texts));
+        compare_backlogs(&mut bare, &mut engine_backlog);
+        let mut engine_lone = |text: String| {
+            let lone = engine.embed(&model, TextRole::Document, vec![text]);
+            tokio.block_on(lone).unwrap();
+        };
+        compare_lone_texts(&mut bare, &mut engine_lone);
+    }
+    print_memory();
+    engine.shutdown();
+}
+
+fn compare_backlogs(bare: &mut Bare, engine: &mut dyn FnMut() -> Duration) {
+    let (mut engine_rates, mut bare_rates) = (Vec::new(), Vec::new());
+    let (mut ratios, mut cpu_ratios) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
+        let before = cpu_seconds();
         let bare = rate(bare.backlog());
-        let engine = rate(tokio.block_on(backlog(&engine, &model, &texts)));
+        let between = cpu_seconds();
+        let engine = rate(engine());
+        cpu_ratios.push((between - before) / (cpu_seconds() - between));
         ratios.push(engine / bare);
         engine_rates.push(engine);
         bare_rates.push(bare);
     }
+    let (tokens, threads) = (bare.tokens() / TEXTS, bare.sessions.len());
+    println!("{TEXTS} texts, mean {tokens} tokens, {threads} threads, medians of {ROUNDS}");
     println!(
-        "backlog, engine:  {:7.1} texts/s (median of {ROUNDS})",
-        median(&mut engine_rates)
+        "engine:        {:7.1} texts/s",
+        quantile(&mut engine_rates, 0.5)
     );
-    println!("backlog, bare:    {:7.1} texts/s", median(&mut bare_rates));
     println!(
-        "backlog, ratio:   {:7.3}   {ratios:.3?}",
-        median(&mut ratios.clone())
+        "bare:          {:7.1} texts/s",
+        quantile(&mut bare_rates, 0.5)
     );
+    println!(
+        "ratio by time: {:7.3}  of {ratios:.3?}",
+        quantile(&mut ratios.clone(), 0.5)
+    );
+    println!(
+        "ratio by CPU:  {:7.3}  of {cpu_ratios:.3?}",
+        quantile(&mut cpu_ratios.clone(), 0.5)
+    );
+}
 
-    let (mut engine_times, mut bare_times, mut added) = (Vec::new(), Vec::new(), Vec::new());
+fn compare_lone_texts(bare: &mut Bare, engine: &mut dyn FnMut(String)) {
+    let (mut engine_times, mut bare_times) = (Vec::new(), Vec::new());
     for number in 0..LONE_TEXTS {
         let text = format!("article number {number} about rivers and bridges");
-        let bare = bare.lone(&text).as_secs_f64() * 1e3;
+        bare_times.push(bare.lone(&text).as_secs_f64() * 1e3);
         std::thread::sleep(Duration::from_millis(5));
         let started = Instant::now();
-        tokio
-            .block_on(engine.embed(&model, TextRole::Document, vec![text]))
-            .unwrap();
-        let engine = started.elapsed().as_secs_f64() * 1e3;
+        engine(text);
+        engine_times.push(started.elapsed().as_secs_f64() * 1e3);
         std::thread::sleep(Duration::from_millis(5));
-        added.push(engine - bare);
-        engine_times.push(engine);
-        bare_times.push(bare);
     }
-    println!(
-        "lone text, engine: {:6.3} ms (median of {LONE_TEXTS})",
-        median(&mut engine_times)
-    );
-    println!("lone text, bare:   {:6.3} ms", median(&mut bare_times));
-    println!("lone text, added:  {:6.3} ms", median(&mut added));
-    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
-        status
-            .lines()
-            .filter(|line| line.starts_with("VmHWM"))
-            .for_each(|line| println!("{line}"));
+    for (name, share) in [("median", 0.5), ("lowest tenth", 0.1)] {
+        let (engine, bare) = (
+            quantile(&mut engine_times, share),
+            quantile(&mut bare_times, share),
+        );
+        let added = engine - bare;
+        println!(
+            "lone text, {name}: engine {engine:.3} ms, bare {bare:.3} ms, added {added:.3} ms"
+        );
     }
-    engine.shutdown();
 }
 
 async fn backlog(engine: &Engine, model: &Model, texts: &[String]) -> Duration {
@@ -164,7 +139,8 @@ struct Bare {
 }
 
 impl Bare {
-    fn new(runtime: &Path, folder: &Path, threads: usize, texts: &[String]) -> Self {
+    fn new(runtime: &Path, folder: &Path, texts: &[String]) -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();
         tokenizer.with_padding(None);
         tokenizer
@@ -259,6 +235,7 @@ fn run(session: &mut Session, batch: &[Vec<i64>]) {
 
 /// Texts of 4 to about 250 words, most of them short, as paragraphs are: half below 30, a tenth above 100.
 fn texts() -> Vec<String> {
+    let vocabulary: Vec<&str> = WORDS.split(' ').collect();
     let mut state: u64 = 42;
     let mut random = move || {
         state = state
@@ -270,7 +247,7 @@ fn texts() -> Vec<String> {
         let share = (random() % 10_000) as f64 / 10_000.0;
         let words = 4 + (246.0 * share.powf(3.3)) as usize;
         (0..words)
-            .map(|_| WORDS[random() % WORDS.len()])
+            .map(|_| vocabulary[random() % vocabulary.len()])
             .collect::<Vec<_>>()
             .join(" ")
     };
@@ -281,7 +258,31 @@ fn rate(elapsed: Duration) -> f64 {
     TEXTS as f64 / elapsed.as_secs_f64()
 }
 
-fn median(values: &mut [f64]) -> f64 {
+fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+    values[(values.len() as f64 * share) as usize]
+}
+
+/// CPU time of the process: on a busy machine a steadier measure than the clock. 0 where there is no `/proc`.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    let ticks = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
+}
+
+fn print_memory() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let wanted = |line: &&str| line.starts_with("VmHWM") || line.starts_with("VmRSS");
+    status
+        .lines()
+        .filter(wanted)
+        .for_each(|line| println!("{line}"));
 }

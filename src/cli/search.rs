@@ -17,7 +17,7 @@ use crate::postgres::{ConnectionString, Session};
 pub struct Search {
     /// The jobs database, as for start-daemon
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
-    uri: ConnectionString,
+    uri: String,
 
     /// The jobs table
     #[arg(long, default_value = "jobs")]
@@ -121,7 +121,8 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
 }
 
 async fn find_job(arguments: &Search) -> anyhow::Result<JobRow> {
-    let session = Session::open(&arguments.uri).await?;
+    let database: ConnectionString = arguments.uri.parse().context("--uri")?;
+    let session = Session::open(&database).await?;
     let table = JobsTable::discover(&session, &arguments.schema, &arguments.table, None).await?;
     let store = JobStore::new(session, table, None);
     match store.row(&JobId::new(arguments.job.as_str())).await? {

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::EngineArguments;
 use super::logging::{self, Logging};
-use crate::embedded::{Installation, Options, PrivatePostgres};
+use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
 use crate::pipeline::{self, Supervisor};
 use crate::postgres::{ConnectionString, Session};
 
@@ -25,7 +25,7 @@ pub struct StartDaemon {
     /// The database with the jobs table: postgresql://user:password@host:port/database (the environment variable keeps the
     /// password out of the process list)
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
-    uri: Option<ConnectionString>,
+    uri: Option<String>,
 
     /// The jobs table
     #[arg(long, default_value = "jobs")]
@@ -52,7 +52,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     stop_on_signals(stop.clone())?;
 
     let (database, private) = match &arguments.uri {
-        Some(uri) => (uri.clone(), None),
+        Some(uri) => (uri.parse().context("--uri")?, None),
         None => {
             let (uri, server) = private_server(&arguments).await?;
             (uri, Some(server))
@@ -130,11 +130,6 @@ async fn private_server(
 
 fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {
     let installation = Installation::find(data_path)?;
-    let options = Options {
-        data_directory: data_path.join("database"),
-        port: None,
-        settings: Vec::new(),
-        durable: true,
-    };
+    let options = Options::new(default_directory(data_path)?);
     Ok(PrivatePostgres::start(&installation, options)?)
 }

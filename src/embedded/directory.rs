@@ -1,6 +1,6 @@
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf, absolute};
 
 use super::account::Account;
@@ -121,9 +121,23 @@ impl ServerDirectory {
         fs::write(&path, format!("{port}\n")).map_err(failed_to("write", &path))
     }
 
-    /// Where a [supervisor](super::supervisor) tells how its program ended.
+    /// Puts a shell script here. Never over the former one, which may still be running.
+    pub fn write_script(&self, script: &str) -> Result<PathBuf, EmbeddedError> {
+        let (path, staging) = (
+            self.root.join("supervise.sh"),
+            self.root.join("supervise.sh.new"),
+        );
+        fs::write(&staging, script)
+            .and_then(|()| fs::set_permissions(&staging, Permissions::from_mode(0o644)))
+            .and_then(|()| fs::rename(&staging, &path))
+            .map_err(failed_to("write", &path))?;
+        Ok(path)
+    }
+
+    /// Where a [supervisor](super::supervisor) tells how its program ended. Named after us: the supervisor of a process
+    /// that was killed may still have something to tell.
     pub fn status_file(&self) -> PathBuf {
-        self.root.join("ended")
+        self.root.join(format!("ended.{}", std::process::id()))
     }
 
     /// Holds the superuser's password, once [`password`](Self::password) was called.

@@ -16,39 +16,7 @@ use super::account::Account;
 use super::directory::ServerDirectory;
 use super::error::{EmbeddedError, failed_to};
 
-/// Arguments: the signal that stops the program; the file that its exit status goes to; a directory to remove
-/// in the end, or nothing; the program and its arguments.
-///
-/// Signals to a terminal's processes, or to all processes, do not concern the script: only the end of its owner does.
-/// `read` returns when the pipe is closed. A server that is not gone 15 seconds later is shut down immediately, which
-/// loses nothing: its next start recovers. The script stays until the pipe is closed, also when the program has ended
-/// before: it has a directory to remove then, unless the owner writes that it wants to use it again.
-const SCRIPT: &str = r#"
-trap '' HUP INT QUIT TERM
-signal=$1 ended=$2 temporary=$3
-shift 3
-exec 3<&0
-"$@" </dev/null 3<&- &
-program=$!
-(
-    read -r order <&3
-    kill -s "$signal" "$program"
-    tenths=0
-    while [ "$tenths" -lt 150 ] && kill -s 0 "$program" 2>/dev/null; do
-        sleep 0.1
-        tenths=$((tenths + 1))
-    done
-    kill -s QUIT "$program"
-) 2>/dev/null &
-watch=$!
-wait "$program"
-status=$?
-kill -s KILL "$watch"
-wait "$watch" 2>/dev/null
-echo "$status" >"$ended"
-read -r order <&3
-[ "$order" = keep ] || [ -z "$temporary" ] || rm -rf -- "$temporary"
-"#;
+const SCRIPT: &str = include_str!("supervise.sh");
 
 /// Longer than the script needs in the worst case.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -83,7 +51,7 @@ impl Supervisor {
         }
         let shell = Path::new("/bin/sh");
         let mut command = account.command(shell);
-        command.args(["-c", SCRIPT, "lantern-postgres"]);
+        command.arg(directory.write_script(SCRIPT)?);
         match afterwards {
             Afterwards::Keep => command.arg("INT").arg(&status_file).arg(""),
             Afterwards::Remove => command.arg("QUIT").arg(&status_file).arg(directory.root()),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::postgres::ConnectionString;
+
 /// The value of the row's `id` column as text: integers in the documented table, but any type will do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(String);
@@ -22,7 +24,7 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What a job is asked to do. A change of any field makes it another job with the same id.
+/// What a job is asked to do.
 ///
 /// Everything is as the user wrote it; checks happen when the job starts, so that a bad row fails as that job and no other.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +43,30 @@ pub struct Definition {
     pub batch_size: Option<i64>,
     /// Where the model runs; only `ort` is known.
     pub runtime: Option<String>,
+}
+
+impl Definition {
+    /// Whether the other one asks for the same vectors in the same place, so that it may go on where this one stopped. A new
+    /// password or batch size makes no other job.
+    pub fn continues(&self, other: &Definition) -> bool {
+        let place = |definition: &Definition| {
+            definition
+                .db_connection
+                .parse::<ConnectionString>()
+                .map(|connection| connection.to_string())
+                .ok()
+        };
+        let work = |definition: &Definition| {
+            (
+                definition.schema.clone(),
+                definition.table.clone(),
+                definition.src_column.clone(),
+                definition.dst_column.clone(),
+                definition.embedding_model.clone(),
+            )
+        };
+        place(self).is_some() && place(self) == place(other) && work(self) == work(other)
+    }
 }
 
 /// How far the first run of a job has come, as the row says.

@@ -42,6 +42,20 @@ impl JobStore {
         Ok(rows.iter().map(job_row).collect())
     }
 
+    /// The ids of all rows, also of those that are another daemon's.
+    pub async fn ids(&self) -> Result<Vec<JobId>, DatabaseError> {
+        let statement = format!("SELECT id::text FROM {}", self.table.qualified());
+        let rows = self
+            .session
+            .query(&statement, &[])
+            .await
+            .map_err(DatabaseError::during("reading the jobs table"))?;
+        Ok(rows
+            .iter()
+            .map(|row| JobId::new(row.get::<_, String>(0)))
+            .collect())
+    }
+
     /// One row, or `None` where there is none.
     pub async fn row(&self, id: &JobId) -> Result<Option<JobRow>, DatabaseError> {
         Ok(self.rows().await?.into_iter().find(|row| row.id == *id))

@@ -9,12 +9,14 @@ use std::collections::BTreeMap;
 use super::definition::{JobId, JobRow};
 
 /// One difference between two looks at the table.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Change {
     /// The job should run: it is new, un-cancelled, its failure was taken back, or its definition changed.
     Start(JobId),
-    /// The definition of a job changed: what runs under the old one ends and is cleaned up.
-    Replace(JobId),
+    /// The definition changed, and the job can go on where it is: only how it works or connects is another.
+    Restart(JobId),
+    /// The job became another one: what runs under the old definition ends and is cleaned up, then it starts over.
+    Replace { id: JobId, old: Box<JobRow> },
     /// The job was cancelled or its row deleted: it ends and nothing of it stays behind.
     Cancel(JobId),
 }
@@ -65,7 +67,16 @@ fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
             news.then_some(Change::Cancel(id))
         }
         None => (!now.failed).then_some(Change::Start(id)),
-        Some(before) if before.definition != now.definition => Some(Change::Replace(id)),
+        Some(before) if before.definition != now.definition => {
+            Some(if before.definition.continues(&now.definition) {
+                Change::Restart(id)
+            } else {
+                Change::Replace {
+                    id,
+                    old: Box::new(before.clone()),
+                }
+            })
+        }
         Some(before) if before.canceled || (before.failed && !now.failed) => {
             Some(Change::Start(id))
         }
@@ -99,6 +110,18 @@ mod tests {
         }
     }
 
+    impl std::fmt::Debug for Change {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            let (name, id) = match self {
+                Change::Start(id) => ("Start", id),
+                Change::Restart(id) => ("Restart", id),
+                Change::Replace { id, .. } => ("Replace", id),
+                Change::Cancel(id) => ("Cancel", id),
+            };
+            write!(f, "{name}({id})")
+        }
+    }
+
     #[test]
     fn a_life_of_a_job() {
         let id = JobId::new("1");
@@ -113,9 +136,14 @@ mod tests {
         assert_eq!(watcher.observe(&[row("1")]), [Change::Start(id.clone())]);
         let mut other = row("1");
         other.definition.table = Some("t2".into());
+        let replaced = watcher.observe(std::slice::from_ref(&other));
+        assert!(
+            matches!(&replaced[..], [Change::Replace { old, .. }] if old.definition == row("1").definition)
+        );
+        other.definition.db_connection = "postgresql://localhost/d?connect_timeout=3".into();
         assert_eq!(
             watcher.observe(std::slice::from_ref(&other)),
-            [Change::Replace(id.clone())]
+            [Change::Restart(id.clone())]
         );
         let canceled = JobRow {
             canceled: true,
@@ -140,9 +168,9 @@ mod tests {
         assert_eq!(watcher.observe(std::slice::from_ref(&failed)), []);
         let mut mended = failed;
         mended.definition.embedding_model = Some("other".into());
-        assert_eq!(
-            watcher.observe(&[mended]),
-            [Change::Replace(JobId::new("1"))]
-        );
+        assert!(matches!(
+            &watcher.observe(&[mended])[..],
+            [Change::Replace { .. }]
+        ));
     }
 }

@@ -96,14 +96,7 @@ enum Work {
     Read(Writer, Vec<Row>, Result<Vec<Reading>, JobError>),
 }
 
-/// Either the writer is at hand or it is at work.
-enum Hands {
-    Free(Writer),
-    Busy(AbortOnDrop),
-    /// Only while a value is being replaced.
-    Gone,
-}
-
+/// Work under way; it ends with its owner.
 struct AbortOnDrop(JoinHandle<Work>);
 
 impl Drop for AbortOnDrop {
@@ -137,50 +130,42 @@ impl Batcher {
 
     /// Works until the stream's end of `ports.live` is closed, or the first error that ends the attempt.
     pub async fn run(mut self, writer: Writer) -> Result<(), JobError> {
-        let mut hands = Hands::Free(writer);
-        let mut live = Vec::new();
-        let mut backfill = Vec::new();
-        let mut completed = Vec::new();
+        let mut idle = Some(writer);
+        let mut under_way = None;
+        let (mut live, mut backfill, mut completed) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            if let Hands::Free(writer) = std::mem::replace(&mut hands, Hands::Gone) {
-                hands = self.start_work(writer);
-            } else {
-                unreachable!("the writer is put back before the loop goes round");
+            if let Some(writer) = idle.take() {
+                match self.start_work(writer) {
+                    Ok(work) => under_way = Some(work),
+                    Err(writer) => idle = Some(writer),
+                }
             }
-            loop {
-                let due = self.later.peek().map(|Reverse(later)| later.due);
-                tokio::select! {
-                    biased;
-                    work = finished_work(&mut hands) => {
-                        hands = Hands::Free(self.conclude(work?).await?);
-                        break;
+            let due = self.later.peek().map(|Reverse(later)| later.due);
+            let backfill_open =
+                !(self.ports.backfill.is_closed() && self.ports.backfill.is_empty());
+            tokio::select! {
+                biased;
+                work = finished(&mut under_way) => {
+                    under_way = None;
+                    idle = Some(self.conclude(work?).await?);
+                }
+                () = sleep_until(due) => self.wake_due(),
+                count = self.completions.next_many(&mut completed, 1024) => {
+                    if count == 0 {
+                        return Err(JobError::Transient("the embedder has stopped".into()));
                     }
-                    count = self.completions.next_many(&mut completed, 1024) => {
-                        if count == 0 {
-                            return Err(JobError::Transient("the embedder has stopped".into()));
-                        }
-                        for embedded in completed.drain(..) {
-                            self.embedded(embedded.id, embedded.vector)?;
-                        }
-                    }
-                    count = self.ports.live.recv_many(&mut live, 1024) => {
-                        if count == 0 {
-                            return Ok(());
-                        }
-                        for row in live.drain(..) {
-                            self.admit(row);
-                        }
-                    }
-                    Some(()) = sleep_until(due) => self.wake_due(),
-                    count = self.ports.backfill.recv_many(&mut backfill, 1024) , if !self.ports.backfill.is_closed() || !self.ports.backfill.is_empty() => {
-                        let _ = count;
-                        for row in backfill.drain(..) {
-                            self.admit(row);
-                        }
+                    for embedded in completed.drain(..) {
+                        self.embedded(embedded.id, embedded.vector)?;
                     }
                 }
-                if matches!(hands, Hands::Free(_)) && self.has_work() {
-                    break;
+                count = self.ports.live.recv_many(&mut live, 1024) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    live.drain(..).for_each(|row| self.admit(row));
+                }
+                _ = self.ports.backfill.recv_many(&mut backfill, 1024), if backfill_open => {
+                    backfill.drain(..).for_each(|row| self.admit(row));
                 }
             }
         }
@@ -257,27 +242,20 @@ impl Batcher {
         }
     }
 
-    fn has_work(&self) -> bool {
-        !(self.unread.is_empty()
-            && self.suspects.is_empty()
-            && self.ready_live.is_empty()
-            && self.ready_backfill.is_empty())
-    }
-
-    /// Gives the writer the most urgent work, if there is any.
-    fn start_work(&mut self, writer: Writer) -> Hands {
+    /// Gives the writer the most urgent work, or hands it back where there is none.
+    fn start_work(&mut self, writer: Writer) -> Result<AbortOnDrop, Writer> {
         if !self.unread.is_empty() {
             let rows = std::mem::take(&mut self.unread);
-            return busy(async move {
+            return Ok(spawn(async move {
                 let readings = writer.read_sources(&rows).await;
                 Work::Read(writer, rows, readings)
-            });
+            }));
         }
         let batch = self.suspects.pop().unwrap_or_else(|| self.next_batch());
         if batch.is_empty() {
-            return Hands::Free(writer);
+            return Err(writer);
         }
-        busy(async move {
+        Ok(spawn(async move {
             let (rows, attempts): (Vec<ReadyRow>, Vec<u32>) = batch
                 .into_iter()
                 .map(|pending| (pending.embedded, pending.attempts))
@@ -289,7 +267,7 @@ impl Batcher {
                 .map(|(embedded, attempts)| Pending { embedded, attempts })
                 .collect();
             Work::Wrote(writer, batch, outcomes)
-        })
+        }))
     }
 
     /// Takes what is ready, live rows first. One statement updates a row once, so a key that occurs twice waits for the
@@ -413,26 +391,24 @@ impl Batcher {
     }
 }
 
-fn busy(work: impl Future<Output = Work> + Send + 'static) -> Hands {
-    Hands::Busy(AbortOnDrop(tokio::spawn(work)))
+fn spawn(work: impl Future<Output = Work> + Send + 'static) -> AbortOnDrop {
+    AbortOnDrop(tokio::spawn(work))
 }
 
-/// Pends for ever while the writer is free. Cancellation safe.
-async fn finished_work(hands: &mut Hands) -> Result<Work, JobError> {
-    match hands {
-        Hands::Busy(task) => (&mut task.0).await.map_err(|error| {
+/// Pends for ever while nothing is under way. Cancellation safe.
+async fn finished(under_way: &mut Option<AbortOnDrop>) -> Result<Work, JobError> {
+    match under_way {
+        Some(task) => (&mut task.0).await.map_err(|error| {
             JobError::Transient(format!("the write-back task ended early: {error}"))
         }),
-        Hands::Free(_) | Hands::Gone => std::future::pending().await,
+        None => std::future::pending().await,
     }
 }
 
-async fn sleep_until(due: Option<Instant>) -> Option<()> {
+/// Pends for ever while nothing is due.
+async fn sleep_until(due: Option<Instant>) {
     match due {
-        Some(due) => {
-            tokio::time::sleep_until(due).await;
-            Some(())
-        }
+        Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
     }
 }

@@ -27,7 +27,7 @@ const IDLE_FEEDBACK: Duration = Duration::from_secs(1);
 /// A server that says nothing for this long, though it was asked, is gone.
 const SILENCE: Duration = Duration::from_secs(35);
 /// How long rows under way may take to finish when the daemon stops.
-const GRACE: Duration = Duration::from_secs(6);
+const GRACE: Duration = Duration::from_secs(5);
 
 pub struct Capture {
     stream: ReplicationStream,

@@ -15,6 +15,7 @@ mod ddl;
 mod error;
 pub mod intake;
 pub mod job;
+mod orphans;
 pub mod preflight;
 mod provision;
 pub mod recent;

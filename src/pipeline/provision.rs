@@ -34,8 +34,13 @@ pub fn name(jobs_table: u32, job: &JobId) -> SlotName {
             xxhash_rust::xxh3::xxh3_64(job.as_str().as_bytes())
         );
     }
-    SlotName::try_from(format!("lantern_{jobs_table:08x}_{id}"))
+    SlotName::try_from(format!("{}{id}", name_prefix(jobs_table)))
         .expect("letters, digits and underscores, and not too long")
+}
+
+/// What the names of all jobs of a jobs table begin with.
+pub fn name_prefix(jobs_table: u32) -> String {
+    format!("lantern_{jobs_table:08x}_")
 }
 
 /// Publications whose names begin so are prepared by a table's owner (`sql/prepare_publication.sql`) and serve every job

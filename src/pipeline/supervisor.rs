@@ -4,9 +4,10 @@
 //! go on with their work and their reports wait.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,10 @@ use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable, lock};
 use crate::postgres::{ConnectionString, DatabaseError, Session};
+use crate::replication::SlotName;
 
 use super::job::{Ended, Job};
+use super::orphans::{self, Candidate};
 use super::{provision, teardown};
 
 /// How often the jobs table is looked at.
@@ -26,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(400);
 /// How often a job that another daemon holds is asked for.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// All jobs together have this long to finish when the daemon stops.
-const GRACE: Duration = Duration::from_secs(9);
+const GRACE: Duration = Duration::from_millis(8500);
 
 /// Where the jobs are.
 #[derive(Debug, Clone)]
@@ -101,8 +104,13 @@ struct Running {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
+    /// It ended by itself.
     Nothing,
+    /// Start again; slot and publication stay.
+    Restart,
+    /// Remove what is left of it.
     TearDown,
+    /// Remove what is left of it, then start what its row says now.
     Replace,
 }
 
@@ -110,6 +118,8 @@ enum Then {
 enum Ending {
     Job(JobId, Ended),
     TornDown(JobId, Then),
+    /// Slots that may belong to no job.
+    Leftovers(Vec<Candidate>),
 }
 
 pub struct Supervisor {
@@ -121,6 +131,9 @@ pub struct Supervisor {
     running: BTreeMap<JobId, Running>,
     /// Cancelled jobs whose leftovers are being removed.
     tearing_down: BTreeSet<JobId>,
+    looked_for_orphans: bool,
+    /// So many targets are cleaned up at a time: a first look may find hundreds of cancelled jobs.
+    teardown_turns: Arc<Semaphore>,
     /// Jobs that should run and are held by another daemon, with the time of the next question.
     waiting: BTreeMap<JobId, Instant>,
     tasks: JoinSet<Ending>,
@@ -150,6 +163,8 @@ impl Supervisor {
             watcher: Watcher::default(),
             running: BTreeMap::new(),
             tearing_down: BTreeSet::new(),
+            looked_for_orphans: false,
+            teardown_turns: Arc::new(Semaphore::new(4)),
             waiting: BTreeMap::new(),
             tasks: JoinSet::new(),
             messages,
@@ -193,13 +208,22 @@ impl Supervisor {
     async fn look(&mut self) -> Result<(), DatabaseError> {
         self.write_reports().await?;
         let rows = self.store.rows().await?;
+        if !std::mem::replace(&mut self.looked_for_orphans, true) {
+            let (identity, rows) = (self.store.table().identity(), rows.clone());
+            self.tasks
+                .spawn(async move { Ending::Leftovers(orphans::candidates(identity, rows).await) });
+        }
         for change in self.watcher.observe(&rows) {
             match change {
                 Change::Start(id) => self.start(id).await?,
-                Change::Cancel(id) => self.cancel(id, Then::TearDown, None).await?,
-                Change::Replace(id) => {
-                    tracing::info!(job = %id, "the definition has changed; starting over");
-                    self.cancel(id, Then::Replace, None).await?;
+                Change::Cancel(id) => self.end(id, Then::TearDown, None).await?,
+                Change::Restart(id) => {
+                    tracing::info!(job = %id, "the definition has changed; starting again");
+                    self.end(id, Then::Restart, None).await?;
+                }
+                Change::Replace { id, old } => {
+                    tracing::info!(job = %id, "the job has become another one; starting over");
+                    self.end(id, Then::Replace, Some(*old)).await?;
                 }
             }
         }
@@ -276,27 +300,36 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Ends a job; what it leaves on its target is removed when it has stopped.
-    async fn cancel(
+    /// Ends a job, and does what is to follow once it has stopped. `old` is its row under the definition that ends, where
+    /// that is not the one that was read last.
+    async fn end(
         &mut self,
         id: JobId,
         then: Then,
-        left: Option<JobRow>,
+        old: Option<JobRow>,
     ) -> Result<(), DatabaseError> {
-        self.waiting.remove(&id);
+        let waited = self.waiting.remove(&id).is_some();
         if let Some(running) = self.running.get_mut(&id) {
             running.then = then;
             running.cancel.cancel();
             return Ok(());
         }
+        if then == Then::Restart {
+            return self.start(id).await;
+        }
         // It does not run here: cancelled while no daemon ran, or failed before. Its slot may still be there.
-        let Some(row) = left.or_else(|| self.watcher.row(&id).cloned()) else {
+        let Some(row) = old.or_else(|| self.watcher.row(&id).cloned()) else {
             return Ok(());
         };
-        if self.tearing_down.contains(&id) || !lock::try_lock(&self.store, &id).await? {
+        if self.tearing_down.contains(&id) {
             return Ok(());
         }
-        self.tear_down(id, row, then);
+        if lock::try_lock(&self.store, &id).await? {
+            self.tear_down(id, row, then);
+        } else if waited && then == Then::Replace {
+            // The daemon that runs it replaces it; we go on standing by.
+            self.waiting.insert(id, Instant::now() + ASK_AGAIN);
+        }
         Ok(())
     }
 
@@ -304,8 +337,9 @@ impl Supervisor {
         let name = provision::name(self.store.table().identity(), &id);
         let span = tracing::info_span!("job", id = %id);
         self.tearing_down.insert(id.clone());
+        let turns = self.teardown_turns.clone();
         let work = async move {
-            teardown::run(&row, &name).await;
+            teardown::run(&row, &name, &turns).await;
             if then == Then::TearDown {
                 tracing::info!("slot and publication are gone");
             }
@@ -322,8 +356,14 @@ impl Supervisor {
                 };
                 match ended {
                     Ended::Stopped => lock::unlock(&self.store, &id).await,
+                    Ended::Canceled | Ended::Failed(_) if running.then == Then::Restart => {
+                        lock::unlock(&self.store, &id).await?;
+                        self.start(id).await
+                    }
                     Ended::Canceled => {
-                        tracing::info!(job = %id, "cancelled");
+                        if running.then == Then::TearDown {
+                            tracing::info!(job = %id, "cancelled");
+                        }
                         self.tear_down(id, running.row, running.then);
                         Ok(())
                     }
@@ -340,6 +380,26 @@ impl Supervisor {
                         lock::unlock(&self.store, &id).await
                     }
                 }
+            }
+            Ending::Leftovers(candidates) => {
+                let identity = self.store.table().identity();
+                let rows = self.store.ids().await?;
+                let owned: BTreeSet<SlotName> = rows
+                    .iter()
+                    .map(|id| provision::name(identity, id))
+                    .collect();
+                for candidate in candidates
+                    .iter()
+                    .filter(|candidate| !owned.contains(&candidate.name))
+                {
+                    if let Err(error) = orphans::remove(candidate).await {
+                        tracing::warn!(
+                            "slot and publication {} may be left behind: {error}",
+                            candidate.name
+                        );
+                    }
+                }
+                Ok(())
             }
             Ending::TornDown(id, then) => {
                 self.tearing_down.remove(&id);

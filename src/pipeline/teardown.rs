@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use crate::jobs::{Definition, JobRow};
 use crate::postgres::{ConnectionString, Session};
 use crate::replication::SlotName;
@@ -13,13 +15,16 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Removes what the job left on its target, trying again for as long as the target is out of reach.
 ///
-/// Returns early only for a target that can never be reached under this definition.
+/// Returns early only for a target that can never be reached under this definition. Each attempt waits for one of `turns`.
 ///
 /// Cancellation safe: each step can be repeated.
-pub async fn run(row: &JobRow, name: &SlotName) {
+pub async fn run(row: &JobRow, name: &SlotName, turns: &Semaphore) {
     let mut pause = Duration::from_millis(250);
     loop {
-        match attempt(&row.definition, name).await {
+        let turn = turns.acquire().await;
+        let result = attempt(&row.definition, name).await;
+        drop(turn);
+        match result {
             Ok(()) => return,
             Err(error) if error.is_transient() => {
                 tracing::warn!("cannot clean up yet, trying again: {error}");

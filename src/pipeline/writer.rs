@@ -6,6 +6,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::{ToSql, Type};
 
 use crate::postgres::quote::{identifier, literal};
+use crate::postgres::vector_array::VectorArray;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
 use super::MARKER;
@@ -47,7 +48,6 @@ pub enum Reading {
 pub struct Writer {
     session: Arc<Session>,
     target: Arc<TargetTable>,
-    dimensions: usize,
     write: Statement,
     read: Statement,
 }
@@ -68,9 +68,10 @@ impl Writer {
         };
         session.batch_execute(SETTINGS).await.map_err(preparing())?;
         let keys = target.key.len();
+        // The type of the vectors, the last parameter, is inferred from its cast: pgvector's types have no fixed OID.
         let write_types = [
             vec![Type::TEXT_ARRAY; keys + 1],
-            vec![Type::INT4_ARRAY, Type::INT8_ARRAY, Type::FLOAT4_ARRAY],
+            vec![Type::INT4_ARRAY, Type::INT8_ARRAY],
         ]
         .concat();
         let write = session
@@ -87,7 +88,6 @@ impl Writer {
         Ok(Writer {
             session,
             target,
-            dimensions,
             write,
             read,
         })
@@ -102,21 +102,29 @@ impl Writer {
     pub async fn write(&self, batch: &[ReadyRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
-        let mut offsets: Vec<Option<i32>> = Vec::with_capacity(batch.len());
-        let mut values: Vec<f32> = Vec::with_capacity(batch.len() * self.dimensions);
-        for row in batch {
-            offsets.push(row.vector.as_ref().map(|vector| {
-                let offset = values.len() as i32;
-                values.extend_from_slice(vector);
-                offset
-            }));
-        }
+        let vectors: Vec<&[f32]> = batch
+            .iter()
+            .filter_map(|row| row.vector.as_deref())
+            .collect();
+        let mut numbers = 1..;
+        let places: Vec<Option<i32>> = batch
+            .iter()
+            .map(|row| row.vector.as_ref().and_then(|_| numbers.next()))
+            .collect();
         let xids: Vec<i64> = batch.iter().map(|row| xid(&row.row)).collect();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = keys
             .iter()
             .map(|column| column as &(dyn ToSql + Sync))
             .collect();
-        parameters.extend([&texts as &(dyn ToSql + Sync), &offsets, &xids, &values]);
+        let (flat, array);
+        let values: &(dyn ToSql + Sync) = if self.target.destination.vector_schema.is_some() {
+            array = VectorArray(vectors);
+            &array
+        } else {
+            flat = vectors.concat();
+            &flat
+        };
+        parameters.extend([&texts as &(dyn ToSql + Sync), &places, &xids, values]);
 
         // Polled together, so that all three requests leave in one packet. The marker must be the transaction's first
         // record, before any row.
@@ -217,7 +225,8 @@ SET jit = off;
 SET plan_cache_mode = force_generic_plan;
 SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';";
 
-/// Parameters: one text array a key column, texts, offsets into the values, xids, and all vectors in one `real[]`.
+/// Parameters: one text array a key column, texts, which of the vectors each row gets (NULL: none), xids, and the vectors:
+/// a `vector[]` for pgvector's types, else all of them in one `real[]`, of which each row takes its slice.
 ///
 /// `held` takes the rows whose text still matches, in key order, leaving out those that somebody else holds; `written`
 /// updates exactly these. What was not written is looked at again in the same snapshot to tell why.
@@ -231,6 +240,11 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
     let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
     let source = target.source.sql("t");
     let join = target.key_join("t", "i");
+    let values = keys + 4;
+    let vector = match &target.destination.vector_schema {
+        Some(schema) => format!("(${values}::{}.vector[])[h.at]", identifier(schema)),
+        None => format!("(${values}::real[])[(h.at - 1) * {dimensions} + 1 : h.at * {dimensions}]"),
+    };
     format!(
         "WITH incoming AS MATERIALIZED ( \
            SELECT u.n, {casts}, u.text COLLATE \"C\" AS text, u.at, u.xid \
@@ -241,14 +255,14 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
            WHERE {source} IS NOT DISTINCT FROM i.text AND NOT (i.at IS NULL AND t.{destination} IS NULL) \
            ORDER BY {order} FOR NO KEY UPDATE OF t SKIP LOCKED \
          ), written AS ( \
-           UPDATE {table} t SET {destination} = ((${values}::real[])[h.at + 1 : h.at + {dimensions}])::{kind} \
+           UPDATE {table} t SET {destination} = ({vector})::{kind} \
            FROM held h WHERE t.ctid = h.place AND t.tableoid = h.part RETURNING h.n \
          ) \
-         SELECT i.n, CASE WHEN w.n IS NOT NULL THEN 0 ELSE COALESCE( \
+         SELECT i.n, CASE WHEN i.n IN (SELECT w.n FROM written w) THEN 0 ELSE COALESCE( \
              (SELECT CASE WHEN i.at IS NULL AND t.{destination} IS NULL THEN 0 ELSE 1 END \
               FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
              CASE WHEN i.xid = 0 OR pg_visible_in_snapshot({full_xid}, pg_current_snapshot()) THEN 2 ELSE 3 END) END \
-         FROM incoming i LEFT JOIN written w ON w.n = i.n",
+         FROM incoming i",
         casts = target.key_casts("u"),
         arrays = arrays.join(", "),
         names = names.join(", "),
@@ -258,7 +272,6 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
         text = keys + 1,
         at = keys + 2,
         xid = keys + 3,
-        values = keys + 4,
     )
 }
 

@@ -7,17 +7,17 @@ use super::tls::TlsError;
 /// An error of a database session, with the database it happened at (never with a password).
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    #[error("cannot connect to {database}: {}", describe(source))]
+    #[error("cannot connect to {database}: {}", describe(cause))]
     Connect {
         database: String,
-        source: tokio_postgres::Error,
+        cause: tokio_postgres::Error,
     },
     #[error(transparent)]
     Tls(#[from] TlsError),
-    #[error("{doing} failed: {}", describe(source))]
+    #[error("{doing} failed: {}", describe(cause))]
     Query {
         doing: String,
-        source: tokio_postgres::Error,
+        cause: tokio_postgres::Error,
     },
 }
 
@@ -25,13 +25,13 @@ impl DatabaseError {
     /// For `map_err`: names what was being done.
     pub fn during(doing: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> DatabaseError {
         let doing = doing.into();
-        move |source| DatabaseError::Query { doing, source }
+        move |cause| DatabaseError::Query { doing, cause }
     }
 
     pub fn code(&self) -> Option<&SqlState> {
         match self {
-            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => {
-                source.code()
+            DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
+                cause.code()
             }
             DatabaseError::Tls(_) => None,
         }
@@ -40,8 +40,8 @@ impl DatabaseError {
     /// True where the same call may succeed later without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            DatabaseError::Connect { source, .. } | DatabaseError::Query { source, .. } => {
-                is_transient(source)
+            DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
+                is_transient(cause)
             }
             DatabaseError::Tls(_) => false,
         }

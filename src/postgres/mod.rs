@@ -6,6 +6,7 @@ pub mod error;
 pub mod quote;
 pub mod session;
 pub mod tls;
+pub mod vector_array;
 
 pub use connection_string::ConnectionString;
 pub use error::DatabaseError;

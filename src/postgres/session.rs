@@ -35,7 +35,8 @@ SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;
-SET row_security = on;";
+SET row_security = on;
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout');";
 
 /// An open session. Dropping it closes the connection.
 pub struct Session {
@@ -53,9 +54,9 @@ impl Session {
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
         let connector = tls::connector(target.tls())?;
-        let failed = |source| DatabaseError::Connect {
+        let failed = |cause| DatabaseError::Connect {
             database: target.to_string(),
-            source,
+            cause,
         };
         let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
         let connection = tokio::spawn(async move {

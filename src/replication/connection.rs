@@ -268,7 +268,7 @@ where
         Ok(connection)
     };
     let late = |_| ReplicationError::Timeout {
-        what: "connecting to the server",
+        what: format!("connecting to {}", endpoint.name()),
         limit,
     };
     timeout(limit, connecting).await.map_err(late)?

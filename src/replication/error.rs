@@ -55,7 +55,7 @@ pub enum ReplicationError {
     Closed,
 
     #[error("{what} took longer than {limit:?}")]
-    Timeout { what: &'static str, limit: Duration },
+    Timeout { what: String, limit: Duration },
 }
 
 fn sentence(message: &str, code: &SqlState, detail: Option<&str>, hint: Option<&str>) -> String {

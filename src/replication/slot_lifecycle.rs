@@ -37,6 +37,27 @@ pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, toki
     }))
 }
 
+/// The slots of this database that begin with `prefix` and that nobody reads from.
+///
+/// # Errors
+/// The server's.
+pub async fn idle_with_prefix(
+    client: &Client,
+    prefix: &str,
+) -> Result<Vec<SlotName>, tokio_postgres::Error> {
+    let rows = client
+        .query(
+            "SELECT slot_name::text FROM pg_replication_slots \
+             WHERE starts_with(slot_name::text, $1) AND database = current_database() AND active_pid IS NULL",
+            &[&prefix],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| row.get::<_, &str>(0).parse().ok())
+        .collect())
+}
+
 /// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended.
 ///
 /// Cancellation: a dropped future leaves the statement running on the server until its session closes, and the server

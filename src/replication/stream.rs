@@ -175,7 +175,7 @@ impl ReplicationStream {
     /// either case.
     pub async fn finish(mut self) -> Result<(), ReplicationError> {
         let late = |_| ReplicationError::Timeout {
-            what: "ending the stream",
+            what: "ending the stream".to_owned(),
             limit: FINISH_LIMIT,
         };
         timeout(FINISH_LIMIT, self.end()).await.map_err(late)?

@@ -58,20 +58,22 @@ impl Wire {
     /// safe.
     ///
     /// # Errors
-    /// [`ReplicationError::Closed`] at the end of the connection.
+    /// [`ReplicationError::Closed`] at the end of the connection. A failure to send counts when
+    /// there is nothing more to receive: the server's last words may be the reason for it.
     pub async fn fill(&mut self) -> Result<(), ReplicationError> {
         self.make_room()?;
-        let received = poll_fn(|cx| {
-            // Pending output is no reason not to read: it may be pending because the server waits
-            // for us to.
-            if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
-                return Poll::Ready(Err(error));
-            }
-            pin!(self.transport.read_buf(&mut self.incoming)).poll(cx)
-        });
-        match received.await? {
+        match poll_fn(|cx| self.poll_fill(cx)).await? {
             0 => Err(ReplicationError::Closed),
             _ => Ok(()),
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let sent = self.poll_flush(cx);
+        let received = pin!(self.transport.read_buf(&mut self.incoming)).poll(cx);
+        match (received, sent) {
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(error)),
+            (received, _) => received,
         }
     }
 

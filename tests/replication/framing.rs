@@ -193,6 +193,46 @@ fn the_servers_last_words_are_the_error() {
     assert!(error.is_transient());
 }
 
+/// A connection whose sending side is broken.
+struct Deaf(Scripted);
+
+impl AsyncRead for Deaf {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Deaf {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
+fn the_servers_last_words_are_heard_even_when_it_listens_no_more() {
+    let mut stream = ReplicationStream::over(Deaf(Scripted {
+        incoming: message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mgoodbye\0\0").into(),
+        read_sizes: VecDeque::new(),
+        write_sizes: VecDeque::new(),
+        written: Arc::default(),
+    }));
+    let status = stream.send_status(Lsn(1), false).now_or_never().unwrap();
+    assert!(matches!(status, Err(ReplicationError::Io(_))));
+    assert_eq!(drain(&mut stream).1.to_string(), "goodbye (SQLSTATE 57P01)");
+}
+
 #[test]
 fn bytes_that_are_no_replication_protocol_are_an_error() {
     for bytes in [

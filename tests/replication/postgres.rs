@@ -221,9 +221,10 @@ impl Tools {
     }
 
     /// Starts a shell that waits for the end of its input and then stops the server and removes its
-    /// directory. Its own process group, so that Ctrl-C does not reach it.
+    /// directory. More than once, because initdb or the server may just be starting. Its own process
+    /// group, so that Ctrl-C does not reach it.
     fn watch_over(&self, directory: &Path, data: &Path) -> Child {
-        let script = r#"read _; "$0" -D "$1" -m immediate stop; rm -rf "$2""#;
+        let script = r#"read _; for _ in 1 2 3; do "$0" -D "$1" -m immediate stop; rm -rf "$2"; sleep 1; done"#;
         let mut command = self.as_user(Command::new("sh"));
         command
             .arg("-c")

@@ -40,6 +40,12 @@ impl TestDatabase {
         database
     }
 
+    /// Whether the server has pgvector: what `make setup` fetches does, Debian's need not.
+    pub async fn knows_vector(&self) -> bool {
+        let available = "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'";
+        self.psql(available).await == "1\n"
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }

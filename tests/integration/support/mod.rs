@@ -10,11 +10,13 @@
 
 #[allow(dead_code, reason = "for the tests of the daemon")]
 mod daemon;
+#[allow(dead_code, reason = "for the tests of the daemon")]
 mod database;
 pub mod jobs;
 pub mod observe;
 mod server;
 pub mod vectors;
+#[allow(dead_code, reason = "for the tests of the daemon")]
 mod wait;
 
 pub use lantern::embedded::PrivatePostgres;

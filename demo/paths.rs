@@ -1,0 +1,64 @@
+//! Where the demo finds its things: the checkout it was built in, the run-time parts of `make setup`, the real binary.
+
+use std::env;
+use std::path::{Display, Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+pub struct Paths {
+    pub readme: PathBuf,
+    pub articles: PathBuf,
+    /// `.runtime` of the checkout: libonnxruntime, PostgreSQL, models.
+    pub data: PathBuf,
+    /// The `lantern-cli` that the demo drives, built beside it.
+    pub binary: PathBuf,
+    /// The daemon's log, kept after the demo.
+    pub log: PathBuf,
+}
+
+impl Paths {
+    /// # Errors
+    /// Names the first part that is missing and the command that makes it.
+    pub fn find() -> Result<Paths> {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let data = env::var_os("LANTERN_DATA_PATH")
+            .map_or_else(|| checkout.join(".runtime"), PathBuf::from);
+        ensure!(
+            data.is_dir(),
+            "{} does not exist; `make setup` fetches what belongs there",
+            data.display()
+        );
+        let binary = match env::var_os("LANTERN_CLI") {
+            Some(path) => PathBuf::from(path),
+            None => binary_beside_this_example()?,
+        };
+        ensure!(
+            binary.is_file(),
+            "{} does not exist; `make build` builds it",
+            binary.display()
+        );
+        Ok(Paths {
+            readme: checkout.join("README.md"),
+            articles: checkout.join("demo/articles.jsonl"),
+            log: data.join("demo.log"),
+            data,
+            binary,
+        })
+    }
+}
+
+/// A path as short as it can be said from the folder that the demo was started in.
+pub fn shown(path: &Path) -> Display<'_> {
+    let here = env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display()
+}
+
+/// Cargo puts examples into `target/release/examples/` and binaries into `target/release/`.
+fn binary_beside_this_example() -> Result<PathBuf> {
+    let example = env::current_exe().context("cannot find out where this program lies")?;
+    let profile = example
+        .ancestors()
+        .nth(2)
+        .context("this program does not lie in Cargo's target folder")?;
+    Ok(profile.join("lantern-cli"))
+}

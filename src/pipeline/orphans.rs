@@ -1,0 +1,70 @@
+//! Slots of jobs whose rows were deleted while no daemon ran.
+//!
+//! Nobody saw the deletion, so the slots are looked for when a daemon starts: in each target database that the jobs table
+//! names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read after
+//! that: a slot is younger than its row, so a row that is missing then was deleted.
+
+use std::collections::BTreeMap;
+
+use crate::jobs::JobRow;
+use crate::postgres::{ConnectionString, DatabaseError, Session};
+use crate::replication::SlotName;
+use crate::replication::slot_lifecycle;
+
+use super::error::JobError;
+use super::provision;
+
+/// A slot in a target database that may belong to nobody.
+pub struct Candidate {
+    database: ConnectionString,
+    pub name: SlotName,
+}
+
+/// The slots with the jobs table's identity that nobody reads from, in all the databases of these jobs. A database that is
+/// out of reach is passed over.
+pub async fn candidates(jobs_table: u32, rows: Vec<JobRow>) -> Vec<Candidate> {
+    let databases: BTreeMap<String, ConnectionString> = rows
+        .iter()
+        .filter_map(|row| {
+            row.definition
+                .db_connection
+                .parse::<ConnectionString>()
+                .ok()
+        })
+        .map(|database| (database.to_string(), database))
+        .collect();
+    let mut found = Vec::new();
+    for database in databases.into_values() {
+        match idle_slots(&database, &provision::name_prefix(jobs_table)).await {
+            Ok(names) => {
+                found.extend(names.into_iter().map(|name| Candidate {
+                    database: database.clone(),
+                    name,
+                }));
+            }
+            Err(error) => tracing::debug!("not looked for leftover slots: {error}"),
+        }
+    }
+    found
+}
+
+async fn idle_slots(
+    database: &ConnectionString,
+    prefix: &str,
+) -> Result<Vec<SlotName>, DatabaseError> {
+    let session = Session::open(database).await?;
+    slot_lifecycle::idle_with_prefix(&session, prefix)
+        .await
+        .map_err(DatabaseError::during("looking for leftover slots"))
+}
+
+/// Removes the slot and the publication of that name.
+pub async fn remove(candidate: &Candidate) -> Result<(), JobError> {
+    let session = Session::open(&candidate.database).await?;
+    provision::remove(&session, &candidate.name).await?;
+    tracing::info!(
+        "removed slot and publication {}, whose job is no longer in the jobs table",
+        candidate.name
+    );
+    Ok(())
+}

@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod core_on_debian;
+mod destinations;
 mod documented_example;
 mod embedded;
 mod jobs_table;

@@ -1,6 +1,8 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
 mod cancelling;
+mod core_on_debian;
+mod destinations;
 mod documented_example;
 mod embedded;
 mod jobs_table;
@@ -11,5 +13,7 @@ mod resuming;
 mod retrying;
 mod setup;
 mod sql;
+mod stopping;
 mod support;
 mod texts;
+mod thousands;

@@ -52,7 +52,7 @@ async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
 async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
     let (database, client) = articles(server()).await;
     // Long texts: there is time to stop in the middle.
-    let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 400) n";
+    let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 40) FROM generate_series(1, 300) n";
     execute(&client, insert).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let mut daemon = Daemon::start(&database, &[]);
@@ -74,7 +74,10 @@ async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
 
     let _daemon = Daemon::start(&database, &[]);
     finished(&client, job).await;
-    in_step(&client, "articles", "title", "vector").await;
+    let missing = "SELECT count(*) FROM articles WHERE vector IS NULL";
+    wait_for_value(&client, missing, 0_i64).await;
+    let sample = "(SELECT * FROM articles WHERE id % 20 = 7) sample";
+    in_step(&client, sample, "title", "vector").await;
     let after: String = value(&client, done).await;
     for row in before.split(',') {
         let again = after.split(',').any(|seen| seen == row);

@@ -31,12 +31,18 @@ impl Daemon {
 
     /// Starts a daemon with these arguments and the data path of the checkout.
     pub fn start_with(arguments: &[&str]) -> Self {
+        Self::start_with_env(&[], arguments)
+    }
+
+    /// As [`Daemon::start_with`], with these environment variables besides.
+    pub fn start_with_env(variables: &[(&str, &str)], arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lantern-cli"));
         command
             .arg("start-daemon")
             .arg("--data-path")
             .arg(runtime())
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -75,6 +81,11 @@ impl Daemon {
             },
         )
         .await
+    }
+
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     pub fn signal(&self, signal: Signal) {

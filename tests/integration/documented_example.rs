@@ -1,6 +1,7 @@
 //! What the documentation says, word for word, as somebody would type it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use serde_json::Value;
 
@@ -127,6 +128,33 @@ async fn a_model_that_is_not_there_fails_the_job_and_another_one_starts_it_again
         &format!("UPDATE jobs SET embedding_model = '{MODEL}'"),
     )
     .await;
+    finished(&client, 1).await;
+    in_step(&client, "articles", "title", "title_embedding").await;
+}
+
+/// The name of the older daemon stands for the original one. The files are those of another model, with vectors of the
+/// same length: what counts here is the way from the name in the job to the folder.
+#[tokio::test]
+async fn the_example_of_the_older_daemon_works_word_for_word_once_its_model_is_there() {
+    let data_path = tempfile::tempdir().expect("a directory");
+    let models = data_path.path().join("models/sentence-transformers");
+    fs::create_dir_all(&models).expect("a folder for models");
+    symlink(runtime().join("lib"), data_path.path().join("lib")).expect("a link");
+    symlink(
+        runtime().join("models").join(MODEL),
+        models.join("all-MiniLM-L12-v2"),
+    )
+    .expect("a link");
+
+    let database = TestDatabase::with_vector(server()).await;
+    let client = database.client().await;
+    database.psql(DOCUMENTED_TABLE).await;
+    let articles = "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)";
+    execute(&client, articles).await;
+    let data_path = data_path.path().to_str().expect("a readable path");
+    let arguments = ["--uri", &database.uri(), "--table", "jobs"];
+    let _daemon = Daemon::start_with_env(&[("LANTERN_DATA_PATH", data_path)], &arguments);
+    database.psql(&with_uri(EXAMPLE, &database)).await;
     finished(&client, 1).await;
     in_step(&client, "articles", "title", "title_embedding").await;
 }

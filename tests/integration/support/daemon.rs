@@ -39,9 +39,8 @@ impl Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lantern-cli"));
         command
             .arg("start-daemon")
-            .arg("--data-path")
-            .arg(runtime())
             .args(arguments)
+            .env("LANTERN_DATA_PATH", runtime())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -3,13 +3,15 @@
 //! One task owns the session to the jobs database. Jobs talk to it through a [`Reporter`]; while that database is away they
 //! go on with their work and their reports wait.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -76,6 +78,7 @@ pub struct Supervisor {
     stop: CancellationToken,
     store: JobStore,
     watcher: Watcher,
+    changes: VecDeque<Change>,
     running: BTreeMap<JobId, Running>,
     /// Cancelled jobs whose leftovers are being removed.
     tearing_down: BTreeSet<JobId>,
@@ -109,6 +112,7 @@ impl Supervisor {
             stop,
             store,
             watcher: Watcher::default(),
+            changes: VecDeque::new(),
             running: BTreeMap::new(),
             tearing_down: BTreeSet::new(),
             looked_for_orphans: false,
@@ -130,20 +134,13 @@ impl Supervisor {
         );
         let mut clock = interval(LOOK_EVERY);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let stop = self.stop.clone();
         let mut lost = None;
-        while !self.stop.is_cancelled() {
+        loop {
             let step = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => break,
-                Some(message) = self.messages.recv() => {
-                    self.unwritten.push(message);
-                    self.write_reports().await
-                }
-                Some(ending) = self.tasks.join_next() => match ending {
-                    Ok(ending) => self.ended(ending).await,
-                    Err(error) => { tracing::error!("a job's task ended early: {error}"); Ok(()) }
-                },
-                _ = clock.tick() => self.look().await,
+                () = stop.cancelled() => break,
+                step = self.step(&mut clock) => step,
             };
             match step {
                 Ok(()) => lost = None,
@@ -151,6 +148,25 @@ impl Supervisor {
             }
         }
         self.wind_down().await;
+    }
+
+    /// Waits for the next thing to do and does it. Dropped in the middle only when the daemon stops.
+    async fn step(&mut self, clock: &mut Interval) -> Result<(), DatabaseError> {
+        tokio::select! {
+            biased;
+            Some(message) = self.messages.recv() => {
+                self.unwritten.push(message);
+                self.write_reports().await
+            }
+            Some(ending) = self.tasks.join_next() => match ending {
+                Ok(ending) => self.ended(ending).await,
+                Err(error) => {
+                    tracing::error!("a task ended early: {error}");
+                    Ok(())
+                }
+            },
+            _ = clock.tick() => self.look().await,
+        }
     }
 
     async fn look(&mut self) -> Result<(), DatabaseError> {
@@ -161,7 +177,9 @@ impl Supervisor {
             self.tasks
                 .spawn(async move { Ending::Leftovers(orphans::candidates(identity, rows).await) });
         }
-        for change in self.watcher.observe(&rows) {
+        // Kept until they are dealt with: the connection may break in between.
+        self.changes.extend(self.watcher.observe(&rows));
+        while let Some(change) = self.changes.front().cloned() {
             match change {
                 Change::Start(id) => self.start(id).await?,
                 Change::Cancel(id) => self.end(id, Then::TearDown, None).await?,
@@ -174,6 +192,7 @@ impl Supervisor {
                     self.end(id, Then::Replace, Some(*old)).await?;
                 }
             }
+            self.changes.pop_front();
         }
         let now = Instant::now();
         let due: Vec<JobId> = self
@@ -232,8 +251,16 @@ impl Supervisor {
             )
         });
         let ended_id = id.clone();
-        self.tasks
-            .spawn(async move { Ending::Job(ended_id, job.run().await) }.instrument(span));
+        let work = async move {
+            let ended = AssertUnwindSafe(job.run()).catch_unwind().await;
+            let bug = |_| {
+                Ended::Failed(
+                    "a bug in lantern-cli stopped the job; please report it with the log".into(),
+                )
+            };
+            Ending::Job(ended_id, ended.unwrap_or_else(bug))
+        };
+        self.tasks.spawn(work.instrument(span));
         self.running.insert(
             id,
             Running {
@@ -302,8 +329,8 @@ impl Supervisor {
                 match ended {
                     Ended::Stopped => lock::unlock(&self.store, &id).await,
                     Ended::Canceled | Ended::Failed(_) if running.then == Then::Restart => {
-                        lock::unlock(&self.store, &id).await?;
-                        self.start(id).await
+                        self.waiting.insert(id.clone(), Instant::now());
+                        lock::unlock(&self.store, &id).await
                     }
                     Ended::Canceled => {
                         if running.then == Then::TearDown {
@@ -348,12 +375,10 @@ impl Supervisor {
             }
             Ending::TornDown(id, then) => {
                 self.tearing_down.remove(&id);
-                lock::unlock(&self.store, &id).await?;
                 if then == Then::Replace {
-                    self.start(id).await
-                } else {
-                    Ok(())
+                    self.waiting.insert(id.clone(), Instant::now());
                 }
+                lock::unlock(&self.store, &id).await
             }
         }
     }
@@ -421,38 +446,43 @@ impl Supervisor {
             "stopping: finishing what is under way in {} jobs",
             self.running.len()
         );
-        let end = Instant::now() + GRACE;
-        while !self.tasks.is_empty() {
-            tokio::select! {
-                ended = tokio::time::timeout_at(end, self.tasks.join_next()) => match ended {
-                    Ok(Some(Ok(Ending::Job(id, ended)))) => {
-                        self.running.remove(&id);
-                        if let Ended::Failed(reason) = ended {
-                            tracing::error!(job = %id, "failed: {reason}");
-                            let _ = self.store.failed(&id, &reason).await;
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(_) => {
-                        tracing::warn!("{} jobs did not stop in time; they go on from their confirmed position at the next start", self.tasks.len());
-                        break;
-                    }
-                },
-                Some(message) = self.messages.recv() => {
-                    self.unwritten.push(message);
-                    if let Err(error) = self.write_reports().await {
-                        tracing::warn!("{error}");
-                        self.unwritten.clear();
-                    }
-                }
-            }
-            // Jobs that are torn down try for ever; they are not waited for.
-            if self.running.is_empty() && self.tasks.len() <= self.tearing_down.len() {
-                break;
-            }
+        if tokio::time::timeout(GRACE, self.let_jobs_finish())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "{} jobs did not stop in time; they go on from their confirmed position at the next start",
+                self.running.len()
+            );
         }
         self.tasks.shutdown().await;
         tracing::info!("stopped");
+    }
+
+    /// What is being torn down may take for ever and is not waited for: the next daemon sees to it.
+    async fn let_jobs_finish(&mut self) {
+        while !self.running.is_empty() {
+            let written = tokio::select! {
+                Some(message) = self.messages.recv() => {
+                    self.unwritten.push(message);
+                    self.write_reports().await
+                }
+                Some(ending) = self.tasks.join_next() => {
+                    if let Ok(Ending::Job(id, ended)) = ending {
+                        self.running.remove(&id);
+                        if let Ended::Failed(reason) = ended {
+                            tracing::error!(job = %id, "failed: {reason}");
+                            self.unwritten.push((id, Report::Failed(reason), None));
+                        }
+                    }
+                    self.write_reports().await
+                }
+            };
+            if let Err(error) = written {
+                tracing::warn!("not written to the jobs table: {error}");
+                self.unwritten.clear();
+            }
+        }
     }
 }
 

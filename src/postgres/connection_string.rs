@@ -6,6 +6,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use tokio_postgres::config::{Host, SslMode};
 
@@ -69,8 +70,18 @@ impl FromStr for ConnectionString {
         if config.get_application_name().is_none() {
             config.application_name("lantern-cli");
         }
+        // A peer that vanished is noticed within half a minute, not after the two hours that are the kernel's default.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(Duration::from_secs(30));
+        }
+        if config.get_keepalives_interval().is_none() {
+            config
+                .keepalives_idle(Duration::from_secs(10))
+                .keepalives_interval(Duration::from_secs(5))
+                .keepalives_retries(4);
+        }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(std::time::Duration::from_secs(10));
+            config.connect_timeout(Duration::from_secs(10));
         }
         Ok(ConnectionString { config, tls })
     }
@@ -354,10 +365,7 @@ mod tests {
         let config =
             parse("postgres://u@h/d?connect_timeout=3&sslmode=disable&application_name=mine")
                 .config;
-        assert_eq!(
-            config.get_connect_timeout(),
-            Some(&std::time::Duration::from_secs(3))
-        );
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
         assert_eq!(config.get_application_name(), Some("mine"));
         assert_eq!(config.get_ssl_mode(), SslMode::Disable);
     }

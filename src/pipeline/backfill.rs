@@ -40,11 +40,9 @@ pub struct Progress {
 
 impl Progress {
     pub fn percent(&self) -> u8 {
-        if self.total == 0 {
-            0
-        } else {
-            (self.done * 100 / self.total).min(99) as u8
-        }
+        (self.done * 100)
+            .checked_div(self.total)
+            .map_or(0, |percent| percent.min(99) as u8)
     }
 }
 

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobRow, Progress};
-use crate::postgres::session::TEXT_FORM;
+use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
 use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
 
@@ -198,10 +198,11 @@ impl Job {
         publication: &str,
     ) -> Result<ReplicationStream, JobError> {
         let deadline = Instant::now() + Duration::from_secs(5);
+        let settings = [TEXT_FORM, newer_settings(session.version())].concat();
         loop {
             let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
             let connection =
-                ReplicationConnection::connect(database.config(), connector, TEXT_FORM).await?;
+                ReplicationConnection::connect(database.config(), connector, &settings).await?;
             // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
             match connection
                 .start_replication(&self.name, Lsn::ZERO, &[publication])

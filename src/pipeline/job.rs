@@ -180,9 +180,11 @@ impl Job {
         let start = slot
             .and_then(|slot| slot.confirmed_flush)
             .unwrap_or(Lsn::ZERO);
+        let feedback = feedback_interval(&session).await?;
         Ok(Prepared {
             database,
             target,
+            feedback,
             model,
             writer,
             stream,
@@ -228,6 +230,7 @@ impl Job {
         let Prepared {
             database,
             target,
+            feedback,
             model,
             writer,
             stream,
@@ -262,6 +265,7 @@ impl Job {
             Intake::new(target.clone(), start),
             live_in,
             live_back,
+            feedback,
         );
         let mut capture = Task::spawn(capture.run(self.stop.clone()));
         tracing::info!("streaming from {start}");
@@ -329,10 +333,28 @@ impl Job {
     }
 }
 
+/// How often the server wants to hear from us: it hangs up after `wal_sender_timeout`, however busy we are.
+async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
+    let row = session
+        .query_one(
+            "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'",
+            &[],
+        )
+        .await
+        .map_err(DatabaseError::during("reading wal_sender_timeout"))?;
+    let timeout = Duration::from_millis(row.get::<_, i64>(0).unsigned_abs());
+    Ok(if timeout.is_zero() {
+        capture::FEEDBACK
+    } else {
+        capture::FEEDBACK.min(timeout / 3)
+    })
+}
+
 /// Everything that is there once a job may stream.
 struct Prepared {
     database: ConnectionString,
     target: Arc<TargetTable>,
+    feedback: Duration,
     model: Model,
     writer: Writer,
     stream: ReplicationStream,

@@ -184,6 +184,7 @@ impl Job {
         Ok(Prepared {
             database,
             target,
+            publication,
             feedback,
             model,
             writer,
@@ -230,6 +231,7 @@ impl Job {
         let Prepared {
             database,
             target,
+            publication,
             feedback,
             model,
             writer,
@@ -279,7 +281,7 @@ impl Job {
             }
             None => None,
         };
-        let watchdog = watchdog::watch(watched, &target);
+        let watchdog = watchdog::watch(watched, &target, &publication);
         tokio::pin!(watchdog);
         loop {
             tokio::select! {
@@ -354,6 +356,7 @@ async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
 struct Prepared {
     database: ConnectionString,
     target: Arc<TargetTable>,
+    publication: String,
     feedback: Duration,
     model: Model,
     writer: Writer,

@@ -42,8 +42,7 @@ impl Progress {
     pub fn percent(&self) -> u8 {
         (self.done * 100)
             .checked_div(self.total)
-            .unwrap_or(0)
-            .min(99) as u8
+            .map_or(0, |percent| percent.min(99) as u8)
     }
 }
 

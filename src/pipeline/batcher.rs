@@ -54,6 +54,8 @@ pub struct Batcher {
     ready_backfill: VecDeque<Pending>,
     /// Halves of a batch that the server refused, on the search for the row that it refused it for.
     suspects: Vec<Vec<Pending>>,
+    /// Why the job fails as soon as the other suspects are written.
+    refused: Option<JobError>,
     later: BinaryHeap<Reverse<Later>>,
 }
 
@@ -124,6 +126,7 @@ impl Batcher {
             ready_live: VecDeque::new(),
             ready_backfill: VecDeque::new(),
             suspects: Vec::new(),
+            refused: None,
             later: BinaryHeap::new(),
         }
     }
@@ -148,6 +151,9 @@ impl Batcher {
                 work = finished(&mut under_way) => {
                     under_way = None;
                     idle = Some(self.conclude(work?).await?);
+                    if self.suspects.is_empty() && let Some(error) = self.refused.take() {
+                        return Err(error);
+                    }
                 }
                 () = sleep_until(due) => self.wake_due(),
                 count = self.completions.next_many(&mut completed, 1024) => {
@@ -342,12 +348,13 @@ impl Batcher {
                     self.suspects.extend([second, batch]);
                 } else if is_of_one_row(&error) {
                     let row = &batch[0].embedded.row;
-                    return Err(JobError::definite(format!(
+                    let refusal = JobError::definite(format!(
                         "the server refuses the vector of row {} of {}: {}; mend the row or the constraint, then set init_failed_at to NULL",
                         row.key,
                         self.table,
                         describe(&error)
-                    )));
+                    ));
+                    self.refused.get_or_insert(refusal);
                 } else {
                     return Err(JobError::definite(format!(
                         "writing to {} failed: {}",

@@ -20,8 +20,8 @@ use super::row::{Origin, Row};
 pub const MOST_ROWS: usize = 4096;
 pub const MOST_BYTES: usize = 32 << 20;
 
-/// Status updates go out at least this often.
-const FEEDBACK: Duration = Duration::from_secs(10);
+/// Status updates go out at least this often, also to a server that is patient.
+pub const FEEDBACK: Duration = Duration::from_secs(10);
 /// A position that only keepalives have moved is passed on at most this often: each answer makes a busy server send more.
 const IDLE_FEEDBACK: Duration = Duration::from_secs(1);
 /// A server that says nothing for this long, though it was asked, is gone.
@@ -34,6 +34,7 @@ pub struct Capture {
     intake: Intake,
     live: mpsc::Sender<Row>,
     finished: mpsc::Receiver<Row>,
+    feedback: Duration,
     rows: usize,
     bytes: usize,
     sent: Lsn,
@@ -44,12 +45,13 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// `live` and `finished` need room for [`MOST_ROWS`].
+    /// `live` and `finished` need room for [`MOST_ROWS`]. `feedback` is the longest time between two status updates.
     pub fn new(
         stream: ReplicationStream,
         intake: Intake,
         live: mpsc::Sender<Row>,
         finished: mpsc::Receiver<Row>,
+        feedback: Duration,
     ) -> Self {
         let now = Instant::now();
         Capture {
@@ -57,6 +59,7 @@ impl Capture {
             intake,
             live,
             finished,
+            feedback,
             rows: 0,
             bytes: 0,
             sent: Lsn::ZERO,
@@ -73,7 +76,7 @@ impl Capture {
     ///
     /// Cancellation: dropping the future closes the connection; what was not confirmed is sent again the next time.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), JobError> {
-        let mut clock = interval(IDLE_FEEDBACK);
+        let mut clock = interval(IDLE_FEEDBACK.min(self.feedback / 2));
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut finished = Vec::new();
         loop {
@@ -157,7 +160,10 @@ impl Capture {
     }
 
     async fn tick(&mut self) -> Result<(), JobError> {
-        if self.has_room() && self.last_heard.elapsed() > SILENCE {
+        if !self.has_room() {
+            // Nobody listens, so nothing can be heard.
+            self.last_heard = Instant::now();
+        } else if self.last_heard.elapsed() > SILENCE {
             return Err(JobError::Transient(format!(
                 "the server has said nothing for {} s; connecting again",
                 SILENCE.as_secs()
@@ -165,7 +171,7 @@ impl Capture {
         }
         if self.intake.confirmed() > self.sent {
             self.send_status(false).await
-        } else if self.last_feedback.elapsed() >= FEEDBACK {
+        } else if self.last_feedback.elapsed() >= self.feedback {
             // Asking for an answer is what makes silence mean something.
             self.send_status(self.has_room()).await
         } else {

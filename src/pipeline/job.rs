@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobRow, Progress};
-use crate::postgres::session::TEXT_FORM;
+use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
 use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
 
@@ -180,9 +180,12 @@ impl Job {
         let start = slot
             .and_then(|slot| slot.confirmed_flush)
             .unwrap_or(Lsn::ZERO);
+        let feedback = feedback_interval(&session).await?;
         Ok(Prepared {
             database,
             target,
+            publication,
+            feedback,
             model,
             writer,
             stream,
@@ -198,10 +201,11 @@ impl Job {
         publication: &str,
     ) -> Result<ReplicationStream, JobError> {
         let deadline = Instant::now() + Duration::from_secs(5);
+        let settings = [TEXT_FORM, newer_settings(session.version())].concat();
         loop {
             let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
             let connection =
-                ReplicationConnection::connect(database.config(), connector, TEXT_FORM).await?;
+                ReplicationConnection::connect(database.config(), connector, &settings).await?;
             // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
             match connection
                 .start_replication(&self.name, Lsn::ZERO, &[publication])
@@ -227,6 +231,8 @@ impl Job {
         let Prepared {
             database,
             target,
+            publication,
+            feedback,
             model,
             writer,
             stream,
@@ -261,6 +267,7 @@ impl Job {
             Intake::new(target.clone(), start),
             live_in,
             live_back,
+            feedback,
         );
         let mut capture = Task::spawn(capture.run(self.stop.clone()));
         tracing::info!("streaming from {start}");
@@ -274,7 +281,7 @@ impl Job {
             }
             None => None,
         };
-        let watchdog = watchdog::watch(watched, &target);
+        let watchdog = watchdog::watch(watched, &target, &publication);
         tokio::pin!(watchdog);
         loop {
             tokio::select! {
@@ -328,10 +335,29 @@ impl Job {
     }
 }
 
+/// How often the server wants to hear from us: it hangs up after `wal_sender_timeout`, however busy we are.
+async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
+    let row = session
+        .query_one(
+            "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'",
+            &[],
+        )
+        .await
+        .map_err(DatabaseError::during("reading wal_sender_timeout"))?;
+    let timeout = Duration::from_millis(row.get::<_, i64>(0).unsigned_abs());
+    Ok(if timeout.is_zero() {
+        capture::FEEDBACK
+    } else {
+        capture::FEEDBACK.min(timeout / 3)
+    })
+}
+
 /// Everything that is there once a job may stream.
 struct Prepared {
     database: ConnectionString,
     target: Arc<TargetTable>,
+    publication: String,
+    feedback: Duration,
     model: Model,
     writer: Writer,
     stream: ReplicationStream,

@@ -133,6 +133,21 @@ async fn fitting_publication(
     Ok(None)
 }
 
+/// Why the publication that the job streams from does not serve it any more, as the rest of a sentence.
+pub async fn publication_defect(
+    session: &Session,
+    name: &str,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
+    let found = publication::find(session, session.version(), name, target.oid)
+        .await
+        .map_err(DatabaseError::during("looking for the publication"))?;
+    Ok(match found {
+        Some(publication) => defect(&publication, target),
+        None => Some("was dropped".into()),
+    })
+}
+
 /// Why a publication does not serve the job, as the rest of a sentence.
 fn defect(publication: &Publication, target: &TargetTable) -> Option<String> {
     if !publication.has_table {

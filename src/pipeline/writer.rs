@@ -176,9 +176,10 @@ impl Writer {
         let mut readings = vec![Reading::Gone; rows.len()];
         for answer in &answers {
             readings[answer.get::<_, i64>(0) as usize - 1] = match (answer.get(1), answer.get(2)) {
-                (true, _) => Reading::Found(Source::from_text(answer.get::<_, Option<&str>>(3))),
+                // What is there now may be the row as it was before the change.
+                (_, false) => Reading::NotYetVisible,
+                (true, true) => Reading::Found(Source::from_text(answer.get::<_, Option<&str>>(3))),
                 (false, true) => Reading::Gone,
-                (false, false) => Reading::NotYetVisible,
             };
         }
         Ok(readings)

@@ -27,16 +27,25 @@ pub const TEXT_FORM: &[(&str, &str)] = &[
 
 /// Settings of every SQL session: unqualified names are the system's only, no inherited time-outs, no surprises from
 /// defaults. `standard_conforming_strings` keeps our literals what they look like.
-const SESSION: &str = "SET search_path = pg_catalog;
-SET statement_timeout = 0;
+const SESSION: &str = "SET statement_timeout = 0;
+SET search_path = pg_catalog;
 SET idle_in_transaction_session_timeout = 0;
+SET idle_session_timeout = 0;
 SET lock_timeout = 0;
 SET standard_conforming_strings = on;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;
-SET row_security = on;
-SELECT set_config(name, '0', false) FROM pg_settings WHERE name IN ('idle_session_timeout', 'transaction_timeout');";
+SET row_security = on;";
+
+/// Settings of both kinds of connection that not every server knows.
+pub fn newer_settings(version: u32) -> &'static [(&'static str, &'static str)] {
+    if version >= 170_000 {
+        &[("transaction_timeout", "0")]
+    } else {
+        &[]
+    }
+}
 
 /// An open session. Dropping it closes the connection.
 pub struct Session {
@@ -83,6 +92,12 @@ impl Session {
             .map_err(failed)?
             .get(0);
         session.version = version.unsigned_abs();
+        for (name, value) in newer_settings(session.version) {
+            session
+                .batch_execute(&format!("SET {name} = {}", literal(value)))
+                .await
+                .map_err(failed)?;
+        }
         Ok(session)
     }
 

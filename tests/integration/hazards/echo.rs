@@ -1,0 +1,128 @@
+//! What must not be embedded again, and what must although it looks the same.
+
+use super::{CAVES, DESERT, LONG, MOON, Scene, TIDES};
+
+/// Counts the updates of each row, whoever makes them.
+const COUNTED: &str = "
+    CREATE TABLE updates (id int);
+    CREATE FUNCTION count_update() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN INSERT INTO public.updates VALUES (NEW.id); RETURN NEW; END $$;
+    CREATE TRIGGER counted BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION count_update();";
+
+const COUNTS: &str = "SELECT string_agg(id || ':' || n, ' ' ORDER BY id) \
+                      FROM (SELECT id, count(*) AS n FROM updates GROUP BY id) AS c";
+
+/// Hazard 1. A second row comes after the first one's write-back, so whatever that set off is done when it is confirmed.
+#[tokio::test]
+async fn a_write_back_is_not_embedded_again() {
+    let mut scene = Scene::of_notes().await;
+    scene.sql(COUNTED).await;
+    scene.start().await;
+    for (id, text) in [(1, TIDES), (2, MOON), (3, CAVES)] {
+        scene.put(id, text).await;
+        scene.caught_up().await;
+    }
+    assert_eq!(scene.value(COUNTS).await, "1:1 2:1 3:1");
+}
+
+/// Hazard 1, over a restart. A locked row keeps the position back, so that the write-backs of the others are streamed
+/// again. Repeating an insert's work is allowed (its second update); embedding a write-back would make a third.
+#[tokio::test]
+async fn a_write_back_that_is_streamed_again_after_a_crash_is_not_embedded_again() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene.put(1, TIDES).await;
+    scene.caught_up().await;
+    scene.sigterm().await;
+
+    scene.put(1, MOON).await;
+    let locking = scene.database.client().await;
+    let lock = "BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE";
+    locking.batch_execute(lock).await.expect("locked");
+    scene.sql(COUNTED).await;
+    for (id, text) in [(2, TIDES), (3, MOON), (4, CAVES)] {
+        scene.put(id, text).await;
+    }
+    scene.start().await;
+    scene.wait_for(COUNTS, "2:1 3:1 4:1").await;
+    scene.sigkill();
+    locking.batch_execute("COMMIT").await.expect("released");
+
+    scene.start().await;
+    scene.caught_up().await;
+    scene.put(5, DESERT).await;
+    scene.caught_up().await;
+    let most = "SELECT max(n) <= 2 FROM (SELECT count(*) AS n FROM updates GROUP BY id) AS c";
+    let counts = scene.value(COUNTS).await;
+    assert_eq!(scene.value(most).await, "true", "{counts}");
+}
+
+/// Hazard 4. The version of the row stays the user's.
+#[tokio::test]
+async fn an_update_of_another_column_writes_nothing() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.caught_up().await;
+    scene.sql("UPDATE notes SET views = views + 1").await;
+    let versions = scene.versions().await;
+    scene.put(3, CAVES).await;
+    scene.caught_up().await;
+    assert!(scene.versions().await.starts_with(&versions));
+}
+
+/// Hazard 4. The text that was seen last counts, not any text that was seen.
+#[tokio::test]
+async fn a_text_that_comes_back_gets_its_vector_back() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    for text in [TIDES, MOON, TIDES, "", TIDES] {
+        scene.put(1, text).await;
+        scene.caught_up().await;
+    }
+    let three = "UPDATE notes SET body = $1 WHERE id = 1";
+    for text in [MOON, TIDES, MOON, TIDES] {
+        scene
+            .client
+            .execute(three, &[&text])
+            .await
+            .expect("updated");
+    }
+    scene.caught_up().await;
+}
+
+/// Hazard 4. An insert is a new row, even with the key and the text of one that was there before.
+#[tokio::test]
+async fn a_row_inserted_again_with_the_same_text_gets_a_vector() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene.put(1, TIDES).await;
+    scene.caught_up().await;
+    scene.sql("DELETE FROM notes").await;
+    scene.put(1, TIDES).await;
+    scene.caught_up().await;
+    let again = "BEGIN; DELETE FROM notes; INSERT INTO notes SELECT 1, body FROM truth WHERE body LIKE 'The tides%'; COMMIT";
+    scene.sql(again).await;
+    scene.caught_up().await;
+    assert_eq!(scene.value("SELECT count(*) FROM notes").await, "1");
+}
+
+/// Hazard 6. The stream says "unchanged" of a text that is stored out of line.
+#[tokio::test]
+async fn an_unrelated_update_of_a_long_text_keeps_its_vector() {
+    let mut scene = Scene::of_notes().await;
+    scene
+        .sql("ALTER TABLE notes ALTER COLUMN body SET STORAGE EXTERNAL")
+        .await;
+    scene.start().await;
+    scene.write(&[&LONG, TIDES]).await;
+    scene.caught_up().await;
+    let out_of_line =
+        "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = 'notes'::regclass";
+    assert_eq!(scene.value(out_of_line).await, "true");
+    scene.sql("UPDATE notes SET views = views + 1").await;
+    let versions = scene.versions().await;
+    scene.put(3, CAVES).await;
+    scene.caught_up().await;
+    assert!(scene.versions().await.starts_with(&versions));
+}

@@ -1,0 +1,187 @@
+//! Tables that change under a running job, and rows that the server refuses.
+
+use std::time::Duration;
+
+use super::{CAVES, DESERT, MOON, PATIENCE, Scene, TIDES};
+use crate::support::{server, wait_until};
+
+/// The user's updates work again, within seconds and with nobody's help.
+async fn updates_work(scene: &Scene) {
+    wait_until("updates work", PATIENCE, async || {
+        scene
+            .client
+            .batch_execute("UPDATE notes SET views = views + 1")
+            .await
+    })
+    .await;
+    assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
+}
+
+/// Hazard 7.
+#[tokio::test]
+async fn a_dropped_primary_key_fails_the_job_and_frees_the_table() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.caught_up().await;
+    scene
+        .sql("ALTER TABLE notes DROP CONSTRAINT notes_pkey")
+        .await;
+    let reason = scene.failure().await;
+    assert!(
+        reason.contains("the key (id) of \"public\".\"notes\""),
+        "{reason}"
+    );
+    updates_work(&scene).await;
+
+    scene.sql("ALTER TABLE notes ADD PRIMARY KEY (id)").await;
+    scene.put(2, CAVES).await;
+    scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
+    scene.settled("notes", "body").await;
+}
+
+/// Hazard 7. With a column list, even FULL makes updates fail.
+#[tokio::test]
+async fn a_changed_replica_identity_fails_the_job_and_frees_the_table() {
+    for identity in ["NOTHING", "FULL"] {
+        let mut scene = Scene::of_notes().await;
+        scene.put(1, TIDES).await;
+        scene.start().await;
+        scene
+            .sql(&format!("ALTER TABLE notes REPLICA IDENTITY {identity}"))
+            .await;
+        let reason = scene.failure().await;
+        assert!(reason.contains("replica identity"), "{reason}");
+        updates_work(&scene).await;
+    }
+}
+
+/// Hazard 7, while no daemon runs: the next one sees it.
+#[tokio::test]
+async fn a_key_dropped_while_the_daemon_is_stopped_is_noticed_at_its_start() {
+    let mut scene = Scene::of_notes().await;
+    scene.put(1, TIDES).await;
+    scene.start().await;
+    scene.sigterm().await;
+    scene
+        .sql("ALTER TABLE notes DROP CONSTRAINT notes_pkey")
+        .await;
+    scene.spawn();
+    let reason = scene.failure().await;
+    assert!(reason.contains("ADD PRIMARY KEY (id)"), "{reason}");
+    updates_work(&scene).await;
+}
+
+/// Hazard 12. The other job goes on; the failed one says what to mend, and goes on when that is done.
+#[tokio::test]
+async fn a_renamed_source_column_fails_only_its_own_job() {
+    let tables = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384)); \
+                  CREATE TABLE others (id int PRIMARY KEY, body text, embedding vector(384))";
+    let mut scene = Scene::on(server(), tables).await;
+    let job = scene.job("notes", "body").await;
+    scene.job("others", "body").await;
+    scene.start().await;
+    scene
+        .sql("ALTER TABLE notes RENAME COLUMN body TO words")
+        .await;
+    for table in ["notes", "others"] {
+        let insert = format!("INSERT INTO {table} VALUES (1, $1)");
+        scene
+            .client
+            .execute(&insert, &[&TIDES])
+            .await
+            .expect("inserted");
+    }
+    scene.settled("others", "body").await;
+    let reason = format!(
+        "SELECT init_failure_reason LIKE '%column \"body\" (src_column)%' FROM jobs WHERE id = {job}"
+    );
+    scene.wait_for(&reason, "true").await;
+    let failed = "SELECT string_agg(id::text, ',') FROM jobs WHERE init_failed_at IS NOT NULL";
+    assert_eq!(scene.value(failed).await, job.to_string());
+    scene
+        .sql(&format!(
+            "UPDATE jobs SET src_column = 'words' WHERE id = {job}"
+        ))
+        .await;
+    scene.settled("notes", "words").await;
+}
+
+/// Hazard 12.
+#[tokio::test]
+async fn a_dropped_column_fails_the_job_with_its_name() {
+    for column in ["body", "embedding"] {
+        let mut scene = Scene::of_notes().await;
+        scene.start().await;
+        scene
+            .sql(&format!("ALTER TABLE notes DROP COLUMN {column} CASCADE"))
+            .await;
+        let column_left = if column == "body" { "views" } else { "body" };
+        scene
+            .sql(&format!(
+                "INSERT INTO notes (id, {column_left}) VALUES (1, '5')"
+            ))
+            .await;
+        let reason = scene.failure().await;
+        assert!(
+            reason.contains(column) && reason.contains("notes"),
+            "{reason}"
+        );
+        scene
+            .wait_for("SELECT count(*) FROM pg_publication", "0")
+            .await;
+    }
+}
+
+/// Hazard 24. The row is named by its key, and the rows that came with it are written. A first write-back waits in a trigger
+/// until all of them can come in one.
+#[tokio::test]
+async fn a_row_that_a_check_refuses_fails_the_job_after_the_others_of_its_batch_are_written() {
+    let mut scene = Scene::of_notes().await;
+    let insert = "INSERT INTO notes (id, body) SELECT row_number() OVER (), body FROM truth, generate_series(1, 3)";
+    scene.sql(insert).await;
+    scene.start().await;
+    scene.sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NOT NULL OR id NOT IN (3, 11)) NOT VALID").await;
+    scene.sql(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$; \
+         CREATE TRIGGER waits BEFORE UPDATE OF embedding ON notes FOR EACH ROW WHEN (NEW.id = 99) EXECUTE FUNCTION wait()",
+    )
+    .await;
+    let holder = scene.database.client().await;
+    let lock = "SELECT pg_advisory_lock(1)";
+    holder.batch_execute(lock).await.expect("locked");
+    scene.put(99, DESERT).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()";
+    scene.wait_for(waiting, "1").await;
+    // Texts that are gone need no embedding: as soon as the change is streamed, its rows are ready.
+    scene
+        .sql("UPDATE notes SET body = NULL WHERE id < 99")
+        .await;
+    let sent = format!(
+        "SELECT bool_and(sent_lsn >= '{}') FROM pg_stat_replication JOIN pg_replication_slots ON pid = active_pid \
+         WHERE database = current_database()",
+        scene.lsn().await
+    );
+    scene.wait_for(&sent, "true").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    holder
+        .batch_execute("SELECT pg_advisory_unlock(1)")
+        .await
+        .expect("released");
+
+    let reason = scene.failure().await;
+    assert!(
+        reason.contains("of \"public\".\"notes\"") && reason.contains("\"keeps\""),
+        "{reason}"
+    );
+    assert!(
+        reason.contains("row (3)") || reason.contains("row (11)"),
+        "{reason}"
+    );
+    let refused = "SELECT string_agg(id::text, ',' ORDER BY id) FROM notes WHERE body IS NULL AND embedding IS NOT NULL";
+    assert_eq!(scene.value(refused).await, "3,11");
+    scene
+        .sql("ALTER TABLE notes DROP CONSTRAINT keeps; UPDATE jobs SET init_failed_at = NULL")
+        .await;
+    scene.settled("notes", "body").await;
+}

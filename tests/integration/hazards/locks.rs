@@ -1,0 +1,158 @@
+//! Nobody waits for the daemon, and the daemon waits for nobody while it holds something.
+
+use std::time::{Duration, Instant};
+
+use super::{CAVES, MOON, PATIENCE, Scene, TIDES};
+use crate::support::{server, wait_until};
+
+/// A lock that the daemon asks for is given up after 300 ms; the rest is the noise of a busy machine.
+const LONGEST_WAIT: Duration = Duration::from_millis(2000);
+
+/// Hazard 14. ALTER TABLE (the column is missing) and then CREATE PUBLICATION wait behind a long transaction. Whoever comes
+/// after them would wait as long as they do.
+#[tokio::test]
+async fn nobody_waits_behind_the_setting_up_of_a_job() {
+    let mut scene = Scene::on(
+        server(),
+        "CREATE TABLE notes (id int PRIMARY KEY, body text)",
+    )
+    .await;
+    scene.job("notes", "body").await;
+    scene.put(1, TIDES).await;
+    let reader = scene.database.client().await;
+    let read = "BEGIN; SELECT * FROM notes";
+    reader.batch_execute(read).await.expect("read");
+    scene.spawn();
+    let waiting =
+        "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'notes'::regclass";
+    scene.wait_for(waiting, "true").await;
+    waits_shortly(&scene).await;
+    reader.batch_execute("COMMIT").await.expect("ended");
+
+    let column = "SELECT count(*) FROM pg_attribute WHERE attname = 'embedding' AND attrelid = 'notes'::regclass";
+    scene.wait_for(column, "1").await;
+    scene.settled("notes", "body").await;
+}
+
+/// Hazard 14. SHARE UPDATE EXCLUSIVE is what VACUUM holds, and in the way of CREATE PUBLICATION.
+#[tokio::test]
+async fn a_publication_that_cannot_be_created_yet_is_created_later() {
+    let mut scene = Scene::of_notes().await;
+    let holder = scene.database.client().await;
+    let lock = "BEGIN; LOCK TABLE notes IN SHARE UPDATE EXCLUSIVE MODE";
+    holder.batch_execute(lock).await.expect("locked");
+    scene.spawn();
+    let waiting =
+        "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'notes'::regclass";
+    scene.wait_for(waiting, "true").await;
+    waits_shortly(&scene).await;
+    holder.batch_execute("COMMIT").await.expect("ended");
+    scene.put(2, MOON).await;
+    scene.settled("notes", "body").await;
+}
+
+async fn waits_shortly(scene: &Scene) {
+    for id in 11..14 {
+        let begin = Instant::now();
+        scene
+            .client
+            .execute("INSERT INTO notes (id) VALUES ($1)", &[&id])
+            .await
+            .expect("inserted");
+        assert!(begin.elapsed() < LONGEST_WAIT, "{:?}", begin.elapsed());
+    }
+}
+
+/// Hazard 15. An open transaction holds up the slot; a job that is cancelled meanwhile leaves no half-made one behind.
+#[tokio::test]
+async fn a_job_cancelled_while_its_slot_is_being_made_leaves_nothing() {
+    let mut scene = Scene::of_notes().await;
+    let writer = scene.database.client().await;
+    let write = "BEGIN; CREATE TABLE unrelated (n int)";
+    writer
+        .batch_execute(write)
+        .await
+        .expect("an open transaction");
+    scene.spawn();
+    let creating = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
+    scene.wait_for(creating, "1").await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.gone().await;
+    writer.batch_execute("COMMIT").await.expect("ended");
+    assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
+
+    scene.put(1, TIDES).await;
+    scene.sql("UPDATE jobs SET canceled_at = false").await;
+    scene.settled("notes", "body").await;
+}
+
+/// Hazard 30.
+#[tokio::test]
+async fn a_locked_row_holds_up_neither_other_rows_nor_other_users() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene.write(&[TIDES, MOON, CAVES]).await;
+    scene.caught_up().await;
+    scene.sigterm().await;
+    scene.write(&[MOON, CAVES, TIDES]).await;
+    let before = scene.lsn().await;
+    let holder = scene.database.client().await;
+    let lock = "BEGIN; SELECT FROM notes WHERE id = 2 FOR UPDATE";
+    holder.batch_execute(lock).await.expect("locked");
+
+    scene.start().await;
+    let others = "SELECT count(*) FROM notes JOIN truth USING (body) WHERE id <> 2 AND vector <-> embedding < 0.001";
+    scene.wait_for(others, "2").await;
+    // Other users have the rows of the same batch at once, time and again.
+    for _ in 0..5 {
+        let begin = Instant::now();
+        scene
+            .sql("UPDATE notes SET views = views + 1 WHERE id <> 2")
+            .await;
+        assert!(begin.elapsed() < LONGEST_WAIT, "{:?}", begin.elapsed());
+    }
+    // Later changes go on; only the position waits.
+    scene.put(4, TIDES).await;
+    let later = "SELECT embedding IS NOT NULL FROM notes WHERE id = 4";
+    scene.wait_for(later, "true").await;
+    let behind = format!(
+        "SELECT confirmed_flush_lsn < '{before}' FROM pg_replication_slots WHERE database = current_database()"
+    );
+    assert_eq!(scene.value(&behind).await, "true");
+    assert_ne!(scene.wrong("notes", "body").await, "");
+
+    holder.batch_execute("COMMIT").await.expect("released");
+    scene.caught_up().await;
+}
+
+/// Hazard 30. Two users who update all rows in opposite orders, and the daemon in between: no deadlock is of its making.
+#[tokio::test]
+async fn write_backs_take_no_part_in_deadlocks() {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene
+        .sql("INSERT INTO notes (id, body) SELECT n, '' FROM generate_series(1, 40) AS n")
+        .await;
+    let upwards = "SELECT id FROM notes ORDER BY id FOR UPDATE";
+    let (client, other) = (scene.database.client().await, scene.database.client().await);
+    for (round, text) in [TIDES, MOON, CAVES, TIDES, MOON, CAVES]
+        .into_iter()
+        .enumerate()
+    {
+        let order = if round % 2 == 0 { "ASC" } else { "DESC" };
+        client.batch_execute("BEGIN").await.expect("begun");
+        for id in 1..=40 {
+            let id = if order == "ASC" { id } else { 41 - id };
+            client
+                .execute("UPDATE notes SET body = $1 WHERE id = $2", &[&text, &id])
+                .await
+                .expect("no deadlock");
+        }
+        client.batch_execute("COMMIT").await.expect("committed");
+        wait_until("all rows can be locked", PATIENCE, async || {
+            other.query(upwards, &[]).await
+        })
+        .await;
+    }
+    scene.caught_up().await;
+}

@@ -1,0 +1,21 @@
+//! The hazards of following a table by logical replication. Each was seen on real servers; the number in a test's comment
+//! is that of the project's list of hazards.
+//!
+//! What is asserted is what a user sees in SQL. [`Scene::caught_up`] is the strongest of the questions: as soon as a position
+//! is confirmed, every vector up to it must be right.
+
+mod echo;
+mod guard;
+mod identity;
+mod keys;
+mod lifecycle;
+mod locks;
+mod random;
+mod scene;
+mod scripts;
+mod settings;
+mod shapes;
+mod takeover;
+mod visibility;
+
+use scene::{CAVES, DESERT, LONG, MOON, PATIENCE, Scene, TIDES, VOCABULARY};

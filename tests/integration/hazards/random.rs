@@ -1,0 +1,99 @@
+//! Everything at once.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::{Scene, VOCABULARY};
+
+const CLIENTS: u64 = 4;
+const DURATION: Duration = Duration::from_secs(5);
+
+/// Xorshift (G. Marsaglia, 2003): numbers that a failed run can be repeated with.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % limit) as usize
+    }
+}
+
+/// One user, who does anything to any row of a small table. Two users in each other's way may get an error, and then do
+/// something else.
+async fn user(client: Client, seed: u64) -> usize {
+    let mut dice = Dice(seed);
+    let begin = Instant::now();
+    let mut done = 0;
+    while begin.elapsed() < DURATION {
+        let (id, other) = (dice.below(60), dice.below(60));
+        let text = VOCABULARY[dice.below(5)];
+        let statement = match dice.below(12) {
+            0..3 => format!(
+                "INSERT INTO notes (id, body) VALUES ({id}, $1) ON CONFLICT (id) DO UPDATE SET body = $1"
+            ),
+            3..5 => format!("UPDATE notes SET body = $1 WHERE id = {id}"),
+            5 => format!(
+                "UPDATE notes SET body = CASE WHEN id % 2 = 0 THEN NULL ELSE left($1, 0) END WHERE id = {id}"
+            ),
+            6 => format!(
+                "UPDATE notes SET views = views + 1 WHERE id % 10 = {} AND $1 <> ''",
+                id % 10
+            ),
+            7 => format!("DELETE FROM notes WHERE id = {id} AND $1 <> ''"),
+            8 => format!("UPDATE notes SET id = {other} WHERE id = {id} AND $1 <> ''"),
+            9 => format!("UPDATE notes SET id = {other}, body = $1 WHERE id = {id}"),
+            10 => format!("UPDATE notes SET body = $1 WHERE id BETWEEN {id} AND {id} + 20"),
+            _ => format!(
+                "WITH gone AS (DELETE FROM notes WHERE id = {id} RETURNING id) \
+                 INSERT INTO notes (id, body) SELECT 100 + id, $1 FROM gone ON CONFLICT (id) DO UPDATE SET body = $1"
+            ),
+        };
+        let typed = statement.replace("$1", "$1::text");
+        done += usize::from(client.execute(&typed, &[&text]).await.is_ok());
+    }
+    done
+}
+
+/// I1 and I2, under four users, a crash, and two cut connections.
+#[tokio::test]
+async fn whatever_happens_every_text_ends_up_with_its_vector() {
+    let mut scene = Scene::of_notes().await;
+    let seed = u64::from(std::process::id());
+    println!("seed {seed}");
+    scene.start().await;
+    let mut users = Vec::new();
+    for number in 0..CLIENTS {
+        let client = scene.database.client().await;
+        users.push(tokio::spawn(user(client, (seed + 1) * (2 * number + 1))));
+    }
+    let begin = Instant::now();
+    let at = |share: f64| tokio::time::sleep_until((begin + DURATION.mul_f64(share)).into());
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+               WHERE application_name = 'lantern-cli' AND datname = current_database() AND backend_type = ";
+    at(0.2).await;
+    scene.value(&format!("{cut}'walsender'")).await;
+    at(0.4).await;
+    scene.sigkill();
+    scene.spawn();
+    at(0.75).await;
+    scene.value(&format!("{cut}'client backend'")).await;
+    let mut done = 0;
+    for user in users {
+        done += user.await.expect("a user does not panic");
+    }
+    assert!(done > 200, "only {done} statements");
+    scene.caught_up().await;
+    assert_eq!(
+        scene.value("SELECT init_failure_reason FROM jobs").await,
+        ""
+    );
+    let rows: usize = scene
+        .value("SELECT count(*) FROM notes")
+        .await
+        .parse()
+        .expect("a number");
+    assert!(rows > 10, "only {rows} rows");
+}

@@ -1,0 +1,85 @@
+//! The SQL files that a database's administrator runs.
+
+use std::fs;
+
+use super::{CAVES, MOON, Scene, TIDES};
+use crate::support::checkout;
+use crate::support::jobs::{Job, insert_job};
+
+fn file(name: &str) -> String {
+    fs::read_to_string(checkout().join("sql").join(name)).expect("the file is there")
+}
+
+/// The role may log in and replicate, and owns nothing.
+#[tokio::test]
+async fn a_prepared_table_serves_a_role_that_owns_nothing() {
+    let mut scene = Scene::of_notes().await;
+    scene.sql("DELETE FROM jobs").await;
+    let role = format!("reader of {}", scene.database.name());
+    scene.sql(&format!("CREATE ROLE \"{role}\" LOGIN REPLICATION PASSWORD 'secret'; REVOKE ALL ON SCHEMA public FROM PUBLIC")).await;
+    let variables = [
+        ("schema", "public"),
+        ("table", "notes"),
+        ("key", "id"),
+        ("source", "body"),
+        ("destination", "embedding"),
+        ("type", "vector(384)"),
+        ("role", &role),
+    ];
+    let set = variables
+        .map(|(name, value)| format!("\\set {name} '{value}'\n"))
+        .concat();
+    scene
+        .database
+        .psql(&(set + &file("prepare_publication.sql")))
+        .await;
+    let uri = scene.database.uri();
+    let (_, place) = uri.split_once('@').expect("a URI with a password");
+    let job = Job {
+        db_connection: format!("postgresql://{}:secret@{place}", role.replace(' ', "%20")),
+        ..Job::on(&scene.database, "notes", "body", "embedding")
+    };
+    insert_job(&scene.client, job).await;
+    scene.put(1, TIDES).await;
+    scene.start().await;
+    scene.settled("notes", "body").await;
+    scene.put(2, MOON).await;
+    scene.sql("UPDATE notes SET id = 3 WHERE id = 1").await;
+    scene.caught_up().await;
+    let owned = format!(
+        "SELECT count(*) FROM pg_shdepend WHERE deptype = 'o' AND refobjid = '\"{role}\"'::regrole"
+    );
+    assert_eq!(scene.value(&owned).await, "0");
+
+    // The slot is the daemon's own and goes with the job; the publication is the administrator's and stays.
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene
+        .wait_for(
+            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
+            "0",
+        )
+        .await;
+    assert_eq!(scene.leftovers().await, "1 publications, 0 slots");
+    scene.sigterm().await;
+    scene.database.psql(&file("teardown.sql")).await;
+    assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
+    scene
+        .sql(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""))
+        .await;
+}
+
+/// Also of a daemon that was killed, or that still runs: it then fails or starts over, and loses nothing.
+#[tokio::test]
+async fn teardown_leaves_nothing_but_the_vectors() {
+    let mut scene = Scene::of_notes().await;
+    scene.put(1, TIDES).await;
+    scene.start().await;
+    scene.sigkill();
+    scene.database.psql(&file("teardown.sql")).await;
+    assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
+    assert_eq!(scene.wrong("notes", "body").await, "");
+    scene.put(1, CAVES).await;
+    scene.database.psql(&file("teardown.sql")).await;
+    scene.start().await;
+    scene.caught_up().await;
+}

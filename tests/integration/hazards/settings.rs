@@ -1,0 +1,163 @@
+//! Defaults of databases and roles reach the daemon's sessions too.
+
+use super::{CAVES, DESERT, LONG, MOON, Scene, TIDES};
+use crate::support::server;
+
+/// Writes down some settings of each session that updates `notes` and is the daemon's.
+const SPY: &str = "
+    CREATE TABLE seen (setting text, value text);
+    CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN
+        IF current_setting('application_name') = 'lantern-cli' THEN
+          INSERT INTO public.seen SELECT name, setting FROM pg_settings
+            WHERE name IN ('synchronous_commit', 'transaction_isolation', 'search_path');
+        END IF;
+        RETURN NEW;
+      END $$;
+    CREATE TRIGGER spy BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION spy();";
+
+/// Hazard 28.
+#[tokio::test]
+async fn a_default_of_asynchronous_commit_does_not_reach_write_backs() {
+    let mut scene = Scene::of_notes().await;
+    scene.sql(SPY).await;
+    scene.set_default("synchronous_commit", "off").await;
+    scene
+        .set_default("default_transaction_isolation", "serializable")
+        .await;
+    scene.start().await;
+    scene.put(1, TIDES).await;
+    scene.caught_up().await;
+    let seen = "SELECT string_agg(DISTINCT setting || '=' || value, ', ') FROM seen";
+    assert_eq!(
+        scene.value(seen).await,
+        "search_path=pg_catalog, synchronous_commit=local, transaction_isolation=read committed"
+    );
+}
+
+/// Hazard 29. The text of each key must be the same in the stream and in SQL, whatever the defaults make of it.
+#[tokio::test]
+async fn defaults_that_change_how_values_look_change_nothing() {
+    let tables = "CREATE TABLE notes (\"at\" timestamptz, day date, weight float8, span interval, raw bytea, n int, body text, \
+                  embedding vector(384), PRIMARY KEY (\"at\", day, weight, span, raw))";
+    let mut scene = Scene::on(server(), tables).await;
+    scene.job("notes", "body").await;
+    let defaults = [
+        ("datestyle", "SQL, DMY"),
+        ("timezone", "Asia/Kathmandu"),
+        ("intervalstyle", "iso_8601"),
+        ("extra_float_digits", "-15"),
+        ("bytea_output", "escape"),
+        ("search_path", "elsewhere"),
+        ("default_transaction_read_only", "on"),
+        ("default_transaction_isolation", "serializable"),
+        ("client_encoding", "LATIN1"),
+        ("standard_conforming_strings", "off"),
+    ];
+    for (setting, value) in defaults {
+        scene.set_default(setting, value).await;
+    }
+    let insert = "INSERT INTO notes SELECT '2024-03-04 05:06:07.000089+02'::timestamptz + n * interval '1 day', \
+                  '2024-02-01'::date + n, 0.1::float8 + 0.2 + n * 1e-16, n * interval '1 mon 2 days 03:04:05.6', \
+                  decode('00ff5c27' || to_hex(16 + n), 'hex'), n, $1 FROM generate_series($2::int, $2 + 2) AS n";
+    scene
+        .client
+        .execute(insert, &[&TIDES, &1])
+        .await
+        .expect("inserted");
+    scene.start().await;
+    scene.settled("notes", "body").await;
+    scene
+        .client
+        .execute(insert, &[&MOON, &11])
+        .await
+        .expect("inserted");
+    scene.caught_up().await;
+    let update = "UPDATE notes SET body = $1, weight = weight * 3 WHERE n > 2";
+    scene
+        .client
+        .execute(update, &[&DESERT])
+        .await
+        .expect("updated");
+    scene.caught_up().await;
+    scene.sigkill();
+    scene
+        .client
+        .execute("UPDATE notes SET body = $1 WHERE n = 1", &[&CAVES])
+        .await
+        .expect("updated");
+    scene.start().await;
+    scene.caught_up().await;
+}
+
+/// Hazard 29. A source that is no text is embedded as the server prints it, in the stream and in SQL alike.
+#[tokio::test]
+async fn a_source_of_another_type_has_one_text() {
+    let tables = "CREATE TABLE notes (id int PRIMARY KEY, body char(900), embedding vector(384))";
+    let mut scene = Scene::on(server(), tables).await;
+    scene.job("notes", "body").await;
+    scene.put(1, TIDES).await;
+    scene.start().await;
+    scene.settled("notes", "body").await;
+    scene.put(2, MOON).await;
+    scene.put(1, CAVES).await;
+    scene.put(3, "  ").await;
+    let right = "SELECT count(*) FROM notes JOIN truth ON truth.body = rtrim(notes.body::text) WHERE embedding <-> vector < 0.001";
+    scene.wait_for(right, "2").await;
+    assert_eq!(
+        scene
+            .value("SELECT embedding IS NULL FROM notes WHERE id = 3")
+            .await,
+        "true"
+    );
+}
+
+/// Hazard 29. Time-outs meant for applications end no session of the daemon's, although it idles and waits.
+#[tokio::test]
+async fn time_outs_for_applications_do_not_reach_the_daemon() {
+    let mut scene = Scene::of_notes().await;
+    for setting in [
+        "statement_timeout",
+        "idle_session_timeout",
+        "transaction_timeout",
+        "lock_timeout",
+        "idle_in_transaction_session_timeout",
+    ] {
+        scene.set_default(setting, "400ms").await;
+    }
+    scene.write(&[TIDES, &LONG]).await;
+    // The slot waits for this transaction, longer than any of the time-outs.
+    let writer = scene.database.client().await;
+    let unhurried = "SET idle_in_transaction_session_timeout = 0; SET transaction_timeout = 0; BEGIN; CREATE TABLE unrelated (n int)";
+    writer
+        .batch_execute(unhurried)
+        .await
+        .expect("an open transaction");
+    scene.spawn();
+    let creating = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
+    scene.wait_for(creating, "1").await;
+    let maker = scene
+        .value("SELECT active_pid FROM pg_replication_slots WHERE database = current_database()")
+        .await;
+    let waiting = format!(
+        "SELECT max(now() - query_start) > interval '1 second' FROM pg_stat_activity WHERE pid = {maker}"
+    );
+    scene.wait_for(&waiting, "true").await;
+    writer.batch_execute("COMMIT").await.expect("ended");
+    scene.start_is_over().await;
+    // The sessions idle between the seconds.
+    let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND application_name = 'lantern-cli'";
+    scene.settled("notes", "body").await;
+    scene
+        .wait_for(
+            "SELECT count(*) FROM jobs WHERE init_finished_at IS NOT NULL",
+            "1",
+        )
+        .await;
+    let before = scene.value(sessions).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert_eq!(scene.value(sessions).await, before);
+    scene.put(3, CAVES).await;
+    scene.caught_up().await;
+}

@@ -1,0 +1,155 @@
+//! Changes that are streamed before anybody can see them, and a server that is quick to hang up.
+
+use std::sync::LazyLock;
+
+use lantern::embedded::PrivatePostgres;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::{LONG, MOON, Scene, TIDES};
+use crate::support::installation;
+
+/// Commits wait for a standby that does not exist if they ask for it, and walsenders wait two seconds for an answer.
+fn strict_server() -> &'static PrivatePostgres {
+    static SERVER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
+        let settings = [
+            ("synchronous_standby_names", "nobody"),
+            ("synchronous_commit", "local"),
+            ("wal_sender_timeout", "2s"),
+        ];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        PrivatePostgres::start_temporary(&installation(), settings.into()).expect("it starts")
+    });
+    &SERVER
+}
+
+/// Runs a statement whose commit waits for the standby; returns when it waits.
+async fn commit_waiting(scene: &Scene, statement: &str) -> JoinHandle<Client> {
+    let client = scene.database.client().await;
+    let statement =
+        format!("SET synchronous_commit = on; SET application_name = 'waits'; {statement}");
+    let waiting = tokio::spawn(async move {
+        let done = client.batch_execute(&statement).await;
+        done.expect("a wait for a standby that is cancelled ends with a warning");
+        client
+    });
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event = 'SyncRep'";
+    scene.wait_for(waits, "1").await;
+    waiting
+}
+
+async fn release(scene: &Scene, waiting: JoinHandle<Client>) {
+    let cancel = "SELECT bool_or(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE application_name = 'waits'";
+    assert_eq!(scene.value(cancel).await, "true");
+    waiting.await.expect("it ends well");
+}
+
+/// Waits until a row that was written later has its vector: what came before it in the stream was taken in.
+async fn taken_in(scene: &Scene) {
+    scene.put(9, TIDES).await;
+    let later = "SELECT embedding IS NOT NULL FROM notes WHERE id = 9";
+    scene.wait_for(later, "true").await;
+}
+
+/// Hazard 2.
+#[tokio::test]
+async fn a_change_that_is_streamed_before_it_is_visible_is_not_lost() {
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384))";
+    let mut scene = Scene::on(strict_server(), notes).await;
+    scene.job("notes", "body").await;
+    scene.start().await;
+    let before = scene.lsn().await;
+    let insert = "INSERT INTO notes SELECT 1, body FROM truth WHERE body LIKE 'Deserts%'";
+    let waiting = commit_waiting(&scene, insert).await;
+    taken_in(&scene).await;
+    assert_eq!(
+        scene.value("SELECT count(*) FROM notes WHERE id = 1").await,
+        "0"
+    );
+    let behind = format!(
+        "SELECT confirmed_flush_lsn <= '{before}'::pg_lsn FROM pg_replication_slots WHERE database = current_database()"
+    );
+    assert_eq!(
+        scene.value(&behind).await,
+        "true",
+        "confirmed without a vector"
+    );
+    release(&scene, waiting).await;
+    scene.caught_up().await;
+    assert_eq!(
+        scene
+            .value("SELECT embedding IS NOT NULL FROM notes WHERE id = 1")
+            .await,
+        "true"
+    );
+}
+
+/// Hazards 2 and 5: the stream has only the key, and a row with that key and another text is there for all to see.
+#[tokio::test]
+async fn a_text_that_is_read_by_key_is_read_as_of_its_change() {
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text STORAGE EXTERNAL, embedding vector(384))";
+    let mut scene = Scene::on(strict_server(), notes).await;
+    scene.job("notes", "body").await;
+    scene.put(1, TIDES).await;
+    scene.put(2, &LONG).await;
+    scene.start().await;
+    let swap = "BEGIN; UPDATE notes SET id = 3 WHERE id = 1; \
+                UPDATE notes SET id = 1, embedding = NULL WHERE id = 2; COMMIT";
+    let waiting = commit_waiting(&scene, swap).await;
+    taken_in(&scene).await;
+    release(&scene, waiting).await;
+    scene.caught_up().await;
+}
+
+/// Hazards 2 and 9.
+#[tokio::test]
+async fn a_generated_text_is_read_as_of_its_change() {
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, raw text, body text GENERATED ALWAYS AS (raw) STORED, embedding vector(384))";
+    let mut scene = Scene::on(strict_server(), notes).await;
+    scene.job("notes", "body").await;
+    let insert = "INSERT INTO notes (id, raw) VALUES ($1, $2)";
+    for (id, text) in [(1, TIDES), (2, MOON)] {
+        scene
+            .client
+            .execute(insert, &[&id, &text])
+            .await
+            .expect("inserted");
+    }
+    scene.start().await;
+    scene.settled("notes", "body").await;
+    let update =
+        "UPDATE notes SET raw = (SELECT body FROM truth WHERE body LIKE 'Caves%') WHERE id = 1";
+    let waiting = commit_waiting(&scene, update).await;
+    scene
+        .client
+        .execute(insert, &[&9, &TIDES])
+        .await
+        .expect("inserted");
+    let later = "SELECT embedding IS NOT NULL FROM notes WHERE id = 9";
+    scene.wait_for(later, "true").await;
+    release(&scene, waiting).await;
+    scene.caught_up().await;
+}
+
+/// Hazard 21. One transaction that takes many times the server's two seconds: its position cannot be confirmed meanwhile.
+#[tokio::test]
+async fn a_slow_embedder_does_not_make_the_server_hang_up() {
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384))";
+    let mut scene = Scene::on(strict_server(), notes).await;
+    scene.job("notes", "body").await;
+    scene.start().await;
+    let pid = "SELECT active_pid FROM pg_replication_slots WHERE database = current_database()";
+    let walsender = scene.value(pid).await;
+    // A locked table stands for an embedder that takes its time, and the backlog keeps the daemon from reading on.
+    let locking = scene.database.client().await;
+    let lock = "BEGIN; LOCK TABLE notes IN SHARE MODE";
+    let backlog = "INSERT INTO notes SELECT n, CASE WHEN n % 500 = 0 THEN body ELSE '' END \
+                   FROM generate_series(10, 30000) AS n, truth WHERE body LIKE 'The tides%'";
+    let writing = scene.database.client().await;
+    writing.batch_execute(backlog).await.expect("written");
+    locking.batch_execute(lock).await.expect("locked");
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    locking.batch_execute("COMMIT").await.expect("released");
+    scene.caught_up().await;
+    assert_eq!(scene.value(pid).await, walsender, "the stream was cut");
+}

@@ -52,7 +52,7 @@ async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
 async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
     let (database, client) = articles(server()).await;
     // Long texts: there is time to stop in the middle.
-    let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 40) FROM generate_series(1, 300) n";
+    let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 30) FROM generate_series(1, 160) n";
     execute(&client, insert).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let mut daemon = Daemon::start(&database, &[]);

@@ -46,7 +46,7 @@ async fn in_the_middle(client: &Client) {
 #[tokio::test]
 async fn sigterm_in_the_middle_of_a_backlog_ends_in_time_and_loses_nothing() {
     let (database, client, mut daemon) = streaming(&[]).await;
-    backlog(&client, 50).await;
+    backlog(&client, 30).await;
     in_the_middle(&client).await;
     let (status, took) = daemon.sigterm_and_wait().await;
     assert_eq!(status.code(), Some(0));

@@ -11,8 +11,9 @@ setup: ## Fetch ONNX Runtime, PostgreSQL with pgvector and the default model int
 build: setup ## Build target/release/lantern-cli
 	cargo build --release --bins
 
-demo: build ## Watch the daemon at work on a private PostgreSQL
-	@cargo run --quiet --release --example demo
+demo: setup ## Watch the daemon at work on a private PostgreSQL
+	cargo build --release --bins --features demo
+	@cargo run --quiet --release --features demo --bin demo
 
 test: setup ## Run all tests
 	cargo test
@@ -22,7 +23,7 @@ bench: setup ## Run the benchmarks
 
 lint: ## Check formatting and run clippy, warnings denied
 	cargo fmt --check
-	cargo clippy --all-targets -- --deny warnings
+	cargo clippy --all-targets --all-features -- --deny warnings
 
 clean: ## Remove what was built and fetched
 	cargo clean

@@ -30,7 +30,7 @@ impl Paths {
         );
         let binary = match env::var_os("LANTERN_CLI") {
             Some(path) => PathBuf::from(path),
-            None => binary_beside_this_example()?,
+            None => binary_beside_this_one()?,
         };
         ensure!(
             binary.is_file(),
@@ -53,12 +53,8 @@ pub fn shown(path: &Path) -> Display<'_> {
     path.strip_prefix(here).unwrap_or(path).display()
 }
 
-/// Cargo puts examples into `target/release/examples/` and binaries into `target/release/`.
-fn binary_beside_this_example() -> Result<PathBuf> {
-    let example = env::current_exe().context("cannot find out where this program lies")?;
-    let profile = example
-        .ancestors()
-        .nth(2)
-        .context("this program does not lie in Cargo's target folder")?;
-    Ok(profile.join("lantern-cli"))
+/// Cargo puts both into the same folder.
+fn binary_beside_this_one() -> Result<PathBuf> {
+    let demo = env::current_exe().context("cannot find out where this program lies")?;
+    Ok(demo.with_file_name("lantern-cli"))
 }

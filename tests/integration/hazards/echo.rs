@@ -1,6 +1,7 @@
 //! What must not be embedded again, and what must although it looks the same.
 
 use super::{CAVES, DESERT, LONG, MOON, Scene, TIDES};
+use crate::support::server;
 
 /// Counts the updates of each row, whoever makes them.
 const COUNTED: &str = "
@@ -12,39 +13,47 @@ const COUNTED: &str = "
 const COUNTS: &str = "SELECT string_agg(id || ':' || n, ' ' ORDER BY id) \
                       FROM (SELECT id, count(*) AS n FROM updates GROUP BY id) AS c";
 
-/// Hazard 1. A second row comes after the first one's write-back, so whatever that set off is done when it is confirmed.
+/// Hazard 1. Of a generated text the stream says nothing, so that the marker alone tells a write-back from a change. The next
+/// row comes after the write-back, so whatever that set off is done when the row is confirmed.
 #[tokio::test]
 async fn a_write_back_is_not_embedded_again() {
-    let mut scene = Scene::of_notes().await;
+    let tables = "CREATE TABLE notes (id int PRIMARY KEY, raw text, embedding vector(384), \
+                  body text GENERATED ALWAYS AS (raw) STORED)";
+    let mut scene = Scene::on(server(), tables).await;
+    scene.job("notes", "body").await;
     scene.sql(COUNTED).await;
     scene.start().await;
     for (id, text) in [(1, TIDES), (2, MOON), (3, CAVES)] {
-        scene.put(id, text).await;
+        let insert = "INSERT INTO notes (id, raw) VALUES ($1, $2)";
+        let inserted = scene.client.execute(insert, &[&id, &text]).await;
+        inserted.expect("a row");
         scene.caught_up().await;
     }
     assert_eq!(scene.value(COUNTS).await, "1:1 2:1 3:1");
 }
 
-/// Hazard 1, over a restart. A locked row keeps the position back, so that the write-backs of the others are streamed
-/// again. Repeating an insert's work is allowed (its second update); embedding a write-back would make a third.
+/// Hazard 1, over a crash. A locked row keeps the position between the texts of the others and their write-backs: the next
+/// daemon sees the write-backs, and knows nothing of the texts.
 #[tokio::test]
-async fn a_write_back_that_is_streamed_again_after_a_crash_is_not_embedded_again() {
+async fn a_write_back_that_is_streamed_after_a_crash_is_not_embedded_again() {
     let mut scene = Scene::of_notes().await;
     scene.start().await;
     scene.put(1, TIDES).await;
     scene.caught_up().await;
     scene.sigterm().await;
 
-    scene.put(1, MOON).await;
-    let locking = scene.database.client().await;
-    let lock = "BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE";
-    locking.batch_execute(lock).await.expect("locked");
-    scene.sql(COUNTED).await;
     for (id, text) in [(2, TIDES), (3, MOON), (4, CAVES)] {
         scene.put(id, text).await;
     }
+    let texts = scene.lsn().await;
+    scene.put(1, MOON).await;
+    scene.sql(COUNTED).await;
+    let locking = scene.database.client().await;
+    let lock = "BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE";
+    locking.batch_execute(lock).await.expect("locked");
     scene.start().await;
     scene.wait_for(COUNTS, "2:1 3:1 4:1").await;
+    scene.confirmed(&texts).await;
     scene.sigkill();
     locking.batch_execute("COMMIT").await.expect("released");
 
@@ -52,9 +61,7 @@ async fn a_write_back_that_is_streamed_again_after_a_crash_is_not_embedded_again
     scene.caught_up().await;
     scene.put(5, DESERT).await;
     scene.caught_up().await;
-    let most = "SELECT max(n) <= 2 FROM (SELECT count(*) AS n FROM updates GROUP BY id) AS c";
-    let counts = scene.value(COUNTS).await;
-    assert_eq!(scene.value(most).await, "true", "{counts}");
+    assert_eq!(scene.value(COUNTS).await, "1:1 2:1 3:1 4:1 5:1");
 }
 
 /// Hazard 4. The version of the row stays the user's.

@@ -28,7 +28,7 @@ CREATE TABLE IF NOT EXISTS jobs (
                                     -- target database has pgvector, else REAL[])
   batch_size INT,                   -- rows that are embedded and written at once (default: what suits the model)
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
-  runtime_params JSONB,             -- settings of that runtime
+  runtime_params JSONB,             -- settings of that runtime; ort has none
 
   -- Closing the job
   canceled_at BOOL,                 -- true: all listeners of the job are closed; can change while the daemon runs

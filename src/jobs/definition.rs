@@ -43,6 +43,8 @@ pub struct Definition {
     pub batch_size: Option<i64>,
     /// Where the model runs; only `ort` is known.
     pub runtime: Option<String>,
+    /// Settings of the runtime as JSON; `ort` has none.
+    pub runtime_params: Option<String>,
 }
 
 impl Definition {

@@ -147,7 +147,7 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
     let condition = if labelled { " WHERE label = $1" } else { "" };
     format!(
         "SELECT id::text, db_connection::text, COALESCE(NULLIF({schema}, ''), 'public'), {table_name}, {src}, {dst}, {model}, \
-                {column_type}, {pk}, {batch_size}, {runtime}, init_started_at IS NOT NULL, init_finished_at IS NOT NULL, \
+                {column_type}, {pk}, {batch_size}, {runtime}, {runtime_params}, init_started_at IS NOT NULL, init_finished_at IS NOT NULL, \
                 COALESCE(init_started_at > init_finished_at, false), init_failed_at IS NOT NULL, {canceled} \
          FROM {qualified}{condition} ORDER BY id",
         schema = text("schema"),
@@ -158,6 +158,7 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
         column_type = text("column_type"),
         pk = text("pk"),
         runtime = text("runtime"),
+        runtime_params = text("runtime_params"),
         canceled = table.canceled_expression(),
         qualified = table.qualified(),
     )
@@ -169,9 +170,9 @@ fn job_row(row: &tokio_postgres::Row) -> JobRow {
             .filter(|value| !value.is_empty())
     };
     let progress = match (
-        row.get::<_, bool>(11),
         row.get::<_, bool>(12),
         row.get::<_, bool>(13),
+        row.get::<_, bool>(14),
     ) {
         (false, _, _) => Progress::New,
         (true, false, _) => Progress::Started,
@@ -191,9 +192,10 @@ fn job_row(row: &tokio_postgres::Row) -> JobRow {
             pk: text(8),
             batch_size: row.get(9),
             runtime: text(10),
+            runtime_params: text(11),
         },
         progress,
-        failed: row.get(14),
-        canceled: row.get(15),
+        failed: row.get(15),
+        canceled: row.get(16),
     }
 }

@@ -103,6 +103,7 @@ mod tests {
                 pk: None,
                 batch_size: None,
                 runtime: None,
+                runtime_params: None,
             },
             progress: Progress::New,
             failed: false,

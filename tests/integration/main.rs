@@ -5,6 +5,7 @@ mod core_on_debian;
 mod destinations;
 mod documented_example;
 mod embedded;
+mod embedded_default;
 mod hazards;
 mod jobs_table;
 mod keys_and_types;

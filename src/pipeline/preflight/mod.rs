@@ -66,6 +66,13 @@ pub fn names(definition: &Definition) -> Result<Names, JobError> {
             "batch_size must be at least 1; set it to NULL for the default",
         ));
     }
+    let parameters = definition.runtime_params.as_deref().unwrap_or("{}");
+    if !matches!(serde_json::from_str(parameters), Ok(serde_json::Value::Object(map)) if map.is_empty())
+    {
+        return Err(JobError::definite(format!(
+            "the job's runtime_params are {parameters}, but the runtime \"ort\" has no parameters; set them to NULL"
+        )));
+    }
     Ok(names)
 }
 

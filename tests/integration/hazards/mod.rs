@@ -1,5 +1,5 @@
 //! The hazards of following a table by logical replication. Each was seen on real servers; the number in a test's comment
-//! is that of the project's list of hazards.
+//! is that of `docs/hazards.md`.
 //!
 //! What is asserted is what a user sees in SQL. [`Scene::caught_up`] is the strongest of the questions: as soon as a position
 //! is confirmed, every vector up to it must be right.

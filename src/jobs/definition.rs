@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::postgres::ConnectionString;
 
 /// The value of the row's `id` column as text: integers in the documented table, but any type will do.
@@ -52,22 +54,27 @@ impl Definition {
     /// password or batch size makes no other job.
     pub fn continues(&self, other: &Definition) -> bool {
         let place = |definition: &Definition| {
-            definition
-                .db_connection
-                .parse::<ConnectionString>()
-                .map(|connection| connection.to_string())
-                .ok()
+            let connection = definition.db_connection.parse::<ConnectionString>();
+            connection.map(|connection| connection.to_string()).ok()
         };
-        let work = |definition: &Definition| {
-            (
-                definition.schema.clone(),
-                definition.table.clone(),
-                definition.src_column.clone(),
-                definition.dst_column.clone(),
-                definition.embedding_model.clone(),
-            )
-        };
-        place(self).is_some() && place(self) == place(other) && work(self) == work(other)
+        place(self).is_some() && place(self) == place(other) && self.work() == other.work()
+    }
+
+    /// A number for what is embedded from where to where and how. It is part of the names of slot and publication: those of
+    /// an earlier definition are none of this one's, also where it was changed while no daemon ran.
+    pub fn fingerprint(&self) -> u32 {
+        let hash = xxh3_64(format!("{:?}", self.work()).as_bytes());
+        (hash ^ (hash >> 32)) as u32
+    }
+
+    fn work(&self) -> [Option<&str>; 5] {
+        [
+            Some(self.schema.as_str()),
+            self.table.as_deref(),
+            self.src_column.as_deref(),
+            self.dst_column.as_deref(),
+            self.embedding_model.as_deref(),
+        ]
     }
 }
 

@@ -42,18 +42,14 @@ impl JobStore {
         Ok(rows.iter().map(job_row).collect())
     }
 
-    /// The ids of all rows, also of those that are another daemon's.
-    pub async fn ids(&self) -> Result<Vec<JobId>, DatabaseError> {
-        let statement = format!("SELECT id::text FROM {}", self.table.qualified());
+    /// As [`rows`](Self::rows), with those that are another daemon's by their label.
+    pub async fn all_rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
         let rows = self
             .session
-            .query(&statement, &[])
+            .query(&select_statement(&self.table, false), &[])
             .await
             .map_err(DatabaseError::during("reading the jobs table"))?;
-        Ok(rows
-            .iter()
-            .map(|row| JobId::new(row.get::<_, String>(0)))
-            .collect())
+        Ok(rows.iter().map(job_row).collect())
     }
 
     /// One row, or `None` where there is none.

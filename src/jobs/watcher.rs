@@ -17,7 +17,8 @@ pub enum Change {
     Restart(JobId),
     /// The job became another one: what runs under the old definition ends and is cleaned up, then it starts over.
     Replace { id: JobId, old: Box<JobRow> },
-    /// The job was cancelled or its row deleted: it ends and nothing of it stays behind.
+    /// The job was cancelled or its row deleted, or it had failed before the first look: it ends, where it runs, and nothing
+    /// of it stays behind.
     Cancel(JobId),
 }
 
@@ -66,7 +67,8 @@ fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
             let news = before.is_none_or(|before| !before.canceled);
             news.then_some(Change::Cancel(id))
         }
-        None => (!now.failed).then_some(Change::Start(id)),
+        None if now.failed => Some(Change::Cancel(id)),
+        None => Some(Change::Start(id)),
         Some(before) if before.definition != now.definition => {
             Some(if before.definition.continues(&now.definition) {
                 Change::Restart(id)
@@ -166,7 +168,10 @@ mod tests {
             failed: true,
             ..row("1")
         };
-        assert_eq!(watcher.observe(std::slice::from_ref(&failed)), []);
+        assert_eq!(
+            watcher.observe(std::slice::from_ref(&failed)),
+            [Change::Cancel(JobId::new("1"))]
+        );
         let mut mended = failed;
         mended.definition.embedding_model = Some("other".into());
         assert!(matches!(

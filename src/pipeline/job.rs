@@ -90,7 +90,6 @@ impl Job {
                 Err(error) => error,
             };
             if !error.is_transient() {
-                self.withdraw(&error).await;
                 return Ended::Failed(error.to_string());
             }
             if began.elapsed() > STEADY {
@@ -105,20 +104,6 @@ impl Job {
                 () = tokio::time::sleep(pause) => {}
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    /// A failed job must neither hold back WAL nor break the user's updates while it waits for a person, so its slot and
-    /// publication go. When it is started again, every row is embedded anew.
-    async fn withdraw(&self, error: &JobError) {
-        if matches!(error, JobError::ConnectionString(_)) {
-            return;
-        }
-        if let Err(error) = super::teardown::attempt(&self.row.definition, &self.name).await {
-            tracing::warn!(
-                "slot and publication {} may be left behind: {error}",
-                self.name
-            );
         }
     }
 

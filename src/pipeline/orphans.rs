@@ -1,6 +1,6 @@
-//! Slots of jobs whose rows were deleted while no daemon ran.
+//! Slots of jobs whose rows were deleted, or made into other jobs, while no daemon ran.
 //!
-//! Nobody saw the deletion, so the slots are looked for when a daemon starts: in each target database that the jobs table
+//! Nobody saw that, so the slots are looked for when a daemon starts: in each target database that the jobs table
 //! names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read after
 //! that: a slot is younger than its row, so a row that is missing then was deleted.
 
@@ -63,7 +63,7 @@ pub async fn remove(candidate: &Candidate) -> Result<(), JobError> {
     let session = Session::open(&candidate.database).await?;
     provision::remove(&session, &candidate.name).await?;
     tracing::info!(
-        "removed slot and publication {}, whose job is no longer in the jobs table",
+        "removed slot and publication {}, which no row of the jobs table asks for",
         candidate.name
     );
     Ok(())

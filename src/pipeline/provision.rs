@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::jobs::JobId;
+use crate::jobs::JobRow;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::publication::{self, Publication};
@@ -17,25 +17,27 @@ use super::error::JobError;
 use super::target::TargetTable;
 use super::{ddl, preflight};
 
-/// The name that publication and slot of a job share.
+/// The name that publication and slot of a job share: `lantern_<jobs table>_<job>_<definition>`.
 ///
-/// `lantern_<jobs table>_<job>`: two daemons with different jobs tables may meet in one target database.
-pub fn name(jobs_table: u32, job: &JobId) -> SlotName {
-    let mut id: String = job
-        .as_str()
+/// Two daemons with different jobs tables may meet in one target database. And a job that was changed while no daemon ran
+/// must not go on from the slot of what it was before.
+pub fn name(jobs_table: u32, row: &JobRow) -> SlotName {
+    let text = row.id.as_str();
+    let mut id: String = text
         .chars()
         .filter(|c| *c != '-')
         .collect::<String>()
         .to_ascii_lowercase();
-    let plain = id.len() <= 40 && !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric());
-    if !plain || job.as_str().starts_with('-') {
-        id = format!(
-            "x{:016x}",
-            xxhash_rust::xxh3::xxh3_64(job.as_str().as_bytes())
-        );
+    let plain = id.len() <= 36 && !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric());
+    if !plain || text.starts_with('-') {
+        id = format!("x{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
     }
-    SlotName::try_from(format!("{}{id}", name_prefix(jobs_table)))
-        .expect("letters, digits and underscores, and not too long")
+    let name = format!(
+        "{}{id}_{:08x}",
+        name_prefix(jobs_table),
+        row.definition.fingerprint()
+    );
+    SlotName::try_from(name).expect("letters, digits and underscores, and not too long")
 }
 
 /// What the names of all jobs of a jobs table begin with.
@@ -93,19 +95,27 @@ pub async fn create(
     Ok(publication)
 }
 
-/// Drops the slot and then the publication; absent ones are no error.
-pub async fn remove(session: &Session, name: &SlotName) -> Result<(), JobError> {
-    drop_slot(session, name).await?;
-    match ddl::run(session, &publication::drop_statement(name.as_str())).await {
-        Err(error) if error.is_privilege() => {
-            tracing::warn!(
+/// Drops the slot and then the publication; true where one of them was there.
+pub async fn remove(session: &Session, name: &SlotName) -> Result<bool, JobError> {
+    let slot = slot_lifecycle::find(session, name)
+        .await
+        .map_err(DatabaseError::during("looking for the slot"))?;
+    if slot.is_some() {
+        drop_slot(session, name).await?;
+    }
+    let published = publication::exists(session, name.as_str())
+        .await
+        .map_err(DatabaseError::during("looking for the publication"))?;
+    if published {
+        match ddl::run(session, &publication::drop_statement(name.as_str())).await {
+            Err(error) if error.is_privilege() => tracing::warn!(
                 "the publication {name} belongs to another role and stays; its owner may run: {}",
                 publication::drop_statement(name.as_str())
-            );
-            Ok(())
+            ),
+            other => other?,
         }
-        other => other,
     }
+    Ok(slot.is_some() || published)
 }
 
 /// The job's own publication, or else a prepared one, as long as it fits.
@@ -254,17 +264,54 @@ pub async fn free_slot(session: &Session, name: &SlotName) -> Result<(), JobErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::{Definition, JobId, Progress};
+
+    fn row(id: &str) -> JobRow {
+        let definition = Definition {
+            db_connection: "postgresql://localhost/d".into(),
+            schema: "public".into(),
+            table: Some("t".into()),
+            src_column: Some("s".into()),
+            dst_column: Some("d".into()),
+            embedding_model: Some("m".into()),
+            column_type: None,
+            pk: None,
+            batch_size: None,
+            runtime: None,
+            runtime_params: None,
+        };
+        JobRow {
+            id: JobId::new(id),
+            definition,
+            progress: Progress::New,
+            failed: false,
+            canceled: false,
+        }
+    }
 
     #[test]
     fn every_job_id_makes_a_slot_name_of_its_own() {
-        let named = |id: &str| name(0xab, &JobId::new(id)).to_string();
-        assert_eq!(named("17"), "lantern_000000ab_17");
-        assert_eq!(
-            named("0b7e0c1e-7b2e-4a53-9c6e-2f2b1f6f3c11"),
-            "lantern_000000ab_0b7e0c1e7b2e4a539c6e2f2b1f6f3c11"
+        let named = |id: &str| name(0xab, &row(id)).to_string();
+        assert!(named("17").starts_with("lantern_000000ab_17_"));
+        let uuid = named("0b7e0c1e-7b2e-4a53-9c6e-2f2b1f6f3c11");
+        assert!(
+            uuid.starts_with("lantern_000000ab_0b7e0c1e7b2e4a539c6e2f2b1f6f3c11_"),
+            "{uuid}"
         );
         assert_ne!(named("-17"), named("17"));
         assert!(named("a b; drop").starts_with("lantern_000000ab_x"));
         assert!(named(&"9".repeat(300)).len() <= 63);
+        assert!(named(&"9".repeat(36)).len() <= 63);
+    }
+
+    #[test]
+    fn another_definition_makes_another_name_and_another_password_does_not() {
+        let before = row("1");
+        let mut after = row("1");
+        after.definition.db_connection = "postgresql://localhost/d?connect_timeout=9".into();
+        after.definition.batch_size = Some(3);
+        assert_eq!(name(1, &before), name(1, &after));
+        after.definition.embedding_model = Some("n".into());
+        assert_ne!(name(1, &before), name(1, &after));
     }
 }

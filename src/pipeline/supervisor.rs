@@ -236,7 +236,7 @@ impl Supervisor {
         let cancel = CancellationToken::new();
         let job = Job {
             row: row.clone(),
-            name: provision::name(self.store.table().identity(), &id),
+            name: provision::name(self.store.table().identity(), &row),
             engine: self.engine.clone(),
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             stop: self.stop.clone(),
@@ -306,13 +306,12 @@ impl Supervisor {
     }
 
     fn tear_down(&mut self, id: JobId, row: JobRow, then: Then) {
-        let name = provision::name(self.store.table().identity(), &id);
+        let name = provision::name(self.store.table().identity(), &row);
         let span = tracing::info_span!("job", id = %id);
         self.tearing_down.insert(id.clone());
         let turns = self.teardown_turns.clone();
         let work = async move {
-            teardown::run(&row, &name, &turns).await;
-            if then == Then::TearDown {
+            if teardown::run(&row, &name, &turns).await {
                 tracing::info!("slot and publication are gone");
             }
             Ending::TornDown(id, then)
@@ -344,21 +343,23 @@ impl Supervisor {
                         Ok(())
                     }
                     Ended::Failed(reason) => {
+                        // While it waits for a person it must neither hold back WAL nor break the user's updates.
+                        self.tear_down(id.clone(), running.row, Then::Nothing);
                         tracing::error!(job = %id, "failed: {reason}");
-                        self.unwritten
-                            .push((id.clone(), Report::Failed(reason), None));
+                        let report = Report::Failed(reason);
+                        self.unwritten.push((id.clone(), report, None));
                         self.write_reports().await?;
                         self.watcher.note_failure(&id);
-                        lock::unlock(&self.store, &id).await
+                        Ok(())
                     }
                 }
             }
             Ending::Leftovers(candidates) => {
                 let identity = self.store.table().identity();
-                let rows = self.store.ids().await?;
+                let rows = self.store.all_rows().await?;
                 let owned: BTreeSet<SlotName> = rows
                     .iter()
-                    .map(|id| provision::name(identity, id))
+                    .map(|row| provision::name(identity, row))
                     .collect();
                 for candidate in candidates
                     .iter()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::jobs::{Definition, JobRow};
+use crate::jobs::JobRow;
 use crate::postgres::{ConnectionString, Session};
 use crate::replication::SlotName;
 
@@ -13,19 +13,24 @@ use super::provision;
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Removes what the job left on its target, trying again for as long as the target is out of reach.
+/// Removes what the job left on its target, trying again for as long as the target is out of reach. True where there was
+/// something to remove.
 ///
 /// Returns early only for a target that can never be reached under this definition. Each attempt waits for one of `turns`.
 ///
 /// Cancellation safe: each step can be repeated.
-pub async fn run(row: &JobRow, name: &SlotName, turns: &Semaphore) {
+pub async fn run(row: &JobRow, name: &SlotName, turns: &Semaphore) -> bool {
+    // Under a connection string that says nothing, nothing was ever created.
+    let Ok(database) = row.definition.db_connection.parse::<ConnectionString>() else {
+        return false;
+    };
     let mut pause = Duration::from_millis(250);
     loop {
         let turn = turns.acquire().await;
-        let result = attempt(&row.definition, name).await;
+        let result = attempt(&database, name).await;
         drop(turn);
         match result {
-            Ok(()) => return,
+            Ok(removed) => return removed,
             Err(error) if error.is_transient() => {
                 tracing::warn!("cannot clean up yet, trying again: {error}");
                 tokio::time::sleep(pause).await;
@@ -33,15 +38,13 @@ pub async fn run(row: &JobRow, name: &SlotName, turns: &Semaphore) {
             }
             Err(error) => {
                 tracing::error!("slot and publication {name} may be left behind: {error}");
-                return;
+                return false;
             }
         }
     }
 }
 
-/// One attempt.
-pub async fn attempt(definition: &Definition, name: &SlotName) -> Result<(), JobError> {
-    let database: ConnectionString = definition.db_connection.parse()?;
-    let session = Session::open(&database).await?;
+async fn attempt(database: &ConnectionString, name: &SlotName) -> Result<bool, JobError> {
+    let session = Session::open(database).await?;
     provision::remove(&session, name).await
 }

@@ -60,6 +60,17 @@ pub async fn find(
     }))
 }
 
+/// Whether there is a publication of that name.
+///
+/// # Errors
+/// The server's.
+pub async fn exists(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
+    let found = client
+        .query_opt("SELECT FROM pg_publication WHERE pubname = $1", &[&name])
+        .await?;
+    Ok(found.is_some())
+}
+
 /// The names of publications that begin with `prefix` and contain the table with this oid.
 ///
 /// # Errors

@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value, wait_for_value};
+use crate::support::observe::{articles, execute, finished, value, wait_for_slots, wait_for_value};
 use crate::support::vectors::in_step;
 use crate::support::{Daemon, server};
 
@@ -83,4 +83,27 @@ async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
         let again = after.split(',').any(|seen| seen == row);
         assert!(again, "the row {row} was embedded once more");
     }
+}
+
+/// A job that is changed while no daemon runs is another job at the next start: nothing of the old one stays, and the new
+/// destination is filled.
+#[tokio::test]
+async fn a_job_changed_while_no_daemon_runs_starts_over() {
+    let (database, client) = articles(server()).await;
+    execute(
+        &client,
+        "INSERT INTO articles (title) VALUES ('The moon pulls the sea'), ('Bread and butter')",
+    )
+    .await;
+    let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+    let mut daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+    daemon.sigterm_and_wait().await;
+    execute(&client, "UPDATE jobs SET dst_column = 'other'").await;
+
+    let _daemon = Daemon::start(&database, &[]);
+    let there = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'other')";
+    wait_for_value(&client, there, true).await;
+    in_step(&client, "articles", "title", "other").await;
+    wait_for_slots(&client, 1).await;
 }

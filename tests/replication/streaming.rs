@@ -194,6 +194,17 @@ impl Scene {
             .await
             .unwrap()
             .get(0);
+        // The walsender lets go of the slot a moment after the stream has ended.
+        let held = "SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active";
+        while !self
+            .client
+            .query(held, &[&self.slot.as_str()])
+            .await
+            .unwrap()
+            .is_empty()
+        {
+            tokio::task::yield_now().await;
+        }
         let connection = server().connect(&database).await;
         self.stream = connection
             .start_replication(&self.slot, Lsn::ZERO, &[self.publication])

@@ -130,7 +130,7 @@ impl Scene {
     pub async fn start_is_over(&self) {
         let unfinished = "SELECT count(*) FROM jobs WHERE init_finished_at IS NULL \
                           OR init_finished_at < init_started_at OR init_failed_at IS NOT NULL \
-                          OR id::text NOT IN (SELECT substring(slot_name from '[0-9]+$') FROM pg_replication_slots \
+                          OR id::text NOT IN (SELECT split_part(slot_name, '_', 3) FROM pg_replication_slots \
                                               WHERE database = current_database() AND active)";
         self.wait_for(unfinished, "0").await;
     }

@@ -139,11 +139,6 @@ impl PrivatePostgres {
         self.directory.log()
     }
 
-    /// Whether the server still runs: somebody else may have stopped it.
-    pub fn is_running(&mut self) -> bool {
-        self.supervisor.ended().is_none()
-    }
-
     /// Stops the server and waits for its end. Dropping it does the same, but cannot tell of failure.
     pub fn stop(mut self) -> Result<(), EmbeddedError> {
         match self.supervisor.stop() {

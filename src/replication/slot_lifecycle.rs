@@ -72,19 +72,6 @@ pub async fn create(client: &Client, name: &SlotName) -> Result<(), tokio_postgr
         .map(|_| ())
 }
 
-/// Who has a transaction open that a new slot must wait for: pid, seconds and the beginning of the statement.
-pub async fn waiting_for(client: &Client) -> Result<Option<String>, tokio_postgres::Error> {
-    let row = client
-        .query_opt(
-            "SELECT format('process %s (%s, application %s), whose transaction is %s s old: %s', pid, usename, \
-                    quote_literal(application_name), extract(epoch FROM now() - xact_start)::bigint, left(query, 80)) \
-             FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 1",
-            &[],
-        )
-        .await?;
-    Ok(row.map(|row| row.get(0)))
-}
-
 /// Ends the walsender that still holds the slot, such as one whose client vanished behind a network cut.
 pub async fn free(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
     client

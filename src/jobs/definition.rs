@@ -116,3 +116,31 @@ impl fmt::Display for Definition {
         )
     }
 }
+
+#[cfg(test)]
+impl JobRow {
+    /// A new job, for tests.
+    pub(crate) fn example(id: &str) -> JobRow {
+        let text = |text: &str| Some(text.to_owned());
+        let definition = Definition {
+            db_connection: "postgresql://localhost/d".into(),
+            schema: "public".into(),
+            table: text("t"),
+            src_column: text("s"),
+            dst_column: text("d"),
+            embedding_model: text("m"),
+            column_type: None,
+            pk: None,
+            batch_size: None,
+            runtime: None,
+            runtime_params: None,
+        };
+        JobRow {
+            id: JobId::new(id),
+            definition,
+            progress: Progress::New,
+            failed: false,
+            canceled: false,
+        }
+    }
+}

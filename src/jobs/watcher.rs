@@ -88,30 +88,7 @@ fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::definition::{Definition, Progress};
     use super::*;
-
-    fn row(id: &str) -> JobRow {
-        JobRow {
-            id: JobId::new(id),
-            definition: Definition {
-                db_connection: "postgresql://localhost/d".into(),
-                schema: "public".into(),
-                table: Some("t".into()),
-                src_column: Some("s".into()),
-                dst_column: Some("d".into()),
-                embedding_model: Some("m".into()),
-                column_type: None,
-                pk: None,
-                batch_size: None,
-                runtime: None,
-                runtime_params: None,
-            },
-            progress: Progress::New,
-            failed: false,
-            canceled: false,
-        }
-    }
 
     impl std::fmt::Debug for Change {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,19 +106,25 @@ mod tests {
     fn a_life_of_a_job() {
         let id = JobId::new("1");
         let mut watcher = Watcher::default();
-        assert_eq!(watcher.observe(&[row("1")]), [Change::Start(id.clone())]);
-        assert_eq!(watcher.observe(&[row("1")]), []);
+        assert_eq!(
+            watcher.observe(&[JobRow::example("1")]),
+            [Change::Start(id.clone())]
+        );
+        assert_eq!(watcher.observe(&[JobRow::example("1")]), []);
         let failed = JobRow {
             failed: true,
-            ..row("1")
+            ..JobRow::example("1")
         };
         assert_eq!(watcher.observe(std::slice::from_ref(&failed)), []);
-        assert_eq!(watcher.observe(&[row("1")]), [Change::Start(id.clone())]);
-        let mut other = row("1");
+        assert_eq!(
+            watcher.observe(&[JobRow::example("1")]),
+            [Change::Start(id.clone())]
+        );
+        let mut other = JobRow::example("1");
         other.definition.table = Some("t2".into());
         let replaced = watcher.observe(std::slice::from_ref(&other));
         assert!(
-            matches!(&replaced[..], [Change::Replace { old, .. }] if old.definition == row("1").definition)
+            matches!(&replaced[..], [Change::Replace { old, .. }] if old.definition == JobRow::example("1").definition)
         );
         other.definition.db_connection = "postgresql://localhost/d?connect_timeout=3".into();
         assert_eq!(
@@ -166,7 +149,7 @@ mod tests {
         let mut watcher = Watcher::default();
         let failed = JobRow {
             failed: true,
-            ..row("1")
+            ..JobRow::example("1")
         };
         assert_eq!(
             watcher.observe(std::slice::from_ref(&failed)),

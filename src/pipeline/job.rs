@@ -125,6 +125,9 @@ impl Job {
         let database: ConnectionString = definition.db_connection.parse()?;
         let model = self.engine.model(&model).await?;
         let session = Session::open(&database).await?;
+        if preflight::is_standby(&session).await? {
+            return Err(on_standby(self.row.progress));
+        }
         preflight::check_server(&session).await?;
         let target =
             preflight::target_table(&session, &names, definition, model.dimensions()).await?;
@@ -320,6 +323,15 @@ impl Job {
     }
 }
 
+/// A job that has run before meets a standby while its cluster fails over; one that has not was given the wrong address.
+fn on_standby(progress: Progress) -> JobError {
+    let sentence = "the target server is a standby; vectors can only be written to the primary";
+    match progress {
+        Progress::New => JobError::definite(format!("{sentence}: name it in db_connection")),
+        _ => JobError::Transient(sentence.into()),
+    }
+}
+
 /// How often the server wants to hear from us: it hangs up after `wal_sender_timeout`, however busy we are.
 async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
     let row = session
@@ -410,6 +422,13 @@ async fn finished(task: &mut Option<Task>) -> Result<Result<(), JobError>, tokio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failover_does_not_fail_a_job_that_has_run_before() {
+        assert!(on_standby(Progress::Finished).is_transient());
+        assert!(on_standby(Progress::StartedAgain).is_transient());
+        assert!(!on_standby(Progress::New).is_transient());
+    }
 
     #[test]
     fn a_broken_stream_after_the_first_start_means_every_row() {

@@ -264,34 +264,10 @@ pub async fn free_slot(session: &Session, name: &SlotName) -> Result<(), JobErro
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::{Definition, JobId, Progress};
-
-    fn row(id: &str) -> JobRow {
-        let definition = Definition {
-            db_connection: "postgresql://localhost/d".into(),
-            schema: "public".into(),
-            table: Some("t".into()),
-            src_column: Some("s".into()),
-            dst_column: Some("d".into()),
-            embedding_model: Some("m".into()),
-            column_type: None,
-            pk: None,
-            batch_size: None,
-            runtime: None,
-            runtime_params: None,
-        };
-        JobRow {
-            id: JobId::new(id),
-            definition,
-            progress: Progress::New,
-            failed: false,
-            canceled: false,
-        }
-    }
 
     #[test]
     fn every_job_id_makes_a_slot_name_of_its_own() {
-        let named = |id: &str| name(0xab, &row(id)).to_string();
+        let named = |id: &str| name(0xab, &JobRow::example(id)).to_string();
         assert!(named("17").starts_with("lantern_000000ab_17_"));
         let uuid = named("0b7e0c1e-7b2e-4a53-9c6e-2f2b1f6f3c11");
         assert!(
@@ -306,8 +282,8 @@ mod tests {
 
     #[test]
     fn another_definition_makes_another_name_and_another_password_does_not() {
-        let before = row("1");
-        let mut after = row("1");
+        let before = JobRow::example("1");
+        let mut after = JobRow::example("1");
         after.definition.db_connection = "postgresql://localhost/d?connect_timeout=9".into();
         after.definition.batch_size = Some(3);
         assert_eq!(name(1, &before), name(1, &after));

@@ -8,7 +8,7 @@ mod server;
 mod source;
 
 pub use key::identity_covers;
-pub use server::{check_free_slot, check_server};
+pub use server::{check_free_slot, check_server, is_standby};
 
 use crate::jobs::Definition;
 use crate::postgres::Session;

@@ -17,7 +17,7 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
             "SELECT current_setting('wal_level'), \
                     (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) \
                       OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'member')), \
-                    current_user::text, pg_is_in_recovery()",
+                    current_user::text",
             &[],
         )
         .await
@@ -35,12 +35,16 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
             identifier(&role)
         )));
     }
-    if row.get::<_, bool>(3) {
-        return Err(JobError::definite(
-            "the target server is a standby; vectors can only be written to the primary: name it in db_connection",
-        ));
-    }
     Ok(())
+}
+
+/// Whether the server is a standby, to which no vector can be written.
+pub async fn is_standby(session: &Session) -> Result<bool, JobError> {
+    let row = session
+        .query_one("SELECT pg_is_in_recovery()", &[])
+        .await
+        .map_err(DatabaseError::during("checking the target server"))?;
+    Ok(row.get(0))
 }
 
 /// Whether one more replication slot fits on the server.

@@ -163,6 +163,8 @@ async fn a_row_that_a_check_refuses_fails_the_job_after_the_others_of_its_batch_
         scene.lsn().await
     );
     scene.wait_for(&sent, "true").await;
+    // Nothing in SQL shows when the daemon has gathered the rows behind the write-back that waits; were it slower, the
+    // batches would only be smaller.
     tokio::time::sleep(Duration::from_millis(300)).await;
     holder
         .batch_execute("SELECT pg_advisory_unlock(1)")

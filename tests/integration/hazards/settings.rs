@@ -156,6 +156,7 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
         )
         .await;
     let before = scene.value(sessions).await;
+    // Longer than the time-outs that the database has for idle sessions: the wait is what is tested.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(scene.value(sessions).await, before);
     scene.put(3, CAVES).await;

@@ -148,6 +148,7 @@ async fn a_slow_embedder_does_not_make_the_server_hang_up() {
     let writing = scene.database.client().await;
     writing.batch_execute(backlog).await.expect("written");
     locking.batch_execute(lock).await.expect("locked");
+    // Longer than twice the server's wal_sender_timeout: the wait is what is tested.
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     locking.batch_execute("COMMIT").await.expect("released");
     scene.caught_up().await;

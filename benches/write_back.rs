@@ -119,6 +119,7 @@ async fn target(session: &Session) -> TargetTable {
             type_name: format!("public.vector({DIMENSIONS})"),
             vector_schema: Some("public".into()),
         },
+        fingerprint: None,
     }
 }
 

@@ -27,6 +27,10 @@ CREATE TABLE IF NOT EXISTS jobs (
   column_type TEXT,                 -- type of a destination column that the daemon creates (default vector(n) where the
                                     -- target database has pgvector, else REAL[])
   batch_size INT,                   -- rows that are embedded and written at once (default: what suits the model)
+  fingerprint_column TEXT,          -- uuid column of the target table, created where it is missing, that says which text and
+                                    -- model a row's vector is of; with it nothing is embedded twice
+  trust_existing BOOL,              -- true: vectors that are there already count as right (default false)
+  backfill BOOL,                    -- false: only rows that change from now on are embedded (default true)
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
   runtime_params JSONB,             -- settings of that runtime; ort has none
 

@@ -75,7 +75,7 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
         .parse()
         .context("db_connection of the job")?;
     let session = Session::open(&database).await?;
-    let target = preflight::existing_table(&session, &names, model.dimensions()).await?;
+    let target = preflight::existing_table(&session, &names, &model).await?;
     let columns = if arguments.columns.is_empty() {
         vec![names.source.clone()]
     } else {

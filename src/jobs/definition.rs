@@ -47,6 +47,12 @@ pub struct Definition {
     pub runtime: Option<String>,
     /// Settings of the runtime as JSON; `ort` has none.
     pub runtime_params: Option<String>,
+    /// Column of the target table that says which text and model a row's vector is of.
+    pub fingerprint_column: Option<String>,
+    /// Vectors that are there already are taken for right, also where changes may have been missed.
+    pub trust_existing: bool,
+    /// Whether rows that are there already are embedded, or only those that change from now on.
+    pub backfill: bool,
 }
 
 impl Definition {
@@ -67,13 +73,14 @@ impl Definition {
         (hash ^ (hash >> 32)) as u32
     }
 
-    fn work(&self) -> [Option<&str>; 5] {
+    fn work(&self) -> [Option<&str>; 6] {
         [
             Some(self.schema.as_str()),
             self.table.as_deref(),
             self.src_column.as_deref(),
             self.dst_column.as_deref(),
             self.embedding_model.as_deref(),
+            self.fingerprint_column.as_deref(),
         ]
     }
 }
@@ -134,6 +141,9 @@ impl JobRow {
             batch_size: None,
             runtime: None,
             runtime_params: None,
+            fingerprint_column: None,
+            trust_existing: false,
+            backfill: true,
         };
         JobRow {
             id: JobId::new(id),

@@ -140,11 +140,18 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
     } else {
         "NULL::bigint".to_string()
     };
+    let flag = |column: &str, absent: bool| {
+        if table.has(column) {
+            format!("COALESCE({column}, {absent})")
+        } else {
+            absent.to_string()
+        }
+    };
     let condition = if labelled { " WHERE label = $1" } else { "" };
     format!(
         "SELECT id::text, db_connection::text, COALESCE(NULLIF({schema}, ''), 'public'), {table_name}, {src}, {dst}, {model}, \
                 {column_type}, {pk}, {batch_size}, {runtime}, {runtime_params}, init_started_at IS NOT NULL, init_finished_at IS NOT NULL, \
-                COALESCE(init_started_at > init_finished_at, false), init_failed_at IS NOT NULL, {canceled} \
+                COALESCE(init_started_at > init_finished_at, false), init_failed_at IS NOT NULL, {canceled}, {fingerprint}, {trust}, {backfill} \
          FROM {qualified}{condition} ORDER BY id",
         schema = text("schema"),
         table_name = text("table"),
@@ -156,6 +163,9 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
         runtime = text("runtime"),
         runtime_params = text("runtime_params"),
         canceled = table.canceled_expression(),
+        fingerprint = text("fingerprint_column"),
+        trust = flag("trust_existing", false),
+        backfill = flag("backfill", true),
         qualified = table.qualified(),
     )
 }
@@ -189,6 +199,9 @@ fn job_row(row: &tokio_postgres::Row) -> JobRow {
             batch_size: row.get(9),
             runtime: text(10),
             runtime_params: text(11),
+            fingerprint_column: text(17),
+            trust_existing: row.get(18),
+            backfill: row.get(19),
         },
         progress,
         failed: row.get(15),

@@ -28,6 +28,8 @@ pub enum Scope {
     Missing,
     /// Every row with a text or a vector: changes may have been missed, and a vector does not show which text it is of.
     Everything,
+    /// Rows whose fingerprint is not that of their text. With `trusting`, vectors without a fingerprint are taken for right.
+    Unfitting { trusting: bool },
 }
 
 /// How far a scan has come.
@@ -175,6 +177,26 @@ impl Backfill {
     }
 }
 
+/// Whether any row of the table has a vector.
+///
+/// # Errors
+/// The server's.
+pub async fn has_vectors(session: &Session, target: &TargetTable) -> Result<bool, JobError> {
+    let statement = format!(
+        "SELECT EXISTS (SELECT FROM {} t WHERE t.{} IS NOT NULL)",
+        target.from_clause(),
+        identifier(&target.destination.name)
+    );
+    let row = session
+        .query_one(&statement, &[])
+        .await
+        .map_err(DatabaseError::during(format!(
+            "looking for vectors in {}",
+            target.qualified()
+        )))?;
+    Ok(row.get(0))
+}
+
 fn stopped() -> JobError {
     JobError::Transient("the batcher has stopped".into())
 }
@@ -185,6 +207,16 @@ fn condition(target: &TargetTable, scope: Scope) -> String {
     match scope {
         Scope::Missing => format!("({source} IS NULL) <> (t.{destination} IS NULL)"),
         Scope::Everything => format!("({source} IS NOT NULL OR t.{destination} IS NOT NULL)"),
+        Scope::Unfitting { trusting } => {
+            let fits = target.fits("t");
+            match target.fingerprint.as_ref().filter(|_| trusting) {
+                Some(fingerprint) => format!(
+                    "NOT {fits} AND NOT ({source} IS NOT NULL AND t.{destination} IS NOT NULL AND {} IS NULL)",
+                    fingerprint.column("t")
+                ),
+                None => format!("NOT {fits}"),
+            }
+        }
     }
 }
 

@@ -314,7 +314,7 @@ impl Batcher {
                 for (row, reading) in rows.into_iter().zip(readings?) {
                     match reading {
                         Reading::Found(source) => self.admit(Row { source, ..row }),
-                        Reading::Gone => self.finish(row).await,
+                        Reading::Fits | Reading::Gone => self.finish(row).await,
                         Reading::NotYetVisible => {
                             self.put_off(Pending {
                                 embedded: ReadyRow { row, vector: None },

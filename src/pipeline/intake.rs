@@ -7,6 +7,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::replication::pgoutput::{
     self, Message, RelationBody, RelationId, ReplicaIdentity, TupleData, Value,
 };
@@ -25,6 +27,8 @@ pub struct Intake {
     target: Arc<TargetTable>,
     tracker: LsnTracker,
     recent: RecentTexts,
+    /// What was committed up to here may have been worked on before.
+    replayed_until: Lsn,
     layout: Option<Layout>,
     transaction: Option<OpenTransaction>,
 }
@@ -34,6 +38,8 @@ struct Layout {
     key: Vec<usize>,
     /// `None` for a source that is not published.
     source: Option<usize>,
+    /// `None` without a fingerprint column, or with a publication that leaves it out.
+    fingerprint: Option<usize>,
 }
 
 struct OpenTransaction {
@@ -41,14 +47,19 @@ struct OpenTransaction {
     xid: u32,
     /// It began with our marker: its rows are write-backs.
     own: bool,
+    /// It may have been worked on before.
+    replayed: bool,
 }
 
 impl Intake {
-    pub fn new(target: Arc<TargetTable>, start: Lsn) -> Self {
+    /// The stream starts at `start`; up to `replayed_until`, where the log ends now, it may repeat what an earlier attempt has
+    /// worked on.
+    pub fn new(target: Arc<TargetTable>, start: Lsn, replayed_until: Lsn) -> Self {
         Intake {
             target,
             tracker: LsnTracker::new(start),
             recent: RecentTexts::new(RECENT_KEYS),
+            replayed_until,
             layout: None,
             transaction: None,
         }
@@ -63,12 +74,13 @@ impl Intake {
             JobError::Transient(format!("the replication stream is not understood: {error}"))
         })?;
         match message {
-            Message::Begin { xid, .. } => {
+            Message::Begin { xid, final_lsn, .. } => {
                 let ticket = self.tracker.begin();
                 self.transaction = Some(OpenTransaction {
                     ticket,
                     xid,
                     own: false,
+                    replayed: final_lsn < self.replayed_until,
                 });
             }
             Message::Commit { end_lsn, .. } => {
@@ -95,8 +107,13 @@ impl Intake {
                     ticket: transaction.ticket,
                     xid: transaction.xid,
                 };
+                let fits = self.fits(layout, &new, &source);
+                let source = self.as_is_known(transaction, source);
                 // The text may be a known one and the row still new: deleted in between, or moved from another partition.
                 self.recent.note(&key, &source);
+                if fits {
+                    return Ok(None);
+                }
                 return Ok(Some(self.outstanding(Row::new(key, source, origin))));
             }
             Message::Update {
@@ -158,8 +175,10 @@ impl Intake {
             .and_then(|old| layout.source.and_then(|index| old.get(index)));
         let unchanged = value.is_some() && before == value;
         let source = self.source(layout, &new);
+        let fits = self.fits(layout, &new, &source);
+        let source = self.as_is_known(transaction, source);
         let known = self.recent.note(&key, &source);
-        if !moved && (unchanged || known) {
+        if fits || !moved && (unchanged || known) {
             return Ok(None);
         }
         Ok(Some(self.outstanding(Row::new(key, source, origin))))
@@ -221,6 +240,27 @@ impl Intake {
         }
     }
 
+    /// Whether the row came with the fingerprint of its own text: then its vector came with it, or was there already.
+    fn fits(&self, layout: &Layout, tuple: &TupleData<'_>, source: &Source) -> bool {
+        let came = layout
+            .fingerprint
+            .and_then(|index| tuple.get(index)?.as_str()?.parse::<Uuid>().ok());
+        match (&self.target.fingerprint, source, came) {
+            (Some(fingerprint), Source::Text(text), Some(came)) => fingerprint.of(text) == came,
+            _ => false,
+        }
+    }
+
+    /// What was worked on before may be finished; with a fingerprint column the row itself can tell, so it is read instead of
+    /// embedded at once.
+    fn as_is_known(&self, transaction: &OpenTransaction, source: Source) -> Source {
+        if transaction.replayed && self.target.fingerprint.is_some() {
+            Source::Unread
+        } else {
+            source
+        }
+    }
+
     /// A Relation message comes before the first change of a table and after each of its alterations.
     fn learn(&mut self, relation: &RelationBody<'_>) -> Result<(), JobError> {
         if relation.id.0 != self.target.oid {
@@ -263,7 +303,15 @@ impl Intake {
             ),
             false => None,
         };
-        self.layout = Some(Layout { key, source });
+        let fingerprint = target
+            .fingerprint
+            .as_ref()
+            .and_then(|fingerprint| place(&fingerprint.name));
+        self.layout = Some(Layout {
+            key,
+            source,
+            fingerprint,
+        });
         Ok(())
     }
 }

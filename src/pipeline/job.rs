@@ -20,7 +20,7 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::embedding::{Engine, Model, ModelName};
-use crate::jobs::{JobRow, Progress};
+use crate::jobs::{Definition, JobRow, Progress};
 use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
 use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
@@ -129,8 +129,7 @@ impl Job {
             return Err(on_standby(self.row.progress));
         }
         preflight::check_server(&session).await?;
-        let target =
-            preflight::target_table(&session, &names, definition, model.dimensions()).await?;
+        let target = preflight::target_table(&session, &names, definition, &model).await?;
         let target = Arc::new(target);
 
         let intact = provision::intact(&session, &self.name, &target).await?;
@@ -139,17 +138,15 @@ impl Job {
         } else {
             Standing::Broken
         };
-        let scope = scope(self.row.progress, standing);
-        if self.row.progress != Progress::New && standing == Standing::Broken {
-            // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
+        // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
+        if let Some(reason) = self.why_again(&session, &target, standing).await? {
+            tracing::warn!("{reason}: {}", again(definition));
             self.reporter.started_again().await;
             self.row.progress = Progress::StartedAgain;
-            tracing::warn!(
-                "changes may have been missed since the job last ran: every row is embedded again"
-            );
         } else {
             self.reporter.started().await;
         }
+        let scope = scope(self.row.progress, standing, &self.row.definition);
         let publication = match intact {
             Some(publication) => publication,
             None => provision::create(&session, &self.name, &target).await?,
@@ -168,6 +165,7 @@ impl Job {
         let start = slot
             .and_then(|slot| slot.confirmed_flush)
             .unwrap_or(Lsn::ZERO);
+        let log_end = end_of_log(&session).await?;
         let feedback = feedback_interval(&session).await?;
         Ok(Prepared {
             database,
@@ -178,7 +176,29 @@ impl Job {
             writer,
             stream,
             start,
+            log_end,
             scope,
+        })
+    }
+
+    /// Why the vectors that are there cannot be taken for right as they are; `None` where they can, or where there are none.
+    async fn why_again(
+        &self,
+        session: &Session,
+        target: &TargetTable,
+        standing: Standing,
+    ) -> Result<Option<&'static str>, JobError> {
+        let definition = &self.row.definition;
+        Ok(match (self.row.progress, standing) {
+            (_, Standing::Intact) => None,
+            (Progress::New, Standing::Broken) => {
+                let trusted = definition.trust_existing || !definition.backfill;
+                let found = !trusted
+                    && target.fingerprint.is_none()
+                    && backfill::has_vectors(session, target).await?;
+                found.then_some("the destination holds vectors, and nothing says of which texts")
+            }
+            (_, Standing::Broken) => Some("changes may have been missed since the job last ran"),
         })
     }
 
@@ -225,6 +245,7 @@ impl Job {
             writer,
             stream,
             start,
+            log_end,
             scope,
         } = prepared;
         let (live_in, live) = mpsc::channel(capture::MOST_ROWS);
@@ -252,7 +273,7 @@ impl Job {
         let mut batcher = Task::spawn(batcher.run(writer));
         let capture = Capture::new(
             stream,
-            Intake::new(target.clone(), start),
+            Intake::new(target.clone(), start, log_end),
             live_in,
             live_back,
             feedback,
@@ -267,7 +288,13 @@ impl Job {
                         .await?;
                 Some(Task::spawn(self.backfill(scan)))
             }
-            None => None,
+            None => {
+                if self.row.progress != Progress::Finished {
+                    self.reporter.finished().await;
+                    self.row.progress = Progress::Finished;
+                }
+                None
+            }
         };
         let watchdog = watchdog::watch(watched, &target, &publication);
         tokio::pin!(watchdog);
@@ -349,6 +376,14 @@ async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
     })
 }
 
+async fn end_of_log(session: &Session) -> Result<Lsn, JobError> {
+    let row = session
+        .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
+        .await
+        .map_err(DatabaseError::during("reading the end of the log"))?;
+    Ok(row.get::<_, &str>(0).parse().unwrap_or(Lsn::ZERO))
+}
+
 /// Everything that is there once a job may stream.
 struct Prepared {
     database: ConnectionString,
@@ -359,6 +394,7 @@ struct Prepared {
     writer: Writer,
     stream: ReplicationStream,
     start: Lsn,
+    log_end: Lsn,
     scope: Option<Scope>,
 }
 
@@ -371,10 +407,27 @@ enum Standing {
     Broken,
 }
 
+/// What becomes of the existing rows when nothing vouches for their vectors, as the end of a sentence.
+fn again(definition: &Definition) -> &'static str {
+    if !definition.backfill {
+        "rows that are there stay as they are (backfill is false)"
+    } else if definition.fingerprint_column.is_some() {
+        "rows whose fingerprint is not that of their text are embedded again"
+    } else if definition.trust_existing {
+        "rows without a vector are embedded (trust_existing is true)"
+    } else {
+        "every row is embedded again"
+    }
+}
+
 /// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
-fn scope(progress: Progress, standing: Standing) -> Option<Scope> {
+fn scope(progress: Progress, standing: Standing, definition: &Definition) -> Option<Scope> {
+    let trusting = definition.trust_existing;
     match (progress, standing) {
         (Progress::Finished, Standing::Intact) => None,
+        _ if !definition.backfill => None,
+        _ if definition.fingerprint_column.is_some() => Some(Scope::Unfitting { trusting }),
+        _ if trusting => Some(Scope::Missing),
         (Progress::New, _) | (Progress::Started, Standing::Intact) => Some(Scope::Missing),
         (Progress::StartedAgain, _) | (_, Standing::Broken) => Some(Scope::Everything),
     }
@@ -434,11 +487,28 @@ mod tests {
     fn a_broken_stream_after_the_first_start_means_every_row() {
         use Progress::*;
         use Standing::*;
-        assert_eq!(scope(New, Broken), Some(Scope::Missing));
-        assert_eq!(scope(Started, Intact), Some(Scope::Missing));
-        assert_eq!(scope(Started, Broken), Some(Scope::Everything));
-        assert_eq!(scope(Finished, Intact), None);
-        assert_eq!(scope(Finished, Broken), Some(Scope::Everything));
-        assert_eq!(scope(StartedAgain, Intact), Some(Scope::Everything));
+        let mut definition = JobRow::example("1").definition;
+        assert_eq!(scope(New, Broken, &definition), Some(Scope::Missing));
+        assert_eq!(scope(Started, Intact, &definition), Some(Scope::Missing));
+        assert_eq!(scope(Started, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(scope(Finished, Intact, &definition), None);
+        assert_eq!(
+            scope(Finished, Broken, &definition),
+            Some(Scope::Everything)
+        );
+        assert_eq!(
+            scope(StartedAgain, Intact, &definition),
+            Some(Scope::Everything)
+        );
+        definition.trust_existing = true;
+        assert_eq!(scope(Finished, Broken, &definition), Some(Scope::Missing));
+        definition.fingerprint_column = Some("f".into());
+        let trusting = true;
+        assert_eq!(
+            scope(Finished, Broken, &definition),
+            Some(Scope::Unfitting { trusting })
+        );
+        definition.backfill = false;
+        assert_eq!(scope(Finished, Broken, &definition), None);
     }
 }

@@ -13,6 +13,7 @@ pub mod batcher;
 pub mod capture;
 mod ddl;
 mod error;
+pub mod fingerprint;
 pub mod intake;
 pub mod job;
 mod orphans;

@@ -177,7 +177,7 @@ fn defect(publication: &Publication, target: &TargetTable) -> Option<String> {
         return Some("has a column list, which REPLICA IDENTITY FULL does not allow".into());
     }
     let missing: Vec<String> = target
-        .published_columns()
+        .required_columns()
         .into_iter()
         .filter(|column| !columns.contains(column))
         .collect();

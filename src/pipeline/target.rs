@@ -2,6 +2,7 @@
 //!
 //! Everything here is read from the catalogue by [`super::preflight`]; names are quoted once, here.
 
+use super::fingerprint::Fingerprint;
 use crate::postgres::quote::identifier;
 
 /// A column that takes part in the key.
@@ -74,6 +75,7 @@ pub struct TargetTable {
     pub identity_full: bool,
     pub source: SourceColumn,
     pub destination: DestinationColumn,
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl TargetTable {
@@ -147,12 +149,39 @@ impl TargetTable {
         casts.join(", ")
     }
 
-    /// The columns that the publication has to carry: key and, where the server publishes it, the source.
-    pub fn published_columns(&self) -> Vec<String> {
+    /// SQL that is true where the row `alias` is known to hold what it should: its fingerprint is that of its text, and a
+    /// vector is there exactly where a text is. Never true without a fingerprint column.
+    pub fn fits(&self, alias: &str) -> String {
+        let Some(fingerprint) = &self.fingerprint else {
+            return "false".into();
+        };
+        let source = self.source.sql(alias);
+        format!(
+            "({column} IS NOT DISTINCT FROM {expected} AND ({source} IS NULL) = ({alias}.{destination} IS NULL))",
+            column = fingerprint.column(alias),
+            expected = fingerprint.expected(&source),
+            destination = identifier(&self.destination.name),
+        )
+    }
+
+    /// The columns that the publication must carry: key and, where the server publishes it, the source.
+    pub fn required_columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = self.key.iter().map(|column| column.name.clone()).collect();
         if self.source.published && !columns.contains(&self.source.name) {
             columns.push(self.source.name.clone());
         }
+        columns
+    }
+
+    /// The columns that our own publication carries: the required ones and the fingerprint, by which updates of other columns
+    /// are known for what they are.
+    pub fn published_columns(&self) -> Vec<String> {
+        let mut columns = self.required_columns();
+        columns.extend(
+            self.fingerprint
+                .iter()
+                .map(|fingerprint| fingerprint.name.clone()),
+        );
         columns
     }
 }

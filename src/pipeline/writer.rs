@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_postgres::Statement;
 use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
 
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::vector_array::VectorArray;
@@ -39,6 +40,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
     Found(Source),
+    /// The row's fingerprint says that its vector is that of its text: there is nothing to do.
+    Fits,
     Gone,
     /// As [`Outcome::NotYetVisible`].
     NotYetVisible,
@@ -69,11 +72,12 @@ impl Writer {
         session.batch_execute(SETTINGS).await.map_err(preparing())?;
         let keys = target.key.len();
         // The type of the vectors, the last parameter, is inferred from its cast: pgvector's types have no fixed OID.
-        let write_types = [
+        let mut write_types = [
             vec![Type::TEXT_ARRAY; keys + 1],
             vec![Type::INT4_ARRAY, Type::INT8_ARRAY],
         ]
         .concat();
+        write_types.extend(target.fingerprint.iter().map(|_| Type::UUID_ARRAY));
         let write = session
             .prepare_typed(&write_statement(&target, dimensions), &write_types)
             .await
@@ -124,7 +128,16 @@ impl Writer {
             flat = vectors.concat();
             &flat
         };
-        parameters.extend([&texts as &(dyn ToSql + Sync), &places, &xids, values]);
+        parameters.extend([&texts as &(dyn ToSql + Sync), &places, &xids]);
+        let marks: Vec<Option<Uuid>>;
+        if let Some(fingerprint) = &self.target.fingerprint {
+            marks = texts
+                .iter()
+                .map(|text| text.map(|text| fingerprint.of(text)))
+                .collect();
+            parameters.push(&marks);
+        }
+        parameters.push(values);
 
         // Polled together, so that all three requests leave in one packet. The marker must be the transaction's first
         // record, before any row.
@@ -175,10 +188,12 @@ impl Writer {
                 )))?;
         let mut readings = vec![Reading::Gone; rows.len()];
         for answer in &answers {
-            readings[answer.get::<_, i64>(0) as usize - 1] = match (answer.get(1), answer.get(2)) {
+            let (exists, visible, fits) = (answer.get(1), answer.get(2), answer.get(3));
+            readings[answer.get::<_, i64>(0) as usize - 1] = match (exists, visible) {
                 // What is there now may be the row as it was before the change.
                 (_, false) => Reading::NotYetVisible,
-                (true, true) => Reading::Found(Source::from_text(answer.get::<_, Option<&str>>(3))),
+                (true, true) if fits => Reading::Fits,
+                (true, true) => Reading::Found(Source::from_text(answer.get::<_, Option<&str>>(4))),
                 (false, true) => Reading::Gone,
             };
         }
@@ -226,8 +241,9 @@ SET jit = off;
 SET plan_cache_mode = force_generic_plan;
 SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';";
 
-/// Parameters: one text array a key column, texts, which of the vectors each row gets (NULL: none), xids, and the vectors:
-/// a `vector[]` for pgvector's types, else all of them in one `real[]`, of which each row takes its slice.
+/// Parameters: one text array a key column, texts, which of the vectors each row gets (NULL: none), xids, fingerprints where
+/// the table has them, and the vectors: a `vector[]` for pgvector's types, else all of them in one `real[]`, of which each row
+/// takes its slice.
 ///
 /// `held` takes the rows whose text still matches, in key order, leaving out those that somebody else holds; `written`
 /// updates exactly these. What was not written is looked at again in the same snapshot to tell why.
@@ -235,32 +251,47 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
     let table = target.from_clause();
     let destination = identifier(&target.destination.name);
     let keys = target.key.len();
-    let arrays: Vec<String> = (1..=keys)
+    let mut arrays: Vec<String> = (1..=keys)
         .map(|number| format!("${number}::text[]"))
         .collect();
-    let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
+    let mut names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
+    arrays.extend([
+        format!("${}::text[]", keys + 1),
+        format!("${}::int[]", keys + 2),
+        format!("${}::bigint[]", keys + 3),
+    ]);
+    names.extend(["text", "at", "xid"].map(String::from));
     let source = target.source.sql("t");
     let join = target.key_join("t", "i");
-    let values = keys + 4;
+    let mut cleared = format!("i.at IS NULL AND t.{destination} IS NULL");
+    let (mut mark, mut held_mark, mut set_mark) = ("", "", String::new());
+    if let Some(fingerprint) = &target.fingerprint {
+        arrays.push(format!("${}::uuid[]", keys + 4));
+        names.push("mark".into());
+        (mark, held_mark) = (", u.mark", ", i.mark");
+        set_mark = format!(", {} = h.mark", identifier(&fingerprint.name));
+        cleared.push_str(&format!(" AND {} IS NULL", fingerprint.column("t")));
+    }
+    let values = arrays.len() + 1;
     let vector = match &target.destination.vector_schema {
         Some(schema) => format!("(${values}::{}.vector[])[h.at]", identifier(schema)),
         None => format!("(${values}::real[])[(h.at - 1) * {dimensions} + 1 : h.at * {dimensions}]"),
     };
     format!(
         "WITH incoming AS MATERIALIZED ( \
-           SELECT u.n, {casts}, u.text COLLATE \"C\" AS text, u.at, u.xid \
-           FROM unnest({arrays}, ${text}::text[], ${at}::int[], ${xid}::bigint[]) WITH ORDINALITY AS u({names}, text, at, xid, n) \
+           SELECT u.n, {casts}, u.text COLLATE \"C\" AS text, u.at, u.xid{mark} \
+           FROM unnest({arrays}) WITH ORDINALITY AS u({names}, n) \
          ), held AS MATERIALIZED ( \
-           SELECT t.ctid AS place, t.tableoid AS part, i.n, i.at \
+           SELECT t.ctid AS place, t.tableoid AS part, i.n, i.at{held_mark} \
            FROM incoming i JOIN {table} t ON {join} \
-           WHERE {source} IS NOT DISTINCT FROM i.text AND NOT (i.at IS NULL AND t.{destination} IS NULL) \
+           WHERE {source} IS NOT DISTINCT FROM i.text AND NOT ({cleared}) \
            ORDER BY {order} FOR NO KEY UPDATE OF t SKIP LOCKED \
          ), written AS ( \
-           UPDATE {table} t SET {destination} = ({vector})::{kind} \
+           UPDATE {table} t SET {destination} = ({vector})::{kind}{set_mark} \
            FROM held h WHERE t.ctid = h.place AND t.tableoid = h.part RETURNING h.n \
          ) \
          SELECT i.n, CASE WHEN i.n IN (SELECT w.n FROM written w) THEN 0 ELSE COALESCE( \
-             (SELECT CASE WHEN i.at IS NULL AND t.{destination} IS NULL THEN 0 ELSE 1 END \
+             (SELECT CASE WHEN {cleared} THEN 0 ELSE 1 END \
               FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
              CASE WHEN i.xid = 0 OR pg_visible_in_snapshot({full_xid}, pg_current_snapshot()) THEN 2 ELSE 3 END) END \
          FROM incoming i",
@@ -270,9 +301,6 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
         order = target.key_list("t"),
         kind = target.destination.type_name,
         full_xid = FULL_XID,
-        text = keys + 1,
-        at = keys + 2,
-        xid = keys + 3,
     )
 }
 
@@ -287,10 +315,12 @@ fn read_statement(target: &TargetTable) -> String {
         .collect();
     let names: Vec<String> = (0..keys).map(|number| format!("k{number}")).collect();
     format!(
-        "SELECT i.n, t.ctid IS NOT NULL, i.xid = 0 OR pg_visible_in_snapshot({FULL_XID}, pg_current_snapshot()), {source} \
+        "SELECT i.n, t.ctid IS NOT NULL, i.xid = 0 OR pg_visible_in_snapshot({FULL_XID}, pg_current_snapshot()), {fits}, \
+                CASE WHEN NOT {fits} THEN {source} END \
          FROM (SELECT u.n, {casts}, u.xid FROM unnest({arrays}, ${xid}::bigint[]) WITH ORDINALITY AS u({names}, xid, n)) i \
          LEFT JOIN {table} t ON {join}",
         source = target.source.sql("t"),
+        fits = target.fits("t"),
         casts = target.key_casts("u"),
         arrays = arrays.join(", "),
         names = names.join(", "),

@@ -53,6 +53,7 @@ pub(super) async fn check_writable(
     session: &Session,
     names: &Names,
     column: &Column,
+    role_in_job: &str,
 ) -> Result<(), JobError> {
     if column.writable {
         return Ok(());
@@ -65,7 +66,7 @@ pub(super) async fn check_writable(
     let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
     let name = identifier(&column.name);
     Err(JobError::definite(format!(
-        "the role {role} may not write {table}.{name}; run as its owner: GRANT UPDATE ({name}) ON {table} TO {};",
+        "the role {role} may not write {table}.{name} ({role_in_job}); run as its owner: GRANT UPDATE ({name}) ON {table} TO {};",
         identifier(&role)
     )))
 }

@@ -2,6 +2,7 @@
 //! the job cannot work.
 
 mod destination;
+mod fingerprint;
 mod key;
 mod relation;
 mod server;
@@ -10,11 +11,13 @@ mod source;
 pub use key::identity_covers;
 pub use server::{check_free_slot, check_server, is_standby};
 
+use crate::embedding::Model;
 use crate::jobs::Definition;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
 use super::error::JobError;
+use super::fingerprint::Fingerprint;
 use super::target::{DestinationColumn, KeyColumn, SourceColumn, TargetTable};
 use destination::{check_writable, create_destination, existing_destination};
 use key::usable_key;
@@ -28,6 +31,7 @@ pub struct Names {
     pub source: String,
     pub destination: String,
     pub model: String,
+    pub fingerprint: Option<String>,
 }
 
 /// Checks a definition by itself, without any server.
@@ -45,7 +49,18 @@ pub fn names(definition: &Definition) -> Result<Names, JobError> {
         source: required(&definition.src_column, "src_column")?,
         destination: required(&definition.dst_column, "dst_column")?,
         model: required(&definition.embedding_model, "embedding_model")?,
+        fingerprint: definition.fingerprint_column.clone(),
     };
+    if let Some(column) = names
+        .fingerprint
+        .as_ref()
+        .filter(|column| [&names.source, &names.destination].contains(column))
+    {
+        return Err(JobError::definite(format!(
+            "fingerprint_column names {}, which is the source or the destination; fingerprints need a column of their own",
+            identifier(column)
+        )));
+    }
     if names.source == names.destination {
         return Err(JobError::definite(format!(
             "src_column and dst_column are both {}; the vectors need a column of their own",
@@ -81,7 +96,7 @@ pub async fn target_table(
     session: &Session,
     names: &Names,
     definition: &Definition,
-    dimensions: usize,
+    model: &Model,
 ) -> Result<TargetTable, JobError> {
     let relation = find_relation(session, names).await?;
     let columns = columns(session, relation.oid).await?;
@@ -92,20 +107,30 @@ pub async fn target_table(
         .find(|column| column.name == names.destination)
     {
         Some(column) => {
-            let destination = existing_destination(names, column, dimensions)?;
-            check_writable(session, names, column).await?;
+            let destination = existing_destination(names, column, model.dimensions())?;
+            check_writable(session, names, column, "dst_column").await?;
             destination
         }
-        None => create_destination(session, names, definition, dimensions).await?,
+        None => create_destination(session, names, definition, model.dimensions()).await?,
     };
-    Ok(assemble(relation, names, key, source, destination))
+    let fingerprint = match &names.fingerprint {
+        Some(name) => {
+            fingerprint::usable_column(session, names, name, &columns).await?;
+            Some(Fingerprint::new(name, model.identity(), &destination.name))
+        }
+        None => None,
+    };
+    Ok(TargetTable {
+        fingerprint,
+        ..assemble(relation, names, key, source, destination)
+    })
 }
 
-/// As [`target_table`], for readers: nothing is created.
+/// As [`target_table`], for commands: nothing is created. A fingerprint column that is not there yet is left out.
 pub async fn existing_table(
     session: &Session,
     names: &Names,
-    dimensions: usize,
+    model: &Model,
 ) -> Result<TargetTable, JobError> {
     let relation = find_relation(session, names).await?;
     let columns = columns(session, relation.oid).await?;
@@ -122,8 +147,16 @@ pub async fn existing_table(
             identifier(&names.destination)
         )));
     };
-    let destination = existing_destination(names, column, dimensions)?;
-    Ok(assemble(relation, names, key, source, destination))
+    let destination = existing_destination(names, column, model.dimensions())?;
+    let fingerprint = names
+        .fingerprint
+        .as_ref()
+        .filter(|name| columns.iter().any(|column| column.name == **name))
+        .map(|name| Fingerprint::new(name, model.identity(), &destination.name));
+    Ok(TargetTable {
+        fingerprint,
+        ..assemble(relation, names, key, source, destination)
+    })
 }
 
 fn assemble(
@@ -142,5 +175,6 @@ fn assemble(
         identity_full: relation.identity == b'f' as i8,
         source,
         destination,
+        fingerprint: None,
     }
 }

@@ -11,7 +11,7 @@ mod keys;
 mod lifecycle;
 mod locks;
 mod random;
-mod scene;
+pub mod scene;
 mod scripts;
 mod settings;
 mod shapes;

@@ -150,7 +150,10 @@ async fn write_back(writer: &Writer, round: usize) -> f64 {
         .collect();
     let began = Instant::now();
     for batch in &batches {
-        let outcomes = writer.write(batch).await.expect("a write-back");
+        let outcomes = writer
+            .write(&batch.iter().collect::<Vec<_>>())
+            .await
+            .expect("a write-back");
         assert!(
             outcomes.iter().all(|outcome| *outcome == Outcome::Written),
             "every row is written"

@@ -97,6 +97,19 @@ impl EmbeddingError {
         }
     }
 
+    /// Whether the text itself is to blame: others can be embedded all the same.
+    #[must_use]
+    pub fn is_of_one_text(&self) -> bool {
+        !self.is_transient()
+            && matches!(
+                self,
+                Self::Tokenizer { .. }
+                    | Self::Inference { .. }
+                    | Self::NotFinite { .. }
+                    | Self::Panicked { .. }
+            )
+    }
+
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
         Self::Io {
             path: path.to_path_buf(),

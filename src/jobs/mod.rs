@@ -2,6 +2,7 @@
 //! Knows the jobs database; knows nothing of replication or embedding.
 
 pub mod definition;
+pub mod failures;
 pub mod lock;
 pub mod store;
 pub mod table;

@@ -64,6 +64,7 @@ pub enum JobsTableError {
 #[derive(Debug, Clone)]
 pub struct JobsTable {
     qualified: String,
+    failures: String,
     oid: u32,
     columns: BTreeSet<String>,
     canceled_is_boolean: bool,
@@ -143,6 +144,7 @@ impl JobsTable {
         };
         let identity = identity(session, schema, name).await?;
         Ok(JobsTable {
+            failures: failures_name(schema, name),
             qualified,
             oid,
             columns: names,
@@ -154,6 +156,11 @@ impl JobsTable {
     /// Schema and name, quoted.
     pub fn qualified(&self) -> &str {
         &self.qualified
+    }
+
+    /// Schema and name of the failures table that belongs to it, quoted.
+    pub fn failures(&self) -> &str {
+        &self.failures
     }
 
     /// A number that differs between jobs tables, also of different servers: two daemons with different jobs tables may
@@ -178,6 +185,17 @@ impl JobsTable {
             "canceled_at IS NOT NULL"
         }
     }
+}
+
+/// `<jobs table>_failures`, with a long name cut short as the server would cut it, but at its own end.
+fn failures_name(schema: &str, name: &str) -> String {
+    const SUFFIX: &str = "_failures";
+    let mut end = name.len().min(63 - SUFFIX.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    let name = format!("{}{SUFFIX}", &name[..end]);
+    format!("{}.{}", identifier(schema), identifier(&name))
 }
 
 fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTableError> {
@@ -236,6 +254,16 @@ async fn identity(session: &Session, schema: &str, name: &str) -> Result<u32, Jo
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_failures_table_of_a_long_name_keeps_its_ending() {
+        assert_eq!(failures_name("s", "jobs"), "\"s\".\"jobs_failures\"");
+        let name = failures_name("s", &"ü".repeat(31));
+        assert!(
+            name.ends_with("ü_failures\"") && name.len() <= 63 + 6,
+            "{name}"
+        );
+    }
 
     #[test]
     fn a_missing_column_is_named_with_its_remedy() {

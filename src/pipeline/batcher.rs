@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::embedding::{Completions, Priority, Submitter};
 
+use super::aside::Aside;
 use super::error::{JobError, is_retryable};
 use super::row::{Origin, Row, Source};
 use super::writer::{Outcome, Reading, ReadyRow, Writer};
@@ -28,6 +29,9 @@ use super::writer::{Outcome, Reading, ReadyRow, Writer};
 pub const DEFAULT_BATCH: usize = 512;
 /// Texts travel with a write-back as its guard; past this many bytes a batch is full.
 const BATCH_BYTES: usize = 4 << 20;
+/// A row whose write-backs fail this often, with errors that should pass, is taken for their cause. With the pauses in between
+/// that is some ten seconds.
+const MOST_ERRORS: u32 = 16;
 /// The longest pause before a locked row is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -46,6 +50,7 @@ pub struct Batcher {
     completions: Completions,
     batch_rows: usize,
     table: String,
+    aside: Aside,
     /// Rows whose text is at the embedder, by the number they were given.
     embedding: HashMap<u64, Row>,
     next_number: u64,
@@ -54,8 +59,6 @@ pub struct Batcher {
     ready_backfill: VecDeque<Pending>,
     /// Halves of a batch that the server refused, on the search for the row that it refused it for.
     suspects: Vec<Vec<Pending>>,
-    /// Why the job fails as soon as the other suspects are written.
-    refused: Option<JobError>,
     later: BinaryHeap<Reverse<Later>>,
 }
 
@@ -63,6 +66,18 @@ pub struct Batcher {
 struct Pending {
     embedded: ReadyRow,
     attempts: u32,
+    /// How often the statement that it was in failed with an error that may pass.
+    errors: u32,
+}
+
+impl Pending {
+    fn new(row: Row, vector: Option<Vec<f32>>) -> Self {
+        Pending {
+            embedded: ReadyRow { row, vector },
+            attempts: 0,
+            errors: 0,
+        }
+    }
 }
 
 struct Later {
@@ -113,6 +128,7 @@ impl Batcher {
         (submitter, completions): (Submitter, Completions),
         batch_rows: usize,
         table: String,
+        aside: Aside,
     ) -> Self {
         Batcher {
             ports,
@@ -120,13 +136,13 @@ impl Batcher {
             completions,
             batch_rows,
             table,
+            aside,
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
             ready_live: VecDeque::new(),
             ready_backfill: VecDeque::new(),
             suspects: Vec::new(),
-            refused: None,
             later: BinaryHeap::new(),
         }
     }
@@ -151,10 +167,8 @@ impl Batcher {
                 work = finished(&mut under_way) => {
                     under_way = None;
                     idle = Some(self.conclude(work?).await?);
-                    if self.suspects.is_empty() && let Some(error) = self.refused.take() {
-                        return Err(error);
-                    }
                 }
+                noted = self.aside.next() => self.finish(noted?).await,
                 () = sleep_until(due) => self.wake_due(),
                 count = self.completions.next_many(&mut completed, 1024) => {
                     if count == 0 {
@@ -190,10 +204,7 @@ impl Batcher {
                 self.submitter.submit(priority, number, text.clone());
                 self.embedding.insert(number, row);
             }
-            Source::Empty => self.ready(Pending {
-                embedded: ReadyRow { row, vector: None },
-                attempts: 0,
-            }),
+            Source::Empty => self.ready(Pending::new(row, None)),
             Source::Unread => self.unread.push(row),
         }
     }
@@ -208,20 +219,11 @@ impl Batcher {
         };
         match vector {
             Ok(vector) => {
-                self.ready(Pending {
-                    embedded: ReadyRow {
-                        row,
-                        vector: Some(vector),
-                    },
-                    attempts: 0,
-                });
+                self.ready(Pending::new(row, Some(vector)));
                 Ok(())
             }
-            Err(error) if error.is_transient() => Err(error.into()),
-            Err(error) => Err(JobError::definite(format!(
-                "the row {} of {} cannot be embedded: {error}; change or delete it, then set init_failed_at to NULL",
-                row.key, self.table
-            ))),
+            Err(error) if error.is_of_one_text() => self.aside.put(row, error.to_string(), 1),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -262,16 +264,8 @@ impl Batcher {
             return Err(writer);
         }
         Ok(spawn(async move {
-            let (rows, attempts): (Vec<ReadyRow>, Vec<u32>) = batch
-                .into_iter()
-                .map(|pending| (pending.embedded, pending.attempts))
-                .unzip();
+            let rows: Vec<&ReadyRow> = batch.iter().map(|pending| &pending.embedded).collect();
             let outcomes = writer.write(&rows).await;
-            let batch = rows
-                .into_iter()
-                .zip(attempts)
-                .map(|(embedded, attempts)| Pending { embedded, attempts })
-                .collect();
             Work::Wrote(writer, batch, outcomes)
         }))
     }
@@ -314,13 +308,11 @@ impl Batcher {
                 for (row, reading) in rows.into_iter().zip(readings?) {
                     match reading {
                         Reading::Found(source) => self.admit(Row { source, ..row }),
-                        Reading::Fits | Reading::Gone => self.finish(row).await,
-                        Reading::NotYetVisible => {
-                            self.put_off(Pending {
-                                embedded: ReadyRow { row, vector: None },
-                                attempts: 0,
-                            });
+                        Reading::Fits | Reading::Gone => {
+                            self.aside.done(&row.key);
+                            self.finish(row).await;
                         }
+                        Reading::NotYetVisible => self.put_off(Pending::new(row, None)),
                     }
                 }
                 Ok(writer)
@@ -339,28 +331,27 @@ impl Batcher {
                     )));
                 }
                 // An error in the middle of the pipeline leaves the transaction aborted; COMMIT has ended it.
-                if is_retryable(&error) {
-                    for pending in batch {
+                let passes = is_retryable(&error);
+                let lasts = batch.iter().all(|pending| pending.errors >= MOST_ERRORS);
+                if passes && (is_outage(&error) || !lasts) {
+                    for mut pending in batch {
+                        pending.errors += u32::from(!is_outage(&error));
                         self.put_off(pending);
                     }
-                } else if is_of_one_row(&error) && batch.len() > 1 {
-                    let second = batch.split_off(batch.len() / 2);
-                    self.suspects.extend([second, batch]);
-                } else if is_of_one_row(&error) {
-                    let row = &batch[0].embedded.row;
-                    let refusal = JobError::definite(format!(
-                        "the server refuses the vector of row {} of {}: {}; mend the row or the constraint, then set init_failed_at to NULL",
-                        row.key,
-                        self.table,
-                        describe(&error)
-                    ));
-                    self.refused.get_or_insert(refusal);
-                } else {
+                } else if !passes && !is_of_one_row(&error) {
                     return Err(JobError::definite(format!(
                         "writing to {} failed: {}",
                         self.table,
                         describe(&error)
                     )));
+                } else if batch.len() > 1 {
+                    let second = batch.split_off(batch.len() / 2);
+                    self.suspects.extend([second, batch]);
+                } else if let Some(Pending {
+                    embedded, errors, ..
+                }) = batch.pop()
+                {
+                    self.aside.put(embedded.row, describe(&error), errors + 1)?;
                 }
                 Ok(writer)
             }
@@ -369,7 +360,11 @@ impl Batcher {
 
     async fn settle(&mut self, pending: Pending, outcome: Outcome) {
         match outcome {
-            Outcome::Written | Outcome::Superseded => self.finish(pending.embedded.row).await,
+            Outcome::Written => {
+                self.aside.done(&pending.embedded.row.key);
+                self.finish(pending.embedded.row).await;
+            }
+            Outcome::Superseded => self.finish(pending.embedded.row).await,
             Outcome::Locked | Outcome::NotYetVisible => self.put_off(pending),
         }
     }
@@ -426,6 +421,13 @@ fn is_of_one_row(error: &tokio_postgres::Error) -> bool {
     error
         .code()
         .is_some_and(|code| matches!(&code.code()[..2], "22" | "23" | "P0" | "44" | "27" | "54"))
+}
+
+/// The server or the way to it is in trouble, whatever the rows are like (classes 08, 53, 57, 58, or no code at all).
+fn is_outage(error: &tokio_postgres::Error) -> bool {
+    error
+        .code()
+        .is_none_or(|code| matches!(&code.code()[..2], "08" | "53" | "57" | "58"))
 }
 
 fn describe(error: &tokio_postgres::Error) -> String {

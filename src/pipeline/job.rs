@@ -20,11 +20,12 @@ use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::embedding::{Engine, Model, ModelName};
-use crate::jobs::{Definition, JobRow, Progress};
+use crate::jobs::{JobRow, Progress};
 use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
 use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
 
+use super::aside::Aside;
 use super::backfill::{self, Backfill, Scope};
 use super::batcher::{Batcher, DEFAULT_BATCH, Ports};
 use super::capture::{self, Capture};
@@ -32,6 +33,7 @@ use super::error::JobError;
 use super::intake::Intake;
 use super::provision;
 use super::reporter::Reporter;
+use super::scope::{self, Standing};
 use super::target::TargetTable;
 use super::writer::Writer;
 use super::{preflight, watchdog};
@@ -133,20 +135,16 @@ impl Job {
         let target = Arc::new(target);
 
         let intact = provision::intact(&session, &self.name, &target).await?;
-        let standing = if intact.is_some() {
-            Standing::Intact
-        } else {
-            Standing::Broken
-        };
+        let standing = Standing::of(intact.is_some());
         // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
-        if let Some(reason) = self.why_again(&session, &target, standing).await? {
-            tracing::warn!("{reason}: {}", again(definition));
+        if let Some(reason) = scope::why_again(&self.row, standing, &session, &target).await? {
+            tracing::warn!("{reason}: {}", scope::again(definition));
             self.reporter.started_again().await;
             self.row.progress = Progress::StartedAgain;
         } else {
             self.reporter.started().await;
         }
-        let scope = scope(self.row.progress, standing, &self.row.definition);
+        let scope = scope::of(self.row.progress, standing, &self.row.definition);
         let publication = match intact {
             Some(publication) => publication,
             None => provision::create(&session, &self.name, &target).await?,
@@ -154,6 +152,7 @@ impl Job {
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
         }
+        let aside = Aside::open(self.reporter.clone(), target.clone()).await;
         let writer = Writer::open(&database, target.clone(), model.dimensions()).await?;
         let stream = self
             .start_replication(&database, &session, &publication)
@@ -173,32 +172,12 @@ impl Job {
             publication,
             feedback,
             model,
+            aside,
             writer,
             stream,
             start,
             log_end,
             scope,
-        })
-    }
-
-    /// Why the vectors that are there cannot be taken for right as they are; `None` where they can, or where there are none.
-    async fn why_again(
-        &self,
-        session: &Session,
-        target: &TargetTable,
-        standing: Standing,
-    ) -> Result<Option<&'static str>, JobError> {
-        let definition = &self.row.definition;
-        Ok(match (self.row.progress, standing) {
-            (_, Standing::Intact) => None,
-            (Progress::New, Standing::Broken) => {
-                let trusted = definition.trust_existing || !definition.backfill;
-                let found = !trusted
-                    && target.fingerprint.is_none()
-                    && backfill::has_vectors(session, target).await?;
-                found.then_some("the destination holds vectors, and nothing says of which texts")
-            }
-            (_, Standing::Broken) => Some("changes may have been missed since the job last ran"),
         })
     }
 
@@ -242,6 +221,7 @@ impl Job {
             publication,
             feedback,
             model,
+            aside,
             writer,
             stream,
             start,
@@ -269,7 +249,7 @@ impl Job {
         let queue = self
             .engine
             .queue(&model, capture::MOST_ROWS + backfill::MOST_ROWS);
-        let batcher = Batcher::new(ports, queue, batch_rows, target.qualified());
+        let batcher = Batcher::new(ports, queue, batch_rows, target.qualified(), aside);
         let mut batcher = Task::spawn(batcher.run(writer));
         let capture = Capture::new(
             stream,
@@ -391,46 +371,12 @@ struct Prepared {
     publication: String,
     feedback: Duration,
     model: Model,
+    aside: Aside,
     writer: Writer,
     stream: ReplicationStream,
     start: Lsn,
     log_end: Lsn,
     scope: Option<Scope>,
-}
-
-/// What is there of a job on its target server when it starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    /// Publication and slot are in order: no change since the confirmed position is missed.
-    Intact,
-    /// Nothing, or parts that cannot be gone on with: changes may have been missed.
-    Broken,
-}
-
-/// What becomes of the existing rows when nothing vouches for their vectors, as the end of a sentence.
-fn again(definition: &Definition) -> &'static str {
-    if !definition.backfill {
-        "rows that are there stay as they are (backfill is false)"
-    } else if definition.fingerprint_column.is_some() {
-        "rows whose fingerprint is not that of their text are embedded again"
-    } else if definition.trust_existing {
-        "rows without a vector are embedded (trust_existing is true)"
-    } else {
-        "every row is embedded again"
-    }
-}
-
-/// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
-fn scope(progress: Progress, standing: Standing, definition: &Definition) -> Option<Scope> {
-    let trusting = definition.trust_existing;
-    match (progress, standing) {
-        (Progress::Finished, Standing::Intact) => None,
-        _ if !definition.backfill => None,
-        _ if definition.fingerprint_column.is_some() => Some(Scope::Unfitting { trusting }),
-        _ if trusting => Some(Scope::Missing),
-        (Progress::New, _) | (Progress::Started, Standing::Intact) => Some(Scope::Missing),
-        (Progress::StartedAgain, _) | (_, Standing::Broken) => Some(Scope::Everything),
-    }
 }
 
 /// A task that ends with its owner.
@@ -481,34 +427,5 @@ mod tests {
         assert!(on_standby(Progress::Finished).is_transient());
         assert!(on_standby(Progress::StartedAgain).is_transient());
         assert!(!on_standby(Progress::New).is_transient());
-    }
-
-    #[test]
-    fn a_broken_stream_after_the_first_start_means_every_row() {
-        use Progress::*;
-        use Standing::*;
-        let mut definition = JobRow::example("1").definition;
-        assert_eq!(scope(New, Broken, &definition), Some(Scope::Missing));
-        assert_eq!(scope(Started, Intact, &definition), Some(Scope::Missing));
-        assert_eq!(scope(Started, Broken, &definition), Some(Scope::Everything));
-        assert_eq!(scope(Finished, Intact, &definition), None);
-        assert_eq!(
-            scope(Finished, Broken, &definition),
-            Some(Scope::Everything)
-        );
-        assert_eq!(
-            scope(StartedAgain, Intact, &definition),
-            Some(Scope::Everything)
-        );
-        definition.trust_existing = true;
-        assert_eq!(scope(Finished, Broken, &definition), Some(Scope::Missing));
-        definition.fingerprint_column = Some("f".into());
-        let trusting = true;
-        assert_eq!(
-            scope(Finished, Broken, &definition),
-            Some(Scope::Unfitting { trusting })
-        );
-        definition.backfill = false;
-        assert_eq!(scope(Finished, Broken, &definition), None);
     }
 }

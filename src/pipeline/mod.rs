@@ -8,6 +8,7 @@
 //!                    └─▶ teardown when a job is cancelled or its row deleted
 //! ```
 
+pub mod aside;
 pub mod backfill;
 pub mod batcher;
 pub mod capture;
@@ -22,6 +23,7 @@ mod provision;
 pub mod recent;
 pub mod reporter;
 pub mod row;
+mod scope;
 pub mod supervisor;
 pub mod target;
 mod teardown;

@@ -1,21 +1,64 @@
-//! How a job's progress gets into its row: by way of the supervisor, which owns the session to the jobs database.
+//! How a job's progress gets into its row, and what else it has to note: by way of whoever owns the session to the jobs
+//! database.
 
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::jobs::JobId;
+use crate::jobs::failures::Failure;
+use crate::jobs::{JobId, JobStore};
+use crate::postgres::DatabaseError;
 
-/// What a job has to say to the jobs table.
-#[derive(Debug, Clone)]
+/// What a job has to say to the jobs database, or wants to know from it.
+#[derive(Debug)]
 pub enum Report {
     Started,
     StartedAgain,
     Progressed(u8),
     Finished,
     Failed(String),
+    /// A row could not be embedded or written. The answer is why it cannot be noted, should that be so.
+    Aside(Failure),
+    /// Rows that were aside are done or gone.
+    TakenBack(Vec<Value>),
+    /// Which rows are aside?
+    Failures,
 }
 
-/// A report on its way, and who waits for it to be written.
-pub type Message = (JobId, Report, Option<oneshot::Sender<()>>);
+/// What comes back.
+#[derive(Debug)]
+pub enum Answer {
+    Noted,
+    Refused(String),
+    Failures(Vec<Failure>),
+}
+
+/// A report on its way, and who waits for its answer.
+pub type Message = (JobId, Report, Option<oneshot::Sender<Answer>>);
+
+/// Writes a report into the jobs database.
+///
+/// # Errors
+/// The server's; then the report is still to be delivered.
+pub async fn deliver(
+    store: &JobStore,
+    id: &JobId,
+    report: &Report,
+) -> Result<Answer, DatabaseError> {
+    match report {
+        Report::Started => store.started(id).await?,
+        Report::StartedAgain => store.started_again(id).await?,
+        Report::Progressed(percent) => store.progressed(id, *percent).await?,
+        Report::Finished => store.finished(id).await?,
+        Report::Failed(reason) => store.failed(id, reason).await?,
+        Report::Aside(failure) => match store.put_aside(id, failure).await {
+            Err(error) if !error.is_transient() => return Ok(Answer::Refused(error.to_string())),
+            put => put?,
+        },
+        Report::TakenBack(keys) => store.take_back(id, Some(keys)).await?,
+        Report::Failures => return Ok(Answer::Failures(store.failures(id).await?)),
+    }
+    Ok(Answer::Noted)
+}
 
 /// The way of one job to its row.
 #[derive(Clone)]
@@ -44,20 +87,41 @@ impl Reporter {
 
     /// A figure that the next one replaces: left out when the way is busy.
     pub fn progressed(&self, percent: u8) {
-        let _ = self
-            .messages
-            .try_send((self.id.clone(), Report::Progressed(percent), None));
+        let report = Report::Progressed(percent);
+        let _ = self.messages.try_send((self.id.clone(), report, None));
     }
 
-    async fn tell(&self, report: Report) {
-        let (done, written) = oneshot::channel();
-        if self
-            .messages
-            .send((self.id.clone(), report, Some(done)))
-            .await
-            .is_ok()
-        {
-            let _ = written.await;
+    /// Returns once the failure is noted.
+    ///
+    /// # Errors
+    /// Why the failures table does not take it.
+    pub async fn put_aside(&self, failure: Failure) -> Result<(), String> {
+        match self.tell(Report::Aside(failure)).await {
+            Some(Answer::Refused(error)) => Err(error),
+            Some(_) => Ok(()),
+            None => Err("the daemon is stopping".into()),
         }
+    }
+
+    /// Rows that were aside are done. Should this get lost, `retry-failed` finds them so.
+    pub async fn take_back(&self, keys: Vec<Value>) {
+        self.tell(Report::TakenBack(keys)).await;
+    }
+
+    pub async fn failures(&self) -> Vec<Failure> {
+        match self.tell(Report::Failures).await {
+            Some(Answer::Failures(failures)) => failures,
+            _ => Vec::new(),
+        }
+    }
+
+    /// `None` when nobody listens any more.
+    async fn tell(&self, report: Report) -> Option<Answer> {
+        let (answer, answered) = oneshot::channel();
+        self.messages
+            .send((self.id.clone(), report, Some(answer)))
+            .await
+            .ok()?;
+        answered.await.ok()
     }
 }

@@ -24,7 +24,7 @@ use crate::replication::SlotName;
 
 use super::job::{Ended, Job};
 use super::orphans::{self, Candidate};
-use super::reporter::{Message, Report, Reporter};
+use super::reporter::{self, Message, Report, Reporter};
 use super::{provision, teardown};
 
 /// How often the jobs table is looked at.
@@ -294,6 +294,10 @@ impl Supervisor {
             return Ok(());
         };
         if self.tearing_down.contains(&id) {
+            if then == Then::Replace {
+                // What it was before is being removed already, because it had failed.
+                self.waiting.insert(id, Instant::now() + LOOK_EVERY);
+            }
             return Ok(());
         }
         if lock::try_lock(&self.store, &id).await? {
@@ -376,6 +380,10 @@ impl Supervisor {
             }
             Ending::TornDown(id, then) => {
                 self.tearing_down.remove(&id);
+                let over = self.watcher.row(&id).is_none_or(|row| row.canceled);
+                if over || then == Then::Replace {
+                    self.store.take_back(&id, None).await?;
+                }
                 if then == Then::Replace {
                     self.waiting.insert(id.clone(), Instant::now());
                 }
@@ -386,16 +394,9 @@ impl Supervisor {
 
     async fn write_reports(&mut self) -> Result<(), DatabaseError> {
         while let Some((id, report, _)) = self.unwritten.first() {
-            match report {
-                Report::Started => self.store.started(id).await?,
-                Report::StartedAgain => self.store.started_again(id).await?,
-                Report::Progressed(percent) => self.store.progressed(id, *percent).await?,
-                Report::Finished => self.store.finished(id).await?,
-                Report::Failed(reason) => self.store.failed(id, reason).await?,
-            }
-            let (_, _, written) = self.unwritten.remove(0);
-            if let Some(written) = written {
-                let _ = written.send(());
+            let answer = reporter::deliver(&self.store, id, report).await?;
+            if let (_, _, Some(waiting)) = self.unwritten.remove(0) {
+                let _ = waiting.send(answer);
             }
         }
         Ok(())

@@ -2,7 +2,10 @@
 //!
 //! Everything here is read from the catalogue by [`super::preflight`]; names are quoted once, here.
 
+use serde_json::Value;
+
 use super::fingerprint::Fingerprint;
+use super::row::Key;
 use crate::postgres::quote::identifier;
 
 /// A column that takes part in the key.
@@ -162,6 +165,25 @@ impl TargetTable {
             expected = fingerprint.expected(&source),
             destination = identifier(&self.destination.name),
         )
+    }
+
+    /// `{"id": "17"}`: how a key is noted outside of the table.
+    pub fn key_to_json(&self, key: &Key) -> Value {
+        let columns = self.key.iter().map(|column| column.name.clone());
+        columns.zip(key.parts().map(Value::from)).collect()
+    }
+
+    /// The key that was noted as `value`; `None` if the table has other key columns by now.
+    pub fn key_of_json(&self, value: &Value) -> Option<Key> {
+        let columns = value.as_object()?;
+        let parts: Option<Vec<Box<str>>> = self
+            .key
+            .iter()
+            .map(|column| Some(columns.get(&column.name)?.as_str()?.into()))
+            .collect();
+        parts
+            .filter(|parts| parts.len() == columns.len())
+            .map(Key::new)
     }
 
     /// The columns that the publication must carry: key and, where the server publishes it, the source.

@@ -103,7 +103,7 @@ impl Writer {
     /// The server's; then nothing of the batch is written.
     ///
     /// Cancellation: the transaction may or may not commit; the guard makes repeating it harmless.
-    pub async fn write(&self, batch: &[ReadyRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
+    pub async fn write(&self, batch: &[&ReadyRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
         let vectors: Vec<&[f32]> = batch

@@ -6,6 +6,7 @@ mod destinations;
 mod documented_example;
 mod embedded;
 mod embedded_default;
+mod failures;
 mod fingerprints;
 mod hazards;
 mod jobs_table;

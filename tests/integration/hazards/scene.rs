@@ -237,6 +237,19 @@ impl Scene {
         .await
     }
 
+    /// Waits until these rows are aside: the columns of the failures table that `what` says, in order of the key.
+    pub async fn wait_for_aside(&self, what: &str, expected: &str) {
+        let query = format!(
+            "SELECT string_agg(({what})::text, ', ' ORDER BY (key->>'id')::int) FROM jobs_failures"
+        );
+        // The table is created with the first row.
+        let ask = async || match self.value("SELECT to_regclass('jobs_failures')").await {
+            missing if missing.is_empty() => missing,
+            _ => self.value(&query).await,
+        };
+        wait_for(&query, PATIENCE, expected.to_owned(), ask).await;
+    }
+
     /// Publications and slots that are there.
     pub async fn leftovers(&self) -> String {
         let query = "SELECT (SELECT count(*) FROM pg_publication) || ' publications, ' || (SELECT count(*) \

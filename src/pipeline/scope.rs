@@ -1,0 +1,105 @@
+//! Which of the rows that are there already a starting job has to look at.
+
+use crate::jobs::{Definition, JobRow, Progress};
+use crate::postgres::Session;
+
+use super::backfill::{self, Scope};
+use super::error::JobError;
+use super::target::TargetTable;
+
+/// What is there of a job on its target server when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Publication and slot are in order: no change since the confirmed position is missed.
+    Intact,
+    /// Nothing, or parts that cannot be gone on with: changes may have been missed.
+    Broken,
+}
+
+impl Standing {
+    pub fn of(intact: bool) -> Standing {
+        if intact {
+            Standing::Intact
+        } else {
+            Standing::Broken
+        }
+    }
+}
+
+/// Why the vectors that are there cannot be taken for right as they are; `None` where they can, or where there are none.
+pub async fn why_again(
+    row: &JobRow,
+    standing: Standing,
+    session: &Session,
+    target: &TargetTable,
+) -> Result<Option<&'static str>, JobError> {
+    let definition = &row.definition;
+    Ok(match (row.progress, standing) {
+        (_, Standing::Intact) => None,
+        (Progress::New, Standing::Broken) => {
+            let trusted = definition.trust_existing || !definition.backfill;
+            let found = !trusted
+                && target.fingerprint.is_none()
+                && backfill::has_vectors(session, target).await?;
+            found.then_some("the destination holds vectors, and nothing says of which texts")
+        }
+        (_, Standing::Broken) => Some("changes may have been missed since the job last ran"),
+    })
+}
+
+/// What becomes of the existing rows when nothing vouches for their vectors, as the end of a sentence.
+pub fn again(definition: &Definition) -> &'static str {
+    if !definition.backfill {
+        "rows that are there stay as they are (backfill is false)"
+    } else if definition.fingerprint_column.is_some() {
+        "rows whose fingerprint is not that of their text are embedded again"
+    } else if definition.trust_existing {
+        "rows without a vector are embedded (trust_existing is true)"
+    } else {
+        "every row is embedded again"
+    }
+}
+
+/// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
+pub fn of(progress: Progress, standing: Standing, definition: &Definition) -> Option<Scope> {
+    let trusting = definition.trust_existing;
+    match (progress, standing) {
+        (Progress::Finished, Standing::Intact) => None,
+        _ if !definition.backfill => None,
+        _ if definition.fingerprint_column.is_some() => Some(Scope::Unfitting { trusting }),
+        _ if trusting => Some(Scope::Missing),
+        (Progress::New, _) | (Progress::Started, Standing::Intact) => Some(Scope::Missing),
+        (Progress::StartedAgain, _) | (_, Standing::Broken) => Some(Scope::Everything),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_stream_after_the_first_start_means_every_row() {
+        use Progress::*;
+        use Standing::*;
+        let mut definition = JobRow::example("1").definition;
+        assert_eq!(of(New, Broken, &definition), Some(Scope::Missing));
+        assert_eq!(of(Started, Intact, &definition), Some(Scope::Missing));
+        assert_eq!(of(Started, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(of(Finished, Intact, &definition), None);
+        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(
+            of(StartedAgain, Intact, &definition),
+            Some(Scope::Everything)
+        );
+        definition.trust_existing = true;
+        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Missing));
+        definition.fingerprint_column = Some("f".into());
+        let trusting = true;
+        assert_eq!(
+            of(Finished, Broken, &definition),
+            Some(Scope::Unfitting { trusting })
+        );
+        definition.backfill = false;
+        assert_eq!(of(Finished, Broken, &definition), None);
+    }
+}

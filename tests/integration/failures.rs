@@ -1,0 +1,131 @@
+//! Rows that cannot be written are put aside: seen in the failures table, passed over by the stream, and taken back.
+
+use crate::hazards::scene::{CAVES, DESERT, MOON, Scene, TIDES};
+
+/// A job on `notes` whose row 2 the server refuses.
+async fn refusing() -> Scene {
+    let mut scene = Scene::of_notes().await;
+    scene.start().await;
+    scene
+        .sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id <> 2)")
+        .await;
+    scene
+}
+
+#[tokio::test]
+async fn the_stream_goes_on_past_a_refused_row() {
+    let mut scene = refusing().await;
+    scene.write(&[TIDES, MOON, CAVES]).await;
+    let now = scene.lsn().await;
+    scene.confirmed(&now).await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    let noted = "SELECT format('%s %s %s', job_id = (SELECT id::text FROM jobs), attempts, error LIKE '%\"keeps\"%') FROM jobs_failures";
+    assert_eq!(scene.value(noted).await, "t 1 t");
+    assert_eq!(scene.value("SELECT count(embedding) FROM notes").await, "2");
+    assert_eq!(
+        scene.value("SELECT init_failed_at IS NULL FROM jobs").await,
+        "true"
+    );
+
+    // Neither a restart nor another text makes it forgotten, and another round of attempts is counted.
+    scene.sigterm().await;
+    scene.start().await;
+    scene.put(2, DESERT).await;
+    scene
+        .wait_for("SELECT attempts FROM jobs_failures", "2")
+        .await;
+    scene.put(4, TIDES).await;
+    scene
+        .wait_for("SELECT count(embedding) FROM notes", "3")
+        .await;
+}
+
+#[tokio::test]
+async fn a_row_that_can_be_written_again_is_taken_back() {
+    let mut scene = refusing().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    scene.sigkill();
+    scene.start().await;
+    scene.sql("ALTER TABLE notes DROP CONSTRAINT keeps").await;
+    scene.put(2, CAVES).await;
+    scene.settled("notes", "body").await;
+    scene.wait_for_aside("key->>'id'", "").await;
+}
+
+/// A trigger that raises what usually passes by itself: a batch that holds such a row is tried again as a whole, then halved.
+#[tokio::test]
+async fn a_row_with_an_error_that_never_passes_does_not_hold_up_the_others() {
+    let mut scene = Scene::of_notes().await;
+    scene
+        .sql(
+            "CREATE FUNCTION deadlock() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE 'always' USING ERRCODE = 'deadlock_detected'; END $$; \
+             CREATE TRIGGER deadlocks BEFORE UPDATE OF embedding ON notes FOR EACH ROW WHEN (NEW.id = 2) EXECUTE FUNCTION deadlock()",
+        )
+        .await;
+    scene.write(&[TIDES, MOON, CAVES]).await;
+    scene.start().await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    assert_eq!(scene.value("SELECT count(embedding) FROM notes").await, "2");
+    assert_eq!(
+        scene.value("SELECT attempts > 1 FROM jobs_failures").await,
+        "true"
+    );
+}
+
+#[tokio::test]
+async fn a_job_of_which_every_row_is_refused_fails_in_the_end() {
+    let mut scene = Scene::of_notes().await;
+    scene
+        .sql(
+            "INSERT INTO notes (id, body, embedding) SELECT n, NULL, (SELECT vector FROM truth LIMIT 1) FROM generate_series(1, 1100) n; \
+             ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NOT NULL)",
+        )
+        .await;
+    scene.spawn();
+    let reason = scene.failure().await;
+    assert!(
+        reason.contains("1000 rows") && reason.contains("\"keeps\""),
+        "{reason}"
+    );
+    assert_eq!(
+        scene
+            .value("SELECT count(*) <= 1000 FROM jobs_failures")
+            .await,
+        "true"
+    );
+    scene
+        .sql("ALTER TABLE notes DROP CONSTRAINT keeps; UPDATE jobs SET init_failed_at = NULL")
+        .await;
+    scene.start_is_over().await;
+    scene.settled("notes", "body").await;
+    scene.wait_for_aside("key->>'id'", "").await;
+}
+
+#[tokio::test]
+async fn a_cancelled_job_leaves_no_failures() {
+    let mut scene = refusing().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.wait_for_aside("key->>'id'", "").await;
+    scene.gone().await;
+    let _ = scene.daemon();
+}
+
+/// Where the table cannot be created, the job stops rather than lose the row.
+#[tokio::test]
+async fn without_a_failures_table_the_job_fails_and_says_which_row() {
+    let mut scene = refusing().await;
+    scene
+        .sql("CREATE TABLE jobs_failures (something int)")
+        .await;
+    scene.write(&[TIDES, MOON]).await;
+    let reason = scene.failure().await;
+    assert!(
+        reason.contains("row (2)") && reason.contains("jobs_failures"),
+        "{reason}"
+    );
+    let _ = scene.daemon();
+}

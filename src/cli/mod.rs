@@ -2,11 +2,15 @@
 
 mod data_path;
 mod embed;
+mod job;
 mod logging;
+mod resync;
+mod retry_failed;
 mod search;
 mod show_models;
 mod start_daemon;
 mod table;
+mod verify;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -30,6 +34,9 @@ enum Command {
     ShowModels(show_models::ShowModels),
     Embed(embed::Embed),
     Search(search::Search),
+    Verify(verify::Verify),
+    Resync(resync::Resync),
+    RetryFailed(retry_failed::RetryFailed),
 }
 
 /// Where models and libraries are, and how many threads they get.
@@ -77,17 +84,21 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = runtime.block_on(async {
+    let result: anyhow::Result<ExitCode> = runtime.block_on(async {
         match cli.command {
-            Command::StartDaemon(arguments) => start_daemon::run(arguments).await,
-            Command::ShowModels(arguments) => show_models::run(&arguments),
-            Command::Embed(arguments) => embed::run(arguments).await,
-            Command::Search(arguments) => search::run(arguments).await,
+            Command::StartDaemon(arguments) => start_daemon::run(arguments).await?,
+            Command::ShowModels(arguments) => show_models::run(&arguments)?,
+            Command::Embed(arguments) => embed::run(arguments).await?,
+            Command::Search(arguments) => search::run(arguments).await?,
+            Command::Verify(arguments) => return verify::run(arguments).await,
+            Command::Resync(arguments) => resync::run(arguments).await?,
+            Command::RetryFailed(arguments) => retry_failed::run(arguments).await?,
         }
+        Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_background();
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE

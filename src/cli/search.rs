@@ -1,35 +1,21 @@
 //! `lantern-cli search`
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use tokio_postgres::Row;
 
 use super::EngineArguments;
+use super::job::JobArguments;
 use super::table;
-use crate::embedding::{ModelName, TextRole};
-use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
-use crate::pipeline::{preflight, target::TargetTable};
+use crate::embedding::TextRole;
+use crate::pipeline::target::TargetTable;
 use crate::postgres::quote::identifier;
-use crate::postgres::{ConnectionString, Session};
 
 /// Find the rows of a job's table that are nearest in meaning to a query
 #[derive(Args)]
 pub struct Search {
-    /// The jobs database, as for start-daemon
-    #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
-    uri: String,
-
-    /// The jobs table
-    #[arg(long, default_value = "jobs")]
-    table: String,
-
-    /// The schema of the jobs table
-    #[arg(long, default_value = "public")]
-    schema: String,
-
-    /// The id of the job whose table is searched
-    #[arg(long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: JobArguments,
 
     /// How many rows
     #[arg(long, default_value_t = 5, value_name = "N")]
@@ -60,29 +46,20 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     if arguments.query.trim().is_empty() {
         bail!("the query is empty");
     }
-    let job = find_job(&arguments).await?;
-    let names = preflight::names(&job.definition)?;
     let engine = arguments.engine.engine();
-    let model = engine.model(&names.model.parse::<ModelName>()?).await?;
+    let job = arguments.job.open(&engine).await?;
     let vector = engine
-        .embed(&model, TextRole::Query, vec![arguments.query.clone()])
+        .embed(&job.model, TextRole::Query, vec![arguments.query.clone()])
         .await?
         .remove(0);
-
-    let database: ConnectionString = job
-        .definition
-        .db_connection
-        .parse()
-        .context("db_connection of the job")?;
-    let session = Session::open(&database).await?;
-    let target = preflight::existing_table(&session, &names, &model).await?;
+    let target = &job.target;
     let columns = if arguments.columns.is_empty() {
-        vec![names.source.clone()]
+        vec![target.source.name.clone()]
     } else {
         arguments.columns.clone()
     };
-    let statement = statement(&target, &columns, arguments.limit);
-    let rows = session.query(&statement, &[&vector]).await.map_err(
+    let statement = statement(target, &columns, arguments.limit);
+    let rows = job.session.query(&statement, &[&vector]).await.map_err(
         crate::postgres::DatabaseError::during(format!("searching {}", target.qualified())),
     )?;
 
@@ -118,30 +95,6 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn find_job(arguments: &Search) -> anyhow::Result<JobRow> {
-    let database: ConnectionString = arguments.uri.parse().context("--uri")?;
-    let session = Session::open(&database).await?;
-    let table = JobsTable::discover(&session, &arguments.schema, &arguments.table, None).await?;
-    let store = JobStore::new(session, table, None);
-    match store.row(&JobId::new(arguments.job.as_str())).await? {
-        Some(job) => Ok(job),
-        None => {
-            let ids: Vec<String> = store
-                .rows()
-                .await?
-                .iter()
-                .map(|row| row.id.to_string())
-                .collect();
-            bail!(
-                "there is no job {} in {}; it has {}",
-                arguments.job,
-                store.table().qualified(),
-                ids.join(", ")
-            )
-        }
-    }
 }
 
 /// The nearest rows first: similarity, key columns, then the others, all as text. With a pgvector column an index on it is

@@ -80,13 +80,7 @@ impl Aside {
     /// # Errors
     /// When the failures table cannot be written; then the job stops as if there were none.
     pub async fn next(&mut self) -> Result<Row, JobError> {
-        if !self.done.is_empty() {
-            let (reporter, done) = (self.reporter.clone(), std::mem::take(&mut self.done));
-            self.under_way.spawn(async move {
-                reporter.take_back(done).await;
-                Told::TakenBack
-            });
-        }
+        self.take_back();
         loop {
             match self.under_way.join_next().await {
                 Some(Ok(Told::TakenBack)) => {}
@@ -104,6 +98,23 @@ impl Aside {
                 None => std::future::pending().await,
             }
         }
+    }
+
+    /// Waits until all is told, for an orderly end.
+    pub async fn settle(&mut self) {
+        self.take_back();
+        while self.under_way.join_next().await.is_some() {}
+    }
+
+    fn take_back(&mut self) {
+        if self.done.is_empty() {
+            return;
+        }
+        let (reporter, done) = (self.reporter.clone(), std::mem::take(&mut self.done));
+        self.under_way.spawn(async move {
+            reporter.take_back(done).await;
+            Told::TakenBack
+        });
     }
 
     /// A row is done or gone: if it was aside, it is no longer.

@@ -225,13 +225,7 @@ fn condition(target: &TargetTable, scope: Scope) -> String {
 fn page_statement(target: &TargetTable, scope: Scope, continues: bool) -> String {
     let order = target.key_list("t");
     let place = if continues {
-        let bounds: Vec<String> = target
-            .key
-            .iter()
-            .enumerate()
-            .map(|(position, column)| format!("${}::text::{}", position + 1, column.type_name))
-            .collect();
-        format!("({order}) > ({}) AND ", bounds.join(", "))
+        format!("({order}) > ({}) AND ", target.key_bounds(1))
     } else {
         String::new()
     };

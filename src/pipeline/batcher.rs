@@ -180,6 +180,7 @@ impl Batcher {
                 }
                 count = self.ports.live.recv_many(&mut live, 1024) => {
                     if count == 0 {
+                        self.aside.settle().await;
                         return Ok(());
                     }
                     live.drain(..).for_each(|row| self.admit(row));
@@ -351,7 +352,7 @@ impl Batcher {
                     embedded, errors, ..
                 }) = batch.pop()
                 {
-                    self.aside.put(embedded.row, describe(&error), errors + 1)?;
+                    self.aside.put(embedded.row, refusal(&error), errors + 1)?;
                 }
                 Ok(writer)
             }
@@ -428,6 +429,14 @@ fn is_outage(error: &tokio_postgres::Error) -> bool {
     error
         .code()
         .is_none_or(|code| matches!(&code.code()[..2], "08" | "53" | "57" | "58"))
+}
+
+/// The server's words about one row, without the detail, which would repeat the row's own.
+fn refusal(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(refused) => format!("{} (SQLSTATE {})", refused.message(), refused.code().code()),
+        None => describe(error),
+    }
 }
 
 fn describe(error: &tokio_postgres::Error) -> String {

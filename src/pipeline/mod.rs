@@ -21,12 +21,14 @@ mod orphans;
 pub mod preflight;
 mod provision;
 pub mod recent;
+pub mod repair;
 pub mod reporter;
 pub mod row;
 mod scope;
 pub mod supervisor;
 pub mod target;
 mod teardown;
+pub mod verify;
 mod watchdog;
 pub mod writer;
 

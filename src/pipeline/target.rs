@@ -139,6 +139,17 @@ impl TargetTable {
         conditions.join(" AND ")
     }
 
+    /// `$3::text::bigint, …`: the parts of one key as parameters, the first of them numbered `first`.
+    pub fn key_bounds(&self, first: usize) -> String {
+        let bounds: Vec<String> = self
+            .key
+            .iter()
+            .zip(first..)
+            .map(|(column, number)| format!("${number}::text::{}", column.type_name))
+            .collect();
+        bounds.join(", ")
+    }
+
     /// `u.k0::bigint AS k0, …`: keys come as text and are cast to their own types.
     pub fn key_casts(&self, alias: &str) -> String {
         let casts: Vec<String> = self

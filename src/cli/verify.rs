@@ -1,0 +1,96 @@
+//! `lantern-cli verify`
+
+use std::num::NonZeroU64;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::EngineArguments;
+use super::job::JobArguments;
+use crate::pipeline::verify::{Extent, Findings, verify};
+
+/// Count the rows of a job whose vectors are missing or stale
+///
+/// With a fingerprint column one scan inside the server tells. Without one, texts are embedded again and compared: a random
+/// sample of them, or with --full all. Rows that the daemon is at are looked at a second time. Exits with 1 if something is wrong.
+#[derive(Args)]
+pub struct Verify {
+    #[command(flatten)]
+    job: JobArguments,
+
+    /// Embed every text again and compare, also where a fingerprint column could tell
+    #[arg(long)]
+    full: bool,
+
+    /// How many texts are embedded again for a sample
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "1000",
+        conflicts_with = "full"
+    )]
+    sample: NonZeroU64,
+
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    #[command(flatten)]
+    engine: EngineArguments,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    /// One object
+    Json,
+}
+
+pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
+    let engine = arguments.engine.engine();
+    let job = arguments.job.open(&engine).await?;
+    let extent = if arguments.full {
+        Extent::Everything
+    } else {
+        Extent::Sample(arguments.sample)
+    };
+    let aside = job.store.failures(&job.row.id).await?.len();
+    let findings = verify(&job.session, &job.target, &engine, &job.model, extent).await?;
+    match arguments.format {
+        Format::Json => {
+            let mut object = serde_json::to_value(findings)?;
+            object["aside"] = aside.into();
+            println!("{}", serde_json::to_string_pretty(&object)?);
+        }
+        Format::Text => {
+            println!("{}\n", job.title());
+            print(&findings, aside, job.store.table().failures());
+        }
+    }
+    Ok(if findings.is_sound() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn print(findings: &Findings, aside: usize, failures: &str) {
+    let line = |what: &str, count: u64, note: &str| println!("{count:>12}  {what}{note}");
+    line("rows", findings.rows, "");
+    line("texts", findings.texts, "");
+    line("texts without a vector", findings.missing, "");
+    line("vectors without a text", findings.leftover, "");
+    let how = match (findings.compared, findings.texts) {
+        (None, _) => ", by fingerprint".to_string(),
+        (Some(compared), _) => format!(", of {compared} embedded again"),
+    };
+    line("stale vectors", findings.stale, &how);
+    if findings.unmarked > 0 {
+        line("vectors without a fingerprint", findings.unmarked, "");
+    }
+    if aside > 0 {
+        line("rows put aside", aside as u64, &format!(", see {failures}"));
+    }
+    if !findings.is_sound() {
+        println!("\nlantern-cli resync repairs this.");
+    }
+}

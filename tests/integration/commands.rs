@@ -1,0 +1,161 @@
+//! The commands that look after a job: `verify`, `resync`, `retry-failed`.
+
+use crate::hazards::scene::{CAVES, DESERT, MOON, Scene, TIDES};
+use crate::support::server;
+use crate::support::vectors::lantern_cli;
+
+const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, embedding vector(384))";
+
+/// Four rows in step, and no daemon any more.
+async fn in_step(fingerprints: bool) -> Scene {
+    let mut scene = Scene::on(server(), NOTES).await;
+    scene
+        .sql("ALTER TABLE jobs ADD COLUMN fingerprint_column text")
+        .await;
+    scene.job("notes", "body").await;
+    if fingerprints {
+        scene
+            .sql("UPDATE jobs SET fingerprint_column = 'mark'")
+            .await;
+    }
+    scene.write(&[TIDES, MOON, CAVES, DESERT]).await;
+    scene.sql("INSERT INTO notes (id) VALUES (5)").await;
+    scene.start().await;
+    scene.sigterm().await;
+    scene
+}
+
+/// One vector is missing, one is of an older text, and one has no text any more.
+async fn spoil(scene: &Scene) {
+    scene
+        .sql("UPDATE notes SET embedding = NULL WHERE id = 1; UPDATE notes SET body = '' WHERE id = 3")
+        .await;
+    scene.put(2, DESERT).await;
+}
+
+/// Runs a command on the job; returns whether it succeeded and what it printed.
+async fn run(scene: &Scene, command: &str, more: &[&str]) -> (bool, String) {
+    let (uri, job) = (
+        scene.database.uri(),
+        scene.value("SELECT id FROM jobs").await,
+    );
+    let mut arguments = vec![command, "--uri", &uri, "--job", &job];
+    arguments.extend(more);
+    let output = lantern_cli(&arguments).await;
+    let printed = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8(printed).expect("text"),
+    )
+}
+
+/// `rows texts missing leftover stale unmarked compared aside`, as `verify` counts them.
+async fn verified(scene: &Scene, more: &[&str]) -> (bool, String) {
+    let (sound, printed) = run(scene, "verify", &[&["--format", "json"], more].concat()).await;
+    let found: serde_json::Value = serde_json::from_str(&printed).expect(&printed);
+    let names = [
+        "rows", "texts", "missing", "leftover", "stale", "unmarked", "compared", "aside",
+    ];
+    let counts: Vec<String> = names.iter().map(|name| found[name].to_string()).collect();
+    (sound, counts.join(" "))
+}
+
+#[tokio::test]
+async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() {
+    let scene = in_step(true).await;
+    assert_eq!(
+        verified(&scene, &[]).await,
+        (true, "5 4 0 0 0 0 null 0".into())
+    );
+    assert_eq!(
+        verified(&scene, &["--full"]).await,
+        (true, "5 4 0 0 0 0 4 0".into())
+    );
+    spoil(&scene).await;
+    assert_eq!(
+        verified(&scene, &[]).await,
+        (false, "5 3 1 1 1 0 null 0".into())
+    );
+    let (_, printed) = run(&scene, "verify", &[]).await;
+    assert!(
+        printed.contains("1  stale vectors, by fingerprint") && printed.contains("resync"),
+        "{printed}"
+    );
+
+    let untouched = "SELECT xmin::text FROM notes WHERE id = 4";
+    let version = scene.value(untouched).await;
+    let (repaired, printed) = run(&scene, "resync", &[]).await;
+    assert!(repaired && printed.contains("3 rows done"), "{printed}");
+    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.value(untouched).await, version);
+    assert_eq!(
+        verified(&scene, &["--full"]).await,
+        (true, "5 3 0 0 0 0 3 0".into())
+    );
+}
+
+#[tokio::test]
+async fn without_fingerprints_texts_are_embedded_again_to_compare() {
+    let scene = in_step(false).await;
+    spoil(&scene).await;
+    assert_eq!(
+        verified(&scene, &["--full"]).await,
+        (false, "5 3 1 1 1 0 2 0".into())
+    );
+    let (_, printed) = run(&scene, "resync", &[]).await;
+    assert!(
+        printed.contains("2 rows done") && printed.contains("--all"),
+        "{printed}"
+    );
+    assert_eq!(
+        verified(&scene, &["--full"]).await,
+        (false, "5 3 0 0 1 0 3 0".into())
+    );
+    run(&scene, "resync", &["--all"]).await;
+    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(
+        verified(&scene, &["--sample", "1000"]).await,
+        (true, "5 3 0 0 0 0 3 0".into())
+    );
+}
+
+#[tokio::test]
+async fn rows_that_are_aside_are_tried_again() {
+    let mut scene = in_step(false).await;
+    scene
+        .sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id NOT IN (6, 7, 8)) NOT VALID")
+        .await;
+    scene.start().await;
+    for id in [6, 7, 8] {
+        scene.put(id, TIDES).await;
+    }
+    scene.wait_for_aside("key->>'id'", "6, 7, 8").await;
+    scene
+        .sql("ALTER TABLE notes DROP CONSTRAINT keeps, ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id <> 6); DELETE FROM notes WHERE id = 8")
+        .await;
+    let (all, printed) = run(&scene, "retry-failed", &[]).await;
+    assert!(
+        !all && printed.contains("3 rows tried") && printed.contains("\"keeps\""),
+        "{printed}"
+    );
+    scene.wait_for_aside("key->>'id'", "6").await;
+    scene.wait_for_aside("attempts", "2").await;
+    scene.sql("ALTER TABLE notes DROP CONSTRAINT keeps").await;
+    let (all, printed) = run(&scene, "retry-failed", &[]).await;
+    assert!(all, "{printed}");
+    scene.wait_for_aside("key->>'id'", "").await;
+    assert_eq!(scene.wrong("notes", "body").await, "");
+}
+
+#[tokio::test]
+async fn a_job_that_does_not_exist_is_named_with_those_that_do() {
+    let scene = Scene::of_notes().await;
+    for command in ["verify", "resync", "retry-failed"] {
+        let output = lantern_cli(&[command, "--uri", &scene.database.uri(), "--job", "77"]).await;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("no job 77") && said.contains("it has 1"),
+            "{said}"
+        );
+    }
+}

@@ -21,6 +21,7 @@ pub mod preflight;
 mod provision;
 pub mod recent;
 pub mod reporter;
+pub mod retention;
 pub mod row;
 pub mod supervisor;
 pub mod target;
@@ -29,6 +30,7 @@ mod watchdog;
 pub mod writer;
 
 pub use error::JobError;
+pub use retention::RetentionLimit;
 pub use supervisor::{Options, Supervisor};
 
 /// Prefix of the message that opens each of our write-back transactions; the stream leaves such transactions out.

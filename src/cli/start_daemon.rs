@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::EngineArguments;
 use super::logging::{self, Logging};
 use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
-use crate::pipeline::{self, Supervisor};
+use crate::pipeline::{self, RetentionLimit, Supervisor};
 use crate::postgres::{ConnectionString, Session};
 
 /// The jobs table that the embedded default starts with.
@@ -39,6 +39,16 @@ pub struct StartDaemon {
     #[arg(long)]
     label: Option<String>,
 
+    /// The most WAL that each job may hold back on its server while it is behind (16GB, 500MB, off). Past it the job drops
+    /// its replication slot and embeds every row again
+    #[arg(
+        long,
+        env = "LANTERN_MAX_RETAINED_WAL",
+        default_value = "16GB",
+        value_name = "SIZE"
+    )]
+    max_retained_wal: RetentionLimit,
+
     #[command(flatten)]
     engine: EngineArguments,
 
@@ -63,6 +73,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         schema: arguments.schema.clone(),
         table: arguments.table.clone(),
         label: arguments.label.clone(),
+        max_retained_wal: arguments.max_retained_wal,
     };
     let engine = arguments.engine.engine();
     let supervisor = tokio::select! {

@@ -1,5 +1,7 @@
 //! Why a job stops, in one sentence for a person, and whether trying again can help.
 
+use tokio_postgres::error::SqlState;
+
 use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
 use crate::postgres::connection_string::InvalidConnectionString;
@@ -18,6 +20,9 @@ pub enum JobError {
     /// Passes by itself.
     #[error("{0}")]
     Transient(String),
+    /// Passes with a new slot: the old one is of no use any more, or does harm.
+    #[error("{0}")]
+    StartOver(String),
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error(transparent)]
@@ -42,10 +47,28 @@ impl JobError {
             | JobError::Harmful(_)
             | JobError::ModelName(_)
             | JobError::ConnectionString(_) => false,
-            JobError::Transient(_) => true,
+            JobError::Transient(_) | JobError::StartOver(_) => true,
             JobError::Database(error) => error.is_transient(),
-            JobError::Replication(error) => error.is_transient(),
+            JobError::Replication(error) => error.is_transient() || self.gives_up_slot(),
             JobError::Embedding(error) => error.is_transient(),
+        }
+    }
+
+    /// True where another attempt needs a new slot: the WAL cannot be replayed, or is not to be.
+    ///
+    /// The server says `undefined_object` of a publication that was missing at some place in the WAL, or of the slot itself,
+    /// and `object_not_in_prerequisite_state` of a slot that it has invalidated.
+    pub fn gives_up_slot(&self) -> bool {
+        let useless = [
+            &SqlState::UNDEFINED_OBJECT,
+            &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        ];
+        match self {
+            JobError::StartOver(_) => true,
+            JobError::Replication(error) => {
+                error.code().is_some_and(|code| useless.contains(&code))
+            }
+            _ => false,
         }
     }
 

@@ -33,6 +33,7 @@ use super::error::JobError;
 use super::intake::Intake;
 use super::provision;
 use super::reporter::Reporter;
+use super::retention::{self, RetentionLimit};
 use super::scope::{self, Standing};
 use super::target::TargetTable;
 use super::writer::Writer;
@@ -63,6 +64,8 @@ pub struct Job {
     pub name: SlotName,
     pub engine: Engine,
     pub reporter: Reporter,
+    /// The most WAL that the job's slot may hold back.
+    pub max_retained_wal: RetentionLimit,
     /// The daemon stops: finish what is under way.
     pub stop: CancellationToken,
     /// The job is cancelled: drop everything.
@@ -82,6 +85,7 @@ impl Job {
 
     async fn attempts(mut self) -> Ended {
         let mut pause = SHORTEST_PAUSE;
+        let mut not_caught_up = 0;
         loop {
             let began = Instant::now();
             let stop = self.stop.clone();
@@ -97,6 +101,12 @@ impl Job {
             if began.elapsed() > STEADY {
                 pause = SHORTEST_PAUSE;
             }
+            if self.row.progress == Progress::Finished {
+                not_caught_up = 0;
+            } else if error.gives_up_slot() {
+                not_caught_up += 1;
+                pause = retention::pause(not_caught_up);
+            }
             tracing::warn!(
                 "interrupted, trying again in {} ms: {error}",
                 pause.as_millis()
@@ -109,8 +119,21 @@ impl Job {
         }
     }
 
-    /// One way from preparing to the end of the stream. `Ok` when the daemon stops.
+    /// One attempt. Where it ends because the slot is of no use any more, the slot goes: its absence is what tells the next
+    /// attempt, also that of another daemon, that changes were missed.
     async fn attempt(&mut self) -> Result<(), JobError> {
+        let result = self.prepare_and_stream().await;
+        if let Err(error) = &result
+            && error.gives_up_slot()
+        {
+            let database: ConnectionString = self.row.definition.db_connection.parse()?;
+            provision::remove(&Session::open(&database).await?, &self.name).await?;
+        }
+        result
+    }
+
+    /// One way from preparing to the end of the stream. `Ok` when the daemon stops.
+    async fn prepare_and_stream(&mut self) -> Result<(), JobError> {
         let stop = self.stop.clone();
         let prepared = tokio::select! {
             biased;
@@ -147,7 +170,7 @@ impl Job {
         let scope = scope::of(self.row.progress, standing, &self.row.definition);
         let publication = match intact {
             Some(publication) => publication,
-            None => provision::create(&session, &self.name, &target).await?,
+            None => provision::create(&session, &self.watched(database.clone()), &target).await?,
         };
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
@@ -239,7 +262,7 @@ impl Job {
             .and_then(|size| usize::try_from(size).ok())
             .map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096));
 
-        let watched = writer.session().clone();
+        let session = writer.session().clone();
         let ports = Ports {
             live,
             backfill,
@@ -276,8 +299,9 @@ impl Job {
                 None
             }
         };
-        let watchdog = watchdog::watch(watched, &target, &publication);
-        tokio::pin!(watchdog);
+        let retention = retention::watch(self.watched(database), session.clone());
+        let watchdog = watchdog::watch(session, &target, &publication);
+        tokio::pin!(watchdog, retention);
         loop {
             tokio::select! {
                 biased;
@@ -286,6 +310,7 @@ impl Job {
                     Err(error) => Err(cause(error, &mut batcher).await),
                 },
                 error = &mut watchdog => return Err(error),
+                error = &mut retention => return Err(error),
                 ended = finished(&mut backfill) => {
                     backfill = None;
                     match join(ended) {
@@ -295,6 +320,15 @@ impl Job {
                 }
                 () = self.stop.cancelled(), if backfill.is_some() => backfill = None,
             }
+        }
+    }
+
+    /// The job's slot, as a thing whose WAL is watched.
+    fn watched(&self, database: ConnectionString) -> retention::Watched {
+        retention::Watched {
+            database,
+            slot: self.name.clone(),
+            limit: self.max_retained_wal,
         }
     }
 

@@ -23,6 +23,7 @@ mod provision;
 pub mod recent;
 pub mod repair;
 pub mod reporter;
+pub mod retention;
 pub mod row;
 mod scope;
 pub mod supervisor;
@@ -33,6 +34,7 @@ mod watchdog;
 pub mod writer;
 
 pub use error::JobError;
+pub use retention::RetentionLimit;
 pub use supervisor::{Options, Supervisor};
 
 /// Prefix of the message that opens each of our write-back transactions; the stream leaves such transactions out.

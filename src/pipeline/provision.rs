@@ -14,6 +14,7 @@ use crate::replication::publication::{self, Publication};
 use crate::replication::{SlotName, slot_lifecycle};
 
 use super::error::JobError;
+use super::retention::{self, Watched};
 use super::target::TargetTable;
 use super::{ddl, preflight};
 
@@ -62,19 +63,31 @@ pub async fn intact(
     if !slot.is_some_and(|slot| slot.usable) {
         return Ok(None);
     }
-    fitting_publication(session, name, target).await
+    let publication = fitting_publication(session, name, target).await?;
+    if let Some(prepared) = &publication
+        && prepared.starts_with(PREPARED)
+        && !publication::is_older_than_slot(session, prepared, target.oid, name)
+            .await
+            .map_err(DatabaseError::during("looking for the publication"))?
+    {
+        tracing::warn!("the publication {prepared} may have been missing for a while");
+        return Ok(None);
+    }
+    Ok(publication)
 }
 
 /// Creates publication and slot anew and returns the publication's name. One that the table's owner prepared is used as it
 /// is, if it fits.
 ///
 /// # Errors
-/// Definite ones with the statement that a DBA can run instead.
+/// Definite ones with the statement that a DBA can run instead, and a transient one for a slot that has held back more WAL
+/// than it may before it was ready.
 pub async fn create(
     session: &Session,
-    name: &SlotName,
+    watched: &Watched,
     target: &TargetTable,
 ) -> Result<String, JobError> {
+    let name = &watched.slot;
     drop_slot(session, name).await?;
     preflight::check_free_slot(session).await?;
     let publication = match fitting_publication(session, name, target).await? {
@@ -91,7 +104,7 @@ pub async fn create(
             name.to_string()
         }
     };
-    create_slot(session, name).await?;
+    create_slot(session, watched).await?;
     Ok(publication)
 }
 
@@ -135,7 +148,7 @@ async fn fitting_publication(
             .await
             .map_err(DatabaseError::during("looking for the publication"))?;
         let Some(found) = found else { continue };
-        match defect(&found, target) {
+        match defect(&candidate, &found, target) {
             None => return Ok(Some(candidate)),
             Some(defect) => tracing::warn!("the publication {candidate} {defect}; it is not used"),
         }
@@ -153,13 +166,13 @@ pub async fn publication_defect(
         .await
         .map_err(DatabaseError::during("looking for the publication"))?;
     Ok(match found {
-        Some(publication) => defect(&publication, target),
+        Some(publication) => defect(name, &publication, target),
         None => Some("was dropped".into()),
     })
 }
 
 /// Why a publication does not serve the job, as the rest of a sentence.
-fn defect(publication: &Publication, target: &TargetTable) -> Option<String> {
+fn defect(name: &str, publication: &Publication, target: &TargetTable) -> Option<String> {
     if !publication.has_table {
         return Some(format!("does not contain {}", target.qualified()));
     }
@@ -171,6 +184,9 @@ fn defect(publication: &Publication, target: &TargetTable) -> Option<String> {
     }
     if target.partitioned && !publication.via_root {
         return Some("lacks publish_via_partition_root = true".into());
+    }
+    if !name.starts_with(PREPARED) && !publication.is_sealed() {
+        return Some("was altered or made anew by somebody else".into());
     }
     let columns = publication.columns.as_ref()?;
     if target.identity_full {
@@ -213,11 +229,27 @@ async fn create_publication(
             )))
         }
         other => other,
+    }?;
+    let created = publication::find(session, session.version(), name.as_str(), target.oid)
+        .await
+        .map_err(DatabaseError::during("looking for the publication"))?;
+    match created {
+        Some(created) => {
+            ddl::run(
+                session,
+                &publication::seal_statement(name.as_str(), &created),
+            )
+            .await
+        }
+        None => Err(JobError::Transient(format!(
+            "the publication {name} was dropped as soon as it was created"
+        ))),
     }
 }
 
 /// Creating a slot waits for all transactions that are open; a person is told who holds it up.
-async fn create_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
+async fn create_slot(session: &Session, watched: &Watched) -> Result<(), JobError> {
+    let name = &watched.slot;
     let creation = slot_lifecycle::create(session, name);
     tokio::pin!(creation);
     loop {
@@ -228,6 +260,12 @@ async fn create_slot(session: &Session, name: &SlotName) -> Result<(), JobError>
             () = tokio::time::sleep(Duration::from_secs(5)) => {
                 tracing::warn!("the server is still preparing the replication slot {name}; it waits for every open transaction to end \
                                 (SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start)");
+                if let Some(reason) = retention::outgrown(watched).await? {
+                    // Dropping the future would leave the server waiting for those transactions, and the WAL with it.
+                    let other = Session::open(&watched.database).await?;
+                    drop_slot(&other, name).await?;
+                    return Err(JobError::Transient(reason));
+                }
             }
         }
     }

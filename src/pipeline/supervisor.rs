@@ -25,6 +25,7 @@ use crate::replication::SlotName;
 use super::job::{Ended, Job};
 use super::orphans::{self, Candidate};
 use super::reporter::{self, Message, Report, Reporter};
+use super::retention::RetentionLimit;
 use super::{provision, teardown};
 
 /// How often the jobs table is looked at.
@@ -42,6 +43,8 @@ pub struct Options {
     pub table: String,
     /// Only rows with this label are this daemon's.
     pub label: Option<String>,
+    /// The most WAL that each job's slot may hold back.
+    pub max_retained_wal: RetentionLimit,
 }
 
 /// A job that runs here.
@@ -239,6 +242,7 @@ impl Supervisor {
             name: provision::name(self.store.table().identity(), &row),
             engine: self.engine.clone(),
             reporter: Reporter::new(id.clone(), self.sender.clone()),
+            max_retained_wal: self.options.max_retained_wal,
             stop: self.stop.clone(),
             cancel: cancel.clone(),
         };

@@ -269,8 +269,10 @@ fn is_far(expected: &[f32], found: &[f32]) -> bool {
         |values: &mut dyn Iterator<Item = f32>| values.map(|value| value * value).sum::<f32>();
     let distance = square(&mut expected.iter().zip(found).map(|(a, b)| a - b));
     let length = square(&mut expected.iter().copied());
-    // Written so that a vector with NaN in it is far from everything.
-    expected.len() != found.len() || !(distance.sqrt() <= TOLERANCE * length.sqrt())
+    // A vector with NaN in it is far from everything.
+    expected.len() != found.len()
+        || distance.is_nan()
+        || distance.sqrt() > TOLERANCE * length.sqrt()
 }
 
 fn pair(target: &TargetTable) -> String {

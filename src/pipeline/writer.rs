@@ -232,14 +232,12 @@ fn guard(source: &Source) -> Option<&str> {
     }
 }
 
-/// A batch is a list of keys, so index lookups are right whatever the statistics say; and a confirmed position must not
-/// outlive its vectors, so a default of `synchronous_commit = off` is raised to `local`.
+/// A batch is a list of keys, so index lookups are right whatever the statistics say.
 const SETTINGS: &str = "SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET jit = off;
-SET plan_cache_mode = force_generic_plan;
-SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off';";
+SET plan_cache_mode = force_generic_plan;";
 
 /// Parameters: one text array a key column, texts, which of the vectors each row gets (NULL: none), xids, fingerprints where
 /// the table has them, and the vectors: a `vector[]` for pgvector's types, else all of them in one `real[]`, of which each row

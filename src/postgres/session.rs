@@ -2,7 +2,7 @@
 //!
 //! Role and database defaults reach each session (`ALTER ROLE … SET`, `ALTER DATABASE … SET`). The text of a key or of a
 //! source must be the same in the replication stream and in our statements, so both kinds of connection pin the settings
-//! that shape text, and the session that writes back also pins what decides durability and isolation.
+//! that shape text; SQL sessions also pin what decides durability and isolation.
 
 use std::ops::Deref;
 
@@ -27,12 +27,17 @@ pub const TEXT_FORM: &[(&str, &str)] = &[
 
 /// Settings of every SQL session: unqualified names are the system's only, no inherited time-outs, no surprises from
 /// defaults. `standard_conforming_strings` keeps our literals what they look like.
+///
+/// `synchronous_commit = local`, because neither of the others will do. With `off`, what is noted or confirmed could outlive
+/// the vectors that it speaks of. With `on` and beyond, a commit waits for a synchronous standby, for ever where there is
+/// none, and keeps its rows locked meanwhile. Slots are bound to their server, so what is durable there is enough.
 const SESSION: &str = "SET statement_timeout = 0;
 SET search_path = pg_catalog;
 SET idle_in_transaction_session_timeout = 0;
 SET idle_session_timeout = 0;
 SET lock_timeout = 0;
 SET standard_conforming_strings = on;
+SET synchronous_commit = local;
 SET default_transaction_isolation = 'read committed';
 SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;

@@ -2,7 +2,9 @@
 
 use tokio_postgres::Client;
 
-use crate::postgres::quote::identifier;
+use crate::postgres::quote::{identifier, literal};
+
+use super::slot::SlotName;
 
 /// A publication as the catalogue describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,22 @@ pub struct Publication {
     pub columns: Option<Vec<String>>,
     /// True where a row filter hides rows.
     pub filtered: bool,
+    /// Names this very version of the publication and of the table's membership: one that was dropped and made anew, or
+    /// altered, has another, whatever it looks like.
+    pub version: String,
+    pub comment: Option<String>,
+}
+
+impl Publication {
+    /// Whether it is as it was when [`seal_statement`] was run.
+    pub fn is_sealed(&self) -> bool {
+        self.comment.as_ref() == Some(&seal(&self.version))
+    }
+}
+
+/// What the publication's comment says.
+fn seal(version: &str) -> String {
+    format!("lantern-cli misses no change for as long as this is version {version}")
 }
 
 /// Looks a publication up, and the membership of the table with this oid.
@@ -41,7 +59,8 @@ pub async fn find(
         .query_opt(
             &format!(
                 "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
-                        p.puballtables OR r.oid IS NOT NULL, {membership} \
+                        p.puballtables OR r.oid IS NOT NULL, {membership}, \
+                        format('%s/%s', p.xmin, r.xmin), obj_description(p.oid, 'pg_publication') \
                  FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
                  WHERE p.pubname = $1"
             ),
@@ -57,6 +76,8 @@ pub async fn find(
         has_table: row.get(5),
         filtered: row.get::<_, Option<bool>>(6).unwrap_or(false),
         columns: row.get(7),
+        version: row.get(8),
+        comment: row.get(9),
     }))
 }
 
@@ -114,6 +135,45 @@ pub fn create_statement(
         "CREATE PUBLICATION {} FOR TABLE {only}{qualified}{list} WITH (publish = 'insert, update'{root})",
         identifier(name)
     )
+}
+
+/// The statement that marks a publication as unchanged since now, by a comment on it.
+pub fn seal_statement(name: &str, publication: &Publication) -> String {
+    format!(
+        "COMMENT ON PUBLICATION {} IS {}",
+        identifier(name),
+        literal(&seal(&publication.version))
+    )
+}
+
+/// Whether the publication, with this table in it, is certainly older than what the slot has yet to send: its rows in the
+/// catalogues were written before the oldest transaction that the slot may still need (`catalog_xmin`).
+///
+/// A slot that is only seconds old may not be able to tell, and then the answer is no. Transaction ids are compared in the
+/// circle that they go round in; one that is neither newer than the slot's nor yet to come is old.
+///
+/// # Errors
+/// The server's.
+pub async fn is_older_than_slot(
+    client: &Client,
+    name: &str,
+    table: u32,
+    slot: &SlotName,
+) -> Result<bool, tokio_postgres::Error> {
+    let newer = "age(%.xmin) BETWEEN 0 AND age(s.catalog_xmin)";
+    let row = client
+        .query_opt(
+            &format!(
+                "SELECT NOT ({} OR {}) FROM pg_replication_slots s, pg_publication p \
+                 JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
+                 WHERE p.pubname = $1 AND s.slot_name = $3",
+                newer.replace('%', "p"),
+                newer.replace('%', "r")
+            ),
+            &[&name, &table, &slot.as_str()],
+        )
+        .await?;
+    Ok(row.is_some_and(|row| row.get(0)))
 }
 
 pub fn drop_statement(name: &str) -> String {

@@ -37,6 +37,45 @@ pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, toki
     }))
 }
 
+/// The WAL that a slot keeps on its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// From `restart_lsn` to now, in bytes: what the server may not remove.
+    pub bytes: u64,
+    /// From `confirmed_flush_lsn` to now, in bytes: the reader's share. All of it for a slot that is still being made.
+    pub unconfirmed: u64,
+    pub restart: Lsn,
+}
+
+/// How much WAL the slot holds back; `None` where it does not exist or the server has given it up. Cheap: reads shared
+/// memory only.
+///
+/// # Errors
+/// The server's, such as that it is a standby.
+pub async fn held_back(
+    client: &Client,
+    name: &SlotName,
+) -> Result<Option<HeldBack>, tokio_postgres::Error> {
+    let row = client
+        .query_opt(
+            "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
+                    pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text \
+             FROM pg_replication_slots, pg_current_wal_lsn() AS now \
+             WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'",
+            &[&name.as_str()],
+        )
+        .await?;
+    // A confirmed position may lie ahead of what is written out: nothing is held back then.
+    let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
+    Ok(row.and_then(|row| {
+        Some(HeldBack {
+            bytes: bytes(row.get(0)),
+            unconfirmed: bytes(row.get(1)),
+            restart: row.get::<_, String>(2).parse().ok()?,
+        })
+    }))
+}
+
 /// The slots of this database that begin with `prefix` and that nobody reads from.
 ///
 /// # Errors

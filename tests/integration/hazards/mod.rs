@@ -11,6 +11,7 @@ mod keys;
 mod lifecycle;
 mod locks;
 mod random;
+mod retention;
 pub mod scene;
 mod scripts;
 mod settings;

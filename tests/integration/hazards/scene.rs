@@ -153,7 +153,12 @@ impl Scene {
 
     /// Starts a daemon and waits for nothing.
     pub fn spawn(&mut self) -> &mut Daemon {
-        self.daemons.push(Daemon::start(&self.database, &[]));
+        self.spawn_with(&[])
+    }
+
+    /// Starts a daemon with further arguments and waits for nothing.
+    pub fn spawn_with(&mut self, arguments: &[&str]) -> &mut Daemon {
+        self.daemons.push(Daemon::start(&self.database, arguments));
         self.daemons.last_mut().expect("it was pushed")
     }
 

@@ -1,0 +1,162 @@
+//! How much WAL a slot may hold back, as a person writes it.
+
+use std::fmt;
+use std::num::NonZeroU64;
+use std::str::FromStr;
+
+/// Units as in `postgresql.conf` (documentation, "Parameter Names and Values"): powers of 1024, and case matters. So the
+/// figure is comparable with `max_slot_wal_keep_size`.
+const UNITS: [(&str, u64); 5] = [
+    ("TB", 1 << 40),
+    ("GB", 1 << 30),
+    ("MB", 1 << 20),
+    ("kB", 1 << 10),
+    ("B", 1),
+];
+
+/// The server keeps and removes WAL by whole segments of this size, unless it was initialised with others.
+const SMALLEST: u64 = 16 << 20;
+
+/// The most WAL that a job's slot may hold back, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetentionLimit {
+    Off,
+    Bytes(NonZeroU64),
+}
+
+impl RetentionLimit {
+    /// Whether so many bytes are more than the limit allows.
+    pub fn is_exceeded_by(self, bytes: u64) -> bool {
+        match self {
+            RetentionLimit::Off => false,
+            RetentionLimit::Bytes(limit) => bytes > limit.get(),
+        }
+    }
+
+    /// Whether so many bytes are more than this share of the limit: 2 for a half, 4 for a quarter.
+    pub fn is_exceeded_by_share(self, bytes: u64, share: u64) -> bool {
+        self.is_exceeded_by(bytes.saturating_mul(share))
+    }
+}
+
+/// The text is not a size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidLimit {
+    #[error(
+        "`{0}` is not a size: write a whole number and a unit (kB, MB, GB, TB), such as 16GB, or off"
+    )]
+    Form(String),
+    #[error("`{0}` is less than one WAL segment; write 16MB or more, or off")]
+    TooSmall(String),
+}
+
+impl FromStr for RetentionLimit {
+    type Err = InvalidLimit;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLimit> {
+        if text == "off" {
+            return Ok(RetentionLimit::Off);
+        }
+        let form = || InvalidLimit::Form(text.to_owned());
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = &text[digits.len()..];
+        let number: u64 = digits.trim_end().parse().map_err(|_| form())?;
+        let (_, factor) = UNITS
+            .iter()
+            .find(|(name, _)| *name == unit)
+            .ok_or_else(form)?;
+        let bytes = number.checked_mul(*factor).ok_or_else(form)?;
+        NonZeroU64::new(bytes)
+            .filter(|bytes| bytes.get() >= SMALLEST)
+            .map(RetentionLimit::Bytes)
+            .ok_or_else(|| InvalidLimit::TooSmall(text.to_owned()))
+    }
+}
+
+impl fmt::Display for RetentionLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetentionLimit::Off => f.write_str("off"),
+            RetentionLimit::Bytes(bytes) => write!(f, "{}", Size(bytes.get())),
+        }
+    }
+}
+
+/// Bytes for a person: `900 kB`, `1.5 GB`, in the units of [`RetentionLimit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, factor) = UNITS
+            .into_iter()
+            .find(|(_, factor)| self.0 >= *factor)
+            .unwrap_or(("B", 1));
+        if self.0 % factor == 0 {
+            write!(f, "{} {unit}", self.0 / factor)
+        } else {
+            write!(f, "{:.1} {unit}", self.0 as f64 / factor as f64)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_mean_what_they_mean_in_the_servers_configuration() {
+        let bytes = |text: &str| match text.parse() {
+            Ok(RetentionLimit::Bytes(bytes)) => bytes.get(),
+            other => panic!("{text}: {other:?}"),
+        };
+        assert_eq!(bytes("16GB"), 17_179_869_184);
+        assert_eq!(bytes("500MB"), 524_288_000);
+        assert_eq!(bytes("500 MB"), 524_288_000);
+        assert_eq!(bytes("16384kB"), 16 << 20);
+        assert_eq!(bytes("16777216B"), 16 << 20);
+        assert_eq!(bytes("2TB"), 2 << 40);
+        assert_eq!("off".parse(), Ok(RetentionLimit::Off));
+    }
+
+    #[test]
+    fn what_is_no_size_is_refused() {
+        for text in [
+            "",
+            "GB",
+            "16",
+            "16gb",
+            "16GiB",
+            "1.5GB",
+            "-1GB",
+            "99999999TB",
+            "all",
+        ] {
+            let refused = Err(InvalidLimit::Form(text.to_owned()));
+            assert_eq!(text.parse::<RetentionLimit>(), refused);
+        }
+        for text in ["0MB", "15MB"] {
+            let refused = Err(InvalidLimit::TooSmall(text.to_owned()));
+            assert_eq!(text.parse::<RetentionLimit>(), refused);
+        }
+    }
+
+    #[test]
+    fn sizes_are_printed_as_they_are_written() {
+        let printed = |text: &str| text.parse::<RetentionLimit>().unwrap().to_string();
+        assert_eq!(printed("16GB"), "16 GB");
+        assert_eq!(printed("1536MB"), "1.5 GB");
+        assert_eq!(Size(0).to_string(), "0 B");
+        assert_eq!(Size(921_600).to_string(), "900 kB");
+    }
+
+    #[test]
+    fn a_share_of_the_limit_is_a_part_of_it() {
+        let limit: RetentionLimit = "16MB".parse().unwrap();
+        assert!(!limit.is_exceeded_by(16 << 20));
+        assert!(limit.is_exceeded_by((16 << 20) + 1));
+        assert!(limit.is_exceeded_by_share((8 << 20) + 1, 2));
+        assert!(!limit.is_exceeded_by_share(8 << 20, 2));
+        assert!(!RetentionLimit::Off.is_exceeded_by(u64::MAX));
+    }
+}

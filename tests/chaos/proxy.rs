@@ -53,9 +53,8 @@ struct Line {
     generation: watch::Sender<u64>,
     /// Bytes of each direction until the connection that carries the last of them is cut; not positive: no such thing.
     budgets: [AtomicI64; 2],
-    /// Server's ends of connections whose daemon's end is gone: the server does not know.
-    zombies: Mutex<Vec<(OwnedReadHalf, OwnedWriteHalf)>>,
-    leaves_zombies: watch::Sender<bool>,
+    /// Server's ends of connections whose daemon's end was cut, where the server is not to know; `None` where it is.
+    zombies: Mutex<Option<Vec<(OwnedReadHalf, OwnedWriteHalf)>>>,
 }
 
 impl Proxy {
@@ -93,12 +92,17 @@ impl Proxy {
     }
 
     /// Lets this weather come over the connections of a kind for a while. When `Silent` clears up, the connections that were
-    /// caught in it are gone; with `zombies` the server's ends of them stay until [`bury`](Self::bury).
+    /// caught in it are gone; with `zombies` the server's ends of what is cut stay until [`heal`](Self::heal).
     pub async fn weather(&self, kind: Kind, weather: Weather, pause: Duration, zombies: bool) {
         let line = self.line(kind);
         line.weather.send_replace(weather);
         tokio::time::sleep(pause).await;
-        line.leaves_zombies.send_replace(zombies);
+        if zombies {
+            line.zombies
+                .lock()
+                .expect("no panics")
+                .get_or_insert_default();
+        }
         if weather == Weather::Silent {
             line.cut();
         }
@@ -114,7 +118,7 @@ impl Proxy {
             if line.weather.send_replace(Weather::Fair) == Weather::Silent {
                 line.cut();
             }
-            line.zombies.lock().expect("no panics").clear();
+            *line.zombies.lock().expect("no panics") = None;
         }
     }
 
@@ -139,7 +143,6 @@ impl Line {
             generation: watch::Sender::new(0),
             budgets: [AtomicI64::new(0), AtomicI64::new(0)],
             zombies: Mutex::default(),
-            leaves_zombies: watch::Sender::new(false),
         }
     }
 
@@ -178,11 +181,8 @@ async fn carry(mut daemon: TcpStream, upstream: u16, lines: &[Line; 2]) -> io::R
         _ = pump(&mut from_server, &mut to_daemon, line, Direction::ToDaemon) => false,
         _ = generation.changed() => true,
     };
-    if cut && *line.leaves_zombies.borrow() {
-        line.zombies
-            .lock()
-            .expect("no panics")
-            .push((from_server, to_server));
+    if cut && let Some(zombies) = &mut *line.zombies.lock().expect("no panics") {
+        zombies.push((from_server, to_server));
     }
     Ok(())
 }

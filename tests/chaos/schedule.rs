@@ -179,6 +179,19 @@ fn failpoint(dice: &mut Dice) -> String {
     }
 }
 
+impl Schedule {
+    /// Whether the daemon may go on for a moment, confirming what it has, before it notices: it looks at the jobs table and at
+    /// the publication now and then. In all other schedules a confirmed position means right vectors at once.
+    pub fn is_noticed_late(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| {
+            matches!(
+                fault,
+                Fault::DropPublication | Fault::ChangeModel | Fault::ChangeDestination
+            )
+        })
+    }
+}
+
 impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(

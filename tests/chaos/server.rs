@@ -78,11 +78,6 @@ impl Server {
         self.port
     }
 
-    /// The major version.
-    pub fn version(&self) -> u32 {
-        self.installation.version()
-    }
-
     /// The superuser's connection string by way of a port, the server's own or that of a proxy.
     pub fn uri(&self, port: u16, database: &str) -> String {
         format!(

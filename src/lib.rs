@@ -8,6 +8,7 @@
 pub mod cli;
 pub mod embedded;
 pub mod embedding;
+mod failpoint;
 pub mod jobs;
 pub mod pipeline;
 pub mod postgres;

@@ -58,6 +58,7 @@ pub struct StartDaemon {
 
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     logging::start(&arguments.logging)?;
+    crate::failpoint::read_environment();
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
 

@@ -13,6 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use crate::failpoint;
+
 use super::catalogue::Catalogue;
 use super::channel::{self, Completions, JobContext, Submitter, Waiting};
 use super::error::EmbeddingError;
@@ -335,7 +337,10 @@ fn work(shared: &Shared) {
                     .filter_map(|(job, text)| Some((job, tokenize(text)?)));
                 shared.put_ready(priority, ready.collect());
             }
-            Task::Run { texts } => run(texts),
+            Task::Run { texts } => {
+                failpoint::reach("embedder");
+                run(texts);
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
 
+use crate::failpoint;
 use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
@@ -125,6 +126,7 @@ impl Backfill {
                 }
                 outstanding += 1;
                 self.rows.send(row).await.map_err(|_| stopped())?;
+                failpoint::reach("within-backfill-page");
             }
         }
         while outstanding > 0 {

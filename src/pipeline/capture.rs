@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::failpoint;
 use crate::replication::{Frame, Lsn, ReplicationStream};
 
 use super::error::JobError;
@@ -181,7 +182,9 @@ impl Capture {
 
     async fn send_status(&mut self, reply_requested: bool) -> Result<(), JobError> {
         let confirmed = self.intake.confirmed();
+        failpoint::reach("status-before");
         self.stream.send_status(confirmed, reply_requested).await?;
+        failpoint::reach("status-after");
         self.sent = confirmed;
         self.news = false;
         self.last_feedback = Instant::now();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use crate::failpoint;
 use crate::jobs::JobRow;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
@@ -104,7 +105,9 @@ pub async fn create(
             name.to_string()
         }
     };
+    failpoint::reach("between-publication-and-slot");
     create_slot(session, watched).await?;
+    failpoint::reach("slot-created");
     Ok(publication)
 }
 

@@ -6,6 +6,7 @@ use tokio_postgres::Statement;
 use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
+use crate::failpoint;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::vector_array::VectorArray;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -148,11 +149,15 @@ impl Writer {
         let (begun, written, committed) = tokio::join!(
             self.session.batch_execute(&begin),
             self.session.query(&self.write, &parameters),
-            self.session.batch_execute("COMMIT"),
+            async {
+                failpoint::reach_awaiting("write-back-before-commit").await;
+                self.session.batch_execute("COMMIT").await
+            },
         );
         begun?;
         let rows = written?;
         committed?;
+        failpoint::reach("write-back-after-commit");
         let mut outcomes = vec![Outcome::Superseded; batch.len()];
         for row in &rows {
             let position = row.get::<_, i64>(0) as usize - 1;

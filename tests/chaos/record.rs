@@ -1,0 +1,117 @@
+//! What was seen during a schedule: violations, and the times that recoveries are measured by.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+#[derive(Default)]
+pub struct Record {
+    violations: Mutex<Vec<String>>,
+    events: Mutex<Vec<(Instant, Event)>>,
+    /// Times when the server was down, the last of which may not have ended.
+    outages: Mutex<Vec<(Instant, Option<Instant>)>>,
+    statements: Mutex<Statements>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// Something was done to the job or what it needs.
+    Disturbed,
+    /// What was away (server, network) is back.
+    Returned,
+    /// The job's slot is being read from, or not any more.
+    Streaming(bool),
+}
+
+/// What the users' statements came to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Statements {
+    pub done: u64,
+    pub longest: Duration,
+    /// The longest that one was seen waiting for a lock that a daemon holds or asks for.
+    pub longest_behind_daemon: Duration,
+}
+
+impl Record {
+    pub fn violation(&self, what: impl Into<String>) {
+        self.violations.lock().expect("no panics").push(what.into());
+    }
+
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().expect("no panics").clone()
+    }
+
+    pub fn disturbed(&self) {
+        self.event(Event::Disturbed);
+    }
+
+    pub fn returned(&self) {
+        self.event(Event::Returned);
+    }
+
+    pub fn streaming(&self, is: bool) {
+        self.event(Event::Streaming(is));
+    }
+
+    fn event(&self, event: Event) {
+        self.events
+            .lock()
+            .expect("no panics")
+            .push((Instant::now(), event));
+    }
+
+    pub fn outage_begins(&self) {
+        self.disturbed();
+        self.outages
+            .lock()
+            .expect("no panics")
+            .push((Instant::now(), None));
+    }
+
+    pub fn outage_ends(&self) {
+        if let Some(last) = self.outages.lock().expect("no panics").last_mut() {
+            last.1 = Some(Instant::now());
+        }
+        self.returned();
+    }
+
+    /// Whether the server was down at some time since `begin`, or just before.
+    pub fn outage_since(&self, begin: Instant) -> bool {
+        let outages = self.outages.lock().expect("no panics");
+        let over = |end: &Instant| *end + Duration::from_millis(500) < begin;
+        !outages
+            .iter()
+            .all(|(_, end)| end.as_ref().is_some_and(over))
+    }
+
+    pub fn statement(&self, took: Duration) {
+        let mut statements = self.statements.lock().expect("no panics");
+        statements.done += 1;
+        statements.longest = statements.longest.max(took);
+    }
+
+    pub fn behind_daemon(&self, waited: Duration) {
+        let mut statements = self.statements.lock().expect("no panics");
+        statements.longest_behind_daemon = statements.longest_behind_daemon.max(waited);
+    }
+
+    pub fn statements(&self) -> Statements {
+        *self.statements.lock().expect("no panics")
+    }
+
+    /// How long after each return the job streamed again. Returns after which something else happened first do not count.
+    pub fn recoveries(&self) -> Vec<Duration> {
+        let mut recoveries = Vec::new();
+        let mut since = None;
+        for (at, event) in self.events.lock().expect("no panics").iter() {
+            match event {
+                Event::Disturbed => since = None,
+                Event::Returned => since = Some(*at),
+                Event::Streaming(false) => {}
+                Event::Streaming(true) => {
+                    recoveries.extend(since.take().map(|since: Instant| *at - since));
+                }
+            }
+        }
+        recoveries
+    }
+}

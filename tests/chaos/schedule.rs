@@ -1,0 +1,211 @@
+//! What happens in one schedule: a table, a workload, and faults at their times. All of it follows from the seed.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::dice::Dice;
+use super::proxy::{Direction, Kind, Weather};
+use super::server::Stop;
+use super::shape::Shape;
+
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    pub seed: u64,
+    pub shape: Shape,
+    /// Rows that are there before the job is.
+    pub rows_before: u64,
+    pub clients: u64,
+    /// How long the workload runs.
+    pub duration: Duration,
+    /// In order of time.
+    pub faults: Vec<(Duration, Fault)>,
+    /// For the clients.
+    pub dice: Dice,
+}
+
+/// One thing that goes wrong, or that a person does at an unlucky moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL; the service manager starts the daemon again.
+    Kill,
+    /// SIGTERM, and a new start when it has ended.
+    Terminate,
+    /// SIGSTOP, and SIGCONT after a while.
+    Freeze(Duration),
+    /// SIGKILL; the next daemon kills itself at this place or is held there (see `src/failpoint.rs`).
+    Failpoint(String),
+    /// All connections of these kinds are cut.
+    Cut(Vec<Kind>),
+    /// A connection is cut behind this many bytes, which is in the middle of a message.
+    CutAfter(Kind, Direction, u32),
+    /// The weather over connections of these kinds for a while.
+    Network {
+        kinds: Vec<Kind>,
+        weather: Weather,
+        pause: Duration,
+        /// The server does not hear of the end of its connections.
+        zombies: bool,
+    },
+    /// The server stops, and starts again after a while.
+    Restart(Stop, Duration),
+    /// `pg_terminate_backend` on the daemon's walsenders.
+    TerminateWalsender,
+    /// `pg_terminate_backend` on the daemon's SQL sessions.
+    TerminateBackends,
+    DropSlot,
+    /// By `max_slot_wal_keep_size`.
+    InvalidateSlot,
+    DropPublication,
+    /// Another daemon on the same jobs table, killed after a while.
+    SecondDaemon(Duration),
+    /// A user's transaction stays open; with a change of its own, slots cannot be created meanwhile.
+    LongTransaction {
+        pause: Duration,
+        writes: bool,
+    },
+    /// The job is cancelled, and taken back after a while.
+    Cancel(Duration),
+    /// The job's row is deleted and inserted again after a while.
+    Recreate(Duration),
+    /// The job gets the other model.
+    ChangeModel,
+    /// The job gets another destination.
+    ChangeDestination,
+}
+
+impl Schedule {
+    pub fn roll(seed: u64, knows_vector: bool) -> Self {
+        let mut dice = Dice::new(seed);
+        // Neighbouring seeds make neighbouring dice.
+        let mut dice = dice.fork();
+        let shape = Shape::roll(&mut dice, knows_vector);
+        let duration = Duration::from_millis(dice.within(1800..3200));
+        let number = dice.within(1..6);
+        let mut faults: Vec<(Duration, Fault)> = (0..number)
+            .map(|_| {
+                let at = dice.below(duration.as_millis() as u64);
+                (Duration::from_millis(at), fault(&mut dice))
+            })
+            .collect();
+        faults.sort_by_key(|(at, _)| *at);
+        Self {
+            seed,
+            shape,
+            rows_before: *dice.pick(&[0, 20, 300, 1500]),
+            clients: dice.within(2..5),
+            duration,
+            faults,
+            dice: dice.fork(),
+        }
+    }
+}
+
+fn fault(dice: &mut Dice) -> Fault {
+    let pause = |dice: &mut Dice| Duration::from_millis(dice.within(50..1500));
+    match dice.below(30) {
+        0..3 => Fault::Kill,
+        3 => Fault::Terminate,
+        4 => Fault::Freeze(pause(dice)),
+        5..10 => Fault::Failpoint(failpoint(dice)),
+        10..12 => Fault::Cut(kinds(dice)),
+        12..14 => Fault::CutAfter(
+            *dice.pick(&[Kind::Replication, Kind::Sql]),
+            *dice.pick(&[Direction::ToServer, Direction::ToDaemon]),
+            dice.within(1..3000) as u32,
+        ),
+        14..17 => Fault::Network {
+            kinds: kinds(dice),
+            weather: *dice.pick(&[
+                Weather::Stalled,
+                Weather::Silent,
+                Weather::Silent,
+                Weather::Refusing,
+            ]),
+            pause: pause(dice),
+            zombies: dice.percent(50),
+        },
+        17 => Fault::Restart(Stop::Fast, pause(dice) / 3),
+        18 => Fault::Restart(Stop::Immediate, pause(dice) / 3),
+        19 => Fault::TerminateWalsender,
+        20 => Fault::TerminateBackends,
+        21 => Fault::DropSlot,
+        22 => Fault::InvalidateSlot,
+        23 => Fault::DropPublication,
+        24 => Fault::SecondDaemon(pause(dice)),
+        25 => Fault::LongTransaction {
+            pause: pause(dice),
+            writes: dice.percent(60),
+        },
+        26 => Fault::Cancel(pause(dice) / 2),
+        27 => Fault::Recreate(pause(dice) / 2),
+        28 => Fault::ChangeModel,
+        _ => Fault::ChangeDestination,
+    }
+}
+
+fn kinds(dice: &mut Dice) -> Vec<Kind> {
+    dice.pick(&[
+        vec![Kind::Replication],
+        vec![Kind::Sql],
+        vec![Kind::Replication, Kind::Sql],
+    ])
+    .clone()
+}
+
+/// One failpoint after some passes through it.
+fn failpoint(dice: &mut Dice) -> String {
+    let (name, passes) = *dice.pick(&[
+        ("write-back-before-commit", 30),
+        ("write-back-before-commit", 30),
+        ("write-back-after-commit", 30),
+        ("write-back-after-commit", 30),
+        ("status-before", 40),
+        ("status-after", 40),
+        ("between-publication-and-slot", 1),
+        ("slot-created", 1),
+        ("within-backfill-page", 400),
+        ("embedder", 20),
+    ]);
+    let after = dice.below(passes);
+    let milliseconds = dice.within(100..1500);
+    let action = match name {
+        "embedder" => format!("sleep({milliseconds})"),
+        "write-back-before-commit" if dice.percent(30) => format!("return({milliseconds})"),
+        _ => "return".to_owned(),
+    };
+    match after {
+        0 => format!("{name}=1*{action}"),
+        _ => format!("{name}={after}*off->1*{action}"),
+    }
+}
+
+impl Schedule {
+    /// Whether the daemon may go on for a moment, confirming what it has, before it notices: it looks at the jobs table and at
+    /// the publication now and then. In all other schedules a confirmed position means right vectors at once.
+    pub fn is_noticed_late(&self) -> bool {
+        self.faults.iter().any(|(_, fault)| {
+            matches!(
+                fault,
+                Fault::DropPublication | Fault::ChangeModel | Fault::ChangeDestination
+            )
+        })
+    }
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "schedule {}: {}; {} rows before, {} clients for {} ms",
+            self.seed,
+            self.shape,
+            self.rows_before,
+            self.clients,
+            self.duration.as_millis()
+        )?;
+        for (at, fault) in &self.faults {
+            writeln!(f, "  {:>5} ms  {fault:?}", at.as_millis())?;
+        }
+        Ok(())
+    }
+}

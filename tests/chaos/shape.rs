@@ -1,0 +1,172 @@
+//! The table of a schedule: its key, its source, its destination, and how it is replicated.
+
+use std::fmt;
+
+use super::dice::Dice;
+use super::model::DIMENSIONS;
+
+#[derive(Clone, Copy, Debug)]
+enum Key {
+    Int,
+    Text,
+    Uuid,
+    Composite,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Destination {
+    Vector,
+    Array,
+    /// The daemon adds the column.
+    Missing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    Default,
+    /// A unique index instead of a primary key.
+    Index,
+    Full,
+}
+
+/// What a table looks like. Rows are numbered by the workload; [`Shape::key`] makes the number a key.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    key: Key,
+    destination: Destination,
+    identity: Identity,
+    partitioned: bool,
+}
+
+impl Shape {
+    pub fn roll(dice: &mut Dice, knows_vector: bool) -> Self {
+        let key = *dice.pick(&[Key::Int, Key::Int, Key::Text, Key::Uuid, Key::Composite]);
+        let destination = *dice.pick(&[
+            Destination::Vector,
+            Destination::Vector,
+            Destination::Array,
+            Destination::Missing,
+        ]);
+        let identity = *dice.pick(&[
+            Identity::Default,
+            Identity::Default,
+            Identity::Index,
+            Identity::Full,
+        ]);
+        let partitioned = dice.percent(20);
+        Self {
+            key,
+            destination: match destination {
+                Destination::Vector if !knows_vector => Destination::Array,
+                other => other,
+            },
+            identity: match identity {
+                // Each partition would need its own statement with a name that the server has made up.
+                Identity::Index if partitioned => Identity::Default,
+                other => other,
+            },
+            partitioned,
+        }
+    }
+
+    /// The statements that create the table `notes`.
+    pub fn create(&self) -> String {
+        let columns = match self.key {
+            Key::Int => "id bigint NOT NULL",
+            Key::Text => "id text NOT NULL",
+            Key::Uuid => "id uuid NOT NULL",
+            Key::Composite => "part int NOT NULL, \"the id\" text NOT NULL",
+        };
+        let destination = match self.destination {
+            Destination::Vector => format!(", embedding vector({DIMENSIONS})"),
+            Destination::Array => ", embedding real[]".to_owned(),
+            Destination::Missing => String::new(),
+        };
+        let partitioned = match (self.partitioned, self.key) {
+            (false, _) => "",
+            (true, Key::Composite) => " PARTITION BY HASH (part)",
+            (true, _) => " PARTITION BY HASH (id)",
+        };
+        let mut statements = format!(
+            "CREATE TABLE notes ({columns}, body text, views int NOT NULL DEFAULT 0, other text{destination}){partitioned};"
+        );
+        let mut leaves = vec!["notes".to_owned()];
+        if self.partitioned {
+            for part in 0..3 {
+                statements += &format!(
+                    "CREATE TABLE notes_{part} PARTITION OF notes FOR VALUES WITH (MODULUS 3, REMAINDER {part});"
+                );
+                leaves.push(format!("notes_{part}"));
+            }
+        }
+        let key = self.key_columns();
+        for table in &leaves {
+            statements += &format!("ALTER TABLE {table} ALTER body SET STORAGE EXTERNAL;");
+        }
+        match self.identity {
+            Identity::Default => {
+                statements += &format!("ALTER TABLE notes ADD PRIMARY KEY ({key});")
+            }
+            Identity::Full => {
+                statements += &format!("ALTER TABLE notes ADD PRIMARY KEY ({key});");
+                for table in &leaves {
+                    statements += &format!("ALTER TABLE {table} REPLICA IDENTITY FULL;");
+                }
+            }
+            Identity::Index => {
+                statements += &format!(
+                    "CREATE UNIQUE INDEX notes_key ON notes ({key}); ALTER TABLE notes REPLICA IDENTITY USING INDEX notes_key;"
+                );
+            }
+        }
+        statements
+    }
+
+    /// The columns of the key, as SQL.
+    pub fn key_columns(&self) -> &'static str {
+        match self.key {
+            Key::Composite => "part, \"the id\"",
+            _ => "id",
+        }
+    }
+
+    /// The key of row `number`, as SQL: one value a column. `number` may itself be SQL.
+    pub fn key(&self, number: impl fmt::Display) -> String {
+        match self.key {
+            Key::Int => format!("{number}"),
+            Key::Text => format!("'k ''\"\\' || {number}"),
+            Key::Uuid => format!("md5(({number})::text)::uuid"),
+            Key::Composite => format!("({number}) % 5, 'k%' || {number}"),
+        }
+    }
+
+    /// The condition that a row has the key of row `number`.
+    pub fn is(&self, number: u64) -> String {
+        format!("({}) = ({})", self.key_columns(), self.key(number))
+    }
+
+    /// Sets the key to that of row `number`.
+    pub fn set(&self, number: u64) -> String {
+        match self.key {
+            Key::Composite => format!("({}) = ROW({})", self.key_columns(), self.key(number)),
+            _ => format!("{} = {}", self.key_columns(), self.key(number)),
+        }
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} key, {:?} destination, replica identity {:?}{}",
+            self.key,
+            self.destination,
+            self.identity,
+            if self.partitioned {
+                ", partitioned"
+            } else {
+                ""
+            }
+        )
+    }
+}

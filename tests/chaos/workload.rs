@@ -1,0 +1,201 @@
+//! The users: clients that do anything to their own rows of one table. None of their statements may fail.
+//!
+//! Each client owns a range of row numbers, so that users are never in each other's way but for TRUNCATE, and what a statement
+//! waits for is the daemon.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+use super::dice::Dice;
+use super::model::{long_text, short_text};
+use super::record::Record;
+use super::server::{connect, connect_patiently};
+use super::shape::Shape;
+
+/// The clients' `application_name`.
+pub const USER: &str = "chaos-user";
+/// Row numbers of each client that are changed one by one; behind them are those of bulk loads.
+const HOT_ROWS: u64 = 40;
+const ROWS: u64 = 10_000;
+
+pub struct User {
+    pub number: u64,
+    pub uri: String,
+    pub shape: Shape,
+    pub dice: Dice,
+    pub record: Arc<Record>,
+    pub stop: Arc<AtomicBool>,
+}
+
+impl User {
+    /// Works until told to stop. Connects again when the server was away.
+    pub async fn run(mut self) {
+        let mut client = connect_patiently(&self.uri, USER).await;
+        while !self.stop.load(Ordering::SeqCst) {
+            let statements = self.next();
+            for statement in &statements {
+                if !self.execute(&client, statement).await {
+                    client = self.reconnect().await;
+                    break;
+                }
+            }
+            let pause = self.dice.below(25);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+
+    async fn reconnect(&self) -> Client {
+        let began = Instant::now();
+        loop {
+            match connect(&self.uri, USER).await {
+                Ok(client) => return client,
+                Err(error) if !self.record.outage_since(began) => {
+                    self.record
+                        .violation(format!("a user cannot connect: {error:?}"));
+                    return connect_patiently(&self.uri, USER).await;
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// False where the connection is gone.
+    async fn execute(&self, client: &Client, statement: &str) -> bool {
+        let began = Instant::now();
+        let result = client.batch_execute(statement).await;
+        match result {
+            Ok(()) => {
+                if !self.record.outage_since(began) {
+                    self.record.statement(began.elapsed());
+                }
+                true
+            }
+            Err(error) if self.record.outage_since(began) && is_outage(&error) => false,
+            Err(error) => {
+                let shown: String = statement.chars().take(300).collect();
+                self.record
+                    .violation(format!("a user's statement failed: {error:?}: {shown}"));
+                // Out of the transaction, if there is one.
+                !client.is_closed() && client.batch_execute("ROLLBACK").await.is_ok()
+            }
+        }
+    }
+
+    /// One row of this client's.
+    fn row(&mut self) -> u64 {
+        self.number * ROWS + self.dice.below(HOT_ROWS)
+    }
+
+    fn text(&mut self) -> String {
+        match self.dice.below(12) {
+            0 => "NULL".to_owned(),
+            1 => "''".to_owned(),
+            2 | 3 => quoted(&long_text(&mut self.dice)),
+            _ => quoted(&short_text(&mut self.dice)),
+        }
+    }
+
+    /// What to do next: one statement, or those of a transaction.
+    fn next(&mut self) -> Vec<String> {
+        match self.dice.below(100) {
+            0..80 => vec![self.change()],
+            80..84 => vec![self.bulk_load()],
+            84 => vec!["TRUNCATE notes".to_owned()],
+            _ => self.transaction(),
+        }
+    }
+
+    fn transaction(&mut self) -> Vec<String> {
+        let mut statements = vec!["BEGIN".to_owned()];
+        for _ in 0..self.dice.within(1..6) {
+            if self.dice.percent(20) {
+                statements.extend([
+                    "SAVEPOINT s".to_owned(),
+                    self.change(),
+                    (*self.dice.pick(&["ROLLBACK TO s", "RELEASE s"])).to_owned(),
+                ]);
+            } else {
+                statements.push(self.change());
+            }
+            if self.dice.percent(20) {
+                statements.push(format!("SELECT pg_sleep(0.0{})", self.dice.below(10)));
+            }
+        }
+        statements.push((*self.dice.pick(&["COMMIT", "COMMIT", "ROLLBACK"])).to_owned());
+        statements
+    }
+
+    fn change(&mut self) -> String {
+        let (row, text) = (self.row(), self.text());
+        let (shape, is) = (self.shape.clone(), self.shape.is(row));
+        match self.dice.below(20) {
+            0..7 => format!(
+                "INSERT INTO notes ({keys}, body) VALUES ({key}, {text}) ON CONFLICT ({keys}) DO UPDATE SET body = excluded.body",
+                keys = shape.key_columns(),
+                key = shape.key(row)
+            ),
+            7..11 => format!("UPDATE notes SET body = {text} WHERE {is}"),
+            11..14 => format!("UPDATE notes SET views = views + 1 WHERE {is}"),
+            14 => format!("UPDATE notes SET body = body || ' w7', views = views + 1 WHERE {is}"),
+            15 => format!("DELETE FROM notes WHERE {is}"),
+            16 => {
+                let from = self.number * ROWS;
+                let keys: Vec<String> = (from..from + 10)
+                    .map(|row| format!("({})", shape.key(row)))
+                    .collect();
+                format!(
+                    "UPDATE notes SET body = {text} WHERE ({}) IN ({})",
+                    shape.key_columns(),
+                    keys.join(", ")
+                )
+            }
+            _ => {
+                let other = self.row();
+                let body = if self.dice.percent(30) {
+                    format!(", body = {text}")
+                } else {
+                    String::new()
+                };
+                format!(
+                    "UPDATE notes SET {}{body} WHERE {is} AND NOT EXISTS (SELECT FROM notes WHERE {})",
+                    shape.set(other),
+                    shape.is(other)
+                )
+            }
+        }
+    }
+
+    fn bulk_load(&mut self) -> String {
+        let from = self.number * ROWS + HOT_ROWS + self.dice.below(2000);
+        let to = from + self.dice.within(50..400);
+        load(&self.shape, from, to)
+    }
+}
+
+/// Rows `from` up to `to`, with texts that follow from their numbers; rows that are there stay as they are.
+pub fn load(shape: &Shape, from: u64, to: u64) -> String {
+    format!(
+        "INSERT INTO notes ({keys}, body) SELECT {key}, CASE WHEN n % 17 = 0 THEN NULL ELSE 'w' || n % 400 || ' w' || n % 391 END \
+         FROM generate_series({from}, {to}) n ON CONFLICT DO NOTHING",
+        keys = shape.key_columns(),
+        key = shape.key("n"),
+    )
+}
+
+/// What the end of a server looks like to its clients.
+fn is_outage(error: &tokio_postgres::Error) -> bool {
+    let codes = [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+    ];
+    error.code().is_none_or(|code| codes.contains(code))
+}
+
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,6 +1,6 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
-.PHONY: help setup build demo test bench lint clean
+.PHONY: help setup build demo test bench fuzz lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,11 @@ test: setup ## Run all tests
 
 bench: setup ## Run the benchmarks
 	cargo bench
+
+SECONDS ?= 60
+
+fuzz: ## Fuzz what reads from servers and users, SECONDS=60 each (needs nightly Rust and cargo-fuzz)
+	@scripts/fuzz.sh $(SECONDS)
 
 lint: ## Check formatting and run clippy, warnings denied
 	cargo fmt --check

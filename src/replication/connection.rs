@@ -6,6 +6,7 @@ use std::time::Duration;
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
@@ -97,6 +98,21 @@ impl ReplicationConnection {
             }
         }
         Err(failure)
+    }
+
+    /// Logs in over a transport that is open already and has no TLS of ours, as a tunnel or, in tests, a recording.
+    /// Hosts, TLS and time limits of `config` mean nothing here.
+    ///
+    /// # Errors
+    /// That of the login.
+    pub async fn over(
+        transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        config: &Config,
+        parameters: &[(&str, &str)],
+    ) -> Result<ReplicationConnection, ReplicationError> {
+        let login = Login { config, parameters };
+        let session = login.log_in(Box::new(transport), None).await?;
+        Ok(ReplicationConnection::from(session))
     }
 
     /// The server process of this session: what `pg_replication_slots.active_pid` shows while it

@@ -49,13 +49,22 @@ impl Login<'_> {
         T: MakeTlsConnect<Socket>,
         T::Stream: Send + 'static,
     {
-        let user = user_name(self.config)?;
         let socket = endpoint.open(self.config).await?;
         let (transport, binding) = match mode {
             SslMode::Disable => plain(socket),
             _ if endpoint.is_unix() => plain(socket),
             _ => secure(socket, endpoint, self.config, tls).await?,
         };
+        self.log_in(transport, binding).await
+    }
+
+    /// Logs in over an open transport. `binding` is that of its TLS, if it has any.
+    pub async fn log_in(
+        &self,
+        transport: Box<dyn Transport>,
+        binding: Option<ChannelBinding>,
+    ) -> Result<Session, ReplicationError> {
+        let user = user_name(self.config)?;
         let mut wire = Wire::new(transport);
         self.start(&mut wire, &user).await?;
         authenticate(&mut wire, self.config, &user, binding).await?;

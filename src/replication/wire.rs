@@ -22,6 +22,11 @@ const MIN_ROOM: usize = 16 * 1024;
 /// A message larger than this takes its buffer along; the connection goes on with a small one.
 const LARGE_MESSAGE: usize = 1024 * 1024;
 
+/// Messages of the other kinds are a few bytes, and this at most (PostgreSQL's `fe-protocol3.c`, VALID_LONG_MESSAGE_TYPE).
+const MAX_SHORT_MESSAGE: usize = 30_000;
+/// CopyData, DataRow, RowDescription, ErrorResponse, NoticeResponse, NotificationResponse, FunctionCallResponse.
+const MAY_BE_LONG: &[u8] = b"dDTENAV";
+
 /// A socket, plain or under TLS.
 pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
 
@@ -121,10 +126,15 @@ impl Wire {
     /// safe.
     pub async fn message(&mut self) -> Result<Message, ReplicationError> {
         loop {
+            // `parse` makes room for all that a header announces, so it is shown whole messages only.
+            while message_length(&self.incoming)?.is_none_or(|length| length > self.incoming.len())
+            {
+                self.fill().await?;
+            }
             match Message::parse(&mut self.incoming).map_err(ReplicationError::protocol)? {
                 Some(Message::NoticeResponse(notice)) => log_notice(notice.fields()),
                 Some(message) => return Ok(message),
-                None => self.fill().await?,
+                None => return Err(ReplicationError::protocol("half a message")),
             }
         }
     }
@@ -147,9 +157,22 @@ impl Wire {
 
 /// The length of the message that `bytes` start with, tag included, or `None` if they are too few
 /// to tell.
+///
+/// # Errors
+/// Where no server says such a thing. It would be waited for in vain: this is how answers of other protocols read.
 pub(super) fn message_length(bytes: &[u8]) -> Result<Option<usize>, ReplicationError> {
     let header = backend::Header::parse(bytes).map_err(ReplicationError::protocol)?;
-    Ok(header.map(|header| 1 + header.len() as usize))
+    let Some(header) = header else {
+        return Ok(None);
+    };
+    let length = usize::try_from(header.len()).map_err(ReplicationError::protocol)?;
+    if length > MAX_SHORT_MESSAGE && !MAY_BE_LONG.contains(&header.tag()) {
+        return Err(ReplicationError::Protocol(format!(
+            "a message {:?} of {length} bytes; is this a PostgreSQL server?",
+            char::from(header.tag())
+        )));
+    }
+    Ok(Some(1 + length))
 }
 
 pub(super) fn log_notice(fields: backend::ErrorFields<'_>) {

@@ -2,6 +2,7 @@
 
 mod decoder;
 mod framing;
+mod hostile;
 mod login;
 mod postgres;
 mod streaming;

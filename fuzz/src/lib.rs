@@ -1,0 +1,7 @@
+//! What the fuzz targets share. How to run them: `make fuzz`.
+
+pub mod allocations;
+pub mod conversation;
+pub mod encoder;
+pub mod reference;
+pub mod transport;

@@ -1,0 +1,64 @@
+//! What of the process and its user stands in for what a connection string leaves out.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{User, geteuid};
+
+/// Environment variables, home folder and name of the user.
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: HashMap<String, String>,
+    home: Option<PathBuf>,
+    user: Option<String>,
+}
+
+impl Environment {
+    /// Of this process.
+    pub fn of_process() -> Environment {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let account = User::from_uid(geteuid()).ok().flatten();
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        Environment {
+            variables: std::env::vars_os().filter_map(text).collect(),
+            home: home.or_else(|| account.as_ref().map(|account| account.dir.clone())),
+            user: account.map(|account| account.name),
+        }
+    }
+
+    /// A variable that is set and not empty.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let value = self.variables.get(name).map(String::as_str);
+        value.filter(|value| !value.is_empty())
+    }
+
+    pub fn home(&self) -> Option<&Path> {
+        self.home.as_deref()
+    }
+
+    /// The name of the user that the process runs as: libpq's default for `user`.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// A file under the home folder's `.postgresql`, where libpq looks for certificates, if it is there.
+    pub fn certificate_file(&self, name: &str) -> Option<String> {
+        let path = self.home()?.join(".postgresql").join(name);
+        let path = path.is_file().then_some(path)?;
+        path.into_os_string().into_string().ok()
+    }
+}
+
+#[cfg(test)]
+impl Environment {
+    pub fn with(variables: &[(&str, &str)], home: &Path) -> Environment {
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        Environment {
+            variables: variables.iter().map(owned).collect(),
+            home: Some(home.to_owned()),
+            user: Some("somebody".to_owned()),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The keywords of connection strings (documentation: libpq-paramkeywords) and the environment variables that stand in
+//! for them (libpq-envars).
+
+use std::collections::BTreeMap;
+
+use super::InvalidConnectionString;
+
+/// Which connections an environment variable is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// The server of `--uri` alone: the variable says which server that is.
+    OwnServer,
+    /// The server of `--uri`, also where a job names it: the variable proves who we are.
+    OwnServerAndItsJobs,
+    /// Every connection: the variable says in what manner we connect, and holds nothing to keep.
+    Everyone,
+}
+
+/// A keyword that means something here.
+#[derive(Debug)]
+pub struct Keyword {
+    pub name: &'static str,
+    pub variable: Option<(&'static str, Audience)>,
+}
+
+const fn plain(name: &'static str) -> Keyword {
+    Keyword {
+        name,
+        variable: None,
+    }
+}
+
+const fn from(variable: &'static str, audience: Audience, name: &'static str) -> Keyword {
+    Keyword {
+        name,
+        variable: Some((variable, audience)),
+    }
+}
+
+use Audience::{Everyone, OwnServer, OwnServerAndItsJobs};
+
+const KEYWORDS: &[Keyword] = &[
+    from("PGHOST", OwnServer, "host"),
+    from("PGHOSTADDR", OwnServer, "hostaddr"),
+    from("PGPORT", OwnServer, "port"),
+    from("PGDATABASE", OwnServer, "dbname"),
+    from("PGUSER", OwnServer, "user"),
+    from("PGSERVICE", OwnServer, "service"),
+    from("PGSERVICEFILE", OwnServer, "servicefile"),
+    from("PGOPTIONS", OwnServer, "options"),
+    from("PGTARGETSESSIONATTRS", OwnServer, "target_session_attrs"),
+    from("PGLOADBALANCEHOSTS", OwnServer, "load_balance_hosts"),
+    from("PGPASSWORD", OwnServerAndItsJobs, "password"),
+    from("PGSSLCERT", OwnServerAndItsJobs, "sslcert"),
+    from("PGSSLKEY", OwnServerAndItsJobs, "sslkey"),
+    from("PGPASSFILE", Everyone, "passfile"),
+    from("PGAPPNAME", Everyone, "application_name"),
+    from("PGCONNECT_TIMEOUT", Everyone, "connect_timeout"),
+    from("PGCHANNELBINDING", Everyone, "channel_binding"),
+    from("PGSSLMODE", Everyone, "sslmode"),
+    from("PGSSLNEGOTIATION", Everyone, "sslnegotiation"),
+    from("PGSSLROOTCERT", Everyone, "sslrootcert"),
+    from("PGSSLMINPROTOCOLVERSION", Everyone, "ssl_min_protocol_version"),
+    plain("fallback_application_name"),
+    plain("tcp_user_timeout"),
+    plain("keepalives"),
+    plain("keepalives_idle"),
+    plain("keepalives_interval"),
+    plain("keepalives_count"),
+];
+
+/// Keywords of libpq that change nothing here: what they are about does not exist, or is always so.
+const WITHOUT_EFFECT: &[&str] = &[
+    "client_encoding",
+    "sslcompression",
+    "sslsni",
+    "krbsrvname",
+    "gsslib",
+    "gssdelegation",
+    "ssl_max_protocol_version",
+];
+
+/// Files that only the operator may name: from one they would be sent as a password to a server of the row's choice.
+const NOT_IN_JOBS: &[&str] = &["passfile", "service", "servicefile"];
+
+/// Values by keyword.
+#[derive(Clone, Default)]
+pub struct Parameters(BTreeMap<&'static str, String>);
+
+impl Parameters {
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// Sets a value as a connection string does: the last one counts.
+    ///
+    /// # Errors
+    /// For a keyword that libpq does not know, and for one that asks for a restraint which we would not keep.
+    pub fn set(&mut self, name: &str, value: String) -> Result<(), InvalidConnectionString> {
+        if let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.name == name) {
+            self.0.insert(keyword.name, value);
+            return Ok(());
+        }
+        match (name, value.as_str()) {
+            // JDBC's form, which libpq takes too.
+            ("ssl", "true") => self.set("sslmode", "require".to_owned()),
+            ("requiressl", "0") => Ok(()),
+            ("requiressl", "1") => self.set("sslmode", "require".to_owned()),
+            ("keepalives_retries", _) => self.set("keepalives_count", value),
+            ("gssencmode", "disable" | "prefer") => Ok(()),
+            (name, _) if WITHOUT_EFFECT.contains(&name) => Ok(()),
+            ("gssencmode" | "sslcrl" | "sslcrldir" | "sslpassword" | "sslcertmode" | "ssl", _)
+            | ("require_auth" | "requirepeer" | "replication" | "min_protocol_version", _)
+            | ("max_protocol_version" | "scram_client_key" | "scram_server_key", _) => Err(
+                InvalidConnectionString(format!("{name} is not supported here")),
+            ),
+            // The name is not repeated: it may be part of a password.
+            _ => Err(InvalidConnectionString(
+                "it has an option that is not one of libpq's".to_owned(),
+            )),
+        }
+    }
+
+    /// Sets a value where there is none yet. libpq takes an empty one for none.
+    pub fn set_default(&mut self, name: &'static str, value: String) {
+        if self.0.get(name).is_none_or(String::is_empty) {
+            self.0.insert(name, value);
+        }
+    }
+
+    /// The first keyword that a jobs row must not use.
+    pub fn not_for_jobs(&self) -> Option<&'static str> {
+        NOT_IN_JOBS.iter().copied().find(|name| self.0.contains_key(name))
+    }
+}
+
+/// The keywords whose variables are for one of these audiences, with the name of the variable.
+pub fn variables(
+    audiences: &[Audience],
+) -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYWORDS.iter().filter_map(move |keyword| {
+        let (variable, audience) = keyword.variable?;
+        audiences.contains(&audience).then_some((keyword.name, variable))
+    })
+}

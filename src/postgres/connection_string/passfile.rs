@@ -1,0 +1,106 @@
+//! `~/.pgpass`: passwords by host, port, database and user (documentation: libpq-pgpass).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::server::Server;
+
+/// Where libpq looks for sockets if nothing is said; the passfile knows those as `localhost`.
+const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+
+/// What is asked of a passfile.
+pub struct Question<'a> {
+    pub server: &'a Server,
+    pub database: &'a str,
+    pub user: &'a str,
+    /// The server was named by a jobs row: an entry for any host (`*`) is not meant for it.
+    pub host_must_be_named: bool,
+}
+
+/// The password of the first entry that fits. A file that others may read is not used, and a warning says so, as in libpq.
+pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    if !metadata.is_file() {
+        tracing::warn!("the password file {} is not a plain file", path.display());
+        return None;
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        tracing::warn!(
+            "the password file {path} is not used: others may read it; run chmod 0600 {path}",
+            path = path.display()
+        );
+        return None;
+    }
+    let text = fs::read(path)
+        .inspect_err(|error| {
+            tracing::warn!("the password file {} cannot be read: {error}", path.display());
+        })
+        .ok()?;
+    find(&String::from_utf8_lossy(&text), question)
+}
+
+/// The file's default place.
+pub fn default_path(home: &Path) -> PathBuf {
+    home.join(".pgpass")
+}
+
+fn find(text: &str, question: &Question<'_>) -> Option<String> {
+    let port = question.server.port.to_string();
+    let host = host_in_passfile(question.server);
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| {
+            let mut rest = line;
+            let mut next = || take_field(&mut rest);
+            let (asked_host, asked_port, database, user) = (next()?, next()?, next()?, next()?);
+            let password = unescape(rest.trim_end_matches('\r'));
+            let fits = |field: &str, value: &str| field == "*" || unescape(field) == value;
+            let named = !question.host_must_be_named || asked_host != "*";
+            (named
+                && fits(asked_host, &host)
+                && fits(asked_port, &port)
+                && fits(database, question.database)
+                && fits(user, question.user)
+                && !password.is_empty())
+            .then_some(password)
+        })
+}
+
+/// The name by which a passfile knows a server. A row of the jobs table may claim any name for an address: with an address,
+/// that is what the server goes by there.
+fn host_in_passfile(server: &Server) -> String {
+    match (&server.directory, &server.host) {
+        (Some(directory), _) if SOCKET_DIRECTORIES.iter().any(|known| directory == Path::new(known)) => {
+            "localhost".to_owned()
+        }
+        (Some(directory), _) => directory.display().to_string(),
+        (None, host) => host.clone(),
+    }
+}
+
+/// Cuts the text up to the next `:` that is not escaped off the front of `rest`.
+fn take_field<'a>(rest: &mut &'a str) -> Option<&'a str> {
+    let mut escaped = false;
+    let end = rest.find(|c| {
+        let ends = c == ':' && !escaped;
+        escaped = c == '\\' && !escaped;
+        ends
+    })?;
+    let field = &rest[..end];
+    *rest = &rest[end + 1..];
+    Some(field)
+}
+
+/// `\:` and `\\` stand for `:` and `\`.
+fn unescape(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut characters = field.chars();
+    while let Some(c) = characters.next() {
+        match c {
+            '\\' => text.extend(characters.next()),
+            c => text.push(c),
+        }
+    }
+    text
+}

@@ -1,0 +1,150 @@
+//! From the text of a connection string to its parameters, in both of libpq's forms (documentation: libpq-connstring).
+
+use super::InvalidConnectionString;
+use super::keyword::Parameters;
+
+type Parsed<T> = Result<T, InvalidConnectionString>;
+
+fn refused<T>(why: &str) -> Parsed<T> {
+    Err(InvalidConnectionString(why.to_owned()))
+}
+
+/// Reads a connection string of either form.
+///
+/// # Errors
+/// What is wrong with it, without any of its values: each may turn out to be a password, misplaced for want of an escape.
+pub fn parameters(text: &str) -> Parsed<Parameters> {
+    let text = text.trim();
+    if text.is_empty() {
+        return refused("it is empty");
+    }
+    if text.contains('\0') {
+        return refused("it contains a NUL byte");
+    }
+    let prefixes = ["postgresql://", "postgres://"];
+    match prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) {
+        Some(rest) => url(rest),
+        None => keywords(text),
+    }
+}
+
+/// What follows `postgresql://`: `[user[:password]@][host[:port][,...]][/database][?name=value[&...]]`.
+fn url(mut rest: &str) -> Parsed<Parameters> {
+    let mut parameters = Parameters::default();
+    // As in libpq, what comes before an '@' are credentials unless there is a '/' in it.
+    if let Some((credentials, behind)) = rest.split_once('@')
+        && !credentials.contains('/')
+    {
+        let (user, password) = match credentials.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (credentials, None),
+        };
+        set_unless_empty(&mut parameters, "user", user)?;
+        set_unless_empty(&mut parameters, "password", password.unwrap_or(""))?;
+        rest = behind;
+    }
+    let (hosts, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if hosts.contains('@') {
+        return refused("there is more than one '@': write %40 for one in the user's name or the password");
+    }
+    set_hosts(&mut parameters, hosts)?;
+    let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
+    set_unless_empty(&mut parameters, "dbname", path.strip_prefix('/').unwrap_or(""))?;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let Some((name, value)) = pair.split_once('=') else {
+            return refused("an option behind the '?' has no value");
+        };
+        parameters.set(&percent_decode(name)?, percent_decode(value)?)?;
+    }
+    Ok(parameters)
+}
+
+fn set_unless_empty(parameters: &mut Parameters, name: &str, encoded: &str) -> Parsed<()> {
+    match encoded {
+        "" => Ok(()),
+        encoded => parameters.set(name, percent_decode(encoded)?),
+    }
+}
+
+/// Splits hosts from their ports, as far as there are any.
+fn set_hosts(parameters: &mut Parameters, hosts: &str) -> Parsed<()> {
+    let (mut names, mut ports) = (Vec::new(), Vec::new());
+    for host in hosts.split(',') {
+        let (name, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
+            Some((address, "")) => (address, ""),
+            Some((address, port)) => match port.strip_prefix(':') {
+                Some(port) => (address, port),
+                None => return refused("there is something between a host in brackets and its port"),
+            },
+            None if host.starts_with('[') => return refused("a host in brackets does not end"),
+            None => host.split_once(':').unwrap_or((host, "")),
+        };
+        names.push(percent_decode(name)?);
+        ports.push(percent_decode(port)?);
+    }
+    if names.iter().any(|name| !name.is_empty()) {
+        parameters.set("host", names.join(","))?;
+    }
+    if ports.iter().any(|port| !port.is_empty()) {
+        parameters.set("port", ports.join(","))?;
+    }
+    Ok(())
+}
+
+fn percent_decode(text: &str) -> Parsed<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        if byte != b'%' {
+            bytes.push(byte);
+            rest = tail;
+            continue;
+        }
+        let digit = |index: usize| Some(char::from(*tail.get(index)?).to_digit(16)? as u8);
+        match (digit(0), digit(1)) {
+            (Some(0), Some(0)) => return refused("it contains a NUL byte (%00)"),
+            (Some(high), Some(low)) => bytes.push(high << 4 | low),
+            _ => return refused("a '%' is not followed by two hexadecimal digits: write %25 for a '%'"),
+        }
+        rest = &tail[2..];
+    }
+    String::from_utf8(bytes).or_else(|_| refused("a value is not UTF-8"))
+}
+
+/// `name = value`, as often as there is one. Values may be quoted with `'`, and `\` escapes one character.
+fn keywords(text: &str) -> Parsed<Parameters> {
+    let mut parameters = Parameters::default();
+    let mut characters = text.chars().peekable();
+    loop {
+        while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        if characters.peek().is_none() {
+            return Ok(parameters);
+        }
+        let mut name = String::new();
+        while let Some(c) = characters.next_if(|c| *c != '=' && !c.is_whitespace()) {
+            name.push(c);
+        }
+        while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        if characters.next() != Some('=') {
+            return refused("it is neither a postgresql:// URL nor key=value pairs");
+        }
+        while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        let value = value(&mut characters)?;
+        parameters.set(&name, value)?;
+    }
+}
+
+fn value(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Parsed<String> {
+    let quoted = characters.next_if_eq(&'\'').is_some();
+    let mut value = String::new();
+    loop {
+        match characters.next() {
+            None if quoted => return refused("a quoted value does not end"),
+            None => return Ok(value),
+            Some('\'') if quoted => return Ok(value),
+            Some(c) if !quoted && c.is_whitespace() => return Ok(value),
+            Some('\\') => value.extend(characters.next()),
+            Some(c) => value.push(c),
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! Servers that are none, and messages that announce more than ever comes. Found by fuzzing.
+
+use lantern::replication::{ReplicationConnection, ReplicationError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_postgres::Config;
+
+/// A client, and the other end of its connection.
+async fn log_in(
+    answer: &[u8],
+) -> (
+    Result<ReplicationConnection, ReplicationError>,
+    DuplexStream,
+) {
+    let (client, mut server) = tokio::io::duplex(1024);
+    server.write_all(answer).await.unwrap();
+    let mut config = Config::new();
+    config.user("somebody");
+    let login = ReplicationConnection::over(client, &config, &[]).await;
+    (login, server)
+}
+
+#[tokio::test]
+async fn another_protocol_is_told_at_once() {
+    for answer in [
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+        "220 smtp.example.org\r\n",
+        "SSH-2.0-OpenSSH_9.2\r\n",
+    ] {
+        let (login, _server) = log_in(answer.as_bytes()).await;
+        let error = login.err().expect("no login");
+        assert!(
+            error.to_string().contains("is this a PostgreSQL server?"),
+            "{error}"
+        );
+        assert!(!error.is_transient());
+    }
+}
+
+/// The most memory that this process has ever asked for, in KiB.
+fn peak_virtual_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmPeak:"))
+        .unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_announced_message_takes_no_memory_before_it_comes() {
+    // AuthenticationOk and ReadyForQuery, then a DataRow of 1.9 GiB of which nothing comes.
+    let (login, mut server) = log_in(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await;
+    let mut connection = login.unwrap();
+    let before = peak_virtual_memory();
+    server.write_all(b"D\x7A\0\0\0\0\x01").await.unwrap();
+    let answering = tokio::spawn(async move { connection.simple_query("SELECT 1").await });
+    // Reads the startup message and the query, so that the client has sent both and waits for the row.
+    let mut heard = Vec::new();
+    while !heard.ends_with(b"SELECT 1\0") {
+        server.read_buf(&mut heard).await.unwrap();
+    }
+    drop(server);
+    let error = answering.await.unwrap().unwrap_err();
+    assert!(matches!(error, ReplicationError::Closed), "{error}");
+    assert!(peak_virtual_memory() < before + 1_000_000);
+}

@@ -80,7 +80,7 @@ async fn a_busy_daemon_is_not_taken_for_dead() {
     let fleet = Fleet::of_two(2, "1 1").await;
     let rows = |table: &str| {
         format!(
-            "INSERT INTO {table} SELECT n, (SELECT body FROM truth ORDER BY length(body) DESC LIMIT 1) FROM generate_series(1, 40) AS n"
+            "INSERT INTO {table} SELECT n, (SELECT body FROM truth ORDER BY length(body) DESC LIMIT 1) FROM generate_series(1001, 1040) AS n"
         )
     };
     let begin = Instant::now();

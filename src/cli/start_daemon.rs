@@ -11,6 +11,7 @@ use super::EngineArguments;
 use super::logging::{self, Logging};
 use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
 use crate::pipeline::{self, RetentionLimit, Supervisor};
+use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
 use crate::postgres::{ConnectionString, Session};
 
 /// The jobs table that the embedded default starts with.
@@ -48,6 +49,10 @@ pub struct StartDaemon {
         value_name = "SIZE"
     )]
     max_retained_wal: RetentionLimit,
+    /// A host that jobs may connect to: host, host:port, or the directory of a Unix socket. May be given several times
+    /// [default: any host]
+    #[arg(long, value_name = "HOST")]
+    allow_host: Vec<AllowedHost>,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -75,6 +80,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         table: arguments.table.clone(),
         label: arguments.label.clone(),
         max_retained_wal: arguments.max_retained_wal,
+        allowed_hosts: AllowedHosts::new(arguments.allow_host.clone()),
     };
     let engine = arguments.engine.engine();
     let supervisor = tokio::select! {

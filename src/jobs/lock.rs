@@ -1,6 +1,6 @@
-//! One daemon a job: a session advisory lock in the jobs database.
+//! One daemon a job: session advisory locks in the jobs database.
 //!
-//! The lock belongs to the session of the [`JobStore`]; when that session ends, however it ends, the lock is free.
+//! A lock belongs to the session of the [`JobStore`]; when that session ends, however it ends, the lock is free.
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -8,26 +8,43 @@ use super::definition::JobId;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
 
-/// Takes the job's lock if no other session holds it. A session that holds it already must not ask again: advisory locks
-/// are counted.
-pub async fn try_lock(store: &JobStore, id: &JobId) -> Result<bool, DatabaseError> {
+/// What one daemon at a time may do.
+#[derive(Debug, Clone, Copy)]
+pub enum Lock<'a> {
+    /// Run a job, or clean up behind it.
+    Job(&'a JobId),
+    /// Look for slots that belong to no job.
+    Sweep,
+}
+
+impl Lock<'_> {
+    /// The 64-bit key, which names the jobs table too.
+    pub(super) fn key(self, store: &JobStore) -> i64 {
+        let table = store.table().oid();
+        let name = match self {
+            Lock::Job(id) => format!("lantern job {table} {id}"),
+            Lock::Sweep => format!("lantern sweep {table}"),
+        };
+        xxh3_64(name.as_bytes()).cast_signed()
+    }
+}
+
+/// Takes the lock if no other session holds it. A session that holds it already must not ask again: advisory locks are
+/// counted.
+pub async fn try_lock(store: &JobStore, lock: Lock<'_>) -> Result<bool, DatabaseError> {
     let row = store
         .session()
-        .query_one("SELECT pg_try_advisory_lock($1)", &[&key(store, id)])
+        .query_one("SELECT pg_try_advisory_lock($1)", &[&lock.key(store)])
         .await
         .map_err(DatabaseError::during("taking the lock of a job"))?;
     Ok(row.get(0))
 }
 
-pub async fn unlock(store: &JobStore, id: &JobId) -> Result<(), DatabaseError> {
+pub async fn unlock(store: &JobStore, lock: Lock<'_>) -> Result<(), DatabaseError> {
     store
         .session()
-        .execute("SELECT pg_advisory_unlock($1)", &[&key(store, id)])
+        .execute("SELECT pg_advisory_unlock($1)", &[&lock.key(store)])
         .await
         .map_err(DatabaseError::during("giving back the lock of a job"))?;
     Ok(())
-}
-
-fn key(store: &JobStore, id: &JobId) -> i64 {
-    xxh3_64(format!("lantern job {} {id}", store.table().oid()).as_bytes()).cast_signed()
 }

@@ -4,6 +4,7 @@
 pub mod definition;
 pub mod failures;
 pub mod lock;
+pub mod presence;
 pub mod store;
 pub mod table;
 pub mod watcher;

@@ -32,6 +32,10 @@ impl JobStore {
         &self.table
     }
 
+    pub(super) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
     /// All rows that are this daemon's (with `--label`: those with that label), cancelled ones too.
     pub async fn rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
         let rows = match &self.label {

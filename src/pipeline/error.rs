@@ -4,6 +4,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
+use crate::postgres::allowed_hosts::HostNotAllowed;
 use crate::postgres::connection_string::InvalidConnectionString;
 use crate::postgres::error::is_transient_code;
 use crate::replication::ReplicationError;
@@ -33,6 +34,8 @@ pub enum JobError {
     ModelName(#[from] ModelNameError),
     #[error("db_connection of the job: {0}")]
     ConnectionString(#[from] InvalidConnectionString),
+    #[error(transparent)]
+    Host(#[from] HostNotAllowed),
 }
 
 impl JobError {
@@ -46,7 +49,8 @@ impl JobError {
             JobError::Definite(_)
             | JobError::Harmful(_)
             | JobError::ModelName(_)
-            | JobError::ConnectionString(_) => false,
+            | JobError::ConnectionString(_)
+            | JobError::Host(_) => false,
             JobError::Transient(_) | JobError::StartOver(_) => true,
             JobError::Database(error) => error.is_transient(),
             JobError::Replication(error) => error.is_transient() || self.gives_up_slot(),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobRow, Progress};
 use crate::postgres::session::{TEXT_FORM, newer_settings};
-use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
+use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session, tls};
 use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
 
 use super::aside::Aside;
@@ -30,12 +30,14 @@ use super::backfill::{self, Backfill, Scope};
 use super::batcher::{Batcher, DEFAULT_BATCH, Ports};
 use super::capture::{self, Capture};
 use super::error::JobError;
+use super::fence;
 use super::intake::Intake;
 use super::provision;
 use super::reporter::Reporter;
 use super::retention::{self, RetentionLimit};
 use super::scope::{self, Standing};
 use super::target::TargetTable;
+use super::target_database;
 use super::writer::Writer;
 use super::{preflight, watchdog};
 
@@ -66,6 +68,8 @@ pub struct Job {
     pub reporter: Reporter,
     /// The most WAL that the job's slot may hold back.
     pub max_retained_wal: RetentionLimit,
+    /// Where the job may connect.
+    pub allowed_hosts: AllowedHosts,
     /// The daemon stops: finish what is under way.
     pub stop: CancellationToken,
     /// The job is cancelled: drop everything.
@@ -147,9 +151,9 @@ impl Job {
         let definition = &self.row.definition;
         let names = preflight::names(definition)?;
         let model: ModelName = names.model.parse()?;
-        let database: ConnectionString = definition.db_connection.parse()?;
+        let database = target_database::of(definition, &self.allowed_hosts)?;
         let model = self.engine.model(&model).await?;
-        let session = Session::open(&database).await?;
+        let session = Session::open(&self.named(&database, "set-up")).await?;
         if preflight::is_standby(&session).await? {
             return Err(on_standby(self.row.progress));
         }
@@ -176,7 +180,9 @@ impl Job {
             self.row.progress = Progress::Started;
         }
         let aside = Aside::open(self.reporter.clone(), target.clone()).await;
-        let writer = Writer::open(&database, target.clone(), model.dimensions()).await?;
+        let write_back = self.named(&database, "write-back");
+        let writer = Writer::open(&write_back, target.clone(), model.dimensions()).await?;
+        fence::raise(writer.session(), &self.name).await?;
         let stream = self
             .start_replication(&database, &session, &publication)
             .await?;
@@ -211,6 +217,7 @@ impl Job {
         publication: &str,
     ) -> Result<ReplicationStream, JobError> {
         let deadline = Instant::now() + Duration::from_secs(5);
+        let database = self.named(database, "stream");
         let settings = [TEXT_FORM, newer_settings(session.version())].concat();
         loop {
             let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
@@ -286,9 +293,14 @@ impl Job {
 
         let mut backfill = match scope {
             Some(scope) => {
-                let scan =
-                    Backfill::open(&database, target.clone(), scope, backfill_in, backfill_back)
-                        .await?;
+                let scan = Backfill::open(
+                    &self.named(&database, "backfill"),
+                    target.clone(),
+                    scope,
+                    backfill_in,
+                    backfill_back,
+                )
+                .await?;
                 Some(Task::spawn(self.backfill(scan)))
             }
             None => {
@@ -330,6 +342,13 @@ impl Job {
             slot: self.name.clone(),
             limit: self.max_retained_wal,
         }
+    }
+
+    /// The target database for a session whose name says what it is for.
+    fn named(&self, database: &ConnectionString, purpose: &str) -> ConnectionString {
+        // Names are cut after 63 bytes; those of ids are short but for the strangest tables.
+        let id: String = self.row.id.as_str().chars().take(36).collect();
+        database.named(&format!("job {id} {purpose}"))
     }
 
     fn backfill(

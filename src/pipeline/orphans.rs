@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use crate::jobs::JobRow;
-use crate::postgres::{ConnectionString, DatabaseError, Session};
+use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
 use crate::replication::slot_lifecycle;
 
 use super::error::JobError;
-use super::provision;
+use super::{provision, target_database};
 
 /// A slot in a target database that may belong to nobody.
 pub struct Candidate {
@@ -22,16 +22,15 @@ pub struct Candidate {
 
 /// The slots with the jobs table's identity that nobody reads from, in all the databases of these jobs. A database that is
 /// out of reach is passed over.
-pub async fn candidates(jobs_table: u32, rows: Vec<JobRow>) -> Vec<Candidate> {
+pub async fn candidates(
+    jobs_table: u32,
+    rows: Vec<JobRow>,
+    allowed: &AllowedHosts,
+) -> Vec<Candidate> {
     let databases: BTreeMap<String, ConnectionString> = rows
         .iter()
-        .filter_map(|row| {
-            row.definition
-                .db_connection
-                .parse::<ConnectionString>()
-                .ok()
-        })
-        .map(|database| (database.to_string(), database))
+        .filter_map(|row| target_database::of(&row.definition, allowed).ok())
+        .map(|database| (database.to_string(), database.named("leftover slots")))
         .collect();
     let mut found = Vec::new();
     for database in databases.into_values() {
@@ -58,13 +57,19 @@ async fn idle_slots(
         .map_err(DatabaseError::during("looking for leftover slots"))
 }
 
-/// Removes the slot and the publication of that name.
-pub async fn remove(candidate: &Candidate) -> Result<(), JobError> {
+/// Removes the slot and the publication of that name, or says why not.
+pub async fn remove(candidate: &Candidate) {
+    let name = &candidate.name;
+    match attempt(candidate).await {
+        Ok(()) => tracing::info!(
+            "removed slot and publication {name}, which no row of the jobs table asks for"
+        ),
+        Err(error) => tracing::warn!("slot and publication {name} may be left behind: {error}"),
+    }
+}
+
+async fn attempt(candidate: &Candidate) -> Result<(), JobError> {
     let session = Session::open(&candidate.database).await?;
     provision::remove(&session, &candidate.name).await?;
-    tracing::info!(
-        "removed slot and publication {}, which no row of the jobs table asks for",
-        candidate.name
-    );
     Ok(())
 }

@@ -72,7 +72,7 @@ impl Reporter {
         Reporter { id, messages }
     }
 
-    /// Each of these returns once the row says so, however long the jobs database takes.
+    /// Each of these returns once the row says so, however long the jobs database takes. Then the job's lock is ours.
     pub async fn started(&self) {
         self.tell(Report::Started).await;
     }

@@ -5,11 +5,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use crate::jobs::JobRow;
-use crate::postgres::{ConnectionString, Session};
+use crate::postgres::{AllowedHosts, ConnectionString, Session};
 use crate::replication::SlotName;
 
 use super::error::JobError;
-use super::provision;
+use super::{provision, target_database};
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -19,11 +19,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Returns early only for a target that can never be reached under this definition. Each attempt waits for one of `turns`.
 ///
 /// Cancellation safe: each step can be repeated.
-pub async fn run(row: &JobRow, name: &SlotName, turns: &Semaphore) -> bool {
-    // Under a connection string that says nothing, nothing was ever created.
-    let Ok(database) = row.definition.db_connection.parse::<ConnectionString>() else {
-        return false;
+pub async fn run(row: &JobRow, name: &SlotName, allowed: &AllowedHosts, turns: &Semaphore) -> bool {
+    let database = match target_database::of(&row.definition, allowed) {
+        Ok(database) => database,
+        Err(error @ JobError::Host(_)) => {
+            tracing::warn!("not cleaned up: {error}");
+            return false;
+        }
+        // Under a connection string that says nothing, nothing was ever created.
+        Err(_) => return false,
     };
+    let database = database.named(&format!("job {} ending", row.id));
     let mut pause = Duration::from_millis(250);
     loop {
         let turn = turns.acquire().await;

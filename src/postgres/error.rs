@@ -1,5 +1,7 @@
 //! What went wrong at a database, for two readers: the code (is it worth another try?) and the person.
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 
 use super::tls::TlsError;
@@ -12,6 +14,14 @@ pub enum DatabaseError {
         database: String,
         cause: tokio_postgres::Error,
     },
+    #[error("cannot connect to {database}: no answer within {} s", patience.as_secs())]
+    NoAnswer {
+        database: String,
+        patience: Duration,
+    },
+    /// The session is there, but what it said last is lost.
+    #[error("the session with {database} has fallen silent")]
+    Silent { database: String },
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("{doing} failed: {}", describe(cause))]
@@ -33,7 +43,9 @@ impl DatabaseError {
             DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
                 cause.code()
             }
-            DatabaseError::Tls(_) => None,
+            DatabaseError::NoAnswer { .. }
+            | DatabaseError::Silent { .. }
+            | DatabaseError::Tls(_) => None,
         }
     }
 
@@ -43,6 +55,7 @@ impl DatabaseError {
             DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
                 is_transient(cause)
             }
+            DatabaseError::NoAnswer { .. } | DatabaseError::Silent { .. } => true,
             DatabaseError::Tls(_) => false,
         }
     }

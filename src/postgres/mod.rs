@@ -1,6 +1,7 @@
 //! How this program talks to PostgreSQL: connection strings, TLS, sessions with pinned settings, quoting, and what an
 //! error means. Nothing in here knows of jobs or embeddings.
 
+pub mod allowed_hosts;
 pub mod connection_string;
 pub mod error;
 pub mod quote;
@@ -8,6 +9,7 @@ pub mod session;
 pub mod tls;
 pub mod vector_array;
 
+pub use allowed_hosts::AllowedHosts;
 pub use connection_string::ConnectionString;
 pub use error::DatabaseError;
 pub use session::Session;

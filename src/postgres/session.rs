@@ -60,13 +60,30 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and pins the settings.
+    /// Connects and pins the settings, all within `connect_timeout` for each host: a network that swallows what is sent
+    /// must not hold anybody up for longer than it takes to try again.
     ///
     /// # Errors
-    /// [`DatabaseError::Connect`] with the server's reason.
+    /// [`DatabaseError::Connect`] with the server's reason, or [`DatabaseError::NoAnswer`].
     ///
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
+        let config = target.config();
+        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
+        let Some(timeout) = config.get_connect_timeout() else {
+            return Session::connect(target).await;
+        };
+        let patience = *timeout * u32::try_from(hosts).unwrap_or(1).max(1);
+        let opened = tokio::time::timeout(patience, Session::connect(target)).await;
+        opened.unwrap_or_else(|_| {
+            Err(DatabaseError::NoAnswer {
+                database: target.to_string(),
+                patience,
+            })
+        })
+    }
+
+    async fn connect(target: &ConnectionString) -> Result<Session, DatabaseError> {
         let connector = tls::connector(target.tls())?;
         let failed = |cause| DatabaseError::Connect {
             database: target.to_string(),

@@ -9,6 +9,7 @@ mod embedded;
 mod embedded_default;
 mod failures;
 mod fingerprints;
+mod fleet;
 mod hazards;
 mod jobs_table;
 mod keys_and_types;

@@ -12,6 +12,9 @@ use tokio_postgres::config::{Host, SslMode};
 
 use super::tls::{TlsOptions, Verification};
 
+/// How our sessions call themselves.
+const APPLICATION_NAME: &str = "lantern-cli";
+
 /// A parsed connection string. `Display` and `Debug` never show the password.
 #[derive(Clone)]
 pub struct ConnectionString {
@@ -35,6 +38,17 @@ impl ConnectionString {
 
     pub fn tls(&self) -> &TlsOptions {
         &self.tls
+    }
+
+    /// The same, with a session name (`application_name`) that says what the session is for, unless the string gives one.
+    pub fn named(&self, purpose: &str) -> ConnectionString {
+        let mut named = self.clone();
+        if self.config.get_application_name() == Some(APPLICATION_NAME) {
+            named
+                .config
+                .application_name(format!("{APPLICATION_NAME}: {purpose}"));
+        }
+        named
     }
 
     /// The database that the string names; libpq's default is the user's name.
@@ -68,7 +82,7 @@ impl FromStr for ConnectionString {
             return Err(InvalidConnectionString("it names no host".into()));
         }
         if config.get_application_name().is_none() {
-            config.application_name("lantern-cli");
+            config.application_name(APPLICATION_NAME);
         }
         // A peer that vanished is noticed within half a minute, not after the two hours that are the kernel's default.
         if config.get_tcp_user_timeout().is_none() {

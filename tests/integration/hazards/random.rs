@@ -74,7 +74,7 @@ async fn whatever_happens_every_text_ends_up_with_its_vector() {
     let begin = Instant::now();
     let at = |share: f64| tokio::time::sleep_until((begin + DURATION.mul_f64(share)).into());
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-               WHERE application_name = 'lantern-cli' AND datname = current_database() AND backend_type = ";
+               WHERE application_name LIKE 'lantern-cli%' AND datname = current_database() AND backend_type = ";
     at(0.2).await;
     scene.value(&format!("{cut}'walsender'")).await;
     at(0.4).await;

@@ -8,7 +8,7 @@ const SPY: &str = "
     CREATE TABLE seen (setting text, value text);
     CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$
       BEGIN
-        IF current_setting('application_name') = 'lantern-cli' THEN
+        IF current_setting('application_name') LIKE 'lantern-cli%' THEN
           INSERT INTO public.seen SELECT name, setting FROM pg_settings
             WHERE name IN ('synchronous_commit', 'transaction_isolation', 'search_path');
         END IF;
@@ -147,7 +147,7 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
     scene.start_is_over().await;
     // The sessions idle between the seconds.
     let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
-                    WHERE datname = current_database() AND application_name = 'lantern-cli'";
+                    WHERE datname = current_database() AND application_name LIKE 'lantern-cli%'";
     scene.settled("notes", "body").await;
     scene
         .wait_for(

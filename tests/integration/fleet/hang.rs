@@ -1,0 +1,108 @@
+//! A daemon that hangs: stopped in its tracks, with all its connections open, and woken up when the others have given it up.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use super::{Fleet, TAKE_OVER};
+use crate::hazards::scene::{CAVES, MOON, PATIENCE};
+
+const GONE: &str = "another daemon has taken this job over";
+
+#[tokio::test]
+async fn the_jobs_of_a_hung_daemon_are_taken_over_and_it_comes_back_as_a_newcomer() {
+    let fleet = Fleet::of_two(6, "3 3").await;
+    fleet.daemons[0].signal(Signal::SIGSTOP);
+    let begin = Instant::now();
+    fleet.put(2, MOON).await;
+    fleet.settled().await;
+    let took = begin.elapsed();
+    println!("taken over within {took:?}");
+    assert!(took < TAKE_OVER, "{took:?}");
+    fleet.wait_for_loads("6").await;
+    fleet.confirmed().await;
+    assert_eq!(fleet.not_written(1).await, "");
+    let said = "its session was ended, and its jobs are taken over";
+    fleet.daemons[1].wait_for_line(said, PATIENCE).await;
+
+    fleet.daemons[0].signal(Signal::SIGCONT);
+    fleet.daemons[0].wait_for_line(GONE, PATIENCE).await;
+    fleet.wait_for_loads("3 3").await;
+    fleet.put(3, CAVES).await;
+    fleet.settled().await;
+    fleet.confirmed().await;
+    assert_eq!(fleet.not_written(1).await, "");
+    fleet.no_job_has_failed().await;
+}
+
+/// What the hung daemon had in its hands is done by the other one, and not once more when it wakes up.
+#[tokio::test]
+async fn a_daemon_that_wakes_up_writes_nothing_that_another_has_done() {
+    let fleet = Fleet::of_two(1, "1").await;
+    let holder = usize::from(!fleet.daemons[0].log().contains("listening for changes"));
+    let rows = "INSERT INTO t1 SELECT n, (SELECT body FROM truth ORDER BY body OFFSET n % 4 LIMIT 1) \
+                FROM generate_series(1000, 1800) AS n";
+    fleet.scene.sql(rows).await;
+    let written = async || -> usize {
+        let count = fleet.scene.value("SELECT count(*) FROM writes").await;
+        count.parse().expect("a number")
+    };
+    crate::support::wait_until("the daemon is in the middle of it", PATIENCE, async || {
+        match written().await {
+            n if n > 100 => Ok(()),
+            n => Err(n),
+        }
+    })
+    .await;
+    fleet.daemons[holder].signal(Signal::SIGSTOP);
+    let stopped_at = written().await;
+    assert!(stopped_at < 801, "it was to be stopped in the middle");
+    fleet.settled().await;
+    fleet.confirmed().await;
+    let done = written().await;
+
+    fleet.daemons[holder].signal(Signal::SIGCONT);
+    fleet.daemons[holder].wait_for_line(GONE, PATIENCE).await;
+    fleet.put(2, CAVES).await;
+    fleet.settled().await;
+    fleet.confirmed().await;
+    assert_eq!(written().await, done + 1, "only the new row was written");
+    // At the most, what was written and not yet confirmed when the daemon hung was done again.
+    assert!(
+        done <= 802 + 256,
+        "{done} writes for 802 rows, {stopped_at} of them by the first"
+    );
+}
+
+/// A daemon that is busy with embedding answers in time.
+#[tokio::test]
+async fn a_busy_daemon_is_not_taken_for_dead() {
+    let fleet = Fleet::of_two(2, "1 1").await;
+    let rows = |table: &str| {
+        format!(
+            "INSERT INTO {table} SELECT n, (SELECT body FROM truth ORDER BY length(body) DESC LIMIT 1) FROM generate_series(1001, 1040) AS n"
+        )
+    };
+    let begin = Instant::now();
+    let mut longest = 0.0_f64;
+    for table in fleet.tables() {
+        fleet.scene.sql(&rows(&table)).await;
+    }
+    let silence = "SELECT COALESCE(max(EXTRACT(EPOCH FROM clock_timestamp() - state_change)), 0)::float8 FROM pg_stat_activity \
+                   WHERE application_name = 'lantern-cli: jobs' AND datname = current_database()";
+    let behind = "SELECT count(*) > 0 FROM (SELECT embedding FROM t1 UNION ALL SELECT embedding FROM t2) AS t WHERE embedding IS NULL";
+    while fleet.scene.value(behind).await == "true" && begin.elapsed() < PATIENCE {
+        let seen: f64 = fleet.scene.value(silence).await.parse().expect("seconds");
+        longest = longest.max(seen);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!(
+        "never silent for more than {longest:.2} s while embedding for {:?}",
+        begin.elapsed()
+    );
+    fleet.settled().await;
+    for daemon in &fleet.daemons {
+        let log = daemon.log();
+        assert!(!log.contains("has been silent"), "{log}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Several daemons with one jobs table. All of them are real processes, and what is asserted is what the server says: who
+//! holds which lock, and how often each vector was written.
+
+mod ends;
+mod hang;
+mod kill;
+mod network;
+mod outage;
+mod process_network;
+mod sharing;
+
+use std::time::Duration;
+
+use crate::hazards::scene::{PATIENCE, Scene, TIDES};
+use crate::support::{Daemon, server, wait_for};
+
+/// What the users are promised: a dead daemon's jobs stream again within this time.
+const TAKE_OVER: Duration = Duration::from_secs(10);
+
+/// Some tables, each with a job, and the daemons that share them. Each write of a vector is noted down by a trigger.
+struct Fleet {
+    // Dropped in this order.
+    daemons: Vec<Daemon>,
+    scene: Scene,
+    jobs: usize,
+}
+
+impl Fleet {
+    /// Tables `t1`, `t2`, …, and no daemon yet.
+    async fn of(jobs: usize) -> Fleet {
+        let fleet = Fleet::without_jobs(jobs).await;
+        for table in fleet.tables() {
+            fleet.scene.job(&table, "body").await;
+        }
+        fleet
+    }
+
+    async fn without_jobs(jobs: usize) -> Fleet {
+        let notes =
+            "CREATE TABLE writes (place text, id int, at timestamptz DEFAULT clock_timestamp());
+            CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+              'BEGIN INSERT INTO public.writes VALUES (TG_TABLE_NAME, NEW.id); RETURN NEW; END'";
+        let fleet = Fleet {
+            daemons: Vec::new(),
+            scene: Scene::on(server(), notes).await,
+            jobs,
+        };
+        for table in fleet.tables() {
+            let create = format!(
+                "CREATE TABLE {table} (id int PRIMARY KEY, body text, embedding vector(384));
+                 CREATE TRIGGER note BEFORE UPDATE OF embedding ON {table} FOR EACH ROW EXECUTE FUNCTION note()"
+            );
+            fleet.scene.sql(&create).await;
+        }
+        fleet
+    }
+
+    fn tables(&self) -> Vec<String> {
+        (1..=self.jobs).map(|number| format!("t{number}")).collect()
+    }
+
+    fn start_daemon(&mut self) -> &mut Daemon {
+        self.daemons.push(Daemon::start(&self.scene.database, &[]));
+        self.daemons.last_mut().expect("it was pushed")
+    }
+
+    /// Starts a daemon and waits until it takes part.
+    async fn join(&mut self) {
+        self.start_daemon();
+        let present = self.daemons.len().to_string();
+        self.scene
+            .wait_for(
+                "SELECT count(DISTINCT pid) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 \
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+                &present,
+            )
+            .await;
+    }
+
+    /// How many jobs each daemon holds, in ascending order.
+    async fn loads(&self) -> String {
+        self.scene
+            .value(
+                "SELECT string_agg(jobs::text, ' ' ORDER BY jobs) FROM ( \
+                   SELECT count(*) AS jobs FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                   WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted \
+                     AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs' GROUP BY l.pid) AS held",
+            )
+            .await
+    }
+
+    async fn wait_for_loads(&self, expected: &str) {
+        let look = async || self.loads().await;
+        wait_for(
+            "the jobs are shared out",
+            PATIENCE,
+            expected.to_owned(),
+            look,
+        )
+        .await;
+    }
+
+    /// Waits until this many jobs stream.
+    async fn streaming(&self, jobs: usize) {
+        let active = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active";
+        self.scene.wait_for(active, &jobs.to_string()).await;
+    }
+
+    /// Writes a row into every table.
+    async fn put(&self, id: i32, text: &str) {
+        for table in self.tables() {
+            let upsert = format!(
+                "INSERT INTO {table} (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = $2"
+            );
+            let written = self.scene.client.execute(&upsert, &[&id, &text]).await;
+            written.expect("the row is written");
+        }
+    }
+
+    /// Waits until every row of every table has its vector.
+    async fn settled(&self) {
+        for table in self.tables() {
+            self.scene.settled(&table, "body").await;
+        }
+    }
+
+    /// Waits until everything that has happened so far is confirmed to the server.
+    async fn confirmed(&self) {
+        let now = self.scene.lsn().await;
+        self.scene.confirmed(&now).await;
+    }
+
+    /// Rows whose vector was not written exactly this often.
+    async fn not_written(&self, times: usize) -> String {
+        let query = format!(
+            "SELECT string_agg(place || '.' || id || ': ' || n, ', ') FROM ( \
+               SELECT place, id, count(*) AS n FROM writes GROUP BY place, id HAVING count(*) <> {times}) AS odd"
+        );
+        self.scene.value(&query).await
+    }
+
+    async fn no_job_has_failed(&self) {
+        let reasons = "SELECT string_agg(init_failure_reason, '; ') FROM jobs";
+        assert_eq!(self.scene.value(reasons).await, "");
+    }
+
+    /// Two daemons that share the jobs, each table with one row whose vector is confirmed.
+    async fn of_two(jobs: usize, loads: &str) -> Fleet {
+        let mut fleet = Fleet::of(jobs).await;
+        fleet.join().await;
+        fleet.join().await;
+        fleet.wait_for_loads(loads).await;
+        fleet.streaming(jobs).await;
+        fleet.scene.start_is_over().await;
+        fleet.put(1, TIDES).await;
+        fleet.settled().await;
+        fleet.confirmed().await;
+        fleet
+    }
+}

@@ -1,0 +1,79 @@
+//! Jobs are shared out evenly, and nothing moves without need.
+
+use super::{Fleet, TIDES};
+use crate::hazards::scene::{CAVES, DESERT, MOON};
+
+#[tokio::test]
+async fn a_newcomer_gets_its_share_and_gives_it_back_when_it_leaves() {
+    let mut fleet = Fleet::of(6).await;
+    fleet.start_daemon();
+    fleet.wait_for_loads("6").await;
+    fleet.streaming(6).await;
+    fleet.scene.start_is_over().await;
+    fleet.put(1, TIDES).await;
+    fleet.settled().await;
+
+    fleet.start_daemon();
+    fleet.wait_for_loads("3 3").await;
+    fleet.put(2, MOON).await;
+    fleet.settled().await;
+    fleet.streaming(6).await;
+
+    fleet.start_daemon();
+    fleet.wait_for_loads("2 2 2").await;
+    fleet.put(3, CAVES).await;
+    fleet.settled().await;
+    fleet.streaming(6).await;
+
+    let (status, _) = fleet.daemons.remove(0).sigterm_and_wait().await;
+    assert!(status.success(), "{status}");
+    fleet.wait_for_loads("3 3").await;
+    fleet.put(4, DESERT).await;
+    fleet.settled().await;
+    fleet.confirmed().await;
+    // Handed over from the confirmed position: nothing was done twice.
+    assert_eq!(fleet.not_written(1).await, "");
+    fleet.no_job_has_failed().await;
+}
+
+/// Once shared out, every job stays where it is.
+#[tokio::test]
+async fn a_number_that_cannot_be_divided_is_left_alone() {
+    let fleet = Fleet::of_two(5, "2 3").await;
+    let walsenders = "SELECT string_agg(slot_name || active_pid, ' ' ORDER BY slot_name) FROM pg_replication_slots \
+                      WHERE database = current_database()";
+    let before = fleet.scene.value(walsenders).await;
+    // A job that waits for a person is nobody's, and not counted.
+    let looks = "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
+                 SELECT db_connection, schema, 'absent', src_column, dst_column, embedding_model FROM jobs LIMIT 1";
+    for failed in 1..=3 {
+        fleet.scene.sql(looks).await;
+        let count = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
+        fleet.scene.wait_for(count, &failed.to_string()).await;
+    }
+    fleet.wait_for_loads("2 3").await;
+    assert_eq!(fleet.scene.value(walsenders).await, before);
+    for daemon in &fleet.daemons {
+        let log = daemon.log();
+        assert!(log.matches("handing the job over").count() <= 3, "{log}");
+    }
+}
+
+/// Daemons with different labels do not share: each has its own jobs.
+#[tokio::test]
+async fn labels_are_shared_out_by_themselves() {
+    let mut fleet = Fleet::of(4).await;
+    fleet
+        .scene
+        .sql("ALTER TABLE jobs ADD COLUMN label text; UPDATE jobs SET label = CASE WHEN id <= 3 THEN 'a' ELSE 'b' END")
+        .await;
+    for label in ["a", "b"] {
+        let daemon = crate::support::Daemon::start(&fleet.scene.database, &["--label", label]);
+        fleet.daemons.push(daemon);
+    }
+    fleet.scene.start_is_over().await;
+    fleet.wait_for_loads("1 3").await;
+    fleet.put(1, TIDES).await;
+    fleet.settled().await;
+    assert_eq!(fleet.not_written(1).await, "");
+}

@@ -92,7 +92,7 @@ impl fmt::Display for Size {
             .into_iter()
             .find(|(_, factor)| self.0 >= *factor)
             .unwrap_or(("B", 1));
-        if self.0 % factor == 0 {
+        if self.0.is_multiple_of(factor) {
             write!(f, "{} {unit}", self.0 / factor)
         } else {
             write!(f, "{:.1} {unit}", self.0 as f64 / factor as f64)

@@ -254,8 +254,8 @@ def check_machine():
         )
 
 
-def set_up():
-    missing = [part for part in PARTS if not part.is_in_place()]
+def set_up(parts):
+    missing = [part for part in parts if not part.is_in_place()]
     if not missing:
         return say("everything is in place in .runtime/")
     check_machine()
@@ -274,9 +274,9 @@ def set_up():
     say("everything is in place in .runtime/")
 
 
-def main():
+def main(parts):
     try:
-        set_up()
+        set_up(parts)
     except SetupError as error:
         sys.exit("setup: " + str(error))
     except OSError as error:
@@ -286,4 +286,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(PARTS)

@@ -2,6 +2,8 @@
 # Fetches what lantern-cli needs at run time into .runtime/: see setup.py, which does the work.
 # This file only says which tools are missing, and therefore must need none of them itself.
 #
+# An argument names another script to run after that: setup_matrix.py.
+#
 # PYTHON chooses the Python to use, for example: PYTHON=python3.12 make setup
 set -eu
 
@@ -24,4 +26,4 @@ if [ -n "$missing" ]; then
 fi
 
 # -I -S: nothing of the user's Python environment is needed, and a second run is quicker without it.
-exec "$python" -I -S "$(dirname "$0")/setup.py"
+exec "$python" -I -S "$(dirname "$0")/${1:-setup.py}"

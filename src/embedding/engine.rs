@@ -135,6 +135,9 @@ impl Engine {
             if let Some(loaded) = slot.upgrade() {
                 return Ok(Model::from_loaded(loaded));
             }
+            if lock(&inner.shared.state).closed {
+                return Err(EmbeddingError::ShutDown);
+            }
             let loaded = Arc::new(inner.load(name)?);
             *slot = Arc::downgrade(&loaded);
             Ok(Model::from_loaded(loaded))
@@ -189,14 +192,21 @@ impl Engine {
         )
     }
 
-    /// Ends the threads after the batches that they are at, and waits for them: some tens of milliseconds. Texts still
-    /// waiting come back as [`EmbeddingError::ShutDown`].
+    /// Ends the threads after the batches that they are at, and waits for them: some tens of milliseconds, or as long as a
+    /// model that is being loaded takes. Texts still waiting come back as [`EmbeddingError::ShutDown`].
+    ///
+    /// Afterwards nobody is inside the inference library, so that the process may end.
     pub fn shutdown(&self) {
         self.inner.shared.shut_down();
         let workers = std::mem::take(&mut *lock(&self.inner.workers));
         for worker in workers {
             // A worker catches the panics of its work; one that ended otherwise has nothing more to say.
             let _ = worker.join();
+        }
+        let slots: Vec<Arc<Slot>> = lock(&self.inner.slots).values().cloned().collect();
+        for slot in slots {
+            // Held while a model is loaded into it.
+            drop(lock(&slot));
         }
     }
 }

@@ -238,10 +238,14 @@ fn guard(source: &Source) -> Option<&str> {
 }
 
 /// A batch is a list of keys, so index lookups are right whatever the statistics say.
+///
+/// Whoever freezes between UPDATE and COMMIT, we or the network, must not keep users waiting for the rows: the server ends the
+/// session. Both statements leave together, so that nothing else takes this long.
 const SETTINGS: &str = "SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET jit = off;
+SET idle_in_transaction_session_timeout = '300ms';
 SET plan_cache_mode = force_generic_plan;";
 
 /// Parameters: one text array a key column, texts, which of the vectors each row gets (NULL: none), xids, fingerprints where

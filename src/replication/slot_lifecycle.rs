@@ -76,7 +76,7 @@ pub async fn held_back(
     }))
 }
 
-/// The slots of this database that begin with `prefix` and that nobody reads from.
+/// What begins with `prefix` in this database and nobody uses: slots that nobody reads from, and publications without a slot.
 ///
 /// # Errors
 /// The server's.
@@ -87,7 +87,9 @@ pub async fn idle_with_prefix(
     let rows = client
         .query(
             "SELECT slot_name::text FROM pg_replication_slots \
-             WHERE starts_with(slot_name::text, $1) AND database = current_database() AND active_pid IS NULL",
+             WHERE starts_with(slot_name::text, $1) AND database = current_database() AND active_pid IS NULL \
+             UNION SELECT pubname::text FROM pg_publication \
+             WHERE starts_with(pubname::text, $1) AND pubname NOT IN (SELECT slot_name FROM pg_replication_slots)",
             &[&prefix],
         )
         .await?;

@@ -155,7 +155,7 @@ async fn restart(stage: &Stage, how: Stop, pause: Duration) {
 
 async fn terminate(stage: &Stage, kind: &str) -> Result<(), Error> {
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                     WHERE application_name = 'lantern-cli' AND datname = current_database() AND backend_type = $1";
+                     WHERE application_name LIKE 'lantern-cli%' AND datname = current_database() AND backend_type = $1";
     client(stage).await?.query_one(terminate, &[&kind]).await?;
     stage.record.returned();
     Ok(())

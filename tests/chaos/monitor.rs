@@ -19,7 +19,7 @@ const LOOK: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE databa
     ARRAY(SELECT format('%s since %s: %s', u.pid, u.query_start, left(u.query, 200)) FROM pg_stat_activity u \
           WHERE u.datname = current_database() AND u.application_name = $1 AND u.wait_event_type = 'Lock' \
           AND EXISTS (SELECT FROM unnest(pg_blocking_pids(u.pid)) b JOIN pg_stat_activity d ON d.pid = b \
-                      WHERE d.application_name = 'lantern-cli'))";
+                      WHERE d.application_name LIKE 'lantern-cli%'))";
 
 /// Watches until it is aborted.
 pub async fn watch(uri: String, record: Arc<Record>) {

@@ -72,6 +72,26 @@ async fn deleting_the_row_of_a_job_cancels_it() {
     only_the_other_job_works(&client).await;
 }
 
+/// The slot goes first: a daemon that dies there leaves a publication alone.
+#[tokio::test]
+async fn a_publication_without_a_slot_is_removed_when_no_job_asks_for_it() {
+    let (database, client, mut daemon, job) = two_jobs().await;
+    daemon.sigkill();
+    let slot = format!(
+        "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND split_part(slot_name, '_', 3) = '{job}'"
+    );
+    let idle = format!("SELECT NOT active FROM pg_replication_slots WHERE slot_name = ({slot})");
+    wait_for_value(&client, &idle, true).await;
+    execute(
+        &client,
+        &format!("SELECT pg_drop_replication_slot(({slot}))"),
+    )
+    .await;
+    execute(&client, &format!("DELETE FROM jobs WHERE id = {job}")).await;
+    let _daemon = Daemon::start(&database, &[]);
+    only_the_other_job_works(&client).await;
+}
+
 #[tokio::test]
 async fn a_job_cancelled_while_no_daemon_ran_is_cleaned_up_at_the_next_start() {
     let (database, client, mut daemon, job) = two_jobs().await;

@@ -212,3 +212,18 @@ async fn the_password_stays_out_of_sight_and_json_lines_are_json() {
     let of_job = log.lines().any(|line| line.contains("\"id\":\"1\""));
     assert!(of_job, "no line says its job: {log}");
 }
+
+/// Inside the inference library's set-up, which must not be torn down under it.
+#[tokio::test]
+async fn a_daemon_stops_in_good_order_while_it_loads_a_model() {
+    for _ in 0..5 {
+        let (database, client) = articles(server()).await;
+        insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+        let mut daemon = Daemon::start(&database, &[]);
+        daemon
+            .wait_for_line("starting public.articles.title", PATIENCE)
+            .await;
+        let (status, _) = daemon.sigterm_and_wait().await;
+        assert!(status.success(), "{status}: {}", daemon.log());
+    }
+}

@@ -121,7 +121,7 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
 }
 
 async fn find_job(arguments: &Search) -> anyhow::Result<JobRow> {
-    let database: ConnectionString = arguments.uri.parse().context("--uri")?;
+    let database = ConnectionString::of_operator(&arguments.uri).context("--uri")?;
     let session = Session::open(&database).await?;
     let table = JobsTable::discover(&session, &arguments.schema, &arguments.table, None).await?;
     let store = JobStore::new(session, table, None);

@@ -2,15 +2,16 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::connecting::ConnectFailure;
 use super::tls::TlsError;
 
 /// An error of a database session, with the database it happened at (never with a password).
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    #[error("cannot connect to {database}: {}", describe(cause))]
+    #[error("cannot connect to {database}: {failure}")]
     Connect {
         database: String,
-        cause: tokio_postgres::Error,
+        failure: ConnectFailure,
     },
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -30,9 +31,8 @@ impl DatabaseError {
 
     pub fn code(&self) -> Option<&SqlState> {
         match self {
-            DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
-                cause.code()
-            }
+            DatabaseError::Connect { failure, .. } => failure.code(),
+            DatabaseError::Query { cause, .. } => cause.code(),
             DatabaseError::Tls(_) => None,
         }
     }
@@ -40,9 +40,8 @@ impl DatabaseError {
     /// True where the same call may succeed later without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
-                is_transient(cause)
-            }
+            DatabaseError::Connect { failure, .. } => failure.is_transient(),
+            DatabaseError::Query { cause, .. } => is_transient(cause),
             DatabaseError::Tls(_) => false,
         }
     }

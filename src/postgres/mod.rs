@@ -1,6 +1,7 @@
 //! How this program talks to PostgreSQL: connection strings, TLS, sessions with pinned settings, quoting, and what an
 //! error means. Nothing in here knows of jobs or embeddings.
 
+pub mod connecting;
 pub mod connection_string;
 pub mod error;
 pub mod quote;

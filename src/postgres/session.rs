@@ -9,10 +9,10 @@ use std::ops::Deref;
 use tokio::task::AbortHandle;
 use tokio_postgres::Client;
 
+use super::connecting::{ConnectFailure, Connected, connect};
 use super::connection_string::ConnectionString;
 use super::error::DatabaseError;
 use super::quote::literal;
-use super::tls;
 
 /// Settings that shape how values look as text. The replication connection sends them in its startup packet, where they
 /// outrank role and database defaults.
@@ -51,6 +51,7 @@ pub fn newer_settings(version: u32) -> &'static [(&'static str, &'static str)] {
 pub struct Session {
     client: Client,
     connection: AbortHandle,
+    server: ConnectionString,
     version: u32,
 }
 
@@ -62,12 +63,15 @@ impl Session {
     ///
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
-        let connector = tls::connector(target.tls())?;
+        let Connected {
+            client,
+            connection,
+            server,
+        } = connect(target).await?;
         let failed = |cause| DatabaseError::Connect {
             database: target.to_string(),
-            cause,
+            failure: ConnectFailure::Refused(cause),
         };
-        let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(
@@ -80,6 +84,7 @@ impl Session {
         let mut session = Session {
             client,
             connection,
+            server,
             version: 0,
         };
         session
@@ -99,6 +104,11 @@ impl Session {
                 .map_err(failed)?;
         }
         Ok(session)
+    }
+
+    /// The connection string of just the server that this session has reached, for whatever must reach the same one.
+    pub fn server(&self) -> &ConnectionString {
+        &self.server
     }
 
     /// `server_version_num`, as 180001 for 18.1.

@@ -1,6 +1,7 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
 mod cancelling;
+mod connecting;
 mod core_on_debian;
 mod destinations;
 mod documented_example;

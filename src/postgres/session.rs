@@ -9,10 +9,10 @@ use std::ops::Deref;
 use tokio::task::AbortHandle;
 use tokio_postgres::Client;
 
+use super::connecting::{ConnectFailure, Connected, connect};
 use super::connection_string::ConnectionString;
 use super::error::DatabaseError;
 use super::quote::literal;
-use super::tls;
 
 /// Settings that shape how values look as text. The replication connection sends them in its startup packet, where they
 /// outrank role and database defaults.
@@ -56,6 +56,7 @@ pub fn newer_settings(version: u32) -> &'static [(&'static str, &'static str)] {
 pub struct Session {
     client: Client,
     connection: AbortHandle,
+    server: ConnectionString,
     version: u32,
 }
 
@@ -68,13 +69,10 @@ impl Session {
     ///
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
-        let config = target.config();
-        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
-        let Some(timeout) = config.get_connect_timeout() else {
-            return Session::connect(target).await;
-        };
-        let patience = *timeout * u32::try_from(hosts).unwrap_or(1).max(1);
-        let opened = tokio::time::timeout(patience, Session::connect(target)).await;
+        let connected = connect(target).await?;
+        let patience = connected.server.patience();
+        let pinning = Session::pin(target, connected);
+        let opened = tokio::time::timeout(patience, pinning).await;
         opened.unwrap_or_else(|_| {
             Err(DatabaseError::NoAnswer {
                 database: target.to_string(),
@@ -83,13 +81,19 @@ impl Session {
         })
     }
 
-    async fn connect(target: &ConnectionString) -> Result<Session, DatabaseError> {
-        let connector = tls::connector(target.tls())?;
+    async fn pin(
+        target: &ConnectionString,
+        connected: Connected,
+    ) -> Result<Session, DatabaseError> {
+        let Connected {
+            client,
+            connection,
+            server,
+        } = connected;
         let failed = |cause| DatabaseError::Connect {
             database: target.to_string(),
-            cause,
+            failure: ConnectFailure::Refused(cause),
         };
-        let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(
@@ -102,6 +106,7 @@ impl Session {
         let mut session = Session {
             client,
             connection,
+            server,
             version: 0,
         };
         session
@@ -121,6 +126,11 @@ impl Session {
                 .map_err(failed)?;
         }
         Ok(session)
+    }
+
+    /// The connection string of just the server that this session has reached, for whatever must reach the same one.
+    pub fn server(&self) -> &ConnectionString {
+        &self.server
     }
 
     /// `server_version_num`, as 180001 for 18.1.

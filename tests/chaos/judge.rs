@@ -37,7 +37,13 @@ async fn verdict(stage: &Stage, client: &Client) -> Result<(), String> {
     // Some faults, and the search for users who wait for a daemon, find its sessions by this name.
     let sessions = "SELECT count(DISTINCT backend_type) = 2 FROM pg_stat_activity \
                     WHERE application_name LIKE 'lantern-cli%' AND datname = current_database()";
-    until(client, sessions, RECOVERY, "the daemon's sessions show their name").await?;
+    until(
+        client,
+        sessions,
+        RECOVERY,
+        "the daemon's sessions show their name",
+    )
+    .await?;
     if stage.schedule.is_noticed_late() {
         eventually_right(client).await?;
     }

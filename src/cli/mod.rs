@@ -3,6 +3,7 @@
 mod data_path;
 mod embed;
 mod logging;
+mod process_list;
 mod search;
 mod show_models;
 mod start_daemon;
@@ -65,6 +66,7 @@ impl EngineArguments {
 
 /// Parses the arguments, runs the subcommand and says on standard error what went wrong.
 pub fn main() -> ExitCode {
+    process_list::hide_password();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

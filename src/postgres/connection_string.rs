@@ -72,6 +72,7 @@ impl FromStr for ConnectionString {
             return Err(InvalidConnectionString("it contains a NUL byte".into()));
         }
         let (rest, parameters) = if is_url(text) {
+            check_credentials(text)?;
             split_url(text)?
         } else {
             split_keywords(text)?
@@ -105,13 +106,29 @@ fn is_url(text: &str) -> bool {
     text.starts_with("postgres://") || text.starts_with("postgresql://")
 }
 
+/// What is taken for the name of an option may be a part of a password that was not encoded.
 fn describe(error: tokio_postgres::Error) -> InvalidConnectionString {
     use std::error::Error;
-    InvalidConnectionString(
-        error
-            .source()
-            .map_or_else(|| error.to_string(), |cause| cause.to_string()),
-    )
+    let text = error
+        .source()
+        .map_or_else(|| error.to_string(), |cause| cause.to_string());
+    if text.starts_with("unknown option") {
+        return InvalidConnectionString("it has an option that is not known".into());
+    }
+    InvalidConnectionString(text)
+}
+
+/// With more than one `@`, a part of the password would be taken for a host or a database, and shown as such.
+fn check_credentials(url: &str) -> Result<(), InvalidConnectionString> {
+    let after = url.split_once('@').map_or("", |(_, after)| after);
+    let place = after.split('?').next().unwrap_or_default();
+    if place.contains('@') {
+        return Err(InvalidConnectionString(
+            "it has more than one @, of which only the one before the host may be written as it is"
+                .into(),
+        ));
+    }
+    Ok(())
 }
 
 /// The parameters that `tokio_postgres` does not know, as (name, decoded value).

@@ -16,6 +16,7 @@ mod listening;
 mod refusals;
 mod resuming;
 mod retrying;
+mod secrets;
 mod setup;
 mod sql;
 mod stopping;

@@ -4,6 +4,7 @@ mod data_path;
 mod embed;
 mod job;
 mod logging;
+mod process_list;
 mod resync;
 mod retry_failed;
 mod search;
@@ -72,6 +73,7 @@ impl EngineArguments {
 
 /// Parses the arguments, runs the subcommand and says on standard error what went wrong.
 pub fn main() -> ExitCode {
+    process_list::hide_password();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -18,6 +18,7 @@ mod listening;
 mod refusals;
 mod resuming;
 mod retrying;
+mod secrets;
 mod setup;
 mod sql;
 mod stopping;

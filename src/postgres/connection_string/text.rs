@@ -43,12 +43,14 @@ fn url(mut rest: &str) -> Parsed<Parameters> {
         set_unless_empty(&mut parameters, "password", password.unwrap_or(""))?;
         rest = behind;
     }
-    let (hosts, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    if hosts.contains('@') {
+    // An '@' further on may be that of a password with a '/' in it, the rest of which would pass for a database's name.
+    let (place, _) = rest.split_once('?').unwrap_or((rest, ""));
+    if place.contains('@') {
         return refused(
-            "there is more than one '@': write %40 for one in the user's name or the password",
+            "there is an '@' too many: write %40 for one that is part of a name or the password, and %2F for a '/'",
         );
     }
+    let (hosts, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     set_hosts(&mut parameters, hosts)?;
     let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
     set_unless_empty(

@@ -1,0 +1,31 @@
+//! A daemon that cannot start says why, and not with which password.
+
+use super::{MARK, PASSWORD, assert_clean, keywords, url};
+use crate::support::observe::{PATIENCE, articles};
+use crate::support::{Daemon, server};
+
+#[tokio::test]
+async fn a_daemon_that_cannot_start_keeps_the_password_to_itself() {
+    let (database, _client) = articles(server()).await;
+    let wrong = url("postgres", PASSWORD, &database);
+    let port = server().port();
+    for uri in [
+        keywords("postgres", PASSWORD, &database),
+        wrong.replace(&port.to_string(), "1"),
+        wrong.replace("127.0.0.1", "no-such-host.invalid"),
+        wrong.replace("postgresql:", "mysql:"),
+        format!("{wrong}?{MARK}={MARK}"),
+        format!("postgresql://postgres:{MARK}@{MARK}@127.0.0.1:{port}/d"),
+        format!("postgresql://postgres:1/{MARK}@{MARK}@127.0.0.1:{port}/d"),
+        format!("host=127.0.0.1 user=postgres password={MARK} {MARK} port={port}"),
+        format!("{MARK} = '{MARK}"),
+        wrong,
+    ] {
+        let mut daemon = Daemon::start_with(&["--uri", &uri, "--log-level", "trace"]);
+        let (status, _) = daemon.wait(PATIENCE).await;
+        assert_eq!(status.code(), Some(1), "{uri}");
+        let said = daemon.log();
+        assert!(said.contains("error: "), "{uri}: {said}");
+        assert_clean(&format!("what is said of {uri}"), &said);
+    }
+}

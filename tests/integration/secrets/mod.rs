@@ -1,0 +1,79 @@
+//! Passwords stay where they belong: everything runs at the most talkative level with marked passwords, and the mark is
+//! looked for wherever somebody could find it.
+
+mod mistakes;
+mod process_list;
+mod trace;
+
+use std::fs;
+
+use tokio_postgres::Client;
+
+use crate::support::observe::execute;
+use crate::support::{TestDatabase, server};
+
+/// Stands in each part that a password may be torn into.
+const MARK: &str = "m4rk";
+
+/// What may stand in a password and means something in a connection string.
+const PASSWORD: &str =
+    "m4rk1@m4rk2/m4rk3?m4rk4#m4rk5:m4rk6 m4rk7'm4rk8\\m4rk9\"m4rk0&m4rka=m4rkb%m4rkcé";
+
+/// A superuser of this database's own, with [`PASSWORD`].
+async fn marked_role(database: &TestDatabase, client: &Client) -> String {
+    let role = format!("marked_{}", database.name());
+    let quoted = PASSWORD.replace('\'', "''").replace('\\', "\\\\");
+    let create = format!(
+        "DROP ROLE IF EXISTS {role}; CREATE ROLE {role} SUPERUSER LOGIN PASSWORD E'{quoted}'"
+    );
+    execute(client, &create).await;
+    role
+}
+
+/// As a URL needs it.
+fn percent_encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+}
+
+fn url(role: &str, password: &str, database: &TestDatabase) -> String {
+    let (password, port) = (percent_encoded(password), server().port());
+    format!(
+        "postgresql://{role}:{password}@127.0.0.1:{port}/{}",
+        database.name()
+    )
+}
+
+fn keywords(role: &str, password: &str, database: &TestDatabase) -> String {
+    let password = password.replace('\\', "\\\\").replace('\'', "\\'");
+    let (port, name) = (server().port(), database.name());
+    format!("host=127.0.0.1 port={port} user={role} password='{password}' dbname={name}")
+}
+
+/// No part of a marked password is in the text, encoded or not.
+fn assert_clean(place: &str, text: &str) {
+    for mark in [MARK, &percent_encoded(MARK)] {
+        if let Some(at) = text.find(mark) {
+            let from = text[..at].rfind('\n').map_or(0, |line| line + 1);
+            let line: String = text[from..].chars().take(400).collect();
+            panic!("a password is in {place}: {line}");
+        }
+    }
+}
+
+/// What everybody may read of a process and of those that it started.
+fn command_lines(process: u32) -> String {
+    let read = |process: u32| {
+        let bytes = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).replace('\0', " ")
+    };
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let children = children.unwrap_or_default();
+    let children = children
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok());
+    std::iter::once(process)
+        .chain(children)
+        .map(read)
+        .collect::<Vec<_>>()
+        .join("\n")
+}

@@ -15,7 +15,7 @@ use tokio_postgres::error::SqlState;
 use crate::postgres::{DatabaseError, Session};
 
 use super::error::JobError;
-use super::preflight::identity_covers;
+use super::preflight::{KeyState, key_state};
 use super::provision::publication_defect;
 use super::target::TargetTable;
 
@@ -42,8 +42,15 @@ async fn look(
     target: &TargetTable,
     publication: &str,
 ) -> Result<Option<JobError>, DatabaseError> {
-    if !identity_covers(session, target).await? {
-        return Ok(Some(JobError::Harmful(lost_identity(target))));
+    match key_state(session, target).await? {
+        KeyState::Intact => {}
+        KeyState::Lost => return Ok(Some(JobError::Harmful(lost_identity(target)))),
+        KeyState::Retyped => {
+            return Ok(Some(JobError::Transient(format!(
+                "the key of {} has other types now; the table is looked at anew",
+                target.qualified()
+            ))));
+        }
     }
     let defect = publication_defect(session, publication, target).await?;
     Ok(defect.map(|defect| JobError::Transient(format!("the publication {publication} {defect}"))))

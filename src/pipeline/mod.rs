@@ -18,6 +18,7 @@ pub mod fingerprint;
 pub mod intake;
 pub mod job;
 mod orphans;
+pub mod partitions;
 pub mod preflight;
 mod provision;
 pub mod recent;

@@ -24,6 +24,7 @@ use crate::replication::SlotName;
 
 use super::job::{Ended, Job};
 use super::orphans::{self, Candidate};
+use super::partitions::Partitions;
 use super::reporter::{self, Message, Report, Reporter};
 use super::retention::RetentionLimit;
 use super::{provision, teardown};
@@ -243,6 +244,7 @@ impl Supervisor {
             engine: self.engine.clone(),
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             max_retained_wal: self.options.max_retained_wal,
+            partitions: Partitions::default(),
             stop: self.stop.clone(),
             cancel: cancel.clone(),
         };

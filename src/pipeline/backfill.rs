@@ -51,7 +51,8 @@ impl Progress {
 
 pub struct Backfill {
     session: Session,
-    target: Arc<TargetTable>,
+    /// The job's table, or some of its partitions.
+    tables: Vec<Arc<TargetTable>>,
     scope: Scope,
     rows: mpsc::Sender<Row>,
     finished: mpsc::Receiver<Row>,
@@ -61,7 +62,7 @@ impl Backfill {
     /// Opens a session of its own for the scan. `rows` and `finished` need room for [`MOST_ROWS`].
     pub async fn open(
         database: &ConnectionString,
-        target: Arc<TargetTable>,
+        tables: Vec<Arc<TargetTable>>,
         scope: Scope,
         rows: mpsc::Sender<Row>,
         finished: mpsc::Receiver<Row>,
@@ -74,7 +75,7 @@ impl Backfill {
             .map_err(DatabaseError::during("preparing the scan"))?;
         Ok(Backfill {
             session,
-            target,
+            tables,
             scope,
             rows,
             finished,
@@ -83,23 +84,27 @@ impl Backfill {
 
     /// The number of rows that the scan is for, now.
     pub async fn count(&self) -> Result<u64, JobError> {
-        let statement = format!(
-            "SELECT count(*) FROM {} t WHERE {}",
-            self.target.from_clause(),
-            condition(&self.target, self.scope)
-        );
-        let row = self
-            .session
-            .query_one(&statement, &[])
-            .await
-            .map_err(DatabaseError::during(format!(
-                "counting the rows of {}",
-                self.target.qualified()
-            )))?;
-        Ok(row.get::<_, i64>(0).unsigned_abs())
+        let mut total = 0;
+        for table in &self.tables {
+            let statement = format!(
+                "SELECT count(*) FROM {} t WHERE {}",
+                table.from_clause(),
+                condition(table, self.scope)
+            );
+            let row =
+                self.session
+                    .query_one(&statement, &[])
+                    .await
+                    .map_err(DatabaseError::during(format!(
+                        "counting the rows of {}",
+                        table.qualified()
+                    )))?;
+            total += row.get::<_, i64>(0).unsigned_abs();
+        }
+        Ok(total)
     }
 
-    /// Scans the whole table and returns when every row found is written, superseded or gone. `report` hears of each
+    /// Scans the tables one after the other and returns when every row found is written, superseded or gone. `report` hears of each
     /// step.
     ///
     /// # Errors
@@ -112,11 +117,16 @@ impl Backfill {
         };
         report(progress);
         let mut outstanding = 0usize;
+        let mut tables = std::mem::take(&mut self.tables).into_iter();
+        let mut table = tables.next();
         let mut after: Option<Key> = None;
         let mut finished = Vec::new();
-        loop {
-            let page = self.page(after.as_ref()).await?;
-            let Some(last) = page.last() else { break };
+        while let Some(target) = &table {
+            let page = self.page(target, after.as_ref()).await?;
+            let Some(last) = page.last() else {
+                (table, after) = (tables.next(), None);
+                continue;
+            };
             after = Some(last.key.clone());
             for row in page {
                 while outstanding >= MOST_ROWS {
@@ -153,8 +163,8 @@ impl Backfill {
         Ok(count)
     }
 
-    async fn page(&self, after: Option<&Key>) -> Result<Vec<Row>, JobError> {
-        let statement = page_statement(&self.target, self.scope, after.is_some());
+    async fn page(&self, target: &TargetTable, after: Option<&Key>) -> Result<Vec<Row>, JobError> {
+        let statement = page_statement(target, self.scope, after.is_some());
         let parts: Vec<&str> = after.iter().flat_map(|key| key.parts()).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> = parts
             .iter()
@@ -166,9 +176,9 @@ impl Backfill {
                 .await
                 .map_err(DatabaseError::during(format!(
                     "scanning {}",
-                    self.target.qualified()
+                    target.qualified()
                 )))?;
-        let keys = self.target.key.len();
+        let keys = target.key.len();
         Ok(rows
             .iter()
             .map(|row| {

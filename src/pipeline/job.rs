@@ -32,6 +32,7 @@ use super::capture::{self, Capture};
 use super::error::JobError;
 use super::fence;
 use super::intake::Intake;
+use super::partitions::Partitions;
 use super::provision;
 use super::reporter::Reporter;
 use super::retention::{self, RetentionLimit};
@@ -70,6 +71,7 @@ pub struct Job {
     pub max_retained_wal: RetentionLimit,
     /// Where the job may connect.
     pub allowed_hosts: AllowedHosts,
+    pub partitions: Partitions,
     /// The daemon stops: finish what is under way.
     pub stop: CancellationToken,
     /// The job is cancelled: drop everything.
@@ -173,6 +175,17 @@ impl Job {
         } else {
             self.reporter.started().await;
         }
+        let unbroken = standing == Standing::Intact
+            && (self.row.progress == Progress::Finished || self.partitions.are_pending());
+        let attached = self
+            .partitions
+            .to_look_through(&session, &target, &self.name, unbroken)
+            .await?;
+        if self.row.progress == Progress::Finished && !attached.is_empty() {
+            // After a crash nobody knows which ones they were: then every row is looked through.
+            self.reporter.started_again().await;
+            self.row.progress = Progress::StartedAgain;
+        }
         let scope = scope::of(self.row.progress, standing, &self.row.definition);
         let publication = match intact {
             Some(publication) => publication,
@@ -200,6 +213,7 @@ impl Job {
         Ok(Prepared {
             database,
             target,
+            attached,
             publication,
             feedback,
             model,
@@ -250,6 +264,7 @@ impl Job {
         let Prepared {
             database,
             target,
+            attached,
             publication,
             feedback,
             model,
@@ -295,14 +310,13 @@ impl Job {
 
         let mut backfill = match scope {
             Some(scope) => {
-                let scan = Backfill::open(
-                    &self.named(&database, "backfill"),
-                    target.clone(),
-                    scope,
-                    backfill_in,
-                    backfill_back,
-                )
-                .await?;
+                let tables = match attached.is_empty() {
+                    true => vec![target.clone()],
+                    false => attached,
+                };
+                let named = self.named(&database, "backfill");
+                let scan =
+                    Backfill::open(&named, tables, scope, backfill_in, backfill_back).await?;
                 Some(Task::spawn(self.backfill(scan)))
             }
             None => {
@@ -314,7 +328,16 @@ impl Job {
             }
         };
         let retention = retention::watch(self.watched(database), session.clone());
-        let watchdog = watchdog::watch(session, &target, &publication);
+        let (slot, partitions) = (self.name.clone(), self.partitions.clone());
+        let watchdog = watchdog::watch(
+            session,
+            watchdog::Watched {
+                target: &target,
+                publication: &publication,
+                slot: &slot,
+                partitions: &partitions,
+            },
+        );
         tokio::pin!(watchdog, retention);
         loop {
             tokio::select! {
@@ -328,7 +351,10 @@ impl Job {
                 ended = finished(&mut backfill) => {
                     backfill = None;
                     match join(ended) {
-                        Ok(()) => self.row.progress = Progress::Finished,
+                        Ok(()) => {
+                            self.row.progress = Progress::Finished;
+                            self.partitions.finished();
+                        }
                         Err(error) => return Err(cause(error, &mut batcher).await),
                     }
                 }
@@ -425,6 +451,8 @@ async fn end_of_log(session: &Session) -> Result<Lsn, JobError> {
 struct Prepared {
     database: ConnectionString,
     target: Arc<TargetTable>,
+    /// Partitions that alone have to be looked through.
+    attached: Vec<Arc<TargetTable>>,
     publication: String,
     feedback: Duration,
     model: Model,

@@ -20,6 +20,7 @@ mod fleet;
 pub mod intake;
 pub mod job;
 mod orphans;
+pub mod partitions;
 pub mod preflight;
 mod provision;
 pub mod recent;

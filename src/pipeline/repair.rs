@@ -70,8 +70,13 @@ impl Repair {
         let work = async {
             match rows {
                 Rows::Scan(scope) => {
-                    let scan =
-                        Backfill::open(&self.database, self.target, scope, rows_in, rows_back);
+                    let scan = Backfill::open(
+                        &self.database,
+                        vec![self.target],
+                        scope,
+                        rows_in,
+                        rows_back,
+                    );
                     Ok(scan.await?.run(report).await?.done)
                 }
                 Rows::Keys(keys) => by_key(keys, rows_in, rows_back).await,

@@ -6,6 +6,8 @@
 //!
 //! The publication itself is watched too. Servers from 18 on leave out what a missing one would have published, without an
 //! error; then the job starts over and embeds every row again.
+//!
+//! So are the partitions: one that is attached brings rows that no change has brought.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,22 +15,33 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::postgres::{DatabaseError, Session};
+use crate::replication::SlotName;
 
 use super::error::JobError;
-use super::preflight::identity_covers;
+use super::partitions::Partitions;
+use super::preflight::{KeyState, key_state};
 use super::provision::publication_defect;
 use super::target::TargetTable;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Returns when the table cannot or is not published any more, or its database cannot be asked. Shares the session of the
+/// What is watched.
+#[derive(Clone, Copy)]
+pub struct Watched<'a> {
+    pub target: &'a TargetTable,
+    pub publication: &'a str,
+    pub slot: &'a SlotName,
+    pub partitions: &'a Partitions,
+}
+
+/// Returns when the table cannot or is not published any more, or has got a partition with rows in it, or its database cannot be asked. Shares the session of the
 /// write-backs: a question that falls into an aborted transaction is asked again the next time.
 ///
 /// Cancellation safe.
-pub async fn watch(session: Arc<Session>, target: &TargetTable, publication: &str) -> JobError {
+pub async fn watch(session: Arc<Session>, watched: Watched<'_>) -> JobError {
     loop {
         tokio::time::sleep(EVERY).await;
-        match look(&session, target, publication).await {
+        match look(&session, watched).await {
             Ok(None) => {}
             Ok(Some(error)) => return error,
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
@@ -37,16 +50,31 @@ pub async fn watch(session: Arc<Session>, target: &TargetTable, publication: &st
     }
 }
 
-async fn look(
-    session: &Session,
-    target: &TargetTable,
-    publication: &str,
-) -> Result<Option<JobError>, DatabaseError> {
-    if !identity_covers(session, target).await? {
-        return Ok(Some(JobError::Harmful(lost_identity(target))));
+async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError>, DatabaseError> {
+    let Watched {
+        target,
+        publication,
+        slot,
+        partitions,
+    } = watched;
+    match key_state(session, target).await? {
+        KeyState::Intact => {}
+        KeyState::Lost => return Ok(Some(JobError::Harmful(lost_identity(target)))),
+        KeyState::Retyped => {
+            return Ok(Some(JobError::Transient(format!(
+                "the key of {} has other types now; the table is looked at anew",
+                target.qualified()
+            ))));
+        }
     }
-    let defect = publication_defect(session, publication, target).await?;
-    Ok(defect.map(|defect| JobError::Transient(format!("the publication {publication} {defect}"))))
+    if let Some(defect) = publication_defect(session, publication, target).await? {
+        let reason = format!("the publication {publication} {defect}");
+        return Ok(Some(JobError::Transient(reason)));
+    }
+    let attached = partitions.attached(session, target, slot).await?;
+    Ok(attached.map(|name| {
+        JobError::Transient(format!("the partition {name} was attached with rows in it"))
+    }))
 }
 
 /// What a person is told when the key is gone.

@@ -127,38 +127,55 @@ async fn no_key_remedy(session: &Session, oid: u32, table: &str) -> Result<Strin
     ))
 }
 
-/// Whether the table can still be published without harm; asked again and again while a job streams, because a dropped
-/// key would make the user's own updates fail (see [`super::watchdog`]).
-pub async fn identity_covers(
-    session: &Session,
-    table: &TargetTable,
-) -> Result<bool, DatabaseError> {
+/// What has become of a table's key while a job streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyState {
+    Intact,
+    /// Its columns have other types now, to which write-backs have to cast.
+    Retyped,
+    /// It is not the replica identity any more: the user's own updates of the published table may fail.
+    Lost,
+}
+
+/// Whether the table can still be published without harm, and be written; asked again and again while a job streams.
+pub async fn key_state(session: &Session, table: &TargetTable) -> Result<KeyState, DatabaseError> {
     let row = session
         .query_opt(
-            "SELECT c.relreplident, COALESCE((SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_index i \
-                CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
-                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-                WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
-                  AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END), '{}'::text[]) \
-             FROM pg_class c WHERE c.oid = $1",
+            "SELECT c.relreplident, k.names, k.types FROM pg_class c CROSS JOIN LATERAL ( \
+               SELECT COALESCE(array_agg(a.attname::text ORDER BY a.attname), '{}') AS names, \
+                      COALESCE(array_agg(format_type(a.atttypid, -1) ORDER BY a.attname), '{}') AS types \
+               FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
+               JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+               WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
+                 AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) k \
+             WHERE c.oid = $1",
             &[&table.oid],
         )
         .await
         .map_err(DatabaseError::during("checking the replica identity"))?;
     // A dropped table harms nobody; the stream or the next write-back reports it.
-    let Some(row) = row else { return Ok(true) };
-    let identity = row.get::<_, i8>(0) as u8;
-    let columns: Vec<String> = row.get(1);
-    let mut expected: Vec<&str> = table
-        .key
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect();
-    expected.sort_unstable();
-    let key_intact = columns.iter().map(String::as_str).eq(expected);
-    Ok(match identity {
-        b'f' => table.identity_full && key_intact,
-        b'd' | b'i' => !table.identity_full && key_intact,
+    let Some(row) = row else {
+        return Ok(KeyState::Intact);
+    };
+    let (names, types): (Vec<String>, Vec<String>) = (row.get(1), row.get(2));
+    let mut expected: Vec<&KeyColumn> = table.key.iter().collect();
+    expected.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let published_without_harm = match row.get::<_, i8>(0) as u8 {
+        // Such a table was published without a column list, with which its updates would fail.
+        b'f' => table.identity_full,
+        b'd' | b'i' => true,
         _ => false,
-    })
+    };
+    Ok(
+        if !published_without_harm || !names.iter().eq(expected.iter().map(|column| &column.name)) {
+            KeyState::Lost
+        } else if !types
+            .iter()
+            .eq(expected.iter().map(|column| &column.type_name))
+        {
+            KeyState::Retyped
+        } else {
+            KeyState::Intact
+        },
+    )
 }

@@ -15,6 +15,7 @@ use crate::jobs::{JobId, JobRow};
 use crate::postgres::DatabaseError;
 
 use super::super::job::{Ended, Job};
+use super::super::partitions::Partitions;
 use super::super::reporter::Reporter;
 use super::super::{fleet, provision};
 use super::endings::{Ending, GRACE};
@@ -246,6 +247,7 @@ impl Supervisor {
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             allowed_hosts: self.options.allowed_hosts.clone(),
             max_retained_wal: self.options.max_retained_wal,
+            partitions: Partitions::default(),
             stop: stop.clone(),
             cancel: cancel.clone(),
         };

@@ -56,6 +56,45 @@ async fn a_changed_replica_identity_fails_the_job_and_frees_the_table() {
     }
 }
 
+/// Hazard 8. A person may have wanted FULL: then the job runs with it, without a column list.
+#[tokio::test]
+async fn a_job_goes_on_with_replica_identity_full_when_it_is_told_to() {
+    let mut scene = Scene::of_notes().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.start().await;
+    scene.sql("ALTER TABLE notes REPLICA IDENTITY FULL").await;
+    scene.failure().await;
+    updates_work(&scene).await;
+    scene.put(1, CAVES).await;
+    scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
+    scene.start_is_over().await;
+    scene.caught_up().await;
+    scene.sql("UPDATE notes SET id = id + 5").await;
+    scene.put(6, DESERT).await;
+    scene.caught_up().await;
+}
+
+/// Hazard 8. The other way round harms nobody: the publication has no column list.
+#[tokio::test]
+async fn a_table_that_leaves_replica_identity_full_is_followed_on() {
+    let mut scene = Scene::of_notes().await;
+    scene.sql("ALTER TABLE notes REPLICA IDENTITY FULL").await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.start().await;
+    scene
+        .sql("ALTER TABLE notes REPLICA IDENTITY DEFAULT")
+        .await;
+    // The watchdog looks once a second: that it finds nothing to say is what is tested.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    scene.sql("UPDATE notes SET id = id + 5").await;
+    scene.put(6, CAVES).await;
+    scene.caught_up().await;
+    assert_eq!(
+        scene.value("SELECT init_failure_reason FROM jobs").await,
+        ""
+    );
+}
+
 /// Hazard 7, while no daemon runs: the next one sees it.
 #[tokio::test]
 async fn a_key_dropped_while_the_daemon_is_stopped_is_noticed_at_its_start() {

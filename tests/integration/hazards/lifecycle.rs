@@ -46,6 +46,94 @@ async fn a_publication_dropped_while_the_daemon_streams_loses_nothing() {
     scene.caught_up().await;
 }
 
+/// Drops the only publication and returns its name.
+async fn drop_publication(scene: &Scene) -> String {
+    let name = scene.value("SELECT pubname FROM pg_publication").await;
+    scene.sql(DROP_PUBLICATION).await;
+    name
+}
+
+/// By all appearances the one that was there before.
+async fn create_publication(scene: &Scene, name: &str) {
+    scene
+        .sql(&format!(
+            "CREATE PUBLICATION {name} FOR TABLE ONLY notes WITH (publish = 'insert, update')"
+        ))
+        .await;
+}
+
+/// Hazard 13. Up to 17 the stream cannot be read any more; later servers leave out what lies between.
+#[tokio::test]
+async fn a_publication_made_anew_by_hand_while_the_daemon_is_stopped_loses_nothing() {
+    let mut scene = Scene::of_notes().await;
+    scene.write(&*VOCABULARY).await;
+    scene.start().await;
+    scene.sigterm().await;
+    let name = drop_publication(&scene).await;
+    change_everything(&scene).await;
+    create_publication(&scene, &name).await;
+    scene.start().await;
+    scene.caught_up().await;
+}
+
+/// Hazard 13. Quicker than anybody looks.
+#[tokio::test]
+async fn a_publication_made_anew_by_hand_while_the_daemon_streams_loses_nothing() {
+    let mut scene = Scene::of_notes().await;
+    scene.write(&*VOCABULARY).await;
+    scene.start().await;
+    let name = drop_publication(&scene).await;
+    change_everything(&scene).await;
+    create_publication(&scene, &name).await;
+    scene.settled("notes", "body").await;
+    scene.start_is_over().await;
+    scene.put(4, MOON).await;
+    scene.caught_up().await;
+}
+
+/// Hazard 13. A table's owner prepared the publication, so that the daemon has no mark of its own on it.
+#[tokio::test]
+async fn a_prepared_publication_made_anew_while_the_daemon_is_stopped_loses_nothing() {
+    let mut scene = Scene::of_notes().await;
+    create_publication(&scene, "lantern_prepared_notes").await;
+    scene.write(&*VOCABULARY).await;
+    scene.start().await;
+    scene.caught_up().await;
+    scene.sigterm().await;
+    let name = drop_publication(&scene).await;
+    assert_eq!(name, "lantern_prepared_notes");
+    change_everything(&scene).await;
+    create_publication(&scene, &name).await;
+    scene.start().await;
+    scene.caught_up().await;
+}
+
+/// Hazard 16.
+#[tokio::test]
+async fn a_slot_dropped_under_a_running_daemon_loses_no_update() {
+    let mut scene = Scene::of_notes().await;
+    scene.write(&*VOCABULARY).await;
+    scene.start().await;
+    // A slot that is in use cannot be dropped, so somebody who means it is quicker than the daemon's next connection.
+    let drop_at_once = "DO $$ BEGIN \
+          LOOP \
+            BEGIN \
+              PERFORM pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database(); \
+              PERFORM pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database(); \
+              EXIT; \
+            EXCEPTION WHEN object_in_use THEN NULL; \
+            END; \
+          END LOOP; \
+          UPDATE notes SET body = NULL WHERE id = 2; \
+        END $$";
+    scene.sql(drop_at_once).await;
+    change_everything(&scene).await;
+    scene.settled("notes", "body").await;
+    scene.start_is_over().await;
+    scene.put(4, MOON).await;
+    scene.caught_up().await;
+}
+
 /// Hazard 16.
 #[tokio::test]
 async fn a_slot_dropped_while_the_daemon_is_stopped_loses_no_update() {

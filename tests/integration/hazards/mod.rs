@@ -4,12 +4,14 @@
 //! What is asserted is what a user sees in SQL. [`Scene::caught_up`] is the strongest of the questions: as soon as a position
 //! is confirmed, every vector up to it must be right.
 
+mod columns;
 mod echo;
 mod guard;
 mod identity;
 mod keys;
 mod lifecycle;
 mod locks;
+mod partitions;
 mod random;
 mod retention;
 pub mod scene;

@@ -114,8 +114,7 @@ impl Scene {
     }
 
     pub async fn put(&self, id: i32, text: &str) {
-        let upsert =
-            "INSERT INTO notes (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = $2";
+        let upsert = "INSERT INTO notes (id, body) VALUES ($1::int, $2) ON CONFLICT (id) DO UPDATE SET body = $2";
         let written = self.client.execute(upsert, &[&id, &text]).await;
         written.expect("the row is written");
     }

@@ -131,6 +131,27 @@ async fn a_generated_text_is_read_as_of_its_change() {
     scene.caught_up().await;
 }
 
+/// Hazard 2. Nobody's commit returns, but the daemon does not stand still: it waits for no standby, and holds no row meanwhile.
+#[tokio::test]
+async fn a_missing_standby_keeps_nobody_from_vectors() {
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text)";
+    let mut scene = Scene::on(strict_server(), notes).await;
+    scene
+        .set_default("synchronous_commit", "remote_apply")
+        .await;
+    scene.put(1, TIDES).await;
+    scene.job("notes", "body").await;
+    scene.start().await;
+    scene.put(2, MOON).await;
+    scene.caught_up().await;
+    // A new session has the default; its commit waits, and is seen when that wait is over.
+    let insert = "INSERT INTO notes SELECT 3, body FROM truth WHERE body LIKE 'Deserts%'";
+    let waiting = commit_waiting(&scene, insert).await;
+    taken_in(&scene).await;
+    release(&scene, waiting).await;
+    scene.caught_up().await;
+}
+
 /// Hazard 21. One transaction that takes many times the server's two seconds: its position cannot be confirmed meanwhile.
 #[tokio::test]
 async fn a_slow_embedder_does_not_make_the_server_hang_up() {

@@ -1,0 +1,210 @@
+//! Resident memory of the daemon, at rest and under the loads that could make it grow.
+//!
+//! The bar: whatever comes, at most 150 MB above the idle daemon with its model loaded. Each load is put on a daemon that
+//! has just been started; the peak is the kernel's high-water mark (`VmHWM`). All but the last use a model of 8 dimensions
+//! made by the tests, since a real one would take hours for a million rows: it runs through ONNX Runtime as any other, so
+//! that everything but the inference itself is as large as ever. The last one runs a real model for a while.
+//!
+//! Run: `cargo bench --bench memory` (after `make setup`; 15 GB of disk, half an hour), or with `-- --quick`.
+
+#[path = "../../tests/chaos/dice.rs"]
+#[allow(dead_code, reason = "shared with the chaos tests")]
+mod dice;
+#[path = "../../tests/chaos/model.rs"]
+#[allow(dead_code, reason = "shared with the chaos tests")]
+mod model;
+mod process;
+mod stage;
+
+use std::time::{Duration, Instant};
+
+use model::Model;
+use stage::Stage;
+
+const BAR: u64 = 150 << 20;
+const REAL_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// A text of about 50 bytes, and one of 8 kB that is stored out of line.
+const SHORT: &str = "'w' || n % 400 || ' w' || n % 399 || ' and some words that it does not know'";
+const LONG: &str = "'w' || n % 400 || repeat(' w12 w77 w301', 620)";
+
+struct Sizes {
+    transaction_rows: u64,
+    backlog_bytes: u64,
+    table_rows: u64,
+    real_model: Duration,
+}
+
+const FULL: Sizes = Sizes {
+    transaction_rows: 1_000_000,
+    backlog_bytes: 5 << 30,
+    table_rows: 2_000_000,
+    real_model: Duration::from_secs(120),
+};
+
+const QUICK: Sizes = Sizes {
+    transaction_rows: 50_000,
+    backlog_bytes: 200 << 20,
+    table_rows: 50_000,
+    real_model: Duration::from_secs(20),
+};
+
+fn main() {
+    let sizes = if std::env::args().any(|argument| argument == "--quick") {
+        QUICK
+    } else {
+        FULL
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let failed = runtime.block_on(run(&sizes));
+    assert!(!failed, "above the bar of {} MB", megabytes(BAR));
+}
+
+async fn run(sizes: &Sizes) -> bool {
+    println!(
+        "{:<58} {:>6} {:>6} {:>7} {:>6} {:>8}",
+        "MB resident", "idle", "peak", "growth", "after", "seconds"
+    );
+    let loads = [
+        transaction(sizes).await,
+        backlog(sizes).await,
+        table(sizes).await,
+        real_model(sizes).await,
+    ];
+    loads.iter().any(|growth| *growth > BAR)
+}
+
+/// One transaction, of which nothing can be confirmed before its last row is written.
+async fn transaction(sizes: &Sizes) -> u64 {
+    let mut stage = Stage::new().await;
+    stage
+        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
+        .await;
+    stage.job("notes", Model::One.name()).await;
+    let idle = warm(&mut stage, SHORT).await;
+    let rows = sizes.transaction_rows;
+    stage
+        .sql(&format!(
+            "INSERT INTO notes SELECT n, {SHORT} FROM generate_series(10, 9 + {rows}) AS n"
+        ))
+        .await;
+    let elapsed = stage.settled("notes").await;
+    line(
+        &stage,
+        &format!("one transaction of {rows} rows"),
+        idle,
+        elapsed,
+    )
+}
+
+/// Long texts and short ones that gathered while no daemon ran.
+async fn backlog(sizes: &Sizes) -> u64 {
+    let mut stage = Stage::new().await;
+    stage
+        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, body text); ALTER TABLE notes ALTER body SET STORAGE EXTERNAL")
+        .await;
+    stage.job("notes", Model::One.name()).await;
+    let idle = warm(&mut stage, LONG).await;
+    stage.stop_daemon();
+    let behind = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint FROM pg_replication_slots";
+    let mut from = 10;
+    while stage.number(behind).await.unsigned_abs() < sizes.backlog_bytes {
+        stage
+            .sql(&format!(
+                "INSERT INTO notes SELECT n, {LONG} FROM generate_series({from}, {from} + 3999) AS n; \
+                 INSERT INTO notes SELECT n, {SHORT} FROM generate_series({from} + 4000, {from} + 9999) AS n; \
+                 UPDATE notes SET body = body || '.' WHERE id BETWEEN {from} AND {from} + 99"
+            ))
+            .await;
+        from += 10_000;
+    }
+    let gathered = stage.number(behind).await.unsigned_abs();
+    stage.spawn_daemon();
+    let elapsed = stage.settled("notes").await;
+    let name = format!(
+        "a backlog of {} MB of WAL, {from} rows",
+        megabytes(gathered)
+    );
+    line(&stage, &name, idle, elapsed)
+}
+
+/// A table that was there before its job.
+async fn table(sizes: &Sizes) -> u64 {
+    let mut stage = Stage::new().await;
+    let rows = sizes.table_rows;
+    stage
+        .sql(&format!(
+            "CREATE TABLE few (id bigint PRIMARY KEY, body text); \
+             CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({})); \
+             INSERT INTO notes SELECT n, {SHORT} FROM generate_series(1, {rows}) AS n; ANALYZE",
+            model::DIMENSIONS
+        ))
+        .await;
+    stage.job("few", Model::One.name()).await;
+    stage.start_daemon().await;
+    let idle = stage.idle().await;
+    let begin = Instant::now();
+    stage.job("notes", Model::One.name()).await;
+    stage
+        .until("SELECT count(*) FROM jobs WHERE init_finished_at IS NULL")
+        .await;
+    line(
+        &stage,
+        &format!("a table of {rows} rows, a second job"),
+        idle,
+        begin.elapsed(),
+    )
+}
+
+/// Inference counts too: texts of all lengths, from the stream and from the table, for a while.
+async fn real_model(sizes: &Sizes) -> u64 {
+    let mut stage = Stage::new().await;
+    stage
+        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
+        .await;
+    stage.job("notes", REAL_MODEL).await;
+    let idle = warm(&mut stage, SHORT).await;
+    stage
+        .sql(
+            "INSERT INTO notes SELECT n, repeat('A text of some words. ', 1 + n % 150) FROM generate_series(10, 200000) AS n",
+        )
+        .await;
+    tokio::time::sleep(sizes.real_model).await;
+    line(
+        &stage,
+        &format!("{REAL_MODEL} at full load"),
+        idle,
+        sizes.real_model,
+    )
+}
+
+/// A daemon at rest that has embedded a handful of rows; returns its memory.
+async fn warm(stage: &mut Stage, text: &str) -> u64 {
+    stage.start_daemon().await;
+    stage
+        .sql(&format!(
+            "INSERT INTO notes SELECT n, {text} FROM generate_series(1, 9) AS n"
+        ))
+        .await;
+    stage.settled("notes").await;
+    stage.idle().await
+}
+
+/// Prints a line of the table; returns the growth.
+fn line(stage: &Stage, load: &str, idle: u64, elapsed: Duration) -> u64 {
+    let resident = stage.resident();
+    let growth = resident.peak.saturating_sub(idle);
+    println!(
+        "{load:<58} {:>6} {:>6} {:>7} {:>6} {:>8.0}",
+        megabytes(idle),
+        megabytes(resident.peak),
+        megabytes(growth),
+        megabytes(resident.now),
+        elapsed.as_secs_f64()
+    );
+    growth
+}
+
+fn megabytes(bytes: u64) -> u64 {
+    bytes >> 20
+}

@@ -1,9 +1,9 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
-.PHONY: help setup build demo test bench fuzz lint clean
+.PHONY: help setup build demo test chaos test-matrix bench fuzz lint clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Fetch ONNX Runtime, PostgreSQL with pgvector and the default model into .runtime/
 	@scripts/setup.sh
@@ -15,8 +15,22 @@ demo: setup ## Watch the daemon at work on a private PostgreSQL
 	cargo build --release --bins --features demo
 	@cargo run --quiet --release --features demo --bin demo
 
+# The same schedules each time, in under three minutes.
+TEST_CHAOS = --seed 1 --schedules 40
+
 test: setup ## Run all tests
 	cargo test
+	cargo test --features failpoints --test chaos -- $(TEST_CHAOS)
+
+SEED ?= $(shell date +%s)
+SCHEDULES ?= 40
+
+chaos: setup ## Play SCHEDULES=40 schedules of faults, from SEED=n on; a failed one says how to play it again
+	cargo test --features failpoints --test chaos -- --seed $(SEED) --schedules $(SCHEDULES)
+
+test-matrix: setup ## Run the integration tests and some chaos on PostgreSQL 14 to 18
+	@scripts/setup.sh setup_matrix.py
+	@scripts/test-matrix.sh
 
 bench: setup ## Run the benchmarks
 	cargo bench

@@ -142,7 +142,8 @@ async fn cancelling_in_the_middle_of_the_first_run_stops_it() {
     let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 600) n";
     execute(&client, insert).await;
     insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    execute(&client, "ALTER TABLE articles ADD COLUMN vector VECTOR").await;
+    let column = "ALTER TABLE articles ADD COLUMN vector vector(384)";
+    execute(&client, &database.adapted(column)).await;
     let _daemon = Daemon::start(&database, &[]);
     wait_for_value(&client, "SELECT count(vector) > 0 FROM articles", true).await;
     execute(&client, "UPDATE jobs SET canceled_at = true").await;

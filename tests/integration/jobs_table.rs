@@ -65,6 +65,9 @@ async fn a_label_needs_its_column() {
 #[tokio::test]
 async fn optional_columns_of_the_jobs_table_are_used() {
     let (database, client) = full_table().await;
+    if database.lacks_vector().await {
+        return;
+    }
     execute(
         &client,
         "INSERT INTO articles (title, body) SELECT 'title ' || n, 'body ' || n FROM generate_series(1, 30) n",

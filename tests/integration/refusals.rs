@@ -96,21 +96,38 @@ async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
             Job::on(&database, "articles", "title", "body"),
             &["has the type text"],
         ),
-        (
-            "CREATE TABLE short (id INT PRIMARY KEY, t TEXT, v VECTOR(3))",
-            on("short"),
-            &[
-                "3 dimensions",
-                "makes 384",
-                "ALTER TABLE \"public\".\"short\" ALTER COLUMN \"v\" TYPE vector(384) USING NULL;",
-            ],
-        ),
     ];
-    refusals(&database, &client, cases).await;
-    // The remedies are statements that run as they are.
+    refused_with_remedies(&database, &client, cases).await;
+}
+
+#[tokio::test]
+async fn a_column_for_vectors_of_another_length_is_refused_with_the_statement_that_helps() {
+    let (database, client) = articles(server()).await;
+    if database.lacks_vector().await {
+        return;
+    }
+    let cases: &[(&str, Job<'_>, &[&str])] = &[(
+        "CREATE TABLE short (id INT PRIMARY KEY, t TEXT, v VECTOR(3))",
+        Job::on(&database, "short", "t", "v"),
+        &[
+            "3 dimensions",
+            "makes 384",
+            "ALTER TABLE \"public\".\"short\" ALTER COLUMN \"v\" TYPE vector(384) USING NULL;",
+        ],
+    )];
+    refused_with_remedies(&database, &client, cases).await;
+}
+
+/// As [`refusals`]; the remedies are statements that run as they are.
+async fn refused_with_remedies(
+    database: &TestDatabase,
+    client: &Client,
+    cases: &[(&str, Job<'_>, &[&str])],
+) {
+    refusals(database, client, cases).await;
     for (_, job, said) in cases {
         let reason = value::<String>(
-            &client,
+            client,
             &format!(
                 "SELECT init_failure_reason FROM jobs WHERE \"table\" = '{}' LIMIT 1",
                 job.table
@@ -119,7 +136,7 @@ async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
         .await;
         if let Some((_, remedy)) = reason.split_once("run: ") {
             assert!(said.iter().any(|part| remedy.ends_with(part)), "{reason}");
-            execute(&client, remedy).await;
+            execute(client, remedy).await;
         }
     }
 }

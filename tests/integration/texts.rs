@@ -146,13 +146,10 @@ async fn any_script_and_any_sign_comes_through_in_both_ways() {
 #[tokio::test]
 async fn null_and_the_empty_text_have_no_vector_and_clear_one() {
     let (database, client) = articles(server()).await;
-    execute(
-        &client,
-        "ALTER TABLE articles ADD COLUMN vector VECTOR(384);
+    let rows = "ALTER TABLE articles ADD COLUMN vector vector(384);
          INSERT INTO articles (title, vector) SELECT t, array_fill(1::real, ARRAY[384]) FROM unnest(ARRAY[NULL, '']) t;
-         INSERT INTO articles (title) VALUES ('a'), ('b'), ('c')",
-    )
-    .await;
+         INSERT INTO articles (title) VALUES ('a'), ('b'), ('c')";
+    execute(&client, &database.adapted(rows)).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let _daemon = Daemon::start(&database, &[]);
     finished(&client, job).await;

@@ -25,11 +25,8 @@ async fn thousands_of_rows_written_during_the_first_run_end_up_right() {
     };
     execute(&client, &insert(1, 3000)).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    execute(
-        &client,
-        "ALTER TABLE articles ADD COLUMN vector VECTOR(384)",
-    )
-    .await;
+    let column = "ALTER TABLE articles ADD COLUMN vector vector(384)";
+    execute(&client, &database.adapted(column)).await;
     let _daemon = Daemon::start(&database, &[]);
     wait_for_value(&client, "SELECT count(vector) > 0 FROM articles", true).await;
     for round in 0..20 {

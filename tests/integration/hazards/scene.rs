@@ -63,8 +63,11 @@ impl Scene {
             .sql("CREATE TABLE truth (body text PRIMARY KEY, vector vector(384))")
             .await;
         for (text, vector) in VOCABULARY.iter().zip(VECTORS.iter()) {
-            let insert = "INSERT INTO truth VALUES ($1, $2::text::vector)";
-            let inserted = scene.client.execute(insert, &[text, vector]).await;
+            // Numbers in brackets, as pgvector reads them; an array wants braces.
+            let insert = scene
+                .database
+                .adapted("INSERT INTO truth VALUES ($1, translate($2::text, '[]', '{}')::real[]::vector(384))");
+            let inserted = scene.client.execute(&insert, &[text, vector]).await;
             inserted.expect("a vector");
         }
         scene.sql(tables).await;
@@ -89,7 +92,8 @@ impl Scene {
     }
 
     pub async fn sql(&self, statements: &str) {
-        let done = self.client.batch_execute(statements).await;
+        let statements = self.database.adapted(statements);
+        let done = self.client.batch_execute(&statements).await;
         done.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
     }
 

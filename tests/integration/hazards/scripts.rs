@@ -23,7 +23,7 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
         ("key", "id"),
         ("source", "body"),
         ("destination", "embedding"),
-        ("type", "vector(384)"),
+        ("type", &scene.database.adapted("vector(384)")),
         ("role", &role),
     ];
     let set = variables

@@ -7,12 +7,15 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 
+use super::server::runtime;
 use super::wait::wait_until;
 
 /// A database of its own for one test. Dropped with everything in it, replication slots included.
 pub struct TestDatabase {
     server: &'static PrivatePostgres,
     name: String,
+    /// pgvector is there.
+    vector: bool,
 }
 
 impl TestDatabase {
@@ -25,19 +28,53 @@ impl TestDatabase {
             .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0"))
             .await
             .unwrap_or_else(|error| panic!("cannot create the database {name}: {error:?}"));
-        Self { server, name }
+        Self {
+            server,
+            name,
+            vector: false,
+        }
     }
 
-    /// A database with the extension pgvector.
+    /// A database with pgvector, or on a server that lacks it with the distance of two arrays in its place: what a test says
+    /// of `vector(384)` has to go through [`adapted`](Self::adapted) then.
     pub async fn with_vector(server: &'static PrivatePostgres) -> Self {
-        let database = Self::create(server).await;
-        let created = database
-            .client()
-            .await
-            .batch_execute("CREATE EXTENSION vector")
-            .await;
-        created.unwrap_or_else(|error| panic!("no pgvector in {}: {error:?}", database.name));
+        let mut database = Self::create(server).await;
+        database.vector = database.knows_vector().await;
+        let client = database.client().await;
+        let create = if database.vector {
+            "CREATE EXTENSION vector"
+        } else {
+            "CREATE FUNCTION distance(real[], real[]) RETURNS float8 LANGUAGE sql IMMUTABLE STRICT AS \
+               'SELECT CASE WHEN cardinality($1) = cardinality($2) THEN sqrt(sum((a - b) ^ 2)) END FROM unnest($1, $2) u(a, b)'; \
+             CREATE OPERATOR <-> (LEFTARG = real[], RIGHTARG = real[], FUNCTION = distance)"
+        };
+        let created = client.batch_execute(create).await;
+        created.unwrap_or_else(|error| panic!("no vectors in {}: {error:?}", database.name));
         database
+    }
+
+    /// A statement with the type of vectors that there is.
+    pub fn adapted(&self, statement: &str) -> String {
+        if self.vector {
+            statement.to_owned()
+        } else {
+            statement.replace("vector(384)", "real[]")
+        }
+    }
+
+    /// True, and says so, where a test cannot go on for want of pgvector.
+    pub async fn lacks_vector(&self) -> bool {
+        let lacks = !self.knows_vector().await;
+        if lacks {
+            let version = self.server.version();
+            println!("passed over: PostgreSQL {version} without pgvector");
+        }
+        lacks
+    }
+
+    /// The server's major version.
+    pub fn version(&self) -> u32 {
+        self.server.version()
     }
 
     /// Whether the server has pgvector: what `make setup` fetches does, Debian's need not.
@@ -66,7 +103,11 @@ impl TestDatabase {
     ///
     /// At the first statement that fails, with psql's message.
     pub async fn psql(&self, sql: &str) -> String {
-        let mut psql = Command::new(self.server.bindir().join("psql"))
+        // Some builds of servers come without.
+        let bindirs = [self.server.bindir(), &runtime().join("postgres/bin")];
+        let programs = bindirs.map(|bindir| bindir.join("psql"));
+        let program = programs.iter().find(|program| program.exists());
+        let mut psql = Command::new(program.expect("run `make setup` first"))
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
             .args(["--set=ON_ERROR_STOP=1", "--file=-", "--dbname"])
             .arg(self.uri())

@@ -15,13 +15,10 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A database with the documented jobs table and a table `articles`, with pgvector where the server has it.
 pub async fn articles(server: &'static PrivatePostgres) -> (TestDatabase, Client) {
-    let database = TestDatabase::create(server).await;
+    let database = TestDatabase::with_vector(server).await;
     let client = database.client().await;
     create_documented_table(&client).await;
-    let create = "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT, body TEXT);
-        DO $$ BEGIN
-          IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') THEN CREATE EXTENSION vector; END IF;
-        END $$";
+    let create = "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT, body TEXT)";
     execute(&client, create).await;
     (database, client)
 }

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Runs the integration tests and some chaos on every version that setup_matrix.py has fetched, and on 18. CHAOS=n schedules each.
+#
+# What a version cannot do is passed over by the test itself, which says so: all of that is listed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+logs=target/matrix
+mkdir -p "$logs"
+cargo test --no-run --test integration || exit 1
+cargo test --no-run --features failpoints --test chaos || exit 1
+
+failed=0
+for bindir in .runtime/postgres-*/bin .runtime/postgres/bin; do
+    LANTERN_TEST_PG_BINDIR=$PWD/$bindir
+    export LANTERN_TEST_PG_BINDIR
+    name=$("$bindir/postgres" --version)
+    log=$logs/$(basename "$(dirname "$bindir")")
+
+    cargo test --test integration -- --show-output >"$log.tests" 2>&1 || failed=1
+    echo "$name: $(grep '^test result' "$log.tests" || echo "the tests did not end: see $log.tests")"
+    grep -E '^test .* FAILED' "$log.tests"
+    grep -h '^passed over' "$log.tests" | sort | uniq -c
+
+    cargo test --features failpoints --test chaos -- --schedules "${CHAOS:-24}" >"$log.chaos" 2>&1 || failed=1
+    grep -E 'schedules clean|streaming again|failed seeds' "$log.chaos"
+done
+exit $failed

@@ -154,6 +154,8 @@ impl Job {
         let database = target_database::of(definition, &self.allowed_hosts)?;
         let model = self.engine.model(&model).await?;
         let session = Session::open(&self.named(&database, "set-up")).await?;
+        // Everything else of this attempt goes to the same server.
+        let database = session.server().clone();
         if preflight::is_standby(&session).await? {
             return Err(on_standby(self.row.progress));
         }
@@ -222,7 +224,7 @@ impl Job {
         loop {
             let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
             let connection =
-                ReplicationConnection::connect(database.config(), connector, &settings).await?;
+                ReplicationConnection::connect(&database.config(), connector, &settings).await?;
             // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
             match connection
                 .start_replication(&self.name, Lsn::ZERO, &[publication])

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
+use super::connecting::ConnectFailure;
 use super::tls::TlsError;
 
 /// An error of a database session, with the database it happened at (never with a password).
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
-    #[error("cannot connect to {database}: {}", describe(cause))]
+    #[error("cannot connect to {database}: {failure}")]
     Connect {
         database: String,
-        cause: tokio_postgres::Error,
+        failure: ConnectFailure,
     },
     #[error("cannot connect to {database}: no answer within {} s", patience.as_secs())]
     NoAnswer {
@@ -40,9 +41,8 @@ impl DatabaseError {
 
     pub fn code(&self) -> Option<&SqlState> {
         match self {
-            DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
-                cause.code()
-            }
+            DatabaseError::Connect { failure, .. } => failure.code(),
+            DatabaseError::Query { cause, .. } => cause.code(),
             DatabaseError::NoAnswer { .. }
             | DatabaseError::Silent { .. }
             | DatabaseError::Tls(_) => None,
@@ -52,9 +52,8 @@ impl DatabaseError {
     /// True where the same call may succeed later without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            DatabaseError::Connect { cause, .. } | DatabaseError::Query { cause, .. } => {
-                is_transient(cause)
-            }
+            DatabaseError::Connect { failure, .. } => failure.is_transient(),
+            DatabaseError::Query { cause, .. } => is_transient(cause),
             DatabaseError::NoAnswer { .. } | DatabaseError::Silent { .. } => true,
             DatabaseError::Tls(_) => false,
         }

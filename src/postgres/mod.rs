@@ -2,6 +2,7 @@
 //! error means. Nothing in here knows of jobs or embeddings.
 
 pub mod allowed_hosts;
+pub mod connecting;
 pub mod connection_string;
 pub mod error;
 pub mod quote;

@@ -7,12 +7,13 @@
 use std::ops::Deref;
 
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
+use super::connecting::{ConnectFailure, Connected, connect};
 use super::connection_string::ConnectionString;
 use super::error::DatabaseError;
 use super::quote::literal;
-use super::tls;
 
 /// Settings that shape how values look as text. The replication connection sends them in its startup packet, where they
 /// outrank role and database defaults.
@@ -56,11 +57,12 @@ pub fn newer_settings(version: u32) -> &'static [(&'static str, &'static str)] {
 pub struct Session {
     client: Client,
     connection: AbortHandle,
+    server: ConnectionString,
     version: u32,
 }
 
 impl Session {
-    /// Connects and pins the settings, all within `connect_timeout` for each host: a network that swallows what is sent
+    /// Connects and pins the settings, each within `connect_timeout`, at each address: a network that swallows what is sent
     /// must not hold anybody up for longer than it takes to try again.
     ///
     /// # Errors
@@ -68,28 +70,11 @@ impl Session {
     ///
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
-        let config = target.config();
-        let hosts = config.get_hosts().len().max(config.get_hostaddrs().len());
-        let Some(timeout) = config.get_connect_timeout() else {
-            return Session::connect(target).await;
-        };
-        let patience = *timeout * u32::try_from(hosts).unwrap_or(1).max(1);
-        let opened = tokio::time::timeout(patience, Session::connect(target)).await;
-        opened.unwrap_or_else(|_| {
-            Err(DatabaseError::NoAnswer {
-                database: target.to_string(),
-                patience,
-            })
-        })
-    }
-
-    async fn connect(target: &ConnectionString) -> Result<Session, DatabaseError> {
-        let connector = tls::connector(target.tls())?;
-        let failed = |cause| DatabaseError::Connect {
-            database: target.to_string(),
-            cause,
-        };
-        let (client, connection) = target.config().connect(connector).await.map_err(failed)?;
+        let Connected {
+            client,
+            connection,
+            server,
+        } = connect(target).await?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(
@@ -99,28 +84,43 @@ impl Session {
             }
         })
         .abort_handle();
+        let patience = server.connect_timeout();
         let mut session = Session {
             client,
             connection,
+            server,
             version: 0,
         };
-        session
-            .batch_execute(&pinned_settings())
-            .await
-            .map_err(failed)?;
-        let version: i32 = session
-            .query_one("SELECT current_setting('server_version_num')::int", &[])
-            .await
-            .map_err(failed)?
-            .get(0);
-        session.version = version.unsigned_abs();
-        for (name, value) in newer_settings(session.version) {
-            session
-                .batch_execute(&format!("SET {name} = {}", literal(value)))
-                .await
-                .map_err(failed)?;
+        match timeout(patience, session.pin_settings()).await {
+            Ok(Ok(())) => Ok(session),
+            Ok(Err(cause)) => Err(DatabaseError::Connect {
+                database: target.to_string(),
+                failure: ConnectFailure::Refused(cause),
+            }),
+            Err(_) => Err(DatabaseError::NoAnswer {
+                database: target.to_string(),
+                patience,
+            }),
         }
-        Ok(session)
+    }
+
+    async fn pin_settings(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.batch_execute(&pinned_settings()).await?;
+        let version: i32 = self
+            .query_one("SELECT current_setting('server_version_num')::int", &[])
+            .await?
+            .get(0);
+        self.version = version.unsigned_abs();
+        for (name, value) in newer_settings(self.version) {
+            self.batch_execute(&format!("SET {name} = {}", literal(value)))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The connection string of just the server that this session has reached, for whatever must reach the same one.
+    pub fn server(&self) -> &ConnectionString {
+        &self.server
     }
 
     /// `server_version_num`, as 180001 for 18.1.

@@ -60,7 +60,11 @@ const KEYWORDS: &[Keyword] = &[
     from("PGSSLMODE", Everyone, "sslmode"),
     from("PGSSLNEGOTIATION", Everyone, "sslnegotiation"),
     from("PGSSLROOTCERT", Everyone, "sslrootcert"),
-    from("PGSSLMINPROTOCOLVERSION", Everyone, "ssl_min_protocol_version"),
+    from(
+        "PGSSLMINPROTOCOLVERSION",
+        Everyone,
+        "ssl_min_protocol_version",
+    ),
     plain("fallback_application_name"),
     plain("tcp_user_timeout"),
     plain("keepalives"),
@@ -128,18 +132,28 @@ impl Parameters {
         }
     }
 
+    /// Sets what `others` have and these do not.
+    pub fn set_defaults(&mut self, others: &Parameters) {
+        for (name, value) in &others.0 {
+            self.set_default(name, value.clone());
+        }
+    }
+
     /// The first keyword that a jobs row must not use.
     pub fn not_for_jobs(&self) -> Option<&'static str> {
-        NOT_IN_JOBS.iter().copied().find(|name| self.0.contains_key(name))
+        NOT_IN_JOBS
+            .iter()
+            .copied()
+            .find(|name| self.0.contains_key(name))
     }
 }
 
 /// The keywords whose variables are for one of these audiences, with the name of the variable.
-pub fn variables(
-    audiences: &[Audience],
-) -> impl Iterator<Item = (&'static str, &'static str)> {
+pub fn variables(audiences: &[Audience]) -> impl Iterator<Item = (&'static str, &'static str)> {
     KEYWORDS.iter().filter_map(move |keyword| {
         let (variable, audience) = keyword.variable?;
-        audiences.contains(&audience).then_some((keyword.name, variable))
+        audiences
+            .contains(&audience)
+            .then_some((keyword.name, variable))
     })
 }

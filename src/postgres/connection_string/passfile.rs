@@ -4,18 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::server::Server;
-
-/// Where libpq looks for sockets if nothing is said; the passfile knows those as `localhost`.
-const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+use super::server::{Place, SOCKET_DIRECTORIES, Server};
 
 /// What is asked of a passfile.
 pub struct Question<'a> {
     pub server: &'a Server,
     pub database: &'a str,
     pub user: &'a str,
-    /// The server was named by a jobs row: an entry for any host (`*`) is not meant for it.
-    pub host_must_be_named: bool,
+    /// The operator named the server. To one that a jobs row names, an entry for any host (`*`) gives nothing, and an
+    /// address goes by itself: the row may claim any name for it.
+    pub is_trusted: bool,
 }
 
 /// The password of the first entry that fits. A file that others may read is not used, and a warning says so, as in libpq.
@@ -34,7 +32,10 @@ pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
     }
     let text = fs::read(path)
         .inspect_err(|error| {
-            tracing::warn!("the password file {} cannot be read: {error}", path.display());
+            tracing::warn!(
+                "the password file {} cannot be read: {error}",
+                path.display()
+            );
         })
         .ok()?;
     find(&String::from_utf8_lossy(&text), question)
@@ -47,7 +48,7 @@ pub fn default_path(home: &Path) -> PathBuf {
 
 fn find(text: &str, question: &Question<'_>) -> Option<String> {
     let port = question.server.port.to_string();
-    let host = host_in_passfile(question.server);
+    let host = host_in_passfile(question);
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .find_map(|line| {
@@ -56,7 +57,7 @@ fn find(text: &str, question: &Question<'_>) -> Option<String> {
             let (asked_host, asked_port, database, user) = (next()?, next()?, next()?, next()?);
             let password = unescape(rest.trim_end_matches('\r'));
             let fits = |field: &str, value: &str| field == "*" || unescape(field) == value;
-            let named = !question.host_must_be_named || asked_host != "*";
+            let named = question.is_trusted || asked_host != "*";
             (named
                 && fits(asked_host, &host)
                 && fits(asked_port, &port)
@@ -67,15 +68,18 @@ fn find(text: &str, question: &Question<'_>) -> Option<String> {
         })
 }
 
-/// The name by which a passfile knows a server. A row of the jobs table may claim any name for an address: with an address,
-/// that is what the server goes by there.
-fn host_in_passfile(server: &Server) -> String {
-    match (&server.directory, &server.host) {
-        (Some(directory), _) if SOCKET_DIRECTORIES.iter().any(|known| directory == Path::new(known)) => {
+/// The name by which a passfile knows a server; for sockets in libpq's default place that is `localhost`.
+fn host_in_passfile(question: &Question<'_>) -> String {
+    match &question.server.place {
+        Place::Socket(directory)
+            if SOCKET_DIRECTORIES
+                .iter()
+                .any(|known| directory == Path::new(known)) =>
+        {
             "localhost".to_owned()
         }
-        (Some(directory), _) => directory.display().to_string(),
-        (None, host) => host.clone(),
+        Place::Address { address, .. } if !question.is_trusted => address.to_string(),
+        _ => question.server.host(),
     }
 }
 

@@ -26,7 +26,9 @@ pub struct Server {
 pub enum Place {
     /// A host name, or an address in its place.
     Name(String),
-    /// An address, with the name that the certificate must be for and that the passfile may know.
+    /// A host name with one of its addresses, looked up by us.
+    Resolved { name: String, address: IpAddr },
+    /// The address that the string gives (`hostaddr`), with the name that it claims for it.
     Address { name: String, address: IpAddr },
     /// The directory of a Unix socket.
     Socket(PathBuf),
@@ -44,7 +46,7 @@ impl Server {
         };
         let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
         let count = hosts.len().max(addresses.len());
-        let refused = |what: &str| Err(InvalidConnectionString(what.to_owned()));
+
         if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
             return refused("it has not as many hostaddr as host");
         }
@@ -74,6 +76,9 @@ impl Server {
                         Err(_) => return refused("a hostaddr is not an IP address"),
                     },
                     (Some(host), None) if host.starts_with('/') => Place::Socket(host.into()),
+                    (Some(host), None) if host.contains('@') => {
+                        return refused("a host has an '@' in it: write %40 for one in the user's name or the password");
+                    }
                     (Some(host), None) => Place::Name(host.to_owned()),
                     (None, None) => Place::Socket(default_socket_directory(port)),
                 };
@@ -91,10 +96,17 @@ impl Server {
         Ok(servers)
     }
 
+    /// Unix sockets carry no TLS.
+    pub fn is_socket(&self) -> bool {
+        matches!(self.place, Place::Socket(_))
+    }
+
     /// What the certificate must be for.
     pub fn host(&self) -> String {
         match &self.place {
-            Place::Name(name) | Place::Address { name, .. } => name.clone(),
+            Place::Name(name) | Place::Resolved { name, .. } | Place::Address { name, .. } => {
+                name.clone()
+            }
             Place::Socket(directory) => directory.display().to_string(),
         }
     }
@@ -110,7 +122,7 @@ impl Server {
         let mut found: Vec<Server> = Vec::new();
         for address in lookup_host((name.as_str(), self.port)).await? {
             let server = Server {
-                place: Place::Address {
+                place: Place::Resolved {
                     name: name.clone(),
                     address: address.ip(),
                 },
@@ -121,30 +133,40 @@ impl Server {
             }
         }
         match found.is_empty() {
-            true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+            true => Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                "the name has no address",
+            )),
             false => Ok(found),
         }
     }
 }
 
 fn default_socket_directory(port: u16) -> PathBuf {
-    let is_there = |directory: &&str| Path::new(directory).join(format!(".s.PGSQL.{port}")).exists();
-    let found = SOCKET_DIRECTORIES.iter().find(|directory| is_there(directory));
+    let is_there = |directory: &&str| {
+        Path::new(directory)
+            .join(format!(".s.PGSQL.{port}"))
+            .exists()
+    };
+    let found = SOCKET_DIRECTORIES
+        .iter()
+        .find(|directory| is_there(directory));
     found.unwrap_or(&SOCKET_DIRECTORIES[0]).into()
 }
 
 /// As in a connection string.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Name(name) | Place::Address { name, .. } if name.contains(':') => {
-                write!(f, "[{name}]")?
-            }
-            Place::Name(name) | Place::Address { name, .. } => f.write_str(name)?,
-            Place::Socket(directory) => {
-                write!(f, "{}", directory.display().to_string().replace('/', "%2F"))?
-            }
+        let host = self.host();
+        match self.place {
+            Place::Socket(_) => f.write_str(&host.replace('/', "%2F"))?,
+            _ if host.contains(':') => write!(f, "[{host}]")?,
+            _ => f.write_str(&host)?,
         }
         write!(f, ":{}", self.port)
     }
+}
+
+fn refused<T>(what: &str) -> Result<T, InvalidConnectionString> {
+    Err(InvalidConnectionString(what.to_owned()))
 }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::InvalidConnectionString;
 use super::environment::Environment;
 use super::keyword::Parameters;
-use super::text;
 
 /// Where packages of libpq have the system's file.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
@@ -32,15 +31,23 @@ pub fn apply(
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => {
                 let path = file.display();
-                return Err(refused(format!("the service file {path} cannot be read: {error}")));
+                return Err(refused(format!(
+                    "the service file {path} cannot be read: {error}"
+                )));
             }
         };
         if let Some(lines) = section(&text, &name) {
             return take(lines, file, parameters);
         }
     }
-    let looked: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    Err(refused(format!("no service of that name is defined in {}", looked.join(", "))))
+    let looked: Vec<String> = files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect();
+    Err(refused(format!(
+        "no service of that name is defined in {}",
+        looked.join(", ")
+    )))
 }
 
 fn refused(why: String) -> InvalidConnectionString {
@@ -81,11 +88,15 @@ fn take<'a>(
     for line in lines {
         let Some((name, value)) = line.split_once('=') else {
             let path = file.display();
-            return Err(refused(format!("the service file {path} has a line that is not key=value")));
+            return Err(refused(format!(
+                "the service file {path} has a line that is not key=value"
+            )));
         };
         if name == "service" {
             let path = file.display();
-            return Err(refused(format!("the service file {path} has a service in a service")));
+            return Err(refused(format!(
+                "the service file {path} has a service in a service"
+            )));
         }
         service.set(name, value.to_owned())?;
     }

@@ -45,11 +45,17 @@ fn url(mut rest: &str) -> Parsed<Parameters> {
     }
     let (hosts, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     if hosts.contains('@') {
-        return refused("there is more than one '@': write %40 for one in the user's name or the password");
+        return refused(
+            "there is more than one '@': write %40 for one in the user's name or the password",
+        );
     }
     set_hosts(&mut parameters, hosts)?;
     let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
-    set_unless_empty(&mut parameters, "dbname", path.strip_prefix('/').unwrap_or(""))?;
+    set_unless_empty(
+        &mut parameters,
+        "dbname",
+        path.strip_prefix('/').unwrap_or(""),
+    )?;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
             return refused("an option behind the '?' has no value");
@@ -74,7 +80,9 @@ fn set_hosts(parameters: &mut Parameters, hosts: &str) -> Parsed<()> {
             Some((address, "")) => (address, ""),
             Some((address, port)) => match port.strip_prefix(':') {
                 Some(port) => (address, port),
-                None => return refused("there is something between a host in brackets and its port"),
+                None => {
+                    return refused("there is something between a host in brackets and its port");
+                }
             },
             None if host.starts_with('[') => return refused("a host in brackets does not end"),
             None => host.split_once(':').unwrap_or((host, "")),
@@ -104,7 +112,11 @@ fn percent_decode(text: &str) -> Parsed<String> {
         match (digit(0), digit(1)) {
             (Some(0), Some(0)) => return refused("it contains a NUL byte (%00)"),
             (Some(high), Some(low)) => bytes.push(high << 4 | low),
-            _ => return refused("a '%' is not followed by two hexadecimal digits: write %25 for a '%'"),
+            _ => {
+                return refused(
+                    "a '%' is not followed by two hexadecimal digits: write %25 for a '%'",
+                );
+            }
         }
         rest = &tail[2..];
     }

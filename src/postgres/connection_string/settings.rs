@@ -1,0 +1,207 @@
+//! From parameters to what connecting needs: a `tokio_postgres::Config` without servers, and the TLS options.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio_postgres::Config;
+use tokio_postgres::config::{ChannelBinding, SslNegotiation};
+
+use super::InvalidConnectionString;
+use super::keyword::Parameters;
+use crate::postgres::tls::{Encryption, MinimumVersion, TlsOptions, Verification};
+
+/// How our sessions call themselves.
+pub const APPLICATION_NAME: &str = "lantern-cli";
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that vanished is noticed within half a minute, not after the two hours that are the kernel's default.
+const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(30);
+const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const DEFAULT_KEEPALIVE_COUNT: u32 = 4;
+
+type Parsed<T> = Result<T, InvalidConnectionString>;
+
+/// Which of several servers is wanted (documentation: libpq-connect-target-session-attrs).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionAttributes {
+    #[default]
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+impl SessionAttributes {
+    pub(super) fn of(parameters: &Parameters) -> Parsed<SessionAttributes> {
+        choice(
+            parameters,
+            "target_session_attrs",
+            &[
+                ("any", SessionAttributes::Any),
+                ("read-write", SessionAttributes::ReadWrite),
+                ("read-only", SessionAttributes::ReadOnly),
+                ("primary", SessionAttributes::Primary),
+                ("standby", SessionAttributes::Standby),
+                ("prefer-standby", SessionAttributes::PreferStandby),
+            ],
+        )
+    }
+
+    /// What to ask of the servers, one round after the other.
+    pub fn rounds(self) -> &'static [SessionAttributes] {
+        match self {
+            SessionAttributes::Any => &[SessionAttributes::Any],
+            SessionAttributes::ReadWrite => &[SessionAttributes::ReadWrite],
+            SessionAttributes::ReadOnly => &[SessionAttributes::ReadOnly],
+            SessionAttributes::Primary => &[SessionAttributes::Primary],
+            SessionAttributes::Standby => &[SessionAttributes::Standby],
+            SessionAttributes::PreferStandby => {
+                &[SessionAttributes::Standby, SessionAttributes::Any]
+            }
+        }
+    }
+}
+
+/// Whether `load_balance_hosts` asks for a random order.
+pub fn is_balanced(parameters: &Parameters) -> Parsed<bool> {
+    choice(
+        parameters,
+        "load_balance_hosts",
+        &[("disable", false), ("random", true)],
+    )
+}
+
+/// Everything that goes into a `Config` but servers, user, password and TLS mode.
+pub fn base(parameters: &Parameters) -> Parsed<Config> {
+    let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
+    let mut config = Config::new();
+    if let Some(database) = text("dbname") {
+        config.dbname(database);
+    }
+    if let Some(options) = text("options") {
+        config.options(options);
+    }
+    let name = text("application_name").or(text("fallback_application_name"));
+    config.application_name(name.unwrap_or(APPLICATION_NAME));
+    config.channel_binding(choice(
+        parameters,
+        "channel_binding",
+        &[
+            ("prefer", ChannelBinding::Prefer),
+            ("disable", ChannelBinding::Disable),
+            ("require", ChannelBinding::Require),
+        ],
+    )?);
+    config.ssl_negotiation(choice(
+        parameters,
+        "sslnegotiation",
+        &[
+            ("postgres", SslNegotiation::Postgres),
+            ("direct", SslNegotiation::Direct),
+        ],
+    )?);
+    let seconds = |name| Parsed::Ok(positive(parameters, name)?.map(Duration::from_secs));
+    config.connect_timeout(seconds("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT));
+    // The one time that libpq counts in milliseconds.
+    let user_timeout = positive(parameters, "tcp_user_timeout")?.map(Duration::from_millis);
+    config.tcp_user_timeout(user_timeout.unwrap_or(DEFAULT_USER_TIMEOUT));
+    config.keepalives(number::<i32>(parameters, "keepalives")? != Some(0));
+    config.keepalives_idle(seconds("keepalives_idle")?.unwrap_or(DEFAULT_KEEPALIVE_IDLE));
+    config
+        .keepalives_interval(seconds("keepalives_interval")?.unwrap_or(DEFAULT_KEEPALIVE_INTERVAL));
+    let count = number(parameters, "keepalives_count")?.filter(|count| *count > 0);
+    config.keepalives_retries(count.unwrap_or(DEFAULT_KEEPALIVE_COUNT));
+    Ok(config)
+}
+
+/// What is asked of TLS.
+pub fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
+    let refused = |what: &str| Err(InvalidConnectionString(what.to_owned()));
+    let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
+    let root_certificates = text("sslrootcert");
+    let is_system = root_certificates == Some("system");
+    let (encryption, mut verification) = if is_system && text("sslmode").is_none() {
+        (Encryption::Require, Verification::ChainAndHost)
+    } else {
+        choice(
+            parameters,
+            "sslmode",
+            &[
+                ("prefer", (Encryption::Prefer, Verification::None)),
+                ("disable", (Encryption::Disable, Verification::None)),
+                ("allow", (Encryption::Allow, Verification::None)),
+                ("require", (Encryption::Require, Verification::None)),
+                ("verify-ca", (Encryption::Require, Verification::Chain)),
+                (
+                    "verify-full",
+                    (Encryption::Require, Verification::ChainAndHost),
+                ),
+            ],
+        )?
+    };
+    // As in libpq: anybody can have a certificate from the system's authorities.
+    if is_system && verification != Verification::ChainAndHost {
+        return refused("sslrootcert=system needs sslmode=verify-full");
+    }
+    // As in libpq: `require` with a root certificate verifies the chain.
+    if root_certificates.is_some() && encryption == Encryption::Require {
+        verification = verification.max(Verification::Chain);
+    }
+    let (certificate, key) = (text("sslcert"), text("sslkey"));
+    if certificate.is_some() != key.is_some() {
+        return refused("sslcert and sslkey belong together: one of them is missing");
+    }
+    let options = TlsOptions {
+        encryption,
+        verification,
+        root_certificates: root_certificates.map(Into::into),
+        client_certificate: certificate.map(Into::into),
+        client_key: key.map(Into::into),
+        minimum_version: choice(
+            parameters,
+            "ssl_min_protocol_version",
+            &[
+                ("TLSv1.2", MinimumVersion::Tls12),
+                ("TLSv1.1", MinimumVersion::Tls12),
+                ("TLSv1", MinimumVersion::Tls12),
+                ("TLSv1.3", MinimumVersion::Tls13),
+            ],
+        )?,
+    };
+    if parameters.get("sslnegotiation") == Some("direct") && encryption != Encryption::Require {
+        return refused("sslnegotiation=direct needs sslmode=require, verify-ca or verify-full");
+    }
+    Ok(options)
+}
+
+/// One of several words; the first is the default.
+fn choice<T: Copy>(parameters: &Parameters, name: &str, all: &[(&str, T)]) -> Parsed<T> {
+    match parameters.get(name).filter(|value| !value.is_empty()) {
+        None => Ok(all[0].1),
+        Some(value) => {
+            let found = all.iter().find(|(word, _)| *word == value);
+            found.map(|(_, meaning)| *meaning).ok_or_else(|| {
+                let words: Vec<&str> = all.iter().map(|(word, _)| *word).collect();
+                InvalidConnectionString(format!("{name} is none of {}", words.join(", ")))
+            })
+        }
+    }
+}
+
+fn number<T: FromStr>(parameters: &Parameters, name: &str) -> Parsed<Option<T>> {
+    match parameters.get(name).filter(|value| !value.is_empty()) {
+        None => Ok(None),
+        Some(value) => match value.trim().parse() {
+            Ok(number) => Ok(Some(number)),
+            Err(_) => Err(InvalidConnectionString(format!("{name} is not a number"))),
+        },
+    }
+}
+
+/// A number above zero; as in libpq, zero and what is below stand for the default.
+fn positive(parameters: &Parameters, name: &str) -> Parsed<Option<u64>> {
+    let given = number::<i32>(parameters, name)?.and_then(|number| u64::try_from(number).ok());
+    Ok(given.filter(|number| *number > 0))
+}

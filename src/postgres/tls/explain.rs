@@ -1,0 +1,73 @@
+//! What a failed handshake means, and what to do about it.
+
+use std::error::Error;
+use std::io;
+
+use rustls::{AlertDescription, CertificateError};
+
+use crate::postgres::ConnectionString;
+
+/// The error of TLS below an error of the connection, if that is what it is about.
+pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    let error = match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref()?,
+        None => error,
+    };
+    error.downcast_ref()
+}
+
+/// A sentence for the errors that a person can do something about.
+pub fn explain(error: &rustls::Error, server: &ConnectionString) -> Option<String> {
+    let host = server.servers().first()?.host();
+    Some(match error {
+        rustls::Error::InvalidCertificate(error) => certificate(error, &host, server)?,
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired => {
+                "the server asks for a client certificate: name one with sslcert and sslkey"
+                    .to_owned()
+            }
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::DecryptError => format!(
+                "the server does not accept the client certificate of sslcert (TLS alert {alert:?}): it has to be valid, \
+                 and signed by an authority of the server's ssl_ca_file"
+            ),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) -> Option<String> {
+    Some(match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "the server's certificate has expired: renew it there (ssl_cert_file) and reload the server".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "the server's certificate is not valid yet: compare the clocks of both machines".to_owned()
+        }
+        CertificateError::NotValidForNameContext { presented, .. } => {
+            let names = match presented.is_empty() {
+                true => "it has no subjectAltName, and the common name does not count".to_owned(),
+                false => format!("it is for {}", presented.join(", ")),
+            };
+            format!(
+                "the server's certificate is not for the host {host} ({names}): connect by a name that it is for, or \
+                 have one issued for this name"
+            )
+        }
+        CertificateError::UnknownIssuer => {
+            let trusted = match &server.tls().root_certificates {
+                Some(file) if file.as_os_str() != "system" => format!("in {}", file.display()),
+                _ => "among this system's authorities".to_owned(),
+            };
+            format!(
+                "the server's certificate is not signed by an authority {trusted}: name the file with the root \
+                 certificate of the one that signed it with sslrootcert"
+            )
+        }
+        _ => return None,
+    })
+}

@@ -389,7 +389,9 @@ impl Job {
 fn on_standby(progress: Progress) -> JobError {
     let sentence = "the target server is a standby; vectors can only be written to the primary";
     match progress {
-        Progress::New => JobError::definite(format!("{sentence}: name it in db_connection")),
+        Progress::New => JobError::definite(format!(
+            "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
+        )),
         _ => JobError::Transient(sentence.into()),
     }
 }

@@ -35,8 +35,10 @@ pub enum ConnectFailure {
     Name(io::Error),
     /// The network's or the server's reason.
     Refused(tokio_postgres::Error),
-    /// What is wrong with the server's certificate or with ours, and what to do.
-    Certificate(String),
+    /// What is wrong with TLS on which side, and what to do.
+    Tls(String),
+    /// The server asks for a password, and we have none for it.
+    PasswordMissing,
     Late(Duration),
     /// The server is not of the kind that `target_session_attrs` asks for.
     NotWanted(&'static str),
@@ -52,7 +54,7 @@ impl ConnectFailure {
                 true
             }
             ConnectFailure::Refused(cause) => error::is_transient(cause),
-            ConnectFailure::Certificate(_) => false,
+            ConnectFailure::Tls(_) | ConnectFailure::PasswordMissing => false,
             ConnectFailure::Each(all) => all.iter().any(|(_, failure)| failure.is_transient()),
         }
     }
@@ -74,7 +76,7 @@ impl ConnectFailure {
     /// Whether the server may let us in with the other of TLS and no TLS.
     fn is_about_encryption(&self) -> bool {
         match self {
-            ConnectFailure::Certificate(_) => true,
+            ConnectFailure::Tls(_) => true,
             // A rule of pg_hba.conf, most often; a wrong password has a code of its own.
             ConnectFailure::Refused(cause) => {
                 cause.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
@@ -92,7 +94,12 @@ impl fmt::Display for ConnectFailure {
         match self {
             ConnectFailure::Name(cause) => write!(f, "its name cannot be resolved: {cause}"),
             ConnectFailure::Refused(cause) => f.write_str(&error::describe(cause)),
-            ConnectFailure::Certificate(what) => f.write_str(what),
+            ConnectFailure::Tls(what) => f.write_str(what),
+            ConnectFailure::PasswordMissing => f.write_str(
+                "password missing: the server asks for one, and there is none in the connection string, nor in the \
+                 password file (~/.pgpass or PGPASSFILE) for this host, port, database and user; PGPASSWORD is for the \
+                 server of --uri alone",
+            ),
             ConnectFailure::Late(limit) => write!(f, "no answer within {limit:?}"),
             ConnectFailure::NotWanted(what) => f.write_str(what),
             ConnectFailure::Each(all) => {
@@ -205,13 +212,19 @@ async fn once(
 }
 
 fn explained(cause: tokio_postgres::Error, server: &ConnectionString) -> ConnectFailure {
-    let explanation = cause
-        .source()
-        .and_then(tls::cause)
-        .and_then(|error| tls::explain(error, server));
-    match explanation {
-        Some(explanation) => ConnectFailure::Certificate(explanation),
-        None => ConnectFailure::Refused(cause),
+    let Some(source) = cause.source() else {
+        return ConnectFailure::Refused(cause);
+    };
+    let explanation = tls::cause(source).and_then(|error| tls::explain(error, server));
+    // The driver tells the other two by their words alone (`connect_raw.rs` and `connect_tls.rs` of tokio-postgres 0.7).
+    match (explanation, source.to_string().as_str()) {
+        (Some(explanation), _) => ConnectFailure::Tls(explanation),
+        (None, "password missing") => ConnectFailure::PasswordMissing,
+        (None, "server does not support TLS") => ConnectFailure::Tls(
+            "the server does not support TLS, and sslmode asks for it: set ssl = on there, or allow sslmode=prefer"
+                .to_owned(),
+        ),
+        _ => ConnectFailure::Refused(cause),
     }
 }
 

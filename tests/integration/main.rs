@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod commands;
+mod connecting;
 mod core_on_debian;
 mod destinations;
 mod documented_example;

@@ -2,8 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use nix::unistd::{User, geteuid};
+
+/// Looked up once: the answer may come over the network.
+static ACCOUNT: LazyLock<Option<User>> = LazyLock::new(|| User::from_uid(geteuid()).ok().flatten());
 
 /// Environment variables, home folder and name of the user.
 #[derive(Clone, Debug, Default)]
@@ -19,12 +23,12 @@ impl Environment {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
-        let account = User::from_uid(geteuid()).ok().flatten();
+        let account = ACCOUNT.as_ref();
         let home = std::env::var_os("HOME").map(PathBuf::from);
         Environment {
             variables: std::env::vars_os().filter_map(text).collect(),
-            home: home.or_else(|| account.as_ref().map(|account| account.dir.clone())),
-            user: account.map(|account| account.name),
+            home: home.or_else(|| account.map(|account| account.dir.clone())),
+            user: account.map(|account| account.name.clone()),
         }
     }
 

@@ -197,8 +197,12 @@ impl ConnectionString {
     /// The same connection string for `server` alone, with or without TLS as it was agreed on there.
     pub fn narrowed(&self, server: Server, encryption: Encryption) -> ConnectionString {
         let mut narrowed = self.clone();
+        // As in libpq, whatever `sslmode` says.
+        narrowed.tls.encryption = match server.is_socket() {
+            true => Encryption::Disable,
+            false => encryption,
+        };
         narrowed.servers = vec![server];
-        narrowed.tls.encryption = encryption;
         narrowed
     }
 

@@ -51,14 +51,15 @@ fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) 
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names = match presented.is_empty() {
                 true => "it has no subjectAltName, and the common name does not count".to_owned(),
-                false => format!("it is for {}", presented.join(", ")),
+                false => format!("it is for {}", presented.iter().map(name).collect::<Vec<_>>().join(", ")),
             };
             format!(
                 "the server's certificate is not for the host {host} ({names}): connect by a name that it is for, or \
                  have one issued for this name"
             )
         }
-        CertificateError::UnknownIssuer => {
+        // A bad signature: an authority of the same name, but with another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             let trusted = match &server.tls().root_certificates {
                 Some(file) if file.as_os_str() != "system" => format!("in {}", file.display()),
                 _ => "among this system's authorities".to_owned(),
@@ -70,4 +71,12 @@ fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) 
         }
         _ => return None,
     })
+}
+
+/// `localhost` out of `DnsName("localhost")`, which is how the names of a certificate are given.
+fn name(presented: &String) -> &str {
+    let inner = presented
+        .split_once('(')
+        .map_or(presented.as_str(), |(_, inner)| inner);
+    inner.trim_matches(['"', ')'])
 }

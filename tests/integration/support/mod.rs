@@ -25,6 +25,6 @@ pub use lantern::embedded::PrivatePostgres;
 pub use self::{
     daemon::Daemon,
     database::TestDatabase,
-    server::{checkout, debian_server, installation, runtime, server},
+    server::{checkout, debian_installation, debian_server, installation, runtime, server, start},
     wait::{wait_for, wait_until},
 };

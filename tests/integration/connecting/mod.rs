@@ -1,0 +1,11 @@
+//! Every way to reach a server, each walked by the real daemon until a vector is in the table.
+
+mod certificates;
+mod encryption;
+mod environment;
+mod jobs_rows;
+mod passwords;
+mod places;
+mod refused_certificates;
+mod secure_server;
+mod several_servers;

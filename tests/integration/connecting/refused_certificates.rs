@@ -1,0 +1,193 @@
+//! Certificates that must not be trusted, and what a person reads about them.
+
+use super::certificates::Authority;
+use super::secure_server::{Scene, SecureServer};
+use crate::support::Daemon;
+use crate::support::observe::failure;
+
+/// A server that lives as long as the process.
+fn server(
+    make: impl FnOnce(&Authority) -> super::certificates::Signed,
+) -> Option<&'static SecureServer> {
+    SecureServer::start(make).map(|server| &*Box::leak(Box::new(server)))
+}
+
+async fn refused(scene: &Scene, table: &str, host: &str, options: &str, said: &[&str]) {
+    let job = scene.job(table, &scene.uri("anybody", host, options)).await;
+    let reason = failure(&scene.client, job).await;
+    for part in said {
+        assert!(reason.contains(part), "{part}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_a_remedy() {
+    let Some(secure) = SecureServer::shared() else {
+        return;
+    };
+    let scene = secure.scene().await;
+    let _daemon = scene.daemon();
+    let root = secure.authority.root().display().to_string();
+    let stranger = Authority::new();
+    let strange = stranger.root().display().to_string();
+
+    let options = format!("sslmode=verify-full&sslrootcert={root}");
+    let said = [
+        "is not for the host 127.0.0.1",
+        "localhost",
+        "connect by a name",
+    ];
+    refused(&scene, "other_host", "127.0.0.1", &options, &said).await;
+    for mode in ["verify-ca", "verify-full", "require"] {
+        let options = format!("sslmode={mode}&sslrootcert={strange}");
+        let said = [
+            "is not signed by an authority in",
+            strange.as_str(),
+            "sslrootcert",
+        ];
+        refused(
+            &scene,
+            &format!("stranger_{}", mode.replace('-', "_")),
+            "localhost",
+            &options,
+            &said,
+        )
+        .await;
+    }
+    let said = [
+        "not signed by an authority among this system's authorities",
+        "sslrootcert",
+    ];
+    refused(&scene, "system", "localhost", "sslrootcert=system", &said).await;
+    let said = ["cannot read the root certificates from /nowhere.crt"];
+    refused(
+        &scene,
+        "nowhere",
+        "localhost",
+        "sslmode=verify-ca&sslrootcert=/nowhere.crt",
+        &said,
+    )
+    .await;
+    let said = ["it is not a file of at most 1 MiB"];
+    refused(
+        &scene,
+        "endless",
+        "localhost",
+        "sslmode=verify-ca&sslrootcert=/dev/zero",
+        &said,
+    )
+    .await;
+    let said = ["sslrootcert=system needs sslmode=verify-full"];
+    refused(
+        &scene,
+        "weak",
+        "localhost",
+        "sslrootcert=system&sslmode=require",
+        &said,
+    )
+    .await;
+
+    // The same certificate is good enough for verify-ca under any name.
+    let by_address = format!("sslmode=verify-ca&sslrootcert={root}");
+    let job = scene
+        .job(
+            "by_address",
+            &scene.uri("anybody", "127.0.0.1", &by_address),
+        )
+        .await;
+    scene.streams(job, "by_address").await;
+}
+
+#[tokio::test]
+async fn an_expired_certificate_is_refused_with_a_remedy() {
+    let Some(secure) = server(|authority| authority.expired(&["localhost"])) else {
+        return;
+    };
+    let scene = secure.scene().await;
+    let _daemon = scene.daemon();
+    for mode in ["verify-ca", "verify-full"] {
+        let options = format!(
+            "sslmode={mode}&sslrootcert={}",
+            secure.authority.root().display()
+        );
+        let said = ["certificate has expired", "renew it"];
+        refused(
+            &scene,
+            &mode.replace('-', "_"),
+            "localhost",
+            &options,
+            &said,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_it_is_required() {
+    let (database, client) = crate::support::observe::articles(crate::support::server()).await;
+    let scene = Scene {
+        server: crate::support::server(),
+        database,
+        client,
+    };
+    let _daemon = scene.daemon();
+    for mode in ["require", "verify-full"] {
+        let options = format!("sslmode={mode}");
+        let said = ["server does not support TLS"];
+        refused(
+            &scene,
+            &mode.replace('-', "_"),
+            "localhost",
+            &options,
+            &said,
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_trusted_as_its_own_root_and_only_for_its_host() {
+    let Some(secure) = server(|authority| authority.self_signed(&["localhost"])) else {
+        return;
+    };
+    let scene = secure.scene().await;
+    let _daemon = scene.daemon();
+    let own = secure.authority.root().with_file_name("self-signed.crt");
+    let options = format!("sslmode=verify-full&sslrootcert={}", own.display());
+    let job = scene
+        .job("itself", &scene.uri("anybody", "localhost", &options))
+        .await;
+    scene.streams(job, "itself").await;
+    refused(
+        &scene,
+        "address",
+        "127.0.0.1",
+        &options,
+        &["is not for the host 127.0.0.1"],
+    )
+    .await;
+    let other = format!(
+        "sslmode=verify-ca&sslrootcert={}",
+        secure.authority.root().display()
+    );
+    refused(&scene, "authority", "localhost", &other, &["certificate"]).await;
+}
+
+#[tokio::test]
+async fn the_systems_authorities_are_those_of_ssl_cert_file() {
+    let Some(secure) = SecureServer::shared() else {
+        return;
+    };
+    let scene = secure.scene().await;
+    let root = secure.authority.root();
+    let uri = scene.uri("anybody", "localhost", "sslrootcert=system");
+    let job = scene.job("system", &uri).await;
+    let by_default = scene.uri("anybody", "localhost", "sslmode=verify-full");
+    let by_default = scene.job("by_default", &by_default).await;
+    let _daemon = Daemon::start_with_env(
+        &[("SSL_CERT_FILE", root.to_str().expect("a path"))],
+        &["--uri", &uri, "--table", "jobs"],
+    );
+    scene.streams(job, "system").await;
+    scene.streams(by_default, "by_default").await;
+}

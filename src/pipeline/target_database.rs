@@ -11,6 +11,6 @@ use super::error::JobError;
 /// Where the string cannot be understood, or names a host that this daemon may not connect to.
 pub fn of(definition: &Definition, allowed: &AllowedHosts) -> Result<ConnectionString, JobError> {
     let database: ConnectionString = definition.db_connection.parse()?;
-    allowed.check(&database.config())?;
+    allowed.check(&database.servers())?;
     Ok(database)
 }

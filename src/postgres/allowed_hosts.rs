@@ -6,11 +6,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use tokio_postgres::Config;
-use tokio_postgres::config::Host;
-
-/// PostgreSQL's port, where a connection string names none.
-const DEFAULT_PORT: u16 = 5432;
+use super::connection_string::{self, Server};
 
 /// One `--allow-host`: `host`, `host:port`, `[IPv6 address]:port`, or the directory of a Unix socket.
 ///
@@ -118,17 +114,18 @@ impl AllowedHosts {
         AllowedHosts(hosts)
     }
 
-    /// Every place that a connection with `config` could be opened to must be allowed. An address (`hostaddr`) is what is
+    /// Each of the servers must be allowed. An address (`hostaddr`) is what is
     /// connected to, whatever name stands beside it.
     ///
     /// # Errors
     /// The first place that is not.
-    pub fn check(&self, config: &Config) -> Result<(), HostNotAllowed> {
+    pub fn check(&self, servers: &[Server]) -> Result<(), HostNotAllowed> {
         if self.0.is_empty() {
             return Ok(());
         }
-        let refused = places(config)
-            .into_iter()
+        let refused = servers
+            .iter()
+            .map(Place::of)
             .find(|place| !self.0.iter().any(|allowed| allowed.admits(place)));
         match refused {
             Some(place) => Err(HostNotAllowed {
@@ -157,34 +154,29 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-fn places(config: &Config) -> Vec<Place<'_>> {
-    let ports = config.get_ports();
-    let port = |position: usize| {
-        let port = ports.get(position).or(ports.first());
-        port.copied().unwrap_or(DEFAULT_PORT)
-    };
-    let addresses = config.get_hostaddrs().iter().enumerate();
-    let addresses = addresses
-        .map(|(position, address)| Place::Tcp(HostName::Address(*address), port(position)));
-    // A name whose address is given is not connected to.
-    let named = config.get_hosts().iter().enumerate();
-    let named = named.skip(config.get_hostaddrs().len());
-    let named = named.map(|(position, host)| match host {
-        Host::Tcp(name) => Place::Tcp(HostName::new(name), port(position)),
-        Host::Unix(path) => Place::Unix(path),
-    });
-    addresses.chain(named).collect()
+impl<'a> Place<'a> {
+    fn of(server: &'a Server) -> Place<'a> {
+        use connection_string::Place as Named;
+        match &server.place {
+            Named::Name(name) => Place::Tcp(HostName::new(name), server.port),
+            Named::Resolved { address, .. } | Named::Address { address, .. } => {
+                Place::Tcp(HostName::Address(*address), server.port)
+            }
+            Named::Socket(directory) => Place::Unix(directory),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::postgres::ConnectionString;
 
     fn allowed(hosts: &[&str], connection: &str) -> Result<(), String> {
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
-        let config: Config = connection.parse().unwrap();
+        let connection: ConnectionString = connection.parse().unwrap();
         AllowedHosts::new(hosts)
-            .check(&config)
+            .check(&connection.servers())
             .map_err(|error| error.to_string())
     }
 
@@ -221,6 +213,7 @@ mod tests {
                 "host=db.example.org,db.example.org hostaddr=10.0.0.1,10.9.9.9",
                 "10.9.9.9",
             ),
+            ("host=other.org,x hostaddr=,10.0.0.1", "other.org:5432"),
             ("host=10.0.1", "10.0.1"),
             ("host=::ffff:10.0.0.1", "[::ffff:10.0.0.1]:5432"),
             ("host=/run/postgresql/../other", "/run/postgresql/../other"),

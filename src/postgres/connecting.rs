@@ -158,7 +158,10 @@ async fn reach(
     connector: &MakeRustlsConnect,
 ) -> Result<Connected, ConnectFailure> {
     let mut failure = ConnectFailure::Name(io::ErrorKind::NotFound.into());
-    for address in server.resolve().await.map_err(ConnectFailure::Name)? {
+    let limit = target.connect_timeout();
+    let resolved = timeout(limit, server.resolve()).await;
+    let addresses = resolved.map_err(|_| ConnectFailure::Late(limit))?;
+    for address in addresses.map_err(ConnectFailure::Name)? {
         for &encryption in target.tls().encryption.attempts() {
             let narrowed = target.narrowed(address.clone(), encryption);
             match once(narrowed, wanted, connector).await {
@@ -188,8 +191,7 @@ async fn once(
     wanted: SessionAttributes,
     connector: &MakeRustlsConnect,
 ) -> Result<Connected, ConnectFailure> {
-    let config = server.config();
-    let limit = server.patience();
+    let (config, limit) = (server.config(), server.connect_timeout());
     let connecting = async {
         let connected = config.connect(connector.clone()).await;
         let (client, mut connection) = connected.map_err(|cause| explained(cause, &server))?;

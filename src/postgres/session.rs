@@ -7,6 +7,7 @@
 use std::ops::Deref;
 
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use super::connecting::{ConnectFailure, Connected, connect};
@@ -61,7 +62,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects and pins the settings, all within `connect_timeout` for each host: a network that swallows what is sent
+    /// Connects and pins the settings, each within `connect_timeout`, at each address: a network that swallows what is sent
     /// must not hold anybody up for longer than it takes to try again.
     ///
     /// # Errors
@@ -69,31 +70,11 @@ impl Session {
     ///
     /// Cancellation safe: a dropped future closes what it opened.
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
-        let connected = connect(target).await?;
-        let patience = connected.server.patience();
-        let pinning = Session::pin(target, connected);
-        let opened = tokio::time::timeout(patience, pinning).await;
-        opened.unwrap_or_else(|_| {
-            Err(DatabaseError::NoAnswer {
-                database: target.to_string(),
-                patience,
-            })
-        })
-    }
-
-    async fn pin(
-        target: &ConnectionString,
-        connected: Connected,
-    ) -> Result<Session, DatabaseError> {
         let Connected {
             client,
             connection,
             server,
-        } = connected;
-        let failed = |cause| DatabaseError::Connect {
-            database: target.to_string(),
-            failure: ConnectFailure::Refused(cause),
-        };
+        } = connect(target).await?;
         let connection = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(
@@ -103,29 +84,38 @@ impl Session {
             }
         })
         .abort_handle();
+        let patience = server.connect_timeout();
         let mut session = Session {
             client,
             connection,
             server,
             version: 0,
         };
-        session
-            .batch_execute(&pinned_settings())
-            .await
-            .map_err(failed)?;
-        let version: i32 = session
-            .query_one("SELECT current_setting('server_version_num')::int", &[])
-            .await
-            .map_err(failed)?
-            .get(0);
-        session.version = version.unsigned_abs();
-        for (name, value) in newer_settings(session.version) {
-            session
-                .batch_execute(&format!("SET {name} = {}", literal(value)))
-                .await
-                .map_err(failed)?;
+        match timeout(patience, session.pin_settings()).await {
+            Ok(Ok(())) => Ok(session),
+            Ok(Err(cause)) => Err(DatabaseError::Connect {
+                database: target.to_string(),
+                failure: ConnectFailure::Refused(cause),
+            }),
+            Err(_) => Err(DatabaseError::NoAnswer {
+                database: target.to_string(),
+                patience,
+            }),
         }
-        Ok(session)
+    }
+
+    async fn pin_settings(&mut self) -> Result<(), tokio_postgres::Error> {
+        self.batch_execute(&pinned_settings()).await?;
+        let version: i32 = self
+            .query_one("SELECT current_setting('server_version_num')::int", &[])
+            .await?
+            .get(0);
+        self.version = version.unsigned_abs();
+        for (name, value) in newer_settings(self.version) {
+            self.batch_execute(&format!("SET {name} = {}", literal(value)))
+                .await?;
+        }
+        Ok(())
     }
 
     /// The connection string of just the server that this session has reached, for whatever must reach the same one.

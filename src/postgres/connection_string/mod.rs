@@ -29,7 +29,6 @@ use environment::Environment;
 use keyword::{Audience, Parameters};
 pub use server::{Place, Server};
 pub use settings::SessionAttributes;
-use settings::{APPLICATION_NAME, DEFAULT_CONNECT_TIMEOUT};
 
 /// A parsed connection string. `Display` and `Debug` never show the password.
 #[derive(Clone)]
@@ -44,6 +43,8 @@ pub struct ConnectionString {
     password: Option<String>,
     passfile: Option<PathBuf>,
     author: Author,
+    /// What the session is for.
+    purpose: Option<String>,
 }
 
 /// Who wrote a connection string.
@@ -148,6 +149,7 @@ impl ConnectionString {
             password: text("password").map(str::to_owned),
             passfile: passfile.or_else(|| environment.home().map(passfile::default_path)),
             author,
+            purpose: None,
         })
     }
 
@@ -170,6 +172,12 @@ impl ConnectionString {
         servers
     }
 
+    /// How long one address may take.
+    pub fn connect_timeout(&self) -> Duration {
+        let limit = self.base.get_connect_timeout();
+        limit.copied().unwrap_or(settings::CONNECT_TIMEOUT)
+    }
+
     /// Which of the servers is wanted.
     pub fn wanted(&self) -> SessionAttributes {
         self.wanted
@@ -179,22 +187,10 @@ impl ConnectionString {
         &self.tls
     }
 
-    /// How long one step of connecting may take: `connect_timeout`.
-    pub fn patience(&self) -> Duration {
-        let timeout = self.base.get_connect_timeout();
-        timeout.copied().unwrap_or(DEFAULT_CONNECT_TIMEOUT)
-    }
-
     /// The same, with a session name (`application_name`) that says what the session is for, unless the string gives one.
     pub fn named(&self, purpose: &str) -> ConnectionString {
         let mut named = self.clone();
-        let name = self.base.get_application_name().unwrap_or_default();
-        let is_ours = name.strip_prefix(APPLICATION_NAME);
-        if is_ours.is_some_and(|rest| rest.is_empty() || rest.starts_with(": ")) {
-            named
-                .base
-                .application_name(format!("{APPLICATION_NAME}: {purpose}"));
-        }
+        named.purpose = Some(purpose.to_owned());
         named
     }
 
@@ -214,6 +210,11 @@ impl ConnectionString {
     /// for the first server: [`narrowed`](Self::narrowed) comes first where there are several.
     pub fn config(&self) -> Config {
         let mut config = self.base.clone();
+        if let Some(purpose) = &self.purpose
+            && config.get_application_name() == Some(settings::APPLICATION_NAME)
+        {
+            config.application_name(format!("{}: {purpose}", settings::APPLICATION_NAME));
+        }
         config.user(&self.user);
         config.ssl_mode(match self.tls.encryption {
             Encryption::Disable => SslMode::Disable,

@@ -10,8 +10,9 @@ use super::InvalidConnectionString;
 use super::keyword::Parameters;
 use crate::postgres::tls::{Encryption, MinimumVersion, TlsOptions, Verification};
 
+/// How our sessions call themselves.
 pub const APPLICATION_NAME: &str = "lantern-cli";
-pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A peer that vanished is noticed within half a minute, not after the two hours that are the kernel's default.
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
@@ -102,7 +103,7 @@ pub fn base(parameters: &Parameters) -> Parsed<Config> {
         ],
     )?);
     let seconds = |name| Parsed::Ok(positive(parameters, name)?.map(Duration::from_secs));
-    config.connect_timeout(seconds("connect_timeout")?.unwrap_or(DEFAULT_CONNECT_TIMEOUT));
+    config.connect_timeout(seconds("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT));
     // The one time that libpq counts in milliseconds.
     let user_timeout = positive(parameters, "tcp_user_timeout")?.map(Duration::from_millis);
     config.tcp_user_timeout(user_timeout.unwrap_or(DEFAULT_USER_TIMEOUT));

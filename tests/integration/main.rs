@@ -12,6 +12,7 @@ mod failures;
 mod fingerprints;
 mod fleet;
 mod hazards;
+mod injection;
 mod jobs_table;
 mod keys_and_types;
 mod listening;

@@ -1,0 +1,103 @@
+//! `--allow-host`: a job connects nowhere else, however its connection string is written.
+
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, failure, finished, wait_for_slots};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, TestDatabase, server};
+
+fn job(database: &TestDatabase, connection: String) -> Job<'_> {
+    Job {
+        db_connection: connection,
+        ..Job::on(database, "articles", "title", "vector")
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_names_another_host_is_refused() {
+    let (database, client) = articles(server()).await;
+    execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
+    let (uri, port) = (database.uri(), server().port());
+    let here = format!("127.0.0.1:{port}");
+    assert!(uri.contains(&here), "{uri}");
+    let mut refused = Vec::new();
+    for (place, named) in [
+        (format!("localhost:{port}"), "localhost"),
+        ("127.0.0.1:5".into(), "127.0.0.1:5"),
+        (format!("{here},10.0.0.1:{port}"), "10.0.0.1"),
+        (format!("10.0.0.1:{port},{here}"), "10.0.0.1"),
+        (format!("[::1]:{port}"), "[::1]"),
+        ("%2Ftmp".into(), "/tmp"),
+        (format!("2130706433:{port}"), "2130706433"),
+    ] {
+        let connection = uri.replace(&here, &place);
+        refused.push((insert_job(&client, job(&database, connection)).await, named));
+    }
+    let hidden = format!("{uri}?hostaddr=10.0.0.1");
+    refused.push((
+        insert_job(&client, job(&database, hidden)).await,
+        "10.0.0.1",
+    ));
+    let good = insert_job(&client, job(&database, uri.clone())).await;
+    let mut daemon = Daemon::start_with(&[
+        "--uri",
+        &uri,
+        "--allow-host",
+        "db.example.org",
+        "--allow-host",
+        &here,
+    ]);
+    for (job, named) in &refused {
+        let reason = failure(&client, *job).await;
+        assert!(
+            reason.contains(named) && reason.contains("--allow-host"),
+            "{named}: {reason}"
+        );
+    }
+    finished(&client, good).await;
+    in_step(&client, "articles", "title", "vector").await;
+    // A job that worked must leave the host alone too once that is not allowed any more.
+    assert!(daemon.sigterm_and_wait().await.0.success());
+    execute(&client, "DELETE FROM jobs WHERE init_failed_at IS NOT NULL").await;
+    let mut daemon = Daemon::start_with(&["--uri", &uri, "--allow-host", "db.example.org"]);
+    let reason = failure(&client, good).await;
+    assert!(reason.contains("--allow-host 127.0.0.1"), "{reason}");
+    assert!(daemon.sigterm_and_wait().await.0.success());
+    wait_for_slots(&client, 1).await;
+    execute(&client, "UPDATE jobs SET init_failed_at = NULL").await;
+    let _daemon = Daemon::start_with(&["--uri", &uri]);
+    finished(&client, good).await;
+}
+
+#[tokio::test]
+async fn the_directory_of_a_unix_socket_can_be_allowed() {
+    let (database, client) = articles(server()).await;
+    execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
+    let Some(directory) = server().socket_directory() else {
+        return;
+    };
+    let directory = directory.display().to_string();
+    let (port, password) = (server().port(), server().password());
+    let place = |directory: &str| {
+        format!(
+            "host={directory} port={port} user=postgres password={password} dbname={}",
+            database.name()
+        )
+    };
+    let bad = insert_job(&client, job(&database, place(&format!("{directory}/../x")))).await;
+    let good = insert_job(&client, job(&database, place(&directory))).await;
+    let uri = database.uri();
+    let _daemon = Daemon::start_with(&["--uri", &uri, "--allow-host", &directory]);
+    assert!(failure(&client, bad).await.contains("--allow-host"));
+    finished(&client, good).await;
+    in_step(&client, "articles", "title", "vector").await;
+}
+
+#[tokio::test]
+async fn what_is_no_host_is_refused_at_the_start() {
+    let (database, _client) = articles(server()).await;
+    let uri = database.uri();
+    let mut daemon = Daemon::start_with(&["--uri", &uri, "--allow-host", "a b"]);
+    let (status, _) = daemon.wait(crate::support::observe::PATIENCE).await;
+    assert_eq!(status.code(), Some(2));
+    assert!(daemon.log().contains("is not a host"), "{}", daemon.log());
+}

@@ -19,7 +19,7 @@ use crate::replication::SlotName;
 
 use super::error::JobError;
 use super::partitions::Partitions;
-use super::preflight::{KeyState, key_state};
+use super::preflight::{TableState, table_state};
 use super::provision::publication_defect;
 use super::target::TargetTable;
 
@@ -57,12 +57,12 @@ async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError
         slot,
         partitions,
     } = watched;
-    match key_state(session, target).await? {
-        KeyState::Intact => {}
-        KeyState::Lost => return Ok(Some(JobError::Harmful(lost_identity(target)))),
-        KeyState::Retyped => {
+    match table_state(session, target).await? {
+        TableState::Intact => {}
+        TableState::Lost => return Ok(Some(JobError::Harmful(lost_identity(target)))),
+        TableState::Retyped => {
             return Ok(Some(JobError::Transient(format!(
-                "the key of {} has other types now; the table is looked at anew",
+                "key or destination of {} have other types now; the table is looked at anew",
                 target.qualified()
             ))));
         }

@@ -97,6 +97,16 @@ pub(super) async fn create_destination(
         .await
         .map_err(|error| error.with_remedy(format!("create the column yourself: {statement};")))?;
     tracing::info!("created the column {table}.{name} {type_name}");
+    // As the server spells it, which is what it will be compared with.
+    let type_name: String = session
+        .query_one(
+            "SELECT format_type(atttypid, atttypmod) FROM pg_attribute \
+             WHERE attrelid = $1::text::regclass AND attname = $2",
+            &[&table, &names.destination],
+        )
+        .await
+        .map_err(DatabaseError::during("reading the new column"))?
+        .get(0);
     let vector_schema = extension.filter(|_| type_name.contains("vec"));
     Ok(DestinationColumn {
         name: names.destination.clone(),

@@ -127,21 +127,26 @@ async fn no_key_remedy(session: &Session, oid: u32, table: &str) -> Result<Strin
     ))
 }
 
-/// What has become of a table's key while a job streams.
+/// What has become of a table while a job streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyState {
+pub enum TableState {
     Intact,
-    /// Its columns have other types now, to which write-backs have to cast.
+    /// Columns of the key or the destination have other types now, to which write-backs have to cast.
     Retyped,
-    /// It is not the replica identity any more: the user's own updates of the published table may fail.
+    /// The key is not the replica identity any more: the user's own updates of the published table may fail.
     Lost,
 }
 
 /// Whether the table can still be published without harm, and be written; asked again and again while a job streams.
-pub async fn key_state(session: &Session, table: &TargetTable) -> Result<KeyState, DatabaseError> {
+pub async fn table_state(
+    session: &Session,
+    table: &TargetTable,
+) -> Result<TableState, DatabaseError> {
     let row = session
         .query_opt(
-            "SELECT c.relreplident, k.names, k.types FROM pg_class c CROSS JOIN LATERAL ( \
+            "SELECT c.relreplident, k.names, k.types, \
+                    (SELECT format_type(d.atttypid, d.atttypmod) FROM pg_attribute d WHERE d.attrelid = c.oid AND d.attname = $2) \
+             FROM pg_class c CROSS JOIN LATERAL ( \
                SELECT COALESCE(array_agg(a.attname::text ORDER BY a.attname), '{}') AS names, \
                       COALESCE(array_agg(format_type(a.atttypid, -1) ORDER BY a.attname), '{}') AS types \
                FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
@@ -149,15 +154,16 @@ pub async fn key_state(session: &Session, table: &TargetTable) -> Result<KeyStat
                WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
                  AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) k \
              WHERE c.oid = $1",
-            &[&table.oid],
+            &[&table.oid, &table.destination.name],
         )
         .await
         .map_err(DatabaseError::during("checking the replica identity"))?;
-    // A dropped table harms nobody; the stream or the next write-back reports it.
+    // A dropped table or destination harms nobody; the stream or the next write-back reports it.
     let Some(row) = row else {
-        return Ok(KeyState::Intact);
+        return Ok(TableState::Intact);
     };
     let (names, types): (Vec<String>, Vec<String>) = (row.get(1), row.get(2));
+    let destination: Option<String> = row.get(3);
     let mut expected: Vec<&KeyColumn> = table.key.iter().collect();
     expected.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     let published_without_harm = match row.get::<_, i8>(0) as u8 {
@@ -166,16 +172,15 @@ pub async fn key_state(session: &Session, table: &TargetTable) -> Result<KeyStat
         b'd' | b'i' => true,
         _ => false,
     };
-    Ok(
-        if !published_without_harm || !names.iter().eq(expected.iter().map(|column| &column.name)) {
-            KeyState::Lost
-        } else if !types
-            .iter()
-            .eq(expected.iter().map(|column| &column.type_name))
-        {
-            KeyState::Retyped
-        } else {
-            KeyState::Intact
-        },
-    )
+    let key_is_there = names.iter().eq(expected.iter().map(|column| &column.name));
+    if !published_without_harm || !key_is_there {
+        return Ok(TableState::Lost);
+    }
+    let key_types = expected.iter().map(|column| &column.type_name);
+    let retyped = !types.iter().eq(key_types)
+        || destination.is_some_and(|declared| declared != table.destination.type_name);
+    Ok(match retyped {
+        true => TableState::Retyped,
+        false => TableState::Intact,
+    })
 }

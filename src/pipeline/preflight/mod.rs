@@ -8,7 +8,7 @@ mod relation;
 mod server;
 mod source;
 
-pub use key::{KeyState, key_state};
+pub use key::{TableState, table_state};
 pub use server::{check_free_slot, check_server, is_standby};
 
 use crate::embedding::Model;

@@ -47,7 +47,7 @@ async fn a_source_and_a_key_of_other_types_are_followed_on() {
     // The job has seen the new type when it can write beyond the old one.
     scene
         .daemon()
-        .wait_for_line("has other types now", PATIENCE)
+        .wait_for_line("have other types now", PATIENCE)
         .await;
     let large = "INSERT INTO notes (id, body) VALUES (5000000000, $1)";
     let inserted = scene.client.execute(large, &[&TIDES]).await;

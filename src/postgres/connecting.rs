@@ -16,6 +16,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::connection_string::{ConnectionString, Server, SessionAttributes};
 use super::error::{self, DatabaseError};
+use super::remedy;
 use super::tls;
 
 type RustlsConnection =
@@ -93,7 +94,14 @@ impl fmt::Display for ConnectFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConnectFailure::Name(cause) => write!(f, "its name cannot be resolved: {cause}"),
-            ConnectFailure::Refused(cause) => f.write_str(&error::describe(cause)),
+            ConnectFailure::Refused(cause) => {
+                f.write_str(&error::describe(cause))?;
+                let refusal = cause.as_db_error();
+                match refusal.and_then(|error| remedy::for_refusal(error.code(), error.message())) {
+                    Some(remedy) => write!(f, ": {remedy}"),
+                    None => Ok(()),
+                }
+            }
             ConnectFailure::Tls(what) => f.write_str(what),
             ConnectFailure::PasswordMissing => f.write_str(
                 "password missing: the server asks for one, and there is none in the connection string, nor in the \

@@ -6,6 +6,7 @@ pub mod connecting;
 pub mod connection_string;
 pub mod error;
 pub mod quote;
+pub mod remedy;
 pub mod session;
 pub mod tls;
 pub mod vector_array;

@@ -287,7 +287,8 @@ where
         what: format!("connecting to {}", endpoint.name()),
         limit,
     };
-    timeout(limit, connecting).await.map_err(late)?
+    let connected = timeout(limit, connecting).await.map_err(late)?;
+    connected.map_err(ReplicationError::with_remedy)
 }
 
 /// As in libpq: a host that is not there, or not ready yet, is passed over; one that knows us and

@@ -8,6 +8,8 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::ErrorFields;
 use tokio_postgres::error::SqlState;
 
+use crate::postgres::remedy;
+
 /// A failure of a replication connection. Never contains the password.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicationError {
@@ -30,6 +32,13 @@ pub enum ReplicationError {
     /// [`ReplicationError::Server`].
     #[error("cannot authenticate: {0}")]
     Authentication(String),
+
+    /// The server refused the connection, and this is what to do about it.
+    #[error("{refusal}: {remedy}")]
+    Refused {
+        refusal: Box<ReplicationError>,
+        remedy: &'static str,
+    },
 
     /// The server reported an error.
     #[error("{}", sentence(.message, .code, .detail.as_deref(), .hint.as_deref()))]
@@ -77,6 +86,7 @@ impl ReplicationError {
             Self::Connect { .. } | Self::Io(_) | Self::Closed | Self::Timeout { .. } => true,
             Self::Tls { source, .. } => source.downcast_ref::<io::Error>().is_some_and(is_cut),
             Self::Server { code, .. } => is_transient_state(code),
+            Self::Refused { refusal, .. } => refusal.is_transient(),
             Self::Config(_) | Self::Authentication(_) | Self::Protocol(_) => false,
         }
     }
@@ -85,7 +95,23 @@ impl ReplicationError {
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Server { code, .. } => Some(code),
+            Self::Refused { refusal, .. } => refusal.code(),
             _ => None,
+        }
+    }
+
+    /// The same error of connecting, with what to do about it where that is known.
+    pub(super) fn with_remedy(self) -> ReplicationError {
+        let remedy = match &self {
+            Self::Server { code, message, .. } => remedy::for_refusal(code, message),
+            _ => None,
+        };
+        match remedy {
+            Some(remedy) => Self::Refused {
+                refusal: Box::new(self),
+                remedy,
+            },
+            None => self,
         }
     }
 

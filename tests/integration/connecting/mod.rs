@@ -6,6 +6,7 @@ mod environment;
 mod jobs_rows;
 mod passwords;
 mod places;
+mod refusals;
 mod refused_certificates;
 mod secure_server;
 mod several_servers;

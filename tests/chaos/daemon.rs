@@ -56,10 +56,11 @@ impl Daemon {
     /// How the process ended, if it has.
     pub fn ended(&mut self) -> Option<Ending> {
         let status = self.process.try_wait().expect("it is our child")?;
-        let killed = status.signal() == Some(Signal::SIGKILL as i32);
+        // A SIGTERM may come before the daemon listens to it.
+        let ours = [Signal::SIGKILL, Signal::SIGTERM].map(|signal| Some(signal as i32));
         Some(match status.code() {
             Some(0 | 1) => Ending::Ordinary,
-            None if killed => Ending::Ordinary,
+            None if ours.contains(&status.signal()) => Ending::Ordinary,
             _ => Ending::Crash(status),
         })
     }

@@ -116,21 +116,27 @@ async fn a_source_of_another_type_has_one_text() {
 #[tokio::test]
 async fn time_outs_for_applications_do_not_reach_the_daemon() {
     let mut scene = Scene::of_notes().await;
-    for setting in [
+    let mut unhurried =
+        "SET idle_in_transaction_session_timeout = 0; BEGIN; CREATE TABLE unrelated (n int)"
+            .to_owned();
+    let mut settings = vec![
         "statement_timeout",
         "idle_session_timeout",
-        "transaction_timeout",
         "lock_timeout",
         "idle_in_transaction_session_timeout",
-    ] {
+    ];
+    if scene.database.version() >= 17 {
+        settings.push("transaction_timeout");
+        unhurried = format!("SET transaction_timeout = 0; {unhurried}");
+    }
+    for setting in settings {
         scene.set_default(setting, "400ms").await;
     }
     scene.write(&[TIDES, &LONG]).await;
     // The slot waits for this transaction, longer than any of the time-outs.
     let writer = scene.database.client().await;
-    let unhurried = "SET idle_in_transaction_session_timeout = 0; SET transaction_timeout = 0; BEGIN; CREATE TABLE unrelated (n int)";
     writer
-        .batch_execute(unhurried)
+        .batch_execute(&unhurried)
         .await
         .expect("an open transaction");
     scene.spawn();

@@ -13,8 +13,12 @@ async fn only_key_and_source_are_published() {
         scene.sql(tables).await;
         scene.job("notes", "body").await;
         scene.start().await;
-        let published = "SELECT array_to_string(attnames, ', ') FROM pg_publication_tables";
-        assert_eq!(scene.value(published).await, "Shelf No, place, body");
+        if scene.database.version() >= 15 {
+            let published = "SELECT array_to_string(attnames, ', ') FROM pg_publication_tables";
+            assert_eq!(scene.value(published).await, "Shelf No, place, body");
+        } else {
+            println!("passed over: PostgreSQL 14 without column lists, whole rows are published");
+        }
         let insert = "INSERT INTO notes VALUES (1, 'north', 'x', $1)";
         scene
             .client

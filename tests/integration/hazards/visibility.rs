@@ -87,7 +87,8 @@ async fn a_change_that_is_streamed_before_it_is_visible_is_not_lost() {
 /// Hazards 2 and 5: the stream has only the key, and a row with that key and another text is there for all to see.
 #[tokio::test]
 async fn a_text_that_is_read_by_key_is_read_as_of_its_change() {
-    let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text STORAGE EXTERNAL, embedding vector(384))";
+    let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384)); \
+                 ALTER TABLE notes ALTER body SET STORAGE EXTERNAL";
     let mut scene = Scene::on(strict_server(), notes).await;
     scene.job("notes", "body").await;
     scene.put(1, TIDES).await;

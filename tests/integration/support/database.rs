@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 
-use super::server::runtime;
+use super::server::psql_of;
 use super::wait::wait_until;
 
 /// A database of its own for one test. Dropped with everything in it, replication slots included.
@@ -103,11 +103,7 @@ impl TestDatabase {
     ///
     /// At the first statement that fails, with psql's message.
     pub async fn psql(&self, sql: &str) -> String {
-        // Some builds of servers come without.
-        let bindirs = [self.server.bindir(), &runtime().join("postgres/bin")];
-        let programs = bindirs.map(|bindir| bindir.join("psql"));
-        let program = programs.iter().find(|program| program.exists());
-        let mut psql = Command::new(program.expect("run `make setup` first"))
+        let mut psql = Command::new(psql_of(self.server))
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
             .args(["--set=ON_ERROR_STOP=1", "--file=-", "--dbname"])
             .arg(self.uri())

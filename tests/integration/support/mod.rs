@@ -25,6 +25,8 @@ pub use lantern::embedded::PrivatePostgres;
 pub use self::{
     daemon::Daemon,
     database::TestDatabase,
-    server::{checkout, debian_installation, debian_server, installation, runtime, server, start},
+    server::{
+        checkout, debian_installation, debian_server, installation, psql_of, runtime, server, start,
+    },
     wait::{wait_for, wait_until},
 };

@@ -23,6 +23,16 @@ pub fn installation() -> Installation {
     Installation::at(&bindir).unwrap_or_else(|error| panic!("run `make setup` first: {error}"))
 }
 
+/// The psql of a server's programs; for builds that come without, the one that `make setup` has fetched.
+pub fn psql_of(server: &PrivatePostgres) -> PathBuf {
+    let own = server.bindir().join("psql");
+    if own.exists() {
+        own
+    } else {
+        runtime().join("postgres/bin/psql")
+    }
+}
+
 /// The server that all tests share. It stops and its files go when the test process ends, however that happens.
 pub fn server() -> &'static PrivatePostgres {
     static SERVER: LazyLock<PrivatePostgres> = LazyLock::new(|| start(&installation(), &[]));

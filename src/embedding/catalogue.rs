@@ -82,29 +82,13 @@ impl Catalogue {
     pub fn locate(&self, name: &ModelName) -> Result<PathBuf, EmbeddingError> {
         let looked_in = self.candidates(name);
         match looked_in.iter().find(|folder| is_model(folder)) {
-            Some(folder) => self.contained(folder),
+            Some(folder) => Ok(folder.clone()),
             None => Err(EmbeddingError::ModelNotFound {
                 name: name.clone(),
                 remedy: self.remedy(name),
                 looked_in,
             }),
         }
-    }
-
-    /// A link to another model is as good as a copy; one that leads out of the model folder is not followed: who names a
-    /// model says nothing about the rest of the machine.
-    fn contained(&self, folder: &Path) -> Result<PathBuf, EmbeddingError> {
-        let real = |path: &Path| {
-            path.canonicalize()
-                .map_err(|error| EmbeddingError::io(path, error))
-        };
-        if real(folder)?.starts_with(real(&self.folder)?) {
-            return Ok(folder.to_path_buf());
-        }
-        Err(EmbeddingError::unusable(
-            folder,
-            "the link leads out of the model folder; put the model's files into it",
-        ))
     }
 
     /// Folders that may hold the model, the canonical name before its aliases, plain copies before caches.

@@ -2,7 +2,7 @@
 
 use super::definition::{Definition, JobId, JobRow, Progress};
 use super::table::JobsTable;
-use crate::postgres::quote::identifier;
+use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
 
 /// The jobs table over one session.
@@ -131,45 +131,32 @@ impl JobStore {
     }
 }
 
+/// Optional columns are looked for in the row as JSON, so that they count from the moment that somebody adds them.
 fn select_statement(table: &JobsTable, labelled: bool) -> String {
-    let text = |column: &str| {
-        if table.has(column) {
-            format!("{}::text", identifier(column))
-        } else {
-            "NULL::text".to_string()
-        }
-    };
-    let batch_size = if table.has("batch_size") {
-        "batch_size::bigint".to_string()
-    } else {
-        "NULL::bigint".to_string()
-    };
-    let flag = |column: &str, absent: bool| {
-        if table.has(column) {
-            format!("COALESCE({column}, {absent})")
-        } else {
-            absent.to_string()
-        }
-    };
+    let text = |column: &str| format!("j.{}::text", identifier(column));
+    let optional = |column: &str| format!("to_jsonb(j) ->> {}", literal(column));
     let condition = if labelled { " WHERE label = $1" } else { "" };
     format!(
         "SELECT id::text, db_connection::text, COALESCE(NULLIF({schema}, ''), 'public'), {table_name}, {src}, {dst}, {model}, \
-                {column_type}, {pk}, {batch_size}, {runtime}, {runtime_params}, init_started_at IS NOT NULL, init_finished_at IS NOT NULL, \
-                COALESCE(init_started_at > init_finished_at, false), init_failed_at IS NOT NULL, {canceled}, {fingerprint}, {trust}, {backfill} \
-         FROM {qualified}{condition} ORDER BY id",
+                {column_type}, {pk}, ({batch_size})::bigint, {runtime}, {runtime_params}, \
+                init_started_at IS NOT NULL, init_finished_at IS NOT NULL, COALESCE(init_started_at > init_finished_at, false), \
+                init_failed_at IS NOT NULL, {canceled}, {fingerprint}, COALESCE(({trust})::bool, false), \
+                COALESCE(({backfill})::bool, true) \
+         FROM {qualified} j{condition} ORDER BY id",
         schema = text("schema"),
         table_name = text("table"),
         src = text("src_column"),
         dst = text("dst_column"),
         model = text("embedding_model"),
-        column_type = text("column_type"),
-        pk = text("pk"),
-        runtime = text("runtime"),
-        runtime_params = text("runtime_params"),
+        column_type = optional("column_type"),
+        pk = optional("pk"),
+        batch_size = optional("batch_size"),
+        runtime = optional("runtime"),
+        runtime_params = optional("runtime_params"),
         canceled = table.canceled_expression(),
-        fingerprint = text("fingerprint_column"),
-        trust = flag("trust_existing", false),
-        backfill = flag("backfill", true),
+        fingerprint = optional("fingerprint_column"),
+        trust = optional("trust_existing"),
+        backfill = optional("backfill"),
         qualified = table.qualified(),
     )
 }

@@ -19,6 +19,8 @@ mod scripts;
 mod settings;
 mod shapes;
 mod takeover;
+mod triggers;
 mod visibility;
+mod waiting;
 
 use scene::{CAVES, DESERT, LONG, MOON, PATIENCE, Scene, TIDES, VOCABULARY};

@@ -10,6 +10,7 @@ mod guard;
 mod identity;
 mod keys;
 mod lifecycle;
+mod locking;
 mod locks;
 mod partitions;
 mod random;

@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS jobs (
                                     -- model a row's vector is of; with it nothing is embedded twice
   trust_existing BOOL,              -- true: vectors that are there already count as right (default false)
   backfill BOOL,                    -- false: only rows that change from now on are embedded (default true)
+  skip_triggers BOOL,               -- true: write-backs fire no triggers of the target table (default false); needs the right
+                                    -- to set session_replication_role
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
   runtime_params JSONB,             -- settings of that runtime; ort has none
 
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   init_finished_at TIMESTAMP,       -- when the first run finished
   init_failure_reason TEXT,         -- why it failed
   init_progress INT2 DEFAULT 0,     -- how much of the first run is done, 0 to 100
+  waits_for TEXT,                   -- open transactions that hold up the start
 
   created_at TIMESTAMP NOT NULL DEFAULT now(),
   updated_at TIMESTAMP

@@ -53,6 +53,8 @@ pub struct Definition {
     pub trust_existing: bool,
     /// Whether rows that are there already are embedded, or only those that change from now on.
     pub backfill: bool,
+    /// Write-backs fire no triggers.
+    pub skip_triggers: bool,
 }
 
 impl Definition {
@@ -144,6 +146,7 @@ impl JobRow {
             fingerprint_column: None,
             trust_existing: false,
             backfill: true,
+            skip_triggers: false,
         };
         JobRow {
             id: JobId::new(id),

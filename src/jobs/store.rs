@@ -64,7 +64,8 @@ impl JobStore {
     /// The job has passed its checks and begins: sets `init_started_at` where it is null, and takes back an earlier failure.
     pub async fn started(&self, id: &JobId) -> Result<(), DatabaseError> {
         let set = "init_started_at = COALESCE(init_started_at, now()), init_failed_at = NULL, init_failure_reason = NULL";
-        self.update(id, set, &[]).await
+        self.update(id, set, &[]).await?;
+        self.waits_for(id, None).await
     }
 
     /// Everything is to be done again; see [`Progress::StartedAgain`].
@@ -91,6 +92,14 @@ impl JobStore {
         }
         self.update(id, &format!("init_progress = {percent}"), &[])
             .await
+    }
+
+    /// What holds up the start of the job, where the table has the column.
+    pub async fn waits_for(&self, id: &JobId, what: Option<&str>) -> Result<(), DatabaseError> {
+        if !self.table.has("waits_for") {
+            return Ok(());
+        }
+        self.update(id, "waits_for = $2", &[&what]).await
     }
 
     /// The job cannot go on; a person has to read the reason.
@@ -141,7 +150,7 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
                 {column_type}, {pk}, ({batch_size})::bigint, {runtime}, {runtime_params}, \
                 init_started_at IS NOT NULL, init_finished_at IS NOT NULL, COALESCE(init_started_at > init_finished_at, false), \
                 init_failed_at IS NOT NULL, {canceled}, {fingerprint}, COALESCE(({trust})::bool, false), \
-                COALESCE(({backfill})::bool, true) \
+                COALESCE(({backfill})::bool, true), COALESCE(({skip_triggers})::bool, false) \
          FROM {qualified} j{condition} ORDER BY id",
         schema = text("schema"),
         table_name = text("table"),
@@ -157,6 +166,7 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
         fingerprint = optional("fingerprint_column"),
         trust = optional("trust_existing"),
         backfill = optional("backfill"),
+        skip_triggers = optional("skip_triggers"),
         qualified = table.qualified(),
     )
 }
@@ -193,6 +203,7 @@ fn job_row(row: &tokio_postgres::Row) -> JobRow {
             fingerprint_column: text(17),
             trust_existing: row.get(18),
             backfill: row.get(19),
+            skip_triggers: row.get(20),
         },
         progress,
         failed: row.get(15),

@@ -37,8 +37,10 @@ use super::provision;
 use super::reporter::Reporter;
 use super::retention::{self, RetentionLimit};
 use super::scope::{self, Standing};
+use super::slot_wait::NewSlot;
 use super::target::TargetTable;
 use super::target_database;
+use super::triggers;
 use super::writer::Writer;
 use super::{preflight, watchdog};
 
@@ -189,7 +191,14 @@ impl Job {
         let scope = scope::of(self.row.progress, standing, &self.row.definition);
         let publication = match intact {
             Some(publication) => publication,
-            None => provision::create(&session, &self.watched(database.clone()), &target).await?,
+            None => {
+                let set_up = self.named(&database, "set-up");
+                let new_slot = NewSlot {
+                    watched: &self.watched(set_up),
+                    reporter: &self.reporter,
+                };
+                provision::create(&session, &new_slot, &target).await?
+            }
         };
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
@@ -198,6 +207,9 @@ impl Job {
         let write_back = self.named(&database, "write-back");
         let writer = Writer::open(&write_back, target.clone(), model.dimensions()).await?;
         fence::raise(writer.session(), &self.name).await?;
+        if self.row.definition.skip_triggers {
+            triggers::skip(writer.session()).await?;
+        }
         let stream = self
             .start_replication(&database, &session, &publication)
             .await?;

@@ -15,7 +15,7 @@ use crate::replication::publication::{self, Publication};
 use crate::replication::{SlotName, slot_lifecycle};
 
 use super::error::JobError;
-use super::retention::{self, Watched};
+use super::slot_wait::{self, NewSlot};
 use super::target::TargetTable;
 use super::{ddl, preflight};
 
@@ -85,10 +85,10 @@ pub async fn intact(
 /// than it may before it was ready.
 pub async fn create(
     session: &Session,
-    watched: &Watched,
+    slot: &NewSlot<'_>,
     target: &TargetTable,
 ) -> Result<String, JobError> {
-    let name = &watched.slot;
+    let name = &slot.watched.slot;
     drop_slot(session, name).await?;
     preflight::check_free_slot(session).await?;
     let publication = match fitting_publication(session, name, target).await? {
@@ -106,7 +106,7 @@ pub async fn create(
         }
     };
     failpoint::reach("between-publication-and-slot");
-    create_slot(session, watched).await?;
+    slot_wait::create(session, slot).await?;
     failpoint::reach("slot-created");
     Ok(publication)
 }
@@ -250,31 +250,7 @@ async fn create_publication(
     }
 }
 
-/// Creating a slot waits for all transactions that are open; a person is told who holds it up.
-async fn create_slot(session: &Session, watched: &Watched) -> Result<(), JobError> {
-    let name = &watched.slot;
-    let creation = slot_lifecycle::create(session, name);
-    tokio::pin!(creation);
-    loop {
-        tokio::select! {
-            created = &mut creation => {
-                return created.map_err(|error| DatabaseError::during(format!("creating the replication slot {name}"))(error).into());
-            }
-            () = tokio::time::sleep(Duration::from_secs(5)) => {
-                tracing::warn!("the server is still preparing the replication slot {name}; it waits for every open transaction to end \
-                                (SELECT pid, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL ORDER BY xact_start)");
-                if let Some(reason) = retention::outgrown(watched).await? {
-                    // Dropping the future would leave the server waiting for those transactions, and the WAL with it.
-                    let other = Session::open(&watched.database).await?;
-                    drop_slot(&other, name).await?;
-                    return Err(JobError::Transient(reason));
-                }
-            }
-        }
-    }
-}
-
-async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
+pub async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
     for _ in 0..100 {
         match slot_lifecycle::drop(session, name).await {
             Ok(()) => return Ok(()),

@@ -16,6 +16,8 @@ pub enum Report {
     Progressed(u8),
     Finished,
     Failed(String),
+    /// What holds up the start of the job, or that nothing does any more.
+    WaitsFor(Option<String>),
     /// A row could not be embedded or written. The answer is why it cannot be noted, should that be so.
     Aside(Failure),
     /// Rows that were aside are done or gone.
@@ -50,6 +52,7 @@ pub async fn deliver(
         Report::Progressed(percent) => store.progressed(id, *percent).await?,
         Report::Finished => store.finished(id).await?,
         Report::Failed(reason) => store.failed(id, reason).await?,
+        Report::WaitsFor(what) => store.waits_for(id, what.as_deref()).await?,
         Report::Aside(failure) => match store.put_aside(id, failure).await {
             Err(error) if !error.is_transient() => return Ok(Answer::Refused(error.to_string())),
             put => put?,
@@ -88,6 +91,12 @@ impl Reporter {
     /// A figure that the next one replaces: left out when the way is busy.
     pub fn progressed(&self, percent: u8) {
         let report = Report::Progressed(percent);
+        let _ = self.messages.try_send((self.id.clone(), report, None));
+    }
+
+    /// Left out when the way is busy, as [`progressed`](Self::progressed).
+    pub fn waits_for(&self, what: Option<String>) {
+        let report = Report::WaitsFor(what);
         let _ = self.messages.try_send((self.id.clone(), report, None));
     }
 

@@ -10,6 +10,7 @@ mod guard;
 mod identity;
 mod keys;
 mod lifecycle;
+mod locking;
 mod locks;
 mod partitions;
 mod random;
@@ -19,6 +20,8 @@ mod scripts;
 mod settings;
 mod shapes;
 mod takeover;
+mod triggers;
 mod visibility;
+mod waiting;
 
 use scene::{CAVES, DESERT, LONG, MOON, PATIENCE, Scene, TIDES, VOCABULARY};

@@ -10,10 +10,10 @@ const CLIENTS: u64 = 4;
 const DURATION: Duration = Duration::from_secs(5);
 
 /// Xorshift (G. Marsaglia, 2003): numbers that a failed run can be repeated with.
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
-    fn below(&mut self, limit: u64) -> usize {
+    pub fn below(&mut self, limit: u64) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

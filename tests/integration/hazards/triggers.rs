@@ -1,0 +1,76 @@
+//! The user's own triggers, and write-backs.
+
+use super::{MOON, Scene, TIDES};
+use crate::support::jobs::{Job, insert_job};
+
+const TOUCH: &str = "ALTER TABLE notes ADD COLUMN touched int NOT NULL DEFAULT 0;
+    CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END';
+    CREATE TRIGGER touch BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch();
+    ALTER TABLE jobs ADD COLUMN skip_triggers boolean";
+
+/// Hazard 31.
+#[tokio::test]
+async fn write_backs_fire_triggers_unless_the_job_says_otherwise() {
+    let mut scene = Scene::of_notes().await;
+    scene.sql(TOUCH).await;
+    let touched = "SELECT string_agg(touched::text, ' ' ORDER BY id) FROM notes";
+    scene.start().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.caught_up().await;
+    assert_eq!(scene.value(touched).await, "1 1");
+
+    scene.sql("UPDATE jobs SET skip_triggers = true").await;
+    let skipping = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                    AND application_name = 'lantern-cli: job 1 write-back' AND query LIKE '%session_replication_role%'";
+    scene.wait_for(skipping, "1").await;
+    // The user's own update fires it, the write-back does not.
+    scene.put(1, MOON).await;
+    scene.caught_up().await;
+    assert_eq!(scene.value(touched).await, "2 1");
+}
+
+/// Hazard 31.
+#[tokio::test]
+async fn a_role_that_may_not_skip_triggers_is_told_so() {
+    let mut scene = Scene::of_notes().await;
+    scene.sql(TOUCH).await;
+    let role = format!("owner_{}", scene.database.name());
+    scene
+        .sql(&format!(
+            "CREATE ROLE {role} LOGIN REPLICATION PASSWORD 'secret'; ALTER TABLE notes OWNER TO {role}; \
+             GRANT CREATE ON DATABASE {} TO {role}; DELETE FROM jobs",
+            scene.database.name()
+        ))
+        .await;
+    let uri = scene.database.uri();
+    let (_, place) = uri.split_once('@').expect("a URI with a password");
+    let job = Job {
+        db_connection: format!("postgresql://{role}:secret@{place}"),
+        ..Job::on(&scene.database, "notes", "body", "embedding")
+    };
+    insert_job(&scene.client, job).await;
+    scene.sql("UPDATE jobs SET skip_triggers = true").await;
+    scene.put(1, TIDES).await;
+    scene.spawn();
+    let reason = scene.failure().await;
+    assert!(reason.contains("skip_triggers"), "{reason}");
+    scene.gone().await;
+
+    // The remedy that is named, where the server has it, helps.
+    let remedy = format!("GRANT SET ON PARAMETER session_replication_role TO \"{role}\"");
+    if reason.contains(&remedy) {
+        scene.sql(&remedy).await;
+    } else {
+        assert!(reason.contains("superuser"), "{reason}");
+        scene.sql("UPDATE jobs SET skip_triggers = false").await;
+    }
+    scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
+    scene.settled("notes", "body").await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.gone().await;
+    scene
+        .sql(&format!(
+            "REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"
+        ))
+        .await;
+}

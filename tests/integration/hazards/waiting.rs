@@ -1,0 +1,63 @@
+//! A slot that has to wait says for whom.
+
+use std::time::Duration;
+
+use super::{MOON, Scene, TIDES};
+
+/// Hazard 15.
+#[tokio::test]
+async fn the_log_and_the_job_say_whom_a_new_slot_waits_for() {
+    let mut scene = Scene::of_notes().await;
+    scene
+        .sql("ALTER TABLE jobs ADD COLUMN waits_for text")
+        .await;
+    let writer = scene.database.client().await;
+    let write = "SET application_name = 'the long report'; BEGIN; CREATE TABLE unrelated AS SELECT 'a secret of somebody' AS s";
+    writer
+        .batch_execute(write)
+        .await
+        .expect("an open transaction");
+    let pid: i32 = writer
+        .query_one("SELECT pg_backend_pid()", &[])
+        .await
+        .expect("an answer")
+        .get(0);
+    let log = scene.spawn();
+    let said =
+        format!("process {pid} of postgres (the long report), idle in transaction, open for ");
+    log.wait_for_line(&said, Duration::from_secs(60)).await;
+    assert!(!log.log().contains("a secret of somebody"));
+    let row = format!("SELECT waits_for LIKE '%{said}%' FROM jobs");
+    scene.wait_for(&row, "true").await;
+
+    writer.batch_execute("COMMIT").await.expect("ended");
+    scene.put(1, TIDES).await;
+    scene.settled("notes", "body").await;
+    scene
+        .wait_for("SELECT waits_for IS NULL FROM jobs", "true")
+        .await;
+}
+
+/// Hazard 15. The daemon ends while the slot is being made; the next one makes it.
+#[tokio::test]
+async fn a_daemon_that_stops_while_its_slot_is_being_made_leaves_it_to_the_next() {
+    let mut scene = Scene::of_notes().await;
+    let writer = scene.database.client().await;
+    writer
+        .batch_execute("BEGIN; CREATE TABLE unrelated (n int)")
+        .await
+        .expect("an open transaction");
+    scene.spawn();
+    let creating = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
+    scene.wait_for(creating, "1").await;
+    scene.sigterm().await;
+    scene.spawn();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lantern-cli: job 1 set-up' \
+                   AND wait_event_type = 'Lock' AND query LIKE '%pg_create_logical_replication_slot%'";
+    scene.wait_for(waiting, "1").await;
+    writer.batch_execute("COMMIT").await.expect("ended");
+    scene.start_is_over().await;
+    assert_eq!(scene.leftovers().await, "1 publications, 1 slots");
+    scene.put(1, MOON).await;
+    scene.settled("notes", "body").await;
+}

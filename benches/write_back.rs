@@ -134,7 +134,7 @@ async fn write_back(writer: &Writer, round: usize) -> f64 {
                     let text = format!("the text of row {id}{more}");
                     let row = Row::new(
                         Key::new([id.to_string().into()]),
-                        Source::Text(text),
+                        Source::Text(text.into()),
                         Origin::Backfill,
                     );
                     let vector = (0..DIMENSIONS)

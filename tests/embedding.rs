@@ -299,7 +299,7 @@ async fn shutting_down_answers_every_text() {
     tokio::task::spawn_blocking(move || engine.shutdown())
         .await
         .unwrap();
-    submitter.submit(Priority::Live, 1000, "too late".into());
+    submitter.submit(Priority::Live, 1000, "too late");
     let mut refused = 0;
     for _ in 0..1001 {
         match completions.next().await.unwrap().vector {

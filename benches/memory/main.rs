@@ -24,14 +24,17 @@ use stage::Stage;
 const BAR: u64 = 150 << 20;
 const REAL_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
-/// A text of about 50 bytes, and one of 8 kB that is stored out of line.
+/// A text of about 50 bytes, one of 8 kB that is stored out of line, and one of 256 kB.
 const SHORT: &str = "'w' || n % 400 || ' w' || n % 399 || ' and some words that it does not know'";
 const LONG: &str = "'w' || n % 400 || repeat(' w12 w77 w301', 620)";
+
+const LARGE: &str = "'w' || n % 400 || repeat(' w12 w77 w301', 20000)";
 
 struct Sizes {
     transaction_rows: u64,
     backlog_bytes: u64,
     table_rows: u64,
+    large_texts: u64,
     real_model: Duration,
 }
 
@@ -39,6 +42,7 @@ const FULL: Sizes = Sizes {
     transaction_rows: 1_000_000,
     backlog_bytes: 5 << 30,
     table_rows: 2_000_000,
+    large_texts: 4_000,
     real_model: Duration::from_secs(120),
 };
 
@@ -46,6 +50,7 @@ const QUICK: Sizes = Sizes {
     transaction_rows: 50_000,
     backlog_bytes: 200 << 20,
     table_rows: 50_000,
+    large_texts: 1_000,
     real_model: Duration::from_secs(20),
 };
 
@@ -69,6 +74,8 @@ async fn run(sizes: &Sizes) -> bool {
         transaction(sizes).await,
         backlog(sizes).await,
         table(sizes).await,
+        large_texts(sizes).await,
+        large_texts_by_key(sizes).await,
         real_model(sizes).await,
     ];
     loads.iter().any(|growth| *growth > BAR)
@@ -154,6 +161,49 @@ async fn table(sizes: &Sizes) -> u64 {
         idle,
         begin.elapsed(),
     )
+}
+
+/// Rows of which some hundred are as much as may be on their way.
+async fn large_texts(sizes: &Sizes) -> u64 {
+    let mut stage = Stage::new().await;
+    let rows = sizes.large_texts;
+    stage
+        .sql(&format!(
+            "CREATE TABLE few (id bigint PRIMARY KEY, body text); \
+             CREATE TABLE notes (id bigint PRIMARY KEY, body text); \
+             INSERT INTO notes SELECT n, {LARGE} FROM generate_series(1, {rows}) AS n"
+        ))
+        .await;
+    stage.job("few", Model::One.name()).await;
+    stage.start_daemon().await;
+    let idle = stage.idle().await;
+    let begin = Instant::now();
+    stage.job("notes", Model::One.name()).await;
+    stage
+        .until("SELECT count(*) FROM jobs WHERE init_finished_at IS NULL")
+        .await;
+    let name = format!("a table of {rows} rows of 256 kB");
+    line(&stage, &name, idle, begin.elapsed())
+}
+
+/// The stream does not carry a generated text, so that nobody knows how large it is before it is read.
+async fn large_texts_by_key(sizes: &Sizes) -> u64 {
+    let mut stage = Stage::new().await;
+    stage
+        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, raw text, body text GENERATED ALWAYS AS (raw || '.') STORED)")
+        .await;
+    stage.job("notes", Model::One.name()).await;
+    stage.start_daemon().await;
+    let idle = stage.idle().await;
+    let rows = sizes.large_texts;
+    stage
+        .sql(&format!(
+            "INSERT INTO notes SELECT n, {LARGE} FROM generate_series(1, {rows}) AS n"
+        ))
+        .await;
+    let elapsed = stage.settled("notes").await;
+    let name = format!("{rows} rows of 256 kB, read by key");
+    line(&stage, &name, idle, elapsed)
 }
 
 /// Inference counts too: texts of all lengths, from the stream and from the table, for a while.

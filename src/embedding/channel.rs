@@ -83,7 +83,7 @@ impl Submitter {
     /// Queues a text; never blocks. `id` comes back with its vector.
     ///
     /// After [`super::Engine::shutdown`] the vector is [`EmbeddingError::ShutDown`].
-    pub fn submit(&self, priority: Priority, id: u64, text: String) {
+    pub fn submit(&self, priority: Priority, id: u64, text: impl Into<Arc<str>>) {
         let before = self.context.in_flight.count.fetch_add(1, Ordering::Relaxed);
         debug_assert!(
             before < self.context.in_flight.capacity,
@@ -94,7 +94,7 @@ impl Submitter {
             priority,
             Waiting {
                 id,
-                text,
+                text: text.into(),
                 context: self.context.clone(),
             },
         );
@@ -140,7 +140,7 @@ impl Completions {
 /// A text that no worker has taken yet.
 pub(crate) struct Waiting {
     pub id: u64,
-    pub text: String,
+    pub text: Arc<str>,
     pub context: Arc<JobContext>,
 }
 

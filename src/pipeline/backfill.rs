@@ -18,6 +18,8 @@ use super::target::TargetTable;
 
 /// Rows of the scan that may be on their way at a time.
 pub const MOST_ROWS: usize = 2048;
+/// And as much text, in bytes.
+const MOST_BYTES: usize = 32 << 20;
 const PAGE_ROWS: i64 = 512;
 /// A page ends early once it holds this much text.
 const PAGE_BYTES: i64 = 8 << 20;
@@ -116,7 +118,7 @@ impl Backfill {
             total: self.count().await?,
         };
         report(progress);
-        let mut outstanding = 0usize;
+        let mut outstanding = Outstanding::default();
         let mut tables = std::mem::take(&mut self.tables).into_iter();
         let mut table = tables.next();
         let mut after: Option<Key> = None;
@@ -129,38 +131,29 @@ impl Backfill {
             };
             after = Some(last.key.clone());
             for row in page {
-                while outstanding >= MOST_ROWS {
-                    outstanding -= self
-                        .take_back(&mut finished, &mut progress, &mut report)
-                        .await?;
+                while !outstanding.has_room() {
+                    self.take_back(&mut finished).await?;
+                    outstanding.settle(&finished, &mut progress, &mut report);
                 }
-                outstanding += 1;
+                outstanding.rows += 1;
+                outstanding.bytes += row.bytes;
                 self.rows.send(row).await.map_err(|_| stopped())?;
                 failpoint::reach("within-backfill-page");
             }
         }
-        while outstanding > 0 {
-            outstanding -= self
-                .take_back(&mut finished, &mut progress, &mut report)
-                .await?;
+        while outstanding.rows > 0 {
+            self.take_back(&mut finished).await?;
+            outstanding.settle(&finished, &mut progress, &mut report);
         }
         Ok(progress)
     }
 
-    async fn take_back(
-        &mut self,
-        finished: &mut Vec<Row>,
-        progress: &mut Progress,
-        report: &mut impl FnMut(Progress),
-    ) -> Result<usize, JobError> {
+    async fn take_back(&mut self, finished: &mut Vec<Row>) -> Result<(), JobError> {
         finished.clear();
-        let count = self.finished.recv_many(finished, MOST_ROWS).await;
-        if count == 0 {
-            return Err(stopped());
+        match self.finished.recv_many(finished, MOST_ROWS).await {
+            0 => Err(stopped()),
+            _ => Ok(()),
         }
-        progress.done += count as u64;
-        report(*progress);
-        Ok(count)
     }
 
     async fn page(&self, target: &TargetTable, after: Option<&Key>) -> Result<Vec<Row>, JobError> {
@@ -186,6 +179,31 @@ impl Backfill {
                 Row::new(key, Source::from_text(row.get(keys)), Origin::Backfill)
             })
             .collect())
+    }
+}
+
+/// Rows that are on their way.
+#[derive(Default)]
+struct Outstanding {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Outstanding {
+    fn has_room(&self) -> bool {
+        self.rows < MOST_ROWS && self.bytes < MOST_BYTES
+    }
+
+    fn settle(
+        &mut self,
+        finished: &[Row],
+        progress: &mut Progress,
+        report: &mut impl FnMut(Progress),
+    ) {
+        self.rows -= finished.len();
+        self.bytes -= finished.iter().map(|row| row.bytes).sum::<usize>();
+        progress.done += finished.len() as u64;
+        report(*progress);
     }
 }
 

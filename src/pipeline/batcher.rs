@@ -32,6 +32,10 @@ const BATCH_BYTES: usize = 4 << 20;
 /// A row whose write-backs fail this often, with errors that should pass, is taken for their cause. With the pauses in between
 /// that is some ten seconds.
 const MOST_ERRORS: u32 = 16;
+/// Rows whose text is read by key at a time, and the texts beyond which no more are read for now: whoever sent such a row
+/// could not count its text.
+const READ_ROWS: usize = 64;
+const MOST_TEXT: usize = 32 << 20;
 /// The longest pause before a locked row is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -253,8 +257,9 @@ impl Batcher {
 
     /// Gives the writer the most urgent work, or hands it back where there is none.
     fn start_work(&mut self, writer: Writer) -> Result<AbortOnDrop, Writer> {
-        if !self.unread.is_empty() {
-            let rows = std::mem::take(&mut self.unread);
+        if !self.unread.is_empty() && self.text_bytes() < MOST_TEXT {
+            let count = self.unread.len().min(READ_ROWS);
+            let rows: Vec<Row> = self.unread.drain(..count).collect();
             return Ok(spawn(async move {
                 let readings = writer.read_sources(&rows).await;
                 Work::Read(writer, rows, readings)
@@ -269,6 +274,15 @@ impl Batcher {
             let outcomes = writer.write(&rows).await;
             Work::Wrote(writer, batch, outcomes)
         }))
+    }
+
+    /// The texts of all rows that are here.
+    fn text_bytes(&self) -> usize {
+        let later = self.later.iter().map(|Reverse(later)| &later.pending);
+        let ready = self.ready_live.iter().chain(&self.ready_backfill);
+        let ready = ready.chain(later).map(|pending| &pending.embedded.row);
+        let rows = self.embedding.values().chain(ready);
+        rows.map(|row| row.source.bytes()).sum()
     }
 
     /// Takes what is ready, live rows first. One statement updates a row once, so a key that occurs twice waits for the

@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::failpoint;
+use crate::postgres::{DatabaseError, Session};
 use crate::replication::{Frame, Lsn, ReplicationStream};
 
 use super::error::JobError;
@@ -29,6 +30,32 @@ const IDLE_FEEDBACK: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(35);
 /// How long rows under way may take to finish when the daemon stops.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How often the server wants to hear from us: it hangs up after `wal_sender_timeout`, however busy we are.
+pub async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
+    let row = session
+        .query_one(
+            "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'",
+            &[],
+        )
+        .await
+        .map_err(DatabaseError::during("reading wal_sender_timeout"))?;
+    let timeout = Duration::from_millis(row.get::<_, i64>(0).unsigned_abs());
+    Ok(if timeout.is_zero() {
+        FEEDBACK
+    } else {
+        FEEDBACK.min(timeout / 3)
+    })
+}
+
+/// The position up to which the server has written its log.
+pub async fn end_of_log(session: &Session) -> Result<Lsn, JobError> {
+    let row = session
+        .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
+        .await
+        .map_err(DatabaseError::during("reading the end of the log"))?;
+    Ok(row.get::<_, &str>(0).parse().unwrap_or(Lsn::ZERO))
+}
 
 pub struct Capture {
     stream: ReplicationStream,

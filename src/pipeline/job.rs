@@ -220,8 +220,8 @@ impl Job {
         let start = slot
             .and_then(|slot| slot.confirmed_flush)
             .unwrap_or(Lsn::ZERO);
-        let log_end = end_of_log(&session).await?;
-        let feedback = feedback_interval(&session).await?;
+        let log_end = capture::end_of_log(&session).await?;
+        let feedback = capture::feedback_interval(&session).await?;
         Ok(Prepared {
             database,
             target,
@@ -432,31 +432,6 @@ fn on_standby(progress: Progress) -> JobError {
         )),
         _ => JobError::Transient(sentence.into()),
     }
-}
-
-/// How often the server wants to hear from us: it hangs up after `wal_sender_timeout`, however busy we are.
-async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
-    let row = session
-        .query_one(
-            "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'",
-            &[],
-        )
-        .await
-        .map_err(DatabaseError::during("reading wal_sender_timeout"))?;
-    let timeout = Duration::from_millis(row.get::<_, i64>(0).unsigned_abs());
-    Ok(if timeout.is_zero() {
-        capture::FEEDBACK
-    } else {
-        capture::FEEDBACK.min(timeout / 3)
-    })
-}
-
-async fn end_of_log(session: &Session) -> Result<Lsn, JobError> {
-    let row = session
-        .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
-        .await
-        .map_err(DatabaseError::during("reading the end of the log"))?;
-    Ok(row.get::<_, &str>(0).parse().unwrap_or(Lsn::ZERO))
 }
 
 /// Everything that is there once a job may stream.

@@ -1,5 +1,7 @@
 //! What travels through the pipeline: a key, what became of its source, and where the news came from.
 
+use std::sync::Arc;
+
 use crate::replication::Ticket;
 
 /// The key of a row: its key columns as text, in the order of [`super::target::TargetTable::key`].
@@ -40,8 +42,8 @@ impl std::fmt::Display for Key {
 /// What the source column holds now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A text to embed.
-    Text(String),
+    /// A text to embed. Shared with the embedder's queue, so that it is held once.
+    Text(Arc<str>),
     /// NULL or '': there is nothing to embed, and a vector would be stale.
     Empty,
     /// Not known from the stream: it has to be read by key.
@@ -52,7 +54,7 @@ impl Source {
     pub fn from_text(text: Option<&str>) -> Self {
         match text {
             None | Some("") => Source::Empty,
-            Some(text) => Source::Text(text.to_owned()),
+            Some(text) => Source::Text(text.into()),
         }
     }
 

@@ -67,6 +67,11 @@ impl Server {
                 };
                 let host = hosts.get(index).copied().filter(|host| !host.is_empty());
                 let address = addresses.get(index).copied().filter(|address| !address.is_empty());
+                if host.is_some_and(|host| host.contains('@') && !host.starts_with('/')) {
+                    return refused(
+                        "a host has an '@' in it: write %40 for one in the user's name or the password",
+                    );
+                }
                 let place = match (host, address) {
                     (host, Some(address)) => match address.parse() {
                         Ok(parsed) => Place::Address {
@@ -76,9 +81,6 @@ impl Server {
                         Err(_) => return refused("a hostaddr is not an IP address"),
                     },
                     (Some(host), None) if host.starts_with('/') => Place::Socket(host.into()),
-                    (Some(host), None) if host.contains('@') => {
-                        return refused("a host has an '@' in it: write %40 for one in the user's name or the password");
-                    }
                     (Some(host), None) => Place::Name(host.to_owned()),
                     (None, None) => Place::Socket(default_socket_directory(port)),
                 };

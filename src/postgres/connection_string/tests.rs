@@ -71,6 +71,8 @@ fn a_refusal_does_not_repeat_the_string() {
         "host=h password='s3cret",
         "host=h password=my s3cret=",
         "host=me:s3cret@h",
+        // Found by fuzzing: with an address the name was taken as it came.
+        "host=me:s3cret@h hostaddr=::1",
         "host=h sslmode=s3cret",
         "host=h port=s3cret",
         "host=h connect_timeout=s3cret",

@@ -49,9 +49,10 @@ fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) 
             "the server's certificate is not valid yet: compare the clocks of both machines".to_owned()
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names = match presented.is_empty() {
+            let names: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+            let names = match names.is_empty() {
                 true => "it has no subjectAltName, and the common name does not count".to_owned(),
-                false => format!("it is for {}", presented.iter().map(|presented| name(presented)).collect::<Vec<_>>().join(", ")),
+                false => format!("it is for {}", names.join(", ")),
             };
             format!(
                 "the server's certificate is not for the host {host} ({names}): connect by a name that it is for, or \
@@ -74,7 +75,7 @@ fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) 
 }
 
 /// `localhost` out of `DnsName("localhost")`, which is how the names of a certificate are given.
-fn name(presented: &str) -> &str {
+fn bare(presented: &str) -> &str {
     let inner = presented
         .split_once('(')
         .map_or(presented, |(_, inner)| inner);

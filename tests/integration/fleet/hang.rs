@@ -25,6 +25,8 @@ async fn the_jobs_of_a_hung_daemon_are_taken_over_and_it_comes_back_as_a_newcome
     let said = "its session was ended, and its jobs are taken over";
     fleet.daemons[1].wait_for_line(said, PATIENCE).await;
 
+    fleet.each_job_has_one_writer().await;
+
     fleet.daemons[0].signal(Signal::SIGCONT);
     fleet.daemons[0].wait_for_line(GONE, PATIENCE).await;
     fleet.wait_for_loads("3 3").await;

@@ -139,6 +139,14 @@ impl Fleet {
         self.scene.value(&query).await
     }
 
+    /// However many daemons think that a job is theirs, one session writes for it.
+    async fn each_job_has_one_writer(&self) {
+        let writers = "SELECT count(*) || ' sessions for ' || count(DISTINCT application_name) || ' jobs' FROM pg_stat_activity \
+                       WHERE datname = current_database() AND application_name LIKE 'lantern-cli: job % write-back'";
+        let expected = format!("{0} sessions for {0} jobs", self.jobs);
+        assert_eq!(self.scene.value(writers).await, expected);
+    }
+
     async fn no_job_has_failed(&self) {
         let reasons = "SELECT string_agg(init_failure_reason, '; ') FROM jobs";
         assert_eq!(self.scene.value(reasons).await, "");

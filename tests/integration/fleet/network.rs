@@ -42,6 +42,8 @@ async fn the_jobs_of_a_daemon_without_network_are_taken_over_and_it_comes_back_a
     fleet.confirmed().await;
     assert_eq!(fleet.not_written(1).await, "");
 
+    fleet.each_job_has_one_writer().await;
+
     network.mend(lost);
     let gone = "another daemon has taken this job over";
     fleet.daemons[0].wait_for_line(gone, PATIENCE).await;

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::support::{TestDatabase, installation, psql_of, server, wait_until};
+use crate::support::{TestDatabase, installation, program_of, server, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -157,7 +157,7 @@ fn place() -> TempDir {
 }
 
 fn psql(server: &PrivatePostgres, sql: &str) {
-    let status = Command::new(psql_of(server))
+    let status = Command::new(program_of(server, "psql"))
         .args(["--no-psqlrc", "--quiet", "--command", sql])
         .arg(server.uri("postgres"))
         .stdout(Stdio::null())

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::secure_server::Scene;
 use crate::support::observe::{articles, failure, value, wait_for_value};
-use crate::support::{installation, start};
+use crate::support::{installation, program_of, start};
 
 /// A standby of `primary`. The folder goes when the test ends.
 fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
@@ -25,7 +25,7 @@ fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
     fs::write(&password, primary.password()).expect("a file");
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("permissions");
     let data = root.path().join("data");
-    let copied = Command::new(primary.bindir().join("pg_basebackup"))
+    let copied = Command::new(program_of(primary, "pg_basebackup"))
         .args([
             "--write-recovery-conf",
             "--checkpoint=fast",

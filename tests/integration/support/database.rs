@@ -7,7 +7,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio_postgres::{Client, NoTls};
 
-use super::server::psql_of;
+use super::server::program_of;
 use super::wait::wait_until;
 
 /// A database of its own for one test. Dropped with everything in it, replication slots included.
@@ -103,7 +103,7 @@ impl TestDatabase {
     ///
     /// At the first statement that fails, with psql's message.
     pub async fn psql(&self, sql: &str) -> String {
-        let mut psql = Command::new(psql_of(self.server))
+        let mut psql = Command::new(program_of(self.server, "psql"))
             .args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only"])
             .args(["--set=ON_ERROR_STOP=1", "--file=-", "--dbname"])
             .arg(self.uri())

@@ -26,7 +26,8 @@ pub use self::{
     daemon::Daemon,
     database::TestDatabase,
     server::{
-        checkout, debian_installation, debian_server, installation, psql_of, runtime, server, start,
+        checkout, debian_installation, debian_server, installation, program_of, runtime, server,
+        start,
     },
     wait::{wait_for, wait_until},
 };

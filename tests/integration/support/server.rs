@@ -23,13 +23,13 @@ pub fn installation() -> Installation {
     Installation::at(&bindir).unwrap_or_else(|error| panic!("run `make setup` first: {error}"))
 }
 
-/// The psql of a server's programs; for builds that come without, the one that `make setup` has fetched.
-pub fn psql_of(server: &PrivatePostgres) -> PathBuf {
-    let own = server.bindir().join("psql");
+/// A client program that belongs to a server; for builds that come without, the one that `make setup` has fetched.
+pub fn program_of(server: &PrivatePostgres, name: &str) -> PathBuf {
+    let own = server.bindir().join(name);
     if own.exists() {
         own
     } else {
-        runtime().join("postgres/bin/psql")
+        runtime().join("postgres/bin").join(name)
     }
 }
 

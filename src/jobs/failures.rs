@@ -40,8 +40,7 @@ impl JobStore {
         let error = failure.error.replace('\0', "\u{fffd}");
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&id.as_str(), &failure.key, &error, &failure.attempts];
-        let mut put = self.session().execute(&statement, &parameters).await;
-        if is_missing(&put) {
+        if !self.has_failures().await? {
             let create = format!("CREATE TABLE IF NOT EXISTS {table} ({COLUMNS})");
             // Another daemon may be creating it at this moment; then the insertion tells how that went.
             if let Err(error) = self.session().batch_execute(&create).await
@@ -49,8 +48,8 @@ impl JobStore {
             {
                 return Err(DatabaseError::during(format!("creating {table}"))(error));
             }
-            put = self.session().execute(&statement, &parameters).await;
         }
+        let put = self.session().execute(&statement, &parameters).await;
         put.map_err(DatabaseError::during(format!("writing to {table}")))?;
         Ok(())
     }
@@ -61,10 +60,10 @@ impl JobStore {
         let statement = format!(
             "SELECT key, error, attempts FROM {table} WHERE job_id = $1 ORDER BY failed_at DESC"
         );
-        let rows = self.session().query(&statement, &[&id.as_str()]).await;
-        if is_missing(&rows) {
+        if !self.has_failures().await? {
             return Ok(Vec::new());
         }
+        let rows = self.session().query(&statement, &[&id.as_str()]).await;
         let rows = rows.map_err(DatabaseError::during(format!("reading {table}")))?;
         Ok(rows
             .iter()
@@ -82,18 +81,24 @@ impl JobStore {
         let statement = format!(
             "DELETE FROM {table} WHERE job_id = $1 AND ($2::jsonb[] IS NULL OR key = ANY ($2))"
         );
-        let taken = self
-            .session()
-            .execute(&statement, &[&id.as_str(), &keys])
-            .await;
-        if is_missing(&taken) {
+        if !self.has_failures().await? {
             return Ok(());
         }
-        taken.map_err(DatabaseError::during(format!("writing to {table}")))?;
+        self.session()
+            .execute(&statement, &[&id.as_str(), &keys])
+            .await
+            .map_err(DatabaseError::during(format!("writing to {table}")))?;
         Ok(())
     }
-}
 
-fn is_missing<T>(result: &Result<T, tokio_postgres::Error>) -> bool {
-    matches!(result, Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE))
+    /// Asked beforehand: a statement that fails for want of the table would stand in the server's log.
+    async fn has_failures(&self) -> Result<bool, DatabaseError> {
+        let table = self.table().failures();
+        let row = self
+            .session()
+            .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])
+            .await
+            .map_err(DatabaseError::during(format!("looking for {table}")))?;
+        Ok(row.get(0))
+    }
 }

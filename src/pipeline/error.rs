@@ -78,7 +78,15 @@ impl JobError {
 
     /// True for a definite refusal by the server because of missing rights.
     pub fn is_privilege(&self) -> bool {
-        matches!(self, JobError::Database(error) if error.code().is_some_and(|code| code.code() == "42501"))
+        self.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
+    /// The SQLSTATE of an error that a statement ended with.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            JobError::Database(error) => error.code(),
+            _ => None,
+        }
     }
 
     /// Adds what a person can do about a definite error.

@@ -236,18 +236,19 @@ async fn create_publication(
     let created = publication::find(session, session.version(), name.as_str(), target.oid)
         .await
         .map_err(DatabaseError::during("looking for the publication"))?;
-    match created {
-        Some(created) => {
-            ddl::run(
-                session,
-                &publication::seal_statement(name.as_str(), &created),
-            )
-            .await
-        }
-        None => Err(JobError::Transient(format!(
+    let dropped = || {
+        JobError::Transient(format!(
             "the publication {name} was dropped as soon as it was created"
-        ))),
-    }
+        ))
+    };
+    let created = created.ok_or_else(dropped)?;
+    let seal = publication::seal_statement(name.as_str(), &created);
+    ddl::run(session, &seal)
+        .await
+        .map_err(|error| match error.code() {
+            Some(&SqlState::UNDEFINED_OBJECT) => dropped(),
+            _ => error,
+        })
 }
 
 pub async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {

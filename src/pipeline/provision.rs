@@ -101,14 +101,28 @@ pub async fn create(
                         "the publication {name} does not fit the job; let its owner drop it"
                     ))
                 })?;
-            create_publication(session, name, target).await?;
+            create_publication(session, name, target)
+                .await
+                .map_err(meanwhile)?;
             name.to_string()
         }
     };
     failpoint::reach("between-publication-and-slot");
-    slot_wait::create(session, slot).await?;
+    slot_wait::create(session, slot).await.map_err(meanwhile)?;
     failpoint::reach("slot-created");
     Ok(publication)
+}
+
+/// What we were making was made or dropped by somebody else at the same moment: by a person, or by the last statement of a
+/// daemon that was killed. The next attempt looks again.
+fn meanwhile(error: JobError) -> JobError {
+    let moments = [SqlState::UNDEFINED_OBJECT, SqlState::DUPLICATE_OBJECT];
+    match &error {
+        JobError::Database(cause) if cause.code().is_some_and(|code| moments.contains(code)) => {
+            JobError::Transient(error.to_string())
+        }
+        _ => error,
+    }
 }
 
 /// Drops the slot and then the publication; true where one of them was there.

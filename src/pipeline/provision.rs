@@ -190,6 +190,14 @@ pub async fn publication_defect(
 
 /// Why a publication does not serve the job, as the rest of a sentence.
 fn defect(name: &str, publication: &Publication, target: &TargetTable) -> Option<String> {
+    misfit(publication, target).or_else(|| {
+        let altered = !name.starts_with(PREPARED) && !publication.is_sealed();
+        altered.then(|| "was altered or made anew by somebody else".into())
+    })
+}
+
+/// Why a publication does not publish what the job needs, as the rest of a sentence.
+pub fn misfit(publication: &Publication, target: &TargetTable) -> Option<String> {
     if !publication.has_table {
         return Some(format!("does not contain {}", target.qualified()));
     }
@@ -201,9 +209,6 @@ fn defect(name: &str, publication: &Publication, target: &TargetTable) -> Option
     }
     if target.partitioned && !publication.via_root {
         return Some("lacks publish_via_partition_root = true".into());
-    }
-    if !name.starts_with(PREPARED) && !publication.is_sealed() {
-        return Some("was altered or made anew by somebody else".into());
     }
     let columns = publication.columns.as_ref()?;
     if target.identity_full {
@@ -250,19 +255,13 @@ async fn create_publication(
     let created = publication::find(session, session.version(), name.as_str(), target.oid)
         .await
         .map_err(DatabaseError::during("looking for the publication"))?;
-    let dropped = || {
+    let created = created.ok_or_else(|| {
         JobError::Transient(format!(
             "the publication {name} was dropped as soon as it was created"
         ))
-    };
-    let created = created.ok_or_else(dropped)?;
+    })?;
     let seal = publication::seal_statement(name.as_str(), &created);
-    ddl::run(session, &seal)
-        .await
-        .map_err(|error| match error.code() {
-            Some(&SqlState::UNDEFINED_OBJECT) => dropped(),
-            _ => error,
-        })
+    ddl::run(session, &seal).await
 }
 
 pub async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {

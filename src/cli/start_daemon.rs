@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -54,11 +54,24 @@ pub struct StartDaemon {
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<AllowedHost>,
 
+    /// Who has a replication slot: each job, or all jobs of a target database together. The server decodes the WAL of the whole
+    /// database once for each slot
+    #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = Slots::Job, value_name = "WHO")]
+    slots: Slots,
+
     #[command(flatten)]
     engine: EngineArguments,
 
     #[command(flatten)]
     logging: Logging,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Slots {
+    /// A slot for each job
+    Job,
+    /// One slot for all jobs of a database
+    Database,
 }
 
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
@@ -80,6 +93,10 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         table: arguments.table.clone(),
         label: arguments.label.clone(),
         max_retained_wal: arguments.max_retained_wal,
+        slots: match arguments.slots {
+            Slots::Job => pipeline::Slots::Job,
+            Slots::Database => pipeline::Slots::Database,
+        },
         allowed_hosts: AllowedHosts::new(arguments.allow_host.clone()),
     };
     let engine = arguments.engine.engine();

@@ -7,12 +7,15 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::definition::JobId;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
+use crate::replication::SlotName;
 
 /// What one daemon at a time may do.
 #[derive(Debug, Clone, Copy)]
 pub enum Lock<'a> {
     /// Run a job, or clean up behind it.
     Job(&'a JobId),
+    /// Run jobs that share this replication slot.
+    Shared(&'a SlotName),
     /// Look for slots that belong to no job.
     Sweep,
 }
@@ -23,6 +26,7 @@ impl Lock<'_> {
         let table = store.table().oid();
         let name = match self {
             Lock::Job(id) => format!("lantern job {table} {id}"),
+            Lock::Shared(slot) => format!("lantern slot {table} {slot}"),
             Lock::Sweep => format!("lantern sweep {table}"),
         };
         xxh3_64(name.as_bytes()).cast_signed()

@@ -21,8 +21,10 @@ pub type Pid = i32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     pub pid: Pid,
-    /// It takes the same rows as we do: its label is ours.
+    /// It takes the same rows as we do: its label is ours, and so is its kind of slots.
     pub same_label: bool,
+    /// Its label is ours, and its kind of slots is not.
+    pub other_slots: bool,
     /// `None` where our role may not see it.
     pub signs: Option<Signs>,
 }
@@ -48,7 +50,7 @@ pub struct View {
 
 /// Lets the others see this daemon for as long as its session lives.
 pub async fn announce(store: &JobStore) -> Result<(), DatabaseError> {
-    let (table, label) = keys(store);
+    let (table, label) = keys(store, store.shares_slots());
     store
         .session()
         .execute("SELECT pg_advisory_lock_shared($1, $2)", &[&table, &label])
@@ -59,7 +61,7 @@ pub async fn announce(store: &JobStore) -> Result<(), DatabaseError> {
 
 /// Takes part in the sharing out no longer; the session and the locks of jobs stay.
 pub async fn withdraw(store: &JobStore) -> Result<(), DatabaseError> {
-    let (table, label) = keys(store);
+    let (table, label) = keys(store, store.shares_slots());
     store
         .session()
         .execute(
@@ -71,8 +73,8 @@ pub async fn withdraw(store: &JobStore) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The two halves of the key: one for the table, one for the label.
-fn keys(store: &JobStore) -> (i32, i32) {
+/// The two halves of the key: one for the table, one for the label and the kind of slots.
+fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {
     let half = |text: String| {
         let hash = xxh3_64(text.as_bytes());
         ((hash ^ (hash >> 32)) as u32).cast_signed()
@@ -80,6 +82,10 @@ fn keys(store: &JobStore) -> (i32, i32) {
     let label = match store.label() {
         Some(label) => format!("label {label}"),
         None => "all".into(),
+    };
+    let label = match shares_slots {
+        true => format!("slots shared, {label}"),
+        false => label,
     };
     (
         half(format!("lantern daemons {}", store.table().oid())),
@@ -100,7 +106,8 @@ const LOOK: &str = "SELECT l.pid, l.objsubid = 2, l.objid::bigint, l.classid::bi
 
 /// Who is there, and who holds the locks of these jobs.
 pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<View, DatabaseError> {
-    let (table, label) = keys(store);
+    let (table, label) = keys(store, store.shares_slots());
+    let (_, other_slots) = keys(store, !store.shares_slots());
     let by_key: BTreeMap<i64, &JobId> = jobs
         .iter()
         .map(|id| (Lock::Job(id).key(store), id))
@@ -123,6 +130,7 @@ pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<View, DatabaseErro
             view.peers.push(Peer {
                 pid,
                 same_label: row.get::<_, i64>(2) == i64::from(label.cast_unsigned()),
+                other_slots: row.get::<_, i64>(2) == i64::from(other_slots.cast_unsigned()),
                 signs,
             });
         } else if let Some(id) = by_key.get(&row.get(3)) {

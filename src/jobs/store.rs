@@ -10,6 +10,7 @@ pub struct JobStore {
     session: Session,
     table: JobsTable,
     label: Option<String>,
+    shares_slots: bool,
     select: String,
 }
 
@@ -20,8 +21,21 @@ impl JobStore {
             session,
             table,
             label,
+            shares_slots: false,
             select,
         }
+    }
+
+    /// For a daemon whose jobs share slots.
+    pub fn sharing_slots(self, shares_slots: bool) -> Self {
+        JobStore {
+            shares_slots,
+            ..self
+        }
+    }
+
+    pub(super) fn shares_slots(&self) -> bool {
+        self.shares_slots
     }
 
     pub fn session(&self) -> &Session {

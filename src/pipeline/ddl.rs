@@ -20,6 +20,11 @@ const ATTEMPTS: u32 = 20;
 ///
 /// Cancellation safe: the statement is a transaction of its own.
 pub async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
+    run_for(session, statement, statement).await
+}
+
+/// As [`run`]; errors say what was being done instead of the statement.
+pub async fn run_for(session: &Session, statement: &str, doing: &str) -> Result<(), JobError> {
     let script = format!("BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {statement}; COMMIT");
     let mut pause = Duration::from_millis(50);
     for _ in 0..ATTEMPTS {
@@ -31,12 +36,12 @@ pub async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
             .await
             .map_err(DatabaseError::during("rolling back"))?;
         if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
-            return Err(DatabaseError::during(statement)(error).into());
+            return Err(DatabaseError::during(doing)(error).into());
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(2));
     }
     Err(JobError::Transient(format!(
-        "{statement} did not get its lock within {LOCK_TIMEOUT_MS} ms, {ATTEMPTS} times; a long transaction holds the table"
+        "{doing} did not get its lock within {LOCK_TIMEOUT_MS} ms, {ATTEMPTS} times; a long transaction holds the table"
     )))
 }

@@ -76,6 +76,18 @@ impl JobError {
         }
     }
 
+    /// The same for one of several jobs that it ends.
+    pub fn for_each(&self) -> JobError {
+        let message = self.to_string();
+        if self.gives_up_slot() {
+            JobError::StartOver(message)
+        } else if self.is_transient() {
+            JobError::Transient(message)
+        } else {
+            JobError::Definite(message)
+        }
+    }
+
     /// True for a definite refusal by the server because of missing rights.
     pub fn is_privilege(&self) -> bool {
         matches!(self, JobError::Database(error) if error.code().is_some_and(|code| code.code() == "42501"))

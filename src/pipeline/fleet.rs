@@ -73,6 +73,15 @@ pub fn share(view: &View, own: Pid, wanted: usize) -> usize {
     }
 }
 
+/// A daemon for the same jobs that has the other kind of slots and came first: it runs some of them, or nobody does and its
+/// process has the lower number. `busy`: we run some ourselves.
+pub fn other_kind_before_us(view: &View, own: Pid, busy: bool) -> Option<Pid> {
+    let runs = |pid| view.holders.values().any(|holder| *holder == pid);
+    let others = view.peers.iter().filter(|peer| peer.other_slots);
+    let mut others = others.map(|peer| peer.pid);
+    others.find(|&pid| runs(pid) || !busy && pid < own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +95,7 @@ mod tests {
             view.peers.push(Peer {
                 pid,
                 same_label: true,
+                other_slots: false,
                 signs: None,
             });
             for number in 0..*load {
@@ -123,6 +133,19 @@ mod tests {
         assert_eq!(share(&view, 3, 10), 3);
     }
 
+    #[test]
+    fn of_two_kinds_of_daemons_those_that_came_first_go_on() {
+        let mut view = view(&[0, 0]);
+        view.peers.retain(|peer| peer.pid == 1);
+        view.peers[0].other_slots = true;
+        assert_eq!(other_kind_before_us(&view, 2, false), Some(1));
+        assert_eq!(other_kind_before_us(&view, 2, true), None);
+        view.peers[0].pid = 3;
+        assert_eq!(other_kind_before_us(&view, 2, false), None);
+        view.holders.insert(JobId::new("1"), 3);
+        assert_eq!(other_kind_before_us(&view, 2, false), Some(3));
+    }
+
     proptest::proptest! {
         #[test]
         fn the_shares_add_up_and_differ_by_one_at_most(loads in proptest::collection::vec(0..9usize, 1..6), free in 0..9usize) {
@@ -142,6 +165,7 @@ mod tests {
         let peer = Peer {
             pid,
             same_label: true,
+            other_slots: false,
             signs: Some(signs),
         };
         View {

@@ -16,28 +16,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
 
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobRow, Progress};
-use crate::postgres::session::{TEXT_FORM, newer_settings};
-use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session, tls};
-use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
+use crate::postgres::{AllowedHosts, ConnectionString, Session};
 
 use super::aside::Aside;
 use super::backfill::{self, Backfill, Scope};
 use super::batcher::{Batcher, DEFAULT_BATCH, Ports};
-use super::capture::{self, Capture};
 use super::error::JobError;
+use super::feed::{self, Membership};
 use super::fence;
-use super::intake::Intake;
 use super::partitions::Partitions;
-use super::provision;
 use super::reporter::Reporter;
-use super::retention::{self, RetentionLimit};
+use super::retention;
 use super::scope::{self, Standing};
-use super::slot_wait::NewSlot;
+use super::subscription::{Provided, Subscription};
 use super::target::TargetTable;
 use super::target_database;
 use super::triggers;
@@ -66,11 +61,9 @@ pub enum Ended {
 /// What a job needs to run.
 pub struct Job {
     pub row: JobRow,
-    pub name: SlotName,
+    pub subscription: Subscription,
     pub engine: Engine,
     pub reporter: Reporter,
-    /// The most WAL that the job's slot may hold back.
-    pub max_retained_wal: RetentionLimit,
     /// Where the job may connect.
     pub allowed_hosts: AllowedHosts,
     pub partitions: Partitions,
@@ -135,7 +128,7 @@ impl Job {
             && error.gives_up_slot()
         {
             let database: ConnectionString = self.row.definition.db_connection.parse()?;
-            provision::remove(&Session::open(&database).await?, &self.name).await?;
+            self.subscription.give_up(&database).await?;
         }
         result
     }
@@ -167,7 +160,7 @@ impl Job {
         let target = preflight::target_table(&session, &names, definition, &model).await?;
         let target = Arc::new(target);
 
-        let intact = provision::intact(&session, &self.name, &target).await?;
+        let intact = self.subscription.intact(&session, &target).await?;
         let standing = Standing::of(intact.is_some());
         // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
         if let Some(reason) = scope::why_again(&self.row, standing, &session, &target).await? {
@@ -181,7 +174,7 @@ impl Job {
             && (self.row.progress == Progress::Finished || self.partitions.are_pending());
         let attached = self
             .partitions
-            .to_look_through(&session, &target, &self.name, unbroken)
+            .to_look_through(&session, &target, self.subscription.slot(), unbroken)
             .await?;
         if self.row.progress == Progress::Finished && !attached.is_empty() {
             // After a crash nobody knows which ones they were: then every row is looked through.
@@ -189,87 +182,37 @@ impl Job {
             self.row.progress = Progress::StartedAgain;
         }
         let scope = scope::of(self.row.progress, standing, &self.row.definition);
-        let publication = match intact {
-            Some(publication) => publication,
-            None => {
-                let set_up = self.named(&database, "set-up");
-                let new_slot = NewSlot {
-                    watched: &self.watched(set_up),
-                    reporter: &self.reporter,
-                };
-                provision::create(&session, &new_slot, &target).await?
-            }
-        };
+        let set_up = self.named(&database, "set-up");
+        let provided = self
+            .subscription
+            .provide(&session, &set_up, &target, intact)
+            .await?;
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
         }
         let aside = Aside::open(self.reporter.clone(), target.clone()).await;
         let write_back = self.named(&database, "write-back");
         let writer = Writer::open(&write_back, target.clone(), model.dimensions()).await?;
-        fence::raise(writer.session(), &self.name).await?;
+        fence::raise(writer.session(), self.subscription.name()).await?;
         if self.row.definition.skip_triggers {
             triggers::skip(writer.session()).await?;
         }
-        let stream = self
-            .start_replication(&database, &session, &publication)
+        let membership = self
+            .subscription
+            .begin(&session, &database, &target, &provided, self.stop.clone())
             .await?;
-        // The server may have moved ahead of the position that we asked for.
-        let slot = slot_lifecycle::find(&session, &self.name)
-            .await
-            .map_err(DatabaseError::during("reading the position of the slot"))?;
-        let start = slot
-            .and_then(|slot| slot.confirmed_flush)
-            .unwrap_or(Lsn::ZERO);
-        let log_end = capture::end_of_log(&session).await?;
-        let feedback = capture::feedback_interval(&session).await?;
         Ok(Prepared {
             database,
             target,
             attached,
-            publication,
-            feedback,
+            provided,
+            session,
             model,
             aside,
             writer,
-            stream,
-            start,
-            log_end,
+            membership,
             scope,
         })
-    }
-
-    async fn start_replication(
-        &self,
-        database: &ConnectionString,
-        session: &Session,
-        publication: &str,
-    ) -> Result<ReplicationStream, JobError> {
-        let deadline = Instant::now() + Duration::from_secs(5);
-        let database = self.named(database, "stream");
-        let settings = [TEXT_FORM, newer_settings(session.version())].concat();
-        loop {
-            let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
-            let connection =
-                ReplicationConnection::connect(&database.config(), connector, &settings).await?;
-            // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
-            match connection
-                .start_replication(&self.name, Lsn::ZERO, &[publication])
-                .await
-            {
-                Err(error)
-                    if error.code() == Some(&SqlState::OBJECT_IN_USE)
-                        && Instant::now() < deadline =>
-                {
-                    tracing::info!(
-                        "an earlier connection still holds the slot {}; ending it",
-                        self.name
-                    );
-                    provision::free_slot(session, &self.name).await?;
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                other => return Ok(other?),
-            }
-        }
     }
 
     async fn stream(&mut self, prepared: Prepared) -> Result<(), JobError> {
@@ -277,18 +220,14 @@ impl Job {
             database,
             target,
             attached,
-            publication,
-            feedback,
+            provided,
+            session: set_up,
             model,
             aside,
             writer,
-            stream,
-            start,
-            log_end,
+            membership,
             scope,
         } = prepared;
-        let (live_in, live) = mpsc::channel(capture::MOST_ROWS);
-        let (live_finished, live_back) = mpsc::channel(capture::MOST_ROWS);
         let (backfill_in, backfill) = mpsc::channel(backfill::MOST_ROWS);
         let (backfill_finished, backfill_back) = mpsc::channel(backfill::MOST_ROWS);
         let batch_rows = self
@@ -299,6 +238,12 @@ impl Job {
             .map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096));
 
         let session = writer.session().clone();
+        let Membership {
+            live,
+            finished: live_finished,
+            start,
+            mut stay,
+        } = membership;
         let ports = Ports {
             live,
             backfill,
@@ -307,18 +252,17 @@ impl Job {
         };
         let queue = self
             .engine
-            .queue(&model, capture::MOST_ROWS + backfill::MOST_ROWS);
+            .queue(&model, feed::MOST_ROWS + backfill::MOST_ROWS);
         let batcher = Batcher::new(ports, queue, batch_rows, target.qualified(), aside);
         let mut batcher = Task::spawn(batcher.run(writer));
-        let capture = Capture::new(
-            stream,
-            Intake::new(target.clone(), start, log_end),
-            live_in,
-            live_back,
-            feedback,
-        );
-        let mut capture = Task::spawn(capture.run(self.stop.clone()));
         tracing::info!("streaming from {start}");
+        let admission = self.subscription.admit(&set_up, &target, &provided);
+        tokio::select! {
+            biased;
+            ended = stay.ended() => return ended,
+            admitted = admission => admitted?,
+        }
+        drop(set_up);
 
         let mut backfill = match scope {
             Some(scope) => {
@@ -339,14 +283,15 @@ impl Job {
                 None
             }
         };
-        let retention = retention::watch(self.watched(database), session.clone());
-        let (slot, partitions) = (self.name.clone(), self.partitions.clone());
+        let to_watch = self.subscription.to_watch(database);
+        let retention = retention::watch_if(to_watch, session.clone());
+        let (subscription, partitions) = (self.subscription.clone(), self.partitions.clone());
         let watchdog = watchdog::watch(
             session,
             watchdog::Watched {
                 target: &target,
-                publication: &publication,
-                slot: &slot,
+                publication: &provided.publication,
+                subscription: &subscription,
                 partitions: &partitions,
             },
         );
@@ -354,10 +299,12 @@ impl Job {
         loop {
             tokio::select! {
                 biased;
-                ended = &mut capture.0 => return match join(ended) {
-                    Ok(()) => Ok(()),
-                    Err(error) => Err(cause(error, &mut batcher).await),
+                // Without an error of its own it has ended with the stream, which says why.
+                ended = &mut batcher.0 => return match join(ended) {
+                    Ok(()) => stay.ended().await,
+                    Err(error) => Err(error),
                 },
+                ended = stay.ended() => return ended,
                 error = &mut watchdog => return Err(error),
                 error = &mut retention => return Err(error),
                 ended = finished(&mut backfill) => {
@@ -372,15 +319,6 @@ impl Job {
                 }
                 () = self.stop.cancelled(), if backfill.is_some() => backfill = None,
             }
-        }
-    }
-
-    /// The job's slot, as a thing whose WAL is watched.
-    fn watched(&self, database: ConnectionString) -> retention::Watched {
-        retention::Watched {
-            database,
-            slot: self.name.clone(),
-            limit: self.max_retained_wal,
         }
     }
 
@@ -440,14 +378,13 @@ struct Prepared {
     target: Arc<TargetTable>,
     /// Partitions that alone have to be looked through.
     attached: Vec<Arc<TargetTable>>,
-    publication: String,
-    feedback: Duration,
+    provided: Provided,
+    /// For what is left to do before the scan.
+    session: Session,
     model: Model,
     aside: Aside,
     writer: Writer,
-    stream: ReplicationStream,
-    start: Lsn,
-    log_end: Lsn,
+    membership: Membership,
     scope: Option<Scope>,
 }
 
@@ -475,7 +412,7 @@ fn join(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> Result<(
     })
 }
 
-/// Capture and backfill end when the batcher does; then its error is the one to tell.
+/// A backfill ends when the batcher does; then its error is the one to tell.
 async fn cause(error: JobError, batcher: &mut Task) -> JobError {
     match tokio::time::timeout(Duration::from_millis(200), &mut batcher.0).await {
         Ok(ended) => join(ended).err().unwrap_or(error),

@@ -11,9 +11,9 @@
 pub mod aside;
 pub mod backfill;
 pub mod batcher;
-pub mod capture;
 mod ddl;
 mod error;
+pub mod feed;
 mod fence;
 pub mod fingerprint;
 mod fleet;
@@ -30,6 +30,7 @@ pub mod retention;
 pub mod row;
 mod scope;
 mod slot_wait;
+mod subscription;
 pub mod supervisor;
 pub mod target;
 mod target_database;
@@ -41,7 +42,7 @@ pub mod writer;
 
 pub use error::JobError;
 pub use retention::RetentionLimit;
-pub use supervisor::{Options, Supervisor};
+pub use supervisor::{Options, Slots, Supervisor};
 
 /// Prefix of the message that opens each of our write-back transactions; the stream leaves such transactions out.
 pub const MARKER: &str = "lantern";

@@ -176,6 +176,14 @@ pub async fn publication_defect(
 
 /// Why a publication does not serve the job, as the rest of a sentence.
 fn defect(name: &str, publication: &Publication, target: &TargetTable) -> Option<String> {
+    misfit(publication, target).or_else(|| {
+        let altered = !name.starts_with(PREPARED) && !publication.is_sealed();
+        altered.then(|| "was altered or made anew by somebody else".into())
+    })
+}
+
+/// Why a publication does not publish what the job needs, as the rest of a sentence.
+pub fn misfit(publication: &Publication, target: &TargetTable) -> Option<String> {
     if !publication.has_table {
         return Some(format!("does not contain {}", target.qualified()));
     }
@@ -187,9 +195,6 @@ fn defect(name: &str, publication: &Publication, target: &TargetTable) -> Option
     }
     if target.partitioned && !publication.via_root {
         return Some("lacks publish_via_partition_root = true".into());
-    }
-    if !name.starts_with(PREPARED) && !publication.is_sealed() {
-        return Some("was altered or made anew by somebody else".into());
     }
     let columns = publication.columns.as_ref()?;
     if target.identity_full {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::replication::Ticket;
 
+use super::intake::Seat;
+
 /// The key of a row: its key columns as text, in the order of [`super::target::TargetTable::key`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Box<[Box<str>]>);
@@ -69,8 +71,12 @@ impl Source {
 /// Where a row came from, which is also who has to be told when it is finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A change in the stream, counted in its transaction. `xid` is the transaction's.
-    Live { ticket: Ticket, xid: u32 },
+    /// A change in the stream, counted in its transaction, for whoever sits on this seat. `xid` is the transaction's.
+    Live {
+        ticket: Ticket,
+        xid: u32,
+        seat: Seat,
+    },
     /// The scan of the rows that were there before.
     Backfill,
 }

@@ -1,4 +1,4 @@
-//! The end of a job: its slot and publication go, also when the target cannot be reached at first.
+//! The end of a job: its slot and publication go, and its part in shared ones, also when the target cannot be reached at first.
 
 use std::time::Duration;
 
@@ -9,7 +9,15 @@ use crate::postgres::{AllowedHosts, ConnectionString, Session};
 use crate::replication::SlotName;
 
 use super::error::JobError;
+use super::feed::{self, MemberId};
 use super::{provision, target_database};
+
+/// What a job may have on its target: slots and publications with these names. It has only one of them, but nobody knows how
+/// the daemon was run before.
+pub struct Names {
+    pub own: SlotName,
+    pub shared: SlotName,
+}
 
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -19,7 +27,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Returns early only for a target that can never be reached under this definition. Each attempt waits for one of `turns`.
 ///
 /// Cancellation safe: each step can be repeated.
-pub async fn run(row: &JobRow, name: &SlotName, allowed: &AllowedHosts, turns: &Semaphore) -> bool {
+pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Semaphore) -> bool {
     let database = match target_database::of(&row.definition, allowed) {
         Ok(database) => database,
         Err(error @ JobError::Host(_)) => {
@@ -33,7 +41,7 @@ pub async fn run(row: &JobRow, name: &SlotName, allowed: &AllowedHosts, turns: &
     let mut pause = Duration::from_millis(250);
     loop {
         let turn = turns.acquire().await;
-        let result = attempt(&database, name).await;
+        let result = attempt(&database, names).await;
         drop(turn);
         match result {
             Ok(removed) => return removed,
@@ -43,14 +51,20 @@ pub async fn run(row: &JobRow, name: &SlotName, allowed: &AllowedHosts, turns: &
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             Err(error) => {
-                tracing::error!("slot and publication {name} may be left behind: {error}");
+                tracing::error!(
+                    "slot and publication {} may be left behind: {error}",
+                    names.own
+                );
                 return false;
             }
         }
     }
 }
 
-async fn attempt(database: &ConnectionString, name: &SlotName) -> Result<bool, JobError> {
+async fn attempt(database: &ConnectionString, names: &Names) -> Result<bool, JobError> {
     let session = Session::open(database).await?;
-    provision::remove(&session, name).await
+    let own = provision::remove(&session, &names.own).await?;
+    let member = MemberId::of(&names.own);
+    let part = feed::take_out(&session, &names.shared, &member).await?;
+    Ok(own || part)
 }

@@ -15,12 +15,11 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use crate::postgres::{DatabaseError, Session};
-use crate::replication::SlotName;
 
 use super::error::JobError;
 use super::partitions::Partitions;
 use super::preflight::{TableState, table_state};
-use super::provision::publication_defect;
+use super::subscription::Subscription;
 use super::target::TargetTable;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -30,7 +29,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub struct Watched<'a> {
     pub target: &'a TargetTable,
     pub publication: &'a str,
-    pub slot: &'a SlotName,
+    pub subscription: &'a Subscription,
     pub partitions: &'a Partitions,
 }
 
@@ -54,7 +53,7 @@ async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError
     let Watched {
         target,
         publication,
-        slot,
+        subscription,
         partitions,
     } = watched;
     match table_state(session, target).await? {
@@ -67,11 +66,13 @@ async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError
             ))));
         }
     }
-    if let Some(defect) = publication_defect(session, publication, target).await? {
+    if let Some(defect) = subscription.defect(session, publication, target).await? {
         let reason = format!("the publication {publication} {defect}");
         return Ok(Some(JobError::Transient(reason)));
     }
-    let attached = partitions.attached(session, target, slot).await?;
+    let attached = partitions
+        .attached(session, target, subscription.slot())
+        .await?;
     Ok(attached.map(|name| {
         JobError::Transient(format!("the partition {name} was attached with rows in it"))
     }))

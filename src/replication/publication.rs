@@ -120,12 +120,7 @@ pub fn create_statement(
     partitioned: bool,
     columns: Option<&[String]>,
 ) -> String {
-    let list = columns
-        .map(|columns| {
-            let quoted: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
-            format!(" ({})", quoted.join(", "))
-        })
-        .unwrap_or_default();
+    let list = column_list(columns);
     let (only, root) = if partitioned {
         ("", ", publish_via_partition_root = true")
     } else {
@@ -135,6 +130,15 @@ pub fn create_statement(
         "CREATE PUBLICATION {} FOR TABLE {only}{qualified}{list} WITH (publish = 'insert, update'{root})",
         identifier(name)
     )
+}
+
+/// The column list of a table in a publication, with a blank before it; nothing for all columns.
+pub fn column_list(columns: Option<&[String]>) -> String {
+    let Some(columns) = columns else {
+        return String::new();
+    };
+    let quoted: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
+    format!(" ({})", quoted.join(", "))
 }
 
 /// The statement that marks a publication as unchanged since now, by a comment on it.

@@ -165,7 +165,7 @@ impl ReplicationStream {
         }
     }
 
-    /// Ends the stream in good order, with any status update that waits. Takes 5 s at most.
+    /// Ends the stream in good order, with any status update that waits; it is of no use any more then. Takes 5 s at most.
     ///
     /// The server answers when it is through with the transaction that it is sending. In the middle
     /// of a large one that may be too late; the connection is then closed all the same.
@@ -173,7 +173,7 @@ impl ReplicationStream {
     /// # Errors
     /// [`ReplicationError::Timeout`], or that the connection broke. Nothing is left to be done in
     /// either case.
-    pub async fn finish(mut self) -> Result<(), ReplicationError> {
+    pub async fn finish(&mut self) -> Result<(), ReplicationError> {
         let late = |_| ReplicationError::Timeout {
             what: "ending the stream".to_owned(),
             limit: FINISH_LIMIT,

@@ -21,6 +21,7 @@ mod resuming;
 mod retrying;
 mod secrets;
 mod setup;
+mod shared_slot;
 mod sql;
 mod stopping;
 mod support;

@@ -70,6 +70,14 @@ pub async fn watch(watched: Watched, shared: Arc<Session>) -> JobError {
     }
 }
 
+/// As [`watch`], where there is something to watch. Pends for ever otherwise.
+pub async fn watch_if(watched: Option<Watched>, shared: Arc<Session>) -> JobError {
+    match watched {
+        Some(watched) => watch(watched, shared).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Why a slot that is still being made has to be given up, if it has outgrown its limit. Asks over a session of its own, as
 /// the one that makes the slot is busy with that.
 ///

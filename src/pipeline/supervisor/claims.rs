@@ -1,6 +1,6 @@
 //! Which jobs this daemon starts: those that nobody runs, up to its share. And which it hands over: those beyond its share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -13,13 +13,15 @@ use crate::jobs::lock::{self, Lock};
 use crate::jobs::presence::{self, Peer, View};
 use crate::jobs::{JobId, JobRow};
 use crate::postgres::DatabaseError;
+use crate::replication::SlotName;
 
 use super::super::job::{Ended, Job};
 use super::super::partitions::Partitions;
 use super::super::reporter::Reporter;
+use super::super::subscription::Subscription;
 use super::super::{fleet, provision};
 use super::endings::{Ending, GRACE};
-use super::{Running, Supervisor, Then};
+use super::{Running, Slots, Supervisor, Then};
 
 /// A job that nobody has taken for so long is taken by whoever can, whatever its share.
 const UNCLAIMED: Duration = Duration::from_secs(3);
@@ -75,9 +77,65 @@ impl Supervisor {
         self.end_silent(&view).await?;
         self.clear_leftovers(&view).await?;
         view.holders.retain(|id, _| ids[..count].contains(id));
-        let share = fleet::share(&view, self.session.pid, count);
+        if self.is_in_the_way(&view) {
+            return Ok(());
+        }
+        let share = match self.options.slots {
+            Slots::Job => fleet::share(&view, self.session.pid, count),
+            // Jobs of one database stay together, so their number says nothing.
+            Slots::Database => usize::MAX,
+        };
         self.claim(wanted, &view, share).await?;
         self.hand_over(share);
+        self.release_databases().await
+    }
+
+    /// Whether daemons with the other kind of slots run these jobs: each kind would make its own slots for the same jobs, so
+    /// those who came later stand by.
+    fn is_in_the_way(&mut self, view: &View) -> bool {
+        let own = self.session.pid;
+        let other = fleet::other_kind_before_us(view, own, !self.running.is_empty());
+        if let Some(pid) = other
+            && !self.claims.complained.contains(&pid)
+        {
+            tracing::warn!(
+                "another daemon (process {pid} of the jobs database's server) runs these jobs with another value of --slots; \
+                 standing by until it has ended"
+            );
+            self.claims.complained.push(pid);
+        }
+        other.is_some()
+    }
+
+    /// Whether jobs that share a slot with this one may run here. Takes the slot's lock where it is free.
+    async fn may_run(&mut self, row: &JobRow) -> Result<bool, DatabaseError> {
+        if self.options.slots == Slots::Job {
+            return Ok(true);
+        }
+        let slot = self.shared_slot(row);
+        if self.databases.contains(&slot) {
+            return Ok(true);
+        }
+        let taken = lock::try_lock(&self.store, Lock::Shared(&slot)).await?;
+        if taken {
+            self.databases.insert(slot);
+        }
+        Ok(taken)
+    }
+
+    /// Gives back the locks of shared slots that no job here needs any more.
+    pub(super) async fn release_databases(&mut self) -> Result<(), DatabaseError> {
+        let running = self.running.values().map(|running| &running.row);
+        let ending = self.tearing_down.values();
+        let ending = ending.flat_map(|tearing_down| &tearing_down.leftovers.rows);
+        let needed: BTreeSet<SlotName> = running
+            .chain(ending)
+            .map(|row| self.shared_slot(row))
+            .collect();
+        while let Some(slot) = self.databases.difference(&needed).next().cloned() {
+            lock::unlock(&self.store, Lock::Shared(&slot)).await?;
+            self.databases.remove(&slot);
+        }
         Ok(())
     }
 
@@ -191,7 +249,7 @@ impl Supervisor {
             if self.load() >= share && !forsaken {
                 continue;
             }
-            if lock::try_lock(&self.store, Lock::Job(id)).await? {
+            if self.may_run(&row).await? && lock::try_lock(&self.store, Lock::Job(id)).await? {
                 if self.load() >= share {
                     self.claims.keep_until = now + NO_TAKERS;
                 }
@@ -236,17 +294,28 @@ impl Supervisor {
         }
     }
 
+    /// How the job gets its changes.
+    fn subscription(&self, row: &JobRow) -> Subscription {
+        let identity = self.store.table().identity();
+        Subscription::new(
+            provision::name(identity, row),
+            self.shared_slot(row),
+            self.feeds.clone(),
+            self.options.max_retained_wal,
+            Reporter::new(row.id.clone(), self.sender.clone()),
+        )
+    }
+
     /// Starts a job whose lock is ours.
     fn start(&mut self, row: JobRow) {
         let id = row.id.clone();
         let (stop, cancel) = (self.stop.child_token(), CancellationToken::new());
         let job = Job {
             row: row.clone(),
-            name: provision::name(self.store.table().identity(), &row),
+            subscription: self.subscription(&row),
             engine: self.engine.clone(),
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             allowed_hosts: self.options.allowed_hosts.clone(),
-            max_retained_wal: self.options.max_retained_wal,
             partitions: Partitions::default(),
             stop: stop.clone(),
             cancel: cancel.clone(),

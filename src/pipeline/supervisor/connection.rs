@@ -1,5 +1,6 @@
 //! The session to the jobs database: opened, watched, lost and won back, and given up when the daemon stops.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::super::fleet;
 use super::super::job::Ended;
 use super::super::reporter::Report;
 use super::endings::{Ending, GRACE};
-use super::{LOOK_EVERY, Options, Supervisor, Then};
+use super::{LOOK_EVERY, Options, Slots, Supervisor, Then};
 
 /// When nothing has come of a question for so long, another session looks after the one that asked it.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -42,6 +43,7 @@ pub(super) async fn open(options: &Options) -> Result<(JobStore, SessionId), Job
         began: row.get(1),
     };
     let store = JobStore::new(session, table, options.label.clone());
+    let store = store.sharing_slots(options.slots == Slots::Database);
     presence::announce(&store).await?;
     Ok((store, id))
 }
@@ -126,12 +128,25 @@ impl Supervisor {
     async fn come_back(&mut self) -> Result<(), JobsTableError> {
         let (store, session) = open(&self.options).await?;
         end_previous(&store, &self.session).await?;
+        let mut databases = BTreeSet::new();
+        for slot in &self.databases {
+            if lock::try_lock(&store, Lock::Shared(slot)).await? {
+                databases.insert(slot.clone());
+            }
+        }
         let mut lost = Vec::new();
         for id in self.held() {
-            if !lock::try_lock(&store, Lock::Job(&id)).await? {
+            let slot = self
+                .running
+                .get(&id)
+                .map(|running| self.shared_slot(&running.row));
+            let shared = slot
+                .is_none_or(|slot| databases.contains(&slot) || !self.databases.contains(&slot));
+            if !shared || !lock::try_lock(&store, Lock::Job(&id)).await? {
                 lost.push(id);
             }
         }
+        self.databases = databases;
         (self.store, self.session) = (store, session);
         self.claims.after_an_outage();
         self.let_go(lost);
@@ -218,6 +233,7 @@ impl Supervisor {
             return self.write_reports().await;
         }
         self.write_reports().await?;
-        lock::unlock(&self.store, Lock::Job(&id)).await
+        lock::unlock(&self.store, Lock::Job(&id)).await?;
+        self.release_databases().await
     }
 }

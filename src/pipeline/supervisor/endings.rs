@@ -13,8 +13,8 @@ use crate::replication::SlotName;
 use super::super::job::Ended;
 use super::super::orphans::{self, Candidate};
 use super::super::reporter::{self, Report};
-use super::super::{provision, teardown};
-use super::{Leftovers, Supervisor, Sweep, TearingDown, Then};
+use super::super::{feed, provision, teardown};
+use super::{Leftovers, Slots, Supervisor, Sweep, TearingDown, Then};
 
 /// How long jobs have to finish what is under way.
 pub(super) const GRACE: Duration = Duration::from_millis(8500);
@@ -44,6 +44,7 @@ impl Supervisor {
     /// Removes what is left of a job under these rows. Its lock is ours until that is done.
     pub(super) fn tear_down(&mut self, id: JobId, leftovers: Leftovers) {
         let identity = self.store.table().identity();
+        let label = self.options.label.clone();
         let turns = self.teardown_turns.clone();
         let allowed = self.options.allowed_hosts.clone();
         let done = id.clone();
@@ -52,8 +53,11 @@ impl Supervisor {
         let work = async move {
             let mut found = false;
             for row in ended {
-                let name = provision::name(identity, &row);
-                if teardown::run(&row, &name, &allowed, &turns).await {
+                let names = teardown::Names {
+                    own: provision::name(identity, &row),
+                    shared: feed::name(identity, label.as_deref(), &row.definition),
+                };
+                if teardown::run(&row, &names, &allowed, &turns).await {
                     tracing::info!("slot and publication are gone");
                     found = true;
                 }
@@ -103,9 +107,18 @@ impl Supervisor {
                     .iter()
                     .map(|row| provision::name(identity, row))
                     .collect();
+                // Shared slots of ours are of no use where each job has its own; those of other labels are not ours.
+                let shared: BTreeSet<SlotName> = match self.options.slots {
+                    Slots::Database => BTreeSet::new(),
+                    Slots::Job => rows.iter().map(|row| self.shared_slot(row)).collect(),
+                };
+                let is_orphan = move |name: &SlotName| match feed::is_shared(identity, name) {
+                    true => shared.contains(name),
+                    false => !owned.contains(name),
+                };
                 self.tasks.spawn(async move {
                     for candidate in candidates {
-                        if !owned.contains(&candidate.name) {
+                        if is_orphan(&candidate.name) {
                             orphans::remove(&candidate).await;
                         }
                     }

@@ -29,8 +29,11 @@ use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::jobs::{JobId, JobRow, JobStore};
 use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError};
+use crate::replication::SlotName;
 
+use super::feed::{self, Feeds, MemberId};
 use super::fleet::Fleet;
+use super::provision;
 use super::reporter::Message;
 use super::retention::RetentionLimit;
 use connection::SessionId;
@@ -49,8 +52,18 @@ pub struct Options {
     pub label: Option<String>,
     /// Where jobs may connect.
     pub allowed_hosts: AllowedHosts,
-    /// The most WAL that each job's slot may hold back.
+    /// The most WAL that each slot may hold back.
     pub max_retained_wal: RetentionLimit,
+    pub slots: Slots,
+}
+
+/// Who has a replication slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slots {
+    /// Each job.
+    Job,
+    /// All jobs of one target database together. One daemon runs them all, since a slot has one reader.
+    Database,
 }
 
 /// A job that runs here.
@@ -122,6 +135,10 @@ pub struct Supervisor {
     teardown_turns: Arc<Semaphore>,
     fleet: Fleet,
     claims: claims::Claims,
+    /// The feeds that jobs share, where they do.
+    feeds: Option<Feeds>,
+    /// Databases whose jobs this daemon alone may run, by their shared slots. Their locks are ours.
+    databases: BTreeSet<SlotName>,
     tasks: JoinSet<Ending>,
     messages: mpsc::Receiver<Message>,
     sender: mpsc::Sender<Message>,
@@ -149,6 +166,7 @@ impl Supervisor {
     ) -> Result<Self, JobsTableError> {
         let (store, session) = connection::open(&options).await?;
         let (sender, messages) = mpsc::channel(256);
+        let feeds = (options.slots == Slots::Database).then(Feeds::default);
         Ok(Supervisor {
             options: Arc::new(options),
             engine,
@@ -165,6 +183,8 @@ impl Supervisor {
             teardown_turns: Arc::new(Semaphore::new(4)),
             fleet: Fleet::default(),
             claims: claims::Claims::new(),
+            feeds,
+            databases: BTreeSet::new(),
             tasks: JoinSet::new(),
             messages,
             sender,
@@ -228,6 +248,11 @@ impl Supervisor {
     async fn look(&mut self) -> Result<(), DatabaseError> {
         self.write_reports().await?;
         let rows = self.store.rows().await?;
+        if let Some(feeds) = &self.feeds {
+            let identity = self.store.table().identity();
+            let member = |row| MemberId::of(&provision::name(identity, row));
+            feeds.know(rows.iter().map(member).collect());
+        }
         // Kept until they are dealt with: the connection may break in between.
         self.changes.extend(self.watcher.observe(&rows));
         while let Some(change) = self.changes.pop_front() {
@@ -260,7 +285,13 @@ impl Supervisor {
         }
     }
 
-    /// The locks that this daemon should hold.
+    /// The slot that the job shares, or would share, with others.
+    fn shared_slot(&self, row: &JobRow) -> SlotName {
+        let identity = self.store.table().identity();
+        feed::name(identity, self.options.label.as_deref(), &row.definition)
+    }
+
+    /// The locks of jobs that this daemon should hold.
     fn held(&self) -> BTreeSet<JobId> {
         let running = self.running.iter();
         let running = running.filter(|(_, running)| running.then != Then::Forget);

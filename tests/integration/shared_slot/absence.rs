@@ -1,0 +1,100 @@
+//! A member that is away for a while: what happens to its table meanwhile waits for it.
+
+use super::*;
+use crate::hazards::scene::DESERT;
+use tokio_postgres::Client;
+
+/// Takes the job of `plain` out of the stream for as long as the lock is held: its session is ended, and its row is locked, so
+/// that it cannot report that it begins again.
+async fn keep_away(scene: &Scene) -> Client {
+    let lock = scene.database.client().await;
+    lock.batch_execute("BEGIN; SELECT FROM jobs WHERE \"table\" = 'plain' FOR UPDATE")
+        .await
+        .expect("locked");
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity, jobs WHERE datname = current_database() \
+               AND \"table\" = 'plain' AND application_name = 'lantern-cli: job ' || id || ' write-back'";
+    assert_eq!(scene.value(end).await, "1");
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                   AND application_name = 'lantern-cli: jobs' AND wait_event_type = 'Lock'";
+    scene.wait_for(waiting, "1").await;
+    lock
+}
+
+/// Changes that only a stream from before them brings.
+async fn change_everything(scene: &Scene) {
+    put(scene, 1, NEWS).await;
+    put(scene, 3, DESERT).await;
+    scene
+        .sql("UPDATE plain SET body = NULL WHERE id = 2; UPDATE plain SET id = 30 WHERE id = 3")
+        .await;
+}
+
+async fn others_are_settled(scene: &Scene) {
+    for table in ["pair", "parts", "whole"] {
+        scene.settled(table, "body").await;
+    }
+    second_is_settled(scene).await;
+}
+
+#[tokio::test]
+async fn what_a_member_misses_comes_again_when_it_is_back() {
+    let mut scene = streaming().await;
+    let lock = keep_away(&scene).await;
+    let before = scene.lsn().await;
+    change_everything(&scene).await;
+    others_are_settled(&scene).await;
+    // Two more looks at who is there, and a position that could move.
+    for _ in 0..3 {
+        put_into(&scene, "whole", 9, MOON).await;
+        put_into(&scene, "whole", 9, TIDES).await;
+        scene.settled("whole", "body").await;
+    }
+    let confirmed = format!(
+        "SELECT confirmed_flush_lsn <= '{before}'::pg_lsn + 1000 FROM pg_replication_slots WHERE database = current_database()"
+    );
+    assert_eq!(
+        scene.value(&confirmed).await,
+        "true",
+        "nothing is confirmed over its head"
+    );
+    lock.batch_execute("COMMIT").await.expect("released");
+    settled(&scene).await;
+    caught_up(&scene).await;
+    assert_eq!(
+        scans(scene.daemon()),
+        5,
+        "from the stream, not from the table"
+    );
+    no_failure(&scene).await;
+}
+
+#[tokio::test]
+async fn a_crash_while_a_member_is_away_loses_nothing() {
+    let mut scene = streaming().await;
+    let lock = keep_away(&scene).await;
+    change_everything(&scene).await;
+    others_are_settled(&scene).await;
+    scene.sigkill();
+    lock.batch_execute("COMMIT").await.expect("released");
+    start(&mut scene).await;
+    settled(&scene).await;
+    caught_up(&scene).await;
+    assert_eq!(scans(scene.daemon()), 0);
+}
+
+/// It is cancelled while it is away: then nobody waits for it.
+#[tokio::test]
+async fn a_member_that_is_cancelled_while_away_holds_back_nothing() {
+    let scene = streaming().await;
+    let lock = keep_away(&scene).await;
+    change_everything(&scene).await;
+    others_are_settled(&scene).await;
+    lock.batch_execute("UPDATE jobs SET canceled_at = true WHERE \"table\" = 'plain'; COMMIT")
+        .await
+        .expect("cancelled");
+    scene.wait_for(PUBLISHED, "pair parts whole").await;
+    let now = scene.lsn().await;
+    scene.confirmed(&now).await;
+    put_into(&scene, "pair", 7, MOON).await;
+    scene.settled("pair", "body").await;
+}

@@ -1,0 +1,86 @@
+//! Jobs that leave take their part with them and nothing else.
+
+use super::*;
+use crate::hazards::scene::DESERT;
+
+#[tokio::test]
+async fn a_cancelled_job_takes_its_table_along_and_the_others_go_on() {
+    let scene = streaming().await;
+    scene
+        .sql("UPDATE jobs SET canceled_at = true WHERE \"table\" = 'plain'")
+        .await;
+    scene.wait_for(PUBLISHED, "pair parts whole").await;
+    put(&scene, 3, NEWS).await;
+    scene.settled("whole", "body").await;
+    scene.settled("pair", "body").await;
+    let now = scene.lsn().await;
+    scene.confirmed(&now).await;
+    assert_eq!(
+        scene
+            .value("SELECT count(*) FROM plain WHERE id = 3 AND embedding IS NULL")
+            .await,
+        "1"
+    );
+    // Back again: whatever was missed is made up for.
+    scene.sql("UPDATE jobs SET canceled_at = NULL").await;
+    settled(&scene).await;
+    scene.wait_for(PUBLISHED, "pair parts plain whole").await;
+}
+
+/// Of two jobs on one table, one ends.
+#[tokio::test]
+async fn a_table_stays_published_for_its_other_job() {
+    let scene = streaming().await;
+    scene
+        .sql("DELETE FROM jobs WHERE dst_column = 'second'")
+        .await;
+    let marks = "SELECT cardinality(regexp_split_to_array(obj_description(oid, 'pg_publication'), '@')) - 1 FROM pg_publication";
+    scene.wait_for(marks, "4").await;
+    put(&scene, 3, NEWS).await;
+    for table in FOLLOWED {
+        scene.settled(table, "body").await;
+    }
+    let now = scene.lsn().await;
+    scene.confirmed(&now).await;
+    assert_eq!(scene.value(PUBLISHED).await, "pair parts plain whole");
+}
+
+#[tokio::test]
+async fn the_last_job_leaves_nothing_behind() {
+    let scene = streaming().await;
+    scene
+        .sql("UPDATE jobs SET canceled_at = true WHERE id < 3; DELETE FROM jobs WHERE id >= 3")
+        .await;
+    scene.gone().await;
+    scene.sql("UPDATE jobs SET canceled_at = NULL").await;
+    ready(&scene).await;
+    put(&scene, 3, NEWS).await;
+    scene.settled("plain", "body").await;
+    scene.settled("pair", "body").await;
+}
+
+/// One job fails in the middle of the stream. What it left undone holds nobody back.
+#[tokio::test]
+async fn a_job_that_fails_stops_no_other() {
+    let scene = streaming().await;
+    scene
+        .sql(&format!(
+            "ALTER TABLE plain RENAME body TO text; INSERT INTO plain (id, text) VALUES (7, '{NEWS}')"
+        ))
+        .await;
+    let failed = "SELECT string_agg(\"table\", ' ') FROM jobs WHERE init_failed_at IS NOT NULL";
+    scene.wait_for(failed, "plain").await;
+    scene.wait_for(PUBLISHED, "pair parts whole").await;
+    for table in ["pair", "parts", "whole"] {
+        put_into(&scene, table, 5, DESERT).await;
+        scene.settled(table, "body").await;
+    }
+    let now = scene.lsn().await;
+    scene.confirmed(&now).await;
+    // Mended, it makes up for what it missed.
+    scene
+        .sql("ALTER TABLE plain RENAME text TO body; UPDATE jobs SET init_failed_at = NULL, init_failure_reason = NULL")
+        .await;
+    scene.settled("plain", "body").await;
+    caught_up(&scene).await;
+}

@@ -1,0 +1,136 @@
+//! Hazard 22: one slot for all jobs of a database (`--slots database`). Real daemons, real servers, and what is asserted is what
+//! stands in SQL.
+
+mod absence;
+mod beginnings;
+mod crashes;
+mod departures;
+mod modes;
+mod partitions;
+mod several_daemons;
+
+use crate::hazards::scene::{CAVES, MOON, Scene, TIDES};
+use crate::support::{Daemon, server};
+
+const SHARED: &[&str] = &["--slots", "database"];
+
+/// Tables of every shape. `pair` has two jobs, `parts` is partitioned, `whole` has REPLICA IDENTITY FULL.
+const TABLES: &str = "
+    CREATE TABLE plain (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, embedding vector(384));
+    CREATE TABLE pair (id int PRIMARY KEY, body text, title text, embedding vector(384), second vector(384));
+    CREATE TABLE parts (id int PRIMARY KEY, body text, embedding vector(384)) PARTITION BY HASH (id);
+    CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+    CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+    CREATE TABLE whole (id int PRIMARY KEY, body text, embedding vector(384));
+    ALTER TABLE whole REPLICA IDENTITY FULL;
+    CREATE TABLE late (id int PRIMARY KEY, body text, embedding vector(384))";
+
+/// The tables that every job of a scene writes in `embedding` of.
+const FOLLOWED: [&str; 4] = ["plain", "pair", "parts", "whole"];
+
+/// Five jobs on four tables, and no daemon yet.
+async fn five_jobs() -> Scene {
+    let scene = Scene::on(server(), TABLES).await;
+    for table in FOLLOWED {
+        scene.job(table, "body").await;
+    }
+    second_job(&scene).await;
+    scene
+}
+
+/// The other job of `pair`.
+async fn second_job(scene: &Scene) {
+    scene
+        .sql(
+            "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
+             SELECT db_connection, schema, 'pair', 'title', 'second', embedding_model FROM jobs LIMIT 1",
+        )
+        .await;
+}
+
+/// Starts a daemon and waits until everything that is there has its vector and the one slot is read.
+async fn start(scene: &mut Scene) {
+    scene.spawn_with(SHARED);
+    ready(scene).await;
+}
+
+async fn ready(scene: &Scene) {
+    let unfinished = "SELECT count(*) FROM jobs WHERE (init_finished_at IS NULL OR init_finished_at < init_started_at \
+                      OR init_failed_at IS NOT NULL) AND canceled_at IS NOT TRUE";
+    scene.wait_for(unfinished, "0").await;
+    scene.wait_for(SLOTS, "1 slot, 1 read").await;
+}
+
+const SLOTS: &str = "SELECT count(*) || ' slot, ' || count(*) FILTER (WHERE active) || ' read' FROM pg_replication_slots \
+                     WHERE database = current_database()";
+
+/// Writes a row into each table, new or not.
+async fn put(scene: &Scene, id: i32, text: &str) {
+    for table in FOLLOWED {
+        put_into(scene, table, id, text).await;
+    }
+    let update = "UPDATE pair SET title = $2 WHERE id = $1";
+    let written = scene.client.execute(update, &[&id, &text]).await;
+    written.expect("the row is written");
+}
+
+async fn put_into(scene: &Scene, table: &str, id: i32, text: &str) {
+    let upsert = format!(
+        "INSERT INTO {table} (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = $2"
+    );
+    let written = scene.client.execute(&upsert, &[&id, &text]).await;
+    written.expect("the row is written");
+}
+
+/// Waits until all tables have the right vectors.
+async fn settled(scene: &Scene) {
+    for table in FOLLOWED {
+        scene.settled(table, "body").await;
+    }
+    second_is_settled(scene).await;
+}
+
+async fn second_is_settled(scene: &Scene) {
+    let wrong = "SELECT count(*) FROM pair LEFT JOIN truth ON truth.body = pair.title \
+                 WHERE NOT CASE WHEN pair.title IS NULL THEN pair.second IS NULL \
+                   ELSE COALESCE(pair.second <-> truth.vector < 0.001, false) END";
+    scene.wait_for(wrong, "0").await;
+}
+
+/// Waits until everything that has happened is confirmed, and holds every table to the truth then and there.
+async fn caught_up(scene: &Scene) {
+    let now = scene.lsn().await;
+    scene.confirmed(&now).await;
+    for table in FOLLOWED {
+        assert_eq!(scene.wrong(table, "body").await, "", "{table}");
+    }
+}
+
+/// The tables of the one publication.
+const PUBLISHED: &str = "SELECT string_agg(DISTINCT r.prrelid::regclass::text, ' ' ORDER BY r.prrelid::regclass::text) \
+                         FROM pg_publication_rel r";
+
+/// A scene whose daemon streams for five jobs.
+async fn streaming() -> Scene {
+    let mut scene = five_jobs().await;
+    put(&scene, 1, TIDES).await;
+    start(&mut scene).await;
+    put(&scene, 2, MOON).await;
+    settled(&scene).await;
+    caught_up(&scene).await;
+    scene
+}
+
+/// How often the daemon has begun to look through rows that were there.
+fn scans(daemon: &Daemon) -> usize {
+    daemon.log().matches("existing rows done").count()
+}
+
+/// Nobody wrote a failure down.
+async fn no_failure(scene: &Scene) {
+    let reasons = "SELECT string_agg(init_failure_reason, '; ') FROM jobs";
+    assert_eq!(scene.value(reasons).await, "");
+}
+
+/// The text that nothing has before a test changes it.
+const NEWS: &str = CAVES;

@@ -1,0 +1,18 @@
+//! A partitioned table and one of its partitions cannot both be followed by one slot.
+
+use super::*;
+use crate::support::observe::failure;
+
+#[tokio::test]
+async fn a_job_on_a_partition_of_a_followed_table_is_refused() {
+    let scene = streaming().await;
+    let id = scene.job("parts_0", "body").await;
+    let reason = failure(&scene.client, id).await;
+    assert!(
+        reason.contains("parts") && reason.contains("--slots job"),
+        "{reason}"
+    );
+    put(&scene, 3, NEWS).await;
+    settled(&scene).await;
+    caught_up(&scene).await;
+}

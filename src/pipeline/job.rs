@@ -32,7 +32,7 @@ use super::partitions::Partitions;
 use super::reporter::Reporter;
 use super::retention;
 use super::scope::{self, Standing};
-use super::subscription::Subscription;
+use super::subscription::{Provided, Subscription};
 use super::target::TargetTable;
 use super::target_database;
 use super::triggers;
@@ -205,7 +205,8 @@ impl Job {
             database,
             target,
             attached,
-            publication: provided.publication,
+            provided,
+            session,
             model,
             aside,
             writer,
@@ -219,7 +220,8 @@ impl Job {
             database,
             target,
             attached,
-            publication,
+            provided,
+            session: set_up,
             model,
             aside,
             writer,
@@ -254,6 +256,13 @@ impl Job {
         let batcher = Batcher::new(ports, queue, batch_rows, target.qualified(), aside);
         let mut batcher = Task::spawn(batcher.run(writer));
         tracing::info!("streaming from {start}");
+        let admission = self.subscription.admit(&set_up, &target, &provided);
+        tokio::select! {
+            biased;
+            ended = stay.ended() => return ended,
+            admitted = admission => admitted?,
+        }
+        drop(set_up);
 
         let mut backfill = match scope {
             Some(scope) => {
@@ -281,7 +290,7 @@ impl Job {
             session,
             watchdog::Watched {
                 target: &target,
-                publication: &publication,
+                publication: &provided.publication,
                 subscription: &subscription,
                 partitions: &partitions,
             },
@@ -369,7 +378,9 @@ struct Prepared {
     target: Arc<TargetTable>,
     /// Partitions that alone have to be looked through.
     attached: Vec<Arc<TargetTable>>,
-    publication: String,
+    provided: Provided,
+    /// For what is left to do before the scan.
+    session: Session,
     model: Model,
     aside: Aside,
     writer: Writer,

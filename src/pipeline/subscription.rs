@@ -1,6 +1,6 @@
 //! How a job gets the changes of its table: by a slot of its own, or by one that all jobs of the database share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,7 @@ pub struct Intact(String);
 pub struct Provided {
     pub publication: String,
     is_intact: bool,
+    since: Arc<OnceLock<Lsn>>,
 }
 
 impl Subscription {
@@ -120,10 +121,11 @@ impl Subscription {
         Ok(Provided {
             publication,
             is_intact,
+            since: Arc::default(),
         })
     }
 
-    /// Begins to stream; what is shared is made first, where it is not intact.
+    /// Begins to stream; a shared slot is made first, where there is none of use.
     ///
     /// # Errors
     /// As [`Feed::join`] and [`Feeds::join`] have them.
@@ -141,7 +143,7 @@ impl Subscription {
             id: self.member(),
             target: target.clone(),
             intact: provided.is_intact,
-            since: Arc::default(),
+            since: provided.since.clone(),
             stop,
         };
         let watched = self.watched(database.clone());
@@ -162,6 +164,33 @@ impl Subscription {
             sharing: Sharing::Own,
         });
         feed.join(member).await
+    }
+
+    /// Sees to it that every change of the table that a scan from now on may not find comes through the stream. That may have to
+    /// wait for the table; the job's rows should be worked on meanwhile, as others wait behind them.
+    ///
+    /// # Errors
+    /// Transient ones where the table's lock is not to be had, or the job is intact no more; definite ones with a remedy.
+    pub async fn admit(
+        &self,
+        session: &Session,
+        target: &TargetTable,
+        provided: &Provided,
+    ) -> Result<(), JobError> {
+        let member = self.member();
+        if self.feeds.is_none() {
+            return Ok(());
+        }
+        if !provided.is_intact {
+            let since = feed::put_in(session, &self.shared, &member, target).await?;
+            let _ = provided.since.set(since);
+        } else if let Some(defect) = feed::defect(session, &self.shared, &member, target).await? {
+            return Err(JobError::Transient(format!(
+                "the publication {} {defect}",
+                self.shared
+            )));
+        }
+        Ok(())
     }
 
     /// Why the publication that the job streams from does not serve it any more, as the rest of a sentence.

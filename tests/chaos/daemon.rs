@@ -16,6 +16,8 @@ pub struct Home {
     pub log: PathBuf,
     /// The jobs database.
     pub uri: String,
+    /// All jobs share one slot.
+    pub shares_slot: bool,
 }
 
 pub struct Daemon {
@@ -37,7 +39,8 @@ impl Daemon {
         let log = append(&home.log);
         let mut command = Command::new(env!("CARGO_BIN_EXE_lantern-cli"));
         command
-            .args(["start-daemon", "--threads", "1"])
+            .args(["start-daemon", "--threads", "1", "--slots"])
+            .arg(if home.shares_slot { "database" } else { "job" })
             .env("LANTERN_URI", &home.uri)
             .env("LANTERN_DATA_PATH", &home.data_path)
             .env("FAILPOINTS", failpoints)

@@ -111,7 +111,7 @@ async fn apply(stage: &Stage, fault: &Fault) -> Result<(), Error> {
             let client = client(stage).await?;
             client.batch_execute("DELETE FROM jobs").await?;
             tokio::time::sleep(*pause).await;
-            stage.insert_job(&client).await?;
+            stage.insert_jobs(&client).await?;
         }
         Fault::ChangeModel => {
             let change = "UPDATE jobs SET embedding_model = $1";
@@ -121,7 +121,8 @@ async fn apply(stage: &Stage, fault: &Fault) -> Result<(), Error> {
                 .await?;
         }
         Fault::ChangeDestination => {
-            let change = "UPDATE jobs SET dst_column = 'another \"embedding\"'";
+            let change =
+                "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'beside'";
             client(stage).await?.batch_execute(change).await?;
         }
     }

@@ -129,21 +129,39 @@ async fn caught_up(client: &Client) -> Result<(), String> {
     Err(violation)
 }
 
-/// Every row has the vector of its text, computed here from the text alone.
+/// Every row has the vector of its text, for every job.
 async fn right(client: &Client) -> Result<(), String> {
-    let job = client
-        .query_one("SELECT dst_column, embedding_model FROM jobs", &[])
+    let jobs = client
+        .query(
+            "SELECT \"table\", dst_column, embedding_model FROM jobs ORDER BY id",
+            &[],
+        )
         .await
         .map_err(|error| failed(&error))?;
-    let (destination, model): (String, String) = (job.get(0), job.get(1));
+    for job in &jobs {
+        right_for(client, job.get(0), job.get(1), job.get(2)).await?;
+    }
+    Ok(())
+}
+
+/// Every row of a table has the vector of its text, computed here from the text alone.
+async fn right_for(
+    client: &Client,
+    table: &str,
+    destination: &str,
+    model: &str,
+) -> Result<(), String> {
     let model = [Model::One, Model::Two]
         .into_iter()
         .find(|candidate| candidate.name() == model)
         .expect("a job has one of the two");
-    let destination = destination.replace('"', "\"\"");
+    let column = destination.replace('"', "\"\"");
     let rows = client
         .query(
-            &format!("SELECT (to_jsonb(n) - 'body' - 'embedding')::text || ctid::text || xmin::text, body, \"{destination}\"::real[] FROM notes n"),
+            &format!(
+                "SELECT (to_jsonb(n) - 'body' - 'embedding' - 'beside')::text || ctid::text || xmin::text, body, \"{column}\"::real[] \
+                 FROM {table} n"
+            ),
             &[],
         )
         .await
@@ -167,7 +185,7 @@ async fn right(client: &Client) -> Result<(), String> {
     }
     let shown = wrong.iter().take(4).cloned().collect::<Vec<_>>().join("; ");
     Err(format!(
-        "{} of {} rows are wrong: {shown}",
+        "{} of {} rows of {table} are wrong in {destination}: {shown}",
         wrong.len(),
         rows.len()
     ))

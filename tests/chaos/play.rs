@@ -112,7 +112,7 @@ async fn settle(stage: &Stage, client: &Client) -> Result<(), tokio_postgres::Er
         .await?;
     client.batch_execute("SELECT pg_reload_conf()").await?;
     if client.query("SELECT FROM jobs", &[]).await?.is_empty() {
-        stage.insert_job(client).await?;
+        stage.insert_jobs(client).await?;
     }
     client
         .batch_execute("UPDATE jobs SET canceled_at = NULL WHERE canceled_at")

@@ -21,6 +21,8 @@ pub struct Schedule {
     pub faults: Vec<(Duration, Fault)>,
     /// For the clients.
     pub dice: Dice,
+    /// Three jobs share one slot; otherwise there is one job.
+    pub shares_slot: bool,
 }
 
 /// One thing that goes wrong, or that a person does at an unlucky moment.
@@ -96,6 +98,7 @@ impl Schedule {
             duration,
             faults,
             dice: dice.fork(),
+            shares_slot: dice.percent(30),
         }
     }
 }
@@ -183,12 +186,14 @@ impl Schedule {
     /// Whether the daemon may go on for a moment, confirming what it has, before it notices: it looks at the jobs table and at
     /// the publication now and then. In all other schedules a confirmed position means right vectors at once.
     pub fn is_noticed_late(&self) -> bool {
-        self.faults.iter().any(|(_, fault)| {
-            matches!(
-                fault,
-                Fault::DropPublication | Fault::ChangeModel | Fault::ChangeDestination
-            )
-        })
+        // Of several jobs one may already stream while another has yet to begin again.
+        self.shares_slot
+            || self.faults.iter().any(|(_, fault)| {
+                matches!(
+                    fault,
+                    Fault::DropPublication | Fault::ChangeModel | Fault::ChangeDestination
+                )
+            })
     }
 }
 
@@ -196,12 +201,17 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "schedule {}: {}; {} rows before, {} clients for {} ms",
+            "schedule {}: {}; {} rows before, {} clients for {} ms{}",
             self.seed,
             self.shape,
             self.rows_before,
             self.clients,
-            self.duration.as_millis()
+            self.duration.as_millis(),
+            if self.shares_slot {
+                "; three jobs share a slot"
+            } else {
+                ""
+            }
         )?;
         for (at, fault) in &self.faults {
             writeln!(f, "  {:>5} ms  {fault:?}", at.as_millis())?;

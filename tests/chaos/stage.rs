@@ -71,7 +71,9 @@ impl Stage {
         run(
             &client,
             "DO $$ BEGIN IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') THEN CREATE EXTENSION vector; END IF; END $$;
-             CREATE TABLE aside (n int)",
+             CREATE TABLE aside (n int);
+             CREATE TABLE companion (id int PRIMARY KEY, body text);
+             INSERT INTO companion SELECT n, 'w' || n FROM generate_series(1, 30) n",
         )
         .await;
         run(&client, &schedule.shape.create()).await;
@@ -84,6 +86,7 @@ impl Stage {
             data_path: data_path.to_owned(),
             log: folder.join("daemon.log"),
             uri: proxied.clone(),
+            shares_slot: schedule.shares_slot,
         };
         let stage = Self {
             keeper: Keeper::start(home.clone(), Arc::clone(&record)),
@@ -98,17 +101,20 @@ impl Stage {
             began: Instant::now(),
         };
         stage
-            .insert_job(&client)
+            .insert_jobs(&client)
             .await
-            .expect("the job is inserted");
+            .expect("the jobs are inserted");
         stage
     }
 
-    pub async fn insert_job(&self, client: &Client) -> Result<u64, tokio_postgres::Error> {
+    /// The job of the schedule, and where jobs share a slot one beside it on the same table and one on another.
+    pub async fn insert_jobs(&self, client: &Client) -> Result<u64, tokio_postgres::Error> {
         let insert = "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
-                      VALUES ($1, 'public', 'notes', 'body', 'embedding', $2)";
+                      SELECT $1, 'public', t, 'body', d, $2 \
+                      FROM (VALUES ('notes', 'embedding'), ('notes', 'beside'), ('companion', 'embedding')) AS v(t, d) LIMIT $3";
+        let jobs = if self.schedule.shares_slot { 3i64 } else { 1 };
         client
-            .execute(insert, &[&self.proxied, &Model::One.name()])
+            .execute(insert, &[&self.proxied, &Model::One.name(), &jobs])
             .await
     }
 

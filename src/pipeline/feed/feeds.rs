@@ -28,12 +28,11 @@ impl Feeds {
         *lock(&self.0.known) = members;
     }
 
-    /// Becomes a member of the shared feed, which reads this slot. Returns when the stream has begun and brings every change
-    /// of the table from now on.
+    /// Takes a seat at the shared feed, which reads this slot. Returns when the stream has begun. A member that is not intact is
+    /// taken into the publication after that ([`put_in`](super::put_in)): so no change of its table goes by unseen.
     ///
     /// # Errors
-    /// Whatever keeps slot and publication from being made or the stream from beginning; a transient one where the member is
-    /// intact no more.
+    /// Whatever keeps slot and publication from being made or the stream from beginning.
     ///
     /// Cancellation safe: what is left half done is completed or undone by the next one.
     pub async fn join(
@@ -42,23 +41,12 @@ impl Feeds {
         slot: &NewSlot<'_>,
         member: Member,
     ) -> Result<Membership, JobError> {
-        let (id, target) = (member.id.clone(), member.target.clone());
-        let (intact, since) = (member.intact, member.since.clone());
         let feed = self.feed(session, slot).await?;
-        let slot = &slot.watched.slot;
-        if intact {
-            let _ = since.set(publication::since(session, slot, &id).await?);
+        if member.intact {
+            let since = publication::since(session, &slot.watched.slot, &member.id).await?;
+            let _ = member.since.set(since);
         }
-        // A seat first: from here on no change of the table goes by unseen.
-        let membership = feed.join(member).await?;
-        if !intact {
-            let _ = since.set(publication::put_in(session, slot, &id, &target).await?);
-        } else if let Some(defect) = publication::defect(session, slot, &id, &target).await? {
-            return Err(JobError::Transient(format!(
-                "the publication {slot} {defect}"
-            )));
-        }
-        Ok(membership)
+        feed.join(member).await
     }
 
     /// The running feed, or a new one. Where slot or publication are of no use, whatever streams from them ends first.

@@ -37,7 +37,7 @@ pub use capture::MOST_ROWS;
 pub use connect::{Sharing, Source};
 pub use feeds::Feeds;
 pub use marks::MemberId;
-pub use publication::{defect, is_shared, is_usable, name, take_out};
+pub use publication::{defect, is_shared, is_usable, name, put_in, take_out};
 
 /// Those who come within this time begin together: each beginning of a shared stream repeats what is not confirmed.
 const GATHERING: Duration = Duration::from_millis(300);

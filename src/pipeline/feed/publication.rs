@@ -134,7 +134,7 @@ pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, Datab
 ///
 /// # Errors
 /// Definite ones with the remedy, and a transient one where the lock is not to be had.
-pub(super) async fn put_in(
+pub async fn put_in(
     session: &Session,
     name: &SlotName,
     id: &MemberId,

@@ -13,7 +13,7 @@ mod table;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, OnceLock};
 
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use crate::replication::pgoutput::{self, Message, RelationBody, RelationId};
 use crate::replication::{Lsn, LsnTracker, Ticket};
@@ -24,6 +24,9 @@ use super::feed::MemberId;
 use super::row::{Origin, Row};
 use super::target::TargetTable;
 use table::{Table, Update};
+
+/// A statement that nobody waits for any more comes to its end within this time: it waits for a lock for 300 ms at most.
+const ADMISSION: Duration = Duration::from_secs(10);
 
 /// One stay of a member in a stream; a member that comes back gets another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +54,8 @@ struct Relation {
 
 #[derive(Debug, Clone, Copy)]
 struct Away {
-    since: Instant,
+    /// What was so before this moment does not say that it is no member.
+    settled: Instant,
     /// Changes have passed that it has yet to work on.
     missed: bool,
 }
@@ -145,8 +149,13 @@ impl Intake {
     /// the change that an error came of.
     pub fn leave(&mut self, seat: Seat, unfinished: bool) {
         for relation in self.relations.values_mut() {
-            if let Some((id, _)) = relation.seated.remove(&seat) {
-                relation.away.insert(id, Away::now(unfinished));
+            if let Some((id, table)) = relation.seated.remove(&seat) {
+                let mut away = Away::now(unfinished);
+                if !table.is_admitted() {
+                    // The statement that makes it a member may still be under way.
+                    away.settled += ADMISSION;
+                }
+                relation.away.insert(id, away);
             }
         }
     }
@@ -173,7 +182,7 @@ impl Intake {
         let mut held_back = false;
         for relation in self.relations.values_mut() {
             relation.away.retain(|id, away| {
-                let stays = is_member(id) || away.since >= looked;
+                let stays = is_member(id) || away.settled >= looked;
                 held_back |= !stays && away.missed;
                 stays
             });
@@ -307,7 +316,7 @@ impl Intake {
 impl Away {
     fn now(missed: bool) -> Self {
         Away {
-            since: Instant::now(),
+            settled: Instant::now(),
             missed,
         }
     }

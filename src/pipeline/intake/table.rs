@@ -56,6 +56,11 @@ impl Table {
         }
     }
 
+    /// Whether the member has been taken in.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.since.get().is_some()
+    }
+
     /// Forgets what it has seen: the stream is about to repeat some of it.
     pub(super) fn forget(&mut self) {
         *self = Table::new(self.target.clone(), self.since.clone());

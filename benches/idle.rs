@@ -4,7 +4,7 @@
 //! over a minute. Run: `cargo bench --bench idle` (after `make setup`); `-- JOBS SECONDS` for other figures.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,11 +31,11 @@ async fn main() {
     let database: ConnectionString = uri.parse().expect("a connection string");
     let session = Session::open(&database).await.expect("a session");
     prepare(&session, &uri, jobs).await;
-    let mut daemon = start_daemon(&uri, &data_path);
+    let daemon = start_daemon(&uri, &data_path);
     streaming(&session, jobs).await;
     tokio::time::sleep(SETTLING).await;
 
-    let postmaster = postmaster(&server);
+    let postmaster = postmaster(&session).await;
     let (before, begin) = (
         [used(daemon.id()), used_by_children(postmaster)],
         Instant::now(),
@@ -55,8 +55,6 @@ async fn main() {
     );
     println!("{:>8} {:>8}", "daemon", "server");
     println!("{:>7.2}% {:>7.2}%", share(0), share(1));
-    daemon.kill().expect("it is our child");
-    daemon.wait().expect("it is our child");
 }
 
 async fn prepare(session: &Session, uri: &str, jobs: u32) {
@@ -75,14 +73,31 @@ async fn prepare(session: &Session, uri: &str, jobs: u32) {
     session.batch_execute(&script).await.expect("prepared");
 }
 
-fn start_daemon(uri: &str, data_path: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_lantern-cli"))
+/// Ends with the bench, however that ends.
+struct Daemon(Child);
+
+impl Daemon {
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start_daemon(uri: &str, data_path: &Path) -> Daemon {
+    let process = Command::new(env!("CARGO_BIN_EXE_lantern-cli"))
         .args(["start-daemon", "--log-level", "warn"])
         .env("LANTERN_URI", uri)
         .env("LANTERN_DATA_PATH", data_path)
         .stdin(Stdio::null())
         .spawn()
-        .expect("lantern-cli starts")
+        .expect("lantern-cli starts");
+    Daemon(process)
 }
 
 async fn streaming(session: &Session, jobs: u32) {
@@ -96,25 +111,25 @@ async fn streaming(session: &Session, jobs: u32) {
     }
 }
 
-/// The first line of `postmaster.pid` (PostgreSQL documentation, "Files").
-fn postmaster(server: &PrivatePostgres) -> u32 {
-    let path: PathBuf = server.data_directory().join("postmaster.pid");
-    let text = fs::read_to_string(path).expect("the server runs");
-    let line = text.lines().next().expect("a line");
-    line.trim().parse().expect("a process id")
+/// The process that started this session's: the postmaster, the parent of all that work for the server.
+async fn postmaster(session: &Session) -> u32 {
+    let row = session.query_one("SELECT pg_backend_pid()", &[]).await;
+    let backend: i32 = row.expect("an answer").get(0);
+    let parent = fields(backend.unsigned_abs()).get(1).cloned();
+    let parent = parent.and_then(|parent| parent.parse().ok());
+    parent.expect("a process id")
 }
 
-/// Processor time of a process so far (proc(5): `utime` and `stime`, in ticks).
+/// What proc(5) says of a process in `stat`, from the third field on: the name before it may hold anything.
+fn fields(process: u32) -> Vec<String> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    rest.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Processor time of a process so far: `utime` and `stime`, in ticks.
 fn used(process: u32) -> Duration {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{process}/stat")) else {
-        return Duration::ZERO;
-    };
-    // The name in parentheses may hold anything; the fields after it count from the third.
-    let fields: Vec<&str> = stat
-        .rsplit_once(')')
-        .map_or("", |(_, rest)| rest)
-        .split_whitespace()
-        .collect();
+    let fields = fields(process);
     let ticks: u32 = [11, 12]
         .iter()
         .filter_map(|field| fields.get(*field)?.parse::<u32>().ok())

@@ -113,11 +113,13 @@ pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<View, DatabaseErro
         .map(|id| (Lock::Job(id).key(store), id))
         .collect();
     let job_keys: Vec<i64> = by_key.keys().copied().collect();
+    let failed = || DatabaseError::during("looking for other daemons");
+    let question = store.session().repeated(LOOK).await.map_err(failed())?;
     let rows = store
         .session()
-        .query(LOOK, &[&i64::from(table.cast_unsigned()), &job_keys])
+        .query(&question, &[&i64::from(table.cast_unsigned()), &job_keys])
         .await
-        .map_err(DatabaseError::during("looking for other daemons"))?;
+        .map_err(failed())?;
     let mut view = View::default();
     for row in &rows {
         let pid: Pid = row.get(0);

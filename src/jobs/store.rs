@@ -52,11 +52,17 @@ impl JobStore {
 
     /// All rows that are this daemon's (with `--label`: those with that label), cancelled ones too.
     pub async fn rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
+        let failed = || DatabaseError::during("reading the jobs table");
+        let question = self
+            .session
+            .repeated(&self.select)
+            .await
+            .map_err(failed())?;
         let rows = match &self.label {
-            Some(label) => self.session.query(&self.select, &[label]).await,
-            None => self.session.query(&self.select, &[]).await,
+            Some(label) => self.session.query(&question, &[label]).await,
+            None => self.session.query(&question, &[]).await,
         };
-        let rows = rows.map_err(DatabaseError::during("reading the jobs table"))?;
+        let rows = rows.map_err(failed())?;
         Ok(rows.iter().map(job_row).collect())
     }
 

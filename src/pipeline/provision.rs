@@ -161,7 +161,7 @@ async fn fitting_publication(
             .map_err(DatabaseError::during("looking for prepared publications"))?,
     );
     for candidate in candidates {
-        let found = publication::find(session, session.version(), &candidate, target.oid)
+        let found = publication::find(session, &candidate, target.oid)
             .await
             .map_err(DatabaseError::during("looking for the publication"))?;
         let Some(found) = found else { continue };
@@ -179,7 +179,7 @@ pub async fn publication_defect(
     name: &str,
     target: &TargetTable,
 ) -> Result<Option<String>, DatabaseError> {
-    let found = publication::find(session, session.version(), name, target.oid)
+    let found = publication::find(session, name, target.oid)
         .await
         .map_err(DatabaseError::during("looking for the publication"))?;
     Ok(match found {
@@ -252,7 +252,7 @@ async fn create_publication(
         }
         other => other,
     }?;
-    let created = publication::find(session, session.version(), name.as_str(), target.oid)
+    let created = publication::find(session, name.as_str(), target.oid)
         .await
         .map_err(DatabaseError::during("looking for the publication"))?;
     let created = created.ok_or_else(|| {

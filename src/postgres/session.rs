@@ -4,11 +4,13 @@
 //! source must be the same in the replication stream and in our statements, so both kinds of connection pin the settings
 //! that shape text; SQL sessions also pin what decides durability and isolation.
 
+use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::connecting::{ConnectFailure, Connected, connect};
 use super::connection_string::ConnectionString;
@@ -59,6 +61,8 @@ pub struct Session {
     connection: AbortHandle,
     server: ConnectionString,
     version: u32,
+    /// Statements that are asked again and again, by their text.
+    repeated: Mutex<HashMap<String, Statement>>,
 }
 
 impl Session {
@@ -90,6 +94,7 @@ impl Session {
             connection,
             server,
             version: 0,
+            repeated: Mutex::default(),
         };
         match timeout(patience, session.pin_settings()).await {
             Ok(Ok(())) => Ok(session),
@@ -116,6 +121,26 @@ impl Session {
                 .await?;
         }
         Ok(())
+    }
+
+    /// A prepared statement, prepared by the first call with this text: for questions that a session asks every second,
+    /// which otherwise are parsed and planned each time, in three round trips.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn repeated(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
+        let known = self.known_statements().get(sql).cloned();
+        if let Some(statement) = known {
+            return Ok(statement);
+        }
+        let statement = self.client.prepare(sql).await?;
+        self.known_statements()
+            .insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    fn known_statements(&self) -> MutexGuard<'_, HashMap<String, Statement>> {
+        self.repeated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The connection string of just the server that this session has reached, for whatever must reach the same one.

@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use crate::postgres::Session;
 use crate::postgres::quote::{identifier, literal};
 
 use super::slot::SlotName;
@@ -43,30 +44,27 @@ fn seal(version: &str) -> String {
 /// # Errors
 /// The server's.
 pub async fn find(
-    client: &Client,
-    version: u32,
+    session: &Session,
     name: &str,
     table: u32,
 ) -> Result<Option<Publication>, tokio_postgres::Error> {
     // Column lists and row filters came with 15.
-    let membership = if version >= 150_000 {
+    let membership = if session.version() >= 150_000 {
         "r.prqual IS NOT NULL, (SELECT array_agg(a.attname::text) FROM pg_attribute a \
            WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))"
     } else {
         "false, NULL::text[]"
     };
-    let row = client
-        .query_opt(
-            &format!(
+    let question = session
+        .repeated(&format!(
                 "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
                         p.puballtables OR r.oid IS NOT NULL, {membership}, \
                         format('%s/%s', p.xmin, r.xmin), obj_description(p.oid, 'pg_publication') \
                  FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
                  WHERE p.pubname = $1"
-            ),
-            &[&name, &table],
-        )
+            ))
         .await?;
+    let row = session.query_opt(&question, &[&name, &table]).await?;
     Ok(row.map(|row| Publication {
         inserts: row.get(0),
         updates: row.get(1),

@@ -270,7 +270,7 @@ async fn find(
     name: &SlotName,
     table: u32,
 ) -> Result<Option<Publication>, DatabaseError> {
-    publication::find(session, session.version(), name.as_str(), table)
+    publication::find(session, name.as_str(), table)
         .await
         .map_err(DatabaseError::during("looking for the publication"))
 }

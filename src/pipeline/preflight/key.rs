@@ -142,8 +142,9 @@ pub async fn table_state(
     session: &Session,
     table: &TargetTable,
 ) -> Result<TableState, DatabaseError> {
-    let row = session
-        .query_opt(
+    let failed = || DatabaseError::during("checking the replica identity");
+    let question = session
+        .repeated(
             "SELECT c.relreplident, k.names, k.types, \
                     (SELECT format_type(d.atttypid, d.atttypmod) FROM pg_attribute d WHERE d.attrelid = c.oid AND d.attname = $2) \
              FROM pg_class c CROSS JOIN LATERAL ( \
@@ -154,10 +155,13 @@ pub async fn table_state(
                WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
                  AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) k \
              WHERE c.oid = $1",
-            &[&table.oid, &table.destination.name],
         )
         .await
-        .map_err(DatabaseError::during("checking the replica identity"))?;
+        .map_err(failed())?;
+    let row = session
+        .query_opt(&question, &[&table.oid, &table.destination.name])
+        .await
+        .map_err(failed())?;
     // A dropped table or destination harms nobody; the stream or the next write-back reports it.
     let Some(row) = row else {
         return Ok(TableState::Intact);

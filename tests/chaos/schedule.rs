@@ -170,7 +170,10 @@ fn failpoint(dice: &mut Dice) -> String {
     let milliseconds = dice.within(100..1500);
     let action = match name {
         "embedder" => format!("sleep({milliseconds})"),
-        "write-back-before-commit" if dice.percent(30) => format!("return({milliseconds})"),
+        // Longer than any user should wait for the rows.
+        "write-back-before-commit" if dice.percent(50) => {
+            format!("return({})", dice.within(1200..2500))
+        }
         _ => "return".to_owned(),
     };
     match after {

@@ -83,8 +83,12 @@ impl Schedule {
         let number = dice.within(1..6);
         let mut faults: Vec<(Duration, Fault)> = (0..number)
             .map(|_| {
-                let at = dice.below(duration.as_millis() as u64);
-                (Duration::from_millis(at), fault(&mut dice))
+                let at = Duration::from_millis(dice.below(duration.as_millis() as u64));
+                match fault(&mut dice) {
+                    // The next daemon has to come to the place while there are still users.
+                    fault @ Fault::Failpoint(_) => (at / 2, fault),
+                    fault => (at, fault),
+                }
             })
             .collect();
         faults.sort_by_key(|(at, _)| *at);

@@ -50,40 +50,7 @@ async fn verdict(stage: &Stage, client: &Client) -> Result<(), String> {
     caught_up(client).await?;
     right(client).await?;
 
-    // Whatever is in the stream behind this point is our own: nobody else writes. So no row may change any more, whether the
-    // daemon remembers what it has written or not.
-    let before = versions(client).await?;
-    stage.say("killing the daemon, to see whether it takes its own write-backs for news");
-    stage.record.disturbed();
-    stage.keeper.signal(Signal::SIGKILL);
-    let inactive =
-        "SELECT NOT bool_or(active) FROM pg_replication_slots WHERE database = current_database()";
-    until(
-        client,
-        inactive,
-        RECOVERY,
-        "the server notices that the daemon is dead",
-    )
-    .await?;
-    client
-        .batch_execute("INSERT INTO aside VALUES (1)")
-        .await
-        .map_err(|error| failed(&error))?;
-    until(
-        client,
-        STREAMING,
-        RECOVERY,
-        "the job streams again after the last restart",
-    )
-    .await?;
-    caught_up(client).await?;
-    let after = versions(client).await?;
-    if before != after {
-        return Err(format!(
-            "write-backs were taken for news: {}",
-            difference(&before, &after)
-        ));
-    }
+    nothing_is_taken_for_news(stage, client).await?;
 
     stage.say("cancelling the job");
     stage.record.disturbed();
@@ -99,6 +66,62 @@ async fn verdict(stage: &Stage, client: &Client) -> Result<(), String> {
     )
     .await
 }
+
+/// Kills the daemon at the moment when the last change of a user is confirmed. Whatever comes behind that in the stream is the
+/// daemon's own, and most of its write-backs do: the next daemon, which remembers nothing, must not change any row.
+async fn nothing_is_taken_for_news(stage: &Stage, client: &Client) -> Result<(), String> {
+    stage.say("killing the daemon, to see whether it takes its own write-backs for news");
+    let shape = &stage.schedule.shape;
+    for row in LAST_ROWS {
+        let insert = format!(
+            "INSERT INTO notes ({}, body) VALUES ({}, 'w{}')",
+            shape.key_columns(),
+            shape.key(row),
+            row % 100
+        );
+        let inserted = client.batch_execute(&insert).await;
+        inserted.map_err(|error| failed(&error))?;
+    }
+    let now: String = value(client, "SELECT pg_current_wal_insert_lsn()::text").await?;
+    let confirmed = format!(
+        "SELECT bool_and(confirmed_flush_lsn >= '{now}') FROM pg_replication_slots WHERE database = current_database()"
+    );
+    // Without a pause: the write-backs themselves are confirmed a moment later.
+    until_at_once(client, &confirmed).await?;
+    stage.record.disturbed();
+    stage.keeper.signal(Signal::SIGKILL);
+    let before = versions(client).await?;
+    let inactive =
+        "SELECT NOT bool_or(active) FROM pg_replication_slots WHERE database = current_database()";
+    until(
+        client,
+        inactive,
+        RECOVERY,
+        "the server notices that the daemon is dead",
+    )
+    .await?;
+    let aside = client.batch_execute("INSERT INTO aside VALUES (1)").await;
+    aside.map_err(|error| failed(&error))?;
+    until(
+        client,
+        STREAMING,
+        RECOVERY,
+        "the job streams again after the last restart",
+    )
+    .await?;
+    caught_up(client).await?;
+    let after = versions(client).await?;
+    if before == after {
+        return Ok(());
+    }
+    Err(format!(
+        "write-backs were taken for news: {}",
+        difference(&before, &after)
+    ))
+}
+
+/// Rows that none of the users touches.
+const LAST_ROWS: std::ops::Range<u64> = 2_000_000..2_000_030;
 
 const STREAMING: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid \
     WHERE s.database = current_database() AND r.state IN ('streaming', 'catchup'))";
@@ -259,6 +282,23 @@ async fn until(
             Ok(_) => tokio::time::sleep(EVERY).await,
         }
     }
+}
+
+/// As [`until`] with its patience, without any pause.
+async fn until_at_once(client: &Client, question: &str) -> Result<(), String> {
+    let deadline = Instant::now() + PATIENCE;
+    while client
+        .query_one(question, &[])
+        .await
+        .map_err(|error| failed(&error))?
+        .get::<_, Option<bool>>(0)
+        != Some(true)
+    {
+        if Instant::now() > deadline {
+            return Err("the last changes of all are not confirmed".to_owned());
+        }
+    }
+    Ok(())
 }
 
 async fn value(client: &Client, query: &str) -> Result<String, String> {

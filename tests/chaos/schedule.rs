@@ -85,8 +85,12 @@ impl Schedule {
         let number = dice.within(1..6);
         let mut faults: Vec<(Duration, Fault)> = (0..number)
             .map(|_| {
-                let at = dice.below(duration.as_millis() as u64);
-                (Duration::from_millis(at), fault(&mut dice))
+                let at = Duration::from_millis(dice.below(duration.as_millis() as u64));
+                match fault(&mut dice) {
+                    // The next daemon has to come to the place while there are still users.
+                    fault @ Fault::Failpoint(_) => (at / 2, fault),
+                    fault => (at, fault),
+                }
             })
             .collect();
         faults.sort_by_key(|(at, _)| *at);
@@ -157,28 +161,28 @@ fn kinds(dice: &mut Dice) -> Vec<Kind> {
 
 /// One failpoint after some passes through it.
 fn failpoint(dice: &mut Dice) -> String {
-    let (name, passes) = *dice.pick(&[
-        ("write-back-before-commit", 30),
-        ("write-back-before-commit", 30),
-        ("write-back-after-commit", 30),
-        ("write-back-after-commit", 30),
-        ("status-before", 40),
-        ("status-after", 40),
-        ("between-publication-and-slot", 1),
-        ("slot-created", 1),
-        ("within-backfill-page", 400),
-        ("embedder", 20),
-    ]);
-    let after = dice.below(passes);
-    let milliseconds = dice.within(100..1500);
-    let action = match name {
-        "embedder" => format!("sleep({milliseconds})"),
-        "write-back-before-commit" if dice.percent(30) => format!("return({milliseconds})"),
-        _ => "return".to_owned(),
-    };
-    match after {
+    let moment = dice.within(100..1500);
+    // Longer than any user should wait for the rows of a write-back.
+    let long = dice.within(1200..2500);
+    let die = || "return".to_owned();
+    let choices = [
+        ("write-back-before-commit", 30, die()),
+        ("write-back-before-commit", 10, format!("return({moment})")),
+        ("write-back-before-commit", 10, format!("return({long})")),
+        ("write-back-before-commit", 5, format!("return({long})")),
+        ("write-back-after-commit", 30, die()),
+        ("write-back-after-commit", 30, die()),
+        ("status-before", 40, die()),
+        ("status-after", 40, die()),
+        ("between-publication-and-slot", 1, die()),
+        ("slot-created", 1, die()),
+        ("within-backfill-page", 400, die()),
+        ("embedder", 20, format!("sleep({moment})")),
+    ];
+    let (name, passes, action) = dice.pick(&choices).clone();
+    match dice.below(passes) {
         0 => format!("{name}=1*{action}"),
-        _ => format!("{name}={after}*off->1*{action}"),
+        after => format!("{name}={after}*off->1*{action}"),
     }
 }
 

@@ -2,9 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 
 use lantern::embedded::{Installation, PrivatePostgres};
 use lantern::postgres::{ConnectionString, Session};
@@ -87,7 +91,8 @@ impl Stage {
 
     pub fn spawn_daemon(&mut self) {
         let log = fs::File::create(self.data.path().join("daemon.log")).expect("a file");
-        let daemon = Command::new(env!("CARGO_BIN_EXE_lantern-cli"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lantern-cli"));
+        command
             .args([
                 "start-daemon",
                 "--uri",
@@ -97,9 +102,13 @@ impl Stage {
             .arg(self.data.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("lantern-cli starts");
+            .stderr(log);
+        // SAFETY: prctl is a plain system call and allocates nothing, as is asked of code between fork and exec.
+        unsafe {
+            // Not even a benchmark that is killed leaves a daemon behind.
+            command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
+        }
+        let daemon = command.spawn().expect("lantern-cli starts");
         self.daemon = Some(daemon);
     }
 
@@ -152,6 +161,8 @@ impl Stage {
     /// Waits until a count is 0.
     pub async fn until(&self, count: &str) {
         while self.number(count).await > 0 {
+            let failed = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
+            assert_eq!(self.number(failed).await, 0, "{}", self.log());
             if let Some(daemon) = &self.daemon {
                 let alive = Path::new(&format!("/proc/{}/exe", daemon.id())).exists();
                 assert!(alive, "the daemon has ended:\n{}", self.log());

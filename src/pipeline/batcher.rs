@@ -301,7 +301,9 @@ impl Batcher {
                 break;
             };
             if keys.insert(pending.embedded.row.key.clone()) {
-                bytes += pending.embedded.row.bytes;
+                // Not what the row was counted with: a text that was read by key is not in that.
+                let row = &pending.embedded.row;
+                bytes += row.key.bytes() + row.source.bytes();
                 batch.push(pending);
             } else {
                 again.push(pending);

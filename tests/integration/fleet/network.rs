@@ -21,7 +21,6 @@ async fn the_jobs_of_a_daemon_without_network_are_taken_over_and_it_comes_back_a
     fleet.scene.sql(&through).await;
     for _ in 0..2 {
         let daemon = Daemon::start_with(&["--uri", &uri]);
-        network.know(daemon.id());
         fleet.daemons.push(daemon);
     }
     fleet.wait_for_loads("2 2").await;

@@ -3,7 +3,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,7 +11,6 @@ use tokio::sync::watch;
 pub struct ProcessNetwork {
     pub port: u16,
     cut: watch::Sender<HashSet<u32>>,
-    daemons: Arc<Mutex<Vec<u32>>>,
 }
 
 impl ProcessNetwork {
@@ -21,25 +19,18 @@ impl ProcessNetwork {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let cut = watch::Sender::new(HashSet::new());
-        let daemons: Arc<Mutex<Vec<u32>>> = Arc::default();
-        let (states, known) = (cut.clone(), daemons.clone());
+        let states = cut.clone();
         tokio::spawn(async move {
             while let Ok((client, address)) = listener.accept().await {
-                let owner = owner(address.port(), &known.lock().expect("not poisoned"));
                 let states = states.subscribe();
                 tokio::spawn(async move {
                     if let Ok(server) = TcpStream::connect(("127.0.0.1", server)).await {
-                        pass_on(client, server, owner, states).await;
+                        pass_on(client, server, address.port(), states).await;
                     }
                 });
             }
         });
-        Self { port, cut, daemons }
-    }
-
-    /// Connections of these processes will be told apart.
-    pub fn know(&self, process: u32) {
-        self.daemons.lock().expect("not poisoned").push(process);
+        Self { port, cut }
     }
 
     pub fn cut(&self, process: u32) {
@@ -57,7 +48,7 @@ impl ProcessNetwork {
 }
 
 /// Which of the processes has the socket with this local port (proc(5): `/proc/net/tcp`, `/proc/<pid>/fd`).
-fn owner(port: u16, processes: &[u32]) -> Option<u32> {
+fn owner(port: u16, processes: &HashSet<u32>) -> Option<u32> {
     let table = fs::read_to_string("/proc/net/tcp").ok()?;
     let local = format!(":{port:04X}");
     let inode = table.lines().skip(1).find_map(|line| {
@@ -79,10 +70,15 @@ fn owner(port: u16, processes: &[u32]) -> Option<u32> {
 async fn pass_on(
     mut client: TcpStream,
     mut server: TcpStream,
-    owner: Option<u32>,
+    port: u16,
     mut states: watch::Receiver<HashSet<u32>>,
 ) {
-    let is_cut = |cut: &HashSet<u32>| owner.is_some_and(|owner| cut.contains(&owner));
+    // Looked up when it matters, as long as the socket is there.
+    let mut known = None;
+    let mut is_cut = move |cut: &HashSet<u32>| {
+        known = known.or_else(|| owner(port, cut));
+        known.is_some_and(|owner| cut.contains(&owner))
+    };
     let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
     let mut was_cut = false;
     loop {

@@ -121,9 +121,14 @@ async fn streaming() -> Scene {
     scene
 }
 
-/// How often the daemon has begun to look through rows that were there.
+/// How often the daemon has looked through rows that were there. The job of the partitioned table, the third, does not count:
+/// its partitions are so young that they may have been attached after the confirmed position.
 fn scans(daemon: &Daemon) -> usize {
-    daemon.log().matches("existing rows done").count()
+    let log = daemon.log();
+    let done = log
+        .lines()
+        .filter(|line| line.contains("existing rows done"));
+    done.filter(|line| !line.contains("job{id=3}")).count()
 }
 
 /// Nobody wrote a failure down.

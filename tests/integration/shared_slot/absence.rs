@@ -79,7 +79,7 @@ async fn a_crash_while_a_member_is_away_loses_nothing() {
     start(&mut scene).await;
     settled(&scene).await;
     caught_up(&scene).await;
-    assert_eq!(scans(scene.daemon()), 0);
+    assert_eq!(scans_again(scene.daemon()), 0);
 }
 
 /// It is cancelled while it is away: then nobody waits for it.

@@ -14,7 +14,11 @@ async fn a_killed_daemon_goes_on_from_the_confirmed_position() {
         scene.spawn_with(SHARED);
         settled(&scene).await;
         caught_up(&scene).await;
-        assert_eq!(scans(scene.daemon()), 0, "nothing is looked through again");
+        assert_eq!(
+            scans_again(scene.daemon()),
+            0,
+            "nothing is looked through again"
+        );
         put(&scene, 2, TIDES).await;
     }
     settled(&scene).await;

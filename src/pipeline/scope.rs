@@ -50,11 +50,9 @@ pub async fn why_again(
 /// What becomes of the existing rows when nothing vouches for their vectors, as the end of a sentence.
 pub fn again(definition: &Definition) -> &'static str {
     if !definition.backfill {
-        "rows that are there stay as they are (backfill is false)"
+        "rows that are there stay as they are (backfill is false); lantern-cli resync --all embeds them"
     } else if definition.fingerprint_column.is_some() {
         "rows whose fingerprint is not that of their text are embedded again"
-    } else if definition.trust_existing {
-        "rows without a vector are embedded (trust_existing is true)"
     } else {
         "every row is embedded again"
     }
@@ -62,15 +60,23 @@ pub fn again(definition: &Definition) -> &'static str {
 
 /// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
 pub fn of(progress: Progress, standing: Standing, definition: &Definition) -> Option<Scope> {
-    let trusting = definition.trust_existing;
-    match (progress, standing) {
-        (Progress::Finished, Standing::Intact) => None,
-        _ if !definition.backfill => None,
-        _ if definition.fingerprint_column.is_some() => Some(Scope::Unfitting { trusting }),
-        _ if trusting => Some(Scope::Missing),
-        (Progress::New, _) | (Progress::Started, Standing::Intact) => Some(Scope::Missing),
-        (Progress::StartedAgain, _) | (_, Standing::Broken) => Some(Scope::Everything),
+    let first_run = match (progress, standing) {
+        (Progress::Finished, Standing::Intact) => return None,
+        (Progress::New, _) | (Progress::Started, Standing::Intact) => true,
+        (Progress::StartedAgain, _) | (_, Standing::Broken) => false,
+    };
+    if !definition.backfill {
+        return None;
     }
+    // What was trusted once may have missed changes since.
+    let trusting = first_run && definition.trust_existing;
+    Some(if definition.fingerprint_column.is_some() {
+        Scope::Unfitting { trusting }
+    } else if first_run {
+        Scope::Missing
+    } else {
+        Scope::Everything
+    })
 }
 
 #[cfg(test)]
@@ -92,13 +98,15 @@ mod tests {
             Some(Scope::Everything)
         );
         definition.trust_existing = true;
-        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Missing));
+        assert_eq!(of(New, Broken, &definition), Some(Scope::Missing));
+        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Everything));
         definition.fingerprint_column = Some("f".into());
-        let trusting = true;
-        assert_eq!(
-            of(Finished, Broken, &definition),
-            Some(Scope::Unfitting { trusting })
-        );
+        for (progress, trusting) in [(New, true), (Finished, false)] {
+            assert_eq!(
+                of(progress, Broken, &definition),
+                Some(Scope::Unfitting { trusting })
+            );
+        }
         definition.backfill = false;
         assert_eq!(of(Finished, Broken, &definition), None);
     }

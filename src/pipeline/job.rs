@@ -63,6 +63,8 @@ pub struct Job {
     pub row: JobRow,
     pub subscription: Subscription,
     pub engine: Engine,
+    /// Held from the first attempt on: an outage of the server must not have it loaded anew each time.
+    pub model: Option<Model>,
     pub reporter: Reporter,
     /// Where the job may connect.
     pub allowed_hosts: AllowedHosts,
@@ -149,7 +151,11 @@ impl Job {
         let names = preflight::names(definition)?;
         let model: ModelName = names.model.parse()?;
         let database = target_database::of(definition, &self.allowed_hosts)?;
-        let model = self.engine.model(&model).await?;
+        let model = match &self.model {
+            Some(held) => held.clone(),
+            None => self.engine.model(&model).await?,
+        };
+        self.model = Some(model.clone());
         let session = Session::open(&self.named(&database, "set-up")).await?;
         // Everything else of this attempt goes to the same server.
         let database = session.server().clone();

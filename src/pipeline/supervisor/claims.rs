@@ -314,6 +314,7 @@ impl Supervisor {
             row: row.clone(),
             subscription: self.subscription(&row),
             engine: self.engine.clone(),
+            model: None,
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             allowed_hosts: self.options.allowed_hosts.clone(),
             partitions: Partitions::default(),

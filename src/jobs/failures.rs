@@ -91,6 +91,23 @@ impl JobStore {
         Ok(())
     }
 
+    /// Takes back what belongs to jobs that have no row any more: they were deleted while no daemon ran.
+    pub async fn take_back_of_deleted_jobs(&self) -> Result<(), DatabaseError> {
+        let failures = self.table().failures();
+        if !self.has_failures().await? {
+            return Ok(());
+        }
+        let statement = format!(
+            "DELETE FROM {failures} f WHERE NOT EXISTS (SELECT FROM {} j WHERE j.id::text = f.job_id)",
+            self.table().qualified()
+        );
+        self.session()
+            .execute(&statement, &[])
+            .await
+            .map_err(DatabaseError::during(format!("writing to {failures}")))?;
+        Ok(())
+    }
+
     /// Asked beforehand: a statement that fails for want of the table would stand in the server's log.
     async fn has_failures(&self) -> Result<bool, DatabaseError> {
         let table = self.table().failures();

@@ -1,7 +1,7 @@
 //! Slots of jobs whose rows were deleted, or made into other jobs, while no daemon ran.
 //!
-//! Nobody saw that, so the slots are looked for when a daemon starts: in each target database that the jobs table
-//! names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read after
+//! Nobody saw that, so the slots are looked for when a daemon starts: in the jobs database and in each target database that
+//! its table names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read after
 //! that: a slot is younger than its row, so a row that is missing then was deleted.
 
 use std::collections::BTreeMap;
@@ -20,9 +20,10 @@ pub struct Candidate {
     pub name: SlotName,
 }
 
-/// The slots with the jobs table's identity that nobody reads from, in all the databases of these jobs. A database that is
-/// out of reach is passed over.
+/// The slots with the jobs table's identity that nobody reads from, in the jobs database and all the databases of these jobs.
+/// A database that is out of reach is passed over.
 pub async fn candidates(
+    jobs_database: ConnectionString,
     jobs_table: u32,
     rows: Vec<JobRow>,
     allowed: &AllowedHosts,
@@ -30,6 +31,7 @@ pub async fn candidates(
     let databases: BTreeMap<String, ConnectionString> = rows
         .iter()
         .filter_map(|row| target_database::of(&row.definition, allowed).ok())
+        .chain([jobs_database])
         .map(|database| (database.to_string(), database.named("leftover slots")))
         .collect();
     let mut found = Vec::new();

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
@@ -20,6 +20,18 @@ pub struct Home {
     pub shares_slot: bool,
 }
 
+/// What sessions of the daemon with this number call themselves, where there are several. The first one keeps the names that
+/// it has by itself.
+fn name(number: usize) -> String {
+    format!("lantern-cli-{}", number + 1)
+}
+
+/// The number of the daemon whose sessions call themselves so.
+pub fn number(name: &str) -> Option<usize> {
+    let place: usize = name.strip_prefix("lantern-cli-")?.parse().ok()?;
+    place.checked_sub(1)
+}
+
 pub struct Daemon {
     process: Child,
 }
@@ -33,9 +45,22 @@ pub enum Ending {
     Crash(ExitStatus),
 }
 
+impl Home {
+    /// Runs a command of the product for the jobs of this home.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        tokio::process::Command::new(env!("CARGO_BIN_EXE_lantern-cli"))
+            .args(arguments)
+            .args(["--uri", &self.uri])
+            .env("LANTERN_DATA_PATH", &self.data_path)
+            .output()
+            .await
+            .expect("lantern-cli runs")
+    }
+}
+
 impl Daemon {
-    /// Starts a daemon; `failpoints` are those of `src/failpoint.rs`.
-    pub fn start(home: &Home, failpoints: &str) -> Self {
+    /// Starts the daemon with this number; `failpoints` are those of `src/failpoint.rs`.
+    pub fn start(home: &Home, number: usize, failpoints: &str) -> Self {
         let log = append(&home.log);
         let mut command = Command::new(env!("CARGO_BIN_EXE_lantern-cli"));
         command
@@ -44,6 +69,7 @@ impl Daemon {
             .env("LANTERN_URI", &home.uri)
             .env("LANTERN_DATA_PATH", &home.data_path)
             .env("FAILPOINTS", failpoints)
+            .envs((number > 0).then(|| ("PGAPPNAME", name(number))))
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file handle"))
             .stderr(log);

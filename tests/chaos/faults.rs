@@ -8,10 +8,9 @@ use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error};
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, number};
 use super::model::Model;
-use super::proxy::{Kind, Weather};
-use super::schedule::Fault;
+use super::schedule::{Fault, Incident, Loss};
 use super::server::{Stop, connect};
 use super::stage::Stage;
 
@@ -22,15 +21,17 @@ const NOBODYS_ROW: u64 = 999_999;
 pub async fn run(stage: Arc<Stage>) {
     // What takes a while and leaves others room goes on beside them.
     let mut lasting = JoinSet::new();
-    for (at, fault) in stage.schedule.faults.clone() {
+    for Incident { at, daemon, fault } in stage.schedule.faults.clone() {
         tokio::time::sleep_until((stage.began + at).into()).await;
         stage.say(&format!("{fault:?}"));
         stage.record.disturbed();
         if lasts(&fault) {
             let stage = Arc::clone(&stage);
-            lasting.spawn(async move { report(&stage, &fault, apply(&stage, &fault).await) });
+            lasting.spawn(async move {
+                report(&stage, &fault, apply(&stage, daemon, &fault).await);
+            });
         } else {
-            report(&stage, &fault, apply(&stage, &fault).await);
+            report(&stage, &fault, apply(&stage, daemon, &fault).await);
         }
     }
     lasting.join_all().await;
@@ -54,8 +55,9 @@ fn report(stage: &Stage, fault: &Fault, result: Result<(), Error>) {
     }
 }
 
-async fn apply(stage: &Stage, fault: &Fault) -> Result<(), Error> {
-    let (keeper, proxy) = (&stage.keeper, &stage.proxy);
+/// `daemon`: the number of the one that it happens to.
+async fn apply(stage: &Stage, daemon: usize, fault: &Fault) -> Result<(), Error> {
+    let (keeper, network) = (&stage.keepers[daemon], stage.proxy.network(daemon));
     match fault {
         Fault::Kill => keeper.signal(Signal::SIGKILL),
         Fault::Terminate => keeper.signal(Signal::SIGTERM),
@@ -67,17 +69,21 @@ async fn apply(stage: &Stage, fault: &Fault) -> Result<(), Error> {
         }
         Fault::Failpoint(failpoint) => keeper.kill_and_arm(failpoint),
         Fault::Cut(kinds) => {
-            kinds.iter().for_each(|kind| proxy.cut(*kind));
+            kinds.iter().for_each(|kind| network.cut(*kind));
             stage.record.returned();
         }
-        Fault::CutAfter(kind, direction, bytes) => proxy.cut_after(*kind, *direction, *bytes),
+        Fault::CutAfter(kind, direction, bytes) => network.cut_after(*kind, *direction, *bytes),
         Fault::Network {
             kinds,
             weather,
             pause,
             zombies,
         } => {
-            network(stage, kinds, *weather, *pause, *zombies).await;
+            let storms = kinds
+                .iter()
+                .map(|kind| network.weather(*kind, *weather, *pause, *zombies));
+            join_all(storms).await;
+            stage.record.returned();
         }
         Fault::Restart(stop, pause) => restart(stage, *stop, *pause).await,
         Fault::TerminateWalsender => return terminate(stage, "walsender").await,
@@ -90,7 +96,7 @@ async fn apply(stage: &Stage, fault: &Fault) -> Result<(), Error> {
             return client(stage).await?.batch_execute(drop).await;
         }
         Fault::SecondDaemon(pause) => {
-            let second = Daemon::start(&stage.home, "");
+            let second = Daemon::start(&stage.home, 0, "");
             tokio::time::sleep(*pause).await;
             drop(second);
         }
@@ -131,14 +137,6 @@ async fn apply(stage: &Stage, fault: &Fault) -> Result<(), Error> {
 
 async fn client(stage: &Stage) -> Result<Client, Error> {
     connect(&stage.direct, "chaos").await
-}
-
-async fn network(stage: &Stage, kinds: &[Kind], weather: Weather, pause: Duration, zombies: bool) {
-    let storms = kinds
-        .iter()
-        .map(|kind| stage.proxy.weather(*kind, weather, pause, zombies));
-    join_all(storms).await;
-    stage.record.returned();
 }
 
 async fn restart(stage: &Stage, how: Stop, pause: Duration) {
@@ -208,4 +206,28 @@ async fn long_transaction(stage: &Stage, pause: Duration, writes: bool) -> Resul
     }
     tokio::time::sleep(pause).await;
     client.batch_execute("COMMIT").await
+}
+
+/// Takes the daemon away that reads from the job's slot, as the schedule says, until [`find`]; returns its number.
+pub async fn lose(stage: &Stage, loss: Loss) -> Result<usize, Error> {
+    let holder = "SELECT a.application_name FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
+                  WHERE s.database = current_database() ORDER BY s.slot_name LIMIT 1";
+    let holder = client(stage).await?.query_opt(holder, &[]).await?;
+    let daemon = holder.and_then(|row| number(row.get(0))).unwrap_or(0);
+    stage.say(&format!("lost, daemon {daemon}: {loss:?}"));
+    stage.record.disturbed();
+    match loss {
+        Loss::Killed => stage.keepers[daemon].lose(Signal::SIGKILL),
+        Loss::Hung => stage.keepers[daemon].lose(Signal::SIGSTOP),
+        Loss::CutOff => stage.proxy.network(daemon).lose(),
+    }
+    Ok(daemon)
+}
+
+/// Ends what [`lose`] did.
+pub fn find(stage: &Stage, daemon: usize) {
+    stage.say(&format!("daemon {daemon} is back"));
+    stage.record.disturbed();
+    stage.keepers[daemon].find();
+    stage.proxy.network(daemon).heal();
 }

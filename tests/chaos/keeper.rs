@@ -1,4 +1,4 @@
-//! The service manager of a schedule: starts the daemon again whenever it has ended.
+//! The service manager of a daemon: starts it again whenever it has ended.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,21 +20,27 @@ struct State {
     armed: bool,
     /// Failpoints of the next one.
     next: String,
+    /// Not to be started again for now.
+    lost: bool,
 }
 
 impl Keeper {
-    /// Starts a daemon, and keeps one running until it is dropped.
-    pub fn start(home: Home, record: Arc<Record>) -> Self {
+    /// Starts the daemon with this number, and keeps it running until the keeper is dropped.
+    pub fn start(home: Home, number: usize, record: Arc<Record>) -> Self {
         let state = Arc::new(Mutex::new(State {
-            daemon: Daemon::start(&home, ""),
+            daemon: Daemon::start(&home, number, ""),
             armed: false,
             next: String::new(),
+            lost: false,
         }));
         let theirs = Arc::clone(&state);
         let keeping = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_millis(10)).await;
                 let mut state = theirs.lock().expect("no panics");
+                if state.lost {
+                    continue;
+                }
                 let Some(ending) = state.daemon.ended() else {
                     continue;
                 };
@@ -44,7 +50,7 @@ impl Keeper {
                 record.disturbed();
                 let failpoints = std::mem::take(&mut state.next);
                 state.armed = !failpoints.is_empty();
-                state.daemon = Daemon::start(&home, &failpoints);
+                state.daemon = Daemon::start(&home, number, &failpoints);
                 record.returned();
             }
         });
@@ -63,6 +69,20 @@ impl Keeper {
         let mut state = self.lock();
         failpoints.clone_into(&mut state.next);
         state.daemon.signal(Signal::SIGKILL);
+    }
+
+    /// Kills or stops the daemon, and leaves it at that until [`find`](Self::find).
+    pub fn lose(&self, signal: Signal) {
+        let mut state = self.lock();
+        state.lost = true;
+        state.daemon.signal(signal);
+    }
+
+    /// A stopped daemon goes on, a dead one is started again.
+    pub fn find(&self) {
+        let mut state = self.lock();
+        state.daemon.signal(Signal::SIGCONT);
+        state.lost = false;
     }
 
     /// No failpoints from now on.

@@ -32,7 +32,7 @@ use tokio::sync::{Mutex, mpsc};
 
 use model::Model;
 use play::Outcome;
-use schedule::Schedule;
+use schedule::{Loss, Schedule};
 use server::Server;
 
 /// Plays schedules of faults and judges what the daemon made of them
@@ -207,6 +207,19 @@ fn summarise(outcomes: &[Outcome], wanted: u64, took: Duration) -> ExitCode {
         at(95),
         at(100)
     );
+    for loss in [Loss::Killed, Loss::Hung, Loss::CutOff] {
+        let take_overs = outcomes.iter().filter_map(|outcome| outcome.take_over);
+        let times: Vec<u128> = take_overs
+            .filter(|(how, _)| *how == loss)
+            .map(|(_, within)| within.as_millis())
+            .collect();
+        if let Some(longest) = times.iter().max() {
+            println!(
+                "a daemon was lost ({loss:?}) {} times; others had taken over within {longest} ms",
+                times.len()
+            );
+        }
+    }
     if !failed.is_empty() {
         println!("failed seeds: {}", failed.join(", "));
     }

@@ -10,9 +10,8 @@ use super::workload::USER;
 
 const EVERY: Duration = Duration::from_millis(40);
 
-/// Users may wait for the daemon as long as its `lock_timeout`, 300 ms, and for as long as it takes both of them to get
-/// going again on a machine with more to do than it has processors.
-const LONGEST_WAIT: Duration = Duration::from_millis(1000);
+/// Users may wait for the daemon as long as its `lock_timeout`, 300 ms; a wait is seen up to two looks longer than it is.
+const LONGEST_WAIT: Duration = Duration::from_millis(380);
 
 /// Whether the slot of the job is read from, and which users wait for a lock that a daemon holds or is queued for.
 const LOOK: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database() AND active), \
@@ -23,15 +22,19 @@ const LOOK: &str = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE databa
 
 /// Watches until it is aborted.
 pub async fn watch(uri: String, record: Arc<Record>) {
-    let mut waiting: HashMap<String, Instant> = HashMap::new();
+    let mut waiting: HashMap<String, Duration> = HashMap::new();
     let mut streaming = false;
     loop {
         let client = connect_patiently(&uri, "chaos-monitor").await;
+        let mut last_look = Instant::now();
         loop {
             tokio::time::sleep(EVERY).await;
             let Ok(row) = client.query_one(LOOK, &[&USER]).await else {
                 break;
             };
+            // What goes beyond that, the machine has kept from everybody.
+            let passed = last_look.elapsed().min(EVERY * 2);
+            last_look = Instant::now();
             let now: bool = row.get(0);
             if now || streaming {
                 record.streaming(now);
@@ -40,17 +43,16 @@ pub async fn watch(uri: String, record: Arc<Record>) {
             let seen: Vec<String> = row.get(1);
             waiting.retain(|statement, _| seen.contains(statement));
             for statement in seen {
-                let since = *waiting
-                    .entry(statement.clone())
-                    .or_insert_with(Instant::now);
-                let waited = since.elapsed();
+                let waited = waiting.entry(statement.clone()).or_default();
+                *waited += passed;
+                let waited = *waited;
                 record.behind_daemon(waited);
-                if waited > LONGEST_WAIT {
+                // Said once.
+                if waited > LONGEST_WAIT && waited - passed <= LONGEST_WAIT {
                     record.violation(format!(
-                        "a user waits for the daemon for {} ms: {statement}",
-                        waited.as_millis()
+                        "a user waits for the daemon for more than {} ms: {statement}",
+                        LONGEST_WAIT.as_millis()
                     ));
-                    waiting.insert(statement, Instant::now() + Duration::from_secs(3600));
                 }
             }
         }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use super::record::Statements;
-use super::schedule::Schedule;
+use super::schedule::{Loss, Schedule};
 use super::server::Server;
 use super::stage::Stage;
 use super::workload::User;
@@ -23,6 +23,7 @@ pub struct Outcome {
     pub violations: Vec<String>,
     pub statements: Statements,
     pub recoveries: Vec<Duration>,
+    pub take_over: Option<(Loss, Duration)>,
     pub took: Duration,
     /// Logs, kept where there was a violation.
     pub logs: PathBuf,
@@ -62,6 +63,7 @@ pub async fn play(
         violations: stage.record.violations(),
         statements: stage.record.statements(),
         recoveries: stage.record.recoveries(),
+        take_over: stage.record.take_over(),
         took: began.elapsed(),
         logs,
     };
@@ -97,8 +99,10 @@ fn start_users(stage: &Stage, stop: &Arc<AtomicBool>) -> JoinSet<()> {
 async fn heal(stage: &Stage) {
     stage.say("all is well again");
     stage.record.disturbed();
-    stage.proxy.heal();
-    stage.keeper.disarm();
+    for (number, keeper) in stage.keepers.iter().enumerate() {
+        stage.proxy.network(number).heal();
+        keeper.disarm();
+    }
     let client = stage.client().await;
     let settled = settle(stage, &client).await;
     settled.expect("a healthy server answers");

@@ -1,7 +1,7 @@
 //! The network between a daemon and its server: a TCP proxy that can cut, stall and swallow.
 //!
-//! It tells replication connections from SQL ones by the startup packet (PostgreSQL documentation, "Message Formats"), so
-//! that each kind can be harmed alone.
+//! It tells replication connections from SQL ones by the startup packet (PostgreSQL documentation, "Message Formats"), and one
+//! daemon from another by the name that it gives itself there, so that each kind of each daemon's can be harmed alone.
 
 use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -13,6 +13,8 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+
+use super::daemon::number;
 
 /// The two kinds of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +44,16 @@ pub enum Weather {
 
 pub struct Proxy {
     port: u16,
-    lines: Arc<[Line; 2]>,
+    /// By the numbers of the daemons.
+    networks: Arc<[Network]>,
     accepting: AbortHandle,
+}
+
+/// What lies between one daemon and the server.
+#[derive(Default)]
+pub struct Network {
+    replication: Line,
+    sql: Line,
 }
 
 /// All connections of one kind.
@@ -58,21 +68,21 @@ struct Line {
 }
 
 impl Proxy {
-    /// In front of the server at `upstream`, a port of 127.0.0.1.
-    pub async fn start(upstream: u16) -> io::Result<Self> {
+    /// In front of the server at `upstream`, a port of 127.0.0.1, for daemons 0 up to, not including, `daemons`.
+    pub async fn start(upstream: u16, daemons: usize) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        let lines = Arc::new([Line::new(), Line::new()]);
-        let theirs = Arc::clone(&lines);
+        let networks: Arc<[Network]> = (0..daemons).map(|_| Network::default()).collect();
+        let theirs = Arc::clone(&networks);
         let accepting = tokio::spawn(async move {
             while let Ok((daemon, _)) = listener.accept().await {
-                let lines = Arc::clone(&theirs);
-                tokio::spawn(async move { carry(daemon, upstream, &lines).await });
+                let networks = Arc::clone(&theirs);
+                tokio::spawn(async move { carry(daemon, upstream, &networks).await });
             }
         });
         Ok(Self {
             port,
-            lines,
+            networks,
             accepting: accepting.abort_handle(),
         })
     }
@@ -81,6 +91,12 @@ impl Proxy {
         self.port
     }
 
+    pub fn network(&self, daemon: usize) -> &Network {
+        &self.networks[daemon]
+    }
+}
+
+impl Network {
     /// Cuts every connection of this kind; new ones are welcome.
     pub fn cut(&self, kind: Kind) {
         self.line(kind).cut();
@@ -111,7 +127,7 @@ impl Proxy {
 
     /// Everything is well again, and forgotten.
     pub fn heal(&self) {
-        for line in self.lines.iter() {
+        for line in [&self.replication, &self.sql] {
             line.budgets
                 .iter()
                 .for_each(|budget| budget.store(0, Ordering::SeqCst));
@@ -122,22 +138,33 @@ impl Proxy {
         }
     }
 
+    /// Nothing arrives any more, in neither direction, until [`heal`](Self::heal); nobody is told.
+    pub fn lose(&self) {
+        for line in [&self.replication, &self.sql] {
+            line.weather.send_replace(Weather::Silent);
+        }
+    }
+
     fn line(&self, kind: Kind) -> &Line {
-        &self.lines[kind as usize]
+        match kind {
+            Kind::Replication => &self.replication,
+            Kind::Sql => &self.sql,
+        }
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.accepting.abort();
-        for line in self.lines.iter() {
-            line.cut();
+        for network in self.networks.iter() {
+            network.replication.cut();
+            network.sql.cut();
         }
     }
 }
 
-impl Line {
-    fn new() -> Self {
+impl Default for Line {
+    fn default() -> Self {
         Self {
             weather: watch::Sender::new(Weather::Fair),
             generation: watch::Sender::new(0),
@@ -145,14 +172,16 @@ impl Line {
             zombies: Mutex::default(),
         }
     }
+}
 
+impl Line {
     fn cut(&self) {
         self.generation.send_modify(|generation| *generation += 1);
     }
 }
 
 /// One connection from its startup packet to its end.
-async fn carry(mut daemon: TcpStream, upstream: u16, lines: &[Line; 2]) -> io::Result<()> {
+async fn carry(mut daemon: TcpStream, upstream: u16, networks: &[Network]) -> io::Result<()> {
     daemon.set_nodelay(true)?;
     let (kind, startup) = loop {
         let packet = startup_packet(&mut daemon).await?;
@@ -165,7 +194,7 @@ async fn carry(mut daemon: TcpStream, upstream: u16, lines: &[Line; 2]) -> io::R
             _ => break (Kind::Sql, packet),
         }
     };
-    let line = &lines[kind as usize];
+    let line = networks[number_in(&startup)].line(kind);
     let mut generation = line.generation.subscribe();
     if *line.weather.borrow() == Weather::Refusing {
         return Ok(());
@@ -198,6 +227,17 @@ async fn startup_packet(daemon: &mut TcpStream) -> io::Result<Vec<u8>> {
     packet.resize(length, 0);
     daemon.read_exact(&mut packet[4..]).await?;
     Ok(packet)
+}
+
+/// Which daemon sends this startup packet; see [`number`].
+fn number_in(startup: &[u8]) -> usize {
+    let fields: Vec<&[u8]> = startup[8..].split(|byte| *byte == 0).collect();
+    let name = fields
+        .iter()
+        .skip_while(|field| **field != b"application_name")
+        .nth(1);
+    name.and_then(|name| number(std::str::from_utf8(name).ok()?))
+        .unwrap_or(0)
 }
 
 /// Carries bytes one way until the connection ends.

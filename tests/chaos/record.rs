@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use super::schedule::Loss;
+
 #[derive(Default)]
 pub struct Record {
     violations: Mutex<Vec<String>>,
@@ -10,6 +12,7 @@ pub struct Record {
     /// Times when the server was down, the last of which may not have ended.
     outages: Mutex<Vec<(Instant, Option<Instant>)>>,
     statements: Mutex<Statements>,
+    take_over: Mutex<Option<(Loss, Duration)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +95,15 @@ impl Record {
     pub fn behind_daemon(&self, waited: Duration) {
         let mut statements = self.statements.lock().expect("no panics");
         statements.longest_behind_daemon = statements.longest_behind_daemon.max(waited);
+    }
+
+    /// How long it took until others read the slots of a lost daemon.
+    pub fn taken_over(&self, loss: Loss, within: Duration) {
+        *self.take_over.lock().expect("no panics") = Some((loss, within));
+    }
+
+    pub fn take_over(&self) -> Option<(Loss, Duration)> {
+        *self.take_over.lock().expect("no panics")
     }
 
     pub fn statements(&self) -> Statements {

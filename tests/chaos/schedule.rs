@@ -18,11 +18,31 @@ pub struct Schedule {
     /// How long the workload runs.
     pub duration: Duration,
     /// In order of time.
-    pub faults: Vec<(Duration, Fault)>,
+    pub faults: Vec<Incident>,
     /// For the clients.
     pub dice: Dice,
-    /// Three jobs share one slot; otherwise there is one job.
+    /// The jobs share one slot.
     pub shares_slot: bool,
+    /// How many daemons share the jobs.
+    pub daemons: usize,
+    /// What becomes at the end of the daemon that streams: the others take over.
+    pub loss: Option<Loss>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Incident {
+    pub at: Duration,
+    /// The number of the daemon that it happens to, where it happens to one.
+    pub daemon: usize,
+    pub fault: Fault,
+}
+
+/// How a daemon is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    Killed,
+    Hung,
+    CutOff,
 }
 
 /// One thing that goes wrong, or that a person does at an unlucky moment.
@@ -82,18 +102,29 @@ impl Schedule {
         let mut dice = dice.fork();
         let shape = Shape::roll(&mut dice, knows_vector);
         let duration = Duration::from_millis(dice.within(1800..3200));
+        let daemons = *dice.pick(&[1, 1, 1, 1, 1, 1, 2, 2, 3]);
         let number = dice.within(1..6);
-        let mut faults: Vec<(Duration, Fault)> = (0..number)
+        let mut faults: Vec<Incident> = (0..number)
             .map(|_| {
                 let at = Duration::from_millis(dice.below(duration.as_millis() as u64));
-                match fault(&mut dice) {
+                let daemon = dice.below(daemons) as usize;
+                let fault = fault(&mut dice);
+                let at = match fault {
                     // The next daemon has to come to the place while there are still users.
-                    fault @ Fault::Failpoint(_) => (at / 2, fault),
-                    fault => (at, fault),
-                }
+                    Fault::Failpoint(_) => at / 2,
+                    _ => at,
+                };
+                Incident { at, daemon, fault }
             })
             .collect();
-        faults.sort_by_key(|(at, _)| *at);
+        faults.sort_by_key(|incident| incident.at);
+        let losses = [
+            None,
+            Some(Loss::Killed),
+            Some(Loss::Hung),
+            Some(Loss::CutOff),
+        ];
+        let loss = *dice.pick(&losses);
         Self {
             seed,
             shape,
@@ -103,7 +134,22 @@ impl Schedule {
             faults,
             dice: dice.fork(),
             shares_slot: dice.percent(30),
+            daemons: daemons as usize,
+            loss: loss.filter(|_| daemons > 1),
         }
+    }
+
+    /// How many jobs there are.
+    pub fn jobs(&self) -> i64 {
+        if self.shares_slot || self.daemons > 1 {
+            3
+        } else {
+            1
+        }
+    }
+
+    pub fn slots(&self) -> i64 {
+        if self.shares_slot { 1 } else { self.jobs() }
     }
 }
 
@@ -191,10 +237,10 @@ impl Schedule {
     /// the publication now and then. In all other schedules a confirmed position means right vectors at once.
     pub fn is_noticed_late(&self) -> bool {
         // Of several jobs one may already stream while another has yet to begin again.
-        self.shares_slot
-            || self.faults.iter().any(|(_, fault)| {
+        self.jobs() > 1
+            || self.faults.iter().any(|incident| {
                 matches!(
-                    fault,
+                    incident.fault,
                     Fault::DropPublication | Fault::ChangeModel | Fault::ChangeDestination
                 )
             })
@@ -205,20 +251,21 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "schedule {}: {}; {} rows before, {} clients for {} ms{}",
+            "schedule {}: {}; {} rows before, {} clients for {} ms; {} jobs, slots: {}; {} daemons",
             self.seed,
             self.shape,
             self.rows_before,
             self.clients,
             self.duration.as_millis(),
-            if self.shares_slot {
-                "; three jobs share a slot"
-            } else {
-                ""
-            }
+            self.jobs(),
+            self.slots(),
+            self.daemons
         )?;
-        for (at, fault) in &self.faults {
-            writeln!(f, "  {:>5} ms  {fault:?}", at.as_millis())?;
+        for Incident { at, daemon, fault } in &self.faults {
+            writeln!(f, "  {:>5} ms  {daemon}: {fault:?}", at.as_millis())?;
+        }
+        if let Some(loss) = self.loss {
+            writeln!(f, "  at the end, the daemon that streams: {loss:?}")?;
         }
         Ok(())
     }

@@ -36,7 +36,16 @@ pub struct Shape {
     destination: Destination,
     identity: Identity,
     partitioned: bool,
+    /// The job has a fingerprint column.
+    pub fingerprint: bool,
+    /// The table refuses the vectors of some rows, see [`REFUSED`].
+    pub refuses: bool,
 }
+
+/// The first word of texts whose vectors a table refuses.
+pub const REFUSED: &str = "refused";
+/// Its fingerprint column.
+pub const MARK: &str = "mark";
 
 impl Shape {
     pub fn roll(dice: &mut Dice, knows_vector: bool) -> Self {
@@ -66,6 +75,8 @@ impl Shape {
                 other => other,
             },
             partitioned,
+            fingerprint: dice.percent(30),
+            refuses: dice.percent(30),
         }
     }
 
@@ -87,8 +98,12 @@ impl Shape {
             (true, Key::Composite) => " PARTITION BY HASH (part)",
             (true, _) => " PARTITION BY HASH (id)",
         };
+        let mark = match self.fingerprint {
+            true => format!(", {MARK} uuid"),
+            false => String::new(),
+        };
         let mut statements = format!(
-            "CREATE TABLE notes ({columns}, body text, views int NOT NULL DEFAULT 0, other text{destination}){partitioned};"
+            "CREATE TABLE notes ({columns}, body text, views int NOT NULL DEFAULT 0, other text{destination}{mark}){partitioned};"
         );
         let mut leaves = vec!["notes".to_owned()];
         if self.partitioned {
@@ -119,7 +134,25 @@ impl Shape {
                 );
             }
         }
+        if self.refuses {
+            statements += &format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   IF current_setting('application_name') LIKE 'lantern-cli%' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
+                 CREATE TRIGGER refuse BEFORE UPDATE ON notes FOR EACH ROW WHEN (NEW.body LIKE '{REFUSED} %') EXECUTE FUNCTION refuse();"
+            );
+        }
         statements
+    }
+
+    /// The table takes every vector from now on.
+    pub const RELENT: &str = "DROP TRIGGER IF EXISTS refuse ON notes";
+
+    /// The key of a row of `notes n` as the failures table has it, as SQL.
+    pub fn key_as_json(&self) -> &'static str {
+        match self.key {
+            Key::Composite => "jsonb_build_object('part', n.part::text, 'the id', n.\"the id\")",
+            _ => "jsonb_build_object('id', n.id::text)",
+        }
     }
 
     /// The columns of the key, as SQL.
@@ -158,7 +191,7 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} key, {:?} destination, replica identity {:?}{}",
+            "{:?} key, {:?} destination, replica identity {:?}{}{}{}",
             self.key,
             self.destination,
             self.identity,
@@ -166,7 +199,17 @@ impl fmt::Display for Shape {
                 ", partitioned"
             } else {
                 ""
-            }
+            },
+            if self.fingerprint {
+                ", fingerprints"
+            } else {
+                ""
+            },
+            if self.refuses {
+                ", refuses some rows"
+            } else {
+                ""
+            },
         )
     }
 }

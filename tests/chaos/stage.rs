@@ -14,13 +14,15 @@ use super::proxy::Proxy;
 use super::record::Record;
 use super::schedule::Schedule;
 use super::server::{Server, connect_patiently};
+use super::shape::MARK;
 use super::workload::load;
 
 pub struct Stage {
     pub server: Arc<Mutex<Server>>,
     pub schedule: Schedule,
     pub proxy: Proxy,
-    pub keeper: Keeper,
+    /// By the numbers of their daemons.
+    pub keepers: Vec<Keeper>,
     pub home: Home,
     pub record: Arc<Record>,
     /// The database, by the server's own port.
@@ -53,7 +55,7 @@ impl Stage {
                 database,
             )
         };
-        let proxy = Proxy::start(port).await.expect("a proxy");
+        let proxy = Proxy::start(port, schedule.daemons).await.expect("a proxy");
         let (direct, proxied) = {
             let server = server.lock().await;
             (
@@ -81,6 +83,9 @@ impl Stage {
             run(&client, &load(&schedule.shape, 0, schedule.rows_before)).await;
         }
         run(&client, JOBS).await;
+        if schedule.shape.fingerprint {
+            run(&client, "ALTER TABLE jobs ADD fingerprint_column TEXT").await;
+        }
         let record = Arc::new(Record::default());
         let home = Home {
             data_path: data_path.to_owned(),
@@ -89,7 +94,9 @@ impl Stage {
             shares_slot: schedule.shares_slot,
         };
         let stage = Self {
-            keeper: Keeper::start(home.clone(), Arc::clone(&record)),
+            keepers: (0..schedule.daemons)
+                .map(|number| Keeper::start(home.clone(), number, Arc::clone(&record)))
+                .collect(),
             server,
             schedule,
             proxy,
@@ -107,15 +114,27 @@ impl Stage {
         stage
     }
 
-    /// The job of the schedule, and where jobs share a slot one beside it on the same table and one on another.
-    pub async fn insert_jobs(&self, client: &Client) -> Result<u64, tokio_postgres::Error> {
-        let insert = "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
-                      SELECT $1, 'public', t, 'body', d, $2 \
-                      FROM (VALUES ('notes', 'embedding'), ('notes', 'beside'), ('companion', 'embedding')) AS v(t, d) LIMIT $3";
-        let jobs = if self.schedule.shares_slot { 3i64 } else { 1 };
+    /// The job of the schedule, and where there are more one beside it on the same table and one on another.
+    pub async fn insert_jobs(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let (column, mark) = match self.schedule.shape.fingerprint {
+            true => (
+                ", fingerprint_column",
+                format!(", CASE WHEN (t, d) = ('notes', 'embedding') THEN '{MARK}' END"),
+            ),
+            false => ("", String::new()),
+        };
+        let insert = &format!(
+            "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model{column}) \
+             SELECT $1, 'public', t, 'body', d, $2{mark} \
+             FROM (VALUES ('notes', 'embedding'), ('notes', 'beside'), ('companion', 'embedding')) AS v(t, d) LIMIT $3"
+        );
         client
-            .execute(insert, &[&self.proxied, &Model::One.name(), &jobs])
-            .await
+            .execute(
+                insert,
+                &[&self.proxied, &Model::One.name(), &self.schedule.jobs()],
+            )
+            .await?;
+        Ok(())
     }
 
     /// A connection past the proxy, as soon as the server is there.
@@ -134,12 +153,12 @@ impl Stage {
     pub async fn strike(self) {
         let Self {
             server,
-            keeper,
+            keepers,
             proxy,
             database,
             ..
         } = self;
-        drop(keeper);
+        drop(keepers);
         drop(proxy);
         let administration = {
             let server = server.lock().await;

@@ -14,7 +14,7 @@ use super::dice::Dice;
 use super::model::{long_text, short_text};
 use super::record::Record;
 use super::server::{connect, connect_patiently};
-use super::shape::Shape;
+use super::shape::{REFUSED, Shape};
 
 /// The clients' `application_name`.
 pub const USER: &str = "chaos-user";
@@ -95,6 +95,7 @@ impl User {
             0 => "NULL".to_owned(),
             1 => "''".to_owned(),
             2 | 3 => quoted(&long_text(&mut self.dice)),
+            4 if self.shape.refuses => quoted(&format!("{REFUSED} {}", short_text(&mut self.dice))),
             _ => quoted(&short_text(&mut self.dice)),
         }
     }

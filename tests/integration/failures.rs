@@ -114,6 +114,18 @@ async fn a_cancelled_job_leaves_no_failures() {
     let _ = scene.daemon();
 }
 
+#[tokio::test]
+async fn a_job_that_is_deleted_while_no_daemon_runs_leaves_no_failures() {
+    let mut scene = refusing().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    scene.sigkill();
+    scene.sql("DELETE FROM jobs").await;
+    scene.start().await;
+    scene.wait_for_aside("key->>'id'", "").await;
+    scene.gone().await;
+}
+
 /// Where the table cannot be created, the job stops rather than lose the row.
 #[tokio::test]
 async fn without_a_failures_table_the_job_fails_and_says_which_row() {

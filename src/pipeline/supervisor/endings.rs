@@ -159,16 +159,22 @@ impl Supervisor {
         }
     }
 
-    /// Looks once for slots whose rows were deleted while no daemon ran; one daemon at a time.
+    /// Looks once for what is left of jobs whose rows were deleted while no daemon ran; one daemon at a time.
     pub(super) async fn sweep(&mut self, rows: Vec<JobRow>) -> Result<(), DatabaseError> {
         if self.sweep != Sweep::Due || !lock::try_lock(&self.store, Lock::Sweep).await? {
             return Ok(());
         }
         self.sweep = Sweep::UnderWay;
+        match self.store.take_back_of_deleted_jobs().await {
+            // Jobs that have rows to put aside will say so.
+            Err(error) if !error.is_transient() => tracing::warn!("{error}"),
+            done => done?,
+        }
         let identity = self.store.table().identity();
+        let database = self.options.database.clone();
         let allowed = self.options.allowed_hosts.clone();
         self.tasks.spawn(async move {
-            Ending::Found(orphans::candidates(identity, rows, &allowed).await)
+            Ending::Found(orphans::candidates(database, identity, rows, &allowed).await)
         });
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Fleet, TAKE_OVER};
+use super::Fleet;
 use crate::hazards::scene::{CAVES, MOON, PATIENCE};
 
 const GONE: &str = "another daemon has taken this job over";
@@ -13,12 +13,8 @@ const GONE: &str = "another daemon has taken this job over";
 async fn the_jobs_of_a_hung_daemon_are_taken_over_and_it_comes_back_as_a_newcomer() {
     let fleet = Fleet::of_two(6, "3 3").await;
     fleet.daemons[0].signal(Signal::SIGSTOP);
-    let begin = Instant::now();
     fleet.put(2, MOON).await;
     fleet.settled().await;
-    let took = begin.elapsed();
-    println!("taken over within {took:?}");
-    assert!(took < TAKE_OVER, "{took:?}");
     fleet.wait_for_loads("6").await;
     fleet.confirmed().await;
     assert_eq!(fleet.not_written(1).await, "");

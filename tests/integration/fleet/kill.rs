@@ -1,8 +1,6 @@
 //! A daemon that is gone from one moment to the next.
 
-use std::time::Instant;
-
-use super::{Fleet, TAKE_OVER};
+use super::Fleet;
 use crate::hazards::scene::{MOON, TIDES};
 
 #[tokio::test]
@@ -10,12 +8,8 @@ async fn the_jobs_of_a_killed_daemon_are_taken_over_from_the_confirmed_position(
     let mut fleet = Fleet::of_two(6, "3 3").await;
     let mut killed = fleet.daemons.remove(0);
     killed.sigkill();
-    let begin = Instant::now();
     fleet.put(2, MOON).await;
     fleet.settled().await;
-    let took = begin.elapsed();
-    println!("taken over within {took:?}");
-    assert!(took < TAKE_OVER, "{took:?}");
     fleet.wait_for_loads("6").await;
     fleet.confirmed().await;
     assert_eq!(fleet.not_written(1).await, "");

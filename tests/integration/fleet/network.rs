@@ -1,9 +1,7 @@
 //! A daemon that loses its network: it runs, and nothing that it sends or is sent arrives.
 
-use std::time::Instant;
-
+use super::Fleet;
 use super::process_network::ProcessNetwork;
-use super::{Fleet, TAKE_OVER};
 use crate::hazards::scene::{CAVES, MOON, PATIENCE, TIDES};
 use crate::support::{Daemon, server};
 
@@ -31,12 +29,8 @@ async fn the_jobs_of_a_daemon_without_network_are_taken_over_and_it_comes_back_a
 
     let lost = fleet.daemons[0].id();
     network.cut(lost);
-    let begin = Instant::now();
     fleet.put(2, MOON).await;
     fleet.settled().await;
-    let took = begin.elapsed();
-    println!("taken over within {took:?}");
-    assert!(took < TAKE_OVER, "{took:?}");
     fleet.wait_for_loads("4").await;
     fleet.confirmed().await;
     assert_eq!(fleet.not_written(1).await, "");

@@ -107,21 +107,21 @@ async fn taken_over(stage: &Stage, client: &Client, loss: Loss) -> Result<usize,
         .map_err(|error| failed(&error))?;
     let began = Instant::now();
     insert(stage, client, MEANWHILE).await?;
-    let of_notes = jobs(client)
+    // By way of JSON: the daemon may not have made a new destination yet.
+    let has_vectors: Vec<String> = jobs(client)
         .await?
         .into_iter()
-        .filter(|job| job.table == "notes");
-    let vectors: Vec<String> = of_notes
-        .map(|job| format!("\"{}\"", job.destination.replace('"', "\"\"")))
+        .filter(|job| job.table == "notes")
+        .map(|job| format!("to_jsonb(n) ->> '{}' IS NOT NULL", job.destination))
         .collect();
     let taken_over = format!(
         "{} AND NOT EXISTS (SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid \
            WHERE s.database = current_database() \
              AND COALESCE(substring(r.application_name FROM '^lantern-cli-(\\d+)$')::int, 1) = {}) \
-         AND (SELECT num_nulls({}) = 0 FROM notes WHERE {})",
+         AND (SELECT {} FROM notes n WHERE {})",
         streaming(&stage.schedule),
         daemon + 1,
-        vectors.join(", "),
+        has_vectors.join(" AND "),
         stage.schedule.shape.is(MEANWHILE)
     );
     until(

@@ -119,6 +119,23 @@ async fn a_cancelled_job_leaves_no_failures() {
     let _ = scene.daemon();
 }
 
+/// The rows that are aside are the old job's: the new one may never meet them.
+#[tokio::test]
+async fn a_job_that_becomes_another_one_leaves_no_failures() {
+    let mut scene = refusing().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    scene
+        .sql(&format!(
+            "CREATE TABLE other (LIKE notes INCLUDING ALL); INSERT INTO other (id, body) VALUES (1, '{CAVES}'); \
+             UPDATE jobs SET \"table\" = 'other'"
+        ))
+        .await;
+    scene.settled("other", "body").await;
+    scene.wait_for_aside("key->>'id'", "").await;
+    let _ = scene.daemon();
+}
+
 /// Where the table cannot be created, the job stops rather than lose the row.
 #[tokio::test]
 async fn without_a_failures_table_the_job_fails_and_says_which_row() {

@@ -182,14 +182,16 @@ mod tests {
         }
         assert_eq!(fleet.observe(&heard(7, "noon", 9, false), 1).len(), 1);
         assert_eq!(fleet.observe(&heard(7, "later", 9, false), 1), []);
-        for _ in 0..9 {
-            assert_eq!(fleet.observe(&heard(8, "noon", 5, false), 1), []);
-            assert_eq!(fleet.observe(&heard(9, "noon", 99, true), 1), []);
-            assert_eq!(
-                fleet.observe(&heard(1, "noon", 99, false), 1),
-                [],
-                "not oneself"
-            );
+        // One at a time: whoever is not in a view is forgotten.
+        for (pid, silent_for, busy, why) in [
+            (8, 5, false, "not long enough"),
+            (9, 99, true, "the server keeps it waiting"),
+            (1, 99, false, "oneself"),
+        ] {
+            for _ in 0..9 {
+                let dead = fleet.observe(&heard(pid, "noon", silent_for, busy), 1);
+                assert_eq!(dead, [], "{why}");
+            }
         }
     }
 }

@@ -89,9 +89,14 @@ async fn a_job_of_which_every_row_is_refused_fails_in_the_end() {
         reason.contains("1000 rows") && reason.contains("\"keeps\""),
         "{reason}"
     );
+    // A person has to see what is refused: the rows stay aside when everything else of the job is gone, and its lock is free.
+    scene.gone().await;
+    let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
+                 AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
+    scene.wait_for(locks, "0").await;
     assert_eq!(
         scene
-            .value("SELECT count(*) <= 1000 FROM jobs_failures")
+            .value("SELECT count(*) BETWEEN 1 AND 1000 FROM jobs_failures")
             .await,
         "true"
     );
@@ -124,6 +129,23 @@ async fn a_job_that_is_deleted_while_no_daemon_runs_leaves_no_failures() {
     scene.start().await;
     scene.wait_for_aside("key->>'id'", "").await;
     scene.gone().await;
+}
+
+/// The rows that are aside are the old job's: the new one may never meet them.
+#[tokio::test]
+async fn a_job_that_becomes_another_one_leaves_no_failures() {
+    let mut scene = refusing().await;
+    scene.write(&[TIDES, MOON]).await;
+    scene.wait_for_aside("key->>'id'", "2").await;
+    scene
+        .sql(&format!(
+            "CREATE TABLE other (LIKE notes INCLUDING ALL); INSERT INTO other (id, body) VALUES (1, '{CAVES}'); \
+             UPDATE jobs SET \"table\" = 'other'"
+        ))
+        .await;
+    scene.settled("other", "body").await;
+    scene.wait_for_aside("key->>'id'", "").await;
+    let _ = scene.daemon();
 }
 
 /// Where the table cannot be created, the job stops rather than lose the row.

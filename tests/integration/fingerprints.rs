@@ -174,3 +174,30 @@ async fn without_backfill_only_rows_that_change_are_embedded() {
     scene.confirmed(&now).await;
     assert_eq!(scene.value("SELECT string_agg(id::text, ',' ORDER BY id) FROM notes WHERE embedding IS NOT NULL").await, "2,3");
 }
+
+/// A vector that was trusted once is a vector like any other afterwards: when changes may have been missed, it counts for nothing.
+#[tokio::test]
+async fn what_was_trusted_in_the_first_run_is_not_trusted_after_a_lost_slot() {
+    for marked in [false, true] {
+        let mut scene = scene().await;
+        scene.write(&[TIDES, MOON]).await;
+        scene
+            .sql("UPDATE notes n SET embedding = t.vector FROM truth t WHERE t.body = n.body AND n.id = 1")
+            .await;
+        if !marked {
+            scene.sql("UPDATE jobs SET fingerprint_column = NULL").await;
+        }
+        scene.sql("UPDATE jobs SET trust_existing = true").await;
+        let trusted = "SELECT xmin FROM notes WHERE id = 1";
+        let version = scene.value(trusted).await;
+        scene.start().await;
+        assert_eq!(scene.value(trusted).await, version, "it was trusted");
+        scene.sigterm().await;
+        scene.write(&[CAVES, DESERT]).await;
+        scene
+            .sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
+            .await;
+        scene.start().await;
+        assert_eq!(scene.wrong("notes", "body").await, "", "marked: {marked}");
+    }
+}

@@ -1,11 +1,18 @@
 //! Restarts: whatever happens while the daemon is away is made up for, and nothing is done twice.
 
+use std::fs::{Permissions, set_permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use lantern::embedded::{Options, PrivatePostgres};
 use nix::sys::signal::Signal;
+use tokio_postgres::{Client, NoTls};
 
 use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value, wait_for_slots, wait_for_value};
+use crate::support::observe::{
+    PATIENCE, articles, execute, finished, value, wait_for_slots, wait_for_value,
+};
 use crate::support::vectors::in_step;
-use crate::support::{Daemon, server};
+use crate::support::{Daemon, installation, server, wait_until};
 
 #[tokio::test]
 async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
@@ -106,4 +113,52 @@ async fn a_job_changed_while_no_daemon_runs_starts_over() {
     wait_for_value(&client, there, true).await;
     in_step(&client, "articles", "title", "other").await;
     wait_for_slots(&client, 1).await;
+}
+
+/// The target's server is away for as long as several attempts take. Each of them needs the model, which is large and slow to
+/// load: it stays where it is.
+#[tokio::test]
+async fn the_model_stays_loaded_while_the_target_is_away() {
+    let (database, client) = articles(server()).await;
+    let place = tempfile::tempdir().expect("a temporary directory");
+    // The account of the server has to enter it.
+    set_permissions(place.path(), Permissions::from_mode(0o755)).expect("it is ours");
+    let start = || {
+        let options = Options {
+            durable: false,
+            ..Options::new(place.path().join("server"))
+        };
+        PrivatePostgres::start(&installation(), options).expect("it starts")
+    };
+    let target = start();
+    let on_target = connect(&target).await;
+    let create = "CREATE TABLE notes (id INT PRIMARY KEY, body TEXT); INSERT INTO notes VALUES (1, 'before')";
+    execute(&on_target, create).await;
+    let job = Job {
+        db_connection: target.uri("postgres"),
+        ..Job::on(&database, "notes", "body", "vector")
+    };
+    let job = insert_job(&client, job).await;
+    let daemon = Daemon::start(&database, &[]);
+    finished(&client, job).await;
+
+    target.stop().expect("it stops");
+    wait_until("some attempts have failed", PATIENCE, async || {
+        let failed = daemon.log().matches("trying again in").count();
+        if failed >= 5 { Ok(()) } else { Err(failed) }
+    })
+    .await;
+    let target = start();
+    let on_target = connect(&target).await;
+    execute(&on_target, "INSERT INTO notes VALUES (2, 'afterwards')").await;
+    in_step(&on_target, "notes", "body", "vector").await;
+    let log = daemon.log();
+    assert_eq!(log.matches("model loaded").count(), 1, "{log}");
+}
+
+async fn connect(server: &PrivatePostgres) -> Client {
+    let connected = tokio_postgres::connect(&server.uri("postgres"), NoTls).await;
+    let (client, connection) = connected.expect("a connection");
+    tokio::spawn(connection);
+    client
 }

@@ -3,7 +3,9 @@
 use tokio_postgres::Client;
 
 use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, finished, value, wait_for_slots};
+use crate::support::observe::{
+    articles, execute, failure, finished, value, wait_for_slots, wait_for_value,
+};
 use crate::support::vectors::in_step;
 use crate::support::{Daemon, TestDatabase, server};
 
@@ -47,12 +49,23 @@ async fn a_failed_job_is_tried_again_once_its_failure_is_taken_back() {
 
 #[tokio::test]
 async fn a_failed_job_is_tried_again_with_a_new_definition_and_may_fail_again() {
-    let (_database, client, _daemon, job) = failed_job().await;
+    let (database, client, daemon, job) = failed_job().await;
     let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
     execute(&client, row).await;
     execute(&client, "UPDATE jobs SET \"table\" = 'later'").await;
     let said = "SELECT init_failure_reason LIKE '%\"later\"%' FROM jobs";
-    crate::support::observe::wait_for_value(&client, said, true).await;
+    wait_for_value(&client, said, true).await;
+    // It was worth one more try: jobs that come later are started, and this one is not.
+    for column in ["first", "second"] {
+        let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
+                     AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
+        wait_for_value(&client, locks, 0_i64).await;
+        let other = insert_job(&client, Job::on(&database, "articles", "title", column)).await;
+        finished(&client, other).await;
+        execute(&client, &format!("DELETE FROM jobs WHERE id = {other}")).await;
+    }
+    let log = daemon.log();
+    assert_eq!(log.matches("starting public.later.").count(), 1, "{log}");
 
     execute(&client, "UPDATE jobs SET \"table\" = 'articles'").await;
     finished(&client, job).await;

@@ -59,6 +59,43 @@ async fn a_number_that_cannot_be_divided_is_left_alone() {
     }
 }
 
+/// A daemon that takes part and takes nothing, and does not count as dead, since the server is busy with its statement. What it
+/// leaves lying is taken by the other one, beyond its share, and is not handed over to somebody who does not want it.
+#[tokio::test]
+async fn what_a_living_daemon_leaves_lying_is_taken_by_another() {
+    let mut fleet = Fleet::without_jobs(2).await;
+    fleet.join().await;
+    let idle = fleet.scene.database.client().await;
+    let join = "SELECT pg_advisory_lock_shared(half(classid), half(objid)) FROM pg_locks WHERE locktype = 'advisory' \
+                AND objsubid = 2 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    fleet
+        .scene
+        .sql(
+            "CREATE FUNCTION half(oid) RETURNS int LANGUAGE sql AS \
+             $$ SELECT ('x' || lpad(to_hex($1::bigint), 8, '0'))::bit(32)::int $$",
+        )
+        .await;
+    idle.batch_execute(join).await.expect("it takes part");
+    tokio::spawn(async move { idle.batch_execute("SELECT pg_sleep(3600)").await });
+    for table in fleet.tables() {
+        fleet.scene.job(&table, "body").await;
+    }
+    fleet.wait_for_loads("2").await;
+    fleet.scene.start_is_over().await;
+    fleet.put(1, TIDES).await;
+    fleet.settled().await;
+
+    let settled = "SELECT min(clock_timestamp() - backend_start) > interval '6 s' FROM pg_stat_activity \
+                   WHERE datname = current_database() AND backend_type = 'walsender' HAVING count(*) = 2";
+    fleet
+        .scene
+        .wait_for(&format!("SELECT (({settled}))"), "true")
+        .await;
+    let log = fleet.daemons[0].log();
+    assert!(!log.contains("handing the job over"), "{log}");
+    fleet.no_job_has_failed().await;
+}
+
 /// Daemons with different labels do not share: each has its own jobs.
 #[tokio::test]
 async fn labels_are_shared_out_by_themselves() {

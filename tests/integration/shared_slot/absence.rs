@@ -98,3 +98,52 @@ async fn a_member_that_is_cancelled_while_away_holds_back_nothing() {
     put_into(&scene, "pair", 7, MOON).await;
     scene.settled("pair", "body").await;
 }
+
+/// A table was taken out of the publication and put back by hand while no daemon ran. The job that comes first repairs that, and
+/// must not vouch for the one that comes later: what happened in between is in no stream.
+#[tokio::test]
+async fn who_repairs_the_publication_does_not_vouch_for_a_job_that_is_away() {
+    let mut scene = Scene::on(server(), TABLES).await;
+    scene.job("pair", "body").await;
+    start(&mut scene).await;
+    let locks = "SELECT array_agg(classid::bigint << 32 | objid::bigint) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                 WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND a.datname = current_database() \
+                   AND a.application_name = 'lantern-cli: jobs'";
+    let others = scene.value(locks).await;
+    second_job(&scene).await;
+    let of_second = format!("SELECT k FROM unnest(({locks})) AS l(k) WHERE k <> ALL ('{others}')");
+    scene
+        .wait_for(&format!("SELECT count(*) FROM ({of_second}) AS s"), "1")
+        .await;
+    let lock = scene.value(&of_second).await;
+    put_into(&scene, "pair", 1, TIDES).await;
+    scene.sql("UPDATE pair SET title = body WHERE id = 1").await;
+    ready(&scene).await;
+    second_is_settled(&scene).await;
+    scene.sigterm().await;
+
+    let elsewhere = scene.database.client().await;
+    elsewhere
+        .batch_execute(&format!("SELECT pg_advisory_lock({lock})"))
+        .await
+        .expect("locked");
+    let alter = |what: &str| {
+        format!(
+            "DO $$ BEGIN EXECUTE (SELECT format('ALTER PUBLICATION %I {what} TABLE pair', pubname) FROM pg_publication); END $$"
+        )
+    };
+    scene.sql(&alter("DROP")).await;
+    scene
+        .sql(&format!(
+            "UPDATE pair SET body = '{NEWS}', title = '{DESERT}' WHERE id = 1"
+        ))
+        .await;
+    scene.sql(&alter("ADD")).await;
+    scene.spawn_with(SHARED);
+    scene.settled("pair", "body").await;
+
+    let unlock = format!("SELECT pg_advisory_unlock({lock})");
+    elsewhere.batch_execute(&unlock).await.expect("unlocked");
+    second_is_settled(&scene).await;
+    no_failure(&scene).await;
+}

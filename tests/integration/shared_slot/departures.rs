@@ -30,7 +30,7 @@ async fn a_cancelled_job_takes_its_table_along_and_the_others_go_on() {
 /// Of two jobs on one table, one ends.
 #[tokio::test]
 async fn a_table_stays_published_for_its_other_job() {
-    let scene = streaming().await;
+    let mut scene = streaming().await;
     scene
         .sql("DELETE FROM jobs WHERE dst_column = 'second'")
         .await;
@@ -43,6 +43,7 @@ async fn a_table_stays_published_for_its_other_job() {
     let now = scene.lsn().await;
     scene.confirmed(&now).await;
     assert_eq!(scene.value(PUBLISHED).await, "pair parts plain whole");
+    assert_eq!(scans(scene.daemon()), 5, "the other job was left in peace");
 }
 
 #[tokio::test]

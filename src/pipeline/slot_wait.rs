@@ -34,15 +34,22 @@ pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobErro
         .await
         .map_err(failed())?
         .get(0);
+    let _told = Told(slot.reporter);
     let creation = slot_lifecycle::create(session, name);
     let wait = tell_of_the_wait(slot, creator);
     tokio::select! {
         biased;
-        created = creation => {
-            slot.reporter.waits_for(None);
-            Ok(created.map_err(failed())?)
-        }
+        created = creation => Ok(created.map_err(failed())?),
         error = wait => Err(error),
+    }
+}
+
+/// The wait is over, also where the job is cancelled meanwhile: its row no longer says whom it waits for.
+struct Told<'a>(&'a Reporter);
+
+impl Drop for Told<'_> {
+    fn drop(&mut self) {
+        self.0.waits_for(None);
     }
 }
 

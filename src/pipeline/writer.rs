@@ -71,6 +71,10 @@ impl Writer {
             ))
         };
         session.batch_execute(SETTINGS).await.map_err(preparing())?;
+        if session.version() >= 180_000 {
+            let setting = session.batch_execute(WITHOUT_PRUNING).await;
+            setting.map_err(preparing())?;
+        }
         let keys = target.key.len();
         // The type of the vectors, the last parameter, is inferred from its cast: pgvector's types have no fixed OID.
         let mut write_types = [
@@ -247,6 +251,11 @@ SET enable_mergejoin = off;
 SET jit = off;
 SET idle_in_transaction_session_timeout = '300ms';
 SET plan_cache_mode = force_generic_plan;";
+
+/// From PostgreSQL 18 on (seen in 18.6), a statement that meets a row which was changed meanwhile (EvalPlanQual) leaves its other
+/// scans of a partitioned table pruning by freed memory: the server process crashes, and all others with it. Without pruning
+/// each partition's index is asked.
+const WITHOUT_PRUNING: &str = "SET enable_partition_pruning = off";
 
 /// Parameters: one text array a key column, texts, which of the vectors each row gets (NULL: none), xids, fingerprints where
 /// the table has them, and the vectors: a `vector[]` for pgvector's types, else all of them in one `real[]`, of which each row

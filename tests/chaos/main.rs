@@ -57,6 +57,9 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    // glibc overwrites what is freed: a server that uses it all the same crashes at once instead of once in a thousand times.
+    // SAFETY: there is one thread.
+    unsafe { std::env::set_var("MALLOC_PERTURB_", "165") };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(run(arguments))
 }

@@ -203,7 +203,7 @@ impl Supervisor {
         while !self.running.is_empty() {
             let written = tokio::select! {
                 Some(message) = self.messages.recv() => {
-                    self.unwritten.push(message);
+                    self.hear(message);
                     self.write_reports().await
                 }
                 Some(ending) = self.tasks.join_next() => match ending {

@@ -12,7 +12,7 @@ use crate::replication::SlotName;
 
 use super::super::job::Ended;
 use super::super::orphans::{self, Candidate};
-use super::super::reporter::{self, Report};
+use super::super::reporter::{self, Message, Report};
 use super::super::{feed, provision, teardown};
 use super::{Leftovers, Slots, Supervisor, Sweep, TearingDown, Then};
 
@@ -177,6 +177,14 @@ impl Supervisor {
             Ending::Found(orphans::candidates(database, identity, rows, &allowed).await)
         });
         Ok(())
+    }
+
+    /// Notes what a job has to say, unless its row is another daemon's by now.
+    pub(super) fn hear(&mut self, message: Message) {
+        let running = self.running.get(&message.0);
+        if running.is_some_and(|running| running.then != Then::Forget) {
+            self.unwritten.push(message);
+        }
     }
 
     pub(super) async fn write_reports(&mut self) -> Result<(), DatabaseError> {

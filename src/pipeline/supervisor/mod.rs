@@ -230,7 +230,7 @@ impl Supervisor {
         tokio::select! {
             biased;
             Some(message) = self.messages.recv() => {
-                self.unwritten.push(message);
+                self.hear(message);
                 self.write_reports().await
             }
             Some(ending) = self.tasks.join_next() => match ending {

@@ -61,3 +61,27 @@ async fn a_daemon_that_stops_while_its_slot_is_being_made_leaves_it_to_the_next(
     scene.put(1, MOON).await;
     scene.settled("notes", "body").await;
 }
+
+/// Hazard 15. A job that is cancelled while it waits has nothing to wait for any more, nor has one that fails.
+#[tokio::test]
+async fn a_job_cancelled_while_its_slot_waits_does_not_say_so_for_ever() {
+    let mut scene = Scene::of_notes().await;
+    scene
+        .sql("ALTER TABLE jobs ADD COLUMN waits_for text")
+        .await;
+    let writer = scene.database.client().await;
+    writer
+        .batch_execute("BEGIN; CREATE TABLE unrelated (n int)")
+        .await
+        .expect("an open transaction");
+    scene.spawn();
+    scene
+        .wait_for("SELECT waits_for IS NOT NULL FROM jobs", "true")
+        .await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.gone().await;
+    scene
+        .wait_for("SELECT waits_for IS NULL FROM jobs", "true")
+        .await;
+    writer.batch_execute("COMMIT").await.expect("ended");
+}

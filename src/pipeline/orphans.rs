@@ -1,8 +1,8 @@
 //! Slots of jobs whose rows were deleted, or made into other jobs, while no daemon ran.
 //!
 //! Nobody saw that, so the slots are looked for when a daemon starts: in the jobs database and in each target database that
-//! its table names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read after
-//! that: a slot is younger than its row, so a row that is missing then was deleted.
+//! its table names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read
+//! after that: a slot is younger than its row, so a row that is missing then was deleted.
 
 use std::collections::BTreeMap;
 
@@ -63,15 +63,16 @@ async fn idle_slots(
 pub async fn remove(candidate: &Candidate) {
     let name = &candidate.name;
     match attempt(candidate).await {
-        Ok(()) => tracing::info!(
+        Ok(true) => tracing::info!(
             "removed slot and publication {name}, which no row of the jobs table asks for"
         ),
+        // Two connection strings may lead to the same database.
+        Ok(false) => {}
         Err(error) => tracing::warn!("slot and publication {name} may be left behind: {error}"),
     }
 }
 
-async fn attempt(candidate: &Candidate) -> Result<(), JobError> {
+async fn attempt(candidate: &Candidate) -> Result<bool, JobError> {
     let session = Session::open(&candidate.database).await?;
-    provision::remove(&session, &candidate.name).await?;
-    Ok(())
+    provision::remove(&session, &candidate.name).await
 }

@@ -164,12 +164,12 @@ impl Supervisor {
         if self.sweep != Sweep::Due || !lock::try_lock(&self.store, Lock::Sweep).await? {
             return Ok(());
         }
-        self.sweep = Sweep::UnderWay;
         match self.store.take_back_of_deleted_jobs().await {
             // Jobs that have rows to put aside will say so.
             Err(error) if !error.is_transient() => tracing::warn!("{error}"),
             done => done?,
         }
+        self.sweep = Sweep::UnderWay;
         let identity = self.store.table().identity();
         let database = self.options.database.clone();
         let allowed = self.options.allowed_hosts.clone();

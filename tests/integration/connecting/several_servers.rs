@@ -44,7 +44,14 @@ fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
     give_all(&data, &give);
     let mut options = Options::new(root.path());
     options.durable = false;
+    // What a newer pg_basebackup writes there, an older server need not understand.
+    let primary_conninfo = format!(
+        "host=127.0.0.1 port={} user=postgres password={}",
+        primary.port(),
+        primary.password()
+    );
     options.settings = vec![
+        ("primary_conninfo".to_owned(), primary_conninfo),
         ("max_connections".to_owned(), "400".to_owned()),
         ("max_replication_slots".to_owned(), "200".to_owned()),
         ("max_wal_senders".to_owned(), "200".to_owned()),

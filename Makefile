@@ -1,6 +1,6 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
-.PHONY: help setup build demo test chaos test-matrix bench fuzz lint clean
+.PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts fuzz lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,7 +32,13 @@ test-matrix: setup ## Run the integration tests and some chaos on PostgreSQL 14 
 	@scripts/setup.sh setup_matrix.py
 	@scripts/test-matrix.sh
 
-bench: setup ## Run the benchmarks
+bench: setup ## What capturing changes costs and how fresh vectors are, next to triggers
+	cargo bench --features failpoints --bench write_load
+
+bench-full: setup ## The same with more clients, rounds and loads
+	cargo bench --features failpoints --bench write_load -- --full
+
+bench-parts: setup ## Benchmarks of the parts, of memory and of the idle daemon
 	cargo bench
 
 SECONDS ?= 60

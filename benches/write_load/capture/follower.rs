@@ -1,0 +1,175 @@
+//! Who follows the triggers: the same embedder and the same writer as the daemon's, so that only the capture differs.
+//!
+//! A process of its own, this program started again with `follow`, so that its processor time can be told from that of the
+//! benchmark.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::poll_fn;
+use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName, TextRole};
+use lantern::pipeline::row::{Key, Origin, Row, Source};
+use lantern::pipeline::target::{
+    DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
+};
+use lantern::pipeline::writer::{ReadyRow, Writer};
+use lantern::postgres::{ConnectionString, Session};
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+
+use super::Way;
+use crate::place::runtime;
+
+/// Rows that are embedded and written at once.
+const BATCH: i64 = 256;
+/// How often the worker looks into an empty queue.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Follows until the process is killed.
+pub async fn follow(way: Way, held: bool) {
+    let uri = std::env::var("LANTERN_URI").expect("where to");
+    match way {
+        Way::Notify => listen(&uri, held).await,
+        Way::Queue => work(&uri).await,
+        _ => unreachable!("nobody has to follow"),
+    }
+}
+
+/// Takes keys as they are sent. What comes while a batch is under way waits for the next one, each key once.
+async fn listen(uri: &str, held: bool) {
+    let (client, mut connection) = tokio_postgres::connect(uri, NoTls)
+        .await
+        .expect("a session");
+    let (sender, mut keys) = mpsc::unbounded_channel::<i64>();
+    tokio::spawn(async move {
+        let mut messages = poll_fn(|context| connection.poll_message(context));
+        while let Some(Ok(message)) = messages.next().await {
+            if let AsyncMessage::Notification(notification) = message
+                && let Ok(key) = notification.payload().parse()
+            {
+                let _ = sender.send(key);
+            }
+        }
+    });
+    let embedder = match held {
+        true => None,
+        false => Some(Embedder::open(uri).await),
+    };
+    let listen = "SET application_name = 'follower'; LISTEN embed";
+    client.batch_execute(listen).await.expect("it listens");
+    while let Some(first) = keys.recv().await {
+        let mut batch = BTreeSet::from([first]);
+        while batch.len() < BATCH as usize
+            && let Ok(key) = keys.try_recv()
+        {
+            batch.insert(key);
+        }
+        if let Some(embedder) = &embedder {
+            embedder.embed(&client, batch.into_iter().collect()).await;
+        }
+    }
+}
+
+/// Takes keys out of the queue's table. What is written and what is taken become visible one after the other, as the vector is
+/// written by another session: a crash in between does the work again.
+async fn work(uri: &str) {
+    let (client, connection) = tokio_postgres::connect(uri, NoTls)
+        .await
+        .expect("a session");
+    tokio::spawn(connection);
+    let embedder = Embedder::open(uri).await;
+    let name = "SET application_name = 'follower'";
+    client.batch_execute(name).await.expect("a name");
+    let take = format!(
+        "DELETE FROM queue WHERE ctid = ANY (ARRAY(SELECT ctid FROM queue ORDER BY queued_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) \
+         RETURNING id"
+    );
+    loop {
+        client.batch_execute("BEGIN").await.expect("begun");
+        let taken = client.query(&take, &[]).await.expect("taken");
+        let keys: BTreeSet<i64> = taken.iter().map(|row| row.get(0)).collect();
+        if !keys.is_empty() {
+            embedder.embed(&client, keys.into_iter().collect()).await;
+        }
+        client.batch_execute("COMMIT").await.expect("committed");
+        if taken.is_empty() {
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+/// The daemon's engine and writer.
+struct Embedder {
+    engine: Engine,
+    model: Model,
+    writer: Writer,
+}
+
+impl Embedder {
+    async fn open(uri: &str) -> Embedder {
+        let options = EngineOptions {
+            data_path: runtime(),
+            ..EngineOptions::default()
+        };
+        let engine = Engine::new(Catalogue::new(runtime().join("models")), options);
+        let name: ModelName = ModelName::DEFAULT.parse().expect("a name");
+        let model = engine.model(&name).await.expect("run `make setup` first");
+        let database: ConnectionString = uri.parse().expect("a connection string");
+        let session = Session::open(&database).await.expect("a session");
+        let oid = session
+            .query_one("SELECT 'public.notes'::regclass::oid", &[])
+            .await
+            .expect("the table")
+            .get(0);
+        let target = TargetTable {
+            oid,
+            schema: "public".into(),
+            name: "notes".into(),
+            partitioned: false,
+            key: vec![KeyColumn {
+                name: "id".into(),
+                type_name: "bigint".into(),
+            }],
+            identity_full: false,
+            source: SourceColumn {
+                name: "body".into(),
+                form: TextForm::Plain,
+                published: true,
+            },
+            destination: DestinationColumn {
+                name: "embedding".into(),
+                type_name: "public.vector(384)".into(),
+                vector_schema: Some("public".into()),
+            },
+            fingerprint: None,
+        };
+        let writer = Writer::open(&database, Arc::new(target), 384).await;
+        Embedder {
+            engine,
+            model,
+            writer: writer.expect("a writer"),
+        }
+    }
+
+    /// Reads the texts of these rows, embeds them and writes the vectors back.
+    async fn embed(&self, client: &Client, keys: Vec<i64>) {
+        let read = "SELECT id, body FROM notes WHERE id = ANY ($1) AND body <> ''";
+        let rows = client.query(read, &[&keys]).await.expect("the texts");
+        let texts: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
+        let embedded = self.engine.embed(&self.model, TextRole::Document, texts);
+        let vectors = embedded.await.expect("vectors");
+        let ready = rows.iter().zip(vectors).map(|(row, vector)| ReadyRow {
+            row: Row::new(
+                Key::new([row.get::<_, i64>(0).to_string().into()]),
+                Source::Text(row.get::<_, &str>(1).into()),
+                Origin::Backfill,
+            ),
+            vector: Some(vector),
+        });
+        let ready: Vec<ReadyRow> = ready.collect();
+        let batch: Vec<&ReadyRow> = ready.iter().collect();
+        self.writer.write(&batch).await.expect("written");
+    }
+}

@@ -1,0 +1,209 @@
+//! How fresh vectors are: from the commit of a text to the commit of its vector, under loads from one row a second up to more
+//! than can be embedded.
+//!
+//! Both times are the server's (`track_commit_timestamp`), so that nobody has to look while it happens.
+
+use std::time::{Duration, Instant};
+
+use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName, TextRole};
+use serde::Serialize;
+
+use crate::capture::{Capture, Inference, Way};
+use crate::place::runtime;
+use crate::texts::Texts;
+
+/// What is to be run.
+pub struct Plan {
+    /// Rows a second.
+    pub loads: Vec<u32>,
+    /// Of one load.
+    pub seconds: u32,
+    /// Rows at one row a second, each next to its text embedded alone.
+    pub lone: u32,
+}
+
+/// One load on one way.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    pub way: Way,
+    /// Rows a second that were committed.
+    pub offered: f64,
+    /// Rows a second that got their vectors, from the first commit to the last vector.
+    pub kept: f64,
+    /// Milliseconds from commit to commit.
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+    pub longest: f64,
+}
+
+/// At one row a second, and how long the model alone takes for the same texts.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lone {
+    pub way: Way,
+    pub p50: f64,
+    pub p95: f64,
+    /// Medians of the model alone, and of the differences.
+    pub model: f64,
+    pub beyond: f64,
+}
+
+#[derive(Serialize)]
+pub struct Freshness {
+    pub lone: Vec<Lone>,
+    pub points: Vec<Point>,
+}
+
+const WAYS: [Way; 3] = [Way::Daemon, Way::Notify, Way::Queue];
+/// Until the last row of a load has its vector.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub async fn measure(plan: &Plan, texts: &Texts) -> Freshness {
+    let mut captures = Vec::new();
+    for way in WAYS {
+        let capture = Capture::start(way, Inference::Running, texts).await;
+        let born = "ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid";
+        capture.place.sql("TRUNCATE notes").await;
+        capture.place.sql(born).await;
+        captures.push(capture);
+    }
+    let alone = Alone::load().await;
+    let mut next = 0;
+    let mut lone = Vec::new();
+    for capture in &captures {
+        lone.push(one_a_second(capture, &alone, texts, plan.lone, &mut next).await);
+    }
+    let mut points = Vec::new();
+    for &load in &plan.loads {
+        for capture in &captures {
+            points.push(under(capture, texts, load, plan.seconds, &mut next).await);
+        }
+    }
+    Freshness { lone, points }
+}
+
+/// The model without anything around it.
+struct Alone {
+    engine: Engine,
+    model: Model,
+}
+
+impl Alone {
+    async fn load() -> Alone {
+        let options = EngineOptions {
+            data_path: runtime(),
+            ..EngineOptions::default()
+        };
+        let engine = Engine::new(Catalogue::new(runtime().join("models")), options);
+        let name: ModelName = ModelName::DEFAULT.parse().expect("a name");
+        let model = engine.model(&name).await.expect("run `make setup` first");
+        Alone { engine, model }
+    }
+
+    /// In milliseconds.
+    async fn embed(&self, text: String) -> f64 {
+        let begin = Instant::now();
+        let embedded = self
+            .engine
+            .embed(&self.model, TextRole::Document, vec![text]);
+        embedded.await.expect("a vector");
+        begin.elapsed().as_secs_f64() * 1e3
+    }
+}
+
+/// In the pauses the same text is embedded alone, so that both find the processors as they are.
+async fn one_a_second(
+    capture: &Capture,
+    alone: &Alone,
+    texts: &Texts,
+    count: u32,
+    next: &mut usize,
+) -> Lone {
+    let from = *next;
+    let mut model = Vec::new();
+    for _ in 0..count {
+        insert(capture, *next, texts).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        model.push(alone.embed(texts.text(*next)).await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        *next += 1;
+    }
+    settled(capture).await;
+    let took = times(capture, from).await;
+    let mut beyond: Vec<f64> = took
+        .iter()
+        .zip(&model)
+        .map(|(took, model)| took - model)
+        .collect();
+    let mut sorted = took.clone();
+    Lone {
+        way: capture.way,
+        p50: quantile(&mut sorted, 0.5),
+        p95: quantile(&mut sorted, 0.95),
+        model: quantile(&mut model, 0.5),
+        beyond: quantile(&mut beyond, 0.5),
+    }
+}
+
+/// Commits rows at their times, whether or not the ones before have their vectors.
+async fn under(
+    capture: &Capture,
+    texts: &Texts,
+    load: u32,
+    seconds: u32,
+    next: &mut usize,
+) -> Point {
+    let from = *next;
+    let begin = Instant::now();
+    let pace = Duration::from_secs(1) / load;
+    for number in 0..load * seconds {
+        tokio::time::sleep_until((begin + pace * number).into()).await;
+        insert(capture, *next, texts).await;
+        *next += 1;
+    }
+    let offered = f64::from(load * seconds) / begin.elapsed().as_secs_f64();
+    settled(capture).await;
+    let kept = "SELECT (count(*) / EXTRACT(EPOCH FROM max(pg_xact_commit_timestamp(xmin)) - min(pg_xact_commit_timestamp(born))))::float8 \
+                FROM public.notes WHERE id >= ";
+    let kept = capture.place.value(&format!("{kept}{from}")).await;
+    let mut took = times(capture, from).await;
+    Point {
+        way: capture.way,
+        offered,
+        kept,
+        p50: quantile(&mut took, 0.5),
+        p95: quantile(&mut took, 0.95),
+        p99: quantile(&mut took, 0.99),
+        longest: quantile(&mut took, 1.0),
+    }
+}
+
+async fn insert(capture: &Capture, number: usize, texts: &Texts) {
+    let insert = "INSERT INTO public.notes (id, body) VALUES ($1, $2)";
+    let (id, text) = (number as i64, texts.text(number));
+    let inserted = capture.place.session.execute(insert, &[&id, &text]).await;
+    inserted.expect("inserted");
+}
+
+async fn settled(capture: &Capture) {
+    let begin = Instant::now();
+    let missing = "SELECT count(*) FROM public.notes WHERE embedding IS NULL";
+    while capture.place.value::<i64>(missing).await > 0 {
+        assert!(begin.elapsed() < PATIENCE, "rows without a vector");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Milliseconds from the text's commit to the vector's, in the order of the rows.
+async fn times(capture: &Capture, from: usize) -> Vec<f64> {
+    let query = "SELECT COALESCE(array_agg(EXTRACT(EPOCH FROM pg_xact_commit_timestamp(xmin) - pg_xact_commit_timestamp(born))::float8 \
+                 * 1000 ORDER BY id), '{}') FROM public.notes WHERE id >= ";
+    capture.place.value(&format!("{query}{from}")).await
+}
+
+fn quantile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().saturating_sub(1);
+    let place = (last as f64 * share).round() as usize;
+    values.get(place).copied().unwrap_or(f64::NAN)
+}

@@ -5,11 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName, TextRole};
+use lantern::embedding::{Engine, Model, TextRole};
 use serde::Serialize;
 
 use crate::capture::{Capture, Inference, Way};
-use crate::place::runtime;
+use crate::engine;
 use crate::texts::Texts;
 
 /// What is to be run.
@@ -90,13 +90,7 @@ struct Alone {
 
 impl Alone {
     async fn load() -> Alone {
-        let options = EngineOptions {
-            data_path: runtime(),
-            ..EngineOptions::default()
-        };
-        let engine = Engine::new(Catalogue::new(runtime().join("models")), options);
-        let name: ModelName = ModelName::DEFAULT.parse().expect("a name");
-        let model = engine.model(&name).await.expect("run `make setup` first");
+        let (engine, model) = engine::load().await;
         Alone { engine, model }
     }
 

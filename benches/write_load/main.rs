@@ -5,6 +5,7 @@
 
 mod capture;
 mod cpu;
+mod engine;
 mod freshness;
 mod pgbench;
 mod place;

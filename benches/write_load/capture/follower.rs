@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
-use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName, TextRole};
+use lantern::embedding::{Engine, Model, TextRole};
 use lantern::pipeline::row::{Key, Origin, Row, Source};
 use lantern::pipeline::target::{
     DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
 use super::Way;
-use crate::place::runtime;
+use crate::engine;
 
 /// Rows that are embedded and written at once.
 const BATCH: i64 = 256;
@@ -109,13 +109,7 @@ struct Embedder {
 
 impl Embedder {
     async fn open(uri: &str) -> Embedder {
-        let options = EngineOptions {
-            data_path: runtime(),
-            ..EngineOptions::default()
-        };
-        let engine = Engine::new(Catalogue::new(runtime().join("models")), options);
-        let name: ModelName = ModelName::DEFAULT.parse().expect("a name");
-        let model = engine.model(&name).await.expect("run `make setup` first");
+        let (engine, model) = engine::load().await;
         let database: ConnectionString = uri.parse().expect("a connection string");
         let session = Session::open(&database).await.expect("a session");
         let oid = session

@@ -4,16 +4,17 @@
 //! thread, no pooling. The engine starts from raw text and gives normalised vectors. Run `make setup` first, then
 //! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself.
 
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+#[path = "support/mod.rs"]
+mod support;
+
 use std::time::{Duration, Instant};
 
-use lantern::embedding::{
-    Catalogue, Engine, EngineOptions, Model, ModelName, Priority, TextRole, onnx_environment,
-};
-use ort::session::Session;
-use ort::value::TensorRef;
-use tokenizers::{Tokenizer, TruncationParams};
+use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName, Priority, TextRole};
+
+use support::bare::{Bare, Batches};
+use support::data_path::runtime;
+use support::process;
+use support::statistics::{median, quantile};
 
 const TEXTS: usize = 800;
 const ROUNDS: usize = 5;
@@ -26,9 +27,6 @@ const WORDS: &str = "the of and a in to is was it for with as on river replicati
     engine railway parliament copper vineyard algorithm winter studied";
 
 fn main() {
-    let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime");
-    let folder = runtime.join("models").join(ModelName::DEFAULT);
-    assert!(folder.is_dir(), "run `make setup` first");
     let texts = texts();
 
     let tokio = tokio::runtime::Builder::new_multi_thread()
@@ -37,10 +35,10 @@ fn main() {
         .build()
         .unwrap();
     let options = EngineOptions {
-        data_path: runtime.clone(),
+        data_path: runtime(),
         ..EngineOptions::default()
     };
-    let engine = Engine::new(Catalogue::new(runtime.join("models")), options);
+    let engine = Engine::new(Catalogue::new(runtime().join("models")), options);
     let name = ModelName::DEFAULT.parse().unwrap();
     let model = tokio.block_on(engine.model(&name)).unwrap();
 
@@ -48,9 +46,10 @@ fn main() {
         let elapsed = tokio.block_on(backlog(&engine, &model, &texts));
         println!("engine only: {:.1} texts/s", rate(elapsed));
     } else {
-        let mut bare = Bare::new(&runtime, &folder, &texts);
+        let mut bare = Bare::load();
+        let batches = bare.prepare(&texts, BUDGET);
         let mut engine_backlog = || tokio.block_on(backlog(&engine, &model, &texts));
-        compare_backlogs(&mut bare, &mut engine_backlog);
+        compare_backlogs(&mut bare, &batches, &mut engine_backlog);
         let mut engine_lone = |text: String| {
             let lone = engine.embed(&model, TextRole::Document, vec![text]);
             tokio.block_on(lone).unwrap();
@@ -61,12 +60,12 @@ fn main() {
     engine.shutdown();
 }
 
-fn compare_backlogs(bare: &mut Bare, engine: &mut dyn FnMut() -> Duration) {
+fn compare_backlogs(bare: &mut Bare, batches: &Batches, engine: &mut dyn FnMut() -> Duration) {
     let (mut engine_rates, mut bare_rates) = (Vec::new(), Vec::new());
     let (mut ratios, mut cpu_ratios) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         let before = cpu_seconds();
-        let bare = rate(bare.backlog());
+        let bare = bare.rate(batches);
         let between = cpu_seconds();
         let engine = rate(engine());
         cpu_ratios.push((between - before) / (cpu_seconds() - between));
@@ -74,23 +73,17 @@ fn compare_backlogs(bare: &mut Bare, engine: &mut dyn FnMut() -> Duration) {
         engine_rates.push(engine);
         bare_rates.push(bare);
     }
-    let (tokens, threads) = (bare.tokens() / TEXTS, bare.sessions.len());
+    let (tokens, threads) = (batches.tokens / TEXTS, bare.threads());
     println!("{TEXTS} texts, mean {tokens} tokens, {threads} threads, medians of {ROUNDS}");
-    println!(
-        "engine:        {:7.1} texts/s",
-        quantile(&mut engine_rates, 0.5)
-    );
-    println!(
-        "bare:          {:7.1} texts/s",
-        quantile(&mut bare_rates, 0.5)
-    );
+    println!("engine:        {:7.1} texts/s", median(engine_rates));
+    println!("bare:          {:7.1} texts/s", median(bare_rates));
     println!(
         "ratio by time: {:7.3}  of {ratios:.3?}",
-        quantile(&mut ratios.clone(), 0.5)
+        median(ratios.clone())
     );
     println!(
         "ratio by CPU:  {:7.3}  of {cpu_ratios:.3?}",
-        quantile(&mut cpu_ratios.clone(), 0.5)
+        median(cpu_ratios.clone())
     );
 }
 
@@ -107,8 +100,8 @@ fn compare_lone_texts(bare: &mut Bare, engine: &mut dyn FnMut(String)) {
     }
     for (name, share) in [("median", 0.5), ("lowest tenth", 0.1)] {
         let (engine, bare) = (
-            quantile(&mut engine_times, share),
-            quantile(&mut bare_times, share),
+            quantile(engine_times.clone(), share),
+            quantile(bare_times.clone(), share),
         );
         let added = engine - bare;
         println!(
@@ -129,108 +122,6 @@ async fn backlog(engine: &Engine, model: &Model, texts: &[String]) -> Duration {
     }
     assert!(received.iter().all(|embedded| embedded.vector.is_ok()));
     started.elapsed()
-}
-
-/// ONNX Runtime with nothing around it.
-struct Bare {
-    tokenizer: Tokenizer,
-    sessions: Vec<Session>,
-    batches: Vec<Vec<Vec<i64>>>,
-}
-
-impl Bare {
-    fn new(runtime: &Path, folder: &Path, texts: &[String]) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();
-        tokenizer.with_padding(None);
-        tokenizer
-            .with_truncation(Some(TruncationParams {
-                max_length: 256,
-                ..Default::default()
-            }))
-            .unwrap();
-        let environment = onnx_environment(None, runtime).unwrap();
-        let session = || {
-            let builder = Session::builder(&environment)
-                .unwrap()
-                .with_intra_threads(1)
-                .unwrap();
-            let spinning = ("session.intra_op.allow_spinning", "0");
-            builder
-                .with_config_entry(spinning.0, spinning.1)
-                .unwrap()
-                .commit_from_file(folder.join("model.onnx"))
-                .unwrap()
-        };
-        let sessions = (0..threads).map(|_| session()).collect();
-        let mut ids: Vec<_> = texts.iter().map(|text| ids(&tokenizer, text)).collect();
-        ids.sort_by_key(Vec::len);
-        let mut batches: Vec<Vec<Vec<i64>>> = Vec::new();
-        for text in ids.into_iter().rev() {
-            match batches
-                .last_mut()
-                .filter(|batch| (batch.len() + 1) * batch[0].len() <= BUDGET)
-            {
-                Some(batch) => batch.push(text),
-                None => batches.push(vec![text]),
-            }
-        }
-        Self {
-            tokenizer,
-            sessions,
-            batches,
-        }
-    }
-
-    fn tokens(&self) -> usize {
-        self.batches.iter().flatten().map(Vec::len).sum()
-    }
-
-    fn backlog(&mut self) -> Duration {
-        let started = Instant::now();
-        let (next, batches) = (AtomicUsize::new(0), &self.batches);
-        std::thread::scope(|scope| {
-            for session in &mut self.sessions {
-                scope.spawn(|| {
-                    while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        run(session, batch);
-                    }
-                });
-            }
-        });
-        started.elapsed()
-    }
-
-    fn lone(&mut self, text: &str) -> Duration {
-        let started = Instant::now();
-        let ids = ids(&self.tokenizer, text);
-        run(&mut self.sessions[0], &[ids]);
-        started.elapsed()
-    }
-}
-
-fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<i64> {
-    let encoding = tokenizer.encode_fast(text, true).unwrap();
-    encoding.get_ids().iter().map(|id| i64::from(*id)).collect()
-}
-
-/// Runs a batch whose first text is the longest.
-fn run(session: &mut Session, batch: &[Vec<i64>]) {
-    let shape = [batch.len(), batch[0].len()];
-    let mut ids = vec![0; shape[0] * shape[1]];
-    let mut mask = ids.clone();
-    for (row, text) in batch.iter().enumerate() {
-        ids[row * shape[1]..][..text.len()].copy_from_slice(text);
-        mask[row * shape[1]..][..text.len()].fill(1);
-    }
-    let types = vec![0; ids.len()];
-    let tensor = |data| TensorRef::from_array_view((shape, data)).unwrap();
-    let inputs = ort::inputs![
-        "input_ids" => tensor(ids.as_slice()),
-        "attention_mask" => tensor(mask.as_slice()),
-        "token_type_ids" => tensor(types.as_slice()),
-    ];
-    session.run(inputs).unwrap();
 }
 
 /// Texts of 4 to about 250 words, most of them short, as paragraphs are: half below 30, a tenth above 100.
@@ -258,31 +149,17 @@ fn rate(elapsed: Duration) -> f64 {
     TEXTS as f64 / elapsed.as_secs_f64()
 }
 
-fn quantile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[(values.len() as f64 * share) as usize]
-}
-
-/// CPU time of the process: on a busy machine a steadier measure than the clock. 0 where there is no `/proc`.
+/// On a busy machine a steadier measure than the clock.
 fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|ticks| ticks.parse::<f64>().ok());
-    ticks.sum::<f64>() / 100.0
+    process::used(std::process::id()).as_secs_f64()
 }
 
 fn print_memory() {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let wanted = |line: &&str| line.starts_with("VmHWM") || line.starts_with("VmRSS");
-    status
-        .lines()
-        .filter(wanted)
-        .for_each(|line| println!("{line}"));
+    let resident = process::resident(std::process::id());
+    let megabytes = |bytes: u64| bytes >> 20;
+    println!(
+        "resident: {} MB, at most {} MB",
+        megabytes(resident.now),
+        megabytes(resident.peak)
+    );
 }

@@ -1,13 +1,13 @@
-//! Places where the chaos tests may hold or kill the daemon, by name.
+//! Places where the chaos tests may hold or kill the daemon, by name, and where `make bench` lets rows go unembedded.
 //!
 //! They are there only with the feature `failpoints`; without it each call is an empty function. `FAILPOINTS` in the environment
 //! says what happens where, in the notation of the crate `fail`: `status-before=3*off->1*return` kills the process at the
 //! fourth status update, `embedder=1*sleep(800)` holds the embedder for 800 ms.
 
 #[cfg(not(feature = "failpoints"))]
-pub use absent::{reach, reach_awaiting, read_environment};
+pub use absent::{is_set, reach, reach_awaiting, read_environment};
 #[cfg(feature = "failpoints")]
-pub use armed::{reach, reach_awaiting, read_environment};
+pub use armed::{is_set, reach, reach_awaiting, read_environment};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -24,6 +24,11 @@ mod armed {
     /// Does what was asked for at this place; `return` kills the process, as a crash would.
     pub fn reach(name: &str) {
         fail::eval(name, |_| raise(Signal::SIGKILL));
+    }
+
+    /// Whether something other happens at this place: `return`.
+    pub fn is_set(name: &str) -> bool {
+        fail::eval(name, |_| ()).is_some()
     }
 
     /// As [`reach`]; what other tasks have to send before this place leaves the process first. `return(800)` waits 800 ms
@@ -47,6 +52,11 @@ mod absent {
 
     #[inline(always)]
     pub fn reach(_name: &str) {}
+
+    #[inline(always)]
+    pub fn is_set(_name: &str) -> bool {
+        false
+    }
 
     #[inline(always)]
     pub fn reach_awaiting(_name: &str) -> std::future::Ready<()> {

@@ -2,7 +2,7 @@
 
 use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName};
 
-use crate::place::runtime;
+use crate::support::data_path::runtime;
 
 pub async fn load() -> (Engine, Model) {
     let options = EngineOptions {

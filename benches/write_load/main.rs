@@ -1,104 +1,125 @@
-//! What it costs to have the embeddings of a table kept, next to the other ways of doing it.
+//! What it costs to have the embeddings of a table kept, how fresh they are, and how that changes as the writes grow, next to
+//! the other ways of doing it.
 //!
 //! Every comparison is made within one run, in turns, each way on a server of its own that is otherwise the same. Run:
-//! `make bench`, or `make bench-full` for more clients, rounds and time.
+//! `make bench`, or `make bench-full` for more clients, rounds and sizes. By hand: `-- --smoke` only shows that everything works;
+//! names of questions (`-- freshness jobs`) leave out the others; `--into FOLDER` takes `results.json`, from which `plots.py` draws.
 
+mod answers;
+mod bars;
 mod capture;
-mod cpu;
 mod engine;
-mod freshness;
 mod pgbench;
 mod place;
+mod questions;
 mod report;
-mod stream;
+mod scale;
+#[path = "../support/mod.rs"]
+mod support;
 mod texts;
-mod user_side;
 
-use capture::{Way, follower};
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use answers::{About, Answers};
+use capture::{Inference, Way, follower};
+use questions::{backlog, burst, freshness, jobs, tables, user_side, write_back};
+use scale::Scale;
 use texts::Texts;
-use user_side::Plan;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |argument: &str| arguments.iter().any(|given| given == argument);
+    let inference = if has("off") {
+        Inference::Off
+    } else {
+        Inference::On
+    };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if has("follow-notify") {
-        runtime.block_on(follower::follow(Way::Notify, has("held")));
+        runtime.block_on(follower::follow(Way::Notify, inference));
     } else if has("follow-queue") {
-        runtime.block_on(follower::follow(Way::Queue, has("held")));
+        runtime.block_on(follower::follow(Way::Queue, inference));
     } else {
-        let scale = match (has("--full"), has("--smoke")) {
-            (_, true) => Scale::Smoke,
-            (true, _) => Scale::Full,
-            _ => Scale::Usual,
-        };
-        runtime.block_on(measure(scale));
+        runtime.block_on(measure(&arguments));
     }
 }
 
-#[derive(Clone, Copy)]
-enum Scale {
-    /// Everything once and briefly, to see that it works; the figures mean nothing.
-    Smoke,
-    Usual,
-    Full,
-}
+/// In the order in which they are asked.
+const QUESTIONS: [&str; 7] = [
+    "user_side",
+    "freshness",
+    "bursts",
+    "backlog",
+    "write_back",
+    "jobs",
+    "tables",
+];
 
-async fn measure(scale: Scale) {
+async fn measure(arguments: &[String]) {
+    let scale = Scale::of(arguments);
+    let into = arguments.iter().skip_while(|given| *given != "--into");
+    let into = into.skip(1).map(PathBuf::from).next();
     let texts = Texts::load();
-    println!("{} texts: {}", texts.texts.len(), texts.source);
-    let plan = match scale {
-        Scale::Smoke => Plan {
-            clients: vec![2],
-            rounds: 1,
-            seconds: 1,
-        },
-        Scale::Usual => Plan {
-            clients: vec![1, 8],
-            rounds: 3,
-            seconds: 3,
-        },
-        Scale::Full => Plan {
-            clients: vec![1, 4, 8, 16],
-            rounds: 5,
-            seconds: 5,
-        },
+    let command = match scale {
+        Scale::Smoke => "a smoke test; its figures mean nothing",
+        Scale::Usual => "make bench",
+        Scale::Full => "make bench-full",
     };
-    let runs = user_side::measure(&plan, &texts).await;
-    report::user_side(&runs, &plan);
-    let plan = match scale {
-        Scale::Smoke => freshness::Plan {
-            loads: vec![10],
-            seconds: 1,
-            lone: 3,
-        },
-        Scale::Usual => freshness::Plan {
-            loads: vec![10, 50, 200, 800],
-            seconds: 5,
-            lone: 20,
-        },
-        Scale::Full => freshness::Plan {
-            loads: vec![2, 5, 10, 20, 50, 100, 200, 400, 800, 1600],
-            seconds: 20,
-            lone: 60,
-        },
+    let begin = Instant::now();
+    let about = About::look(command.to_owned(), &texts).await;
+    println!("{}\n{}\n{}", about.machine, about.versions, about.texts);
+    let named: Vec<&str> = QUESTIONS
+        .into_iter()
+        .filter(|question| arguments.iter().any(|given| given == question))
+        .collect();
+    let asked = |question: &str| {
+        let asked = named.is_empty() || named.contains(&question);
+        if asked {
+            eprintln!("{:>5.0} s  {question}", begin.elapsed().as_secs_f64());
+        }
+        asked
     };
-    let freshness = freshness::measure(&plan, &texts).await;
-    report::freshness(&freshness);
-    let plan = match scale {
-        Scale::Smoke => stream::Plan {
-            rows: 1_000,
-            rounds: 1,
-        },
-        Scale::Usual => stream::Plan {
-            rows: 200_000,
-            rounds: 5,
-        },
-        Scale::Full => stream::Plan {
-            rows: 1_000_000,
-            rounds: 9,
-        },
+    let mut answers = Answers {
+        about,
+        user_side: None,
+        freshness: None,
+        bursts: None,
+        backlog: None,
+        write_back: None,
+        jobs: None,
+        tables: None,
+        bars: Vec::new(),
     };
-    let rounds = stream::measure(&plan, &texts).await;
-    report::stream(&rounds, plan.rows);
+    if asked("user_side") {
+        answers.user_side = Some(user_side::measure(&scale.user_side(), &texts).await);
+    }
+    if asked("freshness") {
+        answers.freshness = Some(freshness::measure(&scale.freshness(), &texts).await);
+    }
+    if asked("bursts") {
+        answers.bursts = Some(burst::measure(&scale.bursts(), &texts).await);
+    }
+    if asked("backlog") {
+        answers.backlog = Some(backlog::measure(&scale.backlog(), &texts).await);
+    }
+    if asked("write_back") {
+        answers.write_back = Some(write_back::measure(&scale.write_back(), &texts).await);
+    }
+    if asked("jobs") {
+        answers.jobs = Some(jobs::measure(&scale.jobs(), &texts).await);
+    }
+    if asked("tables") {
+        answers.tables = Some(tables::measure(&scale.tables()).await);
+    }
+    answers.about.minutes = begin.elapsed().as_secs_f64() / 60.0;
+    answers.bars = bars::bars(&answers);
+    report::print(&answers);
+    if let Some(folder) = into {
+        fs::create_dir_all(&folder).expect("the folder is made");
+        let json = serde_json::to_string_pretty(&answers).expect("it can be written as JSON");
+        fs::write(folder.join("results.json"), json).expect("the results are written");
+    }
+    println!("\n{:.1} minutes", answers.about.minutes);
 }

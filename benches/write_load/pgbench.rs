@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use lantern::embedded::PrivatePostgres;
+use crate::support::server::Server;
+use crate::support::statistics::quantile;
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -12,49 +13,61 @@ pub struct Run {
     /// Transactions a second.
     pub tps: f64,
     pub transactions: usize,
-    /// Latencies of all transactions in milliseconds, in ascending order.
+    /// Latencies of all transactions in milliseconds.
     latencies: Vec<f64>,
 }
 
 impl Run {
     /// The latency that this share of the transactions did not exceed, in milliseconds.
     pub fn percentile(&self, share: f64) -> f64 {
-        let last = self.latencies.len().saturating_sub(1);
-        let place = (last as f64 * share).round() as usize;
-        self.latencies.get(place).copied().unwrap_or(f64::NAN)
+        quantile(self.latencies.iter().copied(), share)
     }
 }
 
-/// Runs a script with this many clients for some seconds. `folder` takes the log of the transactions.
+/// How long a script is run.
+#[derive(Clone, Copy)]
+pub enum Length {
+    Seconds(u32),
+    /// By each client.
+    Transactions(u32),
+}
+
+/// Runs scripts, one of them at random each time, with this many clients. `folder` takes the log of the transactions.
 pub fn run(
-    server: &PrivatePostgres,
-    script: &str,
+    server: &Server,
+    scripts: &[String],
     clients: u32,
-    seconds: u32,
+    length: Length,
     folder: &Path,
 ) -> Run {
-    let file = folder.join("script.sql");
-    fs::write(&file, script).expect("the script is written");
+    let mut files = Vec::new();
+    for (number, script) in scripts.iter().enumerate() {
+        let file = folder.join(format!("script-{number}.sql"));
+        fs::write(&file, script).expect("the script is written");
+        files.push(format!("--file={}", file.display()));
+    }
     let prefix = folder.join("pgbench");
-    let output = Command::new(server.bindir().join("pgbench"))
+    let output = Command::new(server.postgres.bindir().join("pgbench"))
         .args(["--no-vacuum", "--protocol=prepared", "--log"])
         .arg(format!("--log-prefix={}", prefix.display()))
-        .arg(format!("--file={}", file.display()))
+        .args(&files)
         .arg(format!("--client={clients}"))
         .arg(format!("--jobs={}", clients.min(2)))
-        .arg(format!("--time={seconds}"))
-        .arg(server.uri("postgres"))
+        .arg(match length {
+            Length::Seconds(seconds) => format!("--time={seconds}"),
+            Length::Transactions(count) => format!("--transactions={count}"),
+        })
+        .arg(server.uri())
         .output()
         .expect("pgbench runs");
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{script}: {errors}");
+    assert!(output.status.success(), "{scripts:?}: {errors}");
     let tps = said
         .lines()
         .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
         .unwrap_or_else(|| panic!("no rate in what pgbench says: {said}"));
-    let mut latencies = latencies(folder);
-    latencies.sort_by(f64::total_cmp);
+    let latencies = latencies(folder);
     Run {
         tps,
         transactions: latencies.len(),

@@ -1,17 +1,95 @@
 //! Tables of what was measured.
 
+use crate::answers::Answers;
+use crate::bars::{Bar, Bound, ratio};
 use crate::capture::Way;
-use crate::freshness::Freshness;
-use crate::stream::Round;
-use crate::user_side::{Plan, Run, Statement};
+use crate::questions::burst::Burst;
+use crate::questions::freshness::Freshness;
+use crate::questions::user_side::{Run, Statement, UserSide};
+use crate::questions::{backlog, jobs, tables, write_back};
+use crate::support::statistics::median;
+
+/// Prints what there is.
+pub fn print(answers: &Answers) {
+    answers.user_side.iter().for_each(user_side);
+    answers.freshness.iter().for_each(freshness);
+    answers
+        .bursts
+        .iter()
+        .for_each(|bursts| self::bursts(bursts));
+    answers.backlog.iter().for_each(|rounds| backlog(rounds));
+    answers
+        .write_back
+        .iter()
+        .for_each(|rounds| write_back(rounds));
+    answers.jobs.iter().for_each(|runs| jobs(runs));
+    answers
+        .tables
+        .iter()
+        .for_each(|tables| self::tables(tables));
+    bars(&answers.bars);
+}
+
+/// The first column is a name, the others are figures.
+fn table(title: &str, head: &[&str], rows: Vec<Vec<String>>) {
+    println!("\n{title}");
+    let head: Vec<String> = head.iter().map(ToString::to_string).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| Some(row.get(column)?.len()))
+            .max()
+    };
+    for row in &rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
+            let width = width(column).unwrap_or(0);
+            match column {
+                0 => format!("{cell:<width$}"),
+                _ => format!("  {cell:>width$}"),
+            }
+        });
+        println!("{}", cells.collect::<String>().trim_end());
+    }
+}
 
 /// Medians over the rounds; ratios are taken within a round.
-pub fn user_side(runs: &[Run], plan: &Plan) {
+fn user_side(user_side: &UserSide) {
+    let runs = &user_side.runs;
     for statement in Statement::ALL {
-        for &clients in &plan.clients {
-            println!("\n{}, {clients} clients", statement.name());
-            println!(
-                "{:<16} {:>9} {:>7} {:>8} {:>8} {:>8} {:>9} {:>7} {:>10} {:>8} {:>6}",
+        let mut clients: Vec<u32> = runs
+            .iter()
+            .filter(|run| run.statement == statement)
+            .map(|run| run.clients)
+            .collect();
+        clients.dedup();
+        for clients in clients {
+            let fits = |run: &Run| run.statement == statement && run.clients == clients;
+            let row = |way: Way| {
+                let middle = |figure: fn(&Run) -> f64| {
+                    let mine = runs.iter().filter(|run| run.way == way && fits(run));
+                    median(mine.map(figure))
+                };
+                let ratio = |figure: fn(&Run) -> f64| ratio(runs, way, Way::Nothing, figure, fits);
+                let wal = user_side
+                    .wal
+                    .iter()
+                    .find(|wal| wal.way == way && wal.statement == statement);
+                vec![
+                    way.name().to_owned(),
+                    format!("{:.0}", middle(|run| run.tps)),
+                    format!("{:.3}", ratio(|run| run.tps)),
+                    format!("{:.2}", middle(|run| run.p50)),
+                    format!("{:.2}", middle(|run| run.p95)),
+                    format!("{:.2}", middle(|run| run.p99)),
+                    format!("{:.1}", middle(|run| run.backend)),
+                    format!("{:.3}", ratio(|run| run.backend)),
+                    format!("{:.1}", middle(|run| run.walsender)),
+                    format!("{:.1}", middle(|run| run.outside)),
+                    format!("{:.0}", wal.map_or(f64::NAN, |wal| wal.bytes)),
+                    format!("{:.1}", middle(|run| run.behind)),
+                ]
+            };
+            let head = [
                 "",
                 "tx/s",
                 "ratio",
@@ -22,105 +100,174 @@ pub fn user_side(runs: &[Run], plan: &Plan) {
                 "ratio",
                 "walsender",
                 "outside",
-                "WAL"
-            );
-            for way in Way::ALL {
-                let of = |way: Way| -> Vec<&Run> {
-                    let fits = |run: &&Run| {
-                        run.statement == statement && run.clients == clients && run.way == way
-                    };
-                    runs.iter().filter(fits).collect()
-                };
-                let (mine, bare) = (of(way), of(Way::Nothing));
-                let middle = |figure: fn(&Run) -> f64| median(mine.iter().map(|run| figure(run)));
-                let ratio = |figure: fn(&Run) -> f64| {
-                    median(
-                        mine.iter()
-                            .zip(&bare)
-                            .map(|(run, bare)| figure(run) / figure(bare)),
-                    )
-                };
-                println!(
-                    "{:<16} {:>9.0} {:>7.3} {:>8.2} {:>8.2} {:>8.2} {:>9.1} {:>7.3} {:>10.1} {:>8.1} {:>6.0}{}",
-                    way.name(),
-                    middle(|run| run.tps),
-                    ratio(|run| run.tps),
-                    middle(|run| run.p50),
-                    middle(|run| run.p95),
-                    middle(|run| run.p99),
-                    middle(|run| run.backend),
-                    ratio(|run| run.backend),
-                    middle(|run| run.walsender),
-                    middle(|run| run.outside),
-                    middle(|run| run.wal),
-                    if mine.iter().all(|run| run.complete) {
-                        ""
-                    } else {
-                        "  not all of it was captured"
-                    }
-                );
-            }
+                "WAL",
+                "behind",
+            ];
+            let title = format!("{}, {clients} clients", statement.name());
+            table(&title, &head, Way::ALL.map(row).to_vec());
         }
     }
     println!(
-        "\nbackend, walsender, outside: microseconds of processor time a row; WAL: bytes a row"
+        "\nbackend, walsender, outside: microseconds of processor time a row; WAL: bytes a row; behind: seconds"
     );
 }
 
-pub fn freshness(freshness: &Freshness) {
-    println!("\nfrom commit to commit, in milliseconds");
-    println!(
-        "{:<16} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9}",
-        "", "rows/s in", "rows/s out", "p50", "p95", "p99", "longest"
+fn freshness(freshness: &Freshness) {
+    let row = |point: &crate::questions::freshness::Point| {
+        vec![
+            point.way.name().to_owned(),
+            format!("{:.1}", point.offered),
+            format!("{:.1}", point.kept),
+            format!("{:.1}", point.p50),
+            format!("{:.1}", point.p95),
+            format!("{:.1}", point.p99),
+            format!("{:.1}", point.longest),
+        ]
+    };
+    table(
+        "from commit to commit, in milliseconds",
+        &[
+            "",
+            "rows/s in",
+            "rows/s out",
+            "p50",
+            "p95",
+            "p99",
+            "longest",
+        ],
+        freshness.points.iter().map(row).collect(),
     );
-    for point in &freshness.points {
-        println!(
-            "{:<16} {:>10.1} {:>10.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1}",
-            point.way.name(),
-            point.offered,
-            point.kept,
-            point.p50,
-            point.p95,
-            point.p99,
-            point.longest
-        );
-    }
-    println!("\none row a second");
-    println!(
-        "{:<16} {:>9} {:>9} {:>12} {:>9}",
-        "", "p50", "p95", "model alone", "beyond"
+    let row = |lone: &crate::questions::freshness::Lone| {
+        vec![
+            lone.way.name().to_owned(),
+            format!("{:.2}", lone.p50),
+            format!("{:.2}", lone.p95),
+            format!("{:.2}", lone.model),
+            format!("{:.2}", lone.beyond),
+        ]
+    };
+    table(
+        "one row a second, in milliseconds",
+        &["", "p50", "p95", "model alone", "beyond it"],
+        freshness.lone.iter().map(row).collect(),
     );
-    for lone in &freshness.lone {
-        println!(
-            "{:<16} {:>9.2} {:>9.2} {:>12.2} {:>9.2}",
-            lone.way.name(),
-            lone.p50,
-            lone.p95,
-            lone.model,
-            lone.beyond
-        );
-    }
 }
 
-pub fn stream(rounds: &[Round], rows: usize) {
-    println!("\na backlog of {rows} rows, rows a second");
-    println!(
-        "{:>14} {:>14} {:>7}",
-        "lantern-cli", "pg_recvlogical", "ratio"
+fn bursts(bursts: &[Burst]) {
+    let optional = |value: Option<f64>, digits: usize| {
+        value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+    };
+    let row = |burst: &Burst| {
+        let bytes = burst.bytes.map(|bytes| bytes as f64);
+        vec![
+            burst.way.name().to_owned(),
+            burst.rows.to_string(),
+            optional(bytes, 0),
+            format!("{:.1}", burst.rate),
+            optional(burst.bare, 1),
+            optional(burst.bare.map(|bare| burst.rate / bare), 3),
+            optional(burst.waiting.map(|waiting| 100.0 * waiting), 1),
+            (burst.peak >> 20).to_string(),
+        ]
+    };
+    table(
+        "bursts",
+        &[
+            "",
+            "rows",
+            "bytes",
+            "rows/s",
+            "bare",
+            "share",
+            "waiting %",
+            "peak MB",
+        ],
+        bursts.iter().map(row).collect(),
     );
-    for round in rounds {
-        let ratio = round.ours / round.recvlogical;
-        println!(
-            "{:>14.0} {:>14.0} {ratio:>7.3}",
-            round.ours, round.recvlogical
-        );
-    }
-    let ratios = rounds.iter().map(|round| round.ours / round.recvlogical);
-    println!("median ratio {:.3}", median(ratios));
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+fn backlog(rounds: &[backlog::Round]) {
+    let row = |round: &backlog::Round| {
+        [round.ours, round.recvlogical]
+            .map(|rate| format!("{rate:.0}"))
+            .into_iter()
+            .chain([format!("{:.3}", round.ours / round.recvlogical)])
+            .collect()
+    };
+    table(
+        "the stream of a backlog, rows a second",
+        &["lantern-cli", "pg_recvlogical", "ratio"],
+        rounds.iter().map(row).collect(),
+    );
+}
+
+fn write_back(rounds: &[write_back::Round]) {
+    let row = |round: &write_back::Round| {
+        [round.write_back, round.inside]
+            .map(|rate| format!("{rate:.0}"))
+            .into_iter()
+            .chain([format!("{:.3}", round.write_back / round.inside)])
+            .collect()
+    };
+    table(
+        "write-backs, rows a second",
+        &["write-back", "inside the server", "ratio"],
+        rounds.iter().map(row).collect(),
+    );
+}
+
+fn jobs(runs: &[jobs::Run]) {
+    let mut rows = Vec::new();
+    for slots in [jobs::Slots::Job, jobs::Slots::Database] {
+        for count in jobs::JOBS {
+            let middle = |figure: fn(&jobs::Run) -> f64| {
+                let fits = |run: &&jobs::Run| run.slots == slots && run.jobs == count;
+                median(runs.iter().filter(fits).map(figure))
+            };
+            rows.push(vec![
+                format!("{count} jobs, a slot a {}", slots.name()),
+                format!("{:.0}", middle(|run| run.tps)),
+                format!("{:.1}", middle(|run| run.walsenders)),
+                format!("{:.1}", middle(|run| run.daemon)),
+                format!("{:.1}", middle(|run| run.behind)),
+            ]);
+        }
+    }
+    table(
+        "many jobs: INSERTs by 8 clients, microseconds of processor time a row",
+        &["", "tx/s", "walsenders", "daemon", "behind s"],
+        rows,
+    );
+}
+
+fn tables(tables: &[tables::Table]) {
+    let row = |table: &tables::Table| {
+        vec![
+            table.rows.to_string(),
+            format!("{:.0}", table.rate),
+            (table.idle >> 20).to_string(),
+            (table.peak >> 20).to_string(),
+        ]
+    };
+    table(
+        "the first run over a table, with a model that takes next to no time",
+        &["rows", "rows/s", "idle MB", "peak MB"],
+        tables.iter().map(row).collect(),
+    );
+}
+
+fn bars(bars: &[Bar]) {
+    let row = |bar: &Bar| {
+        vec![
+            bar.what.to_owned(),
+            format!("{:.3}", bar.value),
+            match bar.bound {
+                Bound::AtLeast(bound) => format!(">= {bound}"),
+                Bound::AtMost(bound) => format!("<= {bound}"),
+            },
+            if bar.holds { "holds" } else { "MISSED" }.to_owned(),
+        ]
+    };
+    let rows = bars.iter().map(row).collect();
+    table("bars", &["", "measured", "bar", ""], rows);
 }

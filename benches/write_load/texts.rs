@@ -33,6 +33,27 @@ impl Texts {
             round => format!("{round}: {text}"),
         }
     }
+
+    /// The first ones.
+    pub fn first(&self, count: usize) -> Vec<String> {
+        (0..count).map(|number| self.text(number)).collect()
+    }
+
+    /// Texts of this size in bytes, as many of the others as it takes, one behind the other.
+    pub fn of_size(&self, bytes: usize, count: usize) -> Vec<String> {
+        let mut next = 0;
+        let mut long = || {
+            let mut text = String::with_capacity(bytes + 100);
+            while text.len() < bytes {
+                text.push_str(&self.text(next));
+                text.push_str(". ");
+                next += 1;
+            }
+            text.truncate(text.floor_char_boundary(bytes));
+            text
+        };
+        (0..count).map(|_| long()).collect()
+    }
 }
 
 fn descriptions() -> Vec<String> {

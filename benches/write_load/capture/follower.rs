@@ -11,16 +11,14 @@ use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use lantern::embedding::{Engine, Model, TextRole};
 use lantern::pipeline::row::{Key, Origin, Row, Source};
-use lantern::pipeline::target::{
-    DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
-};
 use lantern::pipeline::writer::{ReadyRow, Writer};
 use lantern::postgres::{ConnectionString, Session};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-use super::Way;
+use super::{Inference, Way};
 use crate::engine;
+use crate::support::target::target;
 
 /// Rows that are embedded and written at once.
 const BATCH: i64 = 256;
@@ -28,17 +26,17 @@ const BATCH: i64 = 256;
 const EVERY: Duration = Duration::from_millis(100);
 
 /// Follows until the process is killed.
-pub async fn follow(way: Way, held: bool) {
+pub async fn follow(way: Way, inference: Inference) {
     let uri = std::env::var("LANTERN_URI").expect("where to");
     match way {
-        Way::Notify => listen(&uri, held).await,
+        Way::Notify => listen(&uri, inference).await,
         Way::Queue => work(&uri).await,
         _ => unreachable!("nobody has to follow"),
     }
 }
 
 /// Takes keys as they are sent. What comes while a batch is under way waits for the next one, each key once.
-async fn listen(uri: &str, held: bool) {
+async fn listen(uri: &str, inference: Inference) {
     let (client, mut connection) = tokio_postgres::connect(uri, NoTls)
         .await
         .expect("a session");
@@ -53,9 +51,9 @@ async fn listen(uri: &str, held: bool) {
             }
         }
     });
-    let embedder = match held {
-        true => None,
-        false => Some(Embedder::open(uri).await),
+    let embedder = match inference {
+        Inference::Off => None,
+        Inference::On => Some(Embedder::open(uri).await),
     };
     let listen = "SET application_name = 'follower'; LISTEN embed";
     client.batch_execute(listen).await.expect("it listens");
@@ -112,33 +110,7 @@ impl Embedder {
         let (engine, model) = engine::load().await;
         let database: ConnectionString = uri.parse().expect("a connection string");
         let session = Session::open(&database).await.expect("a session");
-        let oid = session
-            .query_one("SELECT 'public.notes'::regclass::oid", &[])
-            .await
-            .expect("the table")
-            .get(0);
-        let target = TargetTable {
-            oid,
-            schema: "public".into(),
-            name: "notes".into(),
-            partitioned: false,
-            key: vec![KeyColumn {
-                name: "id".into(),
-                type_name: "bigint".into(),
-            }],
-            identity_full: false,
-            source: SourceColumn {
-                name: "body".into(),
-                form: TextForm::Plain,
-                published: true,
-            },
-            destination: DestinationColumn {
-                name: "embedding".into(),
-                type_name: "public.vector(384)".into(),
-                vector_schema: Some("public".into()),
-            },
-            fingerprint: None,
-        };
+        let target = target(&session, "notes", 384).await;
         let writer = Writer::open(&database, Arc::new(target), 384).await;
         Embedder {
             engine,

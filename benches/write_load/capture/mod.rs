@@ -2,16 +2,14 @@
 
 pub mod follower;
 
-use std::fs;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::Signal;
-
-use crate::cpu;
-use crate::place::{Place, runtime};
+use crate::place::Place;
+use crate::support::REAL_MODEL;
+use crate::support::child::{self, Child};
+use crate::support::data_path::runtime;
+use crate::support::process;
 use crate::texts::Texts;
 
 /// A way of capturing changes.
@@ -39,6 +37,9 @@ impl Way {
         Way::Queue,
     ];
 
+    /// Those that end in vectors.
+    pub const EMBEDDING: [Way; 3] = [Way::Daemon, Way::Notify, Way::Queue];
+
     pub fn name(self) -> &'static str {
         match self {
             Way::Nothing => "no capture",
@@ -50,15 +51,16 @@ impl Way {
     }
 }
 
-/// Whether what is captured is embedded, too.
+/// What becomes of a change that was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inference {
-    /// Held: what is captured waits in memory, in the queue, or is thrown away.
-    Held,
-    Running,
+    /// Nothing: it is let go, or stays in the queue's table. So the capture runs at its own pace, and leaves the processors to
+    /// the users.
+    Off,
+    /// Its vector is computed and written back.
+    On,
 }
 
-const SLOT: &str = "measured";
 /// As long as it may take to have everything up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -79,7 +81,12 @@ impl Capture {
             process: None,
         };
         capture.prepare().await;
-        capture.begin().await;
+        let command = capture.command();
+        let log = capture.place.folder.path().join("capture.log");
+        capture.process = command.map(|command| Child::spawn(command, log));
+        if capture.process.is_some() {
+            capture.until(capture.running()).await;
+        }
         capture
     }
 
@@ -87,158 +94,99 @@ impl Capture {
         let place = &self.place;
         match self.way {
             Way::Nothing => {}
-            Way::Recvlogical => {
-                place
-                    .sql("CREATE PUBLICATION measured FOR TABLE notes (id, body)")
-                    .await;
-                place
-                    .sql("SELECT pg_create_logical_replication_slot('measured', 'pgoutput')")
-                    .await;
-            }
+            Way::Recvlogical => publish(place).await,
             Way::Daemon => {
-                place.sql(include_str!("../../../sql/jobs.sql")).await;
-                place
-                    .sql(&format!(
-                        "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model, backfill) \
-                         VALUES ('{}', 'public', 'notes', 'body', 'embedding', 'sentence-transformers/all-MiniLM-L6-v2', false)",
-                        place.server.uri("postgres")
-                    ))
-                    .await;
+                place.jobs_table().await;
+                place.job("notes", REAL_MODEL, false).await;
             }
             Way::Notify => place.sql(include_str!("notify.sql")).await,
             Way::Queue => place.sql(include_str!("queue.sql")).await,
         }
     }
 
-    /// Forgets what was captured so far and goes on from here: what was held would fill the daemon's memory in the end, and
-    /// the queue's table.
-    pub async fn begin_anew(&mut self) {
-        self.stop();
+    /// The process that follows, where one has to.
+    fn command(&self) -> Option<Command> {
+        let uri = self.place.uri();
+        let off = self.inference == Inference::Off;
         match self.way {
-            Way::Queue => self.place.sql("TRUNCATE queue").await,
-            Way::Daemon | Way::Recvlogical => {
-                let free = "SELECT count(*) = 0 FROM pg_replication_slots WHERE active";
-                self.until(free).await;
-                self.place
-                    .sql("SELECT pg_replication_slot_advance(slot_name, pg_current_wal_lsn()) FROM pg_replication_slots")
-                    .await;
-            }
-            Way::Nothing | Way::Notify => {}
-        }
-        self.begin().await;
-    }
-
-    async fn begin(&mut self) {
-        let uri = self.place.server.uri("postgres");
-        let mut command = match self.way {
-            Way::Nothing => return,
-            Way::Queue if self.inference == Inference::Held => return,
-            Way::Recvlogical => {
-                let mut command = Command::new(self.place.server.bindir().join("pg_recvlogical"));
-                command.args([
-                    "--start",
-                    "--no-loop",
-                    "--file=/dev/null",
-                    "--fsync-interval=0",
-                ]);
-                command.args([
-                    "--option=proto_version=1",
-                    "--option=publication_names=measured",
-                ]);
-                command.args(["--slot", SLOT, "--status-interval=1", "--dbname", &uri]);
-                command
-            }
+            Way::Nothing => None,
+            Way::Queue if off => None,
+            Way::Recvlogical => Some(recvlogical(&self.place, "measured")),
             Way::Daemon => {
-                let mut command = Command::new(env!("CARGO_BIN_EXE_lantern-cli"));
-                command.args(["start-daemon", "--log-level", "warn"]);
-                command.env("LANTERN_URI", &uri);
-                command.env("LANTERN_DATA_PATH", runtime());
-                if self.inference == Inference::Held {
-                    command.env("FAILPOINTS", "embedder=pause");
+                let mut command = child::daemon(&uri, &runtime());
+                if off {
+                    command.env("FAILPOINTS", "batcher-lets-go=return");
                 }
-                command
+                Some(command)
             }
             Way::Notify | Way::Queue => {
                 let mut command = Command::new(std::env::current_exe().expect("this program"));
-                command.arg(if self.way == Way::Notify {
-                    "follow-notify"
-                } else {
-                    "follow-queue"
+                command.env("LANTERN_URI", uri).arg(match self.way {
+                    Way::Notify => "follow-notify",
+                    _ => "follow-queue",
                 });
-                command.env("LANTERN_URI", &uri);
-                if self.inference == Inference::Held {
-                    command.arg("held");
+                if off {
+                    command.arg("off");
                 }
-                command
+                Some(command)
             }
-        };
-        let log = fs::File::create(self.place.folder.path().join("capture.log")).expect("a file");
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
-        // SAFETY: prctl is a plain system call and allocates nothing, as is asked of code between fork and exec.
-        unsafe {
-            // Not even a benchmark that is killed leaves a process behind.
-            command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
         }
-        self.process = Some(command.spawn().expect("it starts"));
-        self.until(match self.way {
-            Way::Notify | Way::Queue => {
-                "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name LIKE 'follower%' AND state = 'idle'"
-            }
-            _ => "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'",
-        })
-        .await;
     }
 
-    fn stop(&mut self) {
-        if let Some(mut process) = self.process.take() {
-            let _ = process.kill();
-            let _ = process.wait();
+    /// Asks whether it is up.
+    fn running(&self) -> &'static str {
+        match self.way {
+            Way::Notify | Way::Queue => {
+                "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'follower' AND state = 'idle'"
+            }
+            _ => "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming'",
         }
     }
 
     /// Waits until a question is answered with true.
     pub async fn until(&self, question: &str) {
-        let begin = std::time::Instant::now();
+        let begin = Instant::now();
         while !self.place.value::<bool>(question).await {
-            assert!(begin.elapsed() < PATIENCE, "{question}: {}", self.log());
+            let log = self.process.as_ref().map(Child::log).unwrap_or_default();
+            assert!(begin.elapsed() < PATIENCE, "{question}: {log}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
-    /// Whether everything that has happened so far has reached who captures it.
-    pub async fn has_all(&self) -> bool {
-        let sent = "SELECT COALESCE(bool_and(sent_lsn >= pg_current_wal_lsn()), true) FROM pg_stat_replication";
-        for _ in 0..100 {
-            if self.place.value::<bool>(sent).await {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        false
+    /// Processor time so far of who follows, outside of the server.
+    pub fn used_outside(&self) -> Duration {
+        self.process
+            .as_ref()
+            .map_or(Duration::ZERO, |child| process::used(child.id()))
     }
 
-    /// Processor time so far of those who capture: outside of the server, and in its walsender.
-    pub async fn used(&self) -> [Duration; 2] {
-        let walsender = "SELECT max(pid) FROM pg_stat_replication";
-        let walsender: Option<i32> = self.place.value(walsender).await;
-        let of = |process: Option<u32>| process.map_or(Duration::ZERO, cpu::used);
-        [
-            of(self.process.as_ref().map(Child::id)),
-            of(walsender.map(i32::unsigned_abs)),
-        ]
-    }
-
-    fn log(&self) -> String {
-        let path = self.place.folder.path().join("capture.log");
-        fs::read_to_string(path).unwrap_or_default()
+    /// The process that follows.
+    pub fn process(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
     }
 }
 
-impl Drop for Capture {
-    fn drop(&mut self) {
-        self.stop();
-    }
+/// The publication `measured` and a slot of that name, for `pg_recvlogical`.
+pub async fn publish(place: &Place) {
+    let publication =
+        "CREATE PUBLICATION measured FOR TABLE notes (id, body) WITH (publish = 'insert, update')";
+    place.sql(publication).await;
+    let slot = "SELECT pg_create_logical_replication_slot('measured', 'pgoutput')";
+    place.sql(slot).await;
+}
+
+/// `pg_recvlogical` from a slot of the publication `measured` into nowhere.
+pub fn recvlogical(place: &Place, slot: &str) -> Command {
+    let mut command = Command::new(place.postgres.bindir().join("pg_recvlogical"));
+    command.args([
+        "--start",
+        "--no-loop",
+        "--file=/dev/null",
+        "--fsync-interval=0",
+        "--status-interval=1",
+        "--option=proto_version=1",
+        "--option=publication_names=measured",
+    ]);
+    command.args(["--slot", slot, "--dbname", &place.uri()]);
+    command
 }

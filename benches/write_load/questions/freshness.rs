@@ -1,4 +1,4 @@
-//! How fresh vectors are: from the commit of a text to the commit of its vector, under loads from one row a second up to more
+//! How fresh are vectors? From the commit of a text to the commit of its vector, under loads from one row a second up to more
 //! than can be embedded.
 //!
 //! Both times are the server's (`track_commit_timestamp`), so that nobody has to look while it happens.
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::capture::{Capture, Inference, Way};
 use crate::engine;
+use crate::support::statistics::{median, quantile};
 use crate::texts::Texts;
 
 /// What is to be run.
@@ -54,14 +55,13 @@ pub struct Freshness {
     pub points: Vec<Point>,
 }
 
-const WAYS: [Way; 3] = [Way::Daemon, Way::Notify, Way::Queue];
 /// Until the last row of a load has its vector.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Freshness {
     let mut captures = Vec::new();
-    for way in WAYS {
-        let capture = Capture::start(way, Inference::Running, texts).await;
+    for way in Way::EMBEDDING {
+        let capture = Capture::start(way, Inference::On, texts).await;
         let born = "ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid";
         capture.place.sql("TRUNCATE notes").await;
         capture.place.sql(born).await;
@@ -124,18 +124,14 @@ async fn one_a_second(
     }
     settled(capture).await;
     let took = times(capture, from).await;
-    let mut beyond: Vec<f64> = took
-        .iter()
-        .zip(&model)
-        .map(|(took, model)| took - model)
-        .collect();
-    let mut sorted = took.clone();
+    let beyond = took.iter().zip(&model).map(|(took, model)| took - model);
+    let beyond = median(beyond);
     Lone {
         way: capture.way,
-        p50: quantile(&mut sorted, 0.5),
-        p95: quantile(&mut sorted, 0.95),
-        model: quantile(&mut model, 0.5),
-        beyond: quantile(&mut beyond, 0.5),
+        p95: quantile(took.iter().copied(), 0.95),
+        p50: median(took),
+        model: median(model),
+        beyond,
     }
 }
 
@@ -160,15 +156,16 @@ async fn under(
     let kept = "SELECT (count(*) / EXTRACT(EPOCH FROM max(pg_xact_commit_timestamp(xmin)) - min(pg_xact_commit_timestamp(born))))::float8 \
                 FROM public.notes WHERE id >= ";
     let kept = capture.place.value(&format!("{kept}{from}")).await;
-    let mut took = times(capture, from).await;
+    let took = times(capture, from).await;
+    let share = |share| quantile(took.iter().copied(), share);
     Point {
         way: capture.way,
         offered,
         kept,
-        p50: quantile(&mut took, 0.5),
-        p95: quantile(&mut took, 0.95),
-        p99: quantile(&mut took, 0.99),
-        longest: quantile(&mut took, 1.0),
+        p50: share(0.5),
+        p95: share(0.95),
+        p99: share(0.99),
+        longest: share(1.0),
     }
 }
 
@@ -193,11 +190,4 @@ async fn times(capture: &Capture, from: usize) -> Vec<f64> {
     let query = "SELECT COALESCE(array_agg(EXTRACT(EPOCH FROM pg_xact_commit_timestamp(xmin) - pg_xact_commit_timestamp(born))::float8 \
                  * 1000 ORDER BY id), '{}') FROM public.notes WHERE id >= ";
     capture.place.value(&format!("{query}{from}")).await
-}
-
-fn quantile(values: &mut [f64], share: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let last = values.len().saturating_sub(1);
-    let place = (last as f64 * share).round() as usize;
-    values.get(place).copied().unwrap_or(f64::NAN)
 }

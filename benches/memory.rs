@@ -8,22 +8,16 @@
 //! Run: `cargo bench --bench memory` (after `make setup`; 15 GB of disk, half an hour), or with `-- --quick`. Names of loads
 //! (`-- backlog by-key`) leave out the others.
 
-#[path = "../../tests/chaos/dice.rs"]
-#[allow(dead_code, reason = "shared with the chaos tests")]
-mod dice;
-#[path = "../../tests/chaos/model.rs"]
-#[allow(dead_code, reason = "shared with the chaos tests")]
-mod model;
-mod process;
-mod stage;
+#[path = "support/mod.rs"]
+mod support;
 
 use std::time::{Duration, Instant};
 
-use model::Model;
-use stage::Stage;
+use support::REAL_MODEL;
+use support::stage::Stage;
+use support::tiny_model::{DIMENSIONS, Model};
 
 const BAR: u64 = 150 << 20;
-const REAL_MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
 /// A text of about 50 bytes, one of 8 kB that is stored out of line, and one of 256 kB.
 const SHORT: &str = "'w' || n % 400 || ' w' || n % 399 || ' and some words that it does not know'";
@@ -149,7 +143,7 @@ async fn backlog(sizes: &Sizes) -> u64 {
         from += 10_000;
     }
     let gathered = stage.number(behind).await.unsigned_abs();
-    stage.spawn_daemon();
+    stage.spawn_daemon(&[]);
     let elapsed = stage.settled("notes").await;
     let name = format!(
         "a backlog of {} MB of WAL, {from} rows",
@@ -167,17 +161,15 @@ async fn table(sizes: &Sizes) -> u64 {
             "CREATE TABLE few (id bigint PRIMARY KEY, body text); \
              CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({})); \
              INSERT INTO notes SELECT n, {SHORT} FROM generate_series(1, {rows}) AS n; ANALYZE",
-            model::DIMENSIONS
+            DIMENSIONS
         ))
         .await;
     stage.job("few", Model::One.name()).await;
     stage.start_daemon().await;
-    let idle = stage.idle().await;
+    let idle = stage.daemon().resident_at_rest().await;
     let begin = Instant::now();
     stage.job("notes", Model::One.name()).await;
-    stage
-        .until("SELECT count(*) FROM jobs WHERE init_finished_at IS NULL")
-        .await;
+    stage.initialised().await;
     line(
         &stage,
         &format!("a table of {rows} rows, a second job"),
@@ -199,12 +191,10 @@ async fn large_texts(sizes: &Sizes) -> u64 {
         .await;
     stage.job("few", Model::One.name()).await;
     stage.start_daemon().await;
-    let idle = stage.idle().await;
+    let idle = stage.daemon().resident_at_rest().await;
     let begin = Instant::now();
     stage.job("notes", Model::One.name()).await;
-    stage
-        .until("SELECT count(*) FROM jobs WHERE init_finished_at IS NULL")
-        .await;
+    stage.initialised().await;
     let name = format!("a table of {rows} rows of 256 kB");
     line(&stage, &name, idle, begin.elapsed())
 }
@@ -217,7 +207,7 @@ async fn large_texts_by_key(sizes: &Sizes) -> u64 {
         .await;
     stage.job("notes", Model::One.name()).await;
     stage.start_daemon().await;
-    let idle = stage.idle().await;
+    let idle = stage.daemon().resident_at_rest().await;
     let rows = sizes.large_texts;
     stage
         .sql(&format!(
@@ -260,12 +250,12 @@ async fn warm(stage: &mut Stage, text: &str) -> u64 {
         ))
         .await;
     stage.settled("notes").await;
-    stage.idle().await
+    stage.daemon().resident_at_rest().await
 }
 
 /// Prints a line of the table; returns the growth.
 fn line(stage: &Stage, load: &str, idle: u64, elapsed: Duration) -> u64 {
-    let resident = stage.resident();
+    let resident = stage.daemon().resident();
     let growth = resident.peak.saturating_sub(idle);
     println!(
         "{load:<58} {:>6} {:>6} {:>7} {:>6} {:>8.0}",

@@ -1,7 +1,6 @@
-//! The stream alone: rows a second out of a backlog that was prepared, through the product's connection and decoder, next to
-//! `pg_recvlogical` on the same backlog.
+//! How fast is the stream alone? Rows a second out of a backlog that was prepared, through the product's connection and decoder,
+//! next to `pg_recvlogical` on the same backlog.
 
-use std::process::Command;
 use std::time::Instant;
 
 use lantern::postgres::tls;
@@ -9,7 +8,8 @@ use lantern::replication::pgoutput::{Message, Value, decode};
 use lantern::replication::{Frame, Lsn, ReplicationConnection, SlotName};
 use serde::Serialize;
 
-use crate::place::Place;
+use crate::capture;
+use crate::place::{Place, ROWS};
 use crate::texts::Texts;
 
 /// What is to be run.
@@ -27,16 +27,14 @@ pub struct Round {
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Round> {
     let place = Place::new(texts).await;
-    place
-        .sql("CREATE PUBLICATION measured FOR TABLE notes (id, body)")
-        .await;
-    place
-        .sql("SELECT pg_create_logical_replication_slot('backlog', 'pgoutput')")
-        .await;
+    capture::publish(&place).await;
     // A hundred rows a transaction, as an application writes them that is in a hurry.
-    for _ in 0..plan.rows / 100 {
+    for number in 0..plan.rows / 100 {
+        let from = number * 100 % (ROWS - 100);
         place
-            .sql("INSERT INTO notes (body) SELECT body FROM texts LIMIT 100 OFFSET 700")
+            .sql(&format!(
+                "INSERT INTO notes (body) SELECT body FROM texts WHERE n > {from} AND n <= {from} + 100"
+            ))
             .await;
     }
     let end: String = place.value("SELECT pg_current_wal_lsn()::text").await;
@@ -51,7 +49,7 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Round> {
 
 async fn copy_of_the_slot(place: &Place) -> SlotName {
     place
-        .sql("SELECT pg_copy_logical_replication_slot('backlog', 'copied')")
+        .sql("SELECT pg_copy_logical_replication_slot('measured', 'copied')")
         .await;
     SlotName::try_from("copied").expect("a name")
 }
@@ -68,26 +66,9 @@ async fn drop_the_copy(place: &Place) {
 async fn recvlogical(place: &Place, rows: usize, end: &str) -> f64 {
     copy_of_the_slot(place).await;
     let begin = Instant::now();
-    let status = Command::new(place.server.bindir().join("pg_recvlogical"))
-        .args([
-            "--start",
-            "--no-loop",
-            "--file=/dev/null",
-            "--fsync-interval=0",
-        ])
-        .args([
-            "--option=proto_version=1",
-            "--option=publication_names=measured",
-        ])
-        .args([
-            "--slot=copied",
-            "--endpos",
-            end,
-            "--dbname",
-            &place.server.uri("postgres"),
-        ])
-        .status()
-        .expect("pg_recvlogical runs");
+    let mut command = capture::recvlogical(place, "copied");
+    let status = command.args(["--endpos", end]).status();
+    let status = status.expect("pg_recvlogical runs");
     let elapsed = begin.elapsed();
     assert!(status.success(), "{status}");
     drop_the_copy(place).await;

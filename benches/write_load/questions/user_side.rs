@@ -1,4 +1,4 @@
-//! What it costs the users of a database that its changes are captured: transactions a second, their latency, and the
+//! What does it cost the users of a database that its changes are captured? Transactions a second, their latency, and the
 //! processor time of their own server processes.
 
 use std::fs;
@@ -7,9 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::capture::{Capture, Inference, Way};
+use crate::pgbench::{self, Length};
 use crate::place::ROWS;
+use crate::support::process;
 use crate::texts::Texts;
-use crate::{cpu, pgbench};
 
 /// What users do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -43,6 +44,10 @@ impl Statement {
             Statement::BulkInsert => "INSERT of 100 rows",
             Statement::Copy => "COPY of 500 rows",
         }
+    }
+
+    pub fn is_bulk(self) -> bool {
+        self.rows() > 1
     }
 
     fn rows(self) -> usize {
@@ -93,25 +98,39 @@ pub struct Run {
     pub backend: f64,
     pub walsender: f64,
     pub outside: f64,
-    /// Bytes of WAL a row.
-    pub wal: f64,
-    /// Whether all of it had reached whoever captures it a moment later.
-    pub complete: bool,
+    /// Seconds from the end of the run until all of it had been sent to who captures it.
+    pub behind: f64,
+}
+
+/// Bytes of WAL a row, without page images.
+#[derive(Clone, Debug, Serialize)]
+pub struct Wal {
+    pub statement: Statement,
+    pub way: Way,
+    pub bytes: f64,
+}
+
+#[derive(Serialize)]
+pub struct UserSide {
+    pub runs: Vec<Run>,
+    pub wal: Vec<Wal>,
 }
 
 /// What is to be run.
 pub struct Plan {
     pub clients: Vec<u32>,
+    /// With statements of many rows.
+    pub bulk_clients: Vec<u32>,
     pub rounds: u32,
     /// Of one run.
     pub seconds: u32,
 }
 
 /// Runs everything, the ways in turn, each round in another order.
-pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
+pub async fn measure(plan: &Plan, texts: &Texts) -> UserSide {
     let mut captures = Vec::new();
     for way in Way::ALL {
-        captures.push(Capture::start(way, Inference::Held, texts).await);
+        captures.push(Capture::start(way, Inference::Off, texts).await);
     }
     let copy = std::env::temp_dir().join(format!("lantern-copy-{}.txt", std::process::id()));
     let rows: Vec<String> = (0..COPY)
@@ -119,60 +138,59 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
         .collect();
     fs::write(&copy, rows.join("\n")).expect("the file for COPY");
 
-    let mut runs = Vec::new();
+    let mut answer = UserSide {
+        runs: Vec::new(),
+        wal: Vec::new(),
+    };
     for statement in Statement::ALL {
-        for &clients in &plan.clients {
+        let script = [statement.script(&copy.display().to_string())];
+        for capture in &captures {
+            answer.wal.push(wal(capture, statement, &script).await);
+        }
+        let clients = match statement.is_bulk() {
+            true => &plan.bulk_clients,
+            false => &plan.clients,
+        };
+        for &clients in clients {
             for round in 0..plan.rounds {
                 let count = captures.len();
                 for turn in 0..count {
-                    let capture = &mut captures[(turn + round as usize) % count];
-                    let script = statement.script(&copy.display().to_string());
+                    let capture = &captures[(turn + round as usize) % count];
                     let mut run = run(capture, statement, clients, &script, plan.seconds).await;
                     run.round = round;
-                    runs.push(run);
+                    answer.runs.push(run);
                 }
             }
         }
     }
     fs::remove_file(&copy).expect("it is ours");
-    runs
+    answer
 }
 
 async fn run(
-    capture: &mut Capture,
+    capture: &Capture,
     statement: Statement,
     clients: u32,
-    script: &str,
+    script: &[String],
     seconds: u32,
 ) -> Run {
-    capture.begin_anew().await;
-    // The table is as large for everybody, and no checkpoint comes in between.
-    capture
-        .place
-        .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))
-        .await;
-    capture.place.sql("VACUUM notes").await;
-    capture.place.sql("CHECKPOINT").await;
-    let postmaster = postmaster(capture).await;
-    let log = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
-    let log_before: f64 = capture.place.value(log).await;
-    let children = cpu::children(postmaster);
-    let before = (
-        cpu::used_by_ended_children(postmaster),
-        capture.used().await,
-    );
-    let folder = capture.place.folder.path();
-    let done = pgbench::run(&capture.place.server, script, clients, seconds, folder);
-    let complete = capture.has_all().await;
+    let place = &capture.place;
+    clear(capture).await;
+    // No checkpoint comes in between.
+    place.sql("CHECKPOINT").await;
+    place.all_is_sent().await;
+    let postmaster = place.postmaster().await;
+    let children = process::children(postmaster).len();
+    let backend = process::used_by_ended_children(postmaster);
+    let walsender = place.used_by_walsenders().await;
+    let outside = capture.used_outside();
+    let length = Length::Seconds(seconds);
+    let done = pgbench::run(place, script, clients, length, place.folder.path());
+    let behind = place.all_is_sent().await;
     // Their processor time counts from when they have ended.
-    while cpu::children(postmaster) > children {
+    while process::children(postmaster).len() > children {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    let after = (
-        cpu::used_by_ended_children(postmaster),
-        capture.used().await,
-    );
-    let wal = capture.place.value::<f64>(log).await - log_before;
     let rows = (done.transactions * statement.rows()) as f64;
     let a_row =
         |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / rows;
@@ -185,22 +203,41 @@ async fn run(
         p50: done.percentile(0.50),
         p95: done.percentile(0.95),
         p99: done.percentile(0.99),
-        backend: a_row(before.0, after.0),
-        outside: a_row(before.1[0], after.1[0]),
-        walsender: a_row(before.1[1], after.1[1]),
-        wal: wal / rows,
-        complete,
+        backend: a_row(backend, process::used_by_ended_children(postmaster)),
+        walsender: a_row(walsender, place.used_by_walsenders().await),
+        outside: a_row(outside, capture.used_outside()),
+        behind: behind.as_secs_f64(),
     }
 }
 
-/// The parent of every process that works for the server.
-async fn postmaster(capture: &Capture) -> u32 {
-    let path = capture
-        .place
-        .server
-        .data_directory()
-        .join("data/postmaster.pid");
-    let file = fs::read_to_string(path).expect("the server runs");
-    let first = file.lines().next().expect("a line");
-    first.parse().expect("a process id")
+/// The table is as large for everybody before each run.
+async fn clear(capture: &Capture) {
+    let place = &capture.place;
+    if capture.way == Way::Queue {
+        place.sql("TRUNCATE queue").await;
+    }
+    place
+        .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))
+        .await;
+    place.sql("VACUUM notes").await;
+}
+
+/// The statement is run twice without a checkpoint in between: the second time finds pages that are in the log already.
+async fn wal(capture: &Capture, statement: Statement, script: &[String]) -> Wal {
+    let place = &capture.place;
+    let transactions: u32 = if statement.is_bulk() { 20 } else { 2000 };
+    clear(capture).await;
+    let mut bytes = 0.0;
+    for _ in 0..2 {
+        let position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
+        let before: f64 = place.value(position).await;
+        let length = Length::Transactions(transactions);
+        pgbench::run(place, script, 1, length, place.folder.path());
+        bytes = place.value::<f64>(position).await - before;
+    }
+    Wal {
+        statement,
+        way: capture.way,
+        bytes: bytes / (transactions as usize * statement.rows()) as f64,
+    }
 }

@@ -1,0 +1,173 @@
+//! How many rows a second can be embedded, of what the processors could do? Bursts of rows in one transaction, and how long it
+//! takes until the last one has its vector, next to a bare ONNX Runtime loop over the same texts in turns.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::capture::{Capture, Inference, Way};
+use crate::place;
+use crate::support::bare::Bare;
+use crate::support::process;
+use crate::texts::Texts;
+
+/// What is to be run.
+pub struct Plan {
+    /// Rows of a burst.
+    pub rows: usize,
+    pub rounds: u32,
+    /// Rows of one large burst for each way, or none.
+    pub large: Option<usize>,
+    /// Bytes of a text, and rows of them.
+    pub sizes: Vec<(usize, usize)>,
+}
+
+/// One burst.
+#[derive(Clone, Debug, Serialize)]
+pub struct Burst {
+    pub way: Way,
+    pub round: u32,
+    pub rows: usize,
+    /// Bytes of a text where all are of one size; else they are as they come.
+    pub bytes: Option<usize>,
+    /// Rows a second from the commit of the burst to that of the last vector.
+    pub rate: f64,
+    /// Texts a second of the bare loop, the mean of before and after; none for the large ones.
+    pub bare: Option<f64>,
+    /// Of the time of the inference threads, the share in which they had nothing to do (the daemon's alone).
+    pub waiting: Option<f64>,
+    /// Resident memory of the one who embeds at its highest, in bytes.
+    pub peak: u64,
+    /// Rows with a vector, and seconds since the commit of the burst.
+    pub progress: Vec<(f64, usize)>,
+}
+
+/// Budgets of padded tokens that the bare loop tries; it takes the best.
+const BUDGETS: [usize; 5] = [128, 256, 512, 1024, 2048];
+/// Points of a curve.
+const POINTS: usize = 100;
+/// Until the last row of a burst has its vector.
+const PATIENCE: Duration = Duration::from_secs(1200);
+
+pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
+    let mut captures = Vec::new();
+    for way in Way::EMBEDDING {
+        let capture = Capture::start(way, Inference::On, texts).await;
+        capture
+            .place
+            .sql("ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid")
+            .await;
+        captures.push(capture);
+    }
+    let mut bare = Bare::load();
+    let mut bursts = Vec::new();
+    let mut budget = None;
+    for round in 0..plan.rounds {
+        // Each time others: a text that was embedded before must not be quicker.
+        let from = round as usize * plan.rows;
+        let some: Vec<String> = (from..from + plan.rows).map(|n| texts.text(n)).collect();
+        budget = budget.or_else(|| Some(best_budget(&mut bare, &some)));
+        for capture in &captures {
+            let compared = budget.map(|budget| (&mut bare, budget));
+            bursts.push(burst(capture, &some, compared, None, round).await);
+        }
+    }
+    for &(bytes, rows) in &plan.sizes {
+        let some = texts.of_size(bytes, rows);
+        let budget = best_budget(&mut bare, &some);
+        for round in 0..plan.rounds {
+            let compared = Some((&mut bare, budget));
+            bursts.push(burst(&captures[0], &some, compared, Some(bytes), round).await);
+        }
+    }
+    if let Some(rows) = plan.large {
+        let some = texts.first(rows);
+        for capture in &captures {
+            bursts.push(burst(capture, &some, None, None, 0).await);
+        }
+    }
+    bursts
+}
+
+async fn burst(
+    capture: &Capture,
+    texts: &[String],
+    bare: Option<(&mut Bare, usize)>,
+    bytes: Option<usize>,
+    round: u32,
+) -> Burst {
+    let place = &capture.place;
+    place.sql("TRUNCATE notes").await;
+    place::offer(place, texts).await;
+    place.sql("CHECKPOINT").await;
+    let mut bare = bare.map(|(bare, budget)| (bare.prepare(texts, budget), bare));
+    let mut ceiling = || bare.as_mut().map(|(batches, bare)| bare.rate(batches));
+    let before = ceiling();
+    place.all_is_sent().await;
+    process::reset_peak(capture.process());
+    let threads = process::wanted_by_threads(capture.process(), "embed-");
+    let begin = Instant::now();
+    place
+        .sql("INSERT INTO notes (body) SELECT body FROM texts ORDER BY n")
+        .await;
+    settled(capture).await;
+    let elapsed = begin.elapsed();
+    let (wanted, count) = process::wanted_by_threads(capture.process(), "embed-");
+    let progress = progress(capture).await;
+    let seconds = progress.last().map_or(f64::NAN, |(seconds, _)| *seconds);
+    let after = ceiling();
+    let waiting = (capture.way == Way::Daemon).then(|| {
+        let wanted = wanted.saturating_sub(threads.0);
+        1.0 - wanted.as_secs_f64() / (elapsed.as_secs_f64() * count as f64)
+    });
+    Burst {
+        way: capture.way,
+        round,
+        rows: texts.len(),
+        bytes,
+        rate: texts.len() as f64 / seconds,
+        bare: before
+            .zip(after)
+            .map(|(before, after)| 2.0 / (1.0 / before + 1.0 / after)),
+        waiting,
+        peak: process::resident(capture.process()).peak,
+        progress,
+    }
+}
+
+/// The budget with which the bare loop is fastest, which shows in a part of the texts.
+fn best_budget(bare: &mut Bare, texts: &[String]) -> usize {
+    let part = &texts[..texts.len().min(1000)];
+    let mut rate = |budget: usize| {
+        let batches = bare.prepare(part, budget);
+        bare.rate(&batches)
+    };
+    let rates = BUDGETS.map(|budget| (rate(budget), budget));
+    let best = rates.into_iter().max_by(|a, b| a.0.total_cmp(&b.0));
+    best.map_or(BUDGETS[0], |(_, budget)| budget)
+}
+
+/// Looks seldom, since looking costs the server time.
+async fn settled(capture: &Capture) {
+    let begin = Instant::now();
+    let missing = "SELECT EXISTS (SELECT FROM public.notes WHERE embedding IS NULL)";
+    while capture.place.value::<bool>(missing).await {
+        assert!(begin.elapsed() < PATIENCE, "rows without a vector");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Both times are the server's.
+async fn progress(capture: &Capture) -> Vec<(f64, usize)> {
+    let times = "SELECT array_agg(EXTRACT(EPOCH FROM pg_xact_commit_timestamp(xmin) - pg_xact_commit_timestamp(born))::float8) \
+                 FROM public.notes";
+    let mut times: Vec<f64> = capture.place.value(times).await;
+    times.sort_by(f64::total_cmp);
+    let step = times.len().div_ceil(POINTS);
+    let mut points: Vec<(f64, usize)> = (step..times.len())
+        .step_by(step)
+        .map(|rows| (times[rows - 1], rows))
+        .collect();
+    points.extend(times.last().map(|last| (*last, times.len())));
+    points
+}

@@ -1,0 +1,146 @@
+//! What do more jobs on one database cost its users? The same writes, spread over the tables of 1, 10 or 50 jobs, with a slot
+//! for each job and with one for all.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::pgbench::{self, Length};
+use crate::place::{self, ROWS, SETTINGS};
+use crate::support::REAL_MODEL;
+use crate::support::process;
+use crate::support::server::Server;
+use crate::support::stage::Stage;
+use crate::texts::Texts;
+
+/// What is to be run.
+pub struct Plan {
+    pub rounds: u32,
+    /// Of one run.
+    pub seconds: u32,
+}
+
+/// Who has a replication slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Slots {
+    Job,
+    Database,
+}
+
+impl Slots {
+    pub fn name(self) -> &'static str {
+        match self {
+            Slots::Job => "job",
+            Slots::Database => "database",
+        }
+    }
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub slots: Slots,
+    pub jobs: u32,
+    pub round: u32,
+    /// Transactions a second, each an INSERT of one row.
+    pub tps: f64,
+    /// Microseconds of processor time a row: of all walsenders together, and of the daemon.
+    pub walsenders: f64,
+    pub daemon: f64,
+    /// Seconds from the end of the run until everybody had been sent everything.
+    pub behind: f64,
+}
+
+pub const JOBS: [u32; 3] = [1, 10, 50];
+const CLIENTS: u32 = 8;
+
+pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
+    let mut stages = Vec::new();
+    for slots in [Slots::Job, Slots::Database] {
+        for jobs in JOBS {
+            stages.push((slots, jobs, stage(jobs, texts).await));
+        }
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut runs = Vec::new();
+    for round in 0..plan.rounds {
+        let count = stages.len();
+        for turn in 0..count {
+            let (slots, jobs, stage) = &mut stages[(turn + round as usize) % count];
+            // Those whose turn it is not must cost nothing.
+            stage.spawn_daemon(&[
+                ("LANTERN_SLOTS", slots.name()),
+                ("FAILPOINTS", "batcher-lets-go=return"),
+            ]);
+            let run = run(stage, *slots, *jobs, round, plan.seconds, folder.path()).await;
+            runs.push(run);
+            stage.stop_daemon();
+        }
+    }
+    runs
+}
+
+async fn stage(jobs: u32, texts: &Texts) -> Stage {
+    let stage = Stage::on(Server::durable(&SETTINGS).await).await;
+    place::offer(&stage.server, &texts.first(ROWS)).await;
+    for job in 1..=jobs {
+        stage
+            .sql(&format!(
+                "CREATE TABLE t{job} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text, embedding vector(384))"
+            ))
+            .await;
+        stage
+            .server
+            .job(&format!("t{job}"), REAL_MODEL, false)
+            .await;
+    }
+    stage.sql("VACUUM ANALYZE").await;
+    stage
+}
+
+async fn run(
+    stage: &Stage,
+    slots: Slots,
+    jobs: u32,
+    round: u32,
+    seconds: u32,
+    folder: &Path,
+) -> Run {
+    let server = &stage.server;
+    stage.initialised().await;
+    let streams = match slots {
+        Slots::Job => jobs,
+        Slots::Database => 1,
+    };
+    stage
+        .until(&format!(
+            "SELECT {streams} - count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        ))
+        .await;
+    stage.sql("CHECKPOINT").await;
+    server.all_is_sent().await;
+    let scripts: Vec<String> = (1..=jobs)
+        .map(|job| {
+            format!("\\set n random(1, {ROWS})\nINSERT INTO t{job} (body) SELECT body FROM texts WHERE n = :n;\n")
+        })
+        .collect();
+    let walsenders = server.used_by_walsenders().await;
+    let daemon = process::used(stage.daemon().id());
+    let length = Length::Seconds(seconds);
+    let done = pgbench::run(server, &scripts, CLIENTS, length, folder);
+    let behind = server.all_is_sent().await;
+    let a_row = |before: Duration, after: Duration| {
+        after.saturating_sub(before).as_secs_f64() * 1e6 / done.transactions as f64
+    };
+    Run {
+        slots,
+        jobs,
+        round,
+        tps: done.tps,
+        walsenders: a_row(walsenders, server.used_by_walsenders().await),
+        daemon: a_row(daemon, process::used(stage.daemon().id())),
+        behind: behind.as_secs_f64(),
+    }
+}

@@ -1,0 +1,9 @@
+//! One file a question.
+
+pub mod backlog;
+pub mod burst;
+pub mod freshness;
+pub mod jobs;
+pub mod tables;
+pub mod user_side;
+pub mod write_back;

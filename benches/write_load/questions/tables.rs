@@ -1,0 +1,55 @@
+//! Does the size of a table matter to its first run? Rows a second and memory of a backfill, with a model that takes next to
+//! no time, so that everything else shows.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use crate::support::stage::Stage;
+use crate::support::tiny_model::{DIMENSIONS, Model};
+
+/// One table.
+#[derive(Clone, Debug, Serialize)]
+pub struct Table {
+    pub rows: u64,
+    /// Rows a second.
+    pub rate: f64,
+    /// Resident memory of the daemon in bytes: before the job, and at its highest.
+    pub idle: u64,
+    pub peak: u64,
+}
+
+pub async fn measure(sizes: &[u64]) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for &rows in sizes {
+        tables.push(backfill(rows).await);
+    }
+    tables
+}
+
+async fn backfill(rows: u64) -> Table {
+    let mut stage = Stage::new().await;
+    stage
+        .sql(&format!(
+            "CREATE TABLE few (id bigint PRIMARY KEY, body text);
+             INSERT INTO few SELECT n, 'w' || n FROM generate_series(1, 5000) AS n;
+             CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({DIMENSIONS}));
+             INSERT INTO notes SELECT n, 'w' || n % 400 || ' w' || n % 399 || ' and some words that it does not know'
+             FROM generate_series(1, {rows}) AS n"
+        ))
+        .await;
+    stage.sql("VACUUM ANALYZE").await;
+    // The model is loaded, and whatever else comes once is over.
+    stage.job("few", Model::One.name()).await;
+    stage.start_daemon().await;
+    let idle = stage.daemon().resident_at_rest().await;
+    let begin = Instant::now();
+    stage.job("notes", Model::One.name()).await;
+    stage.initialised().await;
+    Table {
+        rows,
+        rate: rows as f64 / begin.elapsed().as_secs_f64(),
+        idle,
+        peak: stage.daemon().resident().peak,
+    }
+}

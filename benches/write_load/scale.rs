@@ -1,0 +1,95 @@
+//! How much is measured.
+
+use crate::questions::{backlog, burst, freshness, jobs, user_side, write_back};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// Everything once and briefly, to see that it works; the figures mean nothing.
+    Smoke,
+    /// Under twenty minutes.
+    Usual,
+    Full,
+}
+
+impl Scale {
+    pub fn of(arguments: &[String]) -> Scale {
+        let has = |argument: &str| arguments.iter().any(|given| given == argument);
+        match (has("--full"), has("--smoke")) {
+            (_, true) => Scale::Smoke,
+            (true, _) => Scale::Full,
+            _ => Scale::Usual,
+        }
+    }
+
+    fn choose<T>(self, smoke: T, usual: T, full: T) -> T {
+        match self {
+            Scale::Smoke => smoke,
+            Scale::Usual => usual,
+            Scale::Full => full,
+        }
+    }
+
+    pub fn user_side(self) -> user_side::Plan {
+        user_side::Plan {
+            clients: self.choose(vec![8], vec![1, 8], vec![1, 4, 8, 16]),
+            bulk_clients: self.choose(vec![2], vec![4], vec![1, 4, 8, 16]),
+            rounds: self.choose(1, 3, 5),
+            seconds: self.choose(1, 3, 4),
+        }
+    }
+
+    pub fn freshness(self) -> freshness::Plan {
+        freshness::Plan {
+            loads: self.choose(
+                vec![10],
+                vec![10, 100, 400, 800],
+                vec![2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 600, 800, 1000],
+            ),
+            seconds: self.choose(1, 6, 15),
+            lone: self.choose(3, 20, 60),
+        }
+    }
+
+    pub fn bursts(self) -> burst::Plan {
+        burst::Plan {
+            rows: self.choose(500, 5_000, 10_000),
+            rounds: self.choose(1, 3, 5),
+            large: self.choose(Some(1000), None, Some(100_000)),
+            sizes: self.choose(
+                vec![(1_000, 50)],
+                vec![(1_000, 300)],
+                vec![(100, 2_000), (1_000, 400), (10_000, 400), (100_000, 400)],
+            ),
+        }
+    }
+
+    pub fn backlog(self) -> backlog::Plan {
+        backlog::Plan {
+            rows: self.choose(1_000, 200_000, 1_000_000),
+            rounds: self.choose(1, 7, 9),
+        }
+    }
+
+    pub fn write_back(self) -> write_back::Plan {
+        write_back::Plan {
+            rows: self.choose(4, 40, 80) * write_back::BATCH,
+            rounds: self.choose(1, 5, 9),
+        }
+    }
+
+    pub fn jobs(self) -> jobs::Plan {
+        jobs::Plan {
+            rounds: self.choose(1, 3, 5),
+            seconds: self.choose(1, 3, 5),
+        }
+    }
+
+    /// Rows.
+    pub fn tables(self) -> Vec<u64> {
+        self.choose(
+            vec![2_000, 10_000],
+            vec![10_000, 1_000_000],
+            vec![10_000, 100_000, 1_000_000, 10_000_000],
+        )
+    }
+}

@@ -70,7 +70,11 @@ impl Stage {
     }
 
     pub fn daemon(&self) -> &Child {
-        self.daemon.as_ref().expect("the daemon runs")
+        self.running_daemon().expect("the daemon runs")
+    }
+
+    pub fn running_daemon(&self) -> Option<&Child> {
+        self.daemon.as_ref()
     }
 
     /// Waits until everything that has been written so far is embedded and confirmed; returns how long that took.

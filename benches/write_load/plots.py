@@ -74,8 +74,8 @@ def median(values):
     return statistics.median(values) if values else float("nan")
 
 
-def of(rows, **wanted):
-    return [row for row in rows if all(row[name] == value for name, value in wanted.items())]
+def of(entries, **wanted):
+    return [row for row in entries if all(row[name] == value for name, value in wanted.items())]
 
 
 def plain(axis):
@@ -171,7 +171,7 @@ def processor_time(folder, runs):
     """Who spends how much on a row."""
     statements = ("insert", "update_text", "update_other")
     figure, panels = plt.subplots(1, 3, figsize=(10, 4.2))
-    parts = (("backend", "the user's server process", "#4d4d4d"), ("walsender", "walsender", "#5b8db8"), ("outside", "outside of the server", "#e2b07a"))
+    parts = (("backend", "the user's server process", "#4d4d4d"), ("serving", "the server for whoever captures", "#5b8db8"), ("outside", "whoever captures", "#e2b07a"))
     for axes, statement in zip(panels, statements):
         mine = of(runs, statement=statement)
         clients = 8 if any(run["clients"] == 8 for run in mine) else mine[0]["clients"]
@@ -189,7 +189,7 @@ def processor_time(folder, runs):
     panels[0].set_ylabel("µs of processor time a row")
     ways_legend(panels[0], loc="upper left")
     folder.save("processor-time", figure, "Processor time of one row, and who spends it",
-                "Inference off: the queue's worker and the listener's reading of the rows come on top. Medians over the rounds.")
+                "Inference off. Capturing ends where key and text are known: triggers give keys, so that the texts are read. Medians over the rounds.")
 
 
 def log_bytes(folder, wal):
@@ -315,12 +315,15 @@ def parts(folder, backlog, write_back):
 def jobs(folder, runs):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     counts = sorted({run["jobs"] for run in runs})
-    for slots, name, color in (("job", "a slot for each job", "#7b5ea7"), ("database", "one slot for all", WAYS["daemon"][1])):
+    kinds = (("nobody", "no daemon", "#9a9a9a"), ("job", "a slot for each job", "#7b5ea7"), ("database", "one slot for all", WAYS["daemon"][1]))
+    for slots, name, color in kinds:
         mine = of(runs, slots=slots)
         left.plot(counts, [median(run["tps"] for run in of(mine, jobs=count)) for count in counts], marker="o", color=color, label=name)
         for count in counts:
             rates = [run["tps"] for run in of(mine, jobs=count)]
             left.plot([count, count], [min(rates), max(rates)], color=color, linewidth=0.8)
+        if slots == "nobody":
+            continue
         right.plot(counts, [median(run["walsenders"] for run in of(mine, jobs=count)) for count in counts], marker="o", color=color, label=name)
     for axes in (left, right):
         axes.set_xscale("log")

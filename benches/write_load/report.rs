@@ -83,32 +83,22 @@ fn user_side(user_side: &UserSide) {
                     format!("{:.2}", middle(|run| run.p99)),
                     format!("{:.1}", middle(|run| run.backend)),
                     format!("{:.3}", ratio(|run| run.backend)),
-                    format!("{:.1}", middle(|run| run.walsender)),
+                    format!("{:.1}", middle(|run| run.serving)),
                     format!("{:.1}", middle(|run| run.outside)),
                     format!("{:.0}", wal.map_or(f64::NAN, |wal| wal.bytes)),
                     format!("{:.1}", middle(|run| run.behind)),
                 ]
             };
             let head = [
-                "",
-                "tx/s",
-                "ratio",
-                "p50 ms",
-                "p95 ms",
-                "p99 ms",
-                "backend",
-                "ratio",
-                "walsender",
-                "outside",
-                "WAL",
-                "behind",
+                "", "tx/s", "ratio", "p50 ms", "p95 ms", "p99 ms", "backend", "ratio", "serving",
+                "outside", "WAL", "behind",
             ];
             let title = format!("{}, {clients} clients", statement.name());
             table(&title, &head, Way::ALL.map(row).to_vec());
         }
     }
     println!(
-        "\nbackend, walsender, outside: microseconds of processor time a row; WAL: bytes a row; behind: seconds"
+        "\nbackend, serving, outside: microseconds of processor time a row; WAL: bytes a row; behind: seconds"
     );
 }
 
@@ -218,14 +208,17 @@ fn write_back(rounds: &[write_back::Round]) {
 
 fn jobs(runs: &[jobs::Run]) {
     let mut rows = Vec::new();
-    for slots in [jobs::Slots::Job, jobs::Slots::Database] {
+    for slots in jobs::Slots::ALL {
         for count in jobs::JOBS {
             let middle = |figure: fn(&jobs::Run) -> f64| {
                 let fits = |run: &&jobs::Run| run.slots == slots && run.jobs == count;
                 median(runs.iter().filter(fits).map(figure))
             };
             rows.push(vec![
-                format!("{count} jobs, a slot a {}", slots.name()),
+                match slots {
+                    jobs::Slots::Nobody => format!("{count} tables, no daemon"),
+                    _ => format!("{count} jobs, a slot a {}", slots.name()),
+                },
                 format!("{:.0}", middle(|run| run.tps)),
                 format!("{:.1}", middle(|run| run.walsenders)),
                 format!("{:.1}", middle(|run| run.daemon)),

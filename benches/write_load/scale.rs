@@ -57,7 +57,7 @@ impl Scale {
             large: self.choose(Some(1000), None, Some(100_000)),
             sizes: self.choose(
                 vec![(1_000, 50)],
-                vec![(1_000, 300)],
+                vec![(10_000, 200)],
                 vec![(100, 2_000), (1_000, 400), (10_000, 400), (100_000, 400)],
             ),
         }

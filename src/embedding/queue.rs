@@ -20,8 +20,8 @@ pub enum Priority {
     Backfill,
 }
 
-/// Ready texts that a job's batches are cut from under backlog: 512 give 98 % padding efficiency, and more give little.
-const WINDOW: usize = 512;
+/// Ready texts that a job's batches are cut from under backlog: 512 give 98 % padding efficiency, 1024 give 99 %, all at once 99.3 %.
+const WINDOW: usize = 1024;
 
 /// Texts that one worker tokenizes at a time, so that others can join in and a live text need not wait for long.
 const STRETCH: usize = 128;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
@@ -14,7 +14,7 @@ use lantern::pipeline::row::{Key, Origin, Row, Source};
 use lantern::pipeline::writer::{ReadyRow, Writer};
 use lantern::postgres::{ConnectionString, Session};
 use tokio::sync::mpsc;
-use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 
 use super::{Inference, Way};
 use crate::engine;
@@ -24,13 +24,14 @@ use crate::support::target::target;
 const BATCH: i64 = 256;
 /// How often the worker looks into an empty queue.
 const EVERY: Duration = Duration::from_millis(100);
+const VACUUM_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows until the process is killed.
 pub async fn follow(way: Way, inference: Inference) {
     let uri = std::env::var("LANTERN_URI").expect("where to");
     match way {
         Way::Notify => listen(&uri, inference).await,
-        Way::Queue => work(&uri).await,
+        Way::Queue => work(&uri, inference).await,
         _ => unreachable!("nobody has to follow"),
     }
 }
@@ -51,12 +52,11 @@ async fn listen(uri: &str, inference: Inference) {
             }
         }
     });
-    let embedder = match inference {
-        Inference::Off => None,
-        Inference::On => Some(Embedder::open(uri).await),
-    };
-    let listen = "SET application_name = 'follower'; LISTEN embed";
-    client.batch_execute(listen).await.expect("it listens");
+    let rows = Rows::open(uri, client, inference).await;
+    rows.client
+        .batch_execute("LISTEN embed")
+        .await
+        .expect("it listens");
     while let Some(first) = keys.recv().await {
         let mut batch = BTreeSet::from([first]);
         while batch.len() < BATCH as usize
@@ -64,32 +64,36 @@ async fn listen(uri: &str, inference: Inference) {
         {
             batch.insert(key);
         }
-        if let Some(embedder) = &embedder {
-            embedder.embed(&client, batch.into_iter().collect()).await;
-        }
+        rows.work_on(batch.into_iter().collect()).await;
     }
 }
 
 /// Takes keys out of the queue's table. What is written and what is taken become visible one after the other, as the vector is
 /// written by another session: a crash in between does the work again.
-async fn work(uri: &str) {
+async fn work(uri: &str, inference: Inference) {
     let (client, connection) = tokio_postgres::connect(uri, NoTls)
         .await
         .expect("a session");
     tokio::spawn(connection);
-    let embedder = Embedder::open(uri).await;
-    let name = "SET application_name = 'follower'";
-    client.batch_execute(name).await.expect("a name");
+    let rows = Rows::open(uri, client, inference).await;
+    let client = &rows.client;
     let take = format!(
-        "DELETE FROM queue WHERE ctid = ANY (ARRAY(SELECT ctid FROM queue ORDER BY queued_at LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) \
+        "DELETE FROM queue WHERE ctid = ANY (ARRAY(SELECT ctid FROM queue LIMIT {BATCH} FOR UPDATE SKIP LOCKED)) \
          RETURNING id"
     );
+    let take = client.prepare(&take).await.expect("prepared");
+    let mut vacuumed = Instant::now();
     loop {
+        // As autovacuum would, which is off.
+        if vacuumed.elapsed() > VACUUM_EVERY {
+            client.batch_execute("VACUUM queue").await.expect("done");
+            vacuumed = Instant::now();
+        }
         client.batch_execute("BEGIN").await.expect("begun");
         let taken = client.query(&take, &[]).await.expect("taken");
         let keys: BTreeSet<i64> = taken.iter().map(|row| row.get(0)).collect();
         if !keys.is_empty() {
-            embedder.embed(&client, keys.into_iter().collect()).await;
+            rows.work_on(keys.into_iter().collect()).await;
         }
         client.batch_execute("COMMIT").await.expect("committed");
         if taken.is_empty() {
@@ -98,33 +102,38 @@ async fn work(uri: &str) {
     }
 }
 
-/// The daemon's engine and writer.
-struct Embedder {
-    engine: Engine,
-    model: Model,
-    writer: Writer,
+/// Reads the texts of rows that have changed and, with inference, has the daemon's engine and writer do the rest.
+struct Rows {
+    client: Client,
+    read: Statement,
+    embedder: Option<(Engine, Model, Writer)>,
 }
 
-impl Embedder {
-    async fn open(uri: &str) -> Embedder {
-        let (engine, model) = engine::load().await;
-        let database: ConnectionString = uri.parse().expect("a connection string");
-        let session = Session::open(&database).await.expect("a session");
-        let target = target(&session, "notes", 384).await;
-        let writer = Writer::open(&database, Arc::new(target), 384).await;
-        Embedder {
-            engine,
-            model,
-            writer: writer.expect("a writer"),
+impl Rows {
+    async fn open(uri: &str, client: Client, inference: Inference) -> Rows {
+        let name = "SET application_name = 'follower'";
+        client.batch_execute(name).await.expect("a name");
+        let read = "SELECT id, body FROM notes WHERE id = ANY ($1) AND body <> ''";
+        let read = client.prepare(read).await.expect("prepared");
+        let embedder = match inference {
+            Inference::Off => None,
+            Inference::On => Some(embedder(uri).await),
+        };
+        Rows {
+            client,
+            read,
+            embedder,
         }
     }
 
-    /// Reads the texts of these rows, embeds them and writes the vectors back.
-    async fn embed(&self, client: &Client, keys: Vec<i64>) {
-        let read = "SELECT id, body FROM notes WHERE id = ANY ($1) AND body <> ''";
-        let rows = client.query(read, &[&keys]).await.expect("the texts");
+    async fn work_on(&self, keys: Vec<i64>) {
+        let rows = self.client.query(&self.read, &[&keys]).await;
+        let rows = rows.expect("the texts");
         let texts: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
-        let embedded = self.engine.embed(&self.model, TextRole::Document, texts);
+        let Some((engine, model, writer)) = &self.embedder else {
+            return;
+        };
+        let embedded = engine.embed(model, TextRole::Document, texts);
         let vectors = embedded.await.expect("vectors");
         let ready = rows.iter().zip(vectors).map(|(row, vector)| ReadyRow {
             row: Row::new(
@@ -136,6 +145,15 @@ impl Embedder {
         });
         let ready: Vec<ReadyRow> = ready.collect();
         let batch: Vec<&ReadyRow> = ready.iter().collect();
-        self.writer.write(&batch).await.expect("written");
+        writer.write(&batch).await.expect("written");
     }
+}
+
+async fn embedder(uri: &str) -> (Engine, Model, Writer) {
+    let (engine, model) = engine::load().await;
+    let database: ConnectionString = uri.parse().expect("a connection string");
+    let session = Session::open(&database).await.expect("a session");
+    let target = target(&session, "notes", model.dimensions()).await;
+    let writer = Writer::open(&database, Arc::new(target), model.dimensions());
+    (engine, model, writer.await.expect("a writer"))
 }

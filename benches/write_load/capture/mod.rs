@@ -54,8 +54,8 @@ impl Way {
 /// What becomes of a change that was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inference {
-    /// Nothing: it is let go, or stays in the queue's table. So the capture runs at its own pace, and leaves the processors to
-    /// the users.
+    /// Nothing, once its text is there: it is let go. So the capture runs at its own pace, and leaves the processors to the
+    /// users.
     Off,
     /// Its vector is computed and written back.
     On,
@@ -110,7 +110,6 @@ impl Capture {
         let off = self.inference == Inference::Off;
         match self.way {
             Way::Nothing => None,
-            Way::Queue if off => None,
             Way::Recvlogical => Some(recvlogical(&self.place, "measured")),
             Way::Daemon => {
                 let mut command = child::daemon(&uri, &runtime());
@@ -151,6 +150,36 @@ impl Capture {
             assert!(begin.elapsed() < PATIENCE, "{question}: {log}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until everything that has happened so far has reached who captures it; returns how long that took.
+    pub async fn caught_up(&self) -> Duration {
+        let begin = Instant::now();
+        match self.way {
+            Way::Queue => self.until("SELECT NOT EXISTS (SELECT FROM queue)").await,
+            // Nothing tells that the last row was read but that no other one is.
+            Way::Notify => {
+                self.until(
+                    "SELECT pg_notification_queue_usage() = 0 AND state = 'idle' AND state_change < clock_timestamp() - interval '50 ms' \
+                     FROM pg_stat_activity WHERE application_name = 'follower'",
+                )
+                .await;
+            }
+            _ => {
+                self.place.all_is_sent().await;
+            }
+        }
+        begin.elapsed()
+    }
+
+    /// Processor time so far of the server's processes that work for who follows: its walsender, or the session through which
+    /// it reads.
+    pub async fn used_serving(&self) -> Duration {
+        let sessions =
+            "SELECT array(SELECT pid FROM pg_stat_activity WHERE application_name = 'follower')";
+        let sessions: Vec<i32> = self.place.value(sessions).await;
+        let sessions = sessions.into_iter().map(i32::unsigned_abs);
+        sessions.map(process::used).sum::<Duration>() + self.place.used_by_walsenders().await
     }
 
     /// Processor time so far of who follows, outside of the server.

@@ -32,7 +32,7 @@ pub struct Burst {
     pub bytes: Option<usize>,
     /// Rows a second from the commit of the burst to that of the last vector.
     pub rate: f64,
-    /// Texts a second of the bare loop, the mean of before and after; none for the large ones.
+    /// Texts a second of the bare loop before and after, as one rate; none for the large ones.
     pub bare: Option<f64>,
     /// Of the time of the inference threads, the share in which they had nothing to do (the daemon's alone).
     pub waiting: Option<f64>,
@@ -66,69 +66,80 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
         // Each time others: a text that was embedded before must not be quicker.
         let from = round as usize * plan.rows;
         let some: Vec<String> = (from..from + plan.rows).map(|n| texts.text(n)).collect();
-        budget = budget.or_else(|| Some(best_budget(&mut bare, &some)));
-        for capture in &captures {
-            let compared = budget.map(|budget| (&mut bare, budget));
-            bursts.push(burst(capture, &some, compared, None, round).await);
-        }
+        let budget = *budget.get_or_insert_with(|| best_budget(&mut bare, &some));
+        let batches = bare.prepare(&some, budget);
+        let beside = captures.iter().collect::<Vec<_>>();
+        bursts.extend(in_turns(&beside, &some, None, round, || bare.rate(&batches)).await);
     }
     for &(bytes, rows) in &plan.sizes {
         let some = texts.of_size(bytes, rows);
         let budget = best_budget(&mut bare, &some);
+        let batches = bare.prepare(&some, budget);
         for round in 0..plan.rounds {
-            let compared = Some((&mut bare, budget));
-            bursts.push(burst(&captures[0], &some, compared, Some(bytes), round).await);
+            let daemon = [&captures[0]];
+            let bytes = Some(bytes);
+            bursts.extend(in_turns(&daemon, &some, bytes, round, || bare.rate(&batches)).await);
         }
     }
     if let Some(rows) = plan.large {
         let some = texts.first(rows);
         for capture in &captures {
-            bursts.push(burst(capture, &some, None, None, 0).await);
+            bursts.push(burst(capture, &some).await);
         }
     }
     bursts
 }
 
-async fn burst(
-    capture: &Capture,
+/// The same burst for all, each between two runs of the bare loop.
+async fn in_turns(
+    captures: &[&Capture],
     texts: &[String],
-    bare: Option<(&mut Bare, usize)>,
     bytes: Option<usize>,
     round: u32,
-) -> Burst {
+    mut bare: impl FnMut() -> f64,
+) -> Vec<Burst> {
+    let mut bursts = Vec::new();
+    let mut before = bare();
+    for capture in captures {
+        let burst = burst(capture, texts).await;
+        let after = bare();
+        bursts.push(Burst {
+            round,
+            bytes,
+            bare: Some(2.0 / (1.0 / before + 1.0 / after)),
+            ..burst
+        });
+        before = after;
+    }
+    bursts
+}
+
+async fn burst(capture: &Capture, texts: &[String]) -> Burst {
     let place = &capture.place;
     place.sql("TRUNCATE notes").await;
     place::offer(place, texts).await;
     place.sql("CHECKPOINT").await;
-    let mut bare = bare.map(|(bare, budget)| (bare.prepare(texts, budget), bare));
-    let mut ceiling = || bare.as_mut().map(|(batches, bare)| bare.rate(batches));
-    let before = ceiling();
     place.all_is_sent().await;
     process::reset_peak(capture.process());
-    let threads = process::wanted_by_threads(capture.process(), "embed-");
-    let begin = Instant::now();
+    let before = process::wanted_by_threads(capture.process(), "embed-");
     place
         .sql("INSERT INTO notes (body) SELECT body FROM texts ORDER BY n")
         .await;
     settled(capture).await;
-    let elapsed = begin.elapsed();
-    let (wanted, count) = process::wanted_by_threads(capture.process(), "embed-");
+    let (after, threads) = process::wanted_by_threads(capture.process(), "embed-");
     let progress = progress(capture).await;
     let seconds = progress.last().map_or(f64::NAN, |(seconds, _)| *seconds);
-    let after = ceiling();
     let waiting = (capture.way == Way::Daemon).then(|| {
-        let wanted = wanted.saturating_sub(threads.0);
-        1.0 - wanted.as_secs_f64() / (elapsed.as_secs_f64() * count as f64)
+        let wanted = after.saturating_sub(before.0);
+        1.0 - wanted.as_secs_f64() / (seconds * threads as f64)
     });
     Burst {
         way: capture.way,
-        round,
+        round: 0,
         rows: texts.len(),
-        bytes,
+        bytes: None,
         rate: texts.len() as f64 / seconds,
-        bare: before
-            .zip(after)
-            .map(|(before, after)| 2.0 / (1.0 / before + 1.0 / after)),
+        bare: None,
         waiting,
         peak: process::resident(capture.process()).peak,
         progress,
@@ -147,13 +158,13 @@ fn best_budget(bare: &mut Bare, texts: &[String]) -> usize {
     best.map_or(BUDGETS[0], |(_, budget)| budget)
 }
 
-/// Looks seldom, since looking costs the server time.
+/// Looks seldom, since looking costs time; what was measured does not depend on it.
 async fn settled(capture: &Capture) {
     let begin = Instant::now();
     let missing = "SELECT EXISTS (SELECT FROM public.notes WHERE embedding IS NULL)";
     while capture.place.value::<bool>(missing).await {
         assert!(begin.elapsed() < PATIENCE, "rows without a vector");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 

@@ -25,13 +25,18 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slots {
+    /// No daemon runs: what the number of tables alone does.
+    Nobody,
     Job,
     Database,
 }
 
 impl Slots {
+    pub const ALL: [Slots; 3] = [Slots::Nobody, Slots::Job, Slots::Database];
+
     pub fn name(self) -> &'static str {
         match self {
+            Slots::Nobody => "nobody",
             Slots::Job => "job",
             Slots::Database => "database",
         }
@@ -58,7 +63,7 @@ const CLIENTS: u32 = 8;
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
     let mut stages = Vec::new();
-    for slots in [Slots::Job, Slots::Database] {
+    for slots in Slots::ALL {
         for jobs in JOBS {
             stages.push((slots, jobs, stage(jobs, texts).await));
         }
@@ -70,12 +75,15 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
         for turn in 0..count {
             let (slots, jobs, stage) = &mut stages[(turn + round as usize) % count];
             // Those whose turn it is not must cost nothing.
-            stage.spawn_daemon(&[
-                ("LANTERN_SLOTS", slots.name()),
-                ("FAILPOINTS", "batcher-lets-go=return"),
-            ]);
-            let run = run(stage, *slots, *jobs, round, plan.seconds, folder.path()).await;
-            runs.push(run);
+            if *slots != Slots::Nobody {
+                stage.spawn_daemon(&[
+                    ("LANTERN_SLOTS", slots.name()),
+                    ("FAILPOINTS", "batcher-lets-go=return"),
+                ]);
+                streaming(stage, *slots, *jobs).await;
+            }
+            let seconds = plan.seconds;
+            runs.push(run(stage, *slots, *jobs, round, seconds, folder.path()).await);
             stage.stop_daemon();
         }
     }
@@ -100,6 +108,20 @@ async fn stage(jobs: u32, texts: &Texts) -> Stage {
     stage
 }
 
+/// Waits until all jobs are.
+async fn streaming(stage: &Stage, slots: Slots, jobs: u32) {
+    stage.initialised().await;
+    let streams = match slots {
+        Slots::Database => 1,
+        _ => jobs,
+    };
+    stage
+        .until(&format!(
+            "SELECT {streams} - count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        ))
+        .await;
+}
+
 async fn run(
     stage: &Stage,
     slots: Slots,
@@ -109,16 +131,6 @@ async fn run(
     folder: &Path,
 ) -> Run {
     let server = &stage.server;
-    stage.initialised().await;
-    let streams = match slots {
-        Slots::Job => jobs,
-        Slots::Database => 1,
-    };
-    stage
-        .until(&format!(
-            "SELECT {streams} - count(*) FROM pg_stat_replication WHERE state = 'streaming'"
-        ))
-        .await;
     stage.sql("CHECKPOINT").await;
     server.all_is_sent().await;
     let scripts: Vec<String> = (1..=jobs)
@@ -127,7 +139,11 @@ async fn run(
         })
         .collect();
     let walsenders = server.used_by_walsenders().await;
-    let daemon = process::used(stage.daemon().id());
+    let used = || {
+        let daemon = stage.running_daemon();
+        daemon.map_or(Duration::ZERO, |daemon| process::used(daemon.id()))
+    };
+    let daemon = used();
     let length = Length::Seconds(seconds);
     let done = pgbench::run(server, &scripts, CLIENTS, length, folder);
     let behind = server.all_is_sent().await;
@@ -140,7 +156,7 @@ async fn run(
         round,
         tps: done.tps,
         walsenders: a_row(walsenders, server.used_by_walsenders().await),
-        daemon: a_row(daemon, process::used(stage.daemon().id())),
+        daemon: a_row(daemon, used()),
         behind: behind.as_secs_f64(),
     }
 }

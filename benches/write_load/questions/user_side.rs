@@ -94,11 +94,12 @@ pub struct Run {
     pub p50: f64,
     pub p95: f64,
     pub p99: f64,
-    /// Microseconds of processor time a row: in the users' own server processes, in the walsender, and outside of the server.
+    /// Microseconds of processor time a row: in the users' own server processes, in the server's processes that work for who
+    /// captures, and outside of the server.
     pub backend: f64,
-    pub walsender: f64,
+    pub serving: f64,
     pub outside: f64,
-    /// Seconds from the end of the run until all of it had been sent to who captures it.
+    /// Seconds from the end of the run until all of it had reached who captures it.
     pub behind: f64,
 }
 
@@ -178,15 +179,15 @@ async fn run(
     clear(capture).await;
     // No checkpoint comes in between.
     place.sql("CHECKPOINT").await;
-    place.all_is_sent().await;
+    capture.caught_up().await;
     let postmaster = place.postmaster().await;
     let children = process::children(postmaster).len();
     let backend = process::used_by_ended_children(postmaster);
-    let walsender = place.used_by_walsenders().await;
+    let serving = capture.used_serving().await;
     let outside = capture.used_outside();
     let length = Length::Seconds(seconds);
     let done = pgbench::run(place, script, clients, length, place.folder.path());
-    let behind = place.all_is_sent().await;
+    let behind = capture.caught_up().await;
     // Their processor time counts from when they have ended.
     while process::children(postmaster).len() > children {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -204,7 +205,7 @@ async fn run(
         p95: done.percentile(0.95),
         p99: done.percentile(0.99),
         backend: a_row(backend, process::used_by_ended_children(postmaster)),
-        walsender: a_row(walsender, place.used_by_walsenders().await),
+        serving: a_row(serving, capture.used_serving().await),
         outside: a_row(outside, capture.used_outside()),
         behind: behind.as_secs_f64(),
     }
@@ -213,9 +214,6 @@ async fn run(
 /// The table is as large for everybody before each run.
 async fn clear(capture: &Capture) {
     let place = &capture.place;
-    if capture.way == Way::Queue {
-        place.sql("TRUNCATE queue").await;
-    }
     place
         .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))
         .await;

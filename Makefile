@@ -32,11 +32,19 @@ test-matrix: setup ## Run the integration tests and some chaos on PostgreSQL 14 
 	@scripts/setup.sh setup_matrix.py
 	@scripts/test-matrix.sh
 
-bench: setup ## What capturing changes costs and how fresh vectors are, next to triggers
-	cargo bench --features failpoints --bench write_load
+# Tables, bars, docs/benchmarks/results.json and the plots of it.
+WRITE_LOAD = cargo bench --profile measured --features failpoints --bench write_load -- --into docs/benchmarks
+PLOTS = PYTHONPATH=.runtime/plots $${PYTHON:-python3} -S benches/write_load/plots.py docs/benchmarks
 
-bench-full: setup ## The same with more clients, rounds and loads
-	cargo bench --features failpoints --bench write_load -- --full
+bench: setup ## What capturing changes costs and how fresh vectors are, next to triggers (15 minutes)
+	@scripts/setup.sh setup_plots.py
+	$(WRITE_LOAD)
+	$(PLOTS)
+
+bench-full: setup ## The same with more clients, loads and sizes (an hour)
+	@scripts/setup.sh setup_plots.py
+	$(WRITE_LOAD) --full
+	$(PLOTS)
 
 bench-parts: setup ## Benchmarks of the parts, of memory and of the idle daemon
 	cargo bench

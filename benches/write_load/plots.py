@@ -313,29 +313,38 @@ def parts(folder, backlog, write_back):
 
 
 def jobs(folder, runs):
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    """Left and middle: rates, writing to one table and to all. Right: what the walsenders spend."""
+    figure, panels = plt.subplots(1, 3, figsize=(12, 4))
+    one, spread, spent = panels
     counts = sorted({run["jobs"] for run in runs})
     kinds = (("nobody", "no daemon", "#9a9a9a"), ("job", "a slot for each job", "#7b5ea7"), ("database", "one slot for all", WAYS["daemon"][1]))
     for slots, name, color in kinds:
         mine = of(runs, slots=slots)
-        left.plot(counts, [median(run["tps"] for run in of(mine, jobs=count)) for count in counts], marker="o", color=color, label=name)
-        for count in counts:
-            rates = [run["tps"] for run in of(mine, jobs=count)]
-            left.plot([count, count], [min(rates), max(rates)], color=color, linewidth=0.8)
-        if slots == "nobody":
-            continue
-        right.plot(counts, [median(run["walsenders"] for run in of(mine, jobs=count)) for count in counts], marker="o", color=color, label=name)
-    for axes in (left, right):
+        for axes, wide in ((one, False), (spread, True)):
+            at = {count: of(mine, jobs=count, tables=count if wide else 1) for count in counts}
+            axes.plot(counts, [median(run["tps"] for run in at[count]) for count in counts], marker="o", color=color, label=name)
+            for count in counts:
+                rates = [run["tps"] for run in at[count]]
+                axes.plot([count, count], [min(rates), max(rates)], color=color, linewidth=0.8)
+        if slots != "nobody":
+            middle = [median(run["walsenders"] for run in of(mine, jobs=count, tables=1)) for count in counts]
+            spent.plot(counts, middle, marker="o", color=color, label=name)
+    for axes in panels:
         axes.set_xscale("log")
         axes.set_xticks(counts, [str(count) for count in counts])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel("jobs on one database")
-        axes.set_ylim(bottom=0)
-        ways_legend(axes, loc="best")
-    left.set_ylabel("the user's INSERTs a second")
-    right.set_ylabel("µs of all walsenders a row")
+    highest = max(run["tps"] for run in runs) * 1.05
+    for axes in (one, spread):
+        axes.set_ylim(0, highest)
+        axes.set_ylabel("the user's INSERTs a second")
+    one.set_title("writing to the table of one job")
+    spread.set_title("writing to the tables of all")
+    spent.set_title("µs of all walsenders a row")
+    spent.set_ylim(bottom=0)
+    ways_legend(one, loc="lower left")
     folder.save("jobs", figure, "What more jobs on one database cost its users",
-                "8 clients; writes are spread over the tables of all jobs; inference off. Lines up and down: from the least to the most.")
+                "8 clients; inference off. Lines up and down: from the least to the most.")
 
 
 def tables(folder, rows):

@@ -210,25 +210,41 @@ fn jobs(runs: &[jobs::Run]) {
     let mut rows = Vec::new();
     for slots in jobs::Slots::ALL {
         for count in jobs::JOBS {
-            let middle = |figure: fn(&jobs::Run) -> f64| {
-                let fits = |run: &&jobs::Run| run.slots == slots && run.jobs == count;
-                median(runs.iter().filter(fits).map(figure))
-            };
-            rows.push(vec![
-                match slots {
-                    jobs::Slots::Nobody => format!("{count} tables, no daemon"),
-                    _ => format!("{count} jobs, a slot a {}", slots.name()),
-                },
-                format!("{:.0}", middle(|run| run.tps)),
-                format!("{:.1}", middle(|run| run.walsenders)),
-                format!("{:.1}", middle(|run| run.daemon)),
-                format!("{:.1}", middle(|run| run.behind)),
-            ]);
+            let mut tables = vec![1, count];
+            tables.dedup();
+            for tables in tables {
+                let middle = |figure: fn(&jobs::Run) -> f64| {
+                    let fits = |run: &&jobs::Run| {
+                        (run.slots, run.jobs, run.tables) == (slots, count, tables)
+                    };
+                    median(runs.iter().filter(fits).map(figure))
+                };
+                rows.push(vec![
+                    match slots {
+                        jobs::Slots::Nobody => "no daemon".to_owned(),
+                        _ => format!("a slot a {}", slots.name()),
+                    },
+                    count.to_string(),
+                    tables.to_string(),
+                    format!("{:.0}", middle(|run| run.tps)),
+                    format!("{:.1}", middle(|run| run.walsenders)),
+                    format!("{:.1}", middle(|run| run.daemon)),
+                    format!("{:.1}", middle(|run| run.behind)),
+                ]);
+            }
         }
     }
     table(
         "many jobs: INSERTs by 8 clients, microseconds of processor time a row",
-        &["", "tx/s", "walsenders", "daemon", "behind s"],
+        &[
+            "",
+            "jobs",
+            "written to",
+            "tx/s",
+            "walsenders",
+            "daemon",
+            "behind s",
+        ],
         rows,
     );
 }

@@ -8,6 +8,7 @@ pub enum Scale {
     Smoke,
     /// Under twenty minutes.
     Usual,
+    /// About an hour.
     Full,
 }
 
@@ -32,9 +33,9 @@ impl Scale {
     pub fn user_side(self) -> user_side::Plan {
         user_side::Plan {
             clients: self.choose(vec![8], vec![1, 8], vec![1, 4, 8, 16]),
-            bulk_clients: self.choose(vec![2], vec![4], vec![1, 4, 8, 16]),
-            rounds: self.choose(1, 3, 5),
-            seconds: self.choose(1, 3, 4),
+            bulk_clients: self.choose(vec![2], vec![8], vec![1, 8]),
+            rounds: self.choose(1, 3, 3),
+            seconds: self.choose(1, 2, 3),
         }
     }
 
@@ -43,22 +44,22 @@ impl Scale {
             loads: self.choose(
                 vec![10],
                 vec![10, 100, 400, 800],
-                vec![2, 5, 10, 20, 50, 100, 200, 300, 400, 500, 600, 800, 1000],
+                vec![2, 10, 50, 100, 200, 300, 400, 500, 600, 800],
             ),
-            seconds: self.choose(1, 6, 15),
-            lone: self.choose(3, 20, 60),
+            seconds: self.choose(1, 6, 8),
+            lone: self.choose(3, 20, 40),
         }
     }
 
     pub fn bursts(self) -> burst::Plan {
         burst::Plan {
             rows: self.choose(500, 5_000, 10_000),
-            rounds: self.choose(1, 3, 5),
+            rounds: self.choose(1, 3, 3),
             large: self.choose(Some(1000), None, Some(100_000)),
             sizes: self.choose(
                 vec![(1_000, 50)],
                 vec![(10_000, 200)],
-                vec![(100, 2_000), (1_000, 400), (10_000, 400), (100_000, 400)],
+                vec![(100, 2_000), (1_000, 300), (10_000, 300), (100_000, 300)],
             ),
         }
     }
@@ -66,7 +67,7 @@ impl Scale {
     pub fn backlog(self) -> backlog::Plan {
         backlog::Plan {
             rows: self.choose(1_000, 200_000, 1_000_000),
-            rounds: self.choose(1, 7, 9),
+            rounds: self.choose(1, 7, 7),
         }
     }
 
@@ -79,8 +80,8 @@ impl Scale {
 
     pub fn jobs(self) -> jobs::Plan {
         jobs::Plan {
-            rounds: self.choose(1, 3, 5),
-            seconds: self.choose(1, 3, 5),
+            rounds: self.choose(1, 2, 3),
+            seconds: self.choose(1, 3, 4),
         }
     }
 

@@ -1,11 +1,13 @@
 //! Where a server is, and the socket to it.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::libc;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{self, TcpStream, UnixStream};
@@ -154,6 +156,42 @@ fn prepare(stream: &TcpStream, config: &Config) -> io::Result<()> {
         socket.set_tcp_keepalive(&keepalive)?;
     }
     Ok(())
+}
+
+/// Says from how many bytes on somebody who waits for a socket is woken up, whatever is wrapped around it.
+///
+/// A runtime waits for all of its sockets at once and is woken for each packet of each, whether or not anybody wants to read
+/// there just now. Only the kernel can leave that out.
+pub(super) struct Threshold(socket2::Socket);
+
+impl Threshold {
+    /// `None` where there is no such thing: Unix sockets, and systems other than Linux.
+    pub fn of(socket: &Socket) -> Option<Threshold> {
+        match socket {
+            Socket::Tcp(stream) if cfg!(target_os = "linux") => {
+                let socket = SockRef::from(stream).try_clone();
+                socket.ok().map(Threshold)
+            }
+            _ => None,
+        }
+    }
+
+    /// Where that fails, somebody is woken more often: it changes nothing else. Lowered, it wakes whoever waits if there is
+    /// enough already (`tcp_set_rcvlowat` in the kernel's `net/ipv4/tcp.c`).
+    pub fn set(&self, bytes: i32) {
+        let size = size_of_val(&bytes) as libc::socklen_t;
+        // SAFETY: the socket is open as long as `self`, and the option's value is an int of that size (socket(7)).
+        unsafe {
+            let value = (&raw const bytes).cast();
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVLOWAT,
+                value,
+                size,
+            );
+        }
+    }
 }
 
 /// The socket under a replication connection: what a `MakeTlsConnect` wraps.

@@ -14,7 +14,7 @@ use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
 use super::auth::authenticate;
-use super::socket::Endpoint;
+use super::socket::{Endpoint, Threshold};
 use super::wire::{Transport, Wire};
 use super::{ReplicationError, Socket};
 
@@ -50,12 +50,15 @@ impl Login<'_> {
         T::Stream: Send + 'static,
     {
         let socket = endpoint.open(self.config).await?;
+        let threshold = Threshold::of(&socket);
         let (transport, binding) = match mode {
             SslMode::Disable => plain(socket),
             _ if endpoint.is_unix() => plain(socket),
             _ => secure(socket, endpoint, self.config, tls).await?,
         };
-        self.log_in(transport, binding).await
+        let mut session = self.log_in(transport, binding).await?;
+        session.wire.threshold = threshold;
+        Ok(session)
     }
 
     /// Logs in over an open transport. `binding` is that of its TLS, if it has any.

@@ -17,6 +17,9 @@ use super::{Lsn, ReplicationError};
 /// How long [`ReplicationStream::finish`] waits for the server to stop.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
 
+/// Bytes that wake up the runtime though nobody means to read: less than the kernel keeps for any socket.
+const A_LOT: i32 = 64 * 1024;
+
 /// Tag and length, before every message.
 const HEADER_SIZE: usize = 5;
 /// Kind, start, end and time, before the payload of XLogData.
@@ -125,6 +128,21 @@ impl ReplicationStream {
         }
     }
 
+    /// Nobody means to read for now: what arrives need wake nobody up, unless it is a lot. Until [`resume`](Self::resume),
+    /// [`next`](Self::next) may find nothing.
+    pub fn rest(&self) {
+        if let Some(threshold) = &self.wire.threshold {
+            threshold.set(A_LOT);
+        }
+    }
+
+    /// Somebody means to read again.
+    pub fn resume(&self) {
+        if let Some(threshold) = &self.wire.threshold {
+            threshold.set(1);
+        }
+    }
+
     /// Tells the server that everything up to `flushed` is safe (written, flushed and applied) and
     /// may be forgotten.
     ///
@@ -182,6 +200,7 @@ impl ReplicationStream {
     }
 
     async fn end(&mut self) -> Result<(), ReplicationError> {
+        self.resume();
         self.flush_status().await?;
         frontend::copy_done(&mut self.wire.outgoing);
         loop {

@@ -13,6 +13,7 @@ use postgres_protocol::message::backend::{self, Message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
 use super::ReplicationError;
+use super::socket::Threshold;
 
 /// How much room a read is given. A walsender under load fills it, which makes one system call for
 /// hundreds of small messages.
@@ -40,6 +41,8 @@ pub(super) struct Wire {
     /// in part.
     pub outgoing: BytesMut,
     needs_flush: bool,
+    /// Of the socket under the transport.
+    pub threshold: Option<Threshold>,
 }
 
 impl Wire {
@@ -49,6 +52,7 @@ impl Wire {
             incoming: BytesMut::with_capacity(READ_SIZE),
             outgoing: BytesMut::new(),
             needs_flush: false,
+            threshold: None,
         }
     }
 

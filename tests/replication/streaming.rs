@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use lantern::postgres::quote;
 use lantern::replication::pgoutput::{Message, Relation, RelationId, TupleData, Value, decode};
-use lantern::replication::{Frame, Lsn, ReplicationError, ReplicationStream, SlotName};
-use tokio_postgres::Client;
+use lantern::replication::{
+    Frame, Lsn, ReplicationConnection, ReplicationError, ReplicationStream, SlotName,
+};
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls};
 
 use crate::postgres::{eventually, server};
 
@@ -469,4 +473,41 @@ async fn a_walsender_that_is_terminated_ends_the_stream_with_its_reason() {
         scene.stream.next().await,
         Err(ReplicationError::Closed | ReplicationError::Io(_))
     ));
+}
+
+/// What the capture relies on while it pauses: nobody is woken for what arrives, and nothing of it is left lying.
+#[tokio::test]
+async fn a_stream_that_rests_is_not_woken_and_finds_what_came_meanwhile() {
+    let mut scene = Scene::new("resting").await;
+    scene.stream.finish().await.unwrap();
+    let mut config = server().tcp_config("postgres");
+    config.dbname("resting");
+    let connection = ReplicationConnection::connect(&config, NoTls, &[])
+        .await
+        .unwrap();
+    let publications = [scene.publication];
+    let start = connection.start_replication(&scene.slot, Lsn::ZERO, &publications);
+    scene.stream = start.await.unwrap();
+    scene.run("INSERT INTO docs VALUES (1)").await;
+    scene.transaction().await;
+    let moment = Duration::from_millis(200);
+    // Keepalives are on their way.
+    while timeout(moment, scene.stream.next()).await.is_ok() {}
+    scene.stream.rest();
+    scene.run("INSERT INTO docs VALUES (2)").await;
+    let sent = "SELECT sent_lsn >= pg_current_wal_lsn() FROM pg_stat_replication r JOIN pg_replication_slots s \
+                ON r.pid = s.active_pid WHERE slot_name = 'resting'";
+    eventually("everything is sent", async || {
+        scene.client.query_one(sent, &[]).await.unwrap().get(0)
+    })
+    .await;
+    let woken = timeout(moment, scene.stream.next()).await;
+    assert!(woken.is_err(), "{woken:?}");
+    scene.stream.resume();
+    let found = timeout(Duration::from_secs(10), scene.transaction()).await;
+    let (messages, _) = found.expect("nothing else has to arrive first");
+    assert_eq!(messages, ["insert docs id=2 body=NULL views=NULL"]);
+
+    scene.stream.rest();
+    scene.stream.finish().await.expect("it ends in order");
 }

@@ -1,5 +1,5 @@
-//! What do more jobs on one database cost its users? The same writes, spread over the tables of 1, 10 or 50 jobs, with a slot
-//! for each job and with one for all.
+//! What do more jobs on one database cost its users? The same writes, to a database with 1, 10 or 50 jobs, with a slot for each
+//! job and with one for all: all to the table of one job, and spread over the tables of all.
 
 use std::path::Path;
 use std::time::Duration;
@@ -48,6 +48,8 @@ impl Slots {
 pub struct Run {
     pub slots: Slots,
     pub jobs: u32,
+    /// Into how many of the jobs' tables it writes.
+    pub tables: u32,
     pub round: u32,
     /// Transactions a second, each an INSERT of one row.
     pub tps: f64,
@@ -82,8 +84,13 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
                 ]);
                 streaming(stage, *slots, *jobs).await;
             }
-            let seconds = plan.seconds;
-            runs.push(run(stage, *slots, *jobs, round, seconds, folder.path()).await);
+            let mut tables = vec![1, *jobs];
+            tables.dedup();
+            for tables in tables {
+                let mut run = run(stage, tables, plan.seconds, folder.path()).await;
+                (run.slots, run.jobs, run.round) = (*slots, *jobs, round);
+                runs.push(run);
+            }
             stage.stop_daemon();
         }
     }
@@ -122,18 +129,11 @@ async fn streaming(stage: &Stage, slots: Slots, jobs: u32) {
         .await;
 }
 
-async fn run(
-    stage: &Stage,
-    slots: Slots,
-    jobs: u32,
-    round: u32,
-    seconds: u32,
-    folder: &Path,
-) -> Run {
+async fn run(stage: &Stage, tables: u32, seconds: u32, folder: &Path) -> Run {
     let server = &stage.server;
     stage.sql("CHECKPOINT").await;
     server.all_is_sent().await;
-    let scripts: Vec<String> = (1..=jobs)
+    let scripts: Vec<String> = (1..=tables)
         .map(|job| {
             format!("\\set n random(1, {ROWS})\nINSERT INTO t{job} (body) SELECT body FROM texts WHERE n = :n;\n")
         })
@@ -151,9 +151,10 @@ async fn run(
         after.saturating_sub(before).as_secs_f64() * 1e6 / done.transactions as f64
     };
     Run {
-        slots,
-        jobs,
-        round,
+        slots: Slots::Nobody,
+        jobs: 0,
+        tables,
+        round: 0,
         tps: done.tps,
         walsenders: a_row(walsenders, server.used_by_walsenders().await),
         daemon: a_row(daemon, used()),

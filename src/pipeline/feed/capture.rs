@@ -16,6 +16,7 @@ use crate::pipeline::row::{Origin, Row};
 use crate::replication::{Frame, Lsn, ReplicationStream};
 
 use super::marks::MarksSeen;
+use super::pace::Pace;
 use super::seated::{Departure, Seated};
 use super::{Joining, connect};
 
@@ -25,6 +26,8 @@ pub const MOST_BYTES: usize = 32 << 20;
 
 /// Status updates go out at least this often, also to a server that is patient.
 pub(super) const FEEDBACK: Duration = Duration::from_secs(10);
+/// Positions that written rows have moved are passed on at most this often: the server works for each.
+const CONFIRMING: Duration = Duration::from_millis(10);
 /// A position that only keepalives have moved is passed on at most this often: each answer makes a busy server send more.
 const IDLE_FEEDBACK: Duration = Duration::from_secs(1);
 /// A server that says nothing for this long, though it was asked, is gone.
@@ -59,6 +62,9 @@ pub(super) struct Capture {
     sent: Lsn,
     /// Finished rows have moved the confirmed position since the last status update.
     news: bool,
+    /// When that is passed on.
+    confirms: Option<Instant>,
+    pace: Pace,
     last_feedback: Instant,
     last_heard: Instant,
     /// When the stream is to begin again.
@@ -80,6 +86,8 @@ impl Capture {
             deliveries: Vec::new(),
             sent: Lsn::ZERO,
             news: false,
+            confirms: None,
+            pace: Pace::new(),
             last_feedback: now,
             last_heard: now,
             again: None,
@@ -94,6 +102,7 @@ impl Capture {
         self.stream = opened.stream;
         (self.start, self.feedback) = (opened.start, opened.feedback);
         (self.sent, self.news, self.again) = (Lsn::ZERO, false, None);
+        (self.confirms, self.pace) = (None, Pace::new());
         (self.last_feedback, self.last_heard) = (now, now);
     }
 
@@ -167,8 +176,9 @@ impl Capture {
                         self.begin_again();
                     }
                 }
+                () = at(self.confirms) => self.send_status(false).await?,
                 () = at(self.again) => {
-                    self.confirm().await?;
+                    self.send_status(false).await?;
                     if let Err(error) = self.stream.finish().await {
                         // Then the new connection ends this one.
                         tracing::debug!("the stream did not end in order: {error}");
@@ -179,10 +189,18 @@ impl Capture {
                     self.let_stop().await?;
                     self.tick().await?;
                 }
-                frame = self.stream.next(), if self.reads() => {
-                    self.take(frame?).await?;
+                () = at(self.pace.resumes) => {
+                    self.pace.resumes = None;
+                    self.stream.resume();
+                }
+                frame = self.stream.next(), if self.reads() && self.pace.resumes.is_none() => {
+                    let mut bytes = self.take(frame?).await?;
                     while self.reads() && let Some(frame) = self.stream.try_next()? {
-                        self.take(frame).await?;
+                        bytes += self.take(frame).await?;
+                    }
+                    self.pace.read(bytes, self.last_heard);
+                    if self.pace.resumes.is_some() {
+                        self.stream.rest();
                     }
                     self.confirm().await?;
                 }
@@ -237,7 +255,8 @@ impl Capture {
         self.seated.rows() < MOST_ROWS && self.seated.bytes() < MOST_BYTES
     }
 
-    async fn take(&mut self, frame: Frame) -> Result<(), JobError> {
+    /// Returns the bytes of its payload.
+    async fn take(&mut self, frame: Frame) -> Result<usize, JobError> {
         self.last_heard = Instant::now();
         match frame {
             Frame::XLogData { payload, .. } => {
@@ -250,6 +269,7 @@ impl Capture {
                 }
                 self.deliveries = deliveries;
                 taken?;
+                Ok(payload.len())
             }
             Frame::Keepalive {
                 wal_end,
@@ -259,9 +279,9 @@ impl Capture {
                 if reply_requested {
                     self.send_status(false).await?;
                 }
+                Ok(0)
             }
         }
-        Ok(())
     }
 
     async fn deliver(&mut self, seat: Seat, row: Result<Row, JobError>) {
@@ -287,13 +307,17 @@ impl Capture {
         self.news |= self.intake.confirmed() > before;
     }
 
-    /// Passes on a position that written rows have moved, at once; one that only keepalives have moved waits for the clock.
+    /// Passes on a position that written rows have moved, at once or soon; one that only keepalives have moved waits for the
+    /// clock.
     async fn confirm(&mut self) -> Result<(), JobError> {
-        if self.news {
-            self.send_status(false).await
-        } else {
-            Ok(())
+        if !self.news || self.confirms.is_some() {
+            return Ok(());
         }
+        if self.last_feedback.elapsed() >= CONFIRMING {
+            return self.send_status(false).await;
+        }
+        self.confirms = Some(self.last_feedback + CONFIRMING);
+        Ok(())
     }
 
     async fn tick(&mut self) -> Result<(), JobError> {
@@ -323,6 +347,7 @@ impl Capture {
         failpoint::reach("status-after");
         self.sent = confirmed;
         self.news = false;
+        self.confirms = None;
         self.last_feedback = Instant::now();
         Ok(())
     }

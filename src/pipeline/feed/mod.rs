@@ -17,6 +17,7 @@ mod capture;
 mod connect;
 mod feeds;
 mod marks;
+mod pace;
 mod publication;
 mod run;
 mod seated;

@@ -44,3 +44,5 @@ pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;
+#[doc(hidden)]
+pub use tokenizer::TextTokenizer;

@@ -44,7 +44,8 @@ pub struct Pooling {
 }
 
 impl Pooling {
-    pub(crate) fn new(modes: Vec<PoolingMode>) -> Self {
+    /// These modes, one vector behind the other.
+    pub fn new(modes: Vec<PoolingMode>) -> Self {
         Self { modes }
     }
 
@@ -59,7 +60,10 @@ impl Pooling {
     }
 
     /// Pools `states`, the row-major `[tokens, hidden]` states of one text without padding, at least one token.
-    pub(crate) fn apply(&self, states: &[f32], hidden: usize) -> Vec<f32> {
+    ///
+    /// # Panics
+    /// Without a token.
+    pub fn apply(&self, states: &[f32], hidden: usize) -> Vec<f32> {
         let mut vector = Vec::with_capacity(hidden * self.modes.len());
         for mode in &self.modes {
             pool(*mode, states, hidden, &mut vector);

@@ -19,7 +19,7 @@ const UNSETTLED_TOKENS: usize = 128;
 const GAP_SEARCH_BYTES: usize = 256;
 
 /// A model's tokenizer with its truncation.
-pub(crate) struct TextTokenizer {
+pub struct TextTokenizer {
     tokenizer: Tokenizer,
     /// Special tokens around every text, `[CLS]` and `[SEP]` in BERT.
     before: Vec<u32>,
@@ -31,11 +31,10 @@ pub(crate) struct TextTokenizer {
 
 impl TextTokenizer {
     /// Reads a `tokenizer.json`. `max_tokens` counts the special tokens.
-    pub(crate) fn load(
-        path: &Path,
-        max_tokens: usize,
-        lower_case: bool,
-    ) -> Result<Self, EmbeddingError> {
+    ///
+    /// # Errors
+    /// What is wrong with the file.
+    pub fn load(path: &Path, max_tokens: usize, lower_case: bool) -> Result<Self, EmbeddingError> {
         let bytes = std::fs::read(path).map_err(|error| EmbeddingError::io(path, error))?;
         let mut tokenizer =
             Tokenizer::from_bytes(&bytes).map_err(|error| EmbeddingError::unusable(path, error))?;
@@ -78,7 +77,7 @@ impl TextTokenizer {
     /// Token ids with special tokens, at most the model's maximum, the same as for tokenizing the whole text.
     ///
     /// Leading and trailing white space is dropped, as sentence-transformers does.
-    pub(crate) fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
+    pub fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
         let body = self.body(text.trim())?;
         let kept = &body[..body.len().min(self.room)];
         Ok([&self.before, kept, &self.after].concat())

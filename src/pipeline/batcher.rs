@@ -11,7 +11,7 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -23,13 +23,12 @@ use crate::failpoint;
 
 use super::aside::Aside;
 use super::error::{JobError, is_retryable};
+use super::ready::{Pending, Ready};
 use super::row::{Origin, Row, Source};
 use super::writer::{Outcome, Reading, ReadyRow, Writer};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH: usize = 512;
-/// Texts travel with a write-back as its guard; past this many bytes a batch is full.
-const BATCH_BYTES: usize = 4 << 20;
 /// A row whose write-backs fail this often, with errors that should pass, is taken for their cause. With the pauses in between
 /// that is some ten seconds.
 const MOST_ERRORS: u32 = 16;
@@ -60,29 +59,10 @@ pub struct Batcher {
     embedding: HashMap<u64, Row>,
     next_number: u64,
     unread: Vec<Row>,
-    ready_live: VecDeque<Pending>,
-    ready_backfill: VecDeque<Pending>,
+    ready: Ready,
     /// Halves of a batch that the server refused, on the search for the row that it refused it for.
     suspects: Vec<Vec<Pending>>,
     later: BinaryHeap<Reverse<Later>>,
-}
-
-/// A row ready to be written, and how often that was tried.
-struct Pending {
-    embedded: ReadyRow,
-    attempts: u32,
-    /// How often the statement that it was in failed with an error that may pass.
-    errors: u32,
-}
-
-impl Pending {
-    fn new(row: Row, vector: Option<Vec<f32>>) -> Self {
-        Pending {
-            embedded: ReadyRow { row, vector },
-            attempts: 0,
-            errors: 0,
-        }
-    }
 }
 
 struct Later {
@@ -145,8 +125,7 @@ impl Batcher {
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
-            ready_live: VecDeque::new(),
-            ready_backfill: VecDeque::new(),
+            ready: Ready::default(),
             suspects: Vec::new(),
             later: BinaryHeap::new(),
         }
@@ -241,10 +220,8 @@ impl Batcher {
     fn ready(&mut self, pending: Pending) {
         if pending.embedded.row.source == Source::Unread {
             self.unread.push(pending.embedded.row);
-        } else if pending.embedded.row.is_live() {
-            self.ready_live.push_back(pending);
         } else {
-            self.ready_backfill.push_back(pending);
+            self.ready.push(pending);
         }
     }
 
@@ -271,7 +248,8 @@ impl Batcher {
                 Work::Read(writer, rows, readings)
             }));
         }
-        let batch = self.suspects.pop().unwrap_or_else(|| self.next_batch());
+        let cut = || self.ready.next_batch(self.batch_rows);
+        let batch = self.suspects.pop().unwrap_or_else(cut);
         if batch.is_empty() {
             return Err(writer);
         }
@@ -285,44 +263,10 @@ impl Batcher {
     /// The texts of all rows that are here.
     fn text_bytes(&self) -> usize {
         let later = self.later.iter().map(|Reverse(later)| &later.pending);
-        let ready = self.ready_live.iter().chain(&self.ready_backfill);
-        let ready = ready.chain(later).map(|pending| &pending.embedded.row);
+        let ready = self.ready.iter().chain(later);
+        let ready = ready.map(|pending| &pending.embedded.row);
         let rows = self.embedding.values().chain(ready);
         rows.map(|row| row.source.bytes()).sum()
-    }
-
-    /// Takes what is ready, live rows first. One statement updates a row once, so a key that occurs twice waits for the
-    /// next batch.
-    fn next_batch(&mut self) -> Vec<Pending> {
-        let mut keys = std::collections::HashSet::new();
-        let mut batch: Vec<Pending> = Vec::new();
-        let mut again = Vec::new();
-        let mut bytes = 0;
-        while batch.len() < self.batch_rows && bytes < BATCH_BYTES {
-            let Some(pending) = self
-                .ready_live
-                .pop_front()
-                .or_else(|| self.ready_backfill.pop_front())
-            else {
-                break;
-            };
-            if keys.insert(pending.embedded.row.key.clone()) {
-                // Not what the row was counted with: a text that was read by key is not in that.
-                let row = &pending.embedded.row;
-                bytes += row.key.bytes() + row.source.bytes();
-                batch.push(pending);
-            } else {
-                again.push(pending);
-            }
-        }
-        for pending in again.into_iter().rev() {
-            if pending.embedded.row.is_live() {
-                self.ready_live.push_front(pending);
-            } else {
-                self.ready_backfill.push_front(pending);
-            }
-        }
-        batch
     }
 
     async fn conclude(&mut self, work: Work) -> Result<Writer, JobError> {

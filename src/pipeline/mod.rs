@@ -23,6 +23,7 @@ mod orphans;
 pub mod partitions;
 pub mod preflight;
 mod provision;
+pub mod ready;
 pub mod recent;
 pub mod repair;
 pub mod reporter;

@@ -62,6 +62,8 @@ pub struct Run {
 
 pub const JOBS: [u32; 3] = [1, 10, 50];
 const CLIENTS: u32 = 8;
+/// Jobs have started and the caches of their sessions are warm after this.
+const SETTLING: Duration = Duration::from_secs(4);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
     let mut stages = Vec::new();
@@ -127,6 +129,7 @@ async fn streaming(stage: &Stage, slots: Slots, jobs: u32) {
             "SELECT {streams} - count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         ))
         .await;
+    tokio::time::sleep(SETTLING).await;
 }
 
 async fn run(stage: &Stage, tables: u32, seconds: u32, folder: &Path) -> Run {

@@ -32,7 +32,7 @@ impl Scale {
 
     pub fn user_side(self) -> user_side::Plan {
         user_side::Plan {
-            clients: self.choose(vec![8], vec![1, 8], vec![1, 4, 8, 16]),
+            clients: self.choose(vec![8], vec![8], vec![1, 4, 8, 16]),
             bulk_clients: self.choose(vec![2], vec![8], vec![1, 8]),
             rounds: self.choose(1, 3, 3),
             seconds: self.choose(1, 2, 3),
@@ -46,7 +46,7 @@ impl Scale {
                 vec![10, 100, 400, 800],
                 vec![2, 10, 50, 100, 200, 300, 400, 500, 600, 800],
             ),
-            seconds: self.choose(1, 6, 8),
+            seconds: self.choose(1, 5, 8),
             lone: self.choose(3, 20, 40),
         }
     }
@@ -54,7 +54,7 @@ impl Scale {
     pub fn bursts(self) -> burst::Plan {
         burst::Plan {
             rows: self.choose(500, 5_000, 10_000),
-            rounds: self.choose(1, 3, 3),
+            rounds: self.choose(1, 2, 3),
             large: self.choose(Some(1000), None, Some(100_000)),
             sizes: self.choose(
                 vec![(1_000, 50)],

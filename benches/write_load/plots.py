@@ -58,12 +58,12 @@ class Folder:
         """Adds the title and where the figures come from, and writes both files."""
         about = self.results["about"]
         height = figure.get_figheight()
-        figure.suptitle(title, x=0.01, y=1 - 0.08 / height, ha="left", va="top", fontsize=12, fontweight="bold")
-        source = "%s, %s · %s\n%s · texts: %s" % (
-            about["date"], about["command"], about["machine"], about["versions"], about["texts"])
-        figure.text(0.01, 0.06 / height, (note + "\n" if note else "") + source, ha="left", va="bottom", fontsize=7, color="#555555")
-        lines = 2 + (note.count("\n") + 1 if note else 0)
-        figure.tight_layout(rect=(0, (0.12 + 0.13 * lines) / height, 1, 1 - 0.38 / height))
+        figure.text(0.01, 1 - 0.08 / height, title, ha="left", va="top", fontsize=12, fontweight="bold")
+        lines = [note] if note else []
+        lines.append("%s, %s · %s · texts: %s" % (about["date"], about["command"], about["machine"], about["texts"]))
+        lines.append(about["versions"])
+        figure.text(0.01, 0.06 / height, "\n".join(lines), ha="left", va="bottom", fontsize=7, color="#555555")
+        figure.tight_layout(rect=(0, (0.1 + 0.13 * len(lines)) / height, 1, 1 - 0.3 / height))
         figure.savefig(self.path / (name + ".svg"), metadata={"Date": None})
         figure.savefig(self.path / (name + ".png"), dpi=150, metadata={"Software": None})
         plt.close(figure)
@@ -126,7 +126,7 @@ def user_rates(folder, runs):
 
 def user_clients(folder, runs):
     """Rates over the number of clients, one panel a statement."""
-    figure, panels = plt.subplots(1, len(STATEMENTS), figsize=(12, 3.6))
+    figure, panels = plt.subplots(1, len(STATEMENTS), figsize=(13, 3.6))
     for axes, (statement, name) in zip(panels, STATEMENTS.items()):
         mine = of(runs, statement=statement)
         all_clients = sorted({run["clients"] for run in mine})
@@ -140,14 +140,14 @@ def user_clients(folder, runs):
         axes.set_ylim(bottom=0)
         axes.set_xlabel("clients")
     panels[0].set_ylabel("transactions a second")
-    ways_legend(panels[0], loc="lower right")
+    ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
     folder.save("user-clients", figure, "The user's transactions a second, by number of clients", "Inference off. Medians over the rounds.")
 
 
 def user_latency(folder, runs):
     """Latency of single-row statements."""
     statements = ("insert", "update_text", "update_other")
-    figure, panels = plt.subplots(1, 3, figsize=(10, 3.8), sharey=True)
+    figure, panels = plt.subplots(1, 3, figsize=(11, 3.8), sharey=True)
     for axes, statement in zip(panels, statements):
         mine = of(runs, statement=statement)
         all_clients = sorted({run["clients"] for run in mine})
@@ -163,14 +163,14 @@ def user_latency(folder, runs):
         plain(axes.yaxis)
         axes.set_xlabel("clients")
     panels[0].set_ylabel("latency in ms")
-    ways_legend(panels[0], loc="upper left")
+    ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
     folder.save("user-latency", figure, "The user's latency", "Inference off. Solid: median; dotted: p99. Medians over the rounds.")
 
 
 def processor_time(folder, runs):
     """Who spends how much on a row."""
     statements = ("insert", "update_text", "update_other")
-    figure, panels = plt.subplots(1, 3, figsize=(10, 4.2))
+    figure, panels = plt.subplots(1, 3, figsize=(12, 4))
     parts = (("backend", "the user's server process", "#4d4d4d"), ("serving", "the server for whoever captures", "#5b8db8"), ("outside", "whoever captures", "#e2b07a"))
     for axes, statement in zip(panels, statements):
         mine = of(runs, statement=statement)
@@ -185,9 +185,9 @@ def processor_time(folder, runs):
         axes.set_title("%s, %d clients" % (STATEMENTS[statement].replace("\n", " "), clients))
         axes.set_xticks(range(len(WAYS)), [label.replace(", ", ",\n") for label, _ in WAYS.values()], fontsize=8, rotation=35, ha="right", rotation_mode="anchor")
         axes.grid(axis="x", visible=False)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
     panels[0].set_ylabel("µs of processor time a row")
-    ways_legend(panels[0], loc="upper left")
+    ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
     folder.save("processor-time", figure, "Processor time of one row, and who spends it",
                 "Inference off. Capturing ends where key and text are known: triggers give keys, so that the texts are read. Medians over the rounds.")
 
@@ -228,7 +228,7 @@ def freshness(folder, points, lone):
     left.set_xlabel("rows a second committed")
     left.set_ylabel("ms from commit to vector")
     left.set_title("freshness: lines are medians, shades reach up to p95")
-    ways_legend(left, loc="upper left")
+    ways_legend(left, loc="best")
     top = max(point["offered"] for point in points) * 1.05
     right.plot([0, top], [0, top], color="#9a9a9a", linestyle="--", linewidth=1, label="as many as come in")
     right.set_xlim(0, top)
@@ -271,7 +271,7 @@ def throughput(folder, bursts):
         if burst["way"] == "daemon" and burst["bare"]:
             groups.setdefault(burst["bytes"], []).append(burst)
     order = sorted(groups, key=lambda size: size or 0)
-    figure, axes = plt.subplots(figsize=(8, 4))
+    figure, axes = plt.subplots(figsize=(8.5, 4))
     for position, size in enumerate(order):
         shares = [burst["rate"] / burst["bare"] for burst in groups[size]]
         waiting = median(burst["waiting"] for burst in groups[size])
@@ -279,15 +279,15 @@ def throughput(folder, bursts):
         axes.bar(position, median(shares), 0.55, color=WAYS["daemon"][1])
         axes.plot([position, position], [min(shares), max(shares)], color="#333333", linewidth=0.8)
         text = "%.3f\n%.0f rows/s\nwaits %.1f %%" % (median(shares), rate, 100 * waiting)
-        axes.text(position, max(shares) + 0.015, text, ha="center", va="bottom", fontsize=8)
+        axes.text(position, min(shares) - 0.04, text, ha="center", va="top", fontsize=9, color="white")
     names = ["as they come" if size is None else "{:,} bytes".format(size) for size in order]
     axes.axhline(1, color="#9a9a9a", linestyle="--", linewidth=1)
     axes.set_xticks(range(len(order)), names)
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("size of a text")
     axes.set_ylabel("rows a second,\nas a share of the bare loop")
-    axes.set_ylim(0, 1.35)
-    folder.save("throughput", figure, "Rows embedded and written a second, against ONNX Runtime with nothing around it",
+    axes.set_ylim(0, 1.15)
+    folder.save("throughput", figure, "Rows embedded and written a second, against bare ONNX Runtime",
                 "The bare loop has its texts tokenized and sorted beforehand and writes nothing. Waits: inference threads with nothing to do.")
 
 
@@ -355,7 +355,8 @@ def tables(folder, rows):
     right.plot(sizes, [row["idle"] / 2**20 for row in rows], marker="o", color="#9a9a9a", label="before the job")
     for axes in (left, right):
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
+        axes.set_xticks(sizes, ["{:,}".format(size) for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_ylim(bottom=0)
         axes.set_xlabel("rows of the table")
     left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
@@ -373,8 +374,9 @@ def main(path):
     if results["user_side"]:
         runs = results["user_side"]["runs"]
         user_rates(folder, runs)
-        user_clients(folder, runs)
-        user_latency(folder, runs)
+        if len({run["clients"] for run in runs if run["statement"] == "insert"}) > 1:
+            user_clients(folder, runs)
+            user_latency(folder, runs)
         processor_time(folder, runs)
         log_bytes(folder, results["user_side"]["wal"])
     if results["freshness"]:

@@ -11,7 +11,17 @@ use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
 /// Vectors on their way to a `vector[]` parameter.
 #[derive(Debug)]
-pub struct VectorArray<'a>(pub Vec<&'a [f32]>);
+pub struct VectorArray<'a>(Vec<&'a [f32]>);
+
+impl<'a> VectorArray<'a> {
+    /// Deals vectors among arrays like cards: that at `n` goes to array `n % parts`, there at `n / parts`.
+    pub fn dealt(vectors: &[&'a [f32]], parts: usize) -> Vec<VectorArray<'a>> {
+        let part = |from| vectors.iter().skip(from).step_by(parts).copied();
+        (0..parts)
+            .map(|from| VectorArray(part(from).collect()))
+            .collect()
+    }
+}
 
 impl ToSql for VectorArray<'_> {
     fn to_sql(

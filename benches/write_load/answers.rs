@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::bars::Bar;
 use crate::questions::backlog;
+use crate::questions::beside_inference;
 use crate::questions::burst::Burst;
 use crate::questions::freshness::Freshness;
 use crate::questions::jobs;
@@ -22,6 +23,7 @@ use crate::texts::Texts;
 pub struct Answers {
     pub about: About,
     pub user_side: Option<UserSide>,
+    pub beside_inference: Option<Vec<beside_inference::Run>>,
     pub freshness: Option<Freshness>,
     pub bursts: Option<Vec<Burst>>,
     pub backlog: Option<Vec<backlog::Round>>,
@@ -29,6 +31,24 @@ pub struct Answers {
     pub jobs: Option<Vec<jobs::Run>>,
     pub tables: Option<Vec<Table>>,
     pub bars: Vec<Bar>,
+}
+
+impl Answers {
+    /// Before anything is asked.
+    pub fn none(about: About) -> Answers {
+        Answers {
+            about,
+            user_side: None,
+            beside_inference: None,
+            freshness: None,
+            bursts: None,
+            backlog: None,
+            write_back: None,
+            jobs: None,
+            tables: None,
+            bars: Vec::new(),
+        }
+    }
 }
 
 /// When, where and with what.

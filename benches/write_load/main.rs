@@ -19,27 +19,26 @@ mod support;
 mod texts;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use answers::{About, Answers};
 use capture::{Inference, Way, follower};
-use questions::{backlog, burst, freshness, jobs, tables, user_side, write_back};
+use questions::{backlog, beside_inference, burst, freshness, jobs, tables, user_side, write_back};
 use scale::Scale;
 use texts::Texts;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let has = |argument: &str| arguments.iter().any(|given| given == argument);
-    let inference = if has("off") {
+    let inference = if has(&arguments, "off") {
         Inference::Off
     } else {
         Inference::On
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    if has("follow-notify") {
+    if has(&arguments, "follow-notify") {
         runtime.block_on(follower::follow(Way::Notify, inference));
-    } else if has("follow-queue") {
+    } else if has(&arguments, "follow-queue") {
         runtime.block_on(follower::follow(Way::Queue, inference));
     } else {
         runtime.block_on(measure(&arguments));
@@ -47,8 +46,9 @@ fn main() {
 }
 
 /// In the order in which they are asked.
-const QUESTIONS: [&str; 7] = [
+const QUESTIONS: [&str; 8] = [
     "user_side",
+    "beside_inference",
     "freshness",
     "bursts",
     "backlog",
@@ -70,56 +70,55 @@ async fn measure(arguments: &[String]) {
     let begin = Instant::now();
     let about = About::look(command.to_owned(), &texts).await;
     println!("{}\n{}\n{}", about.machine, about.versions, about.texts);
-    let named: Vec<&str> = QUESTIONS
-        .into_iter()
-        .filter(|question| arguments.iter().any(|given| given == question))
-        .collect();
-    let asked = |question: &str| {
-        let asked = named.is_empty() || named.contains(&question);
-        if asked {
-            eprintln!("{:>5.0} s  {question}", begin.elapsed().as_secs_f64());
+    let named = QUESTIONS.map(|question| has(arguments, question));
+    let all = !named.contains(&true);
+    let mut answers = Answers::none(about);
+    for (question, named) in QUESTIONS.into_iter().zip(named) {
+        if !named && !all {
+            continue;
         }
-        asked
-    };
-    let mut answers = Answers {
-        about,
-        user_side: None,
-        freshness: None,
-        bursts: None,
-        backlog: None,
-        write_back: None,
-        jobs: None,
-        tables: None,
-        bars: Vec::new(),
-    };
-    if asked("user_side") {
-        answers.user_side = Some(user_side::measure(&scale.user_side(), &texts).await);
+        eprintln!("{:>5.0} s  {question}", begin.elapsed().as_secs_f64());
+        ask(question, scale, &texts, &mut answers).await;
+        answers.about.minutes = begin.elapsed().as_secs_f64() / 60.0;
+        answers.bars = bars::bars(&answers);
+        // After each: whoever ends an hour's run early keeps what there is.
+        if let Some(folder) = &into {
+            write(&answers, folder);
+        }
     }
-    if asked("freshness") {
-        answers.freshness = Some(freshness::measure(&scale.freshness(), &texts).await);
-    }
-    if asked("bursts") {
-        answers.bursts = Some(burst::measure(&scale.bursts(), &texts).await);
-    }
-    if asked("backlog") {
-        answers.backlog = Some(backlog::measure(&scale.backlog(), &texts).await);
-    }
-    if asked("write_back") {
-        answers.write_back = Some(write_back::measure(&scale.write_back(), &texts).await);
-    }
-    if asked("jobs") {
-        answers.jobs = Some(jobs::measure(&scale.jobs(), &texts).await);
-    }
-    if asked("tables") {
-        answers.tables = Some(tables::measure(&scale.tables()).await);
-    }
-    answers.about.minutes = begin.elapsed().as_secs_f64() / 60.0;
-    answers.bars = bars::bars(&answers);
     report::print(&answers);
-    if let Some(folder) = into {
-        fs::create_dir_all(&folder).expect("the folder is made");
-        let json = serde_json::to_string_pretty(&answers).expect("it can be written as JSON");
-        fs::write(folder.join("results.json"), json).expect("the results are written");
-    }
     println!("\n{:.1} minutes", answers.about.minutes);
+}
+
+async fn ask(question: &str, scale: Scale, texts: &Texts, answers: &mut Answers) {
+    match question {
+        "user_side" => {
+            answers.user_side = Some(user_side::measure(&scale.user_side(), texts).await);
+        }
+        "beside_inference" => {
+            let plan = scale.beside_inference();
+            answers.beside_inference = Some(beside_inference::measure(&plan, texts).await);
+        }
+        "freshness" => {
+            answers.freshness = Some(freshness::measure(&scale.freshness(), texts).await);
+        }
+        "bursts" => answers.bursts = Some(burst::measure(&scale.bursts(), texts).await),
+        "backlog" => answers.backlog = Some(backlog::measure(&scale.backlog(), texts).await),
+        "write_back" => {
+            answers.write_back = Some(write_back::measure(&scale.write_back(), texts).await);
+        }
+        "jobs" => answers.jobs = Some(jobs::measure(&scale.jobs(), texts).await),
+        "tables" => answers.tables = Some(tables::measure(&scale.tables()).await),
+        _ => unreachable!("all questions are above"),
+    }
+}
+
+fn write(answers: &Answers, folder: &Path) {
+    fs::create_dir_all(folder).expect("the folder is made");
+    let json = serde_json::to_string_pretty(answers).expect("it can be written as JSON");
+    fs::write(folder.join("results.json"), json).expect("the results are written");
+}
+
+fn has(arguments: &[String], argument: &str) -> bool {
+    arguments.iter().any(|given| given == argument)
 }

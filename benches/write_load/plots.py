@@ -209,6 +209,32 @@ def log_bytes(folder, wal):
                 "Without page images and without the write-back of the vector, which is the same for all ways.")
 
 
+def beside_inference(folder, runs):
+    """Rates and latencies of users whose server shares its processors with inference."""
+    ways = [way for way in WAYS if of(runs, way=way)]
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
+    for position, way in enumerate(ways):
+        mine = of(runs, way=way)
+        rates = [run["tps"] for run in mine]
+        left.bar(position, median(rates), 0.6, color=WAYS[way][1])
+        left.plot([position, position], [min(rates), max(rates)], color="#333333", linewidth=0.8)
+        left.text(position, max(rates), "{:,.0f}".format(median(rates)), ha="center", va="bottom", fontsize=8)
+        for number, name in enumerate(("p50", "p95", "p99")):
+            value = median(run[name] for run in mine)
+            x = position + (number - 1) * 0.27
+            right.bar(x, value, 0.25, color=WAYS[way][1], alpha=(0.45, 0.7, 1)[number])
+            right.text(x, value, "%.1f\n%s" % (value, name), ha="center", va="bottom", fontsize=7)
+    for axes in (left, right):
+        axes.set_xticks(range(len(ways)), [WAYS[way][0].replace(", ", ",\n") for way in ways], fontsize=9)
+        axes.grid(axis="x", visible=False)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
+    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
+    left.set_ylabel("the user's INSERTs a second")
+    right.set_ylabel("latency in ms")
+    folder.save("beside-inference", figure, "The user's INSERTs while all cores compute vectors",
+                "8 clients insert far more than can be embedded. Medians over the rounds; lines: from the least to the most.")
+
+
 def freshness(folder, points, lone):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2))
     for way in EMBEDDING:
@@ -379,6 +405,8 @@ def main(path):
             user_latency(folder, runs)
         processor_time(folder, runs)
         log_bytes(folder, results["user_side"]["wal"])
+    if results["beside_inference"]:
+        beside_inference(folder, results["beside_inference"])
     if results["freshness"]:
         freshness(folder, results["freshness"]["points"], results["freshness"]["lone"])
     if results["bursts"]:

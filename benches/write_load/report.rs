@@ -6,12 +6,16 @@ use crate::capture::Way;
 use crate::questions::burst::Burst;
 use crate::questions::freshness::Freshness;
 use crate::questions::user_side::{Run, Statement, UserSide};
-use crate::questions::{backlog, jobs, tables, write_back};
+use crate::questions::{backlog, beside_inference, jobs, tables, write_back};
 use crate::support::statistics::median;
 
 /// Prints what there is.
 pub fn print(answers: &Answers) {
     answers.user_side.iter().for_each(user_side);
+    answers
+        .beside_inference
+        .iter()
+        .for_each(|runs| beside_inference(runs));
     answers.freshness.iter().for_each(freshness);
     answers
         .bursts
@@ -100,6 +104,30 @@ fn user_side(user_side: &UserSide) {
     println!(
         "\nbackend, serving, outside: microseconds of processor time a row; WAL: bytes a row; behind: seconds"
     );
+}
+
+fn beside_inference(runs: &[beside_inference::Run]) {
+    let ways = Way::ALL
+        .into_iter()
+        .filter(|way| runs.iter().any(|run| run.way == *way));
+    let row = |way: Way| {
+        let middle = |figure: fn(&beside_inference::Run) -> f64| {
+            median(runs.iter().filter(|run| run.way == way).map(figure))
+        };
+        vec![
+            way.name().to_owned(),
+            format!("{:.0}", middle(|run| run.tps)),
+            format!("{:.2}", middle(|run| run.p50)),
+            format!("{:.2}", middle(|run| run.p95)),
+            format!("{:.2}", middle(|run| run.p99)),
+        ]
+    };
+    let title = format!(
+        "INSERT, {} clients, while more comes than can be embedded on the same processors",
+        beside_inference::CLIENTS
+    );
+    let head = ["", "tx/s", "p50 ms", "p95 ms", "p99 ms"];
+    table(&title, &head, ways.map(row).collect());
 }
 
 fn freshness(freshness: &Freshness) {

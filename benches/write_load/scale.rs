@@ -1,6 +1,6 @@
 //! How much is measured.
 
-use crate::questions::{backlog, burst, freshness, jobs, user_side, write_back};
+use crate::questions::{backlog, beside_inference, burst, freshness, jobs, user_side, write_back};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -35,6 +35,13 @@ impl Scale {
             clients: self.choose(vec![8], vec![8], vec![1, 4, 8, 16]),
             bulk_clients: self.choose(vec![2], vec![8], vec![1, 8]),
             rounds: self.choose(1, 3, 3),
+            seconds: self.choose(1, 2, 3),
+        }
+    }
+
+    pub fn beside_inference(self) -> beside_inference::Plan {
+        beside_inference::Plan {
+            rounds: self.choose(1, 3, 5),
             seconds: self.choose(1, 2, 3),
         }
     }

@@ -1,6 +1,7 @@
 //! One file a question.
 
 pub mod backlog;
+pub mod beside_inference;
 pub mod burst;
 pub mod freshness;
 pub mod jobs;

@@ -59,7 +59,7 @@ impl Statement {
     }
 
     /// For pgbench; `copy` is the file that COPY reads.
-    fn script(self, copy: &str) -> String {
+    pub fn script(self, copy: &str) -> String {
         let last = ROWS - BULK;
         match self {
             Statement::Insert => format!(
@@ -212,7 +212,7 @@ async fn run(
 }
 
 /// The table is as large for everybody before each run.
-async fn clear(capture: &Capture) {
+pub async fn clear(capture: &Capture) {
     let place = &capture.place;
     place
         .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))

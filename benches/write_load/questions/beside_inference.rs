@@ -1,0 +1,79 @@
+//! What do users notice while vectors are being computed on the processors that their server has, too? Transactions a second and
+//! latency of single-row INSERTs, of which many more come than can be embedded at once.
+//!
+//! All ways embed with the same engine, so what differs is how it is fed.
+
+use serde::Serialize;
+
+use super::user_side::{Statement, clear};
+use crate::capture::{Capture, Inference, Way};
+use crate::pgbench::{self, Length};
+use crate::place::ROWS;
+use crate::texts::Texts;
+
+/// What is to be run.
+pub struct Plan {
+    pub rounds: u32,
+    /// Of one run.
+    pub seconds: u32,
+}
+
+/// One run.
+#[derive(Clone, Debug, Serialize)]
+pub struct Run {
+    pub way: Way,
+    pub round: u32,
+    /// Transactions a second.
+    pub tps: f64,
+    /// Latencies in milliseconds.
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
+}
+
+pub const CLIENTS: u32 = 8;
+
+/// The ways in turn, each round in another order.
+pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
+    let mut captures = vec![Capture::start(Way::Nothing, Inference::Off, texts).await];
+    for way in Way::EMBEDDING {
+        captures.push(Capture::start(way, Inference::On, texts).await);
+    }
+    let mut runs = Vec::new();
+    for round in 0..plan.rounds {
+        let count = captures.len();
+        for turn in 0..count {
+            let capture = &captures[(turn + round as usize) % count];
+            runs.push(Run {
+                round,
+                ..run(capture, plan.seconds).await
+            });
+        }
+    }
+    runs
+}
+
+async fn run(capture: &Capture, seconds: u32) -> Run {
+    let place = &capture.place;
+    clear(capture).await;
+    place.sql("CHECKPOINT").await;
+    capture.caught_up().await;
+    let script = [Statement::Insert.script("")];
+    let length = Length::Seconds(seconds);
+    let done = pgbench::run(place, &script, CLIENTS, length, place.folder.path());
+    if capture.way != Way::Nothing {
+        // Or it would go on embedding beside the next one.
+        let embedded = format!(
+            "SELECT NOT EXISTS (SELECT FROM notes WHERE id > {ROWS} AND embedding IS NULL)"
+        );
+        capture.until(&embedded).await;
+    }
+    Run {
+        way: capture.way,
+        round: 0,
+        tps: done.tps,
+        p50: done.percentile(0.50),
+        p95: done.percentile(0.95),
+        p99: done.percentile(0.99),
+    }
+}

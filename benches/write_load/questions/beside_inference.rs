@@ -3,6 +3,8 @@
 //!
 //! All ways embed with the same engine, so what differs is how it is fed.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 
 use super::user_side::{Statement, clear};
@@ -32,6 +34,8 @@ pub struct Run {
 }
 
 pub const CLIENTS: u32 = 8;
+/// Until the last row of a run has its vector.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// The ways in turn, each round in another order.
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
@@ -63,10 +67,7 @@ async fn run(capture: &Capture, seconds: u32) -> Run {
     let done = pgbench::run(place, &script, CLIENTS, length, place.folder.path());
     if capture.way != Way::Nothing {
         // Or it would go on embedding beside the next one.
-        let embedded = format!(
-            "SELECT NOT EXISTS (SELECT FROM notes WHERE id > {ROWS} AND embedding IS NULL)"
-        );
-        capture.until(&embedded).await;
+        embedded(capture).await;
     }
     Run {
         way: capture.way,
@@ -75,5 +76,16 @@ async fn run(capture: &Capture, seconds: u32) -> Run {
         p50: done.percentile(0.50),
         p95: done.percentile(0.95),
         p99: done.percentile(0.99),
+    }
+}
+
+/// Waits until what was inserted has its vectors.
+async fn embedded(capture: &Capture) {
+    let begin = Instant::now();
+    let missing =
+        format!("SELECT EXISTS (SELECT FROM notes WHERE id > {ROWS} AND embedding IS NULL)");
+    while capture.place.value::<bool>(&missing).await {
+        assert!(begin.elapsed() < PATIENCE, "rows without a vector");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

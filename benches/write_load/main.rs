@@ -46,11 +46,12 @@ fn main() {
 }
 
 /// In the order in which they are asked.
-const QUESTIONS: [&str; 8] = [
+const QUESTIONS: [&str; 9] = [
     "user_side",
     "beside_inference",
     "freshness",
     "bursts",
+    "drain",
     "backlog",
     "write_back",
     "jobs",
@@ -103,6 +104,7 @@ async fn ask(question: &str, scale: Scale, texts: &Texts, answers: &mut Answers)
             answers.freshness = Some(freshness::measure(&scale.freshness(), texts).await);
         }
         "bursts" => answers.bursts = Some(burst::measure(&scale.bursts(), texts).await),
+        "drain" => answers.drain = Some(burst::drain(scale.drain(), texts).await),
         "backlog" => answers.backlog = Some(backlog::measure(&scale.backlog(), texts).await),
         "write_back" => {
             answers.write_back = Some(write_back::measure(&scale.write_back(), texts).await);

@@ -13,7 +13,7 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator  # noqa: E402
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator  # noqa: E402
 
 WAYS = {
     "nothing": ("no capture", "#9a9a9a"),
@@ -160,6 +160,7 @@ def user_latency(folder, runs):
         axes.set_yscale("log")
         axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         plain(axes.yaxis)
         axes.set_xlabel("clients")
     panels[0].set_ylabel("latency in ms")
@@ -266,13 +267,13 @@ def freshness(folder, points, lone):
     folder.save("freshness", figure, "How fresh vectors are, by load", "Single-row INSERTs; times are those of the server's commits.")
 
 
-def drain(folder, bursts):
-    largest = max(burst["rows"] for burst in bursts)
+def drain(folder, large, bursts):
+    largest = max(burst["rows"] for burst in large)
     figure, axes = plt.subplots(figsize=(8, 4.2))
     rates = [burst["bare"] for burst in bursts if burst["bare"] and not burst["bytes"]]
     for way in EMBEDDING:
         label, color = WAYS[way]
-        for burst in of(bursts, way=way, rows=largest, round=0):
+        for burst in of(large, way=way):
             seconds = [0] + [point[0] for point in burst["progress"]]
             rows = [0] + [point[1] for point in burst["progress"]]
             axes.plot(seconds, rows, color=color, label="%s: %.0f s" % (label, seconds[-1]))
@@ -410,8 +411,9 @@ def main(path):
     if results["freshness"]:
         freshness(folder, results["freshness"]["points"], results["freshness"]["lone"])
     if results["bursts"]:
-        drain(folder, results["bursts"])
         throughput(folder, results["bursts"])
+    if results["drain"]:
+        drain(folder, results["drain"], results["bursts"] or [])
     if results["backlog"] and results["write_back"]:
         parts(folder, results["backlog"], results["write_back"])
     if results["jobs"]:

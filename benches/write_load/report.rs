@@ -20,7 +20,11 @@ pub fn print(answers: &Answers) {
     answers
         .bursts
         .iter()
-        .for_each(|bursts| self::bursts(bursts));
+        .for_each(|bursts| self::bursts("bursts", bursts));
+    answers
+        .drain
+        .iter()
+        .for_each(|bursts| self::bursts("one large burst", bursts));
     answers.backlog.iter().for_each(|rounds| backlog(rounds));
     answers
         .write_back
@@ -171,7 +175,7 @@ fn freshness(freshness: &Freshness) {
     );
 }
 
-fn bursts(bursts: &[Burst]) {
+fn bursts(title: &str, bursts: &[Burst]) {
     let optional = |value: Option<f64>, digits: usize| {
         value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
     };
@@ -189,7 +193,7 @@ fn bursts(bursts: &[Burst]) {
         ]
     };
     table(
-        "bursts",
+        title,
         &[
             "",
             "rows",

@@ -62,13 +62,17 @@ impl Scale {
         burst::Plan {
             rows: self.choose(500, 5_000, 10_000),
             rounds: self.choose(1, 2, 3),
-            large: self.choose(Some(1000), None, Some(100_000)),
             sizes: self.choose(
                 vec![(1_000, 50)],
                 vec![(10_000, 200)],
                 vec![(100, 2_000), (1_000, 300), (10_000, 300), (100_000, 300)],
             ),
         }
+    }
+
+    /// Rows of one burst.
+    pub fn drain(self) -> usize {
+        self.choose(1_000, 20_000, 100_000)
     }
 
     pub fn backlog(self) -> backlog::Plan {

@@ -16,8 +16,6 @@ pub struct Plan {
     /// Rows of a burst.
     pub rows: usize,
     pub rounds: u32,
-    /// Rows of one large burst for each way, or none.
-    pub large: Option<usize>,
     /// Bytes of a text, and rows of them.
     pub sizes: Vec<(usize, usize)>,
 }
@@ -32,7 +30,7 @@ pub struct Burst {
     pub bytes: Option<usize>,
     /// Rows a second from the commit of the burst to that of the last vector.
     pub rate: f64,
-    /// Texts a second of the bare loop before and after, as one rate; none for the large ones.
+    /// Texts a second of the bare loop before and after, as one rate, where it ran beside.
     pub bare: Option<f64>,
     /// Of the time of the inference threads, the share in which they had nothing to do (the daemon's alone).
     pub waiting: Option<f64>,
@@ -50,15 +48,7 @@ const POINTS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
-    let mut captures = Vec::new();
-    for way in Way::EMBEDDING {
-        let capture = Capture::start(way, Inference::On, texts).await;
-        capture
-            .place
-            .sql("ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid")
-            .await;
-        captures.push(capture);
-    }
+    let captures = captures(texts).await;
     let mut bare = Bare::load();
     let mut bursts = Vec::new();
     let mut budget = None;
@@ -81,13 +71,30 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
             bursts.extend(in_turns(&daemon, &some, bytes, round, || bare.rate(&batches)).await);
         }
     }
-    if let Some(rows) = plan.large {
-        let some = texts.first(rows);
-        for capture in &captures {
-            bursts.push(burst(capture, &some).await);
-        }
+    bursts
+}
+
+/// One burst of so many rows for each way.
+pub async fn drain(rows: usize, texts: &Texts) -> Vec<Burst> {
+    let some = texts.first(rows);
+    let mut bursts = Vec::new();
+    for capture in &captures(texts).await {
+        bursts.push(burst(capture, &some).await);
     }
     bursts
+}
+
+async fn captures(texts: &Texts) -> Vec<Capture> {
+    let mut captures = Vec::new();
+    for way in Way::EMBEDDING {
+        let capture = Capture::start(way, Inference::On, texts).await;
+        capture
+            .place
+            .sql("ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid")
+            .await;
+        captures.push(capture);
+    }
+    captures
 }
 
 /// The same burst for all, each between two runs of the bare loop.

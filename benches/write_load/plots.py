@@ -288,7 +288,7 @@ def drain(folder, large, bursts):
     axes.set_ylim(bottom=0)
     ways_legend(axes, loc="lower right")
     folder.save("drain", figure, "{:,} rows in one transaction, until the last one has its vector".format(largest),
-                "The bare loop's line is drawn from its rate beside smaller bursts.")
+                "The bare loop's line is drawn from its rate beside smaller bursts." if rates else "")
 
 
 def throughput(folder, bursts):

@@ -47,7 +47,13 @@ pub fn bars(answers: &Answers) -> Vec<Bar> {
         bars.extend([
             Bar::new(
                 "user's transactions a second while the daemon captures, against pg_recvlogical",
-                ratio(runs, Way::Daemon, Way::Recvlogical, |run| run.tps, |_| true),
+                ratio(
+                    runs,
+                    Way::Daemon,
+                    Way::Recvlogical,
+                    |run| run.speed.tps,
+                    |_| true,
+                ),
                 Bound::AtLeast(0.97),
             ),
             Bar::new(
@@ -137,7 +143,7 @@ pub fn bars(answers: &Answers) -> Vec<Bar> {
 
 fn at_8_clients(runs: &[Run], statement: Statement) -> f64 {
     let fits = |run: &Run| run.statement == statement && run.clients == 8;
-    ratio(runs, Way::Daemon, Way::Notify, |run| run.tps, fits)
+    ratio(runs, Way::Daemon, Way::Notify, |run| run.speed.tps, fits)
 }
 
 /// The median of a figure's ratios, each within one round, over all runs that fit.

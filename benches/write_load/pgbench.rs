@@ -4,24 +4,27 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde::Serialize;
+
 use crate::support::server::Server;
 use crate::support::statistics::quantile;
 
 /// What a run came to.
 #[derive(Debug, Clone)]
 pub struct Run {
-    /// Transactions a second.
-    pub tps: f64,
     pub transactions: usize,
-    /// Latencies of all transactions in milliseconds.
-    latencies: Vec<f64>,
+    pub speed: Speed,
 }
 
-impl Run {
-    /// The latency that this share of the transactions did not exceed, in milliseconds.
-    pub fn percentile(&self, share: f64) -> f64 {
-        quantile(self.latencies.iter().copied(), share)
-    }
+/// How fast users were served.
+#[derive(Clone, Debug, Serialize)]
+pub struct Speed {
+    /// Transactions a second.
+    pub tps: f64,
+    /// Latencies in milliseconds.
+    pub p50: f64,
+    pub p95: f64,
+    pub p99: f64,
 }
 
 /// How long a script is run.
@@ -68,10 +71,15 @@ pub fn run(
         .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok())
         .unwrap_or_else(|| panic!("no rate in what pgbench says: {said}"));
     let latencies = latencies(folder);
+    let percentile = |share| quantile(latencies.iter().copied(), share);
     Run {
-        tps,
         transactions: latencies.len(),
-        latencies,
+        speed: Speed {
+            tps,
+            p50: percentile(0.50),
+            p95: percentile(0.95),
+            p99: percentile(0.99),
+        },
     }
 }
 

@@ -84,11 +84,11 @@ fn user_side(user_side: &UserSide) {
                     .find(|wal| wal.way == way && wal.statement == statement);
                 vec![
                     way.name().to_owned(),
-                    format!("{:.0}", middle(|run| run.tps)),
-                    format!("{:.3}", ratio(|run| run.tps)),
-                    format!("{:.2}", middle(|run| run.p50)),
-                    format!("{:.2}", middle(|run| run.p95)),
-                    format!("{:.2}", middle(|run| run.p99)),
+                    format!("{:.0}", middle(|run| run.speed.tps)),
+                    format!("{:.3}", ratio(|run| run.speed.tps)),
+                    format!("{:.2}", middle(|run| run.speed.p50)),
+                    format!("{:.2}", middle(|run| run.speed.p95)),
+                    format!("{:.2}", middle(|run| run.speed.p99)),
                     format!("{:.1}", middle(|run| run.backend)),
                     format!("{:.3}", ratio(|run| run.backend)),
                     format!("{:.1}", middle(|run| run.serving)),
@@ -120,10 +120,10 @@ fn beside_inference(runs: &[beside_inference::Run]) {
         };
         vec![
             way.name().to_owned(),
-            format!("{:.0}", middle(|run| run.tps)),
-            format!("{:.2}", middle(|run| run.p50)),
-            format!("{:.2}", middle(|run| run.p95)),
-            format!("{:.2}", middle(|run| run.p99)),
+            format!("{:.0}", middle(|run| run.speed.tps)),
+            format!("{:.2}", middle(|run| run.speed.p50)),
+            format!("{:.2}", middle(|run| run.speed.p95)),
+            format!("{:.2}", middle(|run| run.speed.p99)),
         ]
     };
     let title = format!(

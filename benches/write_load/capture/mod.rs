@@ -90,6 +90,20 @@ impl Capture {
         capture
     }
 
+    /// All ways that end in vectors, each with an empty table whose rows say in `born` which transaction brought them: when it and
+    /// the vector's were committed tells how long that took.
+    pub async fn all_embedding(texts: &Texts) -> Vec<Capture> {
+        let mut captures = Vec::new();
+        for way in Way::EMBEDDING {
+            let capture = Capture::start(way, Inference::On, texts).await;
+            let born =
+                "TRUNCATE notes; ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid";
+            capture.place.sql(born).await;
+            captures.push(capture);
+        }
+        captures
+    }
+
     async fn prepare(&self) {
         let place = &self.place;
         match self.way {

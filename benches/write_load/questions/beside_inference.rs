@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::user_side::{Statement, clear};
 use crate::capture::{Capture, Inference, Way};
-use crate::pgbench::{self, Length};
+use crate::pgbench::{self, Length, Speed};
 use crate::place::ROWS;
 use crate::texts::Texts;
 
@@ -25,12 +25,8 @@ pub struct Plan {
 pub struct Run {
     pub way: Way,
     pub round: u32,
-    /// Transactions a second.
-    pub tps: f64,
-    /// Latencies in milliseconds.
-    pub p50: f64,
-    pub p95: f64,
-    pub p99: f64,
+    #[serde(flatten)]
+    pub speed: Speed,
 }
 
 pub const CLIENTS: u32 = 8;
@@ -72,10 +68,7 @@ async fn run(capture: &Capture, seconds: u32) -> Run {
     Run {
         way: capture.way,
         round: 0,
-        tps: done.tps,
-        p50: done.percentile(0.50),
-        p95: done.percentile(0.95),
-        p99: done.percentile(0.99),
+        speed: done.speed,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::capture::{Capture, Inference, Way};
+use crate::capture::{Capture, Way};
 use crate::place;
 use crate::support::bare::Bare;
 use crate::support::process;
@@ -48,7 +48,7 @@ const POINTS: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(1200);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
-    let captures = captures(texts).await;
+    let captures = Capture::all_embedding(texts).await;
     let mut bare = Bare::load();
     let mut bursts = Vec::new();
     let mut budget = None;
@@ -78,23 +78,10 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
 pub async fn drain(rows: usize, texts: &Texts) -> Vec<Burst> {
     let some = texts.first(rows);
     let mut bursts = Vec::new();
-    for capture in &captures(texts).await {
+    for capture in &Capture::all_embedding(texts).await {
         bursts.push(burst(capture, &some).await);
     }
     bursts
-}
-
-async fn captures(texts: &Texts) -> Vec<Capture> {
-    let mut captures = Vec::new();
-    for way in Way::EMBEDDING {
-        let capture = Capture::start(way, Inference::On, texts).await;
-        capture
-            .place
-            .sql("ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid")
-            .await;
-        captures.push(capture);
-    }
-    captures
 }
 
 /// The same burst for all, each between two runs of the bare loop.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use lantern::embedding::{Engine, Model, TextRole};
 use serde::Serialize;
 
-use crate::capture::{Capture, Inference, Way};
+use crate::capture::{Capture, Way};
 use crate::engine;
 use crate::support::statistics::{median, quantile};
 use crate::texts::Texts;
@@ -59,14 +59,7 @@ pub struct Freshness {
 const PATIENCE: Duration = Duration::from_secs(300);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Freshness {
-    let mut captures = Vec::new();
-    for way in Way::EMBEDDING {
-        let capture = Capture::start(way, Inference::On, texts).await;
-        let born = "ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid";
-        capture.place.sql("TRUNCATE notes").await;
-        capture.place.sql(born).await;
-        captures.push(capture);
-    }
+    let captures = Capture::all_embedding(texts).await;
     let alone = Alone::load().await;
     let mut next = 0;
     let mut lone = Vec::new();

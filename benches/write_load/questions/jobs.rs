@@ -158,7 +158,7 @@ async fn run(stage: &Stage, tables: u32, seconds: u32, folder: &Path) -> Run {
         jobs: 0,
         tables,
         round: 0,
-        tps: done.tps,
+        tps: done.speed.tps,
         walsenders: a_row(walsenders, server.used_by_walsenders().await),
         daemon: a_row(daemon, used()),
         behind: behind.as_secs_f64(),

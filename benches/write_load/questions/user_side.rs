@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::capture::{Capture, Inference, Way};
-use crate::pgbench::{self, Length};
+use crate::pgbench::{self, Length, Speed};
 use crate::place::ROWS;
 use crate::support::process;
 use crate::texts::Texts;
@@ -88,12 +88,8 @@ pub struct Run {
     pub clients: u32,
     pub way: Way,
     pub round: u32,
-    /// Transactions a second.
-    pub tps: f64,
-    /// Latencies in milliseconds.
-    pub p50: f64,
-    pub p95: f64,
-    pub p99: f64,
+    #[serde(flatten)]
+    pub speed: Speed,
     /// Microseconds of processor time a row: in the users' own server processes, in the server's processes that work for who
     /// captures, and outside of the server.
     pub backend: f64,
@@ -200,10 +196,7 @@ async fn run(
         clients,
         way: capture.way,
         round: 0,
-        tps: done.tps,
-        p50: done.percentile(0.50),
-        p95: done.percentile(0.95),
-        p99: done.percentile(0.99),
+        speed: done.speed,
         backend: a_row(backend, process::used_by_ended_children(postmaster)),
         serving: a_row(serving, capture.used_serving().await),
         outside: a_row(outside, capture.used_outside()),

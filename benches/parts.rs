@@ -9,9 +9,9 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lantern::embedding::{Pooling, PoolingMode, TextTokenizer};
-use lantern::pipeline::batcher::DEFAULT_BATCH;
-use lantern::pipeline::ready::{Pending, Ready};
-use lantern::pipeline::row::{Key, Origin, Row, Source};
+use lantern::pipeline::table::row::{Key, Origin, Row, Source};
+use lantern::pipeline::write::batcher::DEFAULT_BATCH;
+use lantern::pipeline::write::queue::{Pending, Ready};
 
 use support::REAL_MODEL;
 use support::data_path::runtime;

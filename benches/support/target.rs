@@ -1,6 +1,6 @@
 //! A table as the writer knows it.
 
-use lantern::pipeline::target::{
+use lantern::pipeline::table::target::{
     DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
 };
 use lantern::postgres::Session;

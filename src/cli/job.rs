@@ -7,10 +7,11 @@ use clap::Args;
 
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
-use crate::pipeline::backfill::Progress;
-use crate::pipeline::preflight;
-use crate::pipeline::repair::{Repair, Rows};
-use crate::pipeline::target::TargetTable;
+use crate::pipeline::backfill::scan::Progress;
+use crate::pipeline::commands::repair::{Repair, Rows};
+use crate::pipeline::setup::definition;
+use crate::pipeline::setup::preflight;
+use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, Session};
 
 /// Names one job.
@@ -52,7 +53,7 @@ impl JobArguments {
         let table = JobsTable::discover(&session, &self.schema, &self.table, None).await?;
         let store = JobStore::new(session, table, None);
         let row = self.find(&store).await?;
-        let names = preflight::names(&row.definition)?;
+        let names = definition::names(&row.definition)?;
         let database: ConnectionString = row
             .definition
             .db_connection

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::EngineArguments;
-use super::job::JobArguments;
-use crate::pipeline::backfill::Scope;
-use crate::pipeline::repair::Rows;
+use crate::cli::EngineArguments;
+use crate::cli::job::JobArguments;
+use crate::pipeline::backfill::scope::Scope;
+use crate::pipeline::commands::repair::Rows;
 
 /// Embed again what is missing or stale of a job
 ///

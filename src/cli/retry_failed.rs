@@ -2,9 +2,9 @@
 
 use clap::Args;
 
-use super::EngineArguments;
-use super::job::JobArguments;
-use crate::pipeline::repair::Rows;
+use crate::cli::EngineArguments;
+use crate::cli::job::JobArguments;
+use crate::pipeline::commands::repair::Rows;
 
 /// Try the rows of a job once more that were put aside
 ///

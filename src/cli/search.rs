@@ -4,11 +4,10 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use tokio_postgres::Row;
 
-use super::EngineArguments;
-use super::job::JobArguments;
-use super::table;
+use crate::cli::job::JobArguments;
+use crate::cli::{EngineArguments, table};
 use crate::embedding::TextRole;
-use crate::pipeline::target::TargetTable;
+use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 
 /// Find the rows of a job's table that are nearest in meaning to a query

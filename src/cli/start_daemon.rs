@@ -7,10 +7,11 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::EngineArguments;
-use super::logging::{self, Logging};
+use crate::cli::logging::Logging;
+use crate::cli::{EngineArguments, logging};
 use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
-use crate::pipeline::{self, RetentionLimit, Supervisor};
+use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::pipeline::supervisor::{self as pipeline, Supervisor};
 use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
 use crate::postgres::{ConnectionString, Session};
 

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::EngineArguments;
-use super::job::JobArguments;
-use crate::pipeline::verify::{Extent, Findings, verify};
+use crate::cli::EngineArguments;
+use crate::cli::job::JobArguments;
+use crate::pipeline::commands::verify::{Extent, Findings, verify};
 
 /// Count the rows of a job whose vectors are missing or stale
 ///

@@ -5,6 +5,7 @@ pub mod definition;
 pub mod failures;
 pub mod lock;
 pub mod presence;
+pub mod reporter;
 pub mod store;
 pub mod table;
 pub mod watcher;

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use lantern::pipeline::row::{Key, Origin, Row, Source};
-use lantern::pipeline::writer::{Outcome, ReadyRow, Writer};
+use lantern::pipeline::table::row::{Key, Origin, Row, Source};
+use lantern::pipeline::write::writer::{Outcome, ReadyRow, Writer};
 use serde::Serialize;
 
 use crate::place::SETTINGS;

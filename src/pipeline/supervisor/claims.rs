@@ -9,19 +9,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::jobs::lock::{self, Lock};
-use crate::jobs::presence::{self, Peer, View};
-use crate::jobs::{JobId, JobRow};
+use crate::jobs::lock::Lock;
+use crate::jobs::presence::{Peer, View};
+use crate::jobs::reporter::Reporter;
+use crate::jobs::{JobId, JobRow, lock, presence};
+use crate::pipeline::backfill::partitions::Partitions;
+use crate::pipeline::capture::subscription::Subscription;
+use crate::pipeline::job::{Ended, Job};
+use crate::pipeline::slot::names;
+use crate::pipeline::supervisor::cleanup::{Ending, GRACE};
+use crate::pipeline::supervisor::{Running, Slots, Supervisor, Then, fleet};
 use crate::postgres::DatabaseError;
 use crate::replication::SlotName;
-
-use super::super::job::{Ended, Job};
-use super::super::partitions::Partitions;
-use super::super::reporter::Reporter;
-use super::super::subscription::Subscription;
-use super::super::{fleet, provision};
-use super::endings::{Ending, GRACE};
-use super::{Running, Slots, Supervisor, Then};
 
 /// A job that nobody has taken for so long is taken by whoever can, whatever its share.
 const UNCLAIMED: Duration = Duration::from_secs(3);
@@ -200,10 +199,10 @@ impl Supervisor {
             }
             // A job that was taken back has its slot again.
             if let Some(now) = self.watcher.wanted().find(|row| row.id == *id) {
-                let name = provision::name(identity, now);
+                let name = names::own_slot(identity, now);
                 leftovers
                     .rows
-                    .retain(|row| provision::name(identity, row) != name);
+                    .retain(|row| names::own_slot(identity, row) != name);
             }
             free.push(id.clone());
         }
@@ -298,7 +297,7 @@ impl Supervisor {
     fn subscription(&self, row: &JobRow) -> Subscription {
         let identity = self.store.table().identity();
         Subscription::new(
-            provision::name(identity, row),
+            names::own_slot(identity, row),
             self.shared_slot(row),
             self.feeds.clone(),
             self.options.max_retained_wal,

@@ -4,17 +4,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::jobs::lock::{self, Lock};
-use crate::jobs::presence;
+use crate::jobs::lock::Lock;
+use crate::jobs::reporter::Report;
 use crate::jobs::table::JobsTableError;
-use crate::jobs::{JobId, JobStore, JobsTable};
+use crate::jobs::{JobId, JobStore, JobsTable, lock, presence};
+use crate::pipeline::job::Ended;
+use crate::pipeline::supervisor::cleanup::{Ending, GRACE};
+use crate::pipeline::supervisor::{LOOK_EVERY, Options, Slots, Supervisor, Then, fleet};
 use crate::postgres::{DatabaseError, Session};
-
-use super::super::fleet;
-use super::super::job::Ended;
-use super::super::reporter::Report;
-use super::endings::{Ending, GRACE};
-use super::{LOOK_EVERY, Options, Slots, Supervisor, Then};
 
 /// When nothing has come of a question for so long, another session looks after the one that asked it.
 const PATIENCE: Duration = Duration::from_secs(4);

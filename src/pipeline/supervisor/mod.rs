@@ -12,8 +12,11 @@
 //! | `connection` | what holds when the jobs database was away, and when the daemon stops |
 
 mod claims;
+mod cleanup;
 mod connection;
-mod endings;
+mod fleet;
+mod orphans;
+mod teardown;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -25,19 +28,19 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::embedding::Engine;
+use crate::jobs::reporter::Message;
 use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::jobs::{JobId, JobRow, JobStore};
+use crate::pipeline::capture::registry::Feeds;
+use crate::pipeline::slot::names;
+use crate::pipeline::slot::names::MemberId;
+use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::pipeline::supervisor::fleet::Fleet;
 use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError};
 use crate::replication::SlotName;
-
-use super::feed::{self, Feeds, MemberId};
-use super::fleet::Fleet;
-use super::provision;
-use super::reporter::Message;
-use super::retention::RetentionLimit;
+use cleanup::Ending;
 use connection::SessionId;
-use endings::Ending;
 
 /// How often the jobs table is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -250,7 +253,7 @@ impl Supervisor {
         let rows = self.store.rows().await?;
         if let Some(feeds) = &self.feeds {
             let identity = self.store.table().identity();
-            let member = |row| MemberId::of(&provision::name(identity, row));
+            let member = |row| MemberId::of(&names::own_slot(identity, row));
             feeds.know(rows.iter().map(member).collect());
         }
         // Kept until they are dealt with: the connection may break in between.
@@ -288,7 +291,7 @@ impl Supervisor {
     /// The slot that the job shares, or would share, with others.
     fn shared_slot(&self, row: &JobRow) -> SlotName {
         let identity = self.store.table().identity();
-        feed::name(identity, self.options.label.as_deref(), &row.definition)
+        names::shared_slot(identity, self.options.label.as_deref(), &row.definition)
     }
 
     /// The locks of jobs that this daemon should hold.

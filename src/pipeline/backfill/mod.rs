@@ -1,0 +1,5 @@
+//! Existing rows.
+
+pub mod partitions;
+pub mod scan;
+pub mod scope;

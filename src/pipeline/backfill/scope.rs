@@ -1,0 +1,143 @@
+//! Which of the rows that are there already a starting job has to look at.
+
+use crate::jobs::{Definition, JobRow, Progress};
+use crate::pipeline::error::JobError;
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::DatabaseError;
+use crate::postgres::Session;
+use crate::postgres::quote::identifier;
+
+/// Which rows a scan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Rows whose destination does not fit their source at first sight: a text without a vector, or a vector without a text.
+    Missing,
+    /// Every row with a text or a vector: changes may have been missed, and a vector does not show which text it is of.
+    Everything,
+    /// Rows whose fingerprint is not that of their text. With `trusting`, vectors without a fingerprint are taken for right.
+    Unfitting { trusting: bool },
+}
+
+/// What is there of a job on its target server when it starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Publication and slot are in order: no change since the confirmed position is missed.
+    Intact,
+    /// Nothing, or parts that cannot be gone on with: changes may have been missed.
+    Broken,
+}
+
+impl Standing {
+    pub fn of(intact: bool) -> Standing {
+        if intact {
+            Standing::Intact
+        } else {
+            Standing::Broken
+        }
+    }
+}
+
+/// Why the vectors that are there cannot be taken for right as they are; `None` where they can, or where there are none.
+pub async fn why_again(
+    row: &JobRow,
+    standing: Standing,
+    session: &Session,
+    target: &TargetTable,
+) -> Result<Option<&'static str>, JobError> {
+    let definition = &row.definition;
+    Ok(match (row.progress, standing) {
+        (_, Standing::Intact) => None,
+        (Progress::New, Standing::Broken) => {
+            let trusted = definition.trust_existing || !definition.backfill;
+            let found =
+                !trusted && target.fingerprint.is_none() && has_vectors(session, target).await?;
+            found.then_some("the destination holds vectors, and nothing says of which texts")
+        }
+        (_, Standing::Broken) => Some("changes may have been missed since the job last ran"),
+    })
+}
+
+/// What becomes of the existing rows when nothing vouches for their vectors, as the end of a sentence.
+pub fn again(definition: &Definition) -> &'static str {
+    if !definition.backfill {
+        "rows that are there stay as they are (backfill is false); lantern-cli resync --all embeds them"
+    } else if definition.fingerprint_column.is_some() {
+        "rows whose fingerprint is not that of their text are embedded again"
+    } else {
+        "every row is embedded again"
+    }
+}
+
+/// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
+pub fn of(progress: Progress, standing: Standing, definition: &Definition) -> Option<Scope> {
+    let first_run = match (progress, standing) {
+        (Progress::Finished, Standing::Intact) => return None,
+        (Progress::New, _) | (Progress::Started, Standing::Intact) => true,
+        (Progress::StartedAgain, _) | (_, Standing::Broken) => false,
+    };
+    if !definition.backfill {
+        return None;
+    }
+    // What was trusted once may have missed changes since.
+    let trusting = first_run && definition.trust_existing;
+    Some(if definition.fingerprint_column.is_some() {
+        Scope::Unfitting { trusting }
+    } else if first_run {
+        Scope::Missing
+    } else {
+        Scope::Everything
+    })
+}
+
+/// Whether any row of the table has a vector.
+///
+/// # Errors
+/// The server's.
+pub async fn has_vectors(session: &Session, target: &TargetTable) -> Result<bool, JobError> {
+    let statement = format!(
+        "SELECT EXISTS (SELECT FROM {} t WHERE t.{} IS NOT NULL)",
+        target.from_clause(),
+        identifier(&target.destination.name)
+    );
+    let row = session
+        .query_one(&statement, &[])
+        .await
+        .map_err(DatabaseError::during(format!(
+            "looking for vectors in {}",
+            target.qualified()
+        )))?;
+    Ok(row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_stream_after_the_first_start_means_every_row() {
+        use Progress::*;
+        use Standing::*;
+        let mut definition = JobRow::example("1").definition;
+        assert_eq!(of(New, Broken, &definition), Some(Scope::Missing));
+        assert_eq!(of(Started, Intact, &definition), Some(Scope::Missing));
+        assert_eq!(of(Started, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(of(Finished, Intact, &definition), None);
+        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(
+            of(StartedAgain, Intact, &definition),
+            Some(Scope::Everything)
+        );
+        definition.trust_existing = true;
+        assert_eq!(of(New, Broken, &definition), Some(Scope::Missing));
+        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Everything));
+        definition.fingerprint_column = Some("f".into());
+        for (progress, trusting) in [(New, true), (Finished, false)] {
+            assert_eq!(
+                of(progress, Broken, &definition),
+                Some(Scope::Unfitting { trusting })
+            );
+        }
+        definition.backfill = false;
+        assert_eq!(of(Finished, Broken, &definition), None);
+    }
+}

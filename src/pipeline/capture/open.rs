@@ -1,0 +1,138 @@
+//! Where a feed streams from, and how the stream is begun.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
+
+use crate::pipeline::capture::reader::FEEDBACK;
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::slot::catalog as slot_lifecycle;
+use crate::pipeline::slot::drop::free_slot;
+use crate::pipeline::slot::names::MemberId;
+use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::postgres::session::{TEXT_FORM, newer_settings};
+use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
+use crate::replication::pgoutput::RelationId;
+use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName};
+
+/// A slot and the publication that is streamed from it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The server that has them.
+    pub database: ConnectionString,
+    /// What sessions are for, in their names.
+    pub purpose: String,
+    pub slot: SlotName,
+    pub publication: String,
+    pub sharing: Sharing,
+}
+
+/// Whose a source is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// One job's, which watches it itself.
+    Own,
+    /// That of all jobs of the database; the most WAL that its slot may hold back.
+    Shared(RetentionLimit),
+}
+
+/// A stream that has begun.
+pub(super) struct Opened {
+    pub stream: ReplicationStream,
+    pub start: Lsn,
+    /// Where the log ended then.
+    pub log_end: Lsn,
+    /// The longest time between two status updates.
+    pub feedback: Duration,
+    /// All members of the publication, with their tables.
+    pub members: Vec<(MemberId, RelationId)>,
+}
+
+impl Source {
+    pub(super) fn named(&self, what: &str) -> ConnectionString {
+        self.database.named(&format!("{} {what}", self.purpose))
+    }
+
+    /// Begins to stream from the slot's own position.
+    ///
+    /// # Errors
+    /// The server's.
+    pub(super) async fn open(&self) -> Result<Opened, JobError> {
+        let session = Session::open(&self.named("positions")).await?;
+        let stream = self.start_replication(&session).await?;
+        // The server may have moved ahead of the position that we asked for.
+        let slot = slot_lifecycle::find(&session, &self.slot)
+            .await
+            .map_err(DatabaseError::during("reading the position of the slot"))?;
+        let start = slot
+            .and_then(|slot| slot.confirmed_flush)
+            .unwrap_or(Lsn::ZERO);
+        let members = match self.sharing {
+            Sharing::Own => Vec::new(),
+            Sharing::Shared(_) => publication::members(&session, &self.slot).await?,
+        };
+        Ok(Opened {
+            stream,
+            start,
+            log_end: end_of_log(&session).await?,
+            feedback: feedback_interval(&session).await?,
+            members,
+        })
+    }
+
+    async fn start_replication(&self, session: &Session) -> Result<ReplicationStream, JobError> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let database = self.named("stream");
+        let settings = [TEXT_FORM, newer_settings(session.version())].concat();
+        loop {
+            let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
+            let connection =
+                ReplicationConnection::connect(&database.config(), connector, &settings).await?;
+            // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
+            match connection
+                .start_replication(&self.slot, Lsn::ZERO, &[&self.publication])
+                .await
+            {
+                Err(error)
+                    if error.code() == Some(&SqlState::OBJECT_IN_USE)
+                        && Instant::now() < deadline =>
+                {
+                    tracing::info!(
+                        "an earlier connection still holds the slot {}; ending it",
+                        self.slot
+                    );
+                    free_slot(session, &self.slot).await?;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                other => return Ok(other?),
+            }
+        }
+    }
+}
+
+/// How often the server wants to hear from us: it hangs up after `wal_sender_timeout`, however busy we are.
+async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
+    let row = session
+        .query_one(
+            "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'",
+            &[],
+        )
+        .await
+        .map_err(DatabaseError::during("reading wal_sender_timeout"))?;
+    let timeout = Duration::from_millis(row.get::<_, i64>(0).unsigned_abs());
+    Ok(if timeout.is_zero() {
+        FEEDBACK
+    } else {
+        FEEDBACK.min(timeout / 3)
+    })
+}
+
+async fn end_of_log(session: &Session) -> Result<Lsn, JobError> {
+    let row = session
+        .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
+        .await
+        .map_err(DatabaseError::during("reading the end of the log"))?;
+    Ok(row.get::<_, &str>(0).parse().unwrap_or(Lsn::ZERO))
+}

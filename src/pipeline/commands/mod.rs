@@ -1,0 +1,4 @@
+//! What runs beside the daemon.
+
+pub mod repair;
+pub mod verify;

@@ -1,0 +1,7 @@
+//! Publications.
+
+pub mod catalog;
+pub mod check;
+pub mod members;
+pub mod own;
+pub mod shared;

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::cli::EngineArguments;
 use crate::cli::job::JobArguments;
-use crate::pipeline::backfill::scope::Scope;
+use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
 
 /// Embed again what is missing or stale of a job
@@ -31,15 +31,15 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     let job = arguments.job.open(&engine).await?;
     println!("{}", job.title());
     let scope = if arguments.all {
-        Scope::Everything
+        BackfillScope::All
     } else if job.target.fingerprint.is_some() {
-        let trusting = job.row.definition.trust_existing;
-        Scope::Unfitting { trusting }
+        let trust_unverified = job.row.definition.trust_existing;
+        BackfillScope::Mismatched { trust_unverified }
     } else {
         println!(
             "without a fingerprint column stale vectors are not recognised: embedding rows that lack a vector (--all: every row)"
         );
-        Scope::Missing
+        BackfillScope::Missing
     };
     let mut said = Instant::now();
     let rows = job

@@ -19,7 +19,7 @@ pub enum Report {
     /// What holds up the start of the job, or that nothing does any more.
     WaitsFor(Option<String>),
     /// A row could not be embedded or written. The answer is why it cannot be noted, should that be so.
-    Aside(Failure),
+    Quarantine(Failure),
     /// Rows that were aside are done or gone.
     TakenBack(Vec<Value>),
     /// Which rows are aside?
@@ -53,7 +53,7 @@ pub async fn deliver(
         Report::Finished => store.finished(id).await?,
         Report::Failed(reason) => store.failed(id, reason).await?,
         Report::WaitsFor(what) => store.waits_for(id, what.as_deref()).await?,
-        Report::Aside(failure) => match store.put_aside(id, failure).await {
+        Report::Quarantine(failure) => match store.put_aside(id, failure).await {
             Err(error) if !error.is_transient() => return Ok(Answer::Refused(error.to_string())),
             put => put?,
         },
@@ -105,7 +105,7 @@ impl Reporter {
     /// # Errors
     /// Why the failures table does not take it.
     pub async fn put_aside(&self, failure: Failure) -> Result<(), String> {
-        match self.tell(Report::Aside(failure)).await {
+        match self.tell(Report::Quarantine(failure)).await {
             Some(Answer::Refused(error)) => Err(error),
             Some(_) => Ok(()),
             None => Err("the daemon is stopping".into()),

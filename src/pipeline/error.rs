@@ -14,7 +14,7 @@ use crate::replication::ReplicationError;
 pub enum JobError {
     /// Somebody has to change something first; the sentence says what.
     #[error("{0}")]
-    Definite(String),
+    Permanent(String),
     /// A definite error that left a publication behind which would make the user's own statements fail.
     #[error("{0}")]
     Harmful(String),
@@ -23,7 +23,7 @@ pub enum JobError {
     Transient(String),
     /// Passes with a new slot: the old one is of no use any more, or does harm.
     #[error("{0}")]
-    StartOver(String),
+    NewSlotRequired(String),
     #[error(transparent)]
     Database(#[from] DatabaseError),
     #[error(transparent)]
@@ -39,21 +39,21 @@ pub enum JobError {
 }
 
 impl JobError {
-    pub fn definite(message: impl Into<String>) -> Self {
-        JobError::Definite(message.into())
+    pub fn permanent(message: impl Into<String>) -> Self {
+        JobError::Permanent(message.into())
     }
 
     /// True where another attempt may succeed without anybody's doing.
     pub fn is_transient(&self) -> bool {
         match self {
-            JobError::Definite(_)
+            JobError::Permanent(_)
             | JobError::Harmful(_)
             | JobError::ModelName(_)
             | JobError::ConnectionString(_)
             | JobError::Host(_) => false,
-            JobError::Transient(_) | JobError::StartOver(_) => true,
+            JobError::Transient(_) | JobError::NewSlotRequired(_) => true,
             JobError::Database(error) => error.is_transient(),
-            JobError::Replication(error) => error.is_transient() || self.gives_up_slot(),
+            JobError::Replication(error) => error.is_transient() || self.requires_new_slot(),
             JobError::Embedding(error) => error.is_transient(),
         }
     }
@@ -62,13 +62,13 @@ impl JobError {
     ///
     /// The server says `undefined_object` of a publication that was missing at some place in the WAL, or of the slot itself,
     /// and `object_not_in_prerequisite_state` of a slot that it has invalidated.
-    pub fn gives_up_slot(&self) -> bool {
+    pub fn requires_new_slot(&self) -> bool {
         let useless = [
             &SqlState::UNDEFINED_OBJECT,
             &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
         ];
         match self {
-            JobError::StartOver(_) => true,
+            JobError::NewSlotRequired(_) => true,
             JobError::Replication(error) => {
                 error.code().is_some_and(|code| useless.contains(&code))
             }
@@ -79,12 +79,12 @@ impl JobError {
     /// The same for one of several jobs that it ends.
     pub fn for_each(&self) -> JobError {
         let message = self.to_string();
-        if self.gives_up_slot() {
-            JobError::StartOver(message)
+        if self.requires_new_slot() {
+            JobError::NewSlotRequired(message)
         } else if self.is_transient() {
             JobError::Transient(message)
         } else {
-            JobError::Definite(message)
+            JobError::Permanent(message)
         }
     }
 
@@ -106,7 +106,7 @@ impl JobError {
         if self.is_transient() {
             return self;
         }
-        JobError::Definite(format!("{self}; {remedy}"))
+        JobError::Permanent(format!("{self}; {remedy}"))
     }
 }
 

@@ -9,9 +9,9 @@ use tokio::sync::mpsc;
 use tokio_postgres::types::ToSql;
 
 use crate::failpoint;
-use crate::pipeline::backfill::scope::Scope;
+use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Origin, Row, Source};
+use crate::pipeline::table::row::{Key, Origin, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -44,7 +44,7 @@ pub struct Backfill {
     session: Session,
     /// The job's table, or some of its partitions.
     tables: Vec<Arc<TargetTable>>,
-    scope: Scope,
+    scope: BackfillScope,
     rows: mpsc::Sender<Row>,
     finished: mpsc::Receiver<Row>,
 }
@@ -54,7 +54,7 @@ impl Backfill {
     pub async fn open(
         database: &ConnectionString,
         tables: Vec<Arc<TargetTable>>,
-        scope: Scope,
+        scope: BackfillScope,
         rows: mpsc::Sender<Row>,
         finished: mpsc::Receiver<Row>,
     ) -> Result<Backfill, JobError> {
@@ -99,7 +99,7 @@ impl Backfill {
     /// step.
     ///
     /// # Errors
-    /// The server's. A scan that was cut short starts from the beginning; with [`Scope::Missing`] it passes over what it
+    /// The server's. A scan that was cut short starts from the beginning; with [`BackfillScope::Missing`] it passes over what it
     /// has done.
     pub async fn run(mut self, mut report: impl FnMut(Progress)) -> Result<Progress, JobError> {
         let mut progress = Progress {
@@ -165,7 +165,7 @@ impl Backfill {
             .iter()
             .map(|row| {
                 let key = Key::new((0..keys).map(|position| row.get::<_, &str>(position).into()));
-                Row::new(key, Source::from_text(row.get(keys)), Origin::Backfill)
+                Row::new(key, SourceText::from_text(row.get(keys)), Origin::Backfill)
             })
             .collect())
     }
@@ -200,15 +200,15 @@ fn stopped() -> JobError {
     JobError::Transient("the batcher has stopped".into())
 }
 
-fn condition(target: &TargetTable, scope: Scope) -> String {
+fn condition(target: &TargetTable, scope: BackfillScope) -> String {
     let source = target.source.sql("t");
     let destination = identifier(&target.destination.name);
     match scope {
-        Scope::Missing => format!("({source} IS NULL) <> (t.{destination} IS NULL)"),
-        Scope::Everything => format!("({source} IS NOT NULL OR t.{destination} IS NOT NULL)"),
-        Scope::Unfitting { trusting } => {
+        BackfillScope::Missing => format!("({source} IS NULL) <> (t.{destination} IS NULL)"),
+        BackfillScope::All => format!("({source} IS NOT NULL OR t.{destination} IS NOT NULL)"),
+        BackfillScope::Mismatched { trust_unverified } => {
             let fits = target.fits("t");
-            match target.fingerprint.as_ref().filter(|_| trusting) {
+            match target.fingerprint.as_ref().filter(|_| trust_unverified) {
                 Some(fingerprint) => format!(
                     "NOT {fits} AND NOT ({source} IS NOT NULL AND t.{destination} IS NOT NULL AND {} IS NULL)",
                     fingerprint.column("t")
@@ -221,7 +221,7 @@ fn condition(target: &TargetTable, scope: Scope) -> String {
 
 /// The next rows after a key: key columns as text, then the source. A page has at least one row if there is one, and
 /// stops before the row with which it would hold more than [`PAGE_BYTES`].
-fn page_statement(target: &TargetTable, scope: Scope, continues: bool) -> String {
+fn page_statement(target: &TargetTable, scope: BackfillScope, continues: bool) -> String {
     let order = target.key_list("t");
     let place = if continues {
         format!("({order}) > ({}) AND ", target.key_bounds(1))

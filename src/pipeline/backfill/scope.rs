@@ -9,30 +9,30 @@ use crate::postgres::quote::identifier;
 
 /// Which rows a scan is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum BackfillScope {
     /// Rows whose destination does not fit their source at first sight: a text without a vector, or a vector without a text.
     Missing,
     /// Every row with a text or a vector: changes may have been missed, and a vector does not show which text it is of.
     Everything,
-    /// Rows whose fingerprint is not that of their text. With `trusting`, vectors without a fingerprint are taken for right.
-    Unfitting { trusting: bool },
+    /// Rows whose fingerprint is not that of their text. With `trust_unverified`, vectors without a fingerprint are taken for right.
+    Unfitting { trust_unverified: bool },
 }
 
 /// What is there of a job on its target server when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum Continuity {
     /// Publication and slot are in order: no change since the confirmed position is missed.
     Intact,
     /// Nothing, or parts that cannot be gone on with: changes may have been missed.
     Broken,
 }
 
-impl Standing {
-    pub fn of(intact: bool) -> Standing {
+impl Continuity {
+    pub fn of(intact: bool) -> Continuity {
         if intact {
-            Standing::Intact
+            Continuity::Unbroken
         } else {
-            Standing::Broken
+            Continuity::Broken
         }
     }
 }
@@ -40,20 +40,20 @@ impl Standing {
 /// Why the vectors that are there cannot be taken for right as they are; `None` where they can, or where there are none.
 pub async fn why_again(
     row: &JobRow,
-    standing: Standing,
+    standing: Continuity,
     session: &Session,
     target: &TargetTable,
 ) -> Result<Option<&'static str>, JobError> {
     let definition = &row.definition;
     Ok(match (row.progress, standing) {
-        (_, Standing::Intact) => None,
-        (Progress::New, Standing::Broken) => {
+        (_, Continuity::Unbroken) => None,
+        (Progress::New, Continuity::Broken) => {
             let trusted = definition.trust_existing || !definition.backfill;
             let found =
                 !trusted && target.fingerprint.is_none() && has_vectors(session, target).await?;
             found.then_some("the destination holds vectors, and nothing says of which texts")
         }
-        (_, Standing::Broken) => Some("changes may have been missed since the job last ran"),
+        (_, Continuity::Broken) => Some("changes may have been missed since the job last ran"),
     })
 }
 
@@ -69,23 +69,23 @@ pub fn again(definition: &Definition) -> &'static str {
 }
 
 /// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
-pub fn of(progress: Progress, standing: Standing, definition: &Definition) -> Option<Scope> {
+pub fn of(progress: Progress, standing: Continuity, definition: &Definition) -> Option<BackfillScope> {
     let first_run = match (progress, standing) {
-        (Progress::Finished, Standing::Intact) => return None,
-        (Progress::New, _) | (Progress::Started, Standing::Intact) => true,
-        (Progress::StartedAgain, _) | (_, Standing::Broken) => false,
+        (Progress::Finished, Continuity::Unbroken) => return None,
+        (Progress::New, _) | (Progress::Started, Continuity::Unbroken) => true,
+        (Progress::StartedAgain, _) | (_, Continuity::Broken) => false,
     };
     if !definition.backfill {
         return None;
     }
     // What was trusted once may have missed changes since.
-    let trusting = first_run && definition.trust_existing;
+    let trust_unverified = first_run && definition.trust_existing;
     Some(if definition.fingerprint_column.is_some() {
-        Scope::Unfitting { trusting }
+        BackfillScope::Mismatched { trust_unverified }
     } else if first_run {
-        Scope::Missing
+        BackfillScope::Missing
     } else {
-        Scope::Everything
+        BackfillScope::All
     })
 }
 
@@ -116,25 +116,25 @@ mod tests {
     #[test]
     fn a_broken_stream_after_the_first_start_means_every_row() {
         use Progress::*;
-        use Standing::*;
+        use Continuity::*;
         let mut definition = JobRow::example("1").definition;
-        assert_eq!(of(New, Broken, &definition), Some(Scope::Missing));
-        assert_eq!(of(Started, Intact, &definition), Some(Scope::Missing));
-        assert_eq!(of(Started, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(of(New, Broken, &definition), Some(BackfillScope::Missing));
+        assert_eq!(of(Started, Intact, &definition), Some(BackfillScope::Missing));
+        assert_eq!(of(Started, Broken, &definition), Some(BackfillScope::All));
         assert_eq!(of(Finished, Intact, &definition), None);
-        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(of(Finished, Broken, &definition), Some(BackfillScope::All));
         assert_eq!(
             of(StartedAgain, Intact, &definition),
-            Some(Scope::Everything)
+            Some(BackfillScope::All)
         );
         definition.trust_existing = true;
-        assert_eq!(of(New, Broken, &definition), Some(Scope::Missing));
-        assert_eq!(of(Finished, Broken, &definition), Some(Scope::Everything));
+        assert_eq!(of(New, Broken, &definition), Some(BackfillScope::Missing));
+        assert_eq!(of(Finished, Broken, &definition), Some(BackfillScope::All));
         definition.fingerprint_column = Some("f".into());
-        for (progress, trusting) in [(New, true), (Finished, false)] {
+        for (progress, trust_unverified) in [(New, true), (Finished, false)] {
             assert_eq!(
                 of(progress, Broken, &definition),
-                Some(Scope::Unfitting { trusting })
+                Some(BackfillScope::Mismatched { trust_unverified })
             );
         }
         definition.backfill = false;

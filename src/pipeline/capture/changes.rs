@@ -17,9 +17,9 @@ use crate::pipeline::capture::table_changes::{OpenTransaction, Table, Update};
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::table::row::Row;
-use crate::pipeline::table::row::Seat;
+use crate::pipeline::table::row::SubscriberId;
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::table::write_back_marker::MARKER;
+use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
 use crate::replication::pgoutput::{Message, RelationBody, RelationId};
 use crate::replication::{Lsn, LsnTracker, Ticket, pgoutput};
 
@@ -27,9 +27,9 @@ use crate::replication::{Lsn, LsnTracker, Ticket, pgoutput};
 const ADMISSION: Duration = Duration::from_secs(10);
 
 /// What a message means for one member: a row that needs work, or that it cannot work on its table any more.
-pub type Delivery = (Seat, Result<Row, JobError>);
+pub type Delivery = (SubscriberId, Result<Row, JobError>);
 
-pub struct Intake {
+pub struct ChangeFilter {
     tracker: LsnTracker,
     /// What was committed up to here may have been worked on before.
     replayed_until: Lsn,
@@ -42,7 +42,7 @@ pub struct Intake {
 struct Relation {
     /// The last Relation message, which comes once: for members that join later.
     announced: Option<Box<[u8]>>,
-    seated: BTreeMap<Seat, (MemberId, Table)>,
+    seated: BTreeMap<SubscriberId, (MemberId, Table)>,
     away: BTreeMap<MemberId, Away>,
 }
 
@@ -54,11 +54,11 @@ struct Away {
     missed: bool,
 }
 
-impl Intake {
+impl ChangeFilter {
     /// The stream starts at `start`; up to `replayed_until`, where the log ends now, it may repeat what an earlier attempt has
     /// worked on.
     pub fn new(start: Lsn, replayed_until: Lsn) -> Self {
-        Intake {
+        ChangeFilter {
             tracker: LsnTracker::new(start),
             replayed_until,
             transaction: None,
@@ -101,7 +101,7 @@ impl Intake {
     /// When the relation's message cannot be understood.
     pub fn seat(
         &mut self,
-        seat: Seat,
+        seat: SubscriberId,
         id: MemberId,
         target: Arc<TargetTable>,
         since: Arc<OnceLock<Lsn>>,
@@ -120,7 +120,7 @@ impl Intake {
 
     /// A member goes; `unfinished` where rows that were counted for it are not finished, and may never be: those under way, and
     /// the change that an error came of.
-    pub fn leave(&mut self, seat: Seat, unfinished: bool) {
+    pub fn leave(&mut self, seat: SubscriberId, unfinished: bool) {
         for relation in self.relations.values_mut() {
             if let Some((id, table)) = relation.seated.remove(&seat) {
                 let mut away = Away::now(unfinished);
@@ -185,7 +185,7 @@ impl Intake {
             }
             Message::LogicalMessage {
                 transactional: true,
-                prefix: MARKER,
+                prefix: WRITE_BACK_MARKER,
                 ..
             } => {
                 if let Some(transaction) = &mut self.transaction {
@@ -263,7 +263,7 @@ impl Intake {
         &mut self,
         relation: RelationId,
         deliveries: &mut Vec<Delivery>,
-        take: impl Fn(&mut Table, &OpenTransaction, Seat) -> Result<Option<Row>, JobError>,
+        take: impl Fn(&mut Table, &OpenTransaction, SubscriberId) -> Result<Option<Row>, JobError>,
     ) {
         let Some(transaction) = self.transaction.as_ref().filter(|open| !open.own) else {
             return;

@@ -6,11 +6,11 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::capture::open::{Sharing, Source};
+use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::reader::{Capture, Ended, Inputs};
 use crate::pipeline::capture::slot_reader::{GATHERING, Joining};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::members::MarksSeen;
+use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::setup::publication::{own as provision, shared as publication};
 use crate::pipeline::slot::retention;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
@@ -21,9 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Serves members until there are none.
 pub(super) async fn run(
-    source: Source,
+    source: SlotSource,
     mut inputs: Inputs,
-    marks: watch::Sender<MarksSeen>,
+    marks: watch::Sender<MembershipSnapshot>,
     end: CancellationToken,
 ) {
     let mut waiting = Vec::new();
@@ -36,7 +36,7 @@ pub(super) async fn run(
     inputs.joins.close();
     let Err(error) = result else { return };
     tracing::debug!("the stream has ended: {error}");
-    if source.sharing != Sharing::Own && error.gives_up_slot() {
+    if source.sharing != Sharing::Own && error.requires_new_slot() {
         give_up(&source).await;
     }
     if let Some(mut capture) = capture {
@@ -48,7 +48,7 @@ pub(super) async fn run(
 }
 
 async fn serve(
-    source: &Source,
+    source: &SlotSource,
     inputs: &mut Inputs,
     waiting: &mut Vec<Joining>,
     serving: &mut Option<Capture>,
@@ -85,7 +85,7 @@ async fn serve(
 
 /// Waits for the first member, and a moment longer for others. Nobody comes where nobody can any more, or within that moment
 /// after others have gone.
-async fn gather(source: &Source, inputs: &mut Inputs, waiting: &mut Vec<Joining>) {
+async fn gather(source: &SlotSource, inputs: &mut Inputs, waiting: &mut Vec<Joining>) {
     let first = match source.sharing {
         Sharing::Own => inputs.joins.recv().await,
         Sharing::Shared(_) => {
@@ -113,7 +113,7 @@ async fn all_gone(waiting: &[Joining]) {
 }
 
 /// Looks after a shared slot: who its members are, and how much WAL it holds back. Returns when it cannot go on so.
-async fn watch_over(source: &Source, marks: watch::Sender<MarksSeen>) -> JobError {
+async fn watch_over(source: &SlotSource, marks: watch::Sender<MembershipSnapshot>) -> JobError {
     match source.sharing {
         Sharing::Own => std::future::pending().await,
         Sharing::Shared(limit) => match Session::open(&source.named("watch")).await {
@@ -130,21 +130,21 @@ async fn watch_over(source: &Source, marks: watch::Sender<MarksSeen>) -> JobErro
 }
 
 async fn look(
-    source: &Source,
+    source: &SlotSource,
     session: &Session,
-    marks: watch::Sender<MarksSeen>,
+    marks: watch::Sender<MembershipSnapshot>,
 ) -> DatabaseError {
     loop {
         let looked = Instant::now();
         match publication::marks(session, &source.slot).await {
-            Ok(now) => marks.send_replace(MarksSeen { looked, marks: now }),
+            Ok(now) => marks.send_replace(MembershipSnapshot { looked, marks: now }),
             Err(error) => return error,
         };
         sleep(LOOK_EVERY).await;
     }
 }
 
-fn watched(source: &Source, limit: RetentionLimit) -> retention::Watched {
+fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::Watched {
     retention::Watched {
         database: source.database.clone(),
         slot: source.slot.clone(),
@@ -153,7 +153,7 @@ fn watched(source: &Source, limit: RetentionLimit) -> retention::Watched {
 }
 
 /// The slot is of no use any more, or does harm. Its absence is what tells all members that changes were missed.
-async fn give_up(source: &Source) {
+async fn give_up(source: &SlotSource) {
     let given_up = async {
         let session = Session::open(&source.named("ending")).await?;
         provision::remove(&session, &source.slot).await

@@ -19,7 +19,7 @@ use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName
 
 /// A slot and the publication that is streamed from it.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct SlotSource {
     /// The server that has them.
     pub database: ConnectionString,
     /// What sessions are for, in their names.
@@ -50,7 +50,7 @@ pub(super) struct Opened {
     pub members: Vec<(MemberId, RelationId)>,
 }
 
-impl Source {
+impl SlotSource {
     pub(super) fn named(&self, what: &str) -> ConnectionString {
         self.database.named(&format!("{} {what}", self.purpose))
     }

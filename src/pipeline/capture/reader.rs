@@ -10,15 +10,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::failpoint;
-use crate::pipeline::capture::changes::{Delivery, Intake};
+use crate::pipeline::capture::changes::{Delivery, ChangeFilter};
 use crate::pipeline::capture::open as connect;
 use crate::pipeline::capture::pace::Pace;
 use crate::pipeline::capture::slot_reader::GATHERING;
 use crate::pipeline::capture::slot_reader::Joining;
-use crate::pipeline::capture::subscribers::{Departure, Seated};
+use crate::pipeline::capture::subscribers::{Departure, Subscribers};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::members::MarksSeen;
-use crate::pipeline::table::row::{Origin, Row, Seat};
+use crate::pipeline::setup::publication::members::MembershipSnapshot;
+use crate::pipeline::table::row::{Origin, Row, SubscriberId};
 use crate::replication::{Frame, Lsn, ReplicationStream};
 
 /// Rows and bytes of one stream that may be on their way at a time.
@@ -41,7 +41,7 @@ pub(super) struct Inputs {
     /// Those who want to become members.
     pub joins: mpsc::Receiver<Joining>,
     /// Who is a member, as the server has it.
-    pub marks: watch::Receiver<MarksSeen>,
+    pub marks: watch::Receiver<MembershipSnapshot>,
 }
 
 /// Why a stream has ended in order.
@@ -55,8 +55,8 @@ pub(super) enum Ended {
 
 pub(super) struct Capture {
     stream: ReplicationStream,
-    pub(super) intake: Intake,
-    pub(super) seated: Seated,
+    pub(super) intake: ChangeFilter,
+    pub(super) seated: Subscribers,
     start: Lsn,
     feedback: Duration,
     deliveries: Vec<Delivery>,
@@ -76,12 +76,12 @@ impl Capture {
     /// A capture without members.
     pub(super) fn new(opened: connect::Opened) -> Self {
         let now = Instant::now();
-        let mut intake = Intake::new(opened.start, opened.log_end);
+        let mut intake = ChangeFilter::new(opened.start, opened.log_end);
         intake.restart(opened.start, opened.log_end, opened.members);
         Capture {
             stream: opened.stream,
             intake,
-            seated: Seated::default(),
+            seated: Subscribers::default(),
             start: opened.start,
             feedback: opened.feedback,
             deliveries: Vec::new(),
@@ -236,7 +236,7 @@ impl Capture {
     }
 
     /// Lets a member go at once.
-    fn dismiss(&mut self, seat: Seat, ended: Result<(), JobError>) {
+    fn dismiss(&mut self, seat: SubscriberId, ended: Result<(), JobError>) {
         if let Some((link, unfinished)) = self.seated.remove(seat) {
             let unfinished = unfinished > 0 || ended.is_err();
             self.intake.leave(seat, unfinished);
@@ -284,7 +284,7 @@ impl Capture {
         }
     }
 
-    async fn deliver(&mut self, seat: Seat, row: Result<Row, JobError>) {
+    async fn deliver(&mut self, seat: SubscriberId, row: Result<Row, JobError>) {
         match row {
             Ok(row) => {
                 if !self.seated.send(seat, row).await {

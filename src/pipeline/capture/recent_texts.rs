@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::pipeline::table::row::{Key, Source};
+use crate::pipeline::table::row::{Key, SourceText};
 
 /// A bounded memory of (key, text) hashes: 128 bits each, seeded, so that no two texts are mistaken for one another.
 pub struct RecentTexts {
@@ -29,14 +29,14 @@ impl RecentTexts {
     }
 
     /// Notes the source as the newest of this key; true where it was so already.
-    pub fn note(&mut self, key: &Key, source: &Source) -> bool {
+    pub fn note(&mut self, key: &Key, source: &SourceText) -> bool {
         let key = self.key_hash(key);
         match source {
-            Source::Text(text) => {
+            SourceText::Text(text) => {
                 let text = xxh3_128_with_seed(text.as_bytes(), self.seed);
                 self.texts.put(key, text) == Some(text)
             }
-            Source::Empty | Source::Unread => {
+            SourceText::Empty | SourceText::Unread => {
                 self.texts.pop(&key);
                 false
             }
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn only_the_text_taken_in_last_counts() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
-        let (a, b) = (Source::Text("a".into()), Source::Text("b".into()));
+        let (a, b) = (SourceText::Text("a".into()), SourceText::Text("b".into()));
         assert!(!recent.note(&key(&["1"]), &a));
         assert!(recent.note(&key(&["1"]), &a));
         assert!(!recent.note(&key(&["1"]), &b));
@@ -75,14 +75,14 @@ mod tests {
             !recent.note(&key(&["1"]), &a),
             "a -> b -> a must be embedded again"
         );
-        assert!(!recent.note(&key(&["1"]), &Source::Empty));
+        assert!(!recent.note(&key(&["1"]), &SourceText::Empty));
         assert!(!recent.note(&key(&["1"]), &a));
     }
 
     #[test]
     fn composite_keys_do_not_run_together() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
-        let text = Source::Text("t".into());
+        let text = SourceText::Text("t".into());
         assert!(!recent.note(&key(&["ab", "c"]), &text));
         assert!(!recent.note(&key(&["a", "bc"]), &text));
     }

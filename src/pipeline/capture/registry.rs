@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::pipeline::capture::open::{Sharing, Source};
-use crate::pipeline::capture::slot_reader::{Feed, Member, Membership};
+use crate::pipeline::capture::open::{Sharing, SlotSource};
+use crate::pipeline::capture::slot_reader::{SlotReader, Member, Membership};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::shared as publication;
 use crate::pipeline::slot::create::NewSlot;
@@ -14,17 +14,17 @@ use crate::replication::SlotName;
 
 /// Finds the feed of a database, or starts it. Clones share it.
 #[derive(Clone, Default)]
-pub struct Feeds(Arc<Registry>);
+pub struct ReaderRegistry(Arc<Registry>);
 
 #[derive(Default)]
 struct Registry {
     /// One task at a time sets a slot up. Never held while a table is waited for.
-    by_slot: Mutex<BTreeMap<SlotName, Arc<tokio::sync::Mutex<Option<Feed>>>>>,
+    by_slot: Mutex<BTreeMap<SlotName, Arc<tokio::sync::Mutex<Option<SlotReader>>>>>,
     /// The jobs that have rows.
     known: Mutex<BTreeSet<MemberId>>,
 }
 
-impl Feeds {
+impl ReaderRegistry {
     /// These are all jobs that there are. What a slot keeps for others is forgotten when its feed starts.
     pub fn know(&self, members: BTreeSet<MemberId>) {
         *lock(&self.0.known) = members;
@@ -52,7 +52,7 @@ impl Feeds {
     }
 
     /// The running feed, or a new one. Where slot or publication are of no use, whatever streams from them ends first.
-    async fn feed(&self, session: &Session, slot: &NewSlot<'_>) -> Result<Feed, JobError> {
+    async fn feed(&self, session: &Session, slot: &NewSlot<'_>) -> Result<SlotReader, JobError> {
         let watched = slot.watched.clone();
         let entry = lock(&self.0.by_slot)
             .entry(watched.slot.clone())
@@ -73,7 +73,7 @@ impl Feeds {
         if !usable || !publication::is_usable(session, &watched.slot).await? {
             publication::set_up(session, slot).await?;
         }
-        let feed = Feed::start(Source {
+        let feed = SlotReader::start(SlotSource {
             database: watched.database,
             purpose: "all jobs".into(),
             publication: watched.slot.to_string(),

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A feed is a task that owns one replication connection. It has one member where each job has a slot of its own, and as many
-//! as the database has jobs where they share one (`--slots database`, see [`Feeds`]). Members come and go while it streams;
+//! as the database has jobs where they share one (`--slots database`, see [`ReaderRegistry`]). Members come and go while it streams;
 //! it ends with the last of them, or with the first error of its connection, of which each member is told. Whoever is a
 //! member, and away for a moment, loses nothing: see [`changes`](super::changes).
 
@@ -24,7 +24,7 @@ use crate::pipeline::table::row::Row;
 use crate::pipeline::table::target::TargetTable;
 use crate::replication::Lsn;
 
-use crate::pipeline::capture::open::{Sharing, Source};
+use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::reader::{self as capture, MOST_ROWS};
 use crate::pipeline::capture::{lifecycle as run, subscribers as seated};
 use crate::pipeline::setup::publication::members as marks;
@@ -83,22 +83,22 @@ pub(super) struct Joining {
 
 /// A running feed. It goes on without this handle for as long as it has members.
 #[derive(Clone)]
-pub struct Feed {
+pub struct SlotReader {
     joins: mpsc::Sender<Joining>,
     finished: mpsc::Sender<Row>,
     /// Ends it, with an error for all members.
     pub(super) end: CancellationToken,
 }
 
-impl Feed {
+impl SlotReader {
     /// Starts a feed, which waits for its first member.
-    pub fn start(source: Source) -> Feed {
+    pub fn start(source: SlotSource) -> SlotReader {
         use tracing::Instrument;
         let (joins_in, joins) = mpsc::channel(16);
         let (finished_in, finished) = mpsc::channel(MOST_ROWS);
-        let (marks_in, marks) = watch::channel(marks::MarksSeen::nothing());
+        let (marks_in, marks) = watch::channel(marks::MembershipSnapshot::nothing());
         let end = CancellationToken::new();
-        let feed = Feed {
+        let feed = SlotReader {
             joins: joins_in,
             finished: finished_in.clone(),
             end: end.clone(),

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::names::MemberId;
-use crate::pipeline::table::row::{Origin, Row, Seat};
+use crate::pipeline::table::row::{Origin, Row, SubscriberId};
 
 /// How long rows under way may take to finish when a member is to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -32,9 +32,9 @@ pub(super) struct Link {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Departure {
     /// Once its rows are finished.
-    Stops(Seat),
+    Stops(SubscriberId),
     /// It has gone already.
-    Gone(Seat),
+    Gone(SubscriberId),
 }
 
 struct Member {
@@ -46,18 +46,18 @@ struct Member {
 }
 
 #[derive(Default)]
-pub(super) struct Seated {
-    members: BTreeMap<Seat, Member>,
+pub(super) struct Subscribers {
+    members: BTreeMap<SubscriberId, Member>,
     departures: FuturesUnordered<BoxFuture<'static, Departure>>,
     rows: usize,
     bytes: usize,
     next: u64,
 }
 
-impl Seated {
+impl Subscribers {
     /// Gives a member the next seat.
-    pub(super) fn add(&mut self, link: Link) -> Seat {
-        let seat = Seat(self.next);
+    pub(super) fn add(&mut self, link: Link) -> SubscriberId {
+        let seat = SubscriberId(self.next);
         self.next += 1;
         let (stop, gone) = (link.stop.clone(), link.gone.clone());
         self.departures.push(Box::pin(async move {
@@ -98,7 +98,7 @@ impl Seated {
 
     /// Sends a row to its member, which has room for it: no more rows are out than its channel holds. False where the member
     /// takes no more.
-    pub(super) async fn send(&mut self, seat: Seat, row: Row) -> bool {
+    pub(super) async fn send(&mut self, seat: SubscriberId, row: Row) -> bool {
         let Some(member) = self.members.get_mut(&seat) else {
             return false;
         };
@@ -126,7 +126,7 @@ impl Seated {
     }
 
     /// Lets a member go; returns its end of the line, and how many of its rows are under way.
-    pub(super) fn remove(&mut self, seat: Seat) -> Option<(Link, usize)> {
+    pub(super) fn remove(&mut self, seat: SubscriberId) -> Option<(Link, usize)> {
         let member = self.members.remove(&seat)?;
         self.rows -= member.rows;
         self.bytes -= member.bytes;
@@ -134,7 +134,7 @@ impl Seated {
     }
 
     /// Members that want to stop and whose rows are finished, or have had their time.
-    pub(super) fn ready_to_stop(&self) -> Vec<Seat> {
+    pub(super) fn ready_to_stop(&self) -> Vec<SubscriberId> {
         let now = Instant::now();
         let ready = |member: &Member| {
             let due = |deadline| member.rows == 0 || deadline <= now;

@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::reporter::Reporter;
-use crate::pipeline::capture::open::{Sharing, Source};
-use crate::pipeline::capture::registry::Feeds;
-use crate::pipeline::capture::slot_reader::{Feed, Member, Membership};
+use crate::pipeline::capture::open::{Sharing, SlotSource};
+use crate::pipeline::capture::registry::ReaderRegistry;
+use crate::pipeline::capture::slot_reader::{SlotReader, Member, Membership};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::own as provision;
 use crate::pipeline::setup::publication::shared as publication;
@@ -26,7 +26,7 @@ pub struct Subscription {
     own: SlotName,
     /// Those that are shared, in the same way.
     shared: SlotName,
-    feeds: Option<Feeds>,
+    feeds: Option<ReaderRegistry>,
     limit: RetentionLimit,
     reporter: Reporter,
 }
@@ -46,7 +46,7 @@ impl Subscription {
     pub fn new(
         own: SlotName,
         shared: SlotName,
-        feeds: Option<Feeds>,
+        feeds: Option<ReaderRegistry>,
         limit: RetentionLimit,
         reporter: Reporter,
     ) -> Self {
@@ -132,7 +132,7 @@ impl Subscription {
     /// Begins to stream; a shared slot is made first, where there is none of use.
     ///
     /// # Errors
-    /// As [`Feed::join`] and [`Feeds::join`] have them.
+    /// As [`SlotReader::join`] and [`ReaderRegistry::join`] have them.
     ///
     /// Cancellation safe.
     pub async fn begin(
@@ -160,7 +160,7 @@ impl Subscription {
         }
         // All that the job's own slot brings.
         let _ = member.since.set(Lsn::ZERO);
-        let feed = Feed::start(Source {
+        let feed = SlotReader::start(SlotSource {
             database: watched.database,
             purpose: "job".into(),
             slot: watched.slot,

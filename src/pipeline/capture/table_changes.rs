@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::pipeline::capture::recent_texts::RecentTexts;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::Origin;
-use crate::pipeline::table::row::{Key, Row, Seat, Source};
+use crate::pipeline::table::row::{Key, Row, SubscriberId, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::target::lost_identity;
 use crate::replication::Lsn;
@@ -28,7 +28,7 @@ pub(super) struct OpenTransaction {
 }
 
 impl OpenTransaction {
-    fn origin(&self, seat: Seat) -> Origin {
+    fn origin(&self, seat: SubscriberId) -> Origin {
         Origin::Live {
             ticket: self.ticket,
             xid: self.xid,
@@ -90,7 +90,7 @@ impl Table {
     pub(super) fn insert(
         &mut self,
         transaction: &OpenTransaction,
-        seat: Seat,
+        seat: SubscriberId,
         new: &TupleData<'_>,
     ) -> Result<Option<Row>, JobError> {
         let Some(layout) = self.check(transaction)? else {
@@ -108,7 +108,7 @@ impl Table {
     pub(super) fn update(
         &mut self,
         transaction: &OpenTransaction,
-        seat: Seat,
+        seat: SubscriberId,
         update: Update<'_>,
     ) -> Result<Option<Row>, JobError> {
         let Some(layout) = self.check(transaction)? else {
@@ -156,7 +156,7 @@ impl Table {
                 value => value,
             };
             let Some(part) = value.and_then(Value::as_str) else {
-                return Err(JobError::definite(format!(
+                return Err(JobError::permanent(format!(
                     "a change of {} came without its key; check the table's replica identity",
                     self.target.qualified()
                 )));
@@ -166,34 +166,34 @@ impl Table {
         Ok(Key::new(parts))
     }
 
-    fn source(&self, layout: &Layout, tuple: &TupleData<'_>) -> Source {
+    fn source(&self, layout: &Layout, tuple: &TupleData<'_>) -> SourceText {
         match layout.source.and_then(|index| tuple.get(index)) {
-            Some(Value::Null) => Source::Empty,
-            Some(value @ Value::Text(_)) => Source::from_text(
+            Some(Value::Null) => SourceText::Empty,
+            Some(value @ Value::Text(_)) => SourceText::from_text(
                 value
                     .as_str()
                     .map(|text| self.target.source.normalise(text)),
             ),
-            Some(Value::UnchangedToast | Value::Binary(_)) | None => Source::Unread,
+            Some(Value::UnchangedToast | Value::Binary(_)) | None => SourceText::Unread,
         }
     }
 
     /// Whether the row came with the fingerprint of its own text: then its vector came with it, or was there already.
-    fn fits(&self, layout: &Layout, tuple: &TupleData<'_>, source: &Source) -> bool {
+    fn fits(&self, layout: &Layout, tuple: &TupleData<'_>, source: &SourceText) -> bool {
         let came = layout
             .fingerprint
             .and_then(|index| tuple.get(index)?.as_str()?.parse::<Uuid>().ok());
         match (&self.target.fingerprint, source, came) {
-            (Some(fingerprint), Source::Text(text), Some(came)) => fingerprint.of(text) == came,
+            (Some(fingerprint), SourceText::Text(text), Some(came)) => fingerprint.of(text) == came,
             _ => false,
         }
     }
 
     /// What was worked on before may be finished; with a fingerprint column the row itself can tell, so it is read instead of
     /// embedded at once.
-    fn as_is_known(&self, transaction: &OpenTransaction, source: Source) -> Source {
+    fn as_is_known(&self, transaction: &OpenTransaction, source: SourceText) -> SourceText {
         if transaction.replayed && self.target.fingerprint.is_some() {
-            Source::Unread
+            SourceText::Unread
         } else {
             source
         }
@@ -207,7 +207,7 @@ impl Table {
         match (self.since.get(), &self.layout) {
             (Some(since), _) if transaction.commit < *since => Ok(None),
             (_, Some(Ok(layout))) => Ok(Some(layout)),
-            (Some(_), Some(Err(reason))) => Err(JobError::definite(reason)),
+            (Some(_), Some(Err(reason))) => Err(JobError::permanent(reason)),
             (None, Some(Err(_))) | (_, None) => Ok(None),
         }
     }

@@ -12,18 +12,18 @@ use crate::jobs::reporter::{Answer, Message, Reporter};
 use crate::jobs::{JobId, JobStore, reporter};
 use crate::pipeline::backfill::scan as backfill;
 use crate::pipeline::backfill::scan::{Backfill, Progress};
-use crate::pipeline::backfill::scope::Scope;
+use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Origin, Row, Source};
+use crate::pipeline::table::row::{Key, Origin, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
-use crate::pipeline::write::quarantine::Aside;
+use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::writer::Writer;
 use crate::postgres::ConnectionString;
 
 /// Which rows.
 pub enum Rows {
-    Scan(Scope),
+    Scan(BackfillScope),
     Keys(Vec<Key>),
 }
 
@@ -49,7 +49,7 @@ impl Repair {
     ) -> Result<u64, JobError> {
         let (sender, messages) = mpsc::channel(16);
         let _answering = AbortOnDropHandle::new(tokio::spawn(answer(self.store, messages)));
-        let aside = Aside::open(Reporter::new(self.id, sender), self.target.clone()).await;
+        let aside = Quarantine::open(Reporter::new(self.id, sender), self.target.clone()).await;
         let writer =
             Writer::open(&self.database, self.target.clone(), self.model.dimensions()).await?;
 
@@ -105,7 +105,7 @@ async fn by_key(
     let gone = || JobError::Transient("the batcher has stopped".into());
     for keys in keys.chunks(backfill::MOST_ROWS) {
         for key in keys {
-            let row = Row::new(key.clone(), Source::Unread, Origin::Backfill);
+            let row = Row::new(key.clone(), SourceText::Unread, Origin::Backfill);
             rows.send(row).await.map_err(|_| gone())?;
         }
         for _ in keys {

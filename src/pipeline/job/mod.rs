@@ -25,7 +25,7 @@ use crate::jobs::reporter::Reporter;
 use crate::jobs::{JobRow, Progress};
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::backfill::scan::Backfill;
-use crate::pipeline::backfill::scope::{Scope, Standing};
+use crate::pipeline::backfill::scope::{BackfillScope, Continuity};
 use crate::pipeline::backfill::{scan as backfill, scope};
 use crate::pipeline::capture::reader::MOST_ROWS as MOST_LIVE_ROWS;
 use crate::pipeline::capture::slot_reader::Membership;
@@ -36,7 +36,7 @@ use crate::pipeline::setup::{preflight, target_database};
 use crate::pipeline::slot::retention;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
-use crate::pipeline::write::quarantine::Aside;
+use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::writer::Writer;
 use crate::pipeline::write::{fence, triggers};
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
@@ -108,7 +108,7 @@ impl Job {
             }
             if self.row.progress == Progress::Finished {
                 not_caught_up = 0;
-            } else if error.gives_up_slot() {
+            } else if error.requires_new_slot() {
                 not_caught_up += 1;
                 pause = retention::pause(not_caught_up);
             }
@@ -129,7 +129,7 @@ impl Job {
     async fn attempt(&mut self) -> Result<(), JobError> {
         let result = self.prepare_and_stream().await;
         if let Err(error) = &result
-            && error.gives_up_slot()
+            && error.requires_new_slot()
         {
             let database: ConnectionString = self.row.definition.db_connection.parse()?;
             self.subscription.give_up(&database).await?;
@@ -169,7 +169,7 @@ impl Job {
         let target = Arc::new(target);
 
         let intact = self.subscription.intact(&session, &target).await?;
-        let standing = Standing::of(intact.is_some());
+        let standing = Continuity::of(intact.is_some());
         // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
         if let Some(reason) = scope::why_again(&self.row, standing, &session, &target).await? {
             tracing::warn!("{reason}: {}", scope::again(definition));
@@ -178,7 +178,7 @@ impl Job {
         } else {
             self.reporter.started().await;
         }
-        let unbroken = standing == Standing::Intact
+        let unbroken = standing == Continuity::Unbroken
             && (self.row.progress == Progress::Finished || self.partitions.are_pending());
         let attached = self
             .partitions
@@ -198,7 +198,7 @@ impl Job {
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
         }
-        let aside = Aside::open(self.reporter.clone(), target.clone()).await;
+        let aside = Quarantine::open(self.reporter.clone(), target.clone()).await;
         let write_back = self.named(&database, "write-back");
         let writer = Writer::open(&write_back, target.clone(), model.dimensions()).await?;
         fence::raise(writer.session(), self.subscription.name()).await?;
@@ -373,7 +373,7 @@ impl Job {
 fn on_standby(progress: Progress) -> JobError {
     let sentence = "the target server is a standby; vectors can only be written to the primary";
     match progress {
-        Progress::New => JobError::definite(format!(
+        Progress::New => JobError::permanent(format!(
             "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
         )),
         _ => JobError::Transient(sentence.into()),
@@ -390,10 +390,10 @@ struct Prepared {
     /// For what is left to do before the scan.
     session: Session,
     model: Model,
-    aside: Aside,
+    aside: Quarantine,
     writer: Writer,
     membership: Membership,
-    scope: Option<Scope>,
+    scope: Option<BackfillScope>,
 }
 
 /// A task that ends with its owner.

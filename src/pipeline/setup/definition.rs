@@ -18,7 +18,7 @@ pub struct Names {
 pub fn names(definition: &Definition) -> Result<Names, JobError> {
     let required = |value: &Option<String>, column: &str| {
         value.clone().ok_or_else(|| {
-            JobError::definite(format!(
+            JobError::permanent(format!(
                 "the job's {column} is empty; set it in the jobs table"
             ))
         })
@@ -36,13 +36,13 @@ pub fn names(definition: &Definition) -> Result<Names, JobError> {
         .as_ref()
         .filter(|column| [&names.source, &names.destination].contains(column))
     {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "fingerprint_column names {}, which is the source or the destination; fingerprints need a column of their own",
             identifier(column)
         )));
     }
     if names.source == names.destination {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "src_column and dst_column are both {}; the vectors need a column of their own",
             identifier(&names.source)
         )));
@@ -52,19 +52,19 @@ pub fn names(definition: &Definition) -> Result<Names, JobError> {
         .as_deref()
         .filter(|runtime| *runtime != "ort")
     {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the runtime {runtime:?} is not known; only \"ort\" (models in this process) is"
         )));
     }
     if definition.batch_size.is_some_and(|size| size < 1) {
-        return Err(JobError::definite(
+        return Err(JobError::permanent(
             "batch_size must be at least 1; set it to NULL for the default",
         ));
     }
     let parameters = definition.runtime_params.as_deref().unwrap_or("{}");
     if !matches!(serde_json::from_str(parameters), Ok(serde_json::Value::Object(map)) if map.is_empty())
     {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the job's runtime_params are {parameters}, but the runtime \"ort\" has no parameters; set them to NULL"
         )));
     }

@@ -60,7 +60,7 @@ pub async fn watch(watched: Watched, shared: Arc<Session>) -> JobError {
     loop {
         match look(&watched, &shared, &mut own, &mut history).await {
             Ok(None) => {}
-            Ok(Some(reason)) => return JobError::StartOver(reason),
+            Ok(Some(reason)) => return JobError::NewSlotRequired(reason),
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
             Err(error) => return error.into(),
         }

@@ -32,7 +32,7 @@ use crate::jobs::reporter::Message;
 use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::jobs::{JobId, JobRow, JobStore};
-use crate::pipeline::capture::registry::Feeds;
+use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::slot::names;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
@@ -139,7 +139,7 @@ pub struct Supervisor {
     fleet: Fleet,
     claims: claims::Claims,
     /// The feeds that jobs share, where they do.
-    feeds: Option<Feeds>,
+    feeds: Option<ReaderRegistry>,
     /// Databases whose jobs this daemon alone may run, by their shared slots. Their locks are ours.
     databases: BTreeSet<SlotName>,
     tasks: JoinSet<Ending>,
@@ -169,7 +169,7 @@ impl Supervisor {
     ) -> Result<Self, JobsTableError> {
         let (store, session) = connection::open(&options).await?;
         let (sender, messages) = mpsc::channel(256);
-        let feeds = (options.slots == Slots::Database).then(Feeds::default);
+        let feeds = (options.slots == Slots::Database).then(ReaderRegistry::default);
         Ok(Supervisor {
             options: Arc::new(options),
             engine,

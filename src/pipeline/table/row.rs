@@ -1,22 +1,28 @@
-//! What travels through the pipeline: a key, what became of its source, and where the news came from.
+//! What travels through the pipeline: a key, the text of its source column, and the receipt that its sender waits for.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::replication::Ticket;
 
-/// One stay of a member in a stream; a member that comes back gets another.
+/// One subscription of a job to a slot reader. A job that subscribes again gets a new id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Seat(pub u64);
+pub struct SubscriberId(pub u64);
 
-/// The key of a row: its key columns as text, in the order of [`super::target::TargetTable::key`].
+/// The key of a row: its key columns as text, in the order of [`TargetTable::key`](super::target::TargetTable::key).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Box<[Box<str>]>);
 
 impl Key {
+    /// A key of these parts, of which there is at least one.
     pub fn new(parts: impl IntoIterator<Item = Box<str>>) -> Self {
         Key(parts.into_iter().collect())
     }
 
+    /// The text of the key column at `position`, counted from 0.
+    ///
+    /// # Panics
+    /// Where the key has fewer columns.
     pub fn part(&self, position: usize) -> &str {
         &self.0[position]
     }
@@ -27,84 +33,162 @@ impl Key {
         self.0.len()
     }
 
+    /// The texts of the key columns, in order.
     pub fn parts(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|part| &**part)
     }
 
+    /// The length of all parts together, in bytes.
     pub fn bytes(&self) -> usize {
         self.0.iter().map(|part| part.len()).sum()
     }
 }
 
-impl std::fmt::Display for Key {
-    /// `(1, a)`: for messages about one row.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Key {
+    /// `(1, a)`, for messages about one row.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "({})", self.0.join(", "))
     }
 }
 
-/// What the source column holds now.
+/// What the source column of a row holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// A text to embed. Shared with the embedder's queue, so that it is held once.
+pub enum SourceText {
+    /// A text to embed. The embedder's queue shares it, so that memory holds it once.
     Text(Arc<str>),
-    /// NULL or '': there is nothing to embed, and a vector would be stale.
+    /// NULL or `''`: there is nothing to embed, and a vector would be stale.
     Empty,
-    /// Not known from the stream: it has to be read by key.
+    /// The stream did not carry it (unchanged TOAST, a column that is not published): it is read by key.
     Unread,
 }
 
-impl Source {
-    pub fn from_text(text: Option<&str>) -> Self {
-        match text {
-            None | Some("") => Source::Empty,
-            Some(text) => Source::Text(text.into()),
+impl SourceText {
+    /// The value of a source column; NULL and `''` are both [`Empty`](Self::Empty).
+    pub fn from_column(value: Option<&str>) -> Self {
+        match value {
+            None | Some("") => SourceText::Empty,
+            Some(text) => SourceText::Text(text.into()),
         }
     }
 
+    /// The length of the text, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
-            Source::Text(text) => text.len(),
-            Source::Empty | Source::Unread => 0,
+            SourceText::Text(text) => text.len(),
+            SourceText::Empty | SourceText::Unread => 0,
         }
     }
 }
 
-/// Where a row came from, which is also who has to be told when it is finished.
+/// The receipt of a row, made by its sender. It goes back exactly once, when the row is finished: written, superseded, gone
+/// or quarantined.
+///
+/// It carries what the sender needs in order to settle its accounts, and nothing of the row: a finished row's text is freed
+/// at once, however long its receipt waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Origin {
-    /// A change in the stream, counted in its transaction, for whoever sits on this seat. `xid` is the transaction's.
-    Live {
-        ticket: Ticket,
-        xid: u32,
-        seat: Seat,
-    },
-    /// The scan of the rows that were there before.
-    Backfill,
+pub enum Ack {
+    /// For a change from the stream: the slot reader counts the row in its transaction.
+    Live(LiveAck),
+    /// For a row that the initial backfill, `resync` or `retry-failed` found.
+    Backfill(BackfillAck),
 }
 
-/// One row on its way from a change to its vector.
-#[derive(Debug, Clone)]
-pub struct Row {
-    pub key: Key,
-    pub source: Source,
-    pub origin: Origin,
-    /// Memory that the row was counted with when it came in; given back when it is finished.
+/// The receipt of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LiveAck {
+    /// The transaction in which the row is counted.
+    pub ticket: Ticket,
+    /// The job for which it is counted.
+    pub subscriber: SubscriberId,
+    /// The memory that the row was counted with.
     pub bytes: usize,
 }
 
+/// The receipt of a row from a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackfillAck {
+    /// The memory that the row was counted with.
+    pub bytes: usize,
+}
+
+/// One row on its way to its vector.
+#[derive(Debug, Clone)]
+pub struct Row {
+    /// Identifies the row in the target table.
+    pub key: Key,
+    /// The text to embed, as far as it is known.
+    pub source: SourceText,
+    /// The transaction that brought the change, whose commit may not be visible yet; `None` for rows that a scan has seen.
+    pub xid: Option<u32>,
+    /// Goes back to the sender.
+    pub ack: Ack,
+}
+
+/// Memory of a row beside its key and text: allocations, places in queues.
+const ROW_OVERHEAD: usize = 64;
+
 impl Row {
-    pub fn new(key: Key, source: Source, origin: Origin) -> Self {
-        let bytes = key.bytes() + source.bytes() + 64;
+    /// A row of the change stream. `xid` is its transaction's id.
+    pub fn live(key: Key, source: SourceText, xid: u32, ticket: Ticket, subscriber: SubscriberId) -> Self {
+        let ack = Ack::Live(LiveAck {
+            ticket,
+            subscriber,
+            bytes: bytes_of(&key, &source),
+        });
         Row {
             key,
             source,
-            origin,
-            bytes,
+            xid: Some(xid),
+            ack,
         }
     }
 
+    /// A row that a scan has found.
+    pub fn backfill(key: Key, source: SourceText) -> Self {
+        let bytes = bytes_of(&key, &source);
+        Row {
+            key,
+            source,
+            xid: None,
+            ack: Ack::Backfill(BackfillAck { bytes }),
+        }
+    }
+
+    /// Whether the row comes from the change stream.
     pub fn is_live(&self) -> bool {
-        matches!(self.origin, Origin::Live { .. })
+        matches!(self.ack, Ack::Live(_))
+    }
+}
+
+impl Ack {
+    /// The memory that the row was counted with.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Ack::Live(ack) => ack.bytes,
+            Ack::Backfill(ack) => ack.bytes,
+        }
+    }
+}
+
+fn bytes_of(key: &Key, source: &SourceText) -> usize {
+    key.bytes() + source.bytes() + ROW_OVERHEAD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_and_the_empty_text_have_no_vector() {
+        assert_eq!(SourceText::from_column(None), SourceText::Empty);
+        assert_eq!(SourceText::from_column(Some("")), SourceText::Empty);
+        assert_eq!(SourceText::from_column(Some(" ")), SourceText::Text(" ".into()));
+    }
+
+    #[test]
+    fn a_receipt_carries_what_its_row_was_counted_with() {
+        let row = Row::backfill(Key::new(["1".into(), "a".into()]), SourceText::Text("four".into()));
+        assert_eq!(row.ack.bytes(), 2 + 4 + ROW_OVERHEAD);
+        assert_eq!(row.key.to_string(), "(1, a)");
     }
 }

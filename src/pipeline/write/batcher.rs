@@ -22,10 +22,10 @@ use crate::embedding::{Completions, Priority, Submitter};
 use crate::failpoint;
 
 use crate::pipeline::error::{JobError, is_retryable};
-use crate::pipeline::table::row::{Origin, Row, Source};
-use crate::pipeline::write::quarantine::Aside;
-use crate::pipeline::write::queue::{Pending, Ready};
-use crate::pipeline::write::writer::{Outcome, Reading, ReadyRow, Writer};
+use crate::pipeline::table::row::{Origin, Row, SourceText};
+use crate::pipeline::write::quarantine::Quarantine;
+use crate::pipeline::write::queue::{Pending, WriteQueue};
+use crate::pipeline::write::writer::{Outcome, Reading, EmbeddedRow, Writer};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -54,12 +54,12 @@ pub struct Batcher {
     completions: Completions,
     batch_rows: usize,
     table: String,
-    aside: Aside,
+    aside: Quarantine,
     /// Rows whose text is at the embedder, by the number they were given.
     embedding: HashMap<u64, Row>,
     next_number: u64,
     unread: Vec<Row>,
-    ready: Ready,
+    ready: WriteQueue,
     /// Halves of a batch that the server refused, on the search for the row that it refused it for.
     suspects: Vec<Vec<Pending>>,
     later: BinaryHeap<Reverse<Later>>,
@@ -113,7 +113,7 @@ impl Batcher {
         (submitter, completions): (Submitter, Completions),
         batch_rows: usize,
         table: String,
-        aside: Aside,
+        aside: Quarantine,
     ) -> Self {
         Batcher {
             ports,
@@ -125,7 +125,7 @@ impl Batcher {
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
-            ready: Ready::default(),
+            ready: WriteQueue::default(),
             suspects: Vec::new(),
             later: BinaryHeap::new(),
         }
@@ -183,7 +183,7 @@ impl Batcher {
 
     fn admit(&mut self, row: Row) {
         match &row.source {
-            Source::Text(text) => {
+            SourceText::Text(text) => {
                 let number = self.next_number;
                 self.next_number += 1;
                 let priority = if row.is_live() {
@@ -194,8 +194,8 @@ impl Batcher {
                 self.submitter.submit(priority, number, text.clone());
                 self.embedding.insert(number, row);
             }
-            Source::Empty => self.ready(Pending::new(row, None)),
-            Source::Unread => self.unread.push(row),
+            SourceText::Empty => self.ready(Pending::new(row, None)),
+            SourceText::Unread => self.unread.push(row),
         }
     }
 
@@ -218,7 +218,7 @@ impl Batcher {
     }
 
     fn ready(&mut self, pending: Pending) {
-        if pending.embedded.row.source == Source::Unread {
+        if pending.embedded.row.source == SourceText::Unread {
             self.unread.push(pending.embedded.row);
         } else {
             self.ready.push(pending);
@@ -254,7 +254,7 @@ impl Batcher {
             return Err(writer);
         }
         Ok(spawn(async move {
-            let rows: Vec<&ReadyRow> = batch.iter().map(|pending| &pending.embedded).collect();
+            let rows: Vec<&EmbeddedRow> = batch.iter().map(|pending| &pending.embedded).collect();
             let outcomes = writer.write(&rows).await;
             Work::Wrote(writer, batch, outcomes)
         }))
@@ -306,7 +306,7 @@ impl Batcher {
                         self.put_off(pending);
                     }
                 } else if !passes && !is_of_one_row(&error) {
-                    return Err(JobError::definite(format!(
+                    return Err(JobError::permanent(format!(
                         "writing to {} failed: {}",
                         self.table,
                         describe(&error)
@@ -338,7 +338,7 @@ impl Batcher {
 
     /// Gives a row back to where it came from, without its text.
     async fn finish(&mut self, mut row: Row) {
-        row.source = Source::Empty;
+        row.source = SourceText::Empty;
         let port = match row.origin {
             Origin::Live { .. } => &self.ports.live_finished,
             Origin::Backfill => &self.ports.backfill_finished,

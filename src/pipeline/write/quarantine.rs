@@ -16,11 +16,11 @@ use crate::pipeline::table::target::TargetTable;
 pub const MOST_ROWS: usize = 1000;
 
 /// The rows of one job that are aside, and the way there.
-pub struct Aside {
+pub struct Quarantine {
     reporter: Reporter,
     target: Arc<TargetTable>,
     keys: HashSet<Key>,
-    /// Aside until a moment ago.
+    /// Quarantine until a moment ago.
     done: Vec<Value>,
     /// What the jobs database is being told.
     under_way: JoinSet<Told>,
@@ -28,19 +28,19 @@ pub struct Aside {
 
 enum Told {
     /// The row is finished once this is so.
-    Aside(Row, Result<(), String>),
+    Quarantine(Row, Result<(), String>),
     TakenBack,
 }
 
-impl Aside {
+impl Quarantine {
     /// Reads which rows are aside from earlier on. Waits while the jobs database is away.
-    pub async fn open(reporter: Reporter, target: Arc<TargetTable>) -> Aside {
+    pub async fn open(reporter: Reporter, target: Arc<TargetTable>) -> Quarantine {
         let failures = reporter.failures().await;
         let keys = failures
             .iter()
             .filter_map(|failure| target.key_of_json(&failure.key))
             .collect();
-        Aside {
+        Quarantine {
             reporter,
             target,
             keys,
@@ -56,7 +56,7 @@ impl Aside {
     pub fn put(&mut self, row: Row, error: String, attempts: u32) -> Result<(), JobError> {
         let table = self.target.qualified();
         if !self.keys.contains(&row.key) && self.keys.len() >= MOST_ROWS {
-            return Err(JobError::definite(format!(
+            return Err(JobError::permanent(format!(
                 "{MOST_ROWS} rows of {table} are in the failures table, the last one for: {error}; mend what refuses them, then set \
                  init_failed_at to NULL and run: lantern-cli retry-failed"
             )));
@@ -70,7 +70,7 @@ impl Aside {
         };
         let reporter = self.reporter.clone();
         self.under_way
-            .spawn(async move { Told::Aside(row, reporter.put_aside(failure).await) });
+            .spawn(async move { Told::Quarantine(row, reporter.put_aside(failure).await) });
         Ok(())
     }
 
@@ -83,9 +83,9 @@ impl Aside {
         loop {
             match self.under_way.join_next().await {
                 Some(Ok(Told::TakenBack)) => {}
-                Some(Ok(Told::Aside(row, Ok(())))) => return Ok(row),
-                Some(Ok(Told::Aside(row, Err(error)))) => {
-                    return Err(JobError::definite(format!(
+                Some(Ok(Told::Quarantine(row, Ok(())))) => return Ok(row),
+                Some(Ok(Told::Quarantine(row, Err(error)))) => {
+                    return Err(JobError::permanent(format!(
                         "the row {} of {} is refused, and cannot be put aside: {error}",
                         row.key,
                         self.target.qualified()

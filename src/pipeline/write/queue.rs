@@ -3,14 +3,14 @@
 use std::collections::{HashSet, VecDeque};
 
 use crate::pipeline::table::row::Row;
-use crate::pipeline::write::writer::ReadyRow;
+use crate::pipeline::write::writer::EmbeddedRow;
 
 /// Texts travel with a write-back as its guard; past this many bytes a batch is full.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// A row ready to be written, and how often that was tried.
 pub struct Pending {
-    pub embedded: ReadyRow,
+    pub embedded: EmbeddedRow,
     pub attempts: u32,
     /// How often the statement that it was in failed with an error that may pass.
     pub errors: u32,
@@ -20,7 +20,7 @@ impl Pending {
     /// `None` clears the destination.
     pub fn new(row: Row, vector: Option<Vec<f32>>) -> Self {
         Pending {
-            embedded: ReadyRow { row, vector },
+            embedded: EmbeddedRow { row, vector },
             attempts: 0,
             errors: 0,
         }
@@ -29,12 +29,12 @@ impl Pending {
 
 /// Rows of one job that are ready, in the order in which they became so.
 #[derive(Default)]
-pub struct Ready {
+pub struct WriteQueue {
     live: VecDeque<Pending>,
     backfill: VecDeque<Pending>,
 }
 
-impl Ready {
+impl WriteQueue {
     pub fn push(&mut self, pending: Pending) {
         self.line(&pending).push_back(pending);
     }
@@ -82,7 +82,7 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::table::row::{Key, Origin, Seat, Source};
+    use crate::pipeline::table::row::{Key, Origin, SubscriberId, SourceText};
     use crate::replication::{Lsn, LsnTracker};
 
     fn row(key: &str, text: &str, live: bool) -> Pending {
@@ -90,11 +90,11 @@ mod tests {
             true => Origin::Live {
                 ticket: LsnTracker::new(Lsn::ZERO).begin(),
                 xid: 1,
-                seat: Seat(0),
+                seat: SubscriberId(0),
             },
             false => Origin::Backfill,
         };
-        let row = Row::new(Key::new([key.into()]), Source::Text(text.into()), origin);
+        let row = Row::new(Key::new([key.into()]), SourceText::Text(text.into()), origin);
         Pending::new(row, Some(vec![0.0]))
     }
 
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn live_rows_go_first_and_a_key_twice_waits_for_the_next_batch_in_its_place() {
-        let mut ready = Ready::default();
+        let mut ready = WriteQueue::default();
         ready.push(row("old", "a", false));
         ready.push(row("1", "first", true));
         ready.push(row("1", "second", true));
@@ -116,13 +116,13 @@ mod tests {
         assert_eq!(keys(&ready.next_batch(512)), ["1", "2", "old"]);
         let second = ready.next_batch(512);
         assert_eq!(keys(&second), ["1"]);
-        assert_eq!(second[0].embedded.row.source, Source::Text("second".into()));
+        assert_eq!(second[0].embedded.row.source, SourceText::Text("second".into()));
         assert_eq!(ready.iter().count(), 1);
     }
 
     #[test]
     fn a_batch_ends_at_its_rows_or_at_its_bytes() {
-        let mut ready = Ready::default();
+        let mut ready = WriteQueue::default();
         for number in 0..5 {
             ready.push(row(&number.to_string(), "short", true));
         }

@@ -9,7 +9,7 @@ use crate::postgres::{DatabaseError, Session};
 /// From now on the session's statements fire only triggers that are enabled as REPLICA or ALWAYS.
 ///
 /// # Errors
-/// Definite, with the remedy, where the role may not do that.
+/// Permanent, with the remedy, where the role may not do that.
 pub async fn skip(session: &Session) -> Result<(), JobError> {
     let Err(error) = session
         .batch_execute("SET session_replication_role = replica")

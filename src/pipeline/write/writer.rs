@@ -8,16 +8,16 @@ use uuid::Uuid;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Origin, Row, Source};
+use crate::pipeline::table::row::{Key, Origin, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::table::write_back_marker::MARKER;
+use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::vector_array::VectorArray;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
 /// A row with its vector; `None` clears the destination.
 #[derive(Debug, Clone)]
-pub struct ReadyRow {
+pub struct EmbeddedRow {
     pub row: Row,
     pub vector: Option<Vec<f32>>,
 }
@@ -39,7 +39,7 @@ pub enum Outcome {
 /// What a row's source is found to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reading {
-    Found(Source),
+    Found(SourceText),
     /// The row's fingerprint says that its vector is that of its text: there is nothing to do.
     Fits,
     Gone,
@@ -107,7 +107,7 @@ impl Writer {
     /// The server's; then nothing of the batch is written.
     ///
     /// Cancellation: the transaction may or may not commit; the guard makes repeating it harmless.
-    pub async fn write(&self, batch: &[&ReadyRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
+    pub async fn write(&self, batch: &[&EmbeddedRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
         let vectors: Vec<&[f32]> = batch
@@ -147,7 +147,7 @@ impl Writer {
         // record, before any row.
         let begin = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_logical_emit_message(true, {}, '')",
-            literal(MARKER)
+            literal(WRITE_BACK_MARKER)
         );
         let (begun, written, committed) = tokio::join!(
             self.session.batch_execute(&begin),
@@ -201,7 +201,7 @@ impl Writer {
                 // What is there now may be the row as it was before the change.
                 (_, false) => Reading::NotYetVisible,
                 (true, true) if fits => Reading::Fits,
-                (true, true) => Reading::Found(Source::from_text(answer.get::<_, Option<&str>>(4))),
+                (true, true) => Reading::Found(SourceText::from_text(answer.get::<_, Option<&str>>(4))),
                 (false, true) => Reading::Gone,
             };
         }
@@ -233,10 +233,10 @@ fn xid(row: &Row) -> i64 {
 }
 
 /// The text that the row must still hold; NULL stands for an empty source.
-fn guard(source: &Source) -> Option<&str> {
+fn guard(source: &SourceText) -> Option<&str> {
     match source {
-        Source::Text(text) => Some(text),
-        Source::Empty | Source::Unread => None,
+        SourceText::Text(text) => Some(text),
+        SourceText::Empty | SourceText::Unread => None,
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn existing_destination(
     let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
     let name = identifier(&column.name);
     if column.generated {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "{table}.{name} (dst_column) is a generated column, which nobody can write"
         )));
     }
@@ -25,7 +25,7 @@ pub(super) fn existing_destination(
         ("vector" | "halfvec", _) => (column.modifier > 0).then_some(column.modifier),
         (_, Some("float4" | "float8")) => None,
         _ => {
-            return Err(JobError::definite(format!(
+            return Err(JobError::permanent(format!(
                 "{table}.{name} (dst_column) has the type {}; vectors go into vector, halfvec, REAL[] or DOUBLE PRECISION[]",
                 column.declared
             )));
@@ -33,7 +33,7 @@ pub(super) fn existing_destination(
     };
     if let Some(declared) = declared.filter(|declared| usize::try_from(*declared) != Ok(dimensions))
     {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "{table}.{name} holds vectors of {declared} dimensions, but the model {} makes {dimensions}; choose another model, or run: \
              ALTER TABLE {table} ALTER COLUMN {name} TYPE {}({dimensions}) USING NULL;",
             names.model, column.base_type
@@ -65,7 +65,7 @@ pub(super) async fn check_writable(
         .get(0);
     let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
     let name = identifier(&column.name);
-    Err(JobError::definite(format!(
+    Err(JobError::permanent(format!(
         "the role {role} may not write {table}.{name} ({role_in_job}); run as its owner: GRANT UPDATE ({name}) ON {table} TO {};",
         identifier(&role)
     )))
@@ -123,7 +123,7 @@ fn asked_type(asked: &str, extension: Option<&str>, dimensions: usize) -> Result
         None => (normal.as_str(), None),
     };
     if let Some(modifier) = modifier.filter(|modifier| *modifier != dimensions.to_string()) {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the job's column_type is {asked}, but the model makes {dimensions} dimensions, not {modifier}"
         )));
     }
@@ -132,11 +132,11 @@ fn asked_type(asked: &str, extension: Option<&str>, dimensions: usize) -> Result
         "doubleprecision[]" | "float8[]" => Ok("double precision[]".into()),
         "vector" | "halfvec" => match extension {
             Some(schema) => Ok(format!("{}.{base}({dimensions})", identifier(schema))),
-            None => Err(JobError::definite(format!(
+            None => Err(JobError::permanent(format!(
                 "the job's column_type is {asked}, but pgvector is not installed in the target database; run: CREATE EXTENSION vector; or set column_type to REAL[]"
             ))),
         },
-        _ => Err(JobError::definite(format!(
+        _ => Err(JobError::permanent(format!(
             "the job's column_type {asked:?} is not known; use vector, halfvec, REAL[] or DOUBLE PRECISION[]"
         ))),
     }

@@ -26,7 +26,7 @@ pub(super) async fn usable_column(
             Ok(())
         }
         Some(column) if column.generated || column.base_type != "uuid" => {
-            Err(JobError::definite(format!(
+            Err(JobError::permanent(format!(
                 "{table}.{quoted} (fingerprint_column) must be an ordinary column of the type uuid, and is {}{}; name another one",
                 if column.generated {
                     "a generated one of the type "
@@ -36,7 +36,7 @@ pub(super) async fn usable_column(
                 column.declared
             )))
         }
-        Some(column) if !column.readable => Err(JobError::definite(format!(
+        Some(column) if !column.readable => Err(JobError::permanent(format!(
             "the daemon's role may not read {table}.{quoted} (fingerprint_column); run as its owner: \
              GRANT SELECT ({quoted}), UPDATE ({quoted}) ON {table} TO the role;"
         ))),

@@ -41,14 +41,14 @@ pub(super) async fn usable_key(
         b'd' | b'f' => primary,
         b'i' => by_identity,
         _ if !primary.is_empty() => {
-            return Err(JobError::definite(format!(
+            return Err(JobError::permanent(format!(
                 "{table} has REPLICA IDENTITY NOTHING: publishing it would make every UPDATE of it fail; run: ALTER TABLE {table} REPLICA IDENTITY DEFAULT;"
             )));
         }
         _ => Vec::new(),
     };
     if key.is_empty() {
-        return Err(JobError::definite(
+        return Err(JobError::permanent(
             no_key_remedy(session, relation.oid, &table).await?,
         ));
     }
@@ -58,7 +58,7 @@ pub(super) async fn usable_key(
         asked.sort_unstable();
         found.sort_unstable();
         if asked != found {
-            return Err(JobError::definite(format!(
+            return Err(JobError::permanent(format!(
                 "the job's pk is {}, but the key of {table} is ({}); correct pk or set it to NULL",
                 literal(pk),
                 found.join(", ")

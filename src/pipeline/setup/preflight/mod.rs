@@ -72,7 +72,7 @@ pub async fn existing_table(
         .iter()
         .find(|column| column.name == names.destination)
     else {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "{}.{} has no column {} yet; the job creates it when it runs",
             identifier(&names.schema),
             identifier(&names.table),

@@ -23,7 +23,7 @@ pub(super) async fn find_relation(session: &Session, names: &Names) -> Result<Re
         .await
         .map_err(DatabaseError::during("looking for the target table"))?;
     let Some(row) = row else {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "there is no table {shown} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
              (names are case-sensitive there)",
             current_database(session).await
@@ -37,12 +37,12 @@ pub(super) async fn find_relation(session: &Session, names: &Names) -> Result<Re
         _ => Some("not a table"),
     };
     if let Some(kind_name) = kind_name {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "{shown} is {kind_name}; only tables can be replicated: name the table below it"
         )));
     }
     if row.get::<_, i8>(3) as u8 != b'p' {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "{shown} is an unlogged or temporary table, whose changes are not in the WAL; run: ALTER TABLE {shown} SET LOGGED;"
         )));
     }

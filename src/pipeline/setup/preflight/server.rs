@@ -7,7 +7,7 @@ use crate::postgres::{DatabaseError, Session};
 /// Checks what replication needs of the server and the role.
 pub async fn check_server(session: &Session) -> Result<(), JobError> {
     if session.version() < 140_000 {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the target server is PostgreSQL {}; version 14 or later is needed",
             session.version() / 10_000
         )));
@@ -24,13 +24,13 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
         .map_err(DatabaseError::during("checking the target server"))?;
     let wal_level: String = row.get(0);
     if wal_level != "logical" {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the target server has wal_level = {wal_level}; logical replication needs: ALTER SYSTEM SET wal_level = logical; and a restart of the server"
         )));
     }
     let role: String = row.get(2);
     if !row.get::<_, bool>(1) {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the role {role} may not replicate; run as a superuser: ALTER ROLE {} REPLICATION; (managed services grant it in their own way, Amazon RDS by GRANT rds_replication)",
             identifier(&role)
         )));
@@ -58,7 +58,7 @@ pub async fn check_free_slot(session: &Session) -> Result<(), JobError> {
         .map_err(DatabaseError::during("counting replication slots"))?;
     let (limit, used): (i32, i32) = (row.get(0), row.get(1));
     if used >= limit {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "all {limit} replication slots of the server are in use; drop unused ones (SELECT * FROM pg_replication_slots) \
              or raise it: ALTER SYSTEM SET max_replication_slots = {}; and restart the server",
             limit.max(1) * 2

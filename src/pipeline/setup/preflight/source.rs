@@ -16,14 +16,14 @@ pub(super) async fn source_column(
     let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
     let Some(column) = columns.iter().find(|column| column.name == names.source) else {
         let present: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the table {table} has no column {} (src_column); it has {}",
             identifier(&names.source),
             present.join(", ")
         )));
     };
     if !column.readable {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "the role {role} may not read {table}.{column}; run as its owner: GRANT SELECT ON {table} TO {role_quoted};",
             role = relation.role,
             role_quoted = identifier(&relation.role),
@@ -36,7 +36,7 @@ pub(super) async fn source_column(
         .map_err(DatabaseError::during("checking row security"))?
         .get(0);
     if hidden {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "row level security of {table} applies to the role {role}, so rows may be hidden from it; run as a superuser: ALTER ROLE {} BYPASSRLS;",
             identifier(&relation.role),
             role = relation.role,

@@ -15,7 +15,7 @@ use crate::replication::Lsn;
 const OPENING: &str = "lantern-cli misses no change for";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mark {
+pub struct MembershipRecord {
     /// The oid of the member's table.
     pub table: u32,
     /// See [`Publication::version`](crate::replication::publication::Publication::version).
@@ -26,25 +26,25 @@ pub struct Mark {
 
 /// The marks of one publication.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Marks(pub BTreeMap<MemberId, Mark>);
+pub struct MembershipRecords(pub BTreeMap<MemberId, MembershipRecord>);
 
-impl Marks {
+impl MembershipRecords {
     /// Reads a comment. One that is not ours vouches for nobody.
-    pub fn parse(comment: Option<&str>) -> Marks {
+    pub fn parse(comment: Option<&str>) -> MembershipRecords {
         let Some(list) = comment.and_then(|comment| comment.strip_prefix(OPENING)) else {
-            return Marks::default();
+            return MembershipRecords::default();
         };
         let mark = |word: &str| {
             let (id, rest) = word.split_once('@')?;
             let mut parts = rest.splitn(3, ':');
-            let mark = Mark {
+            let mark = MembershipRecord {
                 table: parts.next()?.parse().ok()?,
                 version: parts.next()?.to_owned(),
                 since: parts.next()?.parse().ok()?,
             };
             Some((MemberId(id.to_owned()), mark))
         };
-        Marks(list.split_whitespace().filter_map(mark).collect())
+        MembershipRecords(list.split_whitespace().filter_map(mark).collect())
     }
 
     /// Whether another member is on this table.
@@ -53,11 +53,11 @@ impl Marks {
     }
 }
 
-impl fmt::Display for Marks {
+impl fmt::Display for MembershipRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(OPENING)?;
         for (id, mark) in &self.0 {
-            let Mark {
+            let MembershipRecord {
                 table,
                 version,
                 since,
@@ -70,17 +70,17 @@ impl fmt::Display for Marks {
 
 /// The marks, as they were not before a certain moment.
 #[derive(Debug, Clone)]
-pub struct MarksSeen {
+pub struct MembershipSnapshot {
     pub looked: Instant,
-    pub marks: Marks,
+    pub marks: MembershipRecords,
 }
 
-impl MarksSeen {
+impl MembershipSnapshot {
     /// Before the first look.
     pub fn nothing() -> Self {
-        MarksSeen {
+        MembershipSnapshot {
             looked: Instant::now(),
-            marks: Marks::default(),
+            marks: MembershipRecords::default(),
         }
     }
 
@@ -97,12 +97,12 @@ mod tests {
     #[test]
     fn marks_survive_being_written_down() {
         let name = |text: &str| MemberId::of(&SlotName::try_from(text).unwrap());
-        let mark = |table, version: &str| Mark {
+        let mark = |table, version: &str| MembershipRecord {
             table,
             version: version.to_owned(),
             since: Lsn(0x2_0000_000A),
         };
-        let marks = Marks(BTreeMap::from([
+        let marks = MembershipRecords(BTreeMap::from([
             (name("lantern_000000ab_17_0a1b2c3d"), mark(16400, "750/751")),
             (name("lantern_000000ab_x0f_00000001"), mark(16409, "750/9")),
         ]));
@@ -111,7 +111,7 @@ mod tests {
             comment,
             "lantern-cli misses no change for 17_0a1b2c3d@16400:750/751:2/A x0f_00000001@16409:750/9:2/A"
         );
-        assert_eq!(Marks::parse(Some(&comment)), marks);
+        assert_eq!(MembershipRecords::parse(Some(&comment)), marks);
     }
 
     #[test]
@@ -122,9 +122,9 @@ mod tests {
             Some("my publication"),
             Some("17_0a1b2c3d@1:2/3:4/5"),
         ] {
-            assert_eq!(Marks::parse(comment), Marks::default());
+            assert_eq!(MembershipRecords::parse(comment), MembershipRecords::default());
         }
         let broken = "lantern-cli misses no change for 17@x:1/2:3/4 18_a 19_b@5 20_c@6:1/2";
-        assert_eq!(Marks::parse(Some(broken)), Marks::default());
+        assert_eq!(MembershipRecords::parse(Some(broken)), MembershipRecords::default());
     }
 }

@@ -53,7 +53,7 @@ pub async fn intact(
 /// is, if it fits.
 ///
 /// # Errors
-/// Definite ones with the statement that a DBA can run instead, and a transient one for a slot that has held back more WAL
+/// Permanent ones with the statement that a DBA can run instead, and a transient one for a slot that has held back more WAL
 /// than it may before it was ready.
 pub async fn create(
     session: &Session,

@@ -1,7 +1,7 @@
 //! The publication and the slot that all jobs of a database share, as the server has them.
 //!
 //! The publication comes first and is empty, then the slot; tables are added to it and taken out again while the slot is
-//! read. Which jobs have missed nothing is written into its comment ([`Marks`]). Every change is one statement that goes by
+//! read. Which jobs have missed nothing is written into its comment ([`MembershipRecords`]). Every change is one statement that goes by
 //! what was read before and does nothing when that has changed meanwhile, so that daemons and tasks need not know of each
 //! other, and a daemon that hangs holds nobody up.
 
@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::catalog::Publication;
 use crate::pipeline::setup::publication::check::misfit;
-use crate::pipeline::setup::publication::members::{Mark, Marks};
+use crate::pipeline::setup::publication::members::{MembershipRecord, MembershipRecords};
 use crate::pipeline::setup::publication::{catalog as publication, own as provision};
 use crate::pipeline::setup::{ddl, preflight};
 use crate::pipeline::slot::create::NewSlot;
@@ -84,8 +84,8 @@ pub async fn defect(
     if let Some(defect) = misfit(&found, target) {
         return Ok(Some(defect));
     }
-    let marks = Marks::parse(found.comment.as_deref());
-    let holds = |mark: &Mark| mark.table == target.oid && mark.version == found.version;
+    let marks = MembershipRecords::parse(found.comment.as_deref());
+    let holds = |mark: &MembershipRecord| mark.table == target.oid && mark.version == found.version;
     if !marks.0.get(id).is_some_and(holds) {
         return Ok(Some("was altered or made anew".into()));
     }
@@ -111,7 +111,7 @@ pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, Datab
 /// were under way.
 ///
 /// # Errors
-/// Definite ones with the remedy, and a transient one where the lock is not to be had.
+/// Permanent ones with the remedy, and a transient one where the lock is not to be had.
 pub async fn put_in(
     session: &Session,
     name: &SlotName,
@@ -119,7 +119,7 @@ pub async fn put_in(
     target: &TargetTable,
 ) -> Result<Lsn, JobError> {
     if let Some(other) = relative(session, name, target).await? {
-        return Err(JobError::definite(format!(
+        return Err(JobError::permanent(format!(
             "{} is a partition of {other} or the other way round, and both have jobs; with one slot for all (--slots database) \
              changes come as those of the upper one alone: let one job do, or run the daemon with --slots job",
             target.qualified()
@@ -131,8 +131,8 @@ pub async fn put_in(
                 "the publication {name} was dropped"
             )));
         };
-        let mut marks = Marks::parse(found.comment.as_deref());
-        // Marks of another version would vouch for what nobody knows.
+        let mut marks = MembershipRecords::parse(found.comment.as_deref());
+        // MembershipRecords of another version would vouch for what nobody knows.
         marks
             .0
             .retain(|_, mark| mark.table != target.oid || mark.version == found.version);
@@ -158,7 +158,7 @@ pub async fn put_in(
         for mark in marks.0.values_mut().filter(|mark| mark.table == target.oid) {
             mark.version.clone_from(&version);
         }
-        let mark = Mark {
+        let mark = MembershipRecord {
             table: target.oid,
             version,
             since: NOW,
@@ -192,7 +192,7 @@ pub async fn take_out(session: &Session, name: &SlotName, id: &MemberId) -> Resu
             // Nothing vouches for a slot without its publication.
             return provision::remove(session, name).await;
         };
-        let mut marks = Marks::parse(found.comment.as_deref());
+        let mut marks = MembershipRecords::parse(found.comment.as_deref());
         let mark = marks.0.remove(id);
         if marks.0.is_empty() {
             let drop = format!("{};", publication::drop_statement(name.as_str()));
@@ -232,9 +232,9 @@ pub async fn members(
 }
 
 /// What the comment says now; nothing where there is no publication.
-pub async fn marks(session: &Session, name: &SlotName) -> Result<Marks, DatabaseError> {
+pub async fn marks(session: &Session, name: &SlotName) -> Result<MembershipRecords, DatabaseError> {
     let found = find(session, name, 0).await?;
-    Ok(Marks::parse(
+    Ok(MembershipRecords::parse(
         found.and_then(|found| found.comment).as_deref(),
     ))
 }
@@ -253,7 +253,7 @@ async fn find(
 fn columns(
     session: &Session,
     found: &Publication,
-    marks: &Marks,
+    marks: &MembershipRecords,
     target: &TargetTable,
 ) -> Option<Vec<String>> {
     // Column lists came with 15, and must cover the replica identity.
@@ -316,7 +316,7 @@ fn only(target: &TargetTable) -> &'static str {
 
 /// Writes the marks down. Where they ask for it, with the number of the transaction that does so, which rows that it makes in
 /// the catalogue have for their `xmin`, and with where the log ends.
-fn comment_statement(name: &SlotName, marks: &Marks) -> String {
+fn comment_statement(name: &SlotName, marks: &MembershipRecords) -> String {
     format!(
         "EXECUTE format('COMMENT ON PUBLICATION %I IS %L', {}, \
          replace(replace({}, '{THIS_TRANSACTION}', pg_current_xact_id()::xid::text), '{NOW}', pg_current_wal_insert_lsn()::text));",

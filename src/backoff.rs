@@ -58,7 +58,11 @@ impl Backoff {
 
 /// The pause after `attempts` failed attempts of something that keeps its own count, such as a row that is retried.
 pub fn pause_after(attempts: u32, first: Duration, max: Duration) -> Duration {
-    with_jitter(first.saturating_mul(2_u32.saturating_pow(attempts)).min(max))
+    with_jitter(
+        first
+            .saturating_mul(2_u32.saturating_pow(attempts))
+            .min(max),
+    )
 }
 
 fn with_jitter(pause: Duration) -> Duration {
@@ -79,7 +83,10 @@ mod tests {
         for whole in [200, 400, 800, 1600, 3200, 5000, 5000] {
             let whole = Duration::from_millis(whole);
             let pause = backoff.next_pause();
-            assert!(pause >= whole / 2 && pause <= whole, "{pause:?} of {whole:?}");
+            assert!(
+                pause >= whole / 2 && pause <= whole,
+                "{pause:?} of {whole:?}"
+            );
         }
         backoff.reset();
         assert!(backoff.next_pause() <= FIRST);

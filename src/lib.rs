@@ -5,6 +5,7 @@
 //! of [`embedding`]. [`postgres`] is how all of them connect, and [`embedded`] is a private server for those who have
 //! none.
 
+pub mod backoff;
 pub mod cli;
 pub mod embedded;
 pub mod embedding;

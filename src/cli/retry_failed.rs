@@ -26,7 +26,7 @@ pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
     let failures = job.store.failures(&job.row.id).await?;
     let keys: Vec<_> = failures
         .iter()
-        .filter_map(|failure| job.target.key_of_json(&failure.key))
+        .filter_map(|failure| job.target.key_from_json(&failure.key))
         .collect();
     let strange = failures.len() - keys.len();
     if strange > 0 {

@@ -1,4 +1,10 @@
-//! Why a job stops, in one sentence for a person, and whether trying again can help.
+//! Why an attempt of a job ended: one sentence for a person, and for the code whether another attempt can help.
+//!
+//! ```text
+//! transient ───────────▶ retry after a pause
+//! requires a new slot ─▶ drop the slot, retry; the next attempt backfills
+//! permanent ───────────▶ fail the job: drop slot and publication, write the reason into the jobs table
+//! ```
 
 use tokio_postgres::error::SqlState;
 
@@ -6,48 +12,55 @@ use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
 use crate::postgres::allowed_hosts::HostNotAllowed;
 use crate::postgres::connection_string::InvalidConnectionString;
-use crate::postgres::sqlstate::classify;
 use crate::replication::ReplicationError;
 
 /// An error that ends the current attempt of a job.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// Somebody has to change something first; the sentence says what.
+    /// A person has to change something first. The message says what.
     #[error("{0}")]
     Permanent(String),
-    /// A definite error that left a publication behind which would make the user's own statements fail.
-    #[error("{0}")]
-    Harmful(String),
-    /// Passes by itself.
+    /// Another attempt may succeed.
     #[error("{0}")]
     Transient(String),
-    /// Passes with a new slot: the old one is of no use any more, or does harm.
+    /// Another attempt may succeed, with a new slot: the old one is unusable or does harm.
     #[error("{0}")]
     NewSlotRequired(String),
+    /// An SQL session failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The replication connection failed.
     #[error(transparent)]
     Replication(#[from] ReplicationError),
+    /// The model could not be loaded, or did not embed.
     #[error(transparent)]
     Embedding(#[from] EmbeddingError),
+    /// `embedding_model` is not a model name.
     #[error(transparent)]
     ModelName(#[from] ModelNameError),
+    /// `db_connection` is not a connection string.
     #[error("db_connection of the job: {0}")]
     ConnectionString(#[from] InvalidConnectionString),
+    /// `db_connection` names a host that `--allow-host` does not allow.
     #[error(transparent)]
     Host(#[from] HostNotAllowed),
 }
 
 impl JobError {
+    /// A permanent error with this message.
     pub fn permanent(message: impl Into<String>) -> Self {
         JobError::Permanent(message.into())
     }
 
-    /// True where another attempt may succeed without anybody's doing.
+    /// The batcher has ended before the task that feeds it. Its own error says why.
+    pub fn batcher_stopped() -> Self {
+        JobError::Transient("the batcher has stopped".into())
+    }
+
+    /// Whether another attempt may succeed without a change by a person.
     pub fn is_transient(&self) -> bool {
         match self {
             JobError::Permanent(_)
-            | JobError::Harmful(_)
             | JobError::ModelName(_)
             | JobError::ConnectionString(_)
             | JobError::Host(_) => false,
@@ -58,26 +71,26 @@ impl JobError {
         }
     }
 
-    /// True where another attempt needs a new slot: the WAL cannot be replayed, or is not to be.
+    /// Whether another attempt needs a new slot.
     ///
-    /// The server says `undefined_object` of a publication that was missing at some place in the WAL, or of the slot itself,
-    /// and `object_not_in_prerequisite_state` of a slot that it has invalidated.
+    /// The server reports `undefined_object` for a publication that did not exist at some position in the WAL, and for the
+    /// slot itself; `object_not_in_prerequisite_state` for a slot that it has invalidated (`slot.c`).
     pub fn requires_new_slot(&self) -> bool {
-        let useless = [
-            &SqlState::UNDEFINED_OBJECT,
-            &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-        ];
         match self {
             JobError::NewSlotRequired(_) => true,
-            JobError::Replication(error) => {
-                error.code().is_some_and(|code| useless.contains(&code))
-            }
+            JobError::Replication(error) => error.code().is_some_and(|code| {
+                [
+                    SqlState::UNDEFINED_OBJECT,
+                    SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+                ]
+                .contains(code)
+            }),
             _ => false,
         }
     }
 
-    /// The same for one of several jobs that it ends.
-    pub fn for_each(&self) -> JobError {
+    /// A copy for one of several jobs that the error ends. Keeps the message and what to do about it.
+    pub fn for_each_job(&self) -> JobError {
         let message = self.to_string();
         if self.requires_new_slot() {
             JobError::NewSlotRequired(message)
@@ -88,12 +101,12 @@ impl JobError {
         }
     }
 
-    /// True for a definite refusal by the server because of missing rights.
-    pub fn is_privilege(&self) -> bool {
+    /// Whether a statement failed because the role lacks a privilege.
+    pub fn is_insufficient_privilege(&self) -> bool {
         self.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
     }
 
-    /// The SQLSTATE of an error that a statement ended with.
+    /// The SQLSTATE with which a statement failed.
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             JobError::Database(error) => error.code(),
@@ -101,8 +114,8 @@ impl JobError {
         }
     }
 
-    /// Adds what a person can do about a definite error.
-    pub fn with_remedy(self, remedy: String) -> Self {
+    /// Adds to a permanent error what a person can do about it.
+    pub fn with_remedy(self, remedy: impl std::fmt::Display) -> Self {
         if self.is_transient() {
             return self;
         }
@@ -110,9 +123,9 @@ impl JobError {
     }
 }
 
-/// For errors of statements that need no wrapping: transient or definite as SQLSTATE says.
-pub fn is_retryable(error: &tokio_postgres::Error) -> bool {
-    error
-        .code()
-        .is_none_or(|code| classify(code).is_transient())
+/// A task of the job panicked or was aborted.
+impl From<tokio::task::JoinError> for JobError {
+    fn from(error: tokio::task::JoinError) -> Self {
+        JobError::Transient(format!("a task of the job ended early: {error}"))
+    }
 }

@@ -11,7 +11,7 @@ use tokio_postgres::types::ToSql;
 use crate::failpoint;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Origin, Row, SourceText};
+use crate::pipeline::table::row::{BackfillAck, Key, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -46,7 +46,7 @@ pub struct Backfill {
     tables: Vec<Arc<TargetTable>>,
     scope: BackfillScope,
     rows: mpsc::Sender<Row>,
-    finished: mpsc::Receiver<Row>,
+    finished: mpsc::Receiver<BackfillAck>,
 }
 
 impl Backfill {
@@ -56,7 +56,7 @@ impl Backfill {
         tables: Vec<Arc<TargetTable>>,
         scope: BackfillScope,
         rows: mpsc::Sender<Row>,
-        finished: mpsc::Receiver<Row>,
+        finished: mpsc::Receiver<BackfillAck>,
     ) -> Result<Backfill, JobError> {
         let session = Session::open(database).await?;
         // The scan follows the key's index, whatever the statistics say of the rows that are left.
@@ -125,7 +125,7 @@ impl Backfill {
                     outstanding.settle(&finished, &mut progress, &mut report);
                 }
                 outstanding.rows += 1;
-                outstanding.bytes += row.bytes;
+                outstanding.bytes += row.ack.bytes();
                 self.rows.send(row).await.map_err(|_| stopped())?;
                 failpoint::reach("within-backfill-page");
             }
@@ -137,7 +137,7 @@ impl Backfill {
         Ok(progress)
     }
 
-    async fn take_back(&mut self, finished: &mut Vec<Row>) -> Result<(), JobError> {
+    async fn take_back(&mut self, finished: &mut Vec<BackfillAck>) -> Result<(), JobError> {
         finished.clear();
         match self.finished.recv_many(finished, MOST_ROWS).await {
             0 => Err(stopped()),
@@ -163,10 +163,7 @@ impl Backfill {
         let keys = target.key.len();
         Ok(rows
             .iter()
-            .map(|row| {
-                let key = Key::new((0..keys).map(|position| row.get::<_, &str>(position).into()));
-                Row::new(key, SourceText::from_text(row.get(keys)), Origin::Backfill)
-            })
+            .map(|row| Row::backfill(target.read_key(row), SourceText::from_column(row.get(keys))))
             .collect())
     }
 }
@@ -185,12 +182,12 @@ impl Outstanding {
 
     fn settle(
         &mut self,
-        finished: &[Row],
+        finished: &[BackfillAck],
         progress: &mut Progress,
         report: &mut impl FnMut(Progress),
     ) {
         self.rows -= finished.len();
-        self.bytes -= finished.iter().map(|row| row.bytes).sum::<usize>();
+        self.bytes -= finished.iter().map(|ack| ack.bytes).sum::<usize>();
         progress.done += finished.len() as u64;
         report(*progress);
     }
@@ -207,7 +204,7 @@ fn condition(target: &TargetTable, scope: BackfillScope) -> String {
         BackfillScope::Missing => format!("({source} IS NULL) <> (t.{destination} IS NULL)"),
         BackfillScope::All => format!("({source} IS NOT NULL OR t.{destination} IS NOT NULL)"),
         BackfillScope::Mismatched { trust_unverified } => {
-            let fits = target.fits("t");
+            let fits = target.is_current("t");
             match target.fingerprint.as_ref().filter(|_| trust_unverified) {
                 Some(fingerprint) => format!(
                     "NOT {fits} AND NOT ({source} IS NOT NULL AND t.{destination} IS NOT NULL AND {} IS NULL)",
@@ -222,9 +219,9 @@ fn condition(target: &TargetTable, scope: BackfillScope) -> String {
 /// The next rows after a key: key columns as text, then the source. A page has at least one row if there is one, and
 /// stops before the row with which it would hold more than [`PAGE_BYTES`].
 fn page_statement(target: &TargetTable, scope: BackfillScope, continues: bool) -> String {
-    let order = target.key_list("t");
+    let order = target.key_columns("t");
     let place = if continues {
-        format!("({order}) > ({}) AND ", target.key_bounds(1))
+        format!("{} AND ", target.after_key("t", 1))
     } else {
         String::new()
     };
@@ -239,7 +236,7 @@ fn page_statement(target: &TargetTable, scope: BackfillScope, continues: bool) -
                    SELECT {keys}, {source} AS source FROM {table} t WHERE {place}{condition} ORDER BY {order} LIMIT {PAGE_ROWS}) r) q \
          ) p WHERE p.before < {PAGE_BYTES} ORDER BY p.place",
         names = names.join(", "),
-        keys = target.key_text_columns("t"),
+        keys = target.key_texts("t"),
         source = target.source.sql("t"),
         table = target.from_clause(),
         condition = condition(target, scope),

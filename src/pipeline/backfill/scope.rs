@@ -13,23 +13,23 @@ pub enum BackfillScope {
     /// Rows whose destination does not fit their source at first sight: a text without a vector, or a vector without a text.
     Missing,
     /// Every row with a text or a vector: changes may have been missed, and a vector does not show which text it is of.
-    Everything,
+    All,
     /// Rows whose fingerprint is not that of their text. With `trust_unverified`, vectors without a fingerprint are taken for right.
-    Unfitting { trust_unverified: bool },
+    Mismatched { trust_unverified: bool },
 }
 
 /// What is there of a job on its target server when it starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Continuity {
     /// Publication and slot are in order: no change since the confirmed position is missed.
-    Intact,
+    Unbroken,
     /// Nothing, or parts that cannot be gone on with: changes may have been missed.
     Broken,
 }
 
 impl Continuity {
-    pub fn of(intact: bool) -> Continuity {
-        if intact {
+    pub fn from_check(unbroken: bool) -> Continuity {
+        if unbroken {
             Continuity::Unbroken
         } else {
             Continuity::Broken
@@ -69,7 +69,11 @@ pub fn again(definition: &Definition) -> &'static str {
 }
 
 /// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
-pub fn of(progress: Progress, standing: Continuity, definition: &Definition) -> Option<BackfillScope> {
+pub fn of(
+    progress: Progress,
+    standing: Continuity,
+    definition: &Definition,
+) -> Option<BackfillScope> {
     let first_run = match (progress, standing) {
         (Progress::Finished, Continuity::Unbroken) => return None,
         (Progress::New, _) | (Progress::Started, Continuity::Unbroken) => true,
@@ -115,16 +119,19 @@ mod tests {
 
     #[test]
     fn a_broken_stream_after_the_first_start_means_every_row() {
-        use Progress::*;
         use Continuity::*;
+        use Progress::*;
         let mut definition = JobRow::example("1").definition;
         assert_eq!(of(New, Broken, &definition), Some(BackfillScope::Missing));
-        assert_eq!(of(Started, Intact, &definition), Some(BackfillScope::Missing));
+        assert_eq!(
+            of(Started, Unbroken, &definition),
+            Some(BackfillScope::Missing)
+        );
         assert_eq!(of(Started, Broken, &definition), Some(BackfillScope::All));
-        assert_eq!(of(Finished, Intact, &definition), None);
+        assert_eq!(of(Finished, Unbroken, &definition), None);
         assert_eq!(of(Finished, Broken, &definition), Some(BackfillScope::All));
         assert_eq!(
-            of(StartedAgain, Intact, &definition),
+            of(StartedAgain, Unbroken, &definition),
             Some(BackfillScope::All)
         );
         definition.trust_existing = true;

@@ -43,7 +43,7 @@ pub(super) async fn run(
         capture.seated.fail_all(&error);
     }
     for joining in waiting {
-        let _ = joining.link.ended.send(Err(error.for_each()));
+        let _ = joining.link.ended.send(Err(error.for_each_job()));
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::failpoint;
-use crate::pipeline::capture::changes::{Delivery, ChangeFilter};
+use crate::pipeline::capture::changes::{ChangeFilter, Delivery};
 use crate::pipeline::capture::open as connect;
 use crate::pipeline::capture::pace::Pace;
 use crate::pipeline::capture::slot_reader::GATHERING;
@@ -18,7 +18,7 @@ use crate::pipeline::capture::slot_reader::Joining;
 use crate::pipeline::capture::subscribers::{Departure, Subscribers};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
-use crate::pipeline::table::row::{Origin, Row, SubscriberId};
+use crate::pipeline::table::row::{LiveAck, Row, SubscriberId};
 use crate::replication::{Frame, Lsn, ReplicationStream};
 
 /// Rows and bytes of one stream that may be on their way at a time.
@@ -37,7 +37,7 @@ const SILENCE: Duration = Duration::from_secs(35);
 /// What the stream needs besides its connection.
 pub(super) struct Inputs {
     /// Finished rows of all members.
-    pub finished: mpsc::Receiver<Row>,
+    pub finished: mpsc::Receiver<LiveAck>,
     /// Those who want to become members.
     pub joins: mpsc::Receiver<Joining>,
     /// Who is a member, as the server has it.
@@ -296,13 +296,11 @@ impl Capture {
         }
     }
 
-    fn take_back(&mut self, finished: &mut Vec<Row>) {
+    fn take_back(&mut self, finished: &mut Vec<LiveAck>) {
         let before = self.intake.confirmed();
-        for row in finished.drain(..) {
-            self.seated.take_back(&row);
-            if let Origin::Live { ticket, .. } = row.origin {
-                self.intake.finish(ticket);
-            }
+        for ack in finished.drain(..) {
+            self.seated.take_back(&ack);
+            self.intake.finish(ack.ticket);
         }
         self.news |= self.intake.confirmed() > before;
     }

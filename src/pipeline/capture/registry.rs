@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::pipeline::capture::open::{Sharing, SlotSource};
-use crate::pipeline::capture::slot_reader::{SlotReader, Member, Membership};
+use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::shared as publication;
 use crate::pipeline::slot::create::NewSlot;

@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::Row;
+use crate::pipeline::table::row::{LiveAck, Row};
 use crate::pipeline::table::target::TargetTable;
 use crate::replication::Lsn;
 
@@ -51,7 +51,7 @@ pub struct Member {
 pub struct Membership {
     pub live: mpsc::Receiver<Row>,
     /// Where every row goes that is finished.
-    pub finished: mpsc::Sender<Row>,
+    pub finished: mpsc::Sender<LiveAck>,
     /// Where the stream began.
     pub start: Lsn,
     pub stay: Stay,
@@ -85,7 +85,7 @@ pub(super) struct Joining {
 #[derive(Clone)]
 pub struct SlotReader {
     joins: mpsc::Sender<Joining>,
-    finished: mpsc::Sender<Row>,
+    finished: mpsc::Sender<LiveAck>,
     /// Ends it, with an error for all members.
     pub(super) end: CancellationToken,
 }

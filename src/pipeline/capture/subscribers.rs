@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::names::MemberId;
-use crate::pipeline::table::row::{Origin, Row, SubscriberId};
+use crate::pipeline::table::row::{LiveAck, Row, SubscriberId};
 
 /// How long rows under way may take to finish when a member is to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -102,7 +102,7 @@ impl Subscribers {
         let Some(member) = self.members.get_mut(&seat) else {
             return false;
         };
-        let bytes = row.bytes;
+        let bytes = row.ack.bytes();
         if member.link.live.send(row).await.is_err() {
             return false;
         }
@@ -114,14 +114,12 @@ impl Subscribers {
     }
 
     /// A row has come back. One of a member that has gone was written off with it.
-    pub(super) fn take_back(&mut self, row: &Row) {
-        if let Origin::Live { seat, .. } = row.origin
-            && let Some(member) = self.members.get_mut(&seat)
-        {
+    pub(super) fn take_back(&mut self, ack: &LiveAck) {
+        if let Some(member) = self.members.get_mut(&ack.subscriber) {
             member.rows -= 1;
-            member.bytes -= row.bytes;
+            member.bytes -= ack.bytes;
             self.rows -= 1;
-            self.bytes -= row.bytes;
+            self.bytes -= ack.bytes;
         }
     }
 
@@ -166,7 +164,7 @@ impl Subscribers {
     /// Tells everybody that it is over.
     pub(super) fn fail_all(&mut self, error: &JobError) {
         while let Some((_, member)) = self.members.pop_first() {
-            let _ = member.link.ended.send(Err(error.for_each()));
+            let _ = member.link.ended.send(Err(error.for_each_job()));
         }
         (self.rows, self.bytes) = (0, 0);
     }

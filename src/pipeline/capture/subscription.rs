@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::registry::ReaderRegistry;
-use crate::pipeline::capture::slot_reader::{SlotReader, Member, Membership};
+use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::own as provision;
 use crate::pipeline::setup::publication::shared as publication;

@@ -8,10 +8,8 @@ use uuid::Uuid;
 
 use crate::pipeline::capture::recent_texts::RecentTexts;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::Origin;
-use crate::pipeline::table::row::{Key, Row, SubscriberId, SourceText};
+use crate::pipeline::table::row::{Key, Row, SourceText, SubscriberId};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::table::target::lost_identity;
 use crate::replication::Lsn;
 use crate::replication::Ticket;
 use crate::replication::pgoutput::{RelationBody, ReplicaIdentity, TupleData, Value};
@@ -25,16 +23,6 @@ pub(super) struct OpenTransaction {
     pub own: bool,
     /// It may have been worked on before.
     pub replayed: bool,
-}
-
-impl OpenTransaction {
-    fn origin(&self, seat: SubscriberId) -> Origin {
-        Origin::Live {
-            ticket: self.ticket,
-            xid: self.xid,
-            seat,
-        }
-    }
 }
 
 /// Keys whose last text is remembered, at about 64 bytes each.
@@ -102,7 +90,7 @@ impl Table {
         let source = self.as_is_known(transaction, source);
         // The text may be a known one and the row still new: deleted in between, or moved from another partition.
         self.recent.note(&key, &source);
-        Ok((!fits).then(|| Row::new(key, source, transaction.origin(seat))))
+        Ok((!fits).then(|| Row::live(key, source, transaction.xid, transaction.ticket, seat)))
     }
 
     pub(super) fn update(
@@ -139,7 +127,13 @@ impl Table {
         if fits || !moved && (unchanged || known) {
             return Ok(None);
         }
-        Ok(Some(Row::new(key, source, transaction.origin(seat))))
+        Ok(Some(Row::live(
+            key,
+            source,
+            transaction.xid,
+            transaction.ticket,
+            seat,
+        )))
     }
 
     fn key(
@@ -169,10 +163,10 @@ impl Table {
     fn source(&self, layout: &Layout, tuple: &TupleData<'_>) -> SourceText {
         match layout.source.and_then(|index| tuple.get(index)) {
             Some(Value::Null) => SourceText::Empty,
-            Some(value @ Value::Text(_)) => SourceText::from_text(
+            Some(value @ Value::Text(_)) => SourceText::from_column(
                 value
                     .as_str()
-                    .map(|text| self.target.source.normalise(text)),
+                    .map(|text| self.target.source.normalize(text)),
             ),
             Some(Value::UnchangedToast | Value::Binary(_)) | None => SourceText::Unread,
         }
@@ -184,7 +178,9 @@ impl Table {
             .fingerprint
             .and_then(|index| tuple.get(index)?.as_str()?.parse::<Uuid>().ok());
         match (&self.target.fingerprint, source, came) {
-            (Some(fingerprint), SourceText::Text(text), Some(came)) => fingerprint.of(text) == came,
+            (Some(fingerprint), SourceText::Text(text), Some(came)) => {
+                fingerprint.compute(text) == came
+            }
             _ => false,
         }
     }
@@ -229,7 +225,7 @@ fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, S
         ));
     }
     if relation.replica_identity == ReplicaIdentity::Nothing {
-        return Err(lost_identity(target));
+        return Err(target.lost_identity());
     }
     let place = |name: &str| {
         relation

@@ -14,7 +14,7 @@ use crate::pipeline::backfill::scan as backfill;
 use crate::pipeline::backfill::scan::{Backfill, Progress};
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Origin, Row, SourceText};
+use crate::pipeline::table::row::{BackfillAck, Key, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
 use crate::pipeline::write::quarantine::Quarantine;
@@ -100,12 +100,12 @@ impl Repair {
 async fn by_key(
     keys: Vec<Key>,
     rows: mpsc::Sender<Row>,
-    mut finished: mpsc::Receiver<Row>,
+    mut finished: mpsc::Receiver<BackfillAck>,
 ) -> Result<u64, JobError> {
     let gone = || JobError::Transient("the batcher has stopped".into());
     for keys in keys.chunks(backfill::MOST_ROWS) {
         for key in keys {
-            let row = Row::new(key.clone(), SourceText::Unread, Origin::Backfill);
+            let row = Row::backfill(key.clone(), SourceText::Unread);
             rows.send(row).await.map_err(|_| gone())?;
         }
         for _ in keys {

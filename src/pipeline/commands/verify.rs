@@ -159,7 +159,7 @@ async fn suspects(session: &Session, target: &TargetTable) -> Result<Vec<Key>, J
     let [missing, leftover, stale, _] = faults(target);
     let statement = format!(
         "SELECT {} FROM {} t WHERE {missing} OR {leftover} OR {stale} LIMIT {MOST_AGAIN}",
-        target.key_text_columns("t"),
+        target.key_texts("t"),
         target.from_clause(),
     );
     let rows = session
@@ -207,10 +207,10 @@ async fn page(
     after: Option<&Key>,
     share: f64,
 ) -> Result<Vec<Pair>, JobError> {
-    let order = target.key_list("t");
+    let order = target.key_columns("t");
     let mut conditions = vec![has_pair(target), "random() < $1".to_string()];
     if after.is_some() {
-        conditions.push(format!("({order}) > ({})", target.key_bounds(2)));
+        conditions.push(target.after_key("t", 2));
     }
     let statement = format!(
         "SELECT {} FROM {} t WHERE {} ORDER BY {order} LIMIT {PAGE_ROWS}",
@@ -277,7 +277,7 @@ fn is_far(expected: &[f32], found: &[f32]) -> bool {
 fn pair(target: &TargetTable) -> String {
     format!(
         "{}, {}, t.{}::real[]",
-        target.key_text_columns("t"),
+        target.key_texts("t"),
         target.source.sql("t"),
         identifier(&target.destination.name)
     )

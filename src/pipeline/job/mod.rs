@@ -169,7 +169,7 @@ impl Job {
         let target = Arc::new(target);
 
         let intact = self.subscription.intact(&session, &target).await?;
-        let standing = Continuity::of(intact.is_some());
+        let standing = Continuity::from_check(intact.is_some());
         // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
         if let Some(reason) = scope::why_again(&self.row, standing, &session, &target).await? {
             tracing::warn!("{reason}: {}", scope::again(definition));

@@ -17,8 +17,8 @@ use tokio_postgres::error::SqlState;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::error::JobError;
+use crate::pipeline::table::target::KeyColumn;
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::table::target::{KeyColumn, lost_identity};
 use crate::postgres::{DatabaseError, Session};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError
     } = watched;
     match table_state(session, target).await? {
         TableState::Intact => {}
-        TableState::Lost => return Ok(Some(JobError::Harmful(lost_identity(target)))),
+        TableState::Lost => return Ok(Some(JobError::permanent(target.lost_identity()))),
         TableState::Retyped => {
             return Ok(Some(JobError::Transient(format!(
                 "key or destination of {} have other types now; the table is looked at anew",

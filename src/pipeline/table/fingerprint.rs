@@ -1,7 +1,8 @@
-//! Which text and model a row's vector is of, kept beside the vector in a column of its own.
+//! The fingerprint of a row: which text and model its vector was computed from, in a column beside the vector.
 //!
-//! With it a row tells by itself whether its vector is right: updates of other columns are recognised in the stream, and after
-//! a lost slot or a change of model exactly the rows are embedded that need it.
+//! A vector does not show its text. With a fingerprint the row itself tells whether its vector is current: an update of
+//! another column is recognised in the stream, and after a lost slot or a change of model exactly the rows that need it are
+//! embedded again.
 
 use md5::{Digest, Md5};
 use uuid::Uuid;
@@ -10,18 +11,20 @@ use crate::postgres::quote::{identifier, literal};
 
 /// The fingerprint column of a target table.
 ///
-/// A fingerprint is the md5 of the model's identity, the name of the destination and the text, each but the last followed by a
-/// line feed, as a uuid. The destination belongs to it: two jobs on one table may have been given the same column by mistake,
-/// and a job with a new destination must not take the fingerprints of the old one for its own. md5, because every server can
-/// compute it; nobody gains by a collision but the author of both texts.
+/// A fingerprint is the md5 of the model's identity, the name of the destination and the text, with a line feed after each
+/// of the first two, as a uuid. The destination is part of it because two jobs on one table may name the same fingerprint
+/// column by mistake, and because a job with a new destination must not trust the fingerprints of the old one. md5, because
+/// every server has it as a function; the only person who could profit from a collision is the author of both texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fingerprint {
+    /// The name of the column, as the catalog has it, not quoted.
     pub name: String,
     prefix: String,
 }
 
 impl Fingerprint {
-    /// `name` is the column's, `model` what [`Model::identity`](crate::embedding::Model::identity) says.
+    /// The fingerprints in the column `name`, of vectors that the model with the identity `model`
+    /// ([`Model::identity`](crate::embedding::Model::identity)) computes for the column `destination`.
     pub fn new(name: &str, model: &str, destination: &str) -> Self {
         Fingerprint {
             name: name.to_owned(),
@@ -30,7 +33,7 @@ impl Fingerprint {
     }
 
     /// The fingerprint of a text.
-    pub fn of(&self, text: &str) -> Uuid {
+    pub fn compute(&self, text: &str) -> Uuid {
         let digest = Md5::new()
             .chain_update(self.prefix.as_bytes())
             .chain_update(text.as_bytes())
@@ -57,20 +60,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_md5_of_model_destination_and_text() {
+    fn a_fingerprint_is_the_md5_of_model_destination_and_text() {
         // printf 'm\nd\ntext' | md5sum
         let fingerprint = Fingerprint::new("f", "m", "d");
         assert_eq!(
-            fingerprint.of("text").simple().to_string(),
+            fingerprint.compute("text").simple().to_string(),
             "e82ad5c61d5fcf4b20360743a4ad4428"
         );
         assert_ne!(
-            fingerprint.of("text"),
-            Fingerprint::new("f", "m", "e").of("text")
+            fingerprint.compute("text"),
+            Fingerprint::new("f", "m", "e").compute("text")
         );
         assert_ne!(
-            fingerprint.of("text"),
-            Fingerprint::new("f", "n", "d").of("text")
+            fingerprint.compute("text"),
+            Fingerprint::new("f", "n", "d").compute("text")
         );
     }
 }

@@ -1,6 +1,17 @@
-//! A target table, its keys and rows.
+//! The ground that the other rooms stand on: what a target table, a key and a row are.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`target`] | the table as the catalog describes it, and SQL for its columns |
+//! | [`key_sql`] | SQL over keys: batches of them, joins, pages in key order |
+//! | [`fingerprint`] | which text and model a vector was computed from |
+//! | [`row`] | a row on its way to its vector, and the receipt its sender waits for |
+//! | [`write_back_marker`] | the message in the WAL that marks our own transactions |
+//!
+//! Nothing here does I/O.
 
 pub mod fingerprint;
+pub mod key_sql;
 pub mod row;
 pub mod target;
 pub mod write_back_marker;

@@ -129,7 +129,13 @@ const ROW_OVERHEAD: usize = 64;
 
 impl Row {
     /// A row of the change stream. `xid` is its transaction's id.
-    pub fn live(key: Key, source: SourceText, xid: u32, ticket: Ticket, subscriber: SubscriberId) -> Self {
+    pub fn live(
+        key: Key,
+        source: SourceText,
+        xid: u32,
+        ticket: Ticket,
+        subscriber: SubscriberId,
+    ) -> Self {
         let ack = Ack::Live(LiveAck {
             ticket,
             subscriber,
@@ -182,12 +188,18 @@ mod tests {
     fn null_and_the_empty_text_have_no_vector() {
         assert_eq!(SourceText::from_column(None), SourceText::Empty);
         assert_eq!(SourceText::from_column(Some("")), SourceText::Empty);
-        assert_eq!(SourceText::from_column(Some(" ")), SourceText::Text(" ".into()));
+        assert_eq!(
+            SourceText::from_column(Some(" ")),
+            SourceText::Text(" ".into())
+        );
     }
 
     #[test]
     fn a_receipt_carries_what_its_row_was_counted_with() {
-        let row = Row::backfill(Key::new(["1".into(), "a".into()]), SourceText::Text("four".into()));
+        let row = Row::backfill(
+            Key::new(["1".into(), "a".into()]),
+            SourceText::Text("four".into()),
+        );
         assert_eq!(row.ack.bytes(), 2 + 4 + ROW_OVERHEAD);
         assert_eq!(row.key.to_string(), "(1, a)");
     }

@@ -1,51 +1,58 @@
 //! The target table of a job: its key, source and destination, and the SQL expressions for them.
 //!
-//! Everything here is read from the catalogue by [`super::preflight`]; names are quoted once, here.
+//! [`setup`](crate::pipeline::setup) reads all of it from the catalog. Names are quoted here, once, on their way into a
+//! statement; SQL over keys is in [`key_sql`](super::key_sql).
 
 use serde_json::Value;
 
-use crate::pipeline::table::fingerprint::Fingerprint;
-use crate::pipeline::table::row::Key;
+use super::fingerprint::Fingerprint;
+use super::row::Key;
 use crate::postgres::quote::identifier;
 
-/// A column that takes part in the key.
+/// A column of the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyColumn {
+    /// As the catalog has it, not quoted.
     pub name: String,
-    /// The type as a cast names it (`bigint`, `bpchar`, `public.mood`).
+    /// The type as a cast names it: `bigint`, `bpchar`, `public.mood`.
     pub type_name: String,
 }
 
-/// How a source column's value becomes text, the same in the stream and in SQL.
+/// How a source column's value becomes text. The stream and SQL must agree on it, or no write-back would match its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextForm {
     /// `text`, `varchar`, `citext`: the value is the text.
     Plain,
-    /// `char(n)`: its trailing blanks mean nothing.
+    /// `char(n)`: trailing blanks are padding (PostgreSQL manual, "Character Types").
     BlankPadded,
-    /// Anything else: what the type's output function prints, which is also what the stream carries.
+    /// Any other type: what its output function prints, which is also what the stream carries.
     Output,
 }
 
+/// The column with the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceColumn {
+    /// As the catalog has it, not quoted.
     pub name: String,
+    /// How its value becomes text.
     pub form: TextForm,
-    /// False for generated columns, which the server does not publish: their text is read by key.
+    /// False for generated columns, which servers before 18 do not publish: their text is read by key.
     pub published: bool,
 }
 
 impl SourceColumn {
     /// The text of a value that came through the stream.
-    pub fn normalise<'a>(&self, text: &'a str) -> &'a str {
+    pub fn normalize<'a>(&self, text: &'a str) -> &'a str {
         match self.form {
             TextForm::BlankPadded => text.trim_end_matches(' '),
             TextForm::Plain | TextForm::Output => text,
         }
     }
 
-    /// SQL for the column's text in the row `alias`; NULL where the value is NULL or has no characters. Compared byte by
-    /// byte (`COLLATE "C"`), whatever the column's own collation calls equal.
+    /// SQL for the column's text in the row `alias`; NULL where the value is NULL or has no characters.
+    ///
+    /// `COLLATE "C"` compares byte by byte. Under a nondeterministic collation two different texts may be equal, and a
+    /// vector of one would be taken for the other's.
     pub fn sql(&self, alias: &str) -> String {
         let column = format!("{alias}.{}", identifier(&self.name));
         match self.form {
@@ -57,27 +64,37 @@ impl SourceColumn {
     }
 }
 
+/// The column for the vectors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationColumn {
+    /// As the catalog has it, not quoted.
     pub name: String,
     /// The declared type with its modifier, as a cast names it: `public.vector(384)`, `real[]`.
     pub type_name: String,
-    /// The schema of pgvector, where the column is of one of its types.
+    /// The schema of pgvector, where the column has one of its types.
     pub vector_schema: Option<String>,
 }
 
 /// A table that a job can work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetTable {
+    /// The OID in `pg_class`, by which the stream names the table.
     pub oid: u32,
+    /// As the catalog has it, not quoted.
     pub schema: String,
+    /// As the catalog has it, not quoted.
     pub name: String,
+    /// Whether it is a partitioned table.
     pub partitioned: bool,
+    /// The columns of the replica identity, in index order; at least one.
     pub key: Vec<KeyColumn>,
-    /// REPLICA IDENTITY FULL: the whole old row is logged, and a publication may not have a column list.
+    /// REPLICA IDENTITY FULL: updates log the whole old row, and a publication may not have a column list.
     pub identity_full: bool,
+    /// Where the text is.
     pub source: SourceColumn,
+    /// Where the vector goes.
     pub destination: DestinationColumn,
+    /// Where the fingerprint goes, if the job has one.
     pub fingerprint: Option<Fingerprint>,
 }
 
@@ -87,8 +104,8 @@ impl TargetTable {
         format!("{}.{}", identifier(&self.schema), identifier(&self.name))
     }
 
-    /// The table in FROM and UPDATE: a partitioned one with its partitions, a plain one without tables that inherit from it
-    /// (they are not published with it).
+    /// The table in FROM and UPDATE. A partitioned table includes its partitions; a plain one does not include tables that
+    /// inherit from it, which are not published with it either.
     pub fn from_clause(&self) -> String {
         if self.partitioned {
             self.qualified()
@@ -97,75 +114,9 @@ impl TargetTable {
         }
     }
 
-    /// `a.k1, a.k2`
-    pub fn key_list(&self, alias: &str) -> String {
-        let columns: Vec<String> = self
-            .key
-            .iter()
-            .map(|column| format!("{alias}.{}", identifier(&column.name)))
-            .collect();
-        columns.join(", ")
-    }
-
-    /// `format('%s', a.id) AS k0, …`: the key columns as their types print them, which is also how the stream has them.
-    pub fn key_text_columns(&self, alias: &str) -> String {
-        let columns: Vec<String> = self
-            .key
-            .iter()
-            .enumerate()
-            .map(|(position, column)| {
-                format!(
-                    "format('%s', {alias}.{}) AS k{position}",
-                    identifier(&column.name)
-                )
-            })
-            .collect();
-        columns.join(", ")
-    }
-
-    /// `a.k1 = b.k1 AND a.k2 = b.k2`, where `b` has the key under the names `k1`, `k2`, ….
-    pub fn key_join(&self, alias: &str, incoming: &str) -> String {
-        let conditions: Vec<String> = self
-            .key
-            .iter()
-            .enumerate()
-            .map(|(position, column)| {
-                format!(
-                    "{alias}.{} = {incoming}.k{position}",
-                    identifier(&column.name)
-                )
-            })
-            .collect();
-        conditions.join(" AND ")
-    }
-
-    /// `$3::text::bigint, …`: the parts of one key as parameters, the first of them numbered `first`.
-    pub fn key_bounds(&self, first: usize) -> String {
-        let bounds: Vec<String> = self
-            .key
-            .iter()
-            .zip(first..)
-            .map(|(column, number)| format!("${number}::text::{}", column.type_name))
-            .collect();
-        bounds.join(", ")
-    }
-
-    /// `u.k0::bigint AS k0, …`: keys come as text and are cast to their own types.
-    pub fn key_casts(&self, alias: &str) -> String {
-        let casts: Vec<String> = self
-            .key
-            .iter()
-            .enumerate()
-            .map(|(position, column)| {
-                format!("{alias}.k{position}::{} AS k{position}", column.type_name)
-            })
-            .collect();
-        casts.join(", ")
-    }
-
-    /// SQL that is true where the row `alias` is known to hold what it should: its fingerprint is that of its text, and a
-    /// vector is there exactly where a text is. Never true without a fingerprint column.
-    pub fn fits(&self, alias: &str) -> String {
+    /// SQL that is true where the row `alias` is up to date: its fingerprint is that of its text, and it has a vector exactly
+    /// where it has a text. Never true without a fingerprint column.
+    pub fn is_current(&self, alias: &str) -> String {
         let Some(fingerprint) = &self.fingerprint else {
             return "false".into();
         };
@@ -178,14 +129,14 @@ impl TargetTable {
         )
     }
 
-    /// `{"id": "17"}`: how a key is noted outside of the table.
+    /// A key as the failures table stores it: `{"id": "17"}`.
     pub fn key_to_json(&self, key: &Key) -> Value {
         let columns = self.key.iter().map(|column| column.name.clone());
         columns.zip(key.parts().map(Value::from)).collect()
     }
 
-    /// The key that was noted as `value`; `None` if the table has other key columns by now.
-    pub fn key_of_json(&self, value: &Value) -> Option<Key> {
+    /// The key that was stored as `value`; `None` if the table has other key columns now.
+    pub fn key_from_json(&self, value: &Value) -> Option<Key> {
         let columns = value.as_object()?;
         let parts: Option<Vec<Box<str>>> = self
             .key
@@ -197,7 +148,7 @@ impl TargetTable {
             .map(Key::new)
     }
 
-    /// The columns that the publication must carry: key and, where the server publishes it, the source.
+    /// The columns that the publication must carry: the key and, where the server publishes it, the source.
     pub fn required_columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = self.key.iter().map(|column| column.name.clone()).collect();
         if self.source.published && !columns.contains(&self.source.name) {
@@ -206,8 +157,8 @@ impl TargetTable {
         columns
     }
 
-    /// The columns that our own publication carries: the required ones and the fingerprint, by which updates of other columns
-    /// are known for what they are.
+    /// The columns that a publication of ours carries: the required ones and the fingerprint, which shows that an update
+    /// left the text unchanged.
     pub fn published_columns(&self) -> Vec<String> {
         let mut columns = self.required_columns();
         columns.extend(
@@ -217,19 +168,15 @@ impl TargetTable {
         );
         columns
     }
-}
 
-/// What a person is told when the key is gone.
-pub fn lost_identity(target: &TargetTable) -> String {
-    let columns: Vec<&str> = target
-        .key
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect();
-    format!(
-        "the key ({}) of {} is no longer its replica identity; the job's publication was dropped, since with it every UPDATE \
-         of the table would fail. Give the table a primary key again, then set init_failed_at to NULL",
-        columns.join(", "),
-        target.qualified()
-    )
+    /// The reason with which a job fails once its key is no longer the table's replica identity.
+    pub fn lost_identity(&self) -> String {
+        let columns: Vec<&str> = self.key.iter().map(|column| column.name.as_str()).collect();
+        format!(
+            "the key ({}) of {} is no longer its replica identity; the job's publication was dropped, because with it every \
+             UPDATE of the table would fail. Give the table a primary key again, then set init_failed_at to NULL",
+            columns.join(", "),
+            self.qualified()
+        )
+    }
 }

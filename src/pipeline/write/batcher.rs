@@ -22,11 +22,11 @@ use crate::embedding::{Completions, Priority, Submitter};
 use crate::failpoint;
 use crate::postgres::sqlstate::{SqlStateClass, classify};
 
-use crate::pipeline::error::{JobError, is_retryable};
-use crate::pipeline::table::row::{Origin, Row, SourceText};
+use crate::pipeline::error::JobError;
+use crate::pipeline::table::row::{Ack, BackfillAck, LiveAck, Row, SourceText};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{Pending, WriteQueue};
-use crate::pipeline::write::writer::{Outcome, Reading, EmbeddedRow, Writer};
+use crate::pipeline::write::writer::{EmbeddedRow, Outcome, Reading, Writer};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH: usize = 512;
@@ -45,8 +45,8 @@ pub struct Ports {
     pub live: mpsc::Receiver<Row>,
     pub backfill: mpsc::Receiver<Row>,
     /// Every live row that came in goes out here when it is finished. Capacity: as many as can be outstanding.
-    pub live_finished: mpsc::Sender<Row>,
-    pub backfill_finished: mpsc::Sender<Row>,
+    pub live_finished: mpsc::Sender<LiveAck>,
+    pub backfill_finished: mpsc::Sender<BackfillAck>,
 }
 
 pub struct Batcher {
@@ -153,7 +153,7 @@ impl Batcher {
                     under_way = None;
                     idle = Some(self.conclude(work?).await?);
                 }
-                noted = self.aside.next() => self.finish(noted?).await,
+                noted = self.aside.next() => self.finish(noted?.ack).await,
                 () = sleep_until(due) => self.wake_due(),
                 count = self.completions.next_many(&mut completed, 1024) => {
                     if count == 0 {
@@ -170,7 +170,7 @@ impl Batcher {
                     }
                     if failpoint::is_set("batcher-lets-go") {
                         for row in live.drain(..) {
-                            self.finish(row).await;
+                            self.finish(row.ack).await;
                         }
                     }
                     live.drain(..).for_each(|row| self.admit(row));
@@ -278,7 +278,7 @@ impl Batcher {
                         Reading::Found(source) => self.admit(Row { source, ..row }),
                         Reading::Fits | Reading::Gone => {
                             self.aside.done(&row.key);
-                            self.finish(row).await;
+                            self.finish(row.ack).await;
                         }
                         Reading::NotYetVisible => self.put_off(Pending::new(row, None)),
                     }
@@ -299,7 +299,9 @@ impl Batcher {
                     )));
                 }
                 // An error in the middle of the pipeline leaves the transaction aborted; COMMIT has ended it.
-                let passes = is_retryable(&error);
+                let passes = error
+                    .code()
+                    .is_none_or(|code| classify(code).is_transient());
                 let lasts = batch.iter().all(|pending| pending.errors >= MOST_ERRORS);
                 if passes && (is_outage(&error) || !lasts) {
                     for mut pending in batch {
@@ -330,22 +332,20 @@ impl Batcher {
         match outcome {
             Outcome::Written => {
                 self.aside.done(&pending.embedded.row.key);
-                self.finish(pending.embedded.row).await;
+                self.finish(pending.embedded.row.ack).await;
             }
-            Outcome::Superseded => self.finish(pending.embedded.row).await,
+            Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
             Outcome::Locked | Outcome::NotYetVisible => self.put_off(pending),
         }
     }
 
-    /// Gives a row back to where it came from, without its text.
-    async fn finish(&mut self, mut row: Row) {
-        row.source = SourceText::Empty;
-        let port = match row.origin {
-            Origin::Live { .. } => &self.ports.live_finished,
-            Origin::Backfill => &self.ports.backfill_finished,
-        };
-        // A closed port means that the attempt is ending; what is unconfirmed will come again.
-        let _ = port.send(row).await;
+    /// Sends the receipt of a finished row back to the row's sender.
+    async fn finish(&mut self, ack: Ack) {
+        // A closed port means that the attempt is ending. What is not confirmed is sent again.
+        match ack {
+            Ack::Live(ack) => drop(self.ports.live_finished.send(ack).await),
+            Ack::Backfill(ack) => drop(self.ports.backfill_finished.send(ack).await),
+        }
     }
 
     /// Tries a row again after a pause that doubles from 2 ms.

@@ -38,7 +38,7 @@ impl Quarantine {
         let failures = reporter.failures().await;
         let keys = failures
             .iter()
-            .filter_map(|failure| target.key_of_json(&failure.key))
+            .filter_map(|failure| target.key_from_json(&failure.key))
             .collect();
         Quarantine {
             reporter,

@@ -82,19 +82,18 @@ impl WriteQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::table::row::{Key, Origin, SubscriberId, SourceText};
+    use crate::pipeline::table::row::{Key, SourceText, SubscriberId};
     use crate::replication::{Lsn, LsnTracker};
 
     fn row(key: &str, text: &str, live: bool) -> Pending {
-        let origin = match live {
-            true => Origin::Live {
-                ticket: LsnTracker::new(Lsn::ZERO).begin(),
-                xid: 1,
-                seat: SubscriberId(0),
-            },
-            false => Origin::Backfill,
+        let (key, source) = (Key::new([key.into()]), SourceText::Text(text.into()));
+        let row = match live {
+            true => {
+                let ticket = LsnTracker::new(Lsn::ZERO).begin();
+                Row::live(key, source, 1, ticket, SubscriberId(0))
+            }
+            false => Row::backfill(key, source),
         };
-        let row = Row::new(Key::new([key.into()]), SourceText::Text(text.into()), origin);
         Pending::new(row, Some(vec![0.0]))
     }
 
@@ -116,7 +115,10 @@ mod tests {
         assert_eq!(keys(&ready.next_batch(512)), ["1", "2", "old"]);
         let second = ready.next_batch(512);
         assert_eq!(keys(&second), ["1"]);
-        assert_eq!(second[0].embedded.row.source, SourceText::Text("second".into()));
+        assert_eq!(
+            second[0].embedded.row.source,
+            SourceText::Text("second".into())
+        );
         assert_eq!(ready.iter().count(), 1);
     }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Origin, Row, SourceText};
+use crate::pipeline::table::row::{Key, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
 use crate::postgres::quote::{identifier, literal};
@@ -107,7 +107,10 @@ impl Writer {
     /// The server's; then nothing of the batch is written.
     ///
     /// Cancellation: the transaction may or may not commit; the guard makes repeating it harmless.
-    pub async fn write(&self, batch: &[&EmbeddedRow]) -> Result<Vec<Outcome>, tokio_postgres::Error> {
+    pub async fn write(
+        &self,
+        batch: &[&EmbeddedRow],
+    ) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let keys = self.key_columns(batch.iter().map(|row| &row.row.key));
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
         let vectors: Vec<&[f32]> = batch
@@ -137,7 +140,7 @@ impl Writer {
         if let Some(fingerprint) = &self.target.fingerprint {
             marks = texts
                 .iter()
-                .map(|text| text.map(|text| fingerprint.of(text)))
+                .map(|text| text.map(|text| fingerprint.compute(text)))
                 .collect();
             parameters.push(&marks);
         }
@@ -201,7 +204,9 @@ impl Writer {
                 // What is there now may be the row as it was before the change.
                 (_, false) => Reading::NotYetVisible,
                 (true, true) if fits => Reading::Fits,
-                (true, true) => Reading::Found(SourceText::from_text(answer.get::<_, Option<&str>>(4))),
+                (true, true) => {
+                    Reading::Found(SourceText::from_column(answer.get::<_, Option<&str>>(4)))
+                }
                 (false, true) => Reading::Gone,
             };
         }
@@ -226,10 +231,7 @@ impl Writer {
 
 /// The transaction that a change came with; 0 for rows that a scan has seen.
 fn xid(row: &Row) -> i64 {
-    match row.origin {
-        Origin::Live { xid, .. } => i64::from(xid),
-        Origin::Backfill => 0,
-    }
+    row.xid.map_or(0, i64::from)
 }
 
 /// The text that the row must still hold; NULL stands for an empty source.
@@ -328,7 +330,7 @@ fn write_statement(target: &TargetTable, dimensions: usize) -> String {
         casts = target.key_casts("u"),
         arrays = arrays.join(", "),
         names = names.join(", "),
-        order = target.key_list("t"),
+        order = target.key_columns("t"),
         kind = target.destination.type_name,
         full_xid = FULL_XID,
     )
@@ -350,7 +352,7 @@ fn read_statement(target: &TargetTable) -> String {
          FROM (SELECT u.n, {casts}, u.xid FROM unnest({arrays}, ${xid}::bigint[]) WITH ORDINALITY AS u({names}, xid, n)) i \
          LEFT JOIN {table} t ON {join}",
         source = target.source.sql("t"),
-        fits = target.fits("t"),
+        fits = target.is_current("t"),
         casts = target.key_casts("u"),
         arrays = arrays.join(", "),
         names = names.join(", "),

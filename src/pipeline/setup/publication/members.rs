@@ -122,9 +122,15 @@ mod tests {
             Some("my publication"),
             Some("17_0a1b2c3d@1:2/3:4/5"),
         ] {
-            assert_eq!(MembershipRecords::parse(comment), MembershipRecords::default());
+            assert_eq!(
+                MembershipRecords::parse(comment),
+                MembershipRecords::default()
+            );
         }
         let broken = "lantern-cli misses no change for 17@x:1/2:3/4 18_a 19_b@5 20_c@6:1/2";
-        assert_eq!(MembershipRecords::parse(Some(broken)), MembershipRecords::default());
+        assert_eq!(
+            MembershipRecords::parse(Some(broken)),
+            MembershipRecords::default()
+        );
     }
 }

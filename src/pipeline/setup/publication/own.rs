@@ -110,7 +110,7 @@ pub async fn remove(session: &Session, name: &SlotName) -> Result<bool, JobError
         .map_err(DatabaseError::during("looking for the publication"))?;
     if published {
         match ddl::run(session, &publication::drop_statement(name.as_str())).await {
-            Err(error) if error.is_privilege() => tracing::warn!(
+            Err(error) if error.is_insufficient_privilege() => tracing::warn!(
                 "the publication {name} belongs to another role and stays; its owner may run: {}",
                 publication::drop_statement(name.as_str())
             ),
@@ -183,7 +183,7 @@ async fn create_publication(
         columns.as_deref(),
     );
     match ddl::run(session, &statement).await {
-        Err(error) if error.is_privilege() => {
+        Err(error) if error.is_insufficient_privilege() => {
             let role: String = session
                 .query_one("SELECT current_user::text", &[])
                 .await

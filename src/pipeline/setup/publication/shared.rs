@@ -366,7 +366,7 @@ async fn edit(
 async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
     let doing = "changing the publication that all jobs of the database share";
     match ddl::run_for(session, statement, doing).await {
-        Err(error) if error.is_privilege() => {
+        Err(error) if error.is_insufficient_privilege() => {
             let role: String = session
                 .query_one("SELECT current_user::text", &[])
                 .await

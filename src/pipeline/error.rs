@@ -13,6 +13,7 @@ use crate::postgres::DatabaseError;
 use crate::postgres::allowed_hosts::HostNotAllowed;
 use crate::postgres::connection_string::InvalidConnectionString;
 use crate::replication::ReplicationError;
+use crate::replication::pgoutput::DecodeError;
 
 /// An error that ends the current attempt of a job.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +121,13 @@ impl JobError {
             return self;
         }
         JobError::Permanent(format!("{self}; {remedy}"))
+    }
+}
+
+/// The server sent a message that is not of the protocol. A new connection may fare better.
+impl From<DecodeError> for JobError {
+    fn from(error: DecodeError) -> Self {
+        JobError::Transient(format!("the replication stream is not understood: {error}"))
     }
 }
 

@@ -1,4 +1,11 @@
-//! The life of a feed: gather members, stream for them, begin again where that is needed, end.
+//! The life of a slot reader: gather subscribers, stream for them, restart where that is needed, end.
+//!
+//! ```text
+//! gather ─▶ open ─▶ join the gathered ─▶ read ─┬─ restart ────────▶ open
+//!   ▲                                          ├─ no subscribers ──▶ gather
+//!   └──────────────────────────────────────────┘
+//!                                              └─ error ──────────▶ tell every subscriber, end
+//! ```
 
 use std::sync::Arc;
 
@@ -6,141 +13,173 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::pipeline::capture::open::{Sharing, SlotSource};
-use crate::pipeline::capture::reader::{Capture, Ended, Inputs};
-use crate::pipeline::capture::slot_reader::{GATHERING, Joining};
+use super::join::{JOIN_WINDOW, Joining, Request};
+use super::open::{Sharing, SlotSource};
+use super::reader::{Inputs, Reader, StreamEnd};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
-use crate::pipeline::setup::publication::{own as provision, shared as publication};
+use crate::pipeline::setup::publication::{own, shared};
 use crate::pipeline::slot::retention;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{DatabaseError, Session};
 
-/// How often it is looked who is a member.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the members of a shared publication are read.
+const MEMBERS_INTERVAL: Duration = Duration::from_secs(1);
+/// A shared slot reader without subscribers ends after this time.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Serves members until there are none.
+/// Serves subscribers until there are none.
 pub(super) async fn run(
     source: SlotSource,
     mut inputs: Inputs,
-    marks: watch::Sender<MembershipSnapshot>,
+    snapshots: watch::Sender<MembershipSnapshot>,
     end: CancellationToken,
 ) {
-    let mut waiting = Vec::new();
-    let mut capture = None;
-    let result = tokio::select! {
-        result = serve(&source, &mut inputs, &mut waiting, &mut capture) => result,
-        error = watch_over(&source, marks) => Err(error),
-        () = end.cancelled() => Err(JobError::Transient("slot and publication are made anew".into())),
+    let mut serving = Serving {
+        waiting: Vec::new(),
+        reader: None,
     };
-    inputs.joins.close();
+    let result = tokio::select! {
+        result = serving.serve(&source, &mut inputs) => result,
+        error = watch_shared_slot(&source, snapshots) => Err(error),
+        () = end.cancelled() => {
+            Err(JobError::Transient("slot and publication are being recreated".into()))
+        }
+    };
+    inputs.requests.close();
     let Err(error) = result else { return };
     tracing::debug!("the stream has ended: {error}");
     if source.sharing != Sharing::Own && error.requires_new_slot() {
-        give_up(&source).await;
+        drop_shared_slot(&source).await;
     }
-    if let Some(mut capture) = capture {
-        capture.seated.fail_all(&error);
-    }
-    for joining in waiting {
-        let _ = joining.link.ended.send(Err(error.for_each_job()));
-    }
+    serving.fail_all(&error);
 }
 
-async fn serve(
-    source: &SlotSource,
-    inputs: &mut Inputs,
-    waiting: &mut Vec<Joining>,
-    serving: &mut Option<Capture>,
-) -> Result<(), JobError> {
-    loop {
-        if serving
-            .as_ref()
-            .is_none_or(|capture| capture.seated.is_empty())
-        {
-            gather(source, inputs, waiting).await;
-            if waiting.is_empty() {
-                return Ok(());
-            }
-        }
-        let opened = tokio::select! {
-            opened = source.open() => opened?,
-            () = all_gone(waiting), if serving.is_none() => return Ok(()),
-        };
-        match serving {
-            Some(capture) => capture.restart(opened),
-            None => *serving = Some(Capture::new(opened)),
-        }
-        let Some(capture) = serving else { continue };
-        for joining in waiting.drain(..) {
-            capture.join(joining);
-        }
-        match capture.run(inputs).await? {
-            Ended::Again => tracing::info!("beginning again from the confirmed position"),
-            // The slot is free for whoever comes next.
-            Ended::Empty => *serving = None,
-        }
-    }
+/// What a slot reader serves now.
+struct Serving {
+    /// Subscribers that joined while no stream was open.
+    waiting: Vec<Joining>,
+    reader: Option<Reader>,
 }
 
-/// Waits for the first member, and a moment longer for others. Nobody comes where nobody can any more, or within that moment
-/// after others have gone.
-async fn gather(source: &SlotSource, inputs: &mut Inputs, waiting: &mut Vec<Joining>) {
-    let first = match source.sharing {
-        Sharing::Own => inputs.joins.recv().await,
-        Sharing::Shared(_) => {
-            let patience = Instant::now() + 10 * GATHERING;
-            timeout_at(patience, inputs.joins.recv())
-                .await
-                .ok()
-                .flatten()
-        }
-    };
-    waiting.extend(first);
-    if source.sharing == Sharing::Own || waiting.is_empty() {
-        return;
-    }
-    let deadline = Instant::now() + GATHERING;
-    while let Ok(Some(joining)) = timeout_at(deadline, inputs.joins.recv()).await {
-        waiting.push(joining);
-    }
-}
-
-async fn all_gone(waiting: &[Joining]) {
-    for joining in waiting {
-        joining.link.gone.cancelled().await;
-    }
-}
-
-/// Looks after a shared slot: who its members are, and how much WAL it holds back. Returns when it cannot go on so.
-async fn watch_over(source: &SlotSource, marks: watch::Sender<MembershipSnapshot>) -> JobError {
-    match source.sharing {
-        Sharing::Own => std::future::pending().await,
-        Sharing::Shared(limit) => match Session::open(&source.named("watch")).await {
-            Ok(session) => {
-                let session = Arc::new(session);
-                tokio::select! {
-                    error = retention::watch(watched(source, limit), session.clone()) => error,
-                    error = look(source, &session, marks) => error.into(),
+impl Serving {
+    async fn serve(&mut self, source: &SlotSource, inputs: &mut Inputs) -> Result<(), JobError> {
+        loop {
+            if self.is_idle() {
+                self.gather(source, inputs).await;
+                if self.waiting.is_empty() {
+                    return Ok(());
                 }
             }
-            Err(error) => error.into(),
-        },
+            let opened = tokio::select! {
+                opened = source.open() => opened?,
+                () = all_left(&self.waiting), if self.reader.is_none() => return Ok(()),
+            };
+            let mut reader = match self.reader.take() {
+                Some(mut reader) => {
+                    reader.restart(opened);
+                    reader
+                }
+                None => Reader::new(opened),
+            };
+            for joining in self.waiting.drain(..) {
+                reader.join(joining);
+            }
+            // Kept in `self`, so that its subscribers hear of an error.
+            match self.reader.insert(reader).run(inputs).await? {
+                StreamEnd::Restart => {
+                    tracing::info!("restarting the stream from the confirmed position");
+                }
+                // Dropped at once, so that the slot is free for the next reader.
+                StreamEnd::NoSubscribers => self.reader = None,
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.reader
+            .as_ref()
+            .is_none_or(|reader| reader.subscribers.is_empty())
+    }
+
+    /// Waits for the first subscriber, and for more during the join window. Returns without any when none can come any more,
+    /// or none has come to a shared slot for a while.
+    async fn gather(&mut self, source: &SlotSource, inputs: &mut Inputs) {
+        let is_shared = source.sharing != Sharing::Own;
+        let first = match is_shared {
+            false => inputs.requests.recv().await,
+            true => {
+                let deadline = Instant::now() + IDLE_TIMEOUT;
+                let first = timeout_at(deadline, inputs.requests.recv()).await;
+                first.ok().flatten()
+            }
+        };
+        self.keep(first);
+        if !is_shared || self.waiting.is_empty() {
+            return;
+        }
+        let deadline = Instant::now() + JOIN_WINDOW;
+        while let Ok(Some(request)) = timeout_at(deadline, inputs.requests.recv()).await {
+            self.keep(Some(request));
+        }
+    }
+
+    fn keep(&mut self, request: Option<Request>) {
+        match request {
+            Some(Request::Join(joining)) => self.waiting.push(joining),
+            // Of a subscriber that has left.
+            Some(Request::Admit(..)) | None => {}
+        }
+    }
+
+    fn fail_all(self, error: &JobError) {
+        if let Some(mut reader) = self.reader {
+            reader.subscribers.fail_all(error);
+        }
+        for joining in self.waiting {
+            let _ = joining.link.ended.send(Err(error.for_each_job()));
+        }
     }
 }
 
-async fn look(
+async fn all_left(waiting: &[Joining]) {
+    for joining in waiting {
+        joining.link.left.cancelled().await;
+    }
+}
+
+/// Watches a shared slot: who its members are, and how much WAL it retains. Returns when it cannot go on. Pends forever for a
+/// slot of one job.
+async fn watch_shared_slot(
+    source: &SlotSource,
+    snapshots: watch::Sender<MembershipSnapshot>,
+) -> JobError {
+    let limit = match source.sharing {
+        Sharing::Own => return std::future::pending().await,
+        Sharing::Shared(limit) => limit,
+    };
+    let session = match Session::open(&source.named("watch")).await {
+        Ok(session) => Arc::new(session),
+        Err(error) => return error.into(),
+    };
+    tokio::select! {
+        error = retention::watch(watched(source, limit), session.clone()) => error,
+        error = read_members(source, &session, snapshots) => error.into(),
+    }
+}
+
+async fn read_members(
     source: &SlotSource,
     session: &Session,
-    marks: watch::Sender<MembershipSnapshot>,
+    snapshots: watch::Sender<MembershipSnapshot>,
 ) -> DatabaseError {
     loop {
         let looked = Instant::now();
-        match publication::marks(session, &source.slot).await {
-            Ok(now) => marks.send_replace(MembershipSnapshot { looked, marks: now }),
+        match shared::marks(session, &source.slot).await {
+            Ok(marks) => snapshots.send_replace(MembershipSnapshot { looked, marks }),
             Err(error) => return error,
         };
-        sleep(LOOK_EVERY).await;
+        sleep(MEMBERS_INTERVAL).await;
     }
 }
 
@@ -152,13 +191,13 @@ fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::Watched {
     }
 }
 
-/// The slot is of no use any more, or does harm. Its absence is what tells all members that changes were missed.
-async fn give_up(source: &SlotSource) {
-    let given_up = async {
+/// The slot is unusable, or does harm. That it is absent tells every member that changes were missed.
+async fn drop_shared_slot(source: &SlotSource) {
+    let dropped = async {
         let session = Session::open(&source.named("ending")).await?;
-        provision::remove(&session, &source.slot).await
+        own::remove(&session, &source.slot).await
     };
-    if let Err(error) = given_up.await {
-        tracing::warn!("the slot {} stays for now: {error}", source.slot);
+    if let Err(error) = dropped.await {
+        tracing::warn!("the slot {} could not be dropped: {error}", source.slot);
     }
 }

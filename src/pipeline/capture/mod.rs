@@ -1,13 +1,44 @@
-//! From a slot to rows.
+//! From a replication slot to rows: who reads the slot, for which jobs, and how far the server may discard its WAL.
+//!
+//! ```text
+//!                ┌───────────────────── slot reader ─────────────────────┐       ┌────── subscriber: a job ─────┐
+//! walsender ─▶ open ─▶ reader ─▶ changes ─▶ table_changes ─▶ subscribers ─┼ rows ─▶ batcher ─▶ writer ─▶ table │
+//!     ▲                  │  ▲                                             │       └──────────────┬──────────────┘
+//!     └── status update ─┘  └─────────────── receipts (LiveAck) ◀─────────┼──────────────────────┘
+//!                └───────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A slot reader is a task that owns one replication connection. With a slot for each job it has one subscriber; with
+//! `--slots database` it has as many as the database has jobs. Subscribers come and go while it streams. It ends with the
+//! last of them, or with the first error of its connection, which every subscriber is told.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`subscription`] | how a job gets its changes: [`own_slot`] or [`shared_slot`] |
+//! | [`streamable`] | what the set-up of a stream results in |
+//! | [`registry`] | the shared slot readers of a daemon |
+//! | [`slot_reader`], [`join`] | the handle of a slot reader, and what passes between it and a job |
+//! | [`lifecycle`] | gather subscribers, stream for them, restart, end |
+//! | [`open`] | where a slot is, and how its stream is opened |
+//! | [`reader`], [`feedback`], [`pace`] | the loop over the stream, its status updates, how often it reads |
+//! | [`changes`], [`table_changes`], [`recent_texts`] | from messages to the rows that need work |
+//! | [`subscribers`], [`published_table`], [`in_flight`] | who gets the rows of which table, and how many are out |
 
 pub mod changes;
+pub mod feedback;
+pub mod in_flight;
+pub mod join;
 pub mod lifecycle;
 pub mod open;
+pub mod own_slot;
 pub mod pace;
+pub mod published_table;
 pub mod reader;
 pub mod recent_texts;
 pub mod registry;
+pub mod shared_slot;
 pub mod slot_reader;
+pub mod streamable;
 pub mod subscribers;
 pub mod subscription;
 pub mod table_changes;

@@ -1,281 +1,269 @@
-//! The part of a feed that owns the replication connection: it reads the stream, hands rows to the members' batchers, takes
-//! finished rows back, and tells the server how far it may forget.
+//! The loop over a stream: it owns the replication connection, hands rows to the subscribers, takes receipts back, and tells
+//! the server how far it may discard WAL.
 //!
-//! Backpressure: with too much outstanding it stops reading, and the server stops sending; status updates go on all the
-//! while, so that a slow embedder never trips `wal_sender_timeout`.
+//! Everything that it waits for stands in one `select!`, in the order of urgency. Whatever is waited for may be dropped at
+//! any point: partial frames stay in the [`ReplicationStream`], not in a future.
 
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::changes::ChangeFilter;
+use super::feedback::Feedback;
+use super::in_flight::MAX_ROWS;
+use super::join::{JOIN_WINDOW, JoinRequest, Joining, Request};
+use super::open::OpenedStream;
+use super::pace::Pace;
+use super::subscribers::{Departure, Subscribers};
+use super::table_changes::{Delivery, TableChanges};
 use crate::failpoint;
-use crate::pipeline::capture::changes::{ChangeFilter, Delivery};
-use crate::pipeline::capture::open as connect;
-use crate::pipeline::capture::pace::Pace;
-use crate::pipeline::capture::slot_reader::GATHERING;
-use crate::pipeline::capture::slot_reader::Joining;
-use crate::pipeline::capture::subscribers::{Departure, Subscribers};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
-use crate::pipeline::table::row::{LiveAck, Row, SubscriberId};
-use crate::replication::{Frame, Lsn, ReplicationStream};
+use crate::pipeline::table::row::{LiveAck, SubscriberId};
+use crate::replication::pgoutput::RelationId;
+use crate::replication::{Frame, ReplicationStream};
 
-/// Rows and bytes of one stream that may be on their way at a time.
-pub const MOST_ROWS: usize = 4096;
-pub const MOST_BYTES: usize = 32 << 20;
+/// A server that has sent nothing for this time, though it was asked for a reply, is gone.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// Status updates go out at least this often, also to a server that is patient.
-pub(super) const FEEDBACK: Duration = Duration::from_secs(10);
-/// Positions that written rows have moved are passed on at most this often: the server works for each.
-const CONFIRMING: Duration = Duration::from_millis(10);
-/// A position that only keepalives have moved is passed on at most this often: each answer makes a busy server send more.
-const IDLE_FEEDBACK: Duration = Duration::from_secs(1);
-/// A server that says nothing for this long, though it was asked, is gone.
-const SILENCE: Duration = Duration::from_secs(35);
-
-/// What the stream needs besides its connection.
+/// What reaches the reader besides the stream.
 pub(super) struct Inputs {
-    /// Finished rows of all members.
-    pub finished: mpsc::Receiver<LiveAck>,
-    /// Those who want to become members.
-    pub joins: mpsc::Receiver<Joining>,
-    /// Who is a member, as the server has it.
-    pub marks: watch::Receiver<MembershipSnapshot>,
+    pub requests: mpsc::Receiver<Request>,
+    /// Receipts of finished rows, of all subscribers.
+    pub acks: mpsc::Receiver<LiveAck>,
+    /// The members of a shared publication, as the server has them.
+    pub members: watch::Receiver<MembershipSnapshot>,
 }
 
 /// Why a stream has ended in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    /// It has to begin again from its confirmed position.
-    Again,
-    /// The last member has gone.
-    Empty,
+pub(super) enum StreamEnd {
+    /// It has to restart from its confirmed position.
+    Restart,
+    /// The last subscriber has left.
+    NoSubscribers,
 }
 
-pub(super) struct Capture {
+/// A stream and its subscribers.
+pub(super) struct Reader {
     stream: ReplicationStream,
-    pub(super) intake: ChangeFilter,
-    pub(super) seated: Subscribers,
-    start: Lsn,
-    feedback: Duration,
-    deliveries: Vec<Delivery>,
-    sent: Lsn,
-    /// Finished rows have moved the confirmed position since the last status update.
-    news: bool,
-    /// When that is passed on.
-    confirms: Option<Instant>,
+    filter: ChangeFilter,
+    pub(super) subscribers: Subscribers,
+    feedback: Feedback,
     pace: Pace,
-    last_feedback: Instant,
-    last_heard: Instant,
-    /// When the stream is to begin again.
-    again: Option<Instant>,
+    /// What the last message meant, kept for its allocation.
+    deliveries: Vec<Delivery>,
+    last_received: Instant,
+    /// When the stream is to restart.
+    restart_at: Option<Instant>,
 }
 
-impl Capture {
-    /// A capture without members.
-    pub(super) fn new(opened: connect::Opened) -> Self {
-        let now = Instant::now();
-        let mut intake = ChangeFilter::new(opened.start, opened.log_end);
-        intake.restart(opened.start, opened.log_end, opened.members);
-        Capture {
+impl Reader {
+    /// A reader without subscribers.
+    pub(super) fn new(opened: OpenedStream) -> Self {
+        let mut subscribers = Subscribers::default();
+        subscribers.restart(opened.members);
+        Reader {
             stream: opened.stream,
-            intake,
-            seated: Subscribers::default(),
-            start: opened.start,
-            feedback: opened.feedback,
-            deliveries: Vec::new(),
-            sent: Lsn::ZERO,
-            news: false,
-            confirms: None,
+            filter: ChangeFilter::new(opened.start, opened.wal_end),
+            subscribers,
+            feedback: Feedback::new(opened.feedback_interval),
             pace: Pace::new(),
-            last_feedback: now,
-            last_heard: now,
-            again: None,
+            deliveries: Vec::new(),
+            last_received: Instant::now(),
+            restart_at: None,
         }
     }
 
-    /// Goes on with a new connection and the same members.
-    pub(super) fn restart(&mut self, opened: connect::Opened) {
-        let now = Instant::now();
-        self.intake
-            .restart(opened.start, opened.log_end, opened.members);
+    /// Continues with a new connection and the same subscribers.
+    pub(super) fn restart(&mut self, opened: OpenedStream) {
+        self.subscribers.restart(opened.members);
+        self.filter.restart(opened.start, opened.wal_end);
         self.stream = opened.stream;
-        (self.start, self.feedback) = (opened.start, opened.feedback);
-        (self.sent, self.news, self.again) = (Lsn::ZERO, false, None);
-        (self.confirms, self.pace) = (None, Pace::new());
-        (self.last_feedback, self.last_heard) = (now, now);
+        self.feedback = Feedback::new(opened.feedback_interval);
+        self.pace = Pace::new();
+        self.last_received = Instant::now();
+        self.restart_at = None;
     }
 
-    /// Takes a member in.
+    /// Adds a subscriber.
     pub(super) fn join(&mut self, joining: Joining) {
         let Joining {
-            member,
+            request,
             link,
-            begun,
+            joined,
         } = joining;
-        let known = self.intake.is_away(&link.id);
-        let id = link.id.clone();
-        let seat = self.seated.add(link);
-        match self.intake.seat(seat, id, member.target, member.since) {
-            Ok(missed) => {
-                // One whose stream is unbroken must get everything from the confirmed position on.
-                if missed || member.intact && !known && self.has_begun() {
-                    self.begin_again();
-                }
-                let _ = begun.send(self.start);
-            }
-            Err(error) => self.dismiss(seat, Err(error)),
+        let JoinRequest {
+            member,
+            target,
+            unbroken,
+            since,
+            ..
+        } = request;
+        let was_absent = self.subscribers.is_absent(&member);
+        let table = RelationId(target.oid);
+        let changes = TableChanges::new(target, since);
+        let Some((id, missed)) = self.subscribers.join(member, table, changes, link) else {
+            return;
+        };
+        // A member whose stream is unbroken must get everything from the confirmed position on. If it was absent, its
+        // changes have been counted meanwhile; if it was unknown, they have passed uncounted.
+        if missed || unbroken && !was_absent && self.feedback.has_begun() {
+            self.schedule_restart();
         }
+        let _ = joined.send(id);
     }
 
-    fn has_begun(&self) -> bool {
-        self.sent > Lsn::ZERO
-    }
-
-    /// Has the stream begin again soon, with all who join until then.
-    fn begin_again(&mut self) {
-        self.again.get_or_insert_with(|| Instant::now() + GATHERING);
-    }
-
-    /// Streams until there is nobody left to stream for, or the stream has to begin again.
+    /// Streams until there is no subscriber left, or the stream has to restart.
+    ///
+    /// Cancellation: dropping the future closes the connection. What was not confirmed is sent again the next time.
     ///
     /// # Errors
-    /// Whatever ends the stream for all members: the connection, the server.
-    ///
-    /// Cancellation: dropping the future closes the connection; what was not confirmed is sent again the next time.
-    pub(super) async fn run(&mut self, inputs: &mut Inputs) -> Result<Ended, JobError> {
-        let mut clock = interval(IDLE_FEEDBACK.min(self.feedback / 2));
+    /// Whatever ends the stream for all subscribers: the connection, the server.
+    pub(super) async fn run(&mut self, inputs: &mut Inputs) -> Result<StreamEnd, JobError> {
+        let mut clock = interval(self.feedback.tick_interval());
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut finished = Vec::new();
-        // The first status update says that streaming has begun.
+        let mut acks = Vec::new();
+        // The first status update tells the server that streaming has begun.
         self.send_status(false).await?;
-        loop {
-            if self.seated.is_empty() {
-                return Ok(Ended::Empty);
-            }
+        while !self.subscribers.is_empty() {
+            let reads = self.subscribers.want_more() && self.pace.resumes_at.is_none();
             tokio::select! {
                 biased;
-                departure = self.seated.departure() => match departure {
-                    Departure::Gone(seat) => self.dismiss(seat, Ok(())),
-                    // What comes from now on waits for its return.
-                    Departure::Stops(seat) => {
-                        self.intake.leave(seat, false);
-                        self.let_stop().await?;
-                    }
-                },
-                _ = inputs.finished.recv_many(&mut finished, MOST_ROWS) => {
-                    self.take_back(&mut finished);
-                    self.confirm().await?;
-                    self.let_stop().await?;
+                departure = self.subscribers.departure() => self.depart(departure).await?,
+                _ = inputs.acks.recv_many(&mut acks, MAX_ROWS) => self.settle(&mut acks).await?,
+                Some(request) = inputs.requests.recv() => self.answer(request),
+                Ok(()) = inputs.members.changed() => {
+                    let snapshot = inputs.members.borrow_and_update().clone();
+                    self.compare_members(&snapshot);
                 }
-                Some(joining) = inputs.joins.recv() => self.join(joining),
-                Ok(()) = inputs.marks.changed() => {
-                    let marks = inputs.marks.borrow_and_update().clone();
-                    if self.intake.retain(marks.looked, |id| marks.has(id)) {
-                        self.begin_again();
-                    }
-                }
-                () = at(self.confirms) => self.send_status(false).await?,
-                () = at(self.again) => {
-                    self.send_status(false).await?;
-                    if let Err(error) = self.stream.finish().await {
-                        // Then the new connection ends this one.
-                        tracing::debug!("the stream did not end in order: {error}");
-                    }
-                    return Ok(Ended::Again);
-                }
-                _ = clock.tick() => {
-                    self.let_stop().await?;
-                    self.tick().await?;
-                }
-                () = at(self.pace.resumes) => {
-                    self.pace.resumes = None;
+                () = at(self.feedback.due) => self.send_status(false).await?,
+                () = at(self.restart_at) => return self.end_for_restart().await,
+                _ = clock.tick() => self.tick().await?,
+                () = at(self.pace.resumes_at) => {
+                    self.pace.resumes_at = None;
                     self.stream.resume();
                 }
-                frame = self.stream.next(), if self.reads() && self.pace.resumes.is_none() => {
-                    let mut bytes = self.take(frame?).await?;
-                    while self.reads() && let Some(frame) = self.stream.try_next()? {
-                        bytes += self.take(frame).await?;
-                    }
-                    self.pace.read(bytes, self.last_heard);
-                    if self.pace.resumes.is_some() {
-                        self.stream.rest();
-                    }
-                    self.confirm().await?;
-                }
+                frame = self.stream.next(), if reads => self.read(frame?).await?,
+            }
+        }
+        Ok(StreamEnd::NoSubscribers)
+    }
+
+    async fn depart(&mut self, departure: Departure) -> Result<(), JobError> {
+        match departure {
+            Departure::Left(id) => {
+                self.subscribers.leave(id, Ok(()));
+                Ok(())
+            }
+            Departure::Stops(id) => {
+                self.subscribers.stop(id);
+                self.release_stopped().await
             }
         }
     }
 
-    /// Lets members go that have finished.
-    async fn let_stop(&mut self) -> Result<(), JobError> {
-        let ready = self.seated.ready_to_stop();
-        if ready.is_empty() {
+    fn answer(&mut self, request: Request) {
+        match request {
+            Request::Join(joining) => self.join(joining),
+            Request::Admit(subscriber, since) => self.subscribers.admit(subscriber, since),
+        }
+    }
+
+    /// Rows are finished: counts them, and confirms the position that they have moved.
+    async fn settle(&mut self, acks: &mut Vec<LiveAck>) -> Result<(), JobError> {
+        let before = self.filter.confirmed();
+        for ack in acks.drain(..) {
+            self.subscribers.settle(&ack);
+            self.filter.finish(ack.ticket);
+        }
+        self.feedback.note_progress(before, self.filter.confirmed());
+        self.confirm().await?;
+        self.release_stopped().await
+    }
+
+    /// Ends the subscriptions of stopping subscribers whose rows are finished.
+    async fn release_stopped(&mut self) -> Result<(), JobError> {
+        let stopped = self.subscribers.stopped();
+        if stopped.is_empty() {
             return Ok(());
         }
         self.send_status(false).await?;
-        for seat in ready {
-            if let Some((link, unfinished)) = self.seated.remove(seat) {
-                if unfinished > 0 {
-                    tracing::info!(
-                        "{unfinished} rows are still under way; they will be taken up at the next start"
-                    );
-                }
-                if unfinished > 0 {
-                    self.intake.miss(&link.id);
-                }
-                if self.seated.is_empty() {
-                    // Whoever starts next finds the slot free.
-                    self.stream.finish().await?;
-                }
-                let _ = link.ended.send(Ok(()));
+        if self.subscribers.are_all(&stopped) {
+            // Ended before the last subscriber is told, so that its successor finds the slot free.
+            self.stream.finish().await?;
+        }
+        for id in stopped {
+            let unfinished = self.subscribers.leave(id, Ok(()));
+            if unfinished > 0 {
+                tracing::info!(
+                    "{unfinished} rows are unfinished; the stream repeats them at the next start"
+                );
             }
         }
         Ok(())
     }
 
-    /// Lets a member go at once.
-    fn dismiss(&mut self, seat: SubscriberId, ended: Result<(), JobError>) {
-        if let Some((link, unfinished)) = self.seated.remove(seat) {
-            let unfinished = unfinished > 0 || ended.is_err();
-            self.intake.leave(seat, unfinished);
-            if unfinished {
-                self.intake.miss(&link.id);
-            }
-            let _ = link.ended.send(ended);
+    fn compare_members(&mut self, snapshot: &MembershipSnapshot) {
+        if self.subscribers.retain_members(snapshot) {
+            self.schedule_restart();
         }
     }
 
-    fn reads(&self) -> bool {
-        self.has_room() && self.seated.wants_more()
+    /// Restarts the stream soon, with all who join until then.
+    fn schedule_restart(&mut self) {
+        self.restart_at
+            .get_or_insert_with(|| Instant::now() + JOIN_WINDOW);
     }
 
-    fn has_room(&self) -> bool {
-        self.seated.rows() < MOST_ROWS && self.seated.bytes() < MOST_BYTES
+    async fn end_for_restart(&mut self) -> Result<StreamEnd, JobError> {
+        self.send_status(false).await?;
+        if let Err(error) = self.stream.finish().await {
+            // Then the new connection ends this one.
+            tracing::debug!("the stream did not end in order: {error}");
+        }
+        Ok(StreamEnd::Restart)
     }
 
-    /// Returns the bytes of its payload.
-    async fn take(&mut self, frame: Frame) -> Result<usize, JobError> {
-        self.last_heard = Instant::now();
+    /// Reads this frame and all that have arrived with it.
+    async fn read(&mut self, first: Frame) -> Result<(), JobError> {
+        let mut bytes = self.read_frame(first).await?;
+        while self.subscribers.want_more()
+            && let Some(frame) = self.stream.try_next()?
+        {
+            bytes += self.read_frame(frame).await?;
+        }
+        self.pace.count_read(bytes, self.last_received);
+        if self.pace.resumes_at.is_some() {
+            self.stream.rest();
+        }
+        self.confirm().await
+    }
+
+    /// Returns the size of the frame's payload.
+    async fn read_frame(&mut self, frame: Frame) -> Result<usize, JobError> {
+        self.last_received = Instant::now();
         match frame {
             Frame::XLogData { payload, .. } => {
-                let before = self.intake.confirmed();
+                let before = self.filter.confirmed();
                 let mut deliveries = std::mem::take(&mut self.deliveries);
-                let taken = self.intake.take(&payload, &mut deliveries);
-                self.news |= self.intake.confirmed() > before;
-                for (seat, row) in deliveries.drain(..) {
-                    self.deliver(seat, row).await;
+                let read = self
+                    .filter
+                    .read(&payload, &mut self.subscribers, &mut deliveries);
+                self.feedback.note_progress(before, self.filter.confirmed());
+                for delivery in deliveries.drain(..) {
+                    self.deliver(delivery).await;
                 }
                 self.deliveries = deliveries;
-                taken?;
+                read?;
                 Ok(payload.len())
             }
             Frame::Keepalive {
                 wal_end,
                 reply_requested,
             } => {
-                self.intake.keepalive(wal_end);
+                self.filter.keepalive(wal_end);
                 if reply_requested {
                     self.send_status(false).await?;
                 }
@@ -284,74 +272,62 @@ impl Capture {
         }
     }
 
-    async fn deliver(&mut self, seat: SubscriberId, row: Result<Row, JobError>) {
+    async fn deliver(&mut self, (id, row): Delivery) {
         match row {
             Ok(row) => {
-                if !self.seated.send(seat, row).await {
-                    let stopped = JobError::Transient("the batcher has stopped".into());
-                    self.dismiss(seat, Err(stopped));
+                if !self.subscribers.send(id, row).await {
+                    self.dismiss(id, JobError::batcher_stopped());
                 }
             }
-            Err(error) => self.dismiss(seat, Err(error)),
+            Err(error) => self.dismiss(id, error),
         }
     }
 
-    fn take_back(&mut self, finished: &mut Vec<LiveAck>) {
-        let before = self.intake.confirmed();
-        for ack in finished.drain(..) {
-            self.seated.take_back(&ack);
-            self.intake.finish(ack.ticket);
-        }
-        self.news |= self.intake.confirmed() > before;
+    fn dismiss(&mut self, id: SubscriberId, error: JobError) {
+        self.subscribers.leave(id, Err(error));
     }
 
-    /// Passes on a position that written rows have moved, at once or soon; one that only keepalives have moved waits for the
-    /// clock.
+    /// Confirms a position that finished rows have moved, now or soon.
     async fn confirm(&mut self) -> Result<(), JobError> {
-        if !self.news || self.confirms.is_some() {
-            return Ok(());
+        match self.feedback.confirms_now() {
+            true => self.send_status(false).await,
+            false => Ok(()),
         }
-        if self.last_feedback.elapsed() >= CONFIRMING {
-            return self.send_status(false).await;
-        }
-        self.confirms = Some(self.last_feedback + CONFIRMING);
-        Ok(())
     }
 
     async fn tick(&mut self) -> Result<(), JobError> {
-        if !self.reads() {
-            // Nobody listens, so nothing can be heard.
-            self.last_heard = Instant::now();
-        } else if self.last_heard.elapsed() > SILENCE {
+        self.release_stopped().await?;
+        let reads = self.subscribers.want_more();
+        if !reads {
+            // Without reading nothing can arrive.
+            self.last_received = Instant::now();
+        } else if self.last_received.elapsed() > SILENCE_TIMEOUT {
             return Err(JobError::Transient(format!(
-                "the server has said nothing for {} s; connecting again",
-                SILENCE.as_secs()
+                "the server has sent nothing for {} s; reconnecting",
+                SILENCE_TIMEOUT.as_secs()
             )));
         }
-        if self.intake.confirmed() > self.sent {
+        if self.feedback.is_behind(self.filter.confirmed()) {
             self.send_status(false).await
-        } else if self.last_feedback.elapsed() >= self.feedback {
-            // Asking for an answer is what makes silence mean something.
-            self.send_status(self.reads()).await
+        } else if self.feedback.is_overdue() {
+            // Only a server that was asked for a reply can be missed.
+            self.send_status(reads).await
         } else {
             Ok(())
         }
     }
 
     async fn send_status(&mut self, reply_requested: bool) -> Result<(), JobError> {
-        let confirmed = self.intake.confirmed();
+        let confirmed = self.filter.confirmed();
         failpoint::reach("status-before");
         self.stream.send_status(confirmed, reply_requested).await?;
         failpoint::reach("status-after");
-        self.sent = confirmed;
-        self.news = false;
-        self.confirms = None;
-        self.last_feedback = Instant::now();
+        self.feedback.note_sent(confirmed);
         Ok(())
     }
 }
 
-/// Pends for ever without a moment.
+/// Pends until this moment; without one, forever.
 async fn at(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,

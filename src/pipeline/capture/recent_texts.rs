@@ -1,7 +1,7 @@
-//! The texts that were last seen for recently changed keys.
+//! The last text of each recently changed key.
 //!
-//! An UPDATE of another column (`views = views + 1`) sends the source again. A text that equals the one last taken in for
-//! this key needs no second embedding: its vector is written or on its way.
+//! An UPDATE of another column (`views = views + 1`) sends the source column again. If its text equals the one that was seen
+//! last for the key, it needs no second embedding: its vector is written or on its way.
 //!
 //! Only updates may be answered from here. A row that was deleted and inserted again with the same text has no vector.
 
@@ -12,7 +12,8 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::pipeline::table::row::{Key, SourceText};
 
-/// A bounded memory of (key, text) hashes: 128 bits each, seeded, so that no two texts are mistaken for one another.
+/// A bounded memory of (key, text) hashes. 128 bits with a random seed, which makes a
+/// collision unlikely enough, and keeps an author of texts from constructing one.
 pub struct RecentTexts {
     texts: LruCache<u128, u128>,
     seed: u64,
@@ -28,7 +29,7 @@ impl RecentTexts {
         }
     }
 
-    /// Notes the source as the newest of this key; true where it was so already.
+    /// Notes the source as the newest of this key. True where it was the newest before.
     pub fn note(&mut self, key: &Key, source: &SourceText) -> bool {
         let key = self.key_hash(key);
         match source {
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_text_taken_in_last_counts() {
+    fn only_the_last_text_of_a_key_counts() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
         let (a, b) = (SourceText::Text("a".into()), SourceText::Text("b".into()));
         assert!(!recent.note(&key(&["1"]), &a));
@@ -80,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn composite_keys_do_not_run_together() {
+    fn the_parts_of_a_composite_key_stay_apart() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
         let text = SourceText::Text("t".into());
         assert!(!recent.note(&key(&["ab", "c"]), &text));

@@ -1,91 +1,96 @@
-//! The shared feeds of a daemon, one for each database that its jobs name.
+//! The shared slot readers of a daemon, one for each database that its jobs name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::pipeline::capture::open::{Sharing, SlotSource};
-use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
+use super::join::{JoinRequest, Membership};
+use super::open::{Sharing, SlotSource};
+use super::slot_reader::SlotReader;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::Session;
 use crate::replication::SlotName;
 
-/// Finds the feed of a database, or starts it. Clones share it.
+/// Finds the slot reader of a database, or starts it. Clones share the registry.
 #[derive(Clone, Default)]
-pub struct ReaderRegistry(Arc<Registry>);
+pub struct ReaderRegistry(Arc<Readers>);
 
 #[derive(Default)]
-struct Registry {
-    /// One task at a time sets a slot up. Never held while a table is waited for.
-    by_slot: Mutex<BTreeMap<SlotName, Arc<tokio::sync::Mutex<Option<SlotReader>>>>>,
-    /// The jobs that have rows.
+struct Readers {
+    /// One task at a time sets a slot up: it holds the inner lock meanwhile, but never while it waits for a table.
+    by_slot: Mutex<BTreeMap<SlotName, Entry>>,
+    /// The members of all jobs in the jobs table.
     known: Mutex<BTreeSet<MemberId>>,
 }
 
+type Entry = Arc<tokio::sync::Mutex<Option<SlotReader>>>;
+
 impl ReaderRegistry {
-    /// These are all jobs that there are. What a slot keeps for others is forgotten when its feed starts.
-    pub fn know(&self, members: BTreeSet<MemberId>) {
+    /// Replaces the list of jobs in the jobs table. When a shared slot reader starts, it removes members that are not in it.
+    pub fn set_known(&self, members: BTreeSet<MemberId>) {
         *lock(&self.0.known) = members;
     }
 
-    /// Takes a seat at the shared feed, which reads this slot. Returns when the stream has begun. A member that is not intact is
-    /// taken into the publication after that ([`put_in`](super::put_in)): so no change of its table goes by unseen.
+    /// Subscribes to the reader of this slot; returns when the stream has been opened.
+    ///
+    /// The table of a member whose stream is not unbroken is added to the publication after that
+    /// ([`shared::put_in`]), so that no change of it passes unseen.
+    ///
+    /// Cancellation safe: the next call completes or undoes what is half done.
     ///
     /// # Errors
-    /// Whatever keeps slot and publication from being made or the stream from beginning.
-    ///
-    /// Cancellation safe: what is left half done is completed or undone by the next one.
+    /// Whatever prevents slot and publication from being created, or the stream from opening.
     pub async fn join(
         &self,
         session: &Session,
         slot: &NewSlot<'_>,
-        member: Member,
+        mut request: JoinRequest,
     ) -> Result<Membership, JobError> {
-        let feed = self.feed(session, slot).await?;
-        if member.intact {
-            let since = publication::since(session, &slot.watched.slot, &member.id).await?;
-            let _ = member.since.set(since);
+        let reader = self.reader(session, slot).await?;
+        if request.unbroken {
+            let since = shared::since(session, &slot.watched.slot, &request.member).await?;
+            request.since = Some(since);
         }
-        feed.join(member).await
+        reader.join(request).await
     }
 
-    /// The running feed, or a new one. Where slot or publication are of no use, whatever streams from them ends first.
-    async fn feed(&self, session: &Session, slot: &NewSlot<'_>) -> Result<SlotReader, JobError> {
+    /// The running reader, or a new one. Where slot or publication are unusable, the reader that streams from them ends first.
+    async fn reader(&self, session: &Session, slot: &NewSlot<'_>) -> Result<SlotReader, JobError> {
         let watched = slot.watched.clone();
         let entry = lock(&self.0.by_slot)
             .entry(watched.slot.clone())
             .or_default()
             .clone();
         let mut running = entry.lock().await;
-        let usable = publication::is_usable(session, &watched.slot).await?;
+        let is_usable = shared::is_usable(session, &watched.slot).await?;
         match &*running {
-            Some(feed) if usable && !feed.is_over() => return Ok(feed.clone()),
-            Some(feed) => feed.end.cancel(),
+            Some(reader) if is_usable && !reader.has_ended() => return Ok(reader.clone()),
+            Some(reader) => reader.cancel(),
             None => {}
         }
-        if usable {
+        if is_usable {
             let known = lock(&self.0.known).clone();
-            publication::prune(session, &watched.slot, &known).await?;
+            shared::prune(session, &watched.slot, &known).await?;
         }
-        // The last of those who are gone may have taken it along.
-        if !usable || !publication::is_usable(session, &watched.slot).await? {
-            publication::set_up(session, slot).await?;
+        // Asked again: with the last of the deleted members, slot and publication were dropped.
+        if !is_usable || !shared::is_usable(session, &watched.slot).await? {
+            shared::set_up(session, slot).await?;
         }
-        let feed = SlotReader::start(SlotSource {
+        let reader = SlotReader::start(SlotSource {
             database: watched.database,
             purpose: "all jobs".into(),
             publication: watched.slot.to_string(),
             slot: watched.slot,
             sharing: Sharing::Shared(watched.limit),
         });
-        *running = Some(feed.clone());
-        Ok(feed)
+        *running = Some(reader.clone());
+        Ok(reader)
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that can panic runs under these locks.
+    // No code that can panic runs under these locks, so a poisoned one still guards sound data.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

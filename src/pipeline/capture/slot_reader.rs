@@ -1,174 +1,111 @@
-//! A slot, who reads it, and for whom.
-//!
-//! ```text
-//!             ┌──────────────── feed ────────────────┐        ┌────── member: a job ──────┐
-//! walsender ──▶ connect ─▶ capture ─▶ intake ─▶ seat ─┼─ rows ─▶ batcher ─▶ writer ─▶ table │
-//!     ▲      │              │  ▲                      │        └────────────┬──────────────┘
-//!     └──────┼── status ◀───┘  └──── finished rows ◀──┼─────────────────────┘
-//!            └────────────────────────────────────────┘
-//! ```
-//!
-//! A feed is a task that owns one replication connection. It has one member where each job has a slot of its own, and as many
-//! as the database has jobs where they share one (`--slots database`, see [`ReaderRegistry`]). Members come and go while it streams;
-//! it ends with the last of them, or with the first error of its connection, of which each member is told. Whoever is a
-//! member, and away for a moment, loses nothing: see [`changes`](super::changes).
-
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+//! The handle of a slot reader: it starts the task and joins subscribers to it.
 
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
+use super::in_flight::MAX_ROWS;
+use super::join::{Admission, JoinRequest, Joining, Link, Membership, Request, Stay, reader_ended};
+use super::lifecycle;
+use super::open::{Sharing, SlotSource};
+use super::reader::Inputs;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{LiveAck, Row};
-use crate::pipeline::table::target::TargetTable;
-use crate::replication::Lsn;
+use crate::pipeline::setup::publication::members::MembershipSnapshot;
+use crate::pipeline::table::row::LiveAck;
 
-use crate::pipeline::capture::open::{Sharing, SlotSource};
-use crate::pipeline::capture::reader::{self as capture, MOST_ROWS};
-use crate::pipeline::capture::{lifecycle as run, subscribers as seated};
-use crate::pipeline::setup::publication::members as marks;
-use crate::pipeline::slot::names::MemberId;
+/// Requests that may wait for the reader's attention.
+const MAX_REQUESTS: usize = 16;
 
-/// Those who come within this time begin together: each beginning of a shared stream repeats what is not confirmed.
-pub(super) const GATHERING: Duration = Duration::from_millis(300);
-
-/// Who wants to be served.
-pub struct Member {
-    pub id: MemberId,
-    pub target: Arc<TargetTable>,
-    /// Nothing was left out for it since the slot's confirmed position, so it must get everything from there on.
-    pub intact: bool,
-    /// Transactions that were committed before do not concern it. Not known yet while it is being taken in: until then, what
-    /// does not carry what it needs was committed before.
-    pub since: Arc<OnceLock<Lsn>>,
-    /// Finish what is under way, and no more.
-    pub stop: CancellationToken,
-}
-
-/// A member's end of its connection with a feed. Dropped, it ends the membership at once; what was not finished comes again when
-/// the member is back.
-pub struct Membership {
-    pub live: mpsc::Receiver<Row>,
-    /// Where every row goes that is finished.
-    pub finished: mpsc::Sender<LiveAck>,
-    /// Where the stream began.
-    pub start: Lsn,
-    pub stay: Stay,
-}
-
-/// The membership itself, which lasts for as long as this is kept.
-pub struct Stay {
-    ended: oneshot::Receiver<Result<(), JobError>>,
-    _here: DropGuard,
-}
-
-impl Stay {
-    /// Waits for the end. Cancellation safe.
-    ///
-    /// # Errors
-    /// Whatever ended the membership, but for a `stop` that was asked for.
-    pub async fn ended(&mut self) -> Result<(), JobError> {
-        let ended = (&mut self.ended).await;
-        ended.unwrap_or_else(|_| Err(over()))
-    }
-}
-
-/// A member on its way in.
-pub(super) struct Joining {
-    pub member: Member,
-    pub link: seated::Link,
-    pub begun: oneshot::Sender<Lsn>,
-}
-
-/// A running feed. It goes on without this handle for as long as it has members.
+/// A running slot reader. It goes on without this handle as long as it has subscribers.
 #[derive(Clone)]
 pub struct SlotReader {
-    joins: mpsc::Sender<Joining>,
-    finished: mpsc::Sender<LiveAck>,
-    /// Ends it, with an error for all members.
-    pub(super) end: CancellationToken,
+    requests: mpsc::Sender<Request>,
+    acks: mpsc::Sender<LiveAck>,
+    end: CancellationToken,
 }
 
 impl SlotReader {
-    /// Starts a feed, which waits for its first member.
+    /// Starts the task, which waits for its first subscriber.
     pub fn start(source: SlotSource) -> SlotReader {
-        use tracing::Instrument;
-        let (joins_in, joins) = mpsc::channel(16);
-        let (finished_in, finished) = mpsc::channel(MOST_ROWS);
-        let (marks_in, marks) = watch::channel(marks::MembershipSnapshot::nothing());
+        let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
+        let (acks, incoming_acks) = mpsc::channel(MAX_ROWS);
+        let (snapshots, members) = watch::channel(MembershipSnapshot::nothing());
         let end = CancellationToken::new();
-        let feed = SlotReader {
-            joins: joins_in,
-            finished: finished_in.clone(),
-            end: end.clone(),
+        let inputs = Inputs {
+            requests: incoming_requests,
+            acks: incoming_acks,
+            members,
         };
+        // A slot of one job logs as that job; a shared one belongs to none of its jobs.
         let span = match source.sharing {
             Sharing::Own => tracing::Span::current(),
-            Sharing::Shared(_) => tracing::info_span!(parent: None, "feed", slot = %source.slot),
+            Sharing::Shared(_) => tracing::info_span!(parent: None, "slot", name = %source.slot),
         };
-        let inputs = capture::Inputs {
-            finished,
-            joins,
-            marks,
+        let reader = SlotReader {
+            requests,
+            acks: acks.clone(),
+            end: end.clone(),
         };
-        let running = run::run(source, inputs, marks_in, end);
         let running = async move {
-            running.await;
-            // Until here, so that the channel does not close between two members.
-            drop(finished_in);
+            lifecycle::run(source, inputs, snapshots, end).await;
+            // Held until here, so that the channel stays open between two subscribers.
+            drop(acks);
         };
         tokio::spawn(running.instrument(span));
-        feed
+        reader
     }
 
-    /// Becomes a member; returns when the stream has begun.
+    /// Subscribes; returns when the stream has been opened.
+    ///
+    /// Cancellation: a dropped future does not subscribe.
     ///
     /// # Errors
-    /// Whatever kept the stream from beginning, or this member from being served.
-    ///
-    /// Cancellation: a dropped future is no member.
-    pub async fn join(&self, member: Member) -> Result<Membership, JobError> {
-        let (live_in, live) = mpsc::channel(MOST_ROWS);
-        let (ended_in, ended) = oneshot::channel();
-        let (begun_in, begun) = oneshot::channel();
-        let gone = CancellationToken::new();
-        let link = seated::Link {
-            id: member.id.clone(),
-            live: live_in,
-            ended: ended_in,
-            stop: member.stop.clone(),
-            gone: gone.clone(),
+    /// Whatever prevented the stream from opening, or this job from being served.
+    pub async fn join(&self, request: JoinRequest) -> Result<Membership, JobError> {
+        let (row_sender, rows) = mpsc::channel(MAX_ROWS);
+        let (ended_sender, ended) = oneshot::channel();
+        let (joined_sender, joined) = oneshot::channel();
+        let left = CancellationToken::new();
+        let link = Link {
+            rows: row_sender,
+            ended: ended_sender,
+            stop: request.stop.clone(),
+            left: left.clone(),
         };
-        let mut membership = Membership {
-            live,
-            finished: self.finished.clone(),
-            start: Lsn::ZERO,
-            stay: Stay {
-                ended,
-                _here: gone.drop_guard(),
-            },
+        let mut stay = Stay {
+            ended,
+            _present: left.drop_guard(),
         };
-        let joining = Joining {
-            member,
+        let joining = Request::Join(Joining {
+            request,
             link,
-            begun: begun_in,
+            joined: joined_sender,
+        });
+        self.requests
+            .send(joining)
+            .await
+            .map_err(|_| reader_ended())?;
+        let Ok(subscriber) = joined.await else {
+            return Err(stay.ended().await.err().unwrap_or_else(reader_ended));
         };
-        self.joins.send(joining).await.map_err(|_| over())?;
-        match begun.await {
-            Ok(start) => {
-                membership.start = start;
-                Ok(membership)
-            }
-            Err(_) => Err(membership.stay.ended().await.err().unwrap_or_else(over)),
-        }
+        Ok(Membership {
+            rows,
+            acks: self.acks.clone(),
+            admission: Admission {
+                requests: self.requests.clone(),
+                subscriber,
+            },
+            stay,
+        })
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        self.joins.is_closed()
+    /// Ends the task, with a transient error for all subscribers.
+    pub(super) fn cancel(&self) {
+        self.end.cancel();
     }
-}
 
-fn over() -> JobError {
-    JobError::Transient("the stream has ended".into())
+    /// Whether the task has ended, or takes no more subscribers.
+    pub(super) fn has_ended(&self) -> bool {
+        self.requests.is_closed()
+    }
 }

@@ -1,171 +1,261 @@
-//! The members that are served now: where their rows go, how many are under way, and when they go.
+//! Who subscribes to the stream of a slot reader: the one place that knows.
+//!
+//! ```text
+//!            join                    stop                 rows finished, or too late
+//! absent ───────────▶ present ───────────────▶ stopping ─────────────────────────────▶ absent
+//!    ▲                   └──────────────── leaves at once ────────────────────────────────┘
+//!    └── member of the publication, known from its comment; forgotten once it is no member
+//! ```
+//!
+//! A member that is absent is still a member: its publication row says that it has missed nothing. The first change of its
+//! table is therefore counted in the LSN tracker and not finished, which keeps the confirmed position before that change.
+//! When the member joins again, the stream restarts from there. A stopping subscriber counts as absent for what comes from
+//! now on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
-use tokio_util::sync::CancellationToken;
 
+use super::in_flight::InFlight;
+use super::join::Link;
+use super::published_table::PublishedTable;
+use super::table_changes::TableChanges;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::table::row::{LiveAck, Row, SubscriberId};
+use crate::replication::Lsn;
+use crate::replication::pgoutput::RelationId;
 
-/// How long rows under way may take to finish when a member is to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long the rows in flight of a stopping subscriber may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The feed's end of what connects it with a member.
-pub(super) struct Link {
-    pub id: MemberId,
-    pub live: mpsc::Sender<Row>,
-    /// Told once: how the membership ended.
-    pub ended: oneshot::Sender<Result<(), JobError>>,
-    /// The member wants to finish what is under way, and no more.
-    pub stop: CancellationToken,
-    /// The member is gone.
-    pub gone: CancellationToken,
-}
-
-/// A member asks to be let go.
+/// A subscriber asks to leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Departure {
-    /// Once its rows are finished.
+    /// Once its rows in flight are finished.
     Stops(SubscriberId),
-    /// It has gone already.
-    Gone(SubscriberId),
+    /// It has dropped its end.
+    Left(SubscriberId),
 }
 
-struct Member {
+/// A job that subscribes now.
+struct Subscriber {
+    member: MemberId,
+    table: RelationId,
     link: Link,
-    rows: usize,
-    bytes: usize,
-    /// Set when it wants to stop: until when its rows are waited for.
+    in_flight: InFlight,
+    /// Set when it stops: until when its rows in flight are awaited.
     deadline: Option<Instant>,
 }
 
+/// The subscribers of one stream, and the absent members of its publication.
 #[derive(Default)]
 pub(super) struct Subscribers {
-    members: BTreeMap<SubscriberId, Member>,
+    subscribers: BTreeMap<SubscriberId, Subscriber>,
+    tables: HashMap<RelationId, PublishedTable>,
     departures: FuturesUnordered<BoxFuture<'static, Departure>>,
-    rows: usize,
-    bytes: usize,
-    next: u64,
+    in_flight: InFlight,
+    next_id: u64,
 }
 
 impl Subscribers {
-    /// Gives a member the next seat.
-    pub(super) fn add(&mut self, link: Link) -> SubscriberId {
-        let seat = SubscriberId(self.next);
-        self.next += 1;
-        let (stop, gone) = (link.stop.clone(), link.gone.clone());
-        self.departures.push(Box::pin(async move {
-            tokio::select! {
-                biased;
-                () = gone.cancelled() => Departure::Gone(seat),
-                () = stop.cancelled() => Departure::Stops(seat),
+    /// The stream restarts and repeats what was not confirmed. Subscribers stay; `members` are all members of the
+    /// publication with their tables, of which those that do not subscribe are absent.
+    pub(super) fn restart(&mut self, members: impl IntoIterator<Item = (MemberId, RelationId)>) {
+        for table in self.tables.values_mut() {
+            table.restart();
+        }
+        for (member, table) in members {
+            self.tables.entry(table).or_default().add_absent(member);
+        }
+        self.tables.retain(|_, table| !table.is_unused());
+    }
+
+    /// Adds a subscriber. The bool says whether it has missed changes while it was absent, for which the stream has to
+    /// restart. `None` where the table's last Relation message cannot be decoded; then the subscriber has been told so.
+    pub(super) fn join(
+        &mut self,
+        member: MemberId,
+        table: RelationId,
+        changes: TableChanges,
+        link: Link,
+    ) -> Option<(SubscriberId, bool)> {
+        let id = SubscriberId(self.next_id);
+        self.next_id += 1;
+        let published = self.tables.entry(table).or_default();
+        let missed = match published.add(id, member.clone(), changes) {
+            Ok(missed) => missed,
+            Err(error) => {
+                let _ = link.ended.send(Err(error));
+                return None;
             }
-        }));
-        let member = Member {
+        };
+        self.departures.push(departure(id, &link));
+        let subscriber = Subscriber {
+            member,
+            table,
             link,
-            rows: 0,
-            bytes: 0,
+            in_flight: InFlight::default(),
             deadline: None,
         };
-        self.members.insert(seat, member);
-        seat
+        self.subscribers.insert(id, subscriber);
+        Some((id, missed))
     }
 
-    /// The next member that wants to go. Pends for ever while there is none. Cancellation safe.
+    /// Whether this member is known to be absent.
+    pub(super) fn is_absent(&self, member: &MemberId) -> bool {
+        self.tables.values().any(|table| table.is_absent(member))
+    }
+
+    /// The subscriber's table is published for it from `since` on.
+    pub(super) fn admit(&mut self, id: SubscriberId, since: Lsn) {
+        if let Some(subscriber) = self.subscribers.get(&id)
+            && let Some(table) = self.tables.get_mut(&subscriber.table)
+        {
+            table.admit(id, since);
+        }
+    }
+
+    /// The next subscriber that asks to leave. Pends forever while there is none. Cancellation safe.
     pub(super) async fn departure(&mut self) -> Departure {
-        let departure = match self.departures.next().await {
+        match self.departures.next().await {
             Some(departure) => departure,
             None => std::future::pending().await,
-        };
-        if let Departure::Stops(seat) = departure
-            && let Some(member) = self.members.get_mut(&seat)
-        {
-            member.deadline = Some(Instant::now() + GRACE);
-            let gone = member.link.gone.clone();
-            self.departures.push(Box::pin(async move {
-                gone.cancelled().await;
-                Departure::Gone(seat)
-            }));
         }
-        departure
     }
 
-    /// Sends a row to its member, which has room for it: no more rows are out than its channel holds. False where the member
-    /// takes no more.
-    pub(super) async fn send(&mut self, seat: SubscriberId, row: Row) -> bool {
-        let Some(member) = self.members.get_mut(&seat) else {
+    /// The subscriber gets no more rows. Those in flight have [`STOP_TIMEOUT`] to finish.
+    pub(super) fn stop(&mut self, id: SubscriberId) {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
+            return;
+        };
+        subscriber.deadline = Some(Instant::now() + STOP_TIMEOUT);
+        let left = subscriber.link.left.clone();
+        self.departures.push(Box::pin(async move {
+            left.cancelled().await;
+            Departure::Left(id)
+        }));
+        if let Some(table) = self.tables.get_mut(&subscriber.table) {
+            table.make_absent(id, &subscriber.member);
+        }
+    }
+
+    /// Stopping subscribers whose rows are finished, or have had their time.
+    pub(super) fn stopped(&self) -> Vec<SubscriberId> {
+        let now = Instant::now();
+        let is_stopped = |subscriber: &Subscriber| {
+            subscriber
+                .deadline
+                .is_some_and(|deadline| subscriber.in_flight.rows == 0 || deadline <= now)
+        };
+        let stopped = self
+            .subscribers
+            .iter()
+            .filter(|(_, subscriber)| is_stopped(subscriber));
+        stopped.map(|(id, _)| *id).collect()
+    }
+
+    /// Removes a subscriber and tells it how its subscription ended. Returns the number of its rows in flight: they may never
+    /// be finished, so the member counts as having missed changes.
+    pub(super) fn leave(&mut self, id: SubscriberId, ended: Result<(), JobError>) -> usize {
+        let Some(subscriber) = self.subscribers.remove(&id) else {
+            return 0;
+        };
+        let unfinished = subscriber.in_flight.rows;
+        self.in_flight.write_off(subscriber.in_flight);
+        if let Some(table) = self.tables.get_mut(&subscriber.table) {
+            table.make_absent(id, &subscriber.member);
+            // An error stands for the change that caused it, which was counted too.
+            if unfinished > 0 || ended.is_err() {
+                table.note_missed(&subscriber.member);
+            }
+        }
+        let _ = subscriber.link.ended.send(ended);
+        unfinished
+    }
+
+    /// Forgets absent members that are members no more. True where one of them has missed changes: the position can then
+    /// only advance after a restart.
+    pub(super) fn retain_members(&mut self, snapshot: &MembershipSnapshot) -> bool {
+        let mut held_back = false;
+        for table in self.tables.values_mut() {
+            held_back |= table.retain_members(snapshot);
+        }
+        held_back
+    }
+
+    /// The table with this OID, if a member has it.
+    pub(super) fn table(&mut self, id: RelationId) -> Option<&mut PublishedTable> {
+        self.tables.get_mut(&id)
+    }
+
+    /// The table with this OID, which the server has announced.
+    pub(super) fn announced_table(&mut self, id: RelationId) -> &mut PublishedTable {
+        self.tables.entry(id).or_default()
+    }
+
+    /// Sends a row to its subscriber. Returns without waiting, because a subscriber's channel holds as many rows as may be in
+    /// flight. False where the subscriber takes no more.
+    pub(super) async fn send(&mut self, id: SubscriberId, row: Row) -> bool {
+        let Some(subscriber) = self.subscribers.get_mut(&id) else {
             return false;
         };
         let bytes = row.ack.bytes();
-        if member.link.live.send(row).await.is_err() {
+        if subscriber.link.rows.send(row).await.is_err() {
             return false;
         }
-        member.rows += 1;
-        member.bytes += bytes;
-        self.rows += 1;
-        self.bytes += bytes;
+        subscriber.in_flight.add(bytes);
+        self.in_flight.add(bytes);
         true
     }
 
-    /// A row has come back. One of a member that has gone was written off with it.
-    pub(super) fn take_back(&mut self, ack: &LiveAck) {
-        if let Some(member) = self.members.get_mut(&ack.subscriber) {
-            member.rows -= 1;
-            member.bytes -= ack.bytes;
-            self.rows -= 1;
-            self.bytes -= ack.bytes;
+    /// A row is finished. Rows of a subscriber that has left were written off with it.
+    pub(super) fn settle(&mut self, ack: &LiveAck) {
+        if let Some(subscriber) = self.subscribers.get_mut(&ack.subscriber) {
+            subscriber.in_flight.settle(ack.bytes);
+            self.in_flight.settle(ack.bytes);
         }
     }
 
-    /// Lets a member go; returns its end of the line, and how many of its rows are under way.
-    pub(super) fn remove(&mut self, seat: SubscriberId) -> Option<(Link, usize)> {
-        let member = self.members.remove(&seat)?;
-        self.rows -= member.rows;
-        self.bytes -= member.bytes;
-        Some((member.link, member.rows))
+    /// Whether more may be read: there is room, and a subscriber that is not stopping.
+    pub(super) fn want_more(&self) -> bool {
+        self.in_flight.has_room()
+            && self
+                .subscribers
+                .values()
+                .any(|subscriber| subscriber.deadline.is_none())
     }
 
-    /// Members that want to stop and whose rows are finished, or have had their time.
-    pub(super) fn ready_to_stop(&self) -> Vec<SubscriberId> {
-        let now = Instant::now();
-        let ready = |member: &Member| {
-            let due = |deadline| member.rows == 0 || deadline <= now;
-            member.deadline.is_some_and(due)
-        };
-        let ready = self.members.iter().filter(|(_, member)| ready(member));
-        ready.map(|(seat, _)| *seat).collect()
-    }
-
-    /// Whether anybody wants more rows.
-    pub(super) fn wants_more(&self) -> bool {
-        self.members
-            .values()
-            .any(|member| member.deadline.is_none())
+    /// Whether these are all subscribers.
+    pub(super) fn are_all(&self, ids: &[SubscriberId]) -> bool {
+        ids.len() == self.subscribers.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.members.is_empty()
+        self.subscribers.is_empty()
     }
 
-    pub(super) fn rows(&self) -> usize {
-        self.rows
-    }
-
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Tells everybody that it is over.
+    /// Tells every subscriber that the stream has ended.
     pub(super) fn fail_all(&mut self, error: &JobError) {
-        while let Some((_, member)) = self.members.pop_first() {
-            let _ = member.link.ended.send(Err(error.for_each_job()));
+        while let Some((_, subscriber)) = self.subscribers.pop_first() {
+            let _ = subscriber.link.ended.send(Err(error.for_each_job()));
         }
-        (self.rows, self.bytes) = (0, 0);
+        self.in_flight = InFlight::default();
     }
+}
+
+/// Resolves when a new subscriber stops or leaves.
+fn departure(id: SubscriberId, link: &Link) -> BoxFuture<'static, Departure> {
+    let (stop, left) = (link.stop.clone(), link.left.clone());
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            () = left.cancelled() => Departure::Left(id),
+            () = stop.cancelled() => Departure::Stops(id),
+        }
+    })
 }

@@ -1,239 +1,178 @@
-//! How a job gets the changes of its table: by a slot of its own, or by one that all jobs of the database share.
+//! How a job gets the changes of its table: from a slot of its own, or from one that all jobs of the database share.
+//!
+//! Both take the same steps, which [`Job::prepare`](crate::pipeline::job::Job) calls in this order:
+//!
+//! | step | own slot | shared slot |
+//! | --- | --- | --- |
+//! | `find_unbroken` | publication fits, slot usable | the membership record is of this version |
+//! | `set_up` | create publication and slot | nothing yet |
+//! | `join` | start a reader for this job alone | join the database's reader, which creates the slot |
+//! | `admit` | nothing | add the table to the publication |
+//! | `find_defect` (each second) | publication altered or gone | the same, for the member |
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::jobs::reporter::Reporter;
-use crate::pipeline::capture::open::{Sharing, SlotSource};
-use crate::pipeline::capture::registry::ReaderRegistry;
-use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
+use super::join::{Admission, Membership};
+use super::own_slot::OwnSlot;
+use super::shared_slot::SharedSlot;
+use super::streamable::{Streamable, Unbroken};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::own as provision;
-use crate::pipeline::setup::publication::shared as publication;
-use crate::pipeline::slot::create::NewSlot;
-use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention::Watched;
-use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
-use crate::replication::{Lsn, SlotName};
+use crate::replication::SlotName;
 
-/// A job's claim to changes.
+/// A job's way to its changes.
 #[derive(Clone)]
-pub struct Subscription {
-    /// What the job's own slot and publication are called, whether they are used or not.
-    own: SlotName,
-    /// Those that are shared, in the same way.
-    shared: SlotName,
-    feeds: Option<ReaderRegistry>,
-    limit: RetentionLimit,
-    reporter: Reporter,
-}
-
-/// A publication that misses nothing.
-pub struct Intact(String);
-
-/// What a job can begin with.
-pub struct Provided {
-    pub publication: String,
-    is_intact: bool,
-    since: Arc<OnceLock<Lsn>>,
+pub enum Subscription {
+    /// A slot and a publication of its own.
+    Own(OwnSlot),
+    /// A part in the slot and the publication of its database.
+    Shared(SharedSlot),
 }
 
 impl Subscription {
-    /// With `feeds` the shared slot is used. `limit` is the most WAL that the slot may hold back.
-    pub fn new(
-        own: SlotName,
-        shared: SlotName,
-        feeds: Option<ReaderRegistry>,
-        limit: RetentionLimit,
-        reporter: Reporter,
-    ) -> Self {
-        Subscription {
-            own,
-            shared,
-            feeds,
-            limit,
-            reporter,
-        }
-    }
-
     /// The slot that is read.
     pub fn slot(&self) -> &SlotName {
-        match self.feeds {
-            Some(_) => &self.shared,
-            None => &self.own,
+        match self {
+            Subscription::Own(own) => &own.names.own,
+            Subscription::Shared(shared) => &shared.names.shared,
         }
     }
 
-    /// What names the job and its definition, for whatever must be its alone.
+    /// The name of the job under its definition, for what must be its alone whichever slot it reads.
     pub fn name(&self) -> &SlotName {
-        &self.own
+        match self {
+            Subscription::Own(own) => &own.names.own,
+            Subscription::Shared(shared) => &shared.names.own,
+        }
     }
 
-    fn member(&self) -> MemberId {
-        MemberId::of(&self.own)
-    }
-
-    /// Whether publication and slot are all there and no change can have been missed; `None` where it can, or where nothing is
-    /// there yet.
+    /// The publication, if it and the slot are complete and no change can have been missed. `None` where some may have been,
+    /// or nothing exists yet.
     ///
     /// # Errors
     /// The server's.
-    pub async fn intact(
+    pub async fn find_unbroken(
         &self,
         session: &Session,
         target: &TargetTable,
-    ) -> Result<Option<Intact>, JobError> {
-        if self.feeds.is_none() {
-            let publication = provision::intact(session, &self.own, target).await?;
-            return Ok(publication.map(Intact));
+    ) -> Result<Option<Unbroken>, JobError> {
+        match self {
+            Subscription::Own(own) => own.find_unbroken(session, target).await,
+            Subscription::Shared(shared) => shared.find_unbroken(session, target).await,
         }
-        let intact = publication::is_usable(session, &self.shared).await?
-            && self.defect(session, "", target).await?.is_none();
-        Ok(intact.then(|| Intact(self.shared.to_string())))
     }
 
-    /// Makes what is the job's alone, where it is not intact. Whatever the job has in the other way goes.
+    /// Creates what is the job's alone, unless its stream is unbroken. Removes what the job has of the other kind.
     ///
     /// # Errors
-    /// As [`provision::create`] has them.
-    pub async fn provide(
+    /// Permanent ones with the statement that an administrator can run instead; transient ones where a lock could not be
+    /// acquired.
+    pub async fn set_up(
         &self,
         session: &Session,
         database: &ConnectionString,
         target: &TargetTable,
-        intact: Option<Intact>,
-    ) -> Result<Provided, JobError> {
-        let is_intact = intact.is_some();
-        let publication = match (intact, &self.feeds) {
-            (Some(Intact(publication)), _) => publication,
-            (None, Some(_)) => {
-                provision::remove(session, &self.own).await?;
-                self.shared.to_string()
-            }
-            (None, None) => {
-                publication::take_out(session, &self.shared, &self.member()).await?;
-                let slot = NewSlot {
-                    watched: &self.watched(database.clone()),
-                    reporter: &self.reporter,
-                };
-                provision::create(session, &slot, target).await?
-            }
+        unbroken: Option<Unbroken>,
+    ) -> Result<Streamable, JobError> {
+        if let Some(Unbroken(publication)) = unbroken {
+            return Ok(Streamable {
+                publication,
+                unbroken: true,
+            });
+        }
+        let publication = match self {
+            Subscription::Own(own) => own.set_up(session, database, target).await?,
+            Subscription::Shared(shared) => shared.set_up(session).await?,
         };
-        Ok(Provided {
+        Ok(Streamable {
             publication,
-            is_intact,
-            since: Arc::default(),
+            unbroken: false,
         })
     }
 
-    /// Begins to stream; a shared slot is made first, where there is none of use.
-    ///
-    /// # Errors
-    /// As [`SlotReader::join`] and [`ReaderRegistry::join`] have them.
+    /// Opens the stream and subscribes to it. A shared slot that does not exist or is unusable is created first.
     ///
     /// Cancellation safe.
-    pub async fn begin(
+    ///
+    /// # Errors
+    /// Whatever prevents the stream from opening.
+    pub async fn join(
         &self,
         session: &Session,
         database: &ConnectionString,
         target: &Arc<TargetTable>,
-        provided: &Provided,
+        streamable: &Streamable,
         stop: CancellationToken,
     ) -> Result<Membership, JobError> {
-        let member = Member {
-            id: self.member(),
-            target: target.clone(),
-            intact: provided.is_intact,
-            since: provided.since.clone(),
-            stop,
-        };
-        let watched = self.watched(database.clone());
-        if let Some(feeds) = &self.feeds {
-            let slot = NewSlot {
-                watched: &watched,
-                reporter: &self.reporter,
-            };
-            return feeds.join(session, &slot, member).await;
+        match self {
+            Subscription::Own(own) => own.join(database, target, streamable, stop).await,
+            Subscription::Shared(shared) => {
+                shared
+                    .join(session, database, target, streamable, stop)
+                    .await
+            }
         }
-        // All that the job's own slot brings.
-        let _ = member.since.set(Lsn::ZERO);
-        let feed = SlotReader::start(SlotSource {
-            database: watched.database,
-            purpose: "job".into(),
-            slot: watched.slot,
-            publication: provided.publication.clone(),
-            sharing: Sharing::Own,
-        });
-        feed.join(member).await
     }
 
-    /// Sees to it that every change of the table that a scan from now on may not find comes through the stream. That may have to
-    /// wait for the table; the job's rows should be worked on meanwhile, as others wait behind them.
+    /// Ensures that every change of the table that a scan from now on may not find comes through the stream.
+    ///
+    /// This may have to wait for a lock on the table. The job must work on its rows meanwhile, because other jobs of the same
+    /// slot wait behind them.
     ///
     /// # Errors
-    /// Transient ones where the table's lock is not to be had, or the job is intact no more; definite ones with a remedy.
+    /// Transient: the lock could not be acquired, or the stream is no longer unbroken. Permanent ones with a remedy.
     pub async fn admit(
         &self,
         session: &Session,
         target: &TargetTable,
-        provided: &Provided,
+        streamable: &Streamable,
+        admission: &Admission,
     ) -> Result<(), JobError> {
-        let member = self.member();
-        if self.feeds.is_none() {
-            return Ok(());
+        match self {
+            Subscription::Own(_) => Ok(()),
+            Subscription::Shared(shared) => {
+                shared.admit(session, target, streamable, admission).await
+            }
         }
-        if !provided.is_intact {
-            let since = publication::put_in(session, &self.shared, &member, target).await?;
-            let _ = provided.since.set(since);
-        } else if let Some(defect) =
-            publication::defect(session, &self.shared, &member, target).await?
-        {
-            return Err(JobError::Transient(format!(
-                "the publication {} {defect}",
-                self.shared
-            )));
-        }
-        Ok(())
     }
 
-    /// Why the publication that the job streams from does not serve it any more, as the rest of a sentence.
-    pub async fn defect(
+    /// Why the publication no longer serves the job, as the rest of a sentence.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn find_defect(
         &self,
         session: &Session,
         publication: &str,
         target: &TargetTable,
     ) -> Result<Option<String>, DatabaseError> {
-        match &self.feeds {
-            None => provision::publication_defect(session, publication, target).await,
-            Some(_) => publication::defect(session, &self.shared, &self.member(), target).await,
+        match self {
+            Subscription::Own(own) => own.find_defect(session, publication, target).await,
+            Subscription::Shared(shared) => shared.find_defect(session, target).await,
         }
     }
 
-    /// The slot is of no use any more: its absence is what tells the next attempt, also that of another daemon, that changes
-    /// were missed. A shared one has been dropped by whoever read it.
+    /// Drops a slot that has become unusable. That it is absent tells the next attempt, on another daemon too, that changes
+    /// were missed. A shared slot has been dropped by its reader.
     ///
     /// # Errors
     /// The server's.
-    pub async fn give_up(&self, database: &ConnectionString) -> Result<(), JobError> {
-        if self.feeds.is_none() {
-            provision::remove(&Session::open(database).await?, &self.own).await?;
+    pub async fn drop_slot(&self, database: &ConnectionString) -> Result<(), JobError> {
+        match self {
+            Subscription::Own(own) => own.drop_slot(database).await,
+            Subscription::Shared(_) => Ok(()),
         }
-        Ok(())
     }
 
-    /// The job's slot, as a thing whose WAL is watched; `None` where that is done for all.
-    pub fn to_watch(&self, database: ConnectionString) -> Option<Watched> {
-        self.feeds.is_none().then(|| self.watched(database))
-    }
-
-    fn watched(&self, database: ConnectionString) -> Watched {
-        Watched {
-            database,
-            slot: self.slot().clone(),
-            limit: self.limit,
+    /// The slot whose retained WAL the job watches; `None` for a shared one, which its reader watches.
+    pub fn watched_slot(&self, database: ConnectionString) -> Option<Watched> {
+        match self {
+            Subscription::Own(own) => Some(own.watched_slot(database)),
+            Subscription::Shared(_) => None,
         }
     }
 }

@@ -1,63 +1,76 @@
-//! What one member makes of the changes of its table: the layout of its tuples, the texts that it has seen last, and which
-//! updates are news.
+//! What one subscriber makes of the changes of its table: the layout of its tuples, the texts that it has seen last, and
+//! which updates need work.
+//!
+//! | change | work |
+//! | --- | --- |
+//! | INSERT | always: its row may have no vector, even if the text was seen before |
+//! | UPDATE, other text or other key | yes |
+//! | UPDATE, same text as last time, as the old row's, or as the fingerprint says | none |
+//! | UPDATE, source is unchanged TOAST | none, unless the key changed: then the text is read by key |
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::pipeline::capture::recent_texts::RecentTexts;
+use super::recent_texts::RecentTexts;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Key, Row, SourceText, SubscriberId};
 use crate::pipeline::table::target::TargetTable;
-use crate::replication::Lsn;
-use crate::replication::Ticket;
+use crate::postgres::quote::identifier;
 use crate::replication::pgoutput::{RelationBody, ReplicaIdentity, TupleData, Value};
-
-pub(super) struct OpenTransaction {
-    pub ticket: Ticket,
-    pub xid: u32,
-    /// Where it was committed.
-    pub commit: Lsn,
-    /// It began with our marker: its rows are write-backs.
-    pub own: bool,
-    /// It may have been worked on before.
-    pub replayed: bool,
-}
+use crate::replication::{Lsn, Ticket};
 
 /// Keys whose last text is remembered, at about 64 bytes each.
 const RECENT_KEYS: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
-/// The view that one member has of its table.
-pub(super) struct Table {
+/// What a message means for one subscriber: a row that needs work, or that it cannot work on its table any more.
+pub(super) type Delivery = (SubscriberId, Result<Row, JobError>);
+
+/// The transaction between its Begin and its Commit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OpenTransaction {
+    pub ticket: Ticket,
+    pub xid: u32,
+    /// Where its commit record starts.
+    pub commit: Lsn,
+    /// It opened with our marker: its rows are write-backs.
+    pub is_write_back: bool,
+    /// An earlier connection may have worked on it.
+    pub is_replayed: bool,
+}
+
+/// The view that one subscriber has of its table.
+pub(super) struct TableChanges {
     target: Arc<TargetTable>,
-    /// See [`Member::since`](crate::pipeline::feed::Member).
-    since: Arc<OnceLock<Lsn>>,
+    /// Transactions that committed before do not concern the subscriber. `None` until its table is published for it; what
+    /// does not carry the columns that it needs was committed before that.
+    since: Option<Lsn>,
     recent: RecentTexts,
-    /// Or why the relation is none that the member can work on.
+    /// From the last Relation message, or why the subscriber cannot work on the table.
     layout: Option<Result<Layout, String>>,
 }
 
-/// Where the columns that matter stand in the tuples of the relation.
+/// The places of the columns that matter in the tuples of the relation.
 pub(super) struct Layout {
     key: Vec<usize>,
     /// `None` for a source that is not published.
     source: Option<usize>,
-    /// `None` without a fingerprint column, or with a publication that leaves it out.
+    /// `None` without a fingerprint column, or where the publication does not carry it.
     fingerprint: Option<usize>,
 }
 
 /// An Update message. `old` is the old key, or under REPLICA IDENTITY FULL the whole old row.
 #[derive(Clone, Copy)]
-pub(super) struct Update<'a> {
+pub(super) struct RowUpdate<'a> {
     pub old: Option<TupleData<'a>>,
     pub old_is_whole: bool,
     pub new: TupleData<'a>,
 }
 
-impl Table {
-    pub(super) fn new(target: Arc<TargetTable>, since: Arc<OnceLock<Lsn>>) -> Self {
-        Table {
+impl TableChanges {
+    pub(super) fn new(target: Arc<TargetTable>, since: Option<Lsn>) -> Self {
+        TableChanges {
             target,
             since,
             recent: RecentTexts::new(RECENT_KEYS),
@@ -65,75 +78,103 @@ impl Table {
         }
     }
 
-    /// Whether the member has been taken in.
+    /// The table is published for the subscriber from this position on.
+    pub(super) fn admit(&mut self, since: Lsn) {
+        self.since = Some(since);
+    }
+
+    /// Whether the table is published for the subscriber.
     pub(super) fn is_admitted(&self) -> bool {
-        self.since.get().is_some()
+        self.since.is_some()
     }
 
-    /// Forgets what it has seen: the stream is about to repeat some of it.
+    /// Forgets the texts and the layout: the stream is about to repeat some of it.
     pub(super) fn forget(&mut self) {
-        *self = Table::new(self.target.clone(), self.since.clone());
+        *self = TableChanges::new(self.target.clone(), self.since);
     }
 
+    /// The server announces the table: before its first change, and after each alteration.
+    pub(super) fn learn_layout(&mut self, relation: &RelationBody<'_>) {
+        self.layout = Some(layout(&self.target, relation));
+    }
+
+    /// The layout for the changes of this transaction; `None` where they do not concern the subscriber.
+    ///
+    /// # Errors
+    /// Permanent: they concern the subscriber, and it cannot work on the table as it is now.
+    pub(super) fn layout_for(
+        &self,
+        transaction: &OpenTransaction,
+    ) -> Result<Option<&Layout>, JobError> {
+        match (self.since, &self.layout) {
+            (Some(since), _) if transaction.commit < since => Ok(None),
+            (_, Some(Ok(layout))) => Ok(Some(layout)),
+            (Some(_), Some(Err(reason))) => Err(JobError::permanent(reason)),
+            (None, Some(Err(_))) | (_, None) => Ok(None),
+        }
+    }
+
+    /// The work that an insert asks for, if any.
+    ///
+    /// # Errors
+    /// As [`layout_for`](Self::layout_for), or where the row came without its key.
     pub(super) fn insert(
         &mut self,
         transaction: &OpenTransaction,
-        seat: SubscriberId,
+        subscriber: SubscriberId,
         new: &TupleData<'_>,
     ) -> Result<Option<Row>, JobError> {
-        let Some(layout) = self.check(transaction)? else {
+        let Some(layout) = self.layout_for(transaction)? else {
             return Ok(None);
         };
         let key = self.key(layout, new, None)?;
         let source = self.source(layout, new);
-        let fits = self.fits(layout, new, &source);
-        let source = self.as_is_known(transaction, source);
-        // The text may be a known one and the row still new: deleted in between, or moved from another partition.
+        let is_current = self.is_current(layout, new, &source);
+        let source = self.read_if_replayed(transaction, source);
+        // A known text does not make the row known: it was deleted in between, or moved from another partition.
         self.recent.note(&key, &source);
-        Ok((!fits).then(|| Row::live(key, source, transaction.xid, transaction.ticket, seat)))
+        Ok((!is_current).then(|| row(transaction, subscriber, key, source)))
     }
 
+    /// The work that an update asks for, if any.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
     pub(super) fn update(
         &mut self,
         transaction: &OpenTransaction,
-        seat: SubscriberId,
-        update: Update<'_>,
+        subscriber: SubscriberId,
+        update: RowUpdate<'_>,
     ) -> Result<Option<Row>, JobError> {
-        let Some(layout) = self.check(transaction)? else {
+        let Some(layout) = self.layout_for(transaction)? else {
             return Ok(None);
         };
-        let Update {
+        let RowUpdate {
             old,
             old_is_whole,
             new,
         } = update;
         let key = self.key(layout, &new, old.as_ref())?;
-        let moved = match &old {
+        let key_changed = match &old {
             Some(old) => self.key(layout, old, None)? != key,
             None => false,
         };
         let value = layout.source.and_then(|index| new.get(index));
-        if !moved && matches!(value, Some(Value::UnchangedToast)) {
+        if !key_changed && matches!(value, Some(Value::UnchangedToast)) {
             return Ok(None);
         }
         let before = old
             .filter(|_| old_is_whole)
             .and_then(|old| layout.source.and_then(|index| old.get(index)));
-        let unchanged = value.is_some() && before == value;
+        let same_as_before = value.is_some() && before == value;
         let source = self.source(layout, &new);
-        let fits = self.fits(layout, &new, &source);
-        let source = self.as_is_known(transaction, source);
-        let known = self.recent.note(&key, &source);
-        if fits || !moved && (unchanged || known) {
+        let is_current = self.is_current(layout, &new, &source);
+        let source = self.read_if_replayed(transaction, source);
+        let same_as_recent = self.recent.note(&key, &source);
+        if is_current || !key_changed && (same_as_before || same_as_recent) {
             return Ok(None);
         }
-        Ok(Some(Row::live(
-            key,
-            source,
-            transaction.xid,
-            transaction.ticket,
-            seat,
-        )))
+        Ok(Some(row(transaction, subscriber, key, source)))
     }
 
     fn key(
@@ -144,7 +185,7 @@ impl Table {
     ) -> Result<Key, JobError> {
         let mut parts = Vec::with_capacity(layout.key.len());
         for &index in &layout.key {
-            // A long key that did not change may be out of line; then the server sends the old key with it.
+            // A long key that did not change may be TOASTed; then the server sends the old key with it.
             let value = match tuple.get(index) {
                 Some(Value::UnchangedToast) => old.and_then(|old| old.get(index)),
                 value => value,
@@ -172,49 +213,40 @@ impl Table {
         }
     }
 
-    /// Whether the row came with the fingerprint of its own text: then its vector came with it, or was there already.
-    fn fits(&self, layout: &Layout, tuple: &TupleData<'_>, source: &SourceText) -> bool {
-        let came = layout
+    /// Whether the row carries the fingerprint of its own text: then its vector came with it, or was there before.
+    fn is_current(&self, layout: &Layout, tuple: &TupleData<'_>, source: &SourceText) -> bool {
+        let found = layout
             .fingerprint
             .and_then(|index| tuple.get(index)?.as_str()?.parse::<Uuid>().ok());
-        match (&self.target.fingerprint, source, came) {
-            (Some(fingerprint), SourceText::Text(text), Some(came)) => {
-                fingerprint.compute(text) == came
+        match (&self.target.fingerprint, source, found) {
+            (Some(fingerprint), SourceText::Text(text), Some(found)) => {
+                fingerprint.compute(text) == found
             }
             _ => false,
         }
     }
 
-    /// What was worked on before may be finished; with a fingerprint column the row itself can tell, so it is read instead of
+    /// A replayed change may be finished. With a fingerprint column the row itself can tell, so it is read by key instead of
     /// embedded at once.
-    fn as_is_known(&self, transaction: &OpenTransaction, source: SourceText) -> SourceText {
-        if transaction.replayed && self.target.fingerprint.is_some() {
+    fn read_if_replayed(&self, transaction: &OpenTransaction, source: SourceText) -> SourceText {
+        if transaction.is_replayed && self.target.fingerprint.is_some() {
             SourceText::Unread
         } else {
             source
         }
     }
-
-    /// The layout for the changes of this transaction; `None` where they do not concern the member.
-    ///
-    /// # Errors
-    /// Where they do, and the relation has become one that it cannot work on.
-    pub(super) fn check(&self, transaction: &OpenTransaction) -> Result<Option<&Layout>, JobError> {
-        match (self.since.get(), &self.layout) {
-            (Some(since), _) if transaction.commit < *since => Ok(None),
-            (_, Some(Ok(layout))) => Ok(Some(layout)),
-            (Some(_), Some(Err(reason))) => Err(JobError::permanent(reason)),
-            (None, Some(Err(_))) | (_, None) => Ok(None),
-        }
-    }
-
-    /// A Relation message comes before the first change of a table and after each of its alterations.
-    pub(super) fn learn(&mut self, relation: &RelationBody<'_>) {
-        self.layout = Some(layout(&self.target, relation));
-    }
 }
 
-/// Where the columns are that the member needs, or why it cannot work on the relation.
+fn row(
+    transaction: &OpenTransaction,
+    subscriber: SubscriberId,
+    key: Key,
+    source: SourceText,
+) -> Row {
+    Row::live(key, source, transaction.xid, transaction.ticket, subscriber)
+}
+
+/// Where the columns are that the subscriber needs, or why it cannot work on the table.
 fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, String> {
     if (relation.namespace, relation.name) != (target.schema.as_str(), target.name.as_str()) {
         return Err(format!(
@@ -236,7 +268,7 @@ fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, S
     let gone = |name: &str, role: &str| {
         format!(
             "the column {} ({role}) of {} is gone; if it was renamed, correct the jobs table",
-            crate::postgres::quote::identifier(name),
+            identifier(name),
             target.qualified()
         )
     };

@@ -25,7 +25,7 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// What is watched.
 #[derive(Clone, Copy)]
-pub struct Watched<'a> {
+pub struct WatchedTable<'a> {
     pub target: &'a TargetTable,
     pub publication: &'a str,
     pub subscription: &'a Subscription,
@@ -36,7 +36,7 @@ pub struct Watched<'a> {
 /// write-backs: a question that falls into an aborted transaction is asked again the next time.
 ///
 /// Cancellation safe.
-pub async fn watch(session: Arc<Session>, watched: Watched<'_>) -> JobError {
+pub async fn watch(session: Arc<Session>, watched: WatchedTable<'_>) -> JobError {
     loop {
         tokio::time::sleep(EVERY).await;
         match look(&session, watched).await {
@@ -48,8 +48,11 @@ pub async fn watch(session: Arc<Session>, watched: Watched<'_>) -> JobError {
     }
 }
 
-async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError>, DatabaseError> {
-    let Watched {
+async fn look(
+    session: &Session,
+    watched: WatchedTable<'_>,
+) -> Result<Option<JobError>, DatabaseError> {
+    let WatchedTable {
         target,
         publication,
         subscription,
@@ -65,7 +68,10 @@ async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError
             ))));
         }
     }
-    if let Some(defect) = subscription.defect(session, publication, target).await? {
+    if let Some(defect) = subscription
+        .find_defect(session, publication, target)
+        .await?
+    {
         let reason = format!("the publication {publication} {defect}");
         return Ok(Some(JobError::Transient(reason)));
     }

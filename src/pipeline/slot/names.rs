@@ -36,6 +36,16 @@ pub fn name_prefix(jobs_table: u32) -> String {
     format!("lantern_{jobs_table:08x}_")
 }
 
+/// The names under which a job may have a slot and a publication. It has one of them at a time; the other one may be left
+/// from a time when the daemon ran with another value of `--slots`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobNames {
+    /// Those of the job alone: see [`own_slot`].
+    pub own: SlotName,
+    /// Those of all jobs of its database: see [`shared_slot`].
+    pub shared: SlotName,
+}
+
 /// The name that slot and publication share: one for each database, as jobs name it, and label.
 ///
 /// It follows from the connection string, so it is known while the server is out of reach. Two ways to write one database

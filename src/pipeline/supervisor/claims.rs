@@ -14,9 +14,12 @@ use crate::jobs::presence::{Peer, View};
 use crate::jobs::reporter::Reporter;
 use crate::jobs::{JobId, JobRow, lock, presence};
 use crate::pipeline::backfill::partitions::Partitions;
+use crate::pipeline::capture::own_slot::OwnSlot;
+use crate::pipeline::capture::shared_slot::SharedSlot;
 use crate::pipeline::capture::subscription::Subscription;
-use crate::pipeline::job::{Ended, Job};
+use crate::pipeline::job::state::{Job, JobEnd};
 use crate::pipeline::slot::names;
+use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::supervisor::cleanup::{Ending, GRACE};
 use crate::pipeline::supervisor::{Running, Slots, Supervisor, Then, fleet};
 use crate::postgres::DatabaseError;
@@ -296,13 +299,25 @@ impl Supervisor {
     /// How the job gets its changes.
     fn subscription(&self, row: &JobRow) -> Subscription {
         let identity = self.store.table().identity();
-        Subscription::new(
-            names::own_slot(identity, row),
-            self.shared_slot(row),
-            self.feeds.clone(),
-            self.options.max_retained_wal,
-            Reporter::new(row.id.clone(), self.sender.clone()),
-        )
+        let names = JobNames {
+            own: names::own_slot(identity, row),
+            shared: self.shared_slot(row),
+        };
+        let limit = self.options.max_retained_wal;
+        let reporter = Reporter::new(row.id.clone(), self.sender.clone());
+        match self.feeds.clone() {
+            None => Subscription::Own(OwnSlot {
+                names,
+                limit,
+                reporter,
+            }),
+            Some(registry) => Subscription::Shared(SharedSlot {
+                names,
+                registry,
+                limit,
+                reporter,
+            }),
+        }
     }
 
     /// Starts a job whose lock is ours.
@@ -332,7 +347,7 @@ impl Supervisor {
         let work = async move {
             let ended = AssertUnwindSafe(job.run()).catch_unwind().await;
             let bug = |_| {
-                Ended::Failed(
+                JobEnd::Failed(
                     "a bug in lantern-cli stopped the job; please report it with the log".into(),
                 )
             };

@@ -8,7 +8,7 @@ use tracing::Instrument;
 use crate::jobs::lock::Lock;
 use crate::jobs::reporter::{Message, Report};
 use crate::jobs::{JobId, JobRow, lock, reporter};
-use crate::pipeline::job::Ended;
+use crate::pipeline::job::state::JobEnd;
 use crate::pipeline::slot::names;
 use crate::pipeline::supervisor::orphans::Candidate;
 use crate::pipeline::supervisor::{
@@ -22,7 +22,7 @@ pub(super) const GRACE: Duration = Duration::from_millis(8500);
 
 /// A task of the supervisor that has come to its end.
 pub(super) enum Ending {
-    Job(JobId, Ended),
+    Job(JobId, JobEnd),
     /// Whether anything was left of the job.
     TornDown(JobId, bool),
     /// Slots that may belong to no job.
@@ -134,21 +134,21 @@ impl Supervisor {
         }
     }
 
-    async fn job_ended(&mut self, id: JobId, ended: Ended) -> Result<(), DatabaseError> {
+    async fn job_ended(&mut self, id: JobId, ended: JobEnd) -> Result<(), DatabaseError> {
         let Some(running) = self.running.remove(&id) else {
             return Ok(());
         };
         match (ended, running.then) {
             (_, Then::Forget) => Ok(()),
-            (Ended::Stopped, _) | (_, Then::Release) | (Ended::Canceled, Then::HandOver(_)) => {
+            (JobEnd::Stopped, _) | (_, Then::Release) | (JobEnd::Canceled, Then::HandOver(_)) => {
                 lock::unlock(&self.store, Lock::Job(&id)).await
             }
-            (Ended::Canceled, _) | (_, Then::TearDown) => {
+            (JobEnd::Canceled, _) | (_, Then::TearDown) => {
                 tracing::info!(job = %id, "ended; cleaning up behind it");
                 self.tear_down(id, Leftovers::of(running.row));
                 Ok(())
             }
-            (Ended::Failed(reason), Then::Nothing | Then::HandOver(_)) => {
+            (JobEnd::Failed(reason), Then::Nothing | Then::HandOver(_)) => {
                 // While it waits for a person it must neither hold back WAL nor break the user's updates.
                 self.tear_down(id.clone(), Leftovers::of(running.row));
                 tracing::error!(job = %id, "failed: {reason}");

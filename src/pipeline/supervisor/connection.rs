@@ -8,7 +8,7 @@ use crate::jobs::lock::Lock;
 use crate::jobs::reporter::Report;
 use crate::jobs::table::JobsTableError;
 use crate::jobs::{JobId, JobStore, JobsTable, lock, presence};
-use crate::pipeline::job::Ended;
+use crate::pipeline::job::state::JobEnd;
 use crate::pipeline::supervisor::cleanup::{Ending, GRACE};
 use crate::pipeline::supervisor::{LOOK_EVERY, Options, Slots, Supervisor, Then, fleet};
 use crate::postgres::{DatabaseError, Session};
@@ -215,7 +215,7 @@ impl Supervisor {
         }
     }
 
-    async fn finished(&mut self, id: JobId, ended: Ended) -> Result<(), DatabaseError> {
+    async fn finished(&mut self, id: JobId, ended: JobEnd) -> Result<(), DatabaseError> {
         let forgotten = self
             .running
             .remove(&id)
@@ -223,7 +223,7 @@ impl Supervisor {
         if forgotten {
             return Ok(());
         }
-        if let Ended::Failed(reason) = ended {
+        if let JobEnd::Failed(reason) = ended {
             tracing::error!(job = %id, "failed: {reason}");
             let report = Report::Failed(reason);
             self.unwritten.push((id, report, None));

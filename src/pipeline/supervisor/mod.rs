@@ -254,7 +254,7 @@ impl Supervisor {
         if let Some(feeds) = &self.feeds {
             let identity = self.store.table().identity();
             let member = |row| MemberId::of(&names::own_slot(identity, row));
-            feeds.know(rows.iter().map(member).collect());
+            feeds.set_known(rows.iter().map(member).collect());
         }
         // Kept until they are dealt with: the connection may break in between.
         self.changes.extend(self.watcher.observe(&rows));

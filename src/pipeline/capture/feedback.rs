@@ -1,0 +1,91 @@
+//! When the next standby status update is due.
+//!
+//! The server needs to hear from us in three cases, each with its own urgency:
+//!
+//! - Finished rows have advanced the confirmed position: at once, but at most every [`CONFIRM_INTERVAL`], because the server
+//!   works for each update.
+//! - Only keepalives have advanced it: with the next tick of the clock, because a busy server answers each update with
+//!   another keepalive.
+//! - It asks, or would soon take us for dead: within a third of `wal_sender_timeout` (PostgreSQL manual,
+//!   "wal_sender_timeout"), however busy we are.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::replication::Lsn;
+
+/// The least time between two updates that finished rows cause.
+const CONFIRM_INTERVAL: Duration = Duration::from_millis(10);
+/// The least time between two updates that keepalives cause.
+const IDLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The status updates of one connection.
+pub(super) struct Feedback {
+    /// The longest time between two updates.
+    max_interval: Duration,
+    /// The position of the last update.
+    sent: Lsn,
+    sent_at: Instant,
+    /// Finished rows have advanced the position since then.
+    has_advanced: bool,
+    /// When the next update goes out for that reason, if it has to wait.
+    pub due: Option<Instant>,
+}
+
+impl Feedback {
+    pub(super) fn new(max_interval: Duration) -> Self {
+        Feedback {
+            max_interval,
+            sent: Lsn::ZERO,
+            sent_at: Instant::now(),
+            has_advanced: false,
+            due: None,
+        }
+    }
+
+    /// How often [`is_overdue`](Self::is_overdue) has to be asked.
+    pub(super) fn tick_interval(&self) -> Duration {
+        IDLE_INTERVAL.min(self.max_interval / 2)
+    }
+
+    /// Whether this connection has confirmed a position.
+    pub(super) fn has_begun(&self) -> bool {
+        self.sent > Lsn::ZERO
+    }
+
+    /// Finished rows may have moved the position from `before` to `now`.
+    pub(super) fn note_progress(&mut self, before: Lsn, now: Lsn) {
+        self.has_advanced |= now > before;
+    }
+
+    /// Whether an update has to go out now because rows are finished. Otherwise it is scheduled, if there is a reason for one.
+    pub(super) fn confirms_now(&mut self) -> bool {
+        if !self.has_advanced || self.due.is_some() {
+            return false;
+        }
+        if self.sent_at.elapsed() >= CONFIRM_INTERVAL {
+            return true;
+        }
+        self.due = Some(self.sent_at + CONFIRM_INTERVAL);
+        false
+    }
+
+    /// Whether the position has advanced beyond what the server knows.
+    pub(super) fn is_behind(&self, confirmed: Lsn) -> bool {
+        confirmed > self.sent
+    }
+
+    /// Whether the server has not heard from us for the longest time that it may wait.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.sent_at.elapsed() >= self.max_interval
+    }
+
+    /// An update with this position has gone out.
+    pub(super) fn note_sent(&mut self, confirmed: Lsn) {
+        self.sent = confirmed;
+        self.sent_at = Instant::now();
+        self.has_advanced = false;
+        self.due = None;
+    }
+}

@@ -1,0 +1,89 @@
+//! The transitions of a job: attempt after attempt, until it stops, is cancelled or fails.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::state::{Job, JobEnd};
+use crate::backoff::Backoff;
+use crate::jobs::Progress;
+use crate::pipeline::error::JobError;
+use crate::pipeline::slot::retention;
+use crate::postgres::ConnectionString;
+
+const MIN_BACKOFF: Duration = Duration::from_millis(200);
+/// Short enough to stream again within ten seconds of a server's return.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// An attempt that lasted this long was a success: the next pause is short again.
+const STEADY_AFTER: Duration = Duration::from_secs(20);
+
+impl Job {
+    /// Runs the job to its end, through as many attempts as it takes.
+    ///
+    /// Cancellation: a dropped future ends every task of the job. What was not confirmed comes again.
+    pub async fn run(self) -> JobEnd {
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => JobEnd::Canceled,
+            end = self.attempts() => end,
+        }
+    }
+
+    async fn attempts(mut self) -> JobEnd {
+        let stop = self.stop.clone();
+        let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
+        // Slots in a row that were dropped before the job had caught up.
+        let mut dropped_slots = 0;
+        loop {
+            let began = Instant::now();
+            let error = match self.attempt().await {
+                Ok(()) => return JobEnd::Stopped,
+                Err(_) if stop.is_cancelled() => return JobEnd::Stopped,
+                Err(error) => error,
+            };
+            if !error.is_transient() {
+                return JobEnd::Failed(error.to_string());
+            }
+            if began.elapsed() > STEADY_AFTER {
+                backoff.reset();
+            }
+            let mut pause = backoff.next_pause();
+            if self.row.progress == Progress::Finished {
+                dropped_slots = 0;
+            } else if error.requires_new_slot() {
+                dropped_slots += 1;
+                pause = retention::pause(dropped_slots);
+            }
+            tracing::warn!("interrupted, retrying in {} ms: {error}", pause.as_millis());
+            tokio::select! {
+                () = stop.cancelled() => return JobEnd::Stopped,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// One attempt. Where it ends because the slot has become unusable, the slot is dropped: its absence tells the next
+    /// attempt, on another daemon too, that changes were missed. So a crash in between changes nothing.
+    async fn attempt(&mut self) -> Result<(), JobError> {
+        let result = self.prepare_and_stream().await;
+        if let Err(error) = &result
+            && error.requires_new_slot()
+        {
+            let database: ConnectionString = self.row.definition.db_connection.parse()?;
+            self.subscription.drop_slot(&database).await?;
+        }
+        result
+    }
+
+    /// `Ok` when the daemon stops.
+    async fn prepare_and_stream(&mut self) -> Result<(), JobError> {
+        let stop = self.stop.clone();
+        let prepared = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            prepared = self.prepare() => prepared?,
+        };
+        self.stream(prepared).await
+    }
+}

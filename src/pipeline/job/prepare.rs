@@ -1,0 +1,188 @@
+//! The first half of an attempt: everything that must exist before a job can stream.
+
+use std::sync::Arc;
+
+use super::state::Job;
+use crate::embedding::{Model, ModelName};
+use crate::jobs::Progress;
+use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
+use crate::pipeline::capture::join::Membership;
+use crate::pipeline::capture::streamable::Streamable;
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::{definition, preflight, target_database};
+use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::write::quarantine::Quarantine;
+use crate::pipeline::write::writer::Writer;
+use crate::pipeline::write::{fence, triggers};
+use crate::postgres::{ConnectionString, Session};
+
+/// What exists once a job can stream.
+pub(super) struct Prepared {
+    /// The server that the set-up has reached, and no other.
+    pub database: ConnectionString,
+    /// For what is left to do before the scan.
+    pub session: Session,
+    pub target: Arc<TargetTable>,
+    pub model: Model,
+    pub streamable: Streamable,
+    pub membership: Membership,
+    pub writer: Writer,
+    pub quarantine: Quarantine,
+    /// `None` where no existing row has to be scanned.
+    pub backfill: Option<BackfillPlan>,
+}
+
+/// Which existing rows an attempt scans.
+pub(super) struct BackfillPlan {
+    pub scope: BackfillScope,
+    /// The job's table, or some of its partitions.
+    pub tables: Vec<Arc<TargetTable>>,
+}
+
+impl Job {
+    /// Looks at the target, creates what is missing, opens the write path, and subscribes.
+    ///
+    /// Cancellation safe: the next attempt completes or replaces what is half done.
+    ///
+    /// # Errors
+    /// Permanent ones with a remedy where a person has to act; the server's.
+    pub(super) async fn prepare(&mut self) -> Result<Prepared, JobError> {
+        let names = definition::names(&self.row.definition)?;
+        let model = self.load_model(&names.model).await?;
+        let (session, database) = self.connect().await?;
+        preflight::check_server(&session).await?;
+        let target =
+            preflight::target_table(&session, &names, &self.row.definition, &model).await?;
+        let target = Arc::new(target);
+
+        let unbroken = self.subscription.find_unbroken(&session, &target).await?;
+        let continuity = Continuity::from_check(unbroken.is_some());
+        let backfill = self.plan_backfill(&session, &target, continuity).await?;
+        let set_up = self.named(&database, "set-up");
+        let streamable = self
+            .subscription
+            .set_up(&session, &set_up, &target, unbroken)
+            .await?;
+        if self.row.progress == Progress::New {
+            self.row.progress = Progress::Started;
+        }
+        let quarantine = Quarantine::open(self.reporter.clone(), target.clone()).await;
+        let writer = self.open_writer(&database, &target, &model).await?;
+        let membership = self
+            .subscription
+            .join(&session, &database, &target, &streamable, self.stop.clone())
+            .await?;
+        Ok(Prepared {
+            database,
+            session,
+            target,
+            model,
+            streamable,
+            membership,
+            writer,
+            quarantine,
+            backfill,
+        })
+    }
+
+    async fn load_model(&mut self, name: &str) -> Result<Model, JobError> {
+        let name: ModelName = name.parse()?;
+        let model = match &self.model {
+            Some(loaded) => loaded.clone(),
+            None => self.engine.model(&name).await?,
+        };
+        self.model = Some(model.clone());
+        Ok(model)
+    }
+
+    /// A session with the target, and the connection string of just the server that it has reached: every other connection
+    /// of the attempt must reach the same one.
+    async fn connect(&self) -> Result<(Session, ConnectionString), JobError> {
+        let database = target_database::of(&self.row.definition, &self.allowed_hosts)?;
+        let session = Session::open(&self.named(&database, "set-up")).await?;
+        if preflight::is_standby(&session).await? {
+            return Err(on_standby(self.row.progress));
+        }
+        let database = session.server().clone();
+        Ok((session, database))
+    }
+
+    /// Decides which existing rows have to be scanned, and writes into the jobs table what must not be forgotten: from the
+    /// creation of the new slot on, a crash would make a broken stream look unbroken.
+    async fn plan_backfill(
+        &mut self,
+        session: &Session,
+        target: &Arc<TargetTable>,
+        continuity: Continuity,
+    ) -> Result<Option<BackfillPlan>, JobError> {
+        match scope::why_again(&self.row, continuity, session, target).await? {
+            Some(reason) => {
+                tracing::warn!("{reason}: {}", scope::again(&self.row.definition));
+                self.start_again().await;
+            }
+            None => self.reporter.started().await,
+        }
+        let is_caught_up = continuity == Continuity::Unbroken
+            && (self.row.progress == Progress::Finished || self.partitions.are_pending());
+        let attached = self
+            .partitions
+            .to_look_through(session, target, self.subscription.slot(), is_caught_up)
+            .await?;
+        if self.row.progress == Progress::Finished && !attached.is_empty() {
+            // After a crash the list of partitions is lost; then every row is scanned.
+            self.start_again().await;
+        }
+        let scope = scope::of(self.row.progress, continuity, &self.row.definition);
+        Ok(scope.map(|scope| BackfillPlan {
+            scope,
+            tables: match attached.is_empty() {
+                true => vec![target.clone()],
+                false => attached,
+            },
+        }))
+    }
+
+    async fn start_again(&mut self) {
+        self.reporter.started_again().await;
+        self.row.progress = Progress::StartedAgain;
+    }
+
+    /// The session for write-backs, which is the only one of its job.
+    async fn open_writer(
+        &self,
+        database: &ConnectionString,
+        target: &Arc<TargetTable>,
+        model: &Model,
+    ) -> Result<Writer, JobError> {
+        let database = self.named(database, "write-back");
+        let writer = Writer::open(&database, target.clone(), model.dimensions()).await?;
+        fence::raise(writer.session(), self.subscription.name()).await?;
+        if self.row.definition.skip_triggers {
+            triggers::skip(writer.session()).await?;
+        }
+        Ok(writer)
+    }
+}
+
+/// A job that has run before meets a standby while its cluster fails over. One that has not was given the wrong address.
+fn on_standby(progress: Progress) -> JobError {
+    let sentence = "the target server is a standby; vectors can only be written to the primary";
+    match progress {
+        Progress::New => JobError::permanent(format!(
+            "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
+        )),
+        _ => JobError::Transient(sentence.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failover_does_not_fail_a_job_that_has_run_before() {
+        assert!(on_standby(Progress::Finished).is_transient());
+        assert!(on_standby(Progress::StartedAgain).is_transient());
+        assert!(!on_standby(Progress::New).is_transient());
+    }
+}

@@ -1,0 +1,54 @@
+//! What a job needs to run, and how it ends.
+
+use tokio_util::sync::CancellationToken;
+
+use crate::embedding::{Engine, Model};
+use crate::jobs::JobRow;
+use crate::jobs::reporter::Reporter;
+use crate::pipeline::backfill::partitions::Partitions;
+use crate::pipeline::capture::subscription::Subscription;
+use crate::postgres::{AllowedHosts, ConnectionString};
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEnd {
+    /// The daemon stops. The job continues at the next start.
+    Stopped,
+    /// The job was cancelled while it ran. Its slot and publication still exist.
+    Canceled,
+    /// A person has to act first. The text is for `init_failure_reason`.
+    Failed(String),
+}
+
+/// A job and what it needs to run.
+pub struct Job {
+    /// Its row, with the state of the initial backfill as this job has brought it about.
+    pub row: JobRow,
+    /// How it gets the changes of its table.
+    pub subscription: Subscription,
+    /// Computes vectors.
+    pub engine: Engine,
+    /// Loaded by the first attempt and kept: retries during an outage must not load the model each time.
+    pub model: Option<Model>,
+    /// Writes into the job's row.
+    pub reporter: Reporter,
+    /// Where the job may connect.
+    pub allowed_hosts: AllowedHosts,
+    /// The partitions of its table that it knows.
+    pub partitions: Partitions,
+    /// The daemon stops: finish what is in flight.
+    pub stop: CancellationToken,
+    /// The job is cancelled: drop everything.
+    pub cancel: CancellationToken,
+}
+
+/// Identifiers longer than 63 bytes are truncated by the server; this leaves room for the rest of a session's name.
+const MAX_ID_LENGTH: usize = 36;
+
+impl Job {
+    /// The target database, for a session whose name says what it does for this job.
+    pub(super) fn named(&self, database: &ConnectionString, task: &str) -> ConnectionString {
+        let id: String = self.row.id.as_str().chars().take(MAX_ID_LENGTH).collect();
+        database.named(&format!("job {id} {task}"))
+    }
+}

@@ -1,0 +1,223 @@
+//! The second half of an attempt: the concurrent parts of a streaming job, and what their ends mean.
+//!
+//! ```text
+//! slot reader ── rows ──▶ batcher ◀── rows ── backfill        watchdog, retention: ask the server each second or so
+//! ```
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinError;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use super::prepare::{BackfillPlan, Prepared};
+use super::state::Job;
+use super::watchdog::{self, WatchedTable};
+use crate::jobs::Progress;
+use crate::jobs::reporter::Reporter;
+use crate::pipeline::backfill::scan::{self, Backfill};
+use crate::pipeline::capture::in_flight::MAX_ROWS as MAX_LIVE_ROWS;
+use crate::pipeline::capture::join::{Membership, Stay};
+use crate::pipeline::error::JobError;
+use crate::pipeline::slot::retention;
+use crate::pipeline::table::row::{BackfillAck, Row};
+use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
+use crate::postgres::ConnectionString;
+
+/// `init_progress` is written at most this often.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a batcher may take to say why it has ended.
+const CAUSE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// A part of the job that runs as a task and ends with the attempt.
+type Part = AbortOnDropHandle<Result<(), JobError>>;
+
+/// The scan's ends of the batcher.
+struct BackfillPorts {
+    rows: mpsc::Sender<Row>,
+    acks: mpsc::Receiver<BackfillAck>,
+}
+
+impl Job {
+    /// Streams until the subscription ends or a part fails. `Ok` when the daemon stops.
+    ///
+    /// # Errors
+    /// Whatever ends the attempt.
+    pub(super) async fn stream(&mut self, prepared: Prepared) -> Result<(), JobError> {
+        let Prepared {
+            database,
+            session: set_up,
+            target,
+            model,
+            streamable,
+            membership,
+            writer,
+            quarantine,
+            backfill,
+        } = prepared;
+        let Membership {
+            rows: live,
+            acks: live_finished,
+            admission,
+            mut stay,
+        } = membership;
+        let (rows, backfill_rows) = mpsc::channel(scan::MOST_ROWS);
+        let (backfill_finished, acks) = mpsc::channel(scan::MOST_ROWS);
+        let ports = Ports {
+            live,
+            backfill: backfill_rows,
+            live_finished,
+            backfill_finished,
+        };
+        let session = writer.session().clone();
+        let queue = self.engine.queue(&model, MAX_LIVE_ROWS + scan::MOST_ROWS);
+        let batcher = Batcher::new(
+            ports,
+            queue,
+            self.batch_rows(),
+            target.qualified(),
+            quarantine,
+        );
+        let batcher = spawn(batcher.run(writer));
+
+        // The batcher works meanwhile: other jobs of a shared slot wait behind this job's rows.
+        let admitted = self
+            .subscription
+            .admit(&set_up, &target, &streamable, &admission);
+        tokio::select! {
+            biased;
+            ended = stay.ended() => return ended,
+            admitted = admitted => admitted?,
+        }
+        drop(set_up);
+
+        let backfill = self
+            .start_backfill(backfill, &database, BackfillPorts { rows, acks })
+            .await?;
+        let (subscription, partitions) = (self.subscription.clone(), self.partitions.clone());
+        let watched_slot = subscription.watched_slot(database);
+        let watched_table = WatchedTable {
+            target: &target,
+            publication: &streamable.publication,
+            subscription: &subscription,
+            partitions: &partitions,
+        };
+        let watchers = async {
+            tokio::select! {
+                error = watchdog::watch(session.clone(), watched_table) => error,
+                error = retention::watch_if(watched_slot, session.clone()) => error,
+            }
+        };
+        self.run_parts(batcher, backfill, stay, watchers).await
+    }
+
+    /// Runs the parts until one ends the attempt.
+    async fn run_parts(
+        &mut self,
+        mut batcher: Part,
+        mut backfill: Option<Part>,
+        mut stay: Stay,
+        watchers: impl Future<Output = JobError>,
+    ) -> Result<(), JobError> {
+        tokio::pin!(watchers);
+        loop {
+            tokio::select! {
+                biased;
+                // Without an error of its own the batcher has ended with the stream, which says why.
+                ended = &mut batcher => return match flatten(ended) {
+                    Ok(()) => stay.ended().await,
+                    Err(error) => Err(error),
+                },
+                ended = stay.ended() => return ended,
+                error = &mut watchers => return Err(error),
+                ended = finished(&mut backfill) => {
+                    backfill = None;
+                    match flatten(ended) {
+                        Ok(()) => {
+                            self.row.progress = Progress::Finished;
+                            self.partitions.finished();
+                        }
+                        Err(error) => return Err(cause(error, &mut batcher).await),
+                    }
+                }
+                () = self.stop.cancelled(), if backfill.is_some() => backfill = None,
+            }
+        }
+    }
+
+    fn batch_rows(&self) -> usize {
+        let size = self.row.definition.batch_size;
+        let size = size.and_then(|size| usize::try_from(size).ok());
+        size.map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096))
+    }
+
+    /// Starts the scan, where there is something to scan.
+    async fn start_backfill(
+        &mut self,
+        plan: Option<BackfillPlan>,
+        database: &ConnectionString,
+        ports: BackfillPorts,
+    ) -> Result<Option<Part>, JobError> {
+        let Some(BackfillPlan { scope, tables }) = plan else {
+            if self.row.progress != Progress::Finished {
+                self.reporter.finished().await;
+                self.row.progress = Progress::Finished;
+            }
+            return Ok(None);
+        };
+        let database = self.named(database, "backfill");
+        let scan = Backfill::open(&database, tables, scope, ports.rows, ports.acks).await?;
+        Ok(Some(spawn(backfill(scan, self.reporter.clone()))))
+    }
+}
+
+/// Scans, and reports progress and the end.
+async fn backfill(scan: Backfill, reporter: Reporter) -> Result<(), JobError> {
+    let began = Instant::now();
+    let mut reported = None::<Instant>;
+    let progress = scan
+        .run(|progress| {
+            if reported.is_none() {
+                tracing::info!("{} existing rows to embed", progress.total);
+            }
+            if reported.is_none_or(|reported| reported.elapsed() >= PROGRESS_INTERVAL) {
+                reported = Some(Instant::now());
+                reporter.progressed(progress.percent());
+            }
+        })
+        .await?;
+    tracing::info!(
+        "{} existing rows done in {:.1} s; listening for changes",
+        progress.done,
+        began.elapsed().as_secs_f64()
+    );
+    reporter.finished().await;
+    Ok(())
+}
+
+fn spawn(work: impl Future<Output = Result<(), JobError>> + Send + 'static) -> Part {
+    AbortOnDropHandle::new(tokio::spawn(work.in_current_span()))
+}
+
+/// Pends forever without a task. Cancellation safe.
+async fn finished(part: &mut Option<Part>) -> Result<Result<(), JobError>, JoinError> {
+    match part {
+        Some(part) => part.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A panic of a part ends the attempt like any transient error.
+fn flatten(ended: Result<Result<(), JobError>, JoinError>) -> Result<(), JobError> {
+    ended.unwrap_or_else(|error| Err(error.into()))
+}
+
+/// A backfill ends when the batcher does; then the batcher's error is the one to report.
+async fn cause(error: JobError, batcher: &mut Part) -> JobError {
+    match tokio::time::timeout(CAUSE_TIMEOUT, batcher).await {
+        Ok(ended) => flatten(ended).err().unwrap_or(error),
+        Err(_) => error,
+    }
+}

@@ -73,7 +73,7 @@ async fn the_readme_works_word_for_word() {
     wait_for_value(&client, marked, 1_i64).await;
     in_step(&client, "articles", "title", "title_embedding").await;
     let monitored = database.psql(slots).await;
-    assert!(monitored.contains("|t|reserved|"), "{monitored}");
+    assert!(monitored.contains("|reserved|"), "{monitored}");
 
     let vector: Vec<f32> = value(&client, "SELECT title_embedding::real[] FROM articles").await;
     let literal = printed(&["embed", "My articles title"]).await;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Fuzzes each target for the given number of seconds. What it finds is in fuzz/artifacts, what it learns in fuzz/corpus.
+# Fuzzes each target for the given number of seconds: fuzz.sh [SECONDS [TARGET…]]. Findings go to fuzz/artifacts, inputs that
+# reach new code to fuzz/corpus.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

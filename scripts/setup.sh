@@ -1,10 +1,10 @@
 #!/bin/sh
-# Fetches what lantern-cli needs at run time into .runtime/: see setup.py, which does the work.
-# This file only says which tools are missing, and therefore must need none of them itself.
+# Fetches what lantern-cli needs at run time into .runtime/. setup.py does the work; this file only reports which tools
+# are missing, so it must not need any of them itself.
 #
-# An argument names another script to run after that: setup_matrix.py.
+# An argument names the script to run instead of setup.py, for example setup_matrix.py.
 #
-# PYTHON chooses the Python to use, for example: PYTHON=python3.12 make setup
+# PYTHON names the Python to use, for example: PYTHON=python3.12 make setup
 set -eu
 
 python=${PYTHON:-python3}
@@ -25,5 +25,5 @@ if [ -n "$missing" ]; then
     exit 1
 fi
 
-# -I -S: nothing of the user's Python environment is needed, and a second run is quicker without it.
+# -I -S: the user's Python environment is not needed, and a second run is faster without it.
 exec "$python" -I -S "$(dirname "$0")/${1:-setup.py}"

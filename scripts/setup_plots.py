@@ -1,8 +1,8 @@
-"""Fetches what draws the plots of `make bench`, pinned by version and sha256:
+"""Fetches what `make bench` draws its plots with, pinned by version and sha256:
 
     .runtime/plots/      matplotlib and what it imports, from PyPI
 
-How parts are put in place is in setup.py.
+setup.py puts the parts in place.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ import setup  # noqa: E402
 
 REQUIREMENTS = setup.SCRIPTS / "plots-requirements.txt"
 
-# What the wheels in it exist for.
+# The Python versions for which it has wheels.
 PYTHONS = ((3, 11), (3, 14))
 
 
 class Wheels:
-    """All of the wheels, which are others for each version of Python."""
+    """All wheels together; they differ between versions of Python."""
 
     def __init__(self):
         self.sha256 = hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
@@ -35,7 +35,7 @@ def make_plots(staging, made):
     if not (oldest <= sys.version_info[:2] <= newest and platform.python_implementation() == "CPython"):
         raise setup.SetupError(
             "drawing plots needs matplotlib, which is pinned for CPython %d.%d to %d.%d; this is %s %s.\n"
-            "Name another Python, for example: PYTHON=python3.12 make bench"
+            "Choose another Python, for example: PYTHON=python3.12 make bench"
             % (oldest + newest + (platform.python_implementation(), platform.python_version()))
         )
     setup.say("  fetching matplotlib (40 MB)")

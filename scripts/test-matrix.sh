@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Runs the integration tests and some chaos on every version that setup_matrix.py has fetched, and on 18. CHAOS=n schedules each.
+# Runs the integration tests and CHAOS=n fault schedules (default 24) on 18 and on every version that setup_matrix.py has
+# fetched.
 #
-# What a version cannot do is passed over by the test itself, which says so: all of that is listed.
+# A test that a version does not support reports itself as skipped; the summary lists these reports.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=target/matrix

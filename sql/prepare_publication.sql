@@ -1,12 +1,13 @@
--- What the owner of a table runs beforehand, so that lantern-cli needs neither ownership nor superuser there:
--- the destination column, a publication, and the rights of the daemon's role.
+-- Prepares a table for a role that does not own it. Run it as the owner of the table, before the job starts. It creates
+-- the destination column and a publication, and grants the daemon's role the privileges that it needs.
 --
 --   psql "$TARGET" -v schema=public -v table=articles -v key=id -v source=title \
 --        -v destination=title_embedding -v type='vector(384)' -v role=lantern -f sql/prepare_publication.sql
 --
--- A key of several columns is given as one list: -v key='tenant, id'. A partitioned table needs publish_via_partition_root =
--- true as well.
--- The role itself is created once, by a superuser:  CREATE ROLE lantern LOGIN REPLICATION PASSWORD '…';
+-- Give a key of several columns as one list: -v key='tenant, id'. For a partitioned table, add
+-- publish_via_partition_root = true to the options of the publication.
+-- For a job with fingerprint_column, also create that column (uuid) and grant SELECT and UPDATE on it to the role.
+-- A superuser creates the role once:  CREATE ROLE lantern LOGIN REPLICATION PASSWORD '…';
 
 \set ON_ERROR_STOP on
 \set publication lantern_prepared_ :schema _ :table
@@ -17,8 +18,8 @@ SET LOCAL lock_timeout = '2s';
 
 ALTER TABLE :"schema".:"table" ADD COLUMN IF NOT EXISTS :"destination" :type;
 
--- Inserts and updates of the key and the source, nothing else, leave the server; PostgreSQL 14 knows whole rows only. Any
--- name that begins with lantern_prepared_ will do; the daemon uses it for every job that it fits.
+-- Publishes only inserts and updates, and of these only the key and the source column (PostgreSQL 14: whole rows). The
+-- name must begin with lantern_prepared_; the daemon uses the publication for every job that it fits.
 \if :has_column_lists
 CREATE PUBLICATION :"publication" FOR TABLE ONLY :"schema".:"table" (:key, :"source")
   WITH (publish = 'insert, update');

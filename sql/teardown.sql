@@ -1,18 +1,18 @@
--- Removes everything that lantern-cli keeps in a target database: its replication slots and publications. For when the
--- daemon is gone for good; while it runs, cancel its jobs instead (UPDATE jobs SET canceled_at = true).
+-- Removes all replication slots and publications of lantern-cli from a target database. Use it when the daemon is gone
+-- for good; while it runs, cancel its jobs instead (UPDATE jobs SET canceled_at = true).
 --
 --   psql "$TARGET" -f sql/teardown.sql
 --
--- The columns with the embeddings stay. Needs the rights of the publications' owner, and REPLICATION.
+-- The embeddings stay. The role must own the publications and have the attribute REPLICATION.
 
 \set ON_ERROR_STOP on
 
--- A slot that is being read from is freed first.
+-- An active slot cannot be dropped: end its walsender first.
 SELECT pg_terminate_backend(active_pid) AS ended_walsender, slot_name
 FROM pg_replication_slots
 WHERE slot_name ~ '^lantern_[0-9a-f]{8}_' AND database = current_database() AND active_pid IS NOT NULL;
 
--- The walsender needs a moment to go.
+-- Wait up to 5 s for the walsenders to exit.
 DO $$
 BEGIN
   FOR attempt IN 1..100 LOOP

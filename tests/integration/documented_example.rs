@@ -39,7 +39,7 @@ fn with_uri(sql: &str, database: &TestDatabase) -> String {
 
 #[tokio::test]
 async fn the_readme_works_word_for_word() {
-    let [wal_level, jobs_table, example, fingerprints] = &readme_sql()[..] else {
+    let [wal_level, jobs_table, example, fingerprints, slots] = &readme_sql()[..] else {
         panic!("the README has other blocks of SQL now: test them too");
     };
     assert_eq!(jobs_table.trim(), DOCUMENTED_TABLE.trim());
@@ -72,6 +72,8 @@ async fn the_readme_works_word_for_word() {
     let marked = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'title_fingerprint'";
     wait_for_value(&client, marked, 1_i64).await;
     in_step(&client, "articles", "title", "title_embedding").await;
+    let monitored = database.psql(slots).await;
+    assert!(monitored.contains("|reserved|"), "{monitored}");
 
     let vector: Vec<f32> = value(&client, "SELECT title_embedding::real[] FROM articles").await;
     let literal = printed(&["embed", "My articles title"]).await;

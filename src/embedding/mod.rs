@@ -31,11 +31,13 @@ mod name;
 mod pooling;
 mod queue;
 mod runtime;
+mod scheduler;
 mod session;
 mod tokenizer;
+mod worker;
 
 pub use catalogue::{Catalogue, Location, ModelEntry};
-pub use channel::{Completions, Embedded, Submitter};
+pub use channel::{Completions, Submitter};
 pub use engine::{Engine, EngineOptions};
 pub use error::EmbeddingError;
 pub use model::{Model, TextRole};
@@ -44,5 +46,6 @@ pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;
+pub use scheduler::Embedded;
 #[doc(hidden)]
 pub use tokenizer::TextTokenizer;

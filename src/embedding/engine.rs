@@ -137,8 +137,8 @@ impl Engine {
         Ok(vectors)
     }
 
-    /// Opens a queue of documents, which takes turns with all other queues. The caller keeps at most `capacity` texts in
-    /// flight: submitted, but not yet received back.
+    /// Opens a queue of documents, which takes turns with all other queues. The caller keeps at most `capacity` texts
+    /// in flight: submitted, but not yet received back.
     #[must_use]
     pub fn queue(&self, model: &Model, capacity: usize) -> (Submitter, Completions) {
         channel::open(

@@ -1,7 +1,7 @@
 //! What can go wrong between a text and its vector.
 //!
-//! An error has two readers. The code asks [`EmbeddingError::is_transient`] and [`EmbeddingError::concerns_one_text`]; a
-//! person reads one sentence that names the object, the cause and the remedy.
+//! An error has two readers. The code asks [`EmbeddingError::is_transient`] and [`EmbeddingError::concerns_one_text`];
+//! a person reads one sentence that names the object, the cause and the remedy.
 
 use std::fmt;
 use std::io;

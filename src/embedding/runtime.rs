@@ -1,7 +1,7 @@
 //! Finds and loads the ONNX Runtime library, once for the process.
 //!
-//! The library is loaded at run time (`dlopen`) rather than linked. So the daemon starts on a machine without it and can
-//! explain what is missing.
+//! The library is loaded at run time (`dlopen`) rather than linked. So the daemon starts on a machine without it and
+//! can explain what is missing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

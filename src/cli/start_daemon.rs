@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::EngineArguments;
 use super::logging::{self, Logging};
-use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
+use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
 use crate::pipeline::{self, RetentionLimit, Supervisor};
 use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
 use crate::postgres::{ConnectionString, Session};
@@ -165,6 +165,6 @@ async fn private_server(
 
 fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {
     let installation = Installation::find(data_path)?;
-    let options = Options::new(default_directory(data_path)?);
+    let options = ServerOptions::new(default_directory(data_path)?);
     Ok(PrivatePostgres::start(&installation, options)?)
 }

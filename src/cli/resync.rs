@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::EngineArguments;
+use super::engine_arguments::EngineArguments;
 use super::job::JobArguments;
 use crate::pipeline::backfill::Scope;
 use crate::pipeline::repair::Rows;

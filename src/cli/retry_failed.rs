@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::EngineArguments;
+use super::engine_arguments::EngineArguments;
 use super::job::JobArguments;
 use crate::pipeline::repair::Rows;
 

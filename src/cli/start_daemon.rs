@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::EngineArguments;
+use super::engine_arguments::EngineArguments;
 use super::logging::{self, Logging};
 use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
 use crate::pipeline::{self, RetentionLimit, Supervisor};

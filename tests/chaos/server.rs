@@ -27,7 +27,8 @@ pub struct Server {
 }
 
 /// `wal_sender_timeout` is short, so that status updates are frequent and schedules can be. `fsync` is off (see
-/// [`ServerOptions::durable`]): what a server has written survives its own crash without it, and no schedule crashes the machine.
+/// [`ServerOptions::durable`]): what a server has written survives its own crash without it, and no schedule crashes
+/// the machine.
 const SETTINGS: [(&str, &str); 6] = [
     ("max_connections", "100"),
     ("wal_sender_timeout", "4s"),

@@ -1,44 +1,58 @@
-//! Places where the chaos tests may hold or kill the daemon, by name, and where `make bench` lets rows go unembedded.
+//! Named places where the chaos tests hold or kill the daemon, and where `make bench` skips embedding.
 //!
-//! They are there only with the feature `failpoints`; without it each call is an empty function. `FAILPOINTS` in the environment
-//! says what happens where, in the notation of the crate `fail`: `status-before=3*off->1*return` kills the process at the
-//! fourth status update, `embedder=1*sleep(800)` holds the embedder for 800 ms.
+//! They exist only with the feature `failpoints`; without it each call is an empty function. The environment variable
+//! `FAILPOINTS` says what happens where, in the notation of the crate `fail`:
+//!
+//! ```text
+//!  status-before=3*off->1*return    kills the process at the fourth standby status update
+//!  embedder=1*sleep(800)            holds an inference thread once, for 800 ms
+//! ```
+//!
+//! The daemon is killed with SIGKILL, as a crash of the machine or the out-of-memory killer would end it: no destructor
+//! runs, and no connection is closed properly.
 
 #[cfg(not(feature = "failpoints"))]
-pub use absent::{is_set, reach, reach_awaiting, read_environment};
+pub use disabled::{is_set, reach, reach_awaiting, read_environment};
 #[cfg(feature = "failpoints")]
-pub use armed::{is_set, reach, reach_awaiting, read_environment};
+pub use enabled::{is_set, reach, reach_awaiting, read_environment};
 
 #[cfg(feature = "failpoints")]
-mod armed {
+mod enabled {
     use std::time::Duration;
 
     use fail::FailScenario;
     use nix::sys::signal::{Signal, raise};
 
-    /// Reads `FAILPOINTS`; they stay set until the process ends.
+    /// How long [`reach_awaiting`] lets other tasks run before it kills the process.
+    const DEFAULT_PAUSE_MS: u64 = 20;
+
+    /// Reads `FAILPOINTS`. The failpoints stay set until the process ends.
     pub fn read_environment() {
+        // Dropping the scenario would clear them.
         std::mem::forget(FailScenario::setup());
     }
 
-    /// Does what was asked for at this place; `return` kills the process, as a crash would.
+    /// Does what is configured for this place. `return` kills the process.
     pub fn reach(name: &str) {
         fail::eval(name, |_| raise(Signal::SIGKILL));
     }
 
-    /// Whether something other happens at this place: `return`.
+    /// Whether `return` is configured for this place: then the caller does something else.
     pub fn is_set(name: &str) -> bool {
         fail::eval(name, |_| ()).is_some()
     }
 
-    /// As [`reach`]; what other tasks have to send before this place leaves the process first. `return(800)` waits 800 ms
-    /// and then goes on: the process hangs, rather than ends.
+    /// Like [`reach`], but first lets other tasks send what they have. `return(800)` waits 800 ms and continues: the
+    /// process hangs rather than ends.
     pub async fn reach_awaiting(name: &str) {
         let Some(pause) = fail::eval(name, |pause| pause) else {
             return;
         };
         let milliseconds = pause.as_deref().and_then(|pause| pause.parse().ok());
-        tokio::time::sleep(Duration::from_millis(milliseconds.unwrap_or(20))).await;
+        tokio::time::sleep(Duration::from_millis(
+            milliseconds.unwrap_or(DEFAULT_PAUSE_MS),
+        ))
+        .await;
         if pause.is_none() {
             let _ = raise(Signal::SIGKILL);
         }
@@ -46,19 +60,23 @@ mod armed {
 }
 
 #[cfg(not(feature = "failpoints"))]
-mod absent {
-    #[inline(always)]
+mod disabled {
+    /// Does nothing.
+    #[inline]
     pub fn read_environment() {}
 
-    #[inline(always)]
+    /// Does nothing.
+    #[inline]
     pub fn reach(_name: &str) {}
 
-    #[inline(always)]
+    /// Always `false`.
+    #[inline]
     pub fn is_set(_name: &str) -> bool {
         false
     }
 
-    #[inline(always)]
+    /// Completes immediately.
+    #[inline]
     pub fn reach_awaiting(_name: &str) -> std::future::Ready<()> {
         std::future::ready(())
     }

@@ -1,11 +1,23 @@
-//! Log lines: on standard error, one an event.
+//! The log: one line for each event, on standard error, so that standard output has results only.
 
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+/// What libraries may log. The PostgreSQL driver logs statements with their parameters, which are texts of users, below
+/// `info`; the others log details that are of no use to an operator.
+const LIBRARY_LEVELS: [&str; 5] = [
+    "tokio_postgres=warn",
+    "rustls=warn",
+    "ort=warn",
+    "tokenizers=warn",
+    "mio=warn",
+];
+
+/// What is logged, and how.
 #[derive(Args, Clone)]
 pub struct Logging {
-    /// What is logged: error, warn, info, debug or trace; also filters such as `info,lantern::pipeline=debug`
+    /// The lowest level that is logged: error, warn, info, debug or trace. Also takes filters by module, such as
+    /// `info,lantern::pipeline=debug`
     #[arg(
         long,
         env = "LANTERN_LOG",
@@ -14,52 +26,47 @@ pub struct Logging {
     )]
     log_level: String,
 
-    /// How it is logged
-    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
-    log_format: Format,
+    /// The format of the log, on standard error
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// A line for people
+enum LogFormat {
+    /// One line for people, coloured on a terminal
     Text,
-    /// A JSON object a line
+    /// One JSON object on a line, for log collectors
     Json,
 }
 
-/// Sets the process's logger up.
+/// Starts the logger of this process.
 ///
 /// # Errors
-/// When the level cannot be understood.
+///
+/// If the level is not valid.
 pub fn start(arguments: &Logging) -> anyhow::Result<()> {
     let filter = EnvFilter::builder()
         .parse(&arguments.log_level)
         .map_err(|error| {
             anyhow::anyhow!(
-                "--log-level {:?} is not a level (error, warn, info, debug, trace): {error}",
+                "--log-level {:?} is not a level (error, warn, info, debug, trace) or a filter: {error}",
                 arguments.log_level
             )
         })?;
-    // The driver logs statements with their parameters below info, and other libraries are of no use to an operator.
-    let filter = [
-        "tokio_postgres=warn",
-        "rustls=warn",
-        "ort=warn",
-        "tokenizers=warn",
-        "mio=warn",
-    ]
-    .into_iter()
-    .filter_map(|directive| directive.parse().ok())
-    .fold(filter, EnvFilter::add_directive);
+    // Directives that are added later win over those that the user gave.
+    let filter = LIBRARY_LEVELS
+        .into_iter()
+        .filter_map(|directive| directive.parse().ok())
+        .fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);
     match arguments.log_format {
-        Format::Text => builder
+        LogFormat::Text => builder
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .init(),
-        Format::Json => builder
+        LogFormat::Json => builder
             .json()
             .flatten_event(true)
             .with_current_span(true)

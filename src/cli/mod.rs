@@ -2,6 +2,7 @@
 
 mod data_path;
 mod embed;
+mod engine_arguments;
 mod job;
 mod logging;
 mod process_list;
@@ -13,13 +14,9 @@ mod start_daemon;
 mod table;
 mod verify;
 
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
-
-use crate::embedding::{Catalogue, Engine, EngineOptions};
+use clap::{Parser, Subcommand};
 
 /// Keeps vector embeddings in PostgreSQL up to date by logical replication: no triggers, no queue, no extension.
 #[derive(Parser)]
@@ -38,37 +35,6 @@ enum Command {
     Verify(verify::Verify),
     Resync(resync::Resync),
     RetryFailed(retry_failed::RetryFailed),
-}
-
-/// Where models and libraries are, and how many threads they get.
-#[derive(Args, Clone)]
-struct EngineArguments {
-    /// Folder of models, the ONNX Runtime library and the private PostgreSQL [default: the user's data folder]
-    #[arg(long, env = "LANTERN_DATA_PATH", value_name = "DIR")]
-    data_path: Option<PathBuf>,
-
-    /// Threads for inference [default: the number of cores this process may use]
-    #[arg(long, value_name = "N")]
-    threads: Option<NonZeroUsize>,
-}
-
-impl EngineArguments {
-    fn data_path(&self) -> PathBuf {
-        self.data_path.clone().unwrap_or_else(data_path::default)
-    }
-
-    fn catalogue(&self) -> Catalogue {
-        Catalogue::new(self.data_path().join("models"))
-    }
-
-    fn engine(&self) -> Engine {
-        let options = EngineOptions {
-            threads: self.threads,
-            data_path: self.data_path(),
-            ..EngineOptions::default()
-        };
-        Engine::new(self.catalogue(), options)
-    }
 }
 
 /// Parses the arguments, runs the subcommand and says on standard error what went wrong.
@@ -91,7 +57,7 @@ pub fn main() -> ExitCode {
     let result: anyhow::Result<ExitCode> = runtime.block_on(async {
         match cli.command {
             Command::StartDaemon(arguments) => start_daemon::run(arguments).await?,
-            Command::ShowModels(arguments) => show_models::run(&arguments)?,
+            Command::ShowModels(arguments) => show_models::run(&arguments),
             Command::Embed(arguments) => embed::run(arguments).await?,
             Command::Search(arguments) => search::run(arguments).await?,
             Command::Verify(arguments) => return verify::run(arguments).await,

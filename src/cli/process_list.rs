@@ -1,7 +1,8 @@
 //! Keeps the password of `--uri` out of the process list.
 //!
-//! On most systems everybody may read the arguments of every process, and only its owner the environment (proc(5)). A
-//! program cannot keep others from reading its arguments in its first moments, but it can start over without them.
+//! On most systems every user can read the arguments of every process, but only the owner of a process can read its
+//! environment (`/proc/PID/cmdline` and `/proc/PID/environ` in proc(5)). A program cannot prevent that its arguments
+//! are read in its first moments, but it can restart itself without them.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,11 +12,14 @@ use std::process::Command;
 
 use crate::postgres::ConnectionString;
 
-/// Where `--uri` is read from where it is not an argument.
+/// The environment variable of `--uri`.
 const VARIABLE: &str = "LANTERN_URI";
 
-/// Replaces this process by itself, if `--uri` has a password, with the connection string in the environment instead. The
-/// process id stays. Returns where there is nothing to hide, or the program cannot be started again.
+/// If `--uri` has a password, restarts the program with the connection string in the environment instead of the
+/// arguments. The process id stays the same (execve(2)). Returns if there is nothing to hide or the program cannot be
+/// restarted.
+///
+/// Must be called before any thread is started and any file is opened: the restarted program begins from scratch.
 pub fn hide_password() {
     let mut arguments = env::args_os();
     let Some(name) = arguments.next() else { return };
@@ -25,6 +29,7 @@ pub fn hide_password() {
     if !may_hold_password(&uri) {
         return;
     }
+    // Not the first argument, which may be any name.
     let Ok(program) = env::current_exe() else {
         return;
     };
@@ -33,15 +38,19 @@ pub fn hide_password() {
         .args(others)
         .env(VARIABLE, uri)
         .exec();
-    eprintln!("warning: the password stays visible in the process list: {error}");
+    eprintln!(
+        "warning: the password of --uri is visible in the process list, because the program cannot restart itself: \
+         {error}; set {VARIABLE} instead"
+    );
 }
 
-/// The arguments without `--uri`, and its value.
+/// The arguments without `--uri`, and its value; `None` if it is not given.
 fn without_uri(arguments: Vec<OsString>) -> Option<(Vec<OsString>, OsString)> {
     let mut others = Vec::with_capacity(arguments.len());
     let mut uri = None;
     let mut rest = arguments.into_iter();
     while let Some(argument) = rest.next() {
+        // After `--` come texts, even if they look like options.
         if argument == "--" {
             others.push(argument);
             others.extend(rest.by_ref());
@@ -56,7 +65,7 @@ fn without_uri(arguments: Vec<OsString>) -> Option<(Vec<OsString>, OsString)> {
     Some((others, uri?))
 }
 
-/// What cannot be understood may hold anything.
+/// Whether a connection string may have a password. One that cannot be parsed may have anything.
 fn may_hold_password(uri: &OsStr) -> bool {
     let parsed = uri
         .to_str()
@@ -75,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_connection_string_is_taken_out_in_either_form() {
+    fn the_connection_string_is_removed_in_either_form() {
         let expected = Some((
             vec!["start-daemon".into(), "--table".into(), "t".into()],
             "u".into(),
@@ -94,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_may_hold_a_password_is_hidden() {
+    fn only_a_connection_string_that_may_have_a_password_is_hidden() {
         let hidden = |uri: &str| may_hold_password(OsStr::new(uri));
         assert!(!hidden("postgresql://me@localhost/d"));
         assert!(!hidden("host=localhost user=me"));

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use crate::cli::EngineArguments;
-use crate::cli::job::JobArguments;
+use super::engine_arguments::EngineArguments;
+use super::job::JobArguments;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
 

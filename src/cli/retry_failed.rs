@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::cli::EngineArguments;
-use crate::cli::job::JobArguments;
+use super::engine_arguments::EngineArguments;
+use super::job::JobArguments;
 use crate::pipeline::commands::repair::Rows;
 
 /// Try the rows of a job once more that were put aside

@@ -4,8 +4,9 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use tokio_postgres::Row;
 
-use crate::cli::job::JobArguments;
-use crate::cli::{EngineArguments, table};
+use super::engine_arguments::EngineArguments;
+use super::job::JobArguments;
+use super::table;
 use crate::embedding::TextRole;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
@@ -24,8 +25,8 @@ pub struct Search {
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
     columns: Vec<String>,
 
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = RowFormat::Table)]
+    format: RowFormat,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -35,7 +36,7 @@ pub struct Search {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum RowFormat {
     Table,
     /// An array of objects
     Json,
@@ -73,10 +74,10 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
         .filter(|column| !keys.contains(column))
         .collect();
     match arguments.format {
-        Format::Table if rows.is_empty() => {
+        RowFormat::Table if rows.is_empty() => {
             println!("no row of {} has a vector yet", target.qualified())
         }
-        Format::Table => {
+        RowFormat::Table => {
             let headings: Vec<&str> = ["similarity"]
                 .into_iter()
                 .chain(keys.iter().copied())
@@ -86,7 +87,7 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
                 rows.iter().map(|row| cells(row, headings.len())).collect();
             table::print(&headings, &cells, 70);
         }
-        Format::Json => {
+        RowFormat::Json => {
             let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
             let objects: Vec<serde_json::Value> =
                 rows.iter().map(|row| object(row, &headings)).collect();

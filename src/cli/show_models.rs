@@ -1,62 +1,67 @@
-//! `lantern-cli show-models`
+//! `lantern-cli show-models`: lists the embedding models.
 
 use clap::Args;
 
-use super::EngineArguments;
+use super::engine_arguments::EngineArguments;
 use super::table;
-use crate::embedding::Location;
+use crate::embedding::{Location, ModelEntry};
 
-/// List the embedding models that jobs can name, and which of them are on this machine
+const HEADINGS: [&str; 6] = [
+    "model",
+    "dimensions",
+    "max tokens",
+    "pooling",
+    "size",
+    "where",
+];
+
+/// Wide enough for the path of a model in a home directory.
+const MAX_CELL_WIDTH: usize = 100;
+
+/// What is printed for a property that is unknown until the model is downloaded.
+const UNKNOWN: &str = "?";
+
+/// List the embedding models that jobs can name, and show which of them are on this machine
+///
+/// Lists the models that are known by name and those found in the data folder. For a local model the properties are
+/// read from its own files; "unusable" is followed by the reason. The daemon downloads nothing: put a model into the
+/// data folder before a job names it.
 #[derive(Args)]
 pub struct ShowModels {
     #[command(flatten)]
     engine: EngineArguments,
 }
 
-pub fn run(arguments: &ShowModels) -> anyhow::Result<()> {
+/// Prints a table of the models.
+pub fn run(arguments: &ShowModels) {
     let catalogue = arguments.engine.catalogue();
-    let number =
-        |value: Option<usize>| value.map_or_else(|| "?".to_string(), |value| value.to_string());
-    let rows: Vec<Vec<String>> = catalogue
-        .entries()
-        .into_iter()
-        .map(|entry| {
-            let place = match (&entry.location, entry.problem) {
-                (Location::Local(path), None) => path.display().to_string(),
-                (Location::Local(path), Some(problem)) => {
-                    format!("{} (unusable: {problem})", path.display())
-                }
-                (Location::NotDownloaded, _) => "not downloaded".into(),
-            };
-            vec![
-                entry.name.to_string(),
-                number(entry.dimensions),
-                number(entry.max_tokens),
-                entry
-                    .pooling
-                    .map_or_else(|| "?".into(), |pooling| pooling.to_string()),
-                entry.size.map_or_else(|| "?".into(), megabytes),
-                place,
-            ]
-        })
-        .collect();
-    table::print(
-        &[
-            "model",
-            "dimensions",
-            "max tokens",
-            "pooling",
-            "size",
-            "where",
-        ],
-        &rows,
-        100,
-    );
-    println!(
-        "\nModels are looked for in {}.",
-        catalogue.folder().display()
-    );
-    Ok(())
+    let rows: Vec<Vec<String>> = catalogue.entries().iter().map(row).collect();
+    table::print(&HEADINGS, &rows, MAX_CELL_WIDTH);
+    println!("\nModels are searched in {}.", catalogue.folder().display());
+}
+
+fn row(entry: &ModelEntry) -> Vec<String> {
+    fn known<T: ToString>(value: Option<&T>) -> String {
+        value.map_or_else(|| UNKNOWN.into(), ToString::to_string)
+    }
+    vec![
+        entry.name.to_string(),
+        known(entry.dimensions.as_ref()),
+        known(entry.max_tokens.as_ref()),
+        known(entry.pooling.as_ref()),
+        entry.size.map_or_else(|| UNKNOWN.into(), megabytes),
+        location(entry),
+    ]
+}
+
+fn location(entry: &ModelEntry) -> String {
+    match (&entry.location, &entry.problem) {
+        (Location::Local(path), None) => path.display().to_string(),
+        (Location::Local(path), Some(problem)) => {
+            format!("{} (unusable: {problem})", path.display())
+        }
+        (Location::NotDownloaded, _) => "not downloaded".into(),
+    }
 }
 
 fn megabytes(bytes: u64) -> String {

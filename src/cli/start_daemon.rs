@@ -7,9 +7,9 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::logging::Logging;
-use crate::cli::{EngineArguments, logging};
-use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
+use super::engine_arguments::EngineArguments;
+use super::logging::{self, Logging};
+use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::{self as pipeline, Supervisor};
 use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
@@ -166,6 +166,6 @@ async fn private_server(
 
 fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {
     let installation = Installation::find(data_path)?;
-    let options = Options::new(default_directory(data_path)?);
+    let options = ServerOptions::new(default_directory(data_path)?);
     Ok(PrivatePostgres::start(&installation, options)?)
 }

@@ -1,64 +1,145 @@
-//! Tables for a terminal.
+//! Tables for a terminal, aligned by display width.
+//!
+//! The number of columns that a character takes on a terminal is neither its number of bytes nor 1: an ideograph or an
+//! emoji takes two, a combining mark none (Unicode Standard Annex #11, "East Asian Width"). The texts of users have all
+//! of them. A text is only cut between what a reader takes for characters (extended grapheme clusters, Annex #29), so
+//! neither an accent nor a part of an emoji is lost.
 
-/// Prints rows under headings in aligned columns; cells are cut to `widest` characters.
-pub fn print(headings: &[&str], rows: &[Vec<String>], widest: usize) {
-    let cells: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| shorten(cell, widest)).collect())
-        .collect();
-    let widths: Vec<usize> = headings
-        .iter()
-        .enumerate()
-        .map(|(column, heading)| {
-            let widest_cell = cells
-                .iter()
-                .map(|row| row[column].chars().count())
-                .max()
-                .unwrap_or(0);
-            widest_cell.max(heading.chars().count())
-        })
-        .collect();
-    let line = |row: &[String]| {
-        let padded: Vec<String> = row
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:<width$}"))
-            .collect();
-        println!("{}", padded.join("  ").trim_end());
-    };
-    line(&headings.iter().map(ToString::to_string).collect::<Vec<_>>());
-    println!(
-        "{}",
-        widths
-            .iter()
-            .map(|width| "-".repeat(*width))
-            .collect::<Vec<_>>()
-            .join("  ")
-    );
-    for row in &cells {
-        line(row);
-    }
+use std::fmt::Write as _;
+
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// Between two columns.
+const SEPARATOR: &str = "  ";
+
+/// Prints rows under headings in aligned columns. Each row has a cell for each heading; cells that are wider than
+/// `max_cell_width` terminal columns are cut.
+pub fn print(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) {
+    print!("{}", render(headings, rows, max_cell_width));
 }
 
-fn shorten(cell: &str, widest: usize) -> String {
-    let cell: String = cell
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+fn render(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) -> String {
+    let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| fit(cell, max_cell_width)).collect())
         .collect();
-    if cell.chars().count() <= widest {
-        return cell;
+    let widths: Vec<usize> = (0..headings.len())
+        .map(|column| {
+            let cells = rows.iter().filter_map(|row| row.get(column));
+            cells
+                .chain([&headings[column]])
+                .map(|cell| cell.width())
+                .max()
+                .unwrap_or(0)
+        })
+        .collect();
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+
+    let mut table = String::new();
+    for row in [&headings, &rule].into_iter().chain(&rows) {
+        let _ = writeln!(table, "{}", line(row, &widths));
     }
-    let kept: String = cell.chars().take(widest.saturating_sub(1)).collect();
+    table
+}
+
+fn line(cells: &[String], widths: &[usize]) -> String {
+    // Not `{cell:<width$}`, which counts characters.
+    let padded: Vec<String> = cells
+        .iter()
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(cell.width()))))
+        .collect();
+    padded.join(SEPARATOR).trim_end().to_owned()
+}
+
+/// The text on one line, at most `max_width` terminal columns wide. A text that was cut ends with an ellipsis.
+fn fit(text: &str, max_width: usize) -> String {
+    let text: String = text
+        .chars()
+        .map(|c| if breaks_layout(c) { ' ' } else { c })
+        .collect();
+    if text.width() <= max_width {
+        return text;
+    }
+    let mut width = 0;
+    let kept: String = text
+        .graphemes(true)
+        .take_while(|grapheme| {
+            width += grapheme.width();
+            // One column is for the ellipsis.
+            width < max_width
+        })
+        .collect();
     format!("{}…", kept.trim_end())
+}
+
+/// Whether a terminal acts on a character instead of displaying it: control characters, line and paragraph separators,
+/// and the bidirectional controls, which could reorder the rest of the line (Unicode Standard Annex #9).
+fn breaks_layout(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 #[cfg(test)]
 mod tests {
-    use super::shorten;
+    use super::*;
 
     #[test]
     fn long_cells_are_cut_between_characters() {
-        assert_eq!(shorten("Übergröße", 5), "Über…");
-        assert_eq!(shorten("a\nb", 5), "a b");
+        assert_eq!(fit("Übergröße", 5), "Über…");
+        assert_eq!(fit("Übergröße", 9), "Übergröße");
+        assert_eq!(fit("one two three", 8), "one two…");
+    }
+
+    #[test]
+    fn cells_are_cut_by_display_width() {
+        // Each ideograph takes two columns.
+        assert_eq!(fit("論理複製", 8), "論理複製");
+        assert_eq!(fit("論理複製", 7), "論理複…");
+        assert_eq!(fit("論理複製", 6), "論理…");
+        assert_eq!(fit("🦀🦀🦀", 5), "🦀🦀…");
+    }
+
+    #[test]
+    fn a_cut_splits_neither_an_accent_nor_an_emoji() {
+        // "é" as a letter and a combining acute accent, and a scientist of three code points.
+        assert_eq!(fit("e\u{301}te\u{301}", 3), "e\u{301}te\u{301}");
+        assert_eq!(fit("e\u{301}e\u{301}e\u{301}", 2), "e\u{301}…");
+        let scientist = "👩\u{200d}🔬";
+        assert_eq!(fit(&format!("{scientist}abc"), 4), format!("{scientist}a…"));
+        assert_eq!(fit(&format!("ab{scientist}c"), 4), "ab…");
+    }
+
+    #[test]
+    fn characters_that_a_terminal_acts_on_are_replaced() {
+        assert_eq!(fit("a\nb", 5), "a b");
+        assert_eq!(fit("a\u{1b}[31mb\t\u{7f}", 20), "a [31mb  ");
+        assert_eq!(fit("a\u{202e}b\u{2028}c", 20), "a b c");
+    }
+
+    #[test]
+    fn columns_are_aligned_whatever_their_texts_are() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let rows = [
+            row(["論理", "a"]),
+            row(["cafe\u{301}", "b"]),
+            row(["x", "🦀🦀🦀"]),
+        ];
+        let table = render(&["text", "n"], &rows, 5);
+        let expected = "text  n\n----  -----\n論理  a\ncafe\u{301}  b\nx     🦀🦀…\n";
+        assert_eq!(table, expected);
+        assert_eq!(render(&["id"], &[], 5), "id\n--\n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_cell_is_never_wider_than_allowed(text in "\\PC{0,40}|[論é🦀\u{301}\u{200d}a]{0,40}", max_width in 1usize..20) {
+            proptest::prop_assert!(fit(&text, max_width).width() <= max_width);
+        }
     }
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use crate::cli::EngineArguments;
-use crate::cli::job::JobArguments;
+use super::engine_arguments::EngineArguments;
+use super::job::JobArguments;
 use crate::pipeline::commands::verify::{Extent, Findings, verify};
 
 /// Count the rows of a job whose vectors are missing or stale
@@ -31,15 +31,15 @@ pub struct Verify {
     )]
     sample: NonZeroU64,
 
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    format: ReportFormat,
 
     #[command(flatten)]
     engine: EngineArguments,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ReportFormat {
     Text,
     /// One object
     Json,
@@ -56,12 +56,12 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     let aside = job.store.failures(&job.row.id).await?.len();
     let findings = verify(&job.session, &job.target, &engine, &job.model, extent).await?;
     match arguments.format {
-        Format::Json => {
+        ReportFormat::Json => {
             let mut object = serde_json::to_value(findings)?;
             object["aside"] = aside.into();
             println!("{}", serde_json::to_string_pretty(&object)?);
         }
-        Format::Text => {
+        ReportFormat::Text => {
             println!("{}\n", job.title());
             print(&findings, aside, job.store.table().failures());
         }

@@ -1,3 +1,8 @@
+//! The account of the operating system that PostgreSQL's programs run as.
+//!
+//! PostgreSQL refuses to run as root ("The PostgreSQL User Account" in the manual). If we are root, for example in a
+//! container, its programs run as another user, who must be able to reach them and the data directory.
+
 use std::ffi::OsStr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
@@ -8,14 +13,15 @@ use nix::unistd::{User, geteuid};
 
 use super::error::{EmbeddedError, failed_to};
 
-/// The operating system's user that PostgreSQL's programs run as: our own, or another one where we are root, since
-/// they refuse to run as root.
+/// The user that PostgreSQL's programs run as: our own, or another one if we are root.
 #[derive(Clone, Debug)]
 pub(super) struct Account {
+    /// `None`: our own user.
     other: Option<User>,
 }
 
 impl Account {
+    /// Our own user; if we are root, `postgres` or else `nobody`.
     pub fn for_server() -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self { other: None });
@@ -27,13 +33,15 @@ impl Account {
         Ok(Self { other: Some(other) })
     }
 
+    /// The user's name, for messages: "the user {name}".
     pub fn name(&self) -> &str {
         self.other
             .as_ref()
             .map_or("that runs lantern-cli", |user| &user.name)
     }
 
-    /// A command that runs as this account, from the root directory (ours may be closed to it), in the C locale.
+    /// A command that runs as this account, in the C locale, because its output is parsed. Its working directory is the
+    /// root directory: the account may not be allowed to enter ours.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         command
@@ -55,8 +63,8 @@ impl Account {
             .map_err(failed_to("change the owner of", path))
     }
 
-    /// Whether this account may enter `directory`. Asked of the system itself, which also knows of access control
-    /// lists and mounts.
+    /// Whether this account may enter `directory`. A process of the account tries it, because permission bits are not
+    /// the whole answer: there are access control lists and mount options.
     pub fn can_enter(&self, directory: &Path) -> bool {
         self.command("/bin/sh")
             .args(["-c", "cd -- \"$1\"", "sh"])

@@ -1,72 +1,129 @@
+//! What can go wrong with a private server. Each message names the object, the cause and the remedy.
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no private PostgreSQL, and what to do about it.
+/// Why a private PostgreSQL cannot be started or stopped, and what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {
+    /// There is no PostgreSQL on this machine.
     #[error(
-        "found no PostgreSQL server: looked in {}, asked pg_config, searched PATH for postgres; \
+        "found no PostgreSQL server (looked in {}, in the directory of pg_config and in PATH): \
          run `make setup` in a checkout of lantern-cli, install PostgreSQL (Debian, Ubuntu: apt install postgresql), \
          or name a database with --uri", bindir.display()
     )]
-    NoInstallation { bindir: PathBuf },
-
-    #[error("{} holds no PostgreSQL server: the program {program} is missing", bindir.display())]
-    Incomplete {
+    NoInstallation {
+        /// The directory that was searched first.
         bindir: PathBuf,
+    },
+
+    /// A program of the server is missing.
+    #[error("{} has no PostgreSQL server: the program {program} is missing; install the server package", bindir.display())]
+    Incomplete {
+        /// The directory of the programs.
+        bindir: PathBuf,
+        /// The missing program.
         program: &'static str,
     },
 
-    #[error("cannot tell the version of {}: it says {said:?}", program.display())]
-    UnknownVersion { program: PathBuf, said: String },
+    /// `postgres --version` printed something unexpected.
+    #[error("cannot determine the version of {}: it printed {output:?}; check that it is a PostgreSQL server", program.display())]
+    UnknownVersion {
+        /// The server program.
+        program: PathBuf,
+        /// Its standard output and standard error.
+        output: String,
+    },
 
+    /// We are root, and there is no other user to run the server as.
     #[error(
-        "PostgreSQL does not run as root, and there is neither a user postgres nor a user nobody to run it as; \
+        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as; \
          start lantern-cli as an ordinary user"
     )]
     NoAccount,
 
+    /// The account of the server may not enter a directory.
     #[error(
         "PostgreSQL runs as the user {account}, who may not enter {}; \
-         name another place with --data-path, for example /var/lib/lantern-cli, or start lantern-cli as an ordinary user",
+         choose another directory with --data-path, for example /var/lib/lantern-cli, \
+         or start lantern-cli as an ordinary user",
         directory.display()
     )]
-    Unreachable { directory: PathBuf, account: String },
+    Unreachable {
+        /// The directory.
+        directory: PathBuf,
+        /// The account's name.
+        account: String,
+    },
 
-    #[error("the database in {} is in use by process {process}", directory.display())]
-    InUse { directory: PathBuf, process: String },
+    /// Another process runs a server in this directory.
+    #[error("the database in {} is in use by process {process}; stop it, or choose another --data-path", directory.display())]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+        /// The id of the other process.
+        process: String,
+    },
 
+    /// A server that outlived a crash does not stop.
     #[error(
-        "a server that a former run left behind in {} does not stop: end process {process}",
+        "a server that an earlier run left behind in {} does not stop; end process {process}",
         directory.display()
     )]
-    Leftover { directory: PathBuf, process: i32 },
+    Leftover {
+        /// The data directory.
+        directory: PathBuf,
+        /// The id of the server's process.
+        process: i32,
+    },
 
-    #[error("port {port} of 127.0.0.1 is taken by another program; choose another port")]
-    PortTaken { port: u16 },
+    /// The requested port is not free.
+    #[error("port {port} of 127.0.0.1 is in use by another program; choose another port")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
 
+    /// initdb failed.
     #[error("initdb could not create a database in {}:\n{output}", directory.display())]
-    Initdb { directory: PathBuf, output: String },
+    Initdb {
+        /// The data directory.
+        directory: PathBuf,
+        /// The end of its output.
+        output: String,
+    },
 
+    /// The server did not start.
     #[error("PostgreSQL did not start: {reason}; the end of {}:\n{tail}", log.display())]
     Start {
+        /// What was observed.
         reason: String,
+        /// The server's log.
         log: PathBuf,
+        /// The end of the log.
         tail: String,
     },
 
-    #[error("PostgreSQL in {} does not stop", directory.display())]
-    Stop { directory: PathBuf },
+    /// The server did not stop.
+    #[error("PostgreSQL in {} does not stop; see its server.log", directory.display())]
+    Stop {
+        /// The server's directory.
+        directory: PathBuf,
+    },
 
+    /// The operating system refused an operation.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
+        /// What was attempted: "create".
         action: &'static str,
+        /// On which file or directory.
         path: PathBuf,
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
-/// For `map_err`: an I/O error with what was attempted and on which path.
+/// For `map_err`: adds to an I/O error what was attempted and on which path.
 pub(super) fn failed_to(
     action: &'static str,
     path: &Path,

@@ -1,3 +1,8 @@
+//! Finds PostgreSQL's server programs.
+//!
+//! If we are root and the account that PostgreSQL runs as cannot reach the programs, for example in a checkout below
+//! `/root`, they are copied to a place that it can reach.
+
 use std::fs;
 use std::hash::Hasher;
 use std::io;
@@ -10,10 +15,10 @@ use xxhash_rust::xxh3::Xxh3;
 use super::account::Account;
 use super::error::{EmbeddedError, failed_to};
 
-/// Where root keeps what PostgreSQL's account must be able to reach.
+/// The directory for files of root that PostgreSQL's account must be able to reach.
 pub(super) const SYSTEM_DIRECTORY: &str = "/var/lib/lantern-cli";
 
-/// PostgreSQL's server programs.
+/// The programs of a PostgreSQL server, in one directory.
 #[derive(Clone, Debug)]
 pub struct Installation {
     bindir: PathBuf,
@@ -21,7 +26,12 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Finds a server: in `<data_path>/postgres/bin`, else where `pg_config --bindir` points, else by PATH.
+    /// Finds a server: in `<data_path>/postgres/bin`, else in the directory that `pg_config --bindir` prints, else by
+    /// `PATH`.
+    ///
+    /// # Errors
+    ///
+    /// If there is no server, or it cannot be used.
     pub fn find(data_path: &Path) -> Result<Self, EmbeddedError> {
         let own = data_path.join("postgres").join("bin");
         [Some(own.clone()), bindir_of_pg_config(), bindir_on_path()]
@@ -33,12 +43,16 @@ impl Installation {
             })
     }
 
-    /// The server whose programs lie in `bindir`.
+    /// The server whose programs are in `bindir`.
     ///
-    /// Where we are root and the account that PostgreSQL runs as cannot reach `bindir` (a checkout in `/root`), this
-    /// is a copy in `/var/lib/lantern-cli`, made once.
+    /// If we are root and the account that PostgreSQL runs as cannot reach `bindir`, this is a copy in
+    /// `/var/lib/lantern-cli`, which is made once.
+    ///
+    /// # Errors
+    ///
+    /// If a program is missing, cannot be run, or cannot be copied.
     pub fn at(bindir: &Path) -> Result<Self, EmbeddedError> {
-        // Through symbolic links, such as Debian's /usr/local/bin/postgres, to where the other programs are.
+        // Follows symbolic links, such as /usr/local/bin/postgres, to the directory that has the other programs too.
         let bindir = fs::canonicalize(bindir).map_err(failed_to("find", bindir))?;
         for program in ["postgres", "initdb"] {
             if !bindir.join(program).is_file() {
@@ -46,20 +60,23 @@ impl Installation {
             }
         }
         let account = Account::for_server()?;
-        let bindir = match account.can_enter(&bindir) {
-            true => bindir,
-            false => copy_within_reach(&bindir, &account)?,
+        let bindir = if account.can_enter(&bindir) {
+            bindir
+        } else {
+            copy_within_reach(&bindir, &account)?
         };
         let major = major_version(&bindir.join("postgres"), &account)?;
         Ok(Self { bindir, major })
     }
 
     /// The directory of the programs: `postgres`, `initdb`, and usually `psql`.
+    #[must_use]
     pub fn bindir(&self) -> &Path {
         &self.bindir
     }
 
-    /// The major version: 18.
+    /// The major version, such as 18.
+    #[must_use]
     pub fn version(&self) -> u32 {
         self.major
     }
@@ -67,8 +84,11 @@ impl Installation {
 
 fn bindir_of_pg_config() -> Option<PathBuf> {
     let output = Command::new("pg_config").arg("--bindir").output().ok()?;
-    let said = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| PathBuf::from(said.trim()))
+    let bindir = String::from_utf8(output.stdout).ok()?;
+    output
+        .status
+        .success()
+        .then(|| PathBuf::from(bindir.trim()))
 }
 
 fn bindir_on_path() -> Option<PathBuf> {
@@ -79,33 +99,35 @@ fn bindir_on_path() -> Option<PathBuf> {
     fs::canonicalize(server).ok()?.parent().map(Path::to_owned)
 }
 
-/// Reads `postgres (PostgreSQL) 18.6 (Debian …)`.
+/// Parses the output of `postgres --version`: `postgres (PostgreSQL) 18.6 (Debian …)`.
 fn major_version(server: &Path, account: &Account) -> Result<u32, EmbeddedError> {
     let output = account
         .command(server)
         .arg("--version")
         .output()
         .map_err(failed_to("run", server))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    said.split_once("(PostgreSQL) ")
+    let printed = String::from_utf8_lossy(&output.stdout);
+    printed
+        .split_once("(PostgreSQL) ")
         .and_then(|(_, version)| version.split(|c: char| !c.is_ascii_digit()).next())
         .and_then(|major| major.parse().ok())
         .ok_or_else(|| EmbeddedError::UnknownVersion {
             program: server.to_owned(),
-            said: format!("{said}{}", String::from_utf8_lossy(&output.stderr)),
+            output: format!("{printed}{}", String::from_utf8_lossy(&output.stderr)),
         })
 }
 
-/// Copies the installation that `bindir` belongs to where `account` can reach it; returns the copy's bindir.
+/// Copies the installation that `bindir` belongs to to a place that `account` can reach; returns the copy's `bindir`.
 ///
-/// The copy is named by its content, so that any number of checkouts share one, and another version gets its own.
+/// The copy is named after its content, so several checkouts share one, and another version gets its own.
 fn copy_within_reach(bindir: &Path, account: &Account) -> Result<PathBuf, EmbeddedError> {
     let unreachable = || EmbeddedError::Unreachable {
         directory: bindir.to_owned(),
         account: account.name().to_owned(),
     };
     let root = bindir.parent().ok_or_else(unreachable)?;
-    // Only a tree that is known to be relocatable, and to be nothing but PostgreSQL.
+    // Only a tree of PostgreSQL alone can be copied: it finds its files relative to its programs (`src/port/path.c`).
+    // Programs in /usr/bin have their files all over the system.
     if !root.join("lib").is_dir() || !root.join("share").is_dir() {
         return Err(unreachable());
     }
@@ -117,7 +139,7 @@ fn copy_within_reach(bindir: &Path, account: &Account) -> Result<PathBuf, Embedd
         let staging = system.join(format!(".postgres-{name:016x}.{}", std::process::id()));
         copy_tree(root, &staging).map_err(failed_to("copy PostgreSQL to", &staging))?;
         if let Err(error) = fs::rename(&staging, &copy) {
-            // Somebody else was quicker, or there really is an error.
+            // Another process has made the copy in the meantime, or there is a real error.
             let _ = fs::remove_dir_all(&staging);
             if !copy.exists() {
                 return Err(failed_to("create", &copy)(error));
@@ -127,7 +149,7 @@ fn copy_within_reach(bindir: &Path, account: &Account) -> Result<PathBuf, Embedd
     Ok(copy.join("bin"))
 }
 
-/// A hash of the server program and of pgvector, where it is there.
+/// A hash of the server program and, if it is there, of pgvector.
 fn fingerprint(root: &Path) -> io::Result<u64> {
     let mut hash = Xxh3::new();
     hash.write(&fs::read(root.join("bin").join("postgres"))?);
@@ -135,16 +157,17 @@ fn fingerprint(root: &Path) -> io::Result<u64> {
     Ok(hash.finish())
 }
 
-/// Copies a directory, readable by all.
+/// Copies a directory and makes it readable for everyone.
 fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
     fs::DirBuilder::new().mode(0o755).create(to)?;
     fs::set_permissions(to, fs::Permissions::from_mode(0o755))?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());
-        match fs::metadata(entry.path())?.is_dir() {
-            true => copy_tree(&entry.path(), &target)?,
-            false => drop(fs::copy(entry.path(), target)?),
+        if fs::metadata(entry.path())?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
         }
     }
     Ok(())

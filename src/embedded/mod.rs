@@ -1,9 +1,37 @@
-//! A private PostgreSQL: for a daemon that was given no database, for the demo and for the tests.
+//! A private PostgreSQL server: for a daemon that was given no database, for the demo and for the tests.
 //!
-//! [`Installation`] finds the server programs, [`PrivatePostgres`] runs a server with them. The server belongs to the
-//! process that started it and never outlives it, however that process ends; `supervisor` says how.
+//! ```text
+//!  Installation ──▶ PrivatePostgres::start
+//!  finds the          │  ServerDirectory     locks the directory, keeps password, port and log
+//!  programs           │  initdb              creates the database once
+//!                     ▼
+//!                   SupervisedProcess ──▶ postgres      never outlives this process, even if it is killed
+//! ```
 //!
-//! Everything here blocks: asynchronous code calls it through `spawn_blocking`.
+//! Everything here blocks. Asynchronous code calls it through `spawn_blocking`.
+//!
+//! ```no_run
+//! use lantern::embedded::{Installation, PrivatePostgres, ServerOptions};
+//!
+//! let installation = Installation::find("/var/lib/lantern".as_ref())?;
+//! let options = ServerOptions {
+//!     settings: vec![("max_connections".into(), "400".into())],
+//!     ..ServerOptions::new("/var/lib/lantern/embedded")
+//! };
+//! let server = PrivatePostgres::start(&installation, options)?;
+//! println!("psql '{}'", server.uri("postgres"));
+//! server.stop()?;
+//! # Ok::<(), lantern::embedded::EmbeddedError>(())
+//! ```
+//!
+//! The error for a missing server says where it was searched and what to do:
+//!
+//! ```
+//! use lantern::embedded::Installation;
+//!
+//! let error = Installation::at("/nonexistent/bin".as_ref()).expect_err("there is no server");
+//! assert!(error.to_string().starts_with("cannot find /nonexistent/bin"));
+//! ```
 
 mod account;
 mod directory;
@@ -11,12 +39,14 @@ mod error;
 mod initdb;
 mod installation;
 mod launch;
+mod options;
 mod port;
 mod postmaster;
 mod server;
-mod supervisor;
+mod supervised_process;
 
 pub use directory::default_directory;
 pub use error::EmbeddedError;
 pub use installation::Installation;
-pub use server::{Options, PrivatePostgres};
+pub use options::ServerOptions;
+pub use server::PrivatePostgres;

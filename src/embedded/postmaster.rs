@@ -1,4 +1,4 @@
-//! What a running server says of itself in `postmaster.pid`: see `src/include/utils/pidfile.h` in PostgreSQL.
+//! `postmaster.pid`, in which a running server describes itself, and the end of a server that outlived its owner.
 
 use std::fs;
 use std::path::Path;
@@ -10,12 +10,25 @@ use nix::unistd::Pid;
 
 use super::error::EmbeddedError;
 
-/// One line each: process id, data directory, start time, port, socket directory, address, shared memory, status.
+/// Index of the status line (`LOCK_FILE_LINE_PM_STATUS`).
+const STATUS_LINE: usize = 7;
+
+/// How long a fast shutdown may take.
+const FAST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long an immediate shutdown may take.
+const IMMEDIATE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a server that stops is checked.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The file's content. Its lines are: process id, data directory, start time, port, socket directory, listen address,
+/// shared memory, status (`src/include/utils/pidfile.h` in PostgreSQL).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PidFile(String);
 
 impl PidFile {
-    /// The pid file of `data`, where there is one.
+    /// The pid file of the data directory `data`, if there is one.
     pub fn read(data: &Path) -> Option<Self> {
         fs::read_to_string(data.join("postmaster.pid"))
             .ok()
@@ -24,7 +37,7 @@ impl PidFile {
 
     /// Whether the server accepts connections.
     pub fn is_ready(&self) -> bool {
-        self.0.lines().nth(7).map(str::trim) == Some("ready")
+        self.0.lines().nth(STATUS_LINE).map(str::trim) == Some("ready")
     }
 
     fn process(&self) -> Option<Pid> {
@@ -33,25 +46,28 @@ impl PidFile {
     }
 }
 
-/// Stops a server that still runs on `data` although the process that it belonged to is gone: its supervisor is either
-/// about to stop it or was killed as well. The caller holds the directory's lock.
+/// Stops a server that still runs on `data` although the process that owned it has ended: the script that supervises it
+/// is either about to stop it or was killed too. The caller holds the directory's lock.
 pub(super) fn stop_leftover(data: &Path) -> Result<(), EmbeddedError> {
     let Some(process) = PidFile::read(data).and_then(|file| file.process()) else {
         return Ok(());
     };
-    // Fast shutdown; then, for one that waits for something, immediate shutdown.
-    for (signal, patience) in [(Signal::SIGINT, 20), (Signal::SIGQUIT, 10)] {
-        let deadline = Instant::now() + Duration::from_secs(patience);
+    // Fast shutdown, which checkpoints; then immediate shutdown ("Shutting Down the Server" in the manual).
+    for (signal, timeout) in [
+        (Signal::SIGINT, FAST_TIMEOUT),
+        (Signal::SIGQUIT, IMMEDIATE_TIMEOUT),
+    ] {
+        let deadline = Instant::now() + timeout;
         if !is_server_of(process, data) {
             return Ok(());
         }
-        // An error means that it has just ended, which the loop sees.
+        // An error means that the process has just ended, which the loop notices.
         let _ = kill(process, signal);
         while Instant::now() < deadline {
             if !is_server_of(process, data) {
                 return Ok(());
             }
-            sleep(Duration::from_millis(10));
+            sleep(POLL_INTERVAL);
         }
     }
     Err(EmbeddedError::Leftover {
@@ -60,8 +76,9 @@ pub(super) fn stop_leftover(data: &Path) -> Result<(), EmbeddedError> {
     })
 }
 
-/// Whether `process` is a server that runs on `data`. After a crash the number may belong to any other program; a
-/// server has the data directory as its working directory.
+/// Whether `process` is a server that runs on `data`. After a crash its number may belong to any other program. A
+/// server has its data directory as its working directory, which proc(5) shows; without `/proc`, any process with the
+/// number counts.
 fn is_server_of(process: Pid, data: &Path) -> bool {
     let proc = Path::new("/proc");
     if !proc.join("self").exists() {

@@ -1,3 +1,5 @@
+//! A running private server, as its owner sees it.
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,72 +8,49 @@ use super::account::Account;
 use super::directory::ServerDirectory;
 use super::error::EmbeddedError;
 use super::installation::Installation;
-use super::launch::Launch;
-use super::supervisor::{Afterwards, Supervisor};
-
-/// How a [`PrivatePostgres`] is to run.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Holds everything that the server keeps: the database itself in `data`, `server.log`, the superuser's `password`,
-    /// the Unix socket. Created and initialised where it is missing. See also [`default_directory`].
-    ///
-    /// [`default_directory`]: super::default_directory
-    pub data_directory: PathBuf,
-    /// The port on 127.0.0.1. `None`: that of the last start where it is free, else any free one.
-    pub port: Option<u16>,
-    /// Configuration parameters, such as `("max_connections", "400")`. They win over those chosen here.
-    pub settings: Vec<(String, String)>,
-    /// Whether what was committed survives the crash of the machine. `false` is faster.
-    pub durable: bool,
-}
-
-impl Options {
-    /// A durable server in `data_directory`, on the port of its last start.
-    pub fn new(data_directory: impl Into<PathBuf>) -> Self {
-        Self {
-            data_directory: data_directory.into(),
-            port: None,
-            settings: Vec::new(),
-            durable: true,
-        }
-    }
-}
+use super::launch::{Launch, RunningServer};
+use super::options::ServerOptions;
+use super::supervised_process::Lifetime;
 
 /// A running PostgreSQL server that belongs to this process: it stops when this value is dropped and when the process
-/// ends, also when that is killed.
+/// ends, even if the process is killed.
 ///
-/// It is ready for logical replication, listens on 127.0.0.1 and on a Unix socket, and knows one role, the superuser
-/// `postgres`, whose random password is part of [`uri`](Self::uri). Without it nobody gets in: other users of the machine
-/// reach 127.0.0.1 too.
+/// The server is configured for logical replication and listens on 127.0.0.1 and on a Unix socket. Its only role is the
+/// superuser `postgres`, whose random password is part of [`uri`](Self::uri). The password is required because other
+/// users of the machine can connect to 127.0.0.1 too.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    // Dropped in this order: the server stops before its directory is unlocked.
-    pub(super) supervisor: Supervisor,
-    pub(super) directory: ServerDirectory,
-    pub(super) installation: Installation,
-    pub(super) port: u16,
-    pub(super) password: String,
+    server: RunningServer,
+    installation: Installation,
 }
 
 impl PrivatePostgres {
-    /// Starts a server and waits until it accepts connections.
+    /// Starts a server and waits until it accepts connections. Blocks.
     ///
     /// # Errors
     ///
-    /// Each names the object and the remedy. One that the server itself gave is quoted from its log.
-    pub fn start(installation: &Installation, options: Options) -> Result<Self, EmbeddedError> {
+    /// If the directory, the account or the port cannot be used, or the server does not start; then the error quotes
+    /// the server's log.
+    pub fn start(
+        installation: &Installation,
+        options: ServerOptions,
+    ) -> Result<Self, EmbeddedError> {
         let account = Account::for_server()?;
         let directory = ServerDirectory::open(&options.data_directory, &account)?;
-        Launch {
+        let launch = Launch {
             installation,
             account,
             options,
-            afterwards: Afterwards::Keep,
-        }
-        .run(directory)
+            lifetime: Lifetime::Persistent,
+        };
+        Self::launch(launch, directory)
     }
 
-    /// Starts a server in a temporary directory, which is removed together with it.
+    /// Starts a server in a temporary directory, which is removed when the server stops. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
     pub fn start_temporary(
         installation: &Installation,
         settings: Vec<(String, String)>,
@@ -82,75 +61,96 @@ impl PrivatePostgres {
         let launch = Launch {
             installation,
             account,
-            options: Options {
+            options: ServerOptions {
                 settings,
                 durable: false,
-                ..Options::new(&root)
+                ..ServerOptions::new(&root)
             },
-            afterwards: Afterwards::Remove,
+            lifetime: Lifetime::Temporary,
         };
-        launch.run(directory).inspect_err(|_| {
+        Self::launch(launch, directory).inspect_err(|_| {
             let _ = fs::remove_dir_all(&root);
         })
     }
 
+    fn launch(launch: Launch<'_>, directory: ServerDirectory) -> Result<Self, EmbeddedError> {
+        let installation = launch.installation.clone();
+        let server = launch.run(directory)?;
+        Ok(Self {
+            server,
+            installation,
+        })
+    }
+
     /// A connection string for the superuser, with its password.
+    #[must_use]
     pub fn uri(&self, database: &str) -> String {
         format!(
             "postgresql://postgres:{}@127.0.0.1:{}/{}",
-            self.password,
-            self.port,
+            self.server.password,
+            self.server.port,
             percent_encoded(database)
         )
     }
 
-    /// The port on 127.0.0.1.
+    /// The TCP port on 127.0.0.1.
+    #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.server.port
     }
 
     /// The superuser's password.
+    #[must_use]
     pub fn password(&self) -> &str {
-        &self.password
+        &self.server.password
     }
 
-    /// The directory of the Unix socket; none where the data directory's path is too long for one.
+    /// The directory of the Unix socket; `None` if the path of the data directory is too long for a socket.
+    #[must_use]
     pub fn socket_directory(&self) -> Option<&Path> {
-        self.directory.socket_directory()
+        self.server.directory.socket_directory()
     }
 
     /// The directory of the programs, such as psql, that belong to this server.
+    #[must_use]
     pub fn bindir(&self) -> &Path {
         self.installation.bindir()
     }
 
     /// The server's major version.
+    #[must_use]
     pub fn version(&self) -> u32 {
         self.installation.version()
     }
 
-    /// The directory that holds everything of this server.
+    /// The directory that holds all files of this server.
+    #[must_use]
     pub fn data_directory(&self) -> &Path {
-        self.directory.root()
+        self.server.directory.root()
     }
 
     /// The server's log.
+    #[must_use]
     pub fn log(&self) -> PathBuf {
-        self.directory.log()
+        self.server.directory.log()
     }
 
-    /// Stops the server and waits for its end. Dropping it does the same, but cannot tell of failure.
+    /// Stops the server and waits until it has ended. Dropping the value does the same but cannot report a failure.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not stop.
     pub fn stop(mut self) -> Result<(), EmbeddedError> {
-        match self.supervisor.stop() {
-            true => Ok(()),
-            false => Err(EmbeddedError::Stop {
-                directory: self.data_directory().to_owned(),
-            }),
+        if self.server.process.stop() {
+            return Ok(());
         }
+        Err(EmbeddedError::Stop {
+            directory: self.data_directory().to_owned(),
+        })
     }
 }
 
-/// Encodes all but what a URI leaves alone (RFC 3986, section 2.3).
+/// Encodes all bytes except the unreserved characters of a URI (RFC 3986, section 2.3).
 fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

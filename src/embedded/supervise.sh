@@ -1,14 +1,14 @@
-# Runs a program of PostgreSQL's, and stops it when the process that owns it is gone. See supervisor.rs.
+# Runs a program of PostgreSQL and stops it when the process that owns it ends. See supervised_process.rs.
 #
 #   sh supervise.sh SIGNAL ENDED TEMPORARY PROGRAM [ARGUMENT]...
 #
-# SIGNAL     what stops the program
-# ENDED      the file that the program's exit status goes to
-# TEMPORARY  a directory to remove in the end, or nothing
+# SIGNAL     the signal that stops the program
+# ENDED      the file for the program's exit status
+# TEMPORARY  a directory to remove at the end, or an empty string
 #
-# Standard input is a pipe that only the owner holds the other end of: `read` returns when that end is closed.
+# Standard input is a pipe whose other end only the owner holds: `read` returns when that end is closed.
 
-# Signals to all processes of a terminal, or of the machine, do not concern this script: only its owner's end does.
+# Ignores signals to all processes of a terminal or of the machine: only the owner's end matters.
 trap '' HUP INT QUIT TERM
 signal=$1 ended=$2 temporary=$3
 shift 3
@@ -17,7 +17,7 @@ exec 3<&0
 "$@" </dev/null 3<&- &
 program=$!
 
-# A server that is not gone after 15 seconds is shut down immediately. That loses nothing: its next start recovers.
+# A server that has not stopped after 15 seconds is shut down immediately. No data is lost: its next start recovers.
 (
     read -r order <&3
     kill -s "$signal" "$program"
@@ -36,7 +36,7 @@ kill -s KILL "$watch"
 wait "$watch" 2>/dev/null
 echo "$status" >"$ended"
 
-# Also after a program that has ended by itself: an owner that lets go of it may want to use its directory again.
+# Waits for the owner even if the program has ended by itself: the owner may want to use the directory again.
 read -r order <&3
 rm -f -- "$ended"
 [ "$order" = keep ] || [ -z "$temporary" ] || rm -rf -- "$temporary"

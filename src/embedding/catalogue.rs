@@ -1,39 +1,47 @@
-//! Where models live on this machine, and what is known about them.
+//! Finds models on this machine and describes them without loading them.
+//!
+//! ```text
+//!  models/
+//!    acme/search/                                  a plain copy: `organisation/name`
+//!    models--acme--search/refs/main                the cache of Hugging Face's tools (`huggingface_hub`):
+//!    models--acme--search/snapshots/<revision>/    the revision that refs/main names
+//! ```
 
 use std::path::{Path, PathBuf};
 
 use super::error::EmbeddingError;
 use super::files::ModelFiles;
+use super::identity::graph_files;
 use super::known::{self, KNOWN};
 use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::Pooling;
 
 /// The models below one folder, in either of two layouts: `organisation/name/` as a plain copy, or
-/// `models--organisation--name/snapshots/<revision>/` as the hub's tools cache it.
+/// `models--organisation--name/snapshots/<revision>/` as Hugging Face's tools cache it.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     folder: PathBuf,
 }
 
-/// A line of `show-models`.
+/// What is known about a model: a line of `show-models`.
 #[derive(Debug, Clone)]
 pub struct ModelEntry {
     /// The canonical name.
     pub name: ModelName,
     /// Other names that jobs may use.
     pub aliases: Vec<String>,
-    /// The length of its vectors.
+    /// The length of its vectors; `None` if unknown.
     pub dimensions: Option<usize>,
-    /// The longest input in tokens.
+    /// The longest input in tokens, special tokens included.
     pub max_tokens: Option<usize>,
     /// How token states become a vector.
     pub pooling: Option<Pooling>,
-    /// Bytes on disk.
+    /// Bytes on disk, of the files that are loaded.
     pub size: Option<u64>,
-    /// Whether it is here.
+    /// Whether it is on this machine.
     pub location: Location,
-    /// Why a model that is here cannot be loaded, as far as its small files tell.
+    /// Why a local model cannot be loaded, as far as its small files tell.
     pub problem: Option<String>,
 }
 
@@ -42,7 +50,7 @@ pub struct ModelEntry {
 pub enum Location {
     /// In this folder.
     Local(PathBuf),
-    /// Known by name only.
+    /// Only its name is known.
     NotDownloaded,
 }
 
@@ -55,13 +63,13 @@ impl Catalogue {
         }
     }
 
-    /// The folder that models are looked for in.
+    /// The folder in which models are searched.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The known models and those found on disk, by name. Reads the small files of the latter.
+    /// The known models and those found on disk, sorted by name. Reads the small files of the latter.
     #[must_use]
     pub fn entries(&self) -> Vec<ModelEntry> {
         let mut names: Vec<ModelName> = KNOWN
@@ -78,7 +86,7 @@ impl Catalogue {
     ///
     /// # Errors
     ///
-    /// [`EmbeddingError::ModelNotFound`] lists every folder looked in and says how to get the model.
+    /// [`EmbeddingError::ModelNotFound`] lists every folder that was searched and says how to get the model.
     pub fn locate(&self, name: &ModelName) -> Result<PathBuf, EmbeddingError> {
         let looked_in = self.candidates(name);
         match looked_in.iter().find(|folder| is_model(folder)) {
@@ -91,7 +99,7 @@ impl Catalogue {
         }
     }
 
-    /// Folders that may hold the model, the canonical name before its aliases, plain copies before caches.
+    /// Folders that may hold the model: plain copies before caches, the canonical name before its aliases.
     fn candidates(&self, name: &ModelName) -> Vec<PathBuf> {
         let names: Vec<&str> = std::iter::once(name.as_str())
             .chain(known::aliases(name.as_str()).iter().copied())
@@ -106,18 +114,19 @@ impl Catalogue {
         plain.chain(cached).collect()
     }
 
+    /// How to get the model.
     fn remedy(&self, name: &ModelName) -> String {
         let target = self.folder.join(name.as_str());
         let fetch = format!(
             "put its sentence-transformers folder with an ONNX export (model.onnx, tokenizer.json, config.json, \
-             modules.json, 1_Pooling/) there, for instance with `hf download {name} --local-dir {}`",
+             modules.json, 1_Pooling/) there, for example with `hf download {name} --local-dir {}`",
             target.display()
         );
         if name.as_str() == ModelName::DEFAULT {
             format!("run `make setup`, or {fetch}")
         } else {
             format!(
-                "{fetch}, or use {}, which `make setup` brings along",
+                "{fetch}, or use {}, which `make setup` downloads",
                 ModelName::DEFAULT
             )
         }
@@ -156,6 +165,7 @@ impl Catalogue {
         entry
     }
 
+    /// The names of the models in both layouts. Names that are not valid model names are skipped.
     fn names_on_disk(&self) -> Vec<ModelName> {
         let mut names = Vec::new();
         for outer in folders(&self.folder) {
@@ -177,16 +187,18 @@ impl Catalogue {
     }
 }
 
-/// A folder counts as a model by its own description, so that one without a graph is found and the reason told.
+/// Whether a folder describes a model. The graph may be missing: then the model is listed with the reason why it is
+/// unusable.
 fn is_model(folder: &Path) -> bool {
     folder.join("config.json").is_file() || folder.join("modules.json").is_file()
 }
 
-/// The cached revision that `refs/main` names, else the one written last.
+/// The cached revision that `refs/main` names, else the most recent one.
 fn snapshot(cache: &Path) -> Option<PathBuf> {
     let snapshots = cache.join("snapshots");
     if let Ok(revision) = std::fs::read_to_string(cache.join("refs/main")) {
         let revision = revision.trim();
+        // A commit hash. Anything else could lead out of the cache.
         let plain =
             !revision.is_empty() && revision.bytes().all(|byte| byte.is_ascii_alphanumeric());
         let folder = snapshots.join(revision);
@@ -203,6 +215,7 @@ fn snapshot(cache: &Path) -> Option<PathBuf> {
     folders(&snapshots).into_iter().max_by_key(written)
 }
 
+/// The folders in a folder; none if it cannot be read.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(path) else {
         return Vec::new();
@@ -214,13 +227,13 @@ fn folders(path: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Bytes of what is loaded: the graph, the data beside it, the tokenizer, dense layers.
+/// Bytes of the files that are loaded: the graph, its external data, the tokenizer and dense layers.
 fn size(files: &ModelFiles) -> u64 {
     let layers = files.steps.iter().filter_map(|step| match step {
         Step::Dense(folder) => Some(folder.join("model.safetensors")),
         Step::Normalize => None,
     });
-    let graph = super::identity::graph_files(&files.onnx).unwrap_or_default();
+    let graph = graph_files(&files.onnx).unwrap_or_default();
     let all = graph
         .into_iter()
         .chain(layers)
@@ -245,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_model_is_explained() {
+    fn the_error_for_a_missing_model_lists_the_folders_and_the_remedy() {
         let catalogue = Catalogue::new("/nowhere/models".into());
         let sentence = catalogue
             .locate(&name("microsoft/all-MiniLM-L12-v2"))
@@ -266,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn models_are_found_as_copies_as_caches_and_under_old_names() {
+    fn models_are_found_as_copies_in_caches_and_under_aliases() {
         let folder = tempfile::tempdir().unwrap();
         let catalogue = Catalogue::new(folder.path().into());
         write(folder.path(), "acme/plain/config.json", "{}");

@@ -1,55 +1,40 @@
-//! The two ends that a job holds of the engine: texts go in by the [`Submitter`], vectors come out by [`Completions`].
+//! The two ends of a flow of texts: texts go in through the [`Submitter`], vectors come out of the [`Completions`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::engine::Shared;
-use super::error::EmbeddingError;
 use super::model::{LoadedModel, TextRole};
-use super::queue::{JobId, Priority};
+use super::queue::{FlowId, Priority};
+use super::scheduler::{Embedded, FlowContext, PendingText, Scheduler};
 
-/// A text's vector, or why it has none. Exactly one comes back for each text submitted, in any order.
-#[derive(Debug, Clone)]
-pub struct Embedded {
-    /// The id that the text was submitted with.
-    pub id: u64,
-    /// As many values as the model has dimensions, all finite.
-    pub vector: Result<Vec<f32>, EmbeddingError>,
-}
-
-/// Hands texts of one job to the engine. Dropping it drops the texts that no worker has taken yet; the
-/// [`Completions`] end after those that one has.
+/// Submits texts of one flow to the engine.
+///
+/// Dropping it drops the texts that no worker has taken yet. The [`Completions`] end after the texts that a worker has
+/// taken.
 pub struct Submitter {
-    shared: Arc<Shared>,
-    job: JobId,
-    context: Arc<JobContext>,
+    scheduler: Arc<Scheduler>,
+    flow: FlowId,
+    context: Arc<FlowContext>,
+    in_flight: Arc<InFlight>,
 }
 
-/// Receives the vectors of one job.
+/// Receives the vectors of one flow.
 pub struct Completions {
     receiver: mpsc::UnboundedReceiver<Embedded>,
     in_flight: Arc<InFlight>,
 }
 
-/// What a worker needs to know about the job of a text.
-pub(crate) struct JobContext {
-    pub model: Arc<LoadedModel>,
-    pub role: TextRole,
-    /// Unbounded by type; by contract it never holds more than the job's capacity.
-    sender: mpsc::UnboundedSender<Embedded>,
-    in_flight: Arc<InFlight>,
-}
-
+/// Counts the texts between [`Submitter::submit`] and the receipt of their vectors, to check the caller's promise.
 struct InFlight {
     count: AtomicUsize,
     capacity: usize,
 }
 
-/// Opens a job's queue. The caller keeps at most `capacity` texts between `submit` and the receipt of their vectors.
+/// Opens a flow. The caller keeps at most `capacity` texts between `submit` and the receipt of their vectors.
 pub(crate) fn open(
-    shared: &Arc<Shared>,
+    scheduler: &Arc<Scheduler>,
     model: Arc<LoadedModel>,
     role: TextRole,
     capacity: usize,
@@ -59,67 +44,55 @@ pub(crate) fn open(
         count: AtomicUsize::new(0),
         capacity,
     });
-    let job = shared.open(&model);
-    let context = Arc::new(JobContext {
-        model,
-        role,
-        sender,
+    let submitter = Submitter {
+        scheduler: scheduler.clone(),
+        flow: scheduler.open_flow(&model),
+        context: Arc::new(FlowContext::new(model, role, sender)),
         in_flight: in_flight.clone(),
-    });
-    (
-        Submitter {
-            shared: shared.clone(),
-            job,
-            context,
-        },
-        Completions {
-            receiver,
-            in_flight,
-        },
-    )
+    };
+    let completions = Completions {
+        receiver,
+        in_flight,
+    };
+    (submitter, completions)
 }
 
 impl Submitter {
     /// Queues a text; never blocks. `id` comes back with its vector.
     ///
-    /// After [`super::Engine::shutdown`] the vector is [`EmbeddingError::ShutDown`].
+    /// After [`super::Engine::shutdown`] the text comes back as [`super::EmbeddingError::ShutDown`].
     pub fn submit(&self, priority: Priority, id: u64, text: impl Into<Arc<str>>) {
-        let before = self.context.in_flight.count.fetch_add(1, Ordering::Relaxed);
+        let before = self.in_flight.count.fetch_add(1, Ordering::Relaxed);
         debug_assert!(
-            before < self.context.in_flight.capacity,
-            "more texts in flight than the queue was opened for"
+            before < self.in_flight.capacity,
+            "more texts in flight than the flow was opened for"
         );
-        self.shared.push(
-            self.job,
-            priority,
-            Waiting {
-                id,
-                text: text.into(),
-                context: self.context.clone(),
-            },
-        );
+        let text = PendingText {
+            id,
+            text: text.into(),
+            context: self.context.clone(),
+        };
+        self.scheduler.push(self.flow, priority, text);
     }
 }
 
 impl Drop for Submitter {
     fn drop(&mut self) {
-        self.shared.close(self.job);
+        self.scheduler.close_flow(self.flow);
     }
 }
 
 impl Completions {
-    /// The next vector; `None` when the [`Submitter`] is gone and everything taken from it has come back.
+    /// Waits for the next vector; `None` when the [`Submitter`] was dropped and every text taken from it came back.
     ///
     /// Cancellation safe: a vector is lost neither by dropping this future nor by racing it in a `select!`.
     pub async fn next(&mut self) -> Option<Embedded> {
-        let embedded = self.receiver.recv().await;
-        self.in_flight
-            .count
-            .fetch_sub(usize::from(embedded.is_some()), Ordering::Relaxed);
-        embedded
+        let embedded = self.receiver.recv().await?;
+        self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
+        Some(embedded)
     }
 
-    /// The next vector if one is there.
+    /// The next vector if there is one already.
     pub fn try_next(&mut self) -> Option<Embedded> {
         let embedded = self.receiver.try_recv().ok()?;
         self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
@@ -134,25 +107,5 @@ impl Completions {
         let received = self.receiver.recv_many(buffer, limit).await;
         self.in_flight.count.fetch_sub(received, Ordering::Relaxed);
         received
-    }
-}
-
-/// A text that no worker has taken yet.
-pub(crate) struct Waiting {
-    pub id: u64,
-    pub text: Arc<str>,
-    pub context: Arc<JobContext>,
-}
-
-impl Waiting {
-    pub(crate) fn refuse(self) {
-        self.context.send(self.id, Err(EmbeddingError::ShutDown));
-    }
-}
-
-impl JobContext {
-    /// Sends a result to the job, which may be gone.
-    pub(crate) fn send(&self, id: u64, vector: Result<Vec<f32>, EmbeddingError>) {
-        let _ = self.sender.send(Embedded { id, vector });
     }
 }

@@ -1,46 +1,49 @@
-//! One inference engine for all jobs: dedicated threads that take turns at one queue.
+//! One inference engine for all jobs: it loads each model once and owns the inference threads.
 //!
-//! Inference never runs on the async runtime's threads. A worker takes what is there (natural batching: no timer delays
-//! a lone text), and while all are busy work gathers, so that the next batch is as full as its budget allows. Tokenizing
-//! happens on the same threads, outside the lock: at about 1 % of the cost it needs no stage of its own.
+//! ```text
+//!  job A ─ Submitter ──┐                        ┌── embed-0 ──┐
+//!  job B ─ Submitter ──┼──▶ Scheduler ──────────┼── embed-1 ──┼──▶ Completions of each job
+//!  search ─ embed() ───┘    (queue of batches)  └── …       ──┘
+//! ```
+//!
+//! Batching is natural: an idle worker takes what is there, so no timer delays a single text. While all workers are
+//! busy, texts gather, and the next batch is as full as its budget allows.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use crate::failpoint;
-
 use super::catalogue::Catalogue;
-use super::channel::{self, Completions, JobContext, Submitter, Waiting};
+use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
-use super::model::{LoadedModel, Model, TextRole, Tokens};
+use super::model::{LoadedModel, Model, TextRole};
 use super::name::ModelName;
-use super::queue::{JobId, Priority, Queue, Task};
+use super::queue::Priority;
 use super::runtime;
+use super::scheduler::{Scheduler, lock};
+use super::worker::{panic_message, run_worker};
 
 /// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.
-const DEFAULT_BUDGET: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+const DEFAULT_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 
-/// How the engine is set up.
+/// Settings of an [`Engine`].
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
-    /// Inference threads; by default as many as the process may use cores.
+    /// Number of inference threads. Default: the number of cores that the process may use.
     pub threads: Option<NonZeroUsize>,
-    /// The ONNX Runtime library or its folder; by default it is searched for.
+    /// The ONNX Runtime library, or the folder that holds it. Default: see [`EngineOptions::data_path`].
     pub runtime_library: Option<PathBuf>,
-    /// The daemon's own folder, whose `lib` is searched for the ONNX Runtime library.
+    /// The daemon's data folder. The ONNX Runtime library is searched in its `lib` first, then in the system's folders.
     pub data_path: PathBuf,
-    /// Padded tokens in a batch, by default 512.
+    /// Maximum number of padded tokens in a batch. Default: 512.
     pub batch_tokens: Option<NonZeroUsize>,
 }
 
-/// Computes embeddings for all jobs of the process. Clones are handles to the same engine; when the last one is gone
-/// its threads end.
+/// Computes embeddings for all jobs of the process. Clones are handles to the same engine; its threads end when the
+/// last handle is dropped.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<EngineInner>,
@@ -49,61 +52,27 @@ pub struct Engine {
 struct EngineInner {
     catalogue: Catalogue,
     options: EngineOptions,
-    slots: Mutex<HashMap<ModelName, Arc<Slot>>>,
+    models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
-    shared: Arc<Shared>,
+    scheduler: Arc<Scheduler>,
 }
 
-/// The place of one model. Loading holds the lock, so concurrent callers wait for one load and share it.
-type Slot = Mutex<Weak<LoadedModel>>;
-
-/// What the workers and the jobs' ends share.
-pub(crate) struct Shared {
-    state: Mutex<State>,
-    wake: Condvar,
-}
-
-struct State {
-    queue: Queue<Waiting, Ready>,
-    idle: usize,
-    closed: bool,
-}
-
-/// A tokenized text.
-struct Ready {
-    id: u64,
-    tokens: Tokens,
-    context: Arc<JobContext>,
-}
-
-impl Ready {
-    fn refuse(self) {
-        self.context.send(self.id, Err(EmbeddingError::ShutDown));
-    }
-}
+/// The cache entry of one model. It is locked while the model is loaded, so concurrent callers wait for one load and
+/// share its result. It does not keep the model alive: a model is unloaded when its last user drops it.
+type ModelCacheEntry = Mutex<Weak<LoadedModel>>;
 
 impl Engine {
-    /// Sets up an engine. Cheap: neither the library nor a model is loaded and no thread runs before the first
-    /// [`Engine::model`].
+    /// Creates an engine. Cheap: the library, the models and the threads are started by the first [`Engine::model`].
     #[must_use]
     pub fn new(catalogue: Catalogue, options: EngineOptions) -> Self {
-        let budget = options.batch_tokens.unwrap_or(DEFAULT_BUDGET).get();
-        let state = State {
-            queue: Queue::new(budget),
-            idle: 0,
-            closed: false,
-        };
-        let shared = Arc::new(Shared {
-            state: Mutex::new(state),
-            wake: Condvar::new(),
-        });
+        let batch_tokens = options.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS).get();
         Self {
             inner: Arc::new(EngineInner {
                 catalogue,
                 options,
-                slots: Mutex::default(),
+                models: Mutex::default(),
                 workers: Mutex::default(),
-                shared,
+                scheduler: Arc::new(Scheduler::new(batch_tokens)),
             }),
         }
     }
@@ -114,52 +83,40 @@ impl Engine {
         &self.inner.catalogue
     }
 
-    /// The model of this name, loaded on a blocking thread unless it is loaded already. Concurrent callers share one
-    /// load. A model stays loaded while somebody holds it.
+    /// Returns the model of this name and loads it, on a blocking thread, unless it is loaded already. Concurrent
+    /// callers share one load. A model stays loaded for as long as a [`Model`] or an open queue refers to it.
     ///
-    /// Cancellation safe: a load that nobody waits for any more is finished and dropped.
+    /// Cancellation safe: when all callers have dropped their futures, the load finishes and its result is dropped.
     ///
     /// # Errors
     ///
-    /// Where the model or the ONNX Runtime library is missing or unusable; each says what to do. A later call tries
+    /// If the model or the ONNX Runtime library is missing or unusable; the message says what to do. A later call tries
     /// again.
     pub async fn model(&self, name: &ModelName) -> Result<Model, EmbeddingError> {
-        let slot = lock(&self.inner.slots)
+        let entry = lock(&self.inner.models)
             .entry(name.clone())
             .or_default()
             .clone();
-        let (inner, model) = (self.inner.clone(), name.clone());
-        let name = model.clone();
-        let load = move || {
-            let mut slot = lock(&slot);
-            if let Some(loaded) = slot.upgrade() {
-                return Ok(Model::from_loaded(loaded));
-            }
-            if lock(&inner.shared.state).closed {
-                return Err(EmbeddingError::ShutDown);
-            }
-            let loaded = Arc::new(inner.load(name)?);
-            *slot = Arc::downgrade(&loaded);
-            Ok(Model::from_loaded(loaded))
-        };
+        let (inner, requested) = (self.inner.clone(), name.clone());
+        let load = move || inner.load_or_share(&entry, requested);
         match tokio::task::spawn_blocking(load).await {
             Ok(result) => result,
-            Err(error) if error.is_panic() => {
-                let reason = panic_message(&*error.into_panic());
-                Err(EmbeddingError::Panicked { model, reason })
-            }
+            Err(error) if error.is_panic() => Err(EmbeddingError::Panicked {
+                model: name.clone(),
+                reason: panic_message(&*error.into_panic()),
+            }),
             // The async runtime itself is shutting down.
             Err(_) => Err(EmbeddingError::ShutDown),
         }
     }
 
-    /// Embeds texts at once, before any backfill: one vector a text, in order.
+    /// Embeds texts immediately, before any backfill: one vector for each text, in order.
     ///
     /// Cancellation safe: dropping the future drops the texts that no worker has taken yet.
     ///
     /// # Errors
     ///
-    /// The error of the first text that has one.
+    /// The first error that one of the texts yields.
     pub async fn embed(
         &self,
         model: &Model,
@@ -168,7 +125,7 @@ impl Engine {
     ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
         let count = texts.len();
         let (submitter, mut completions) =
-            channel::open(&self.inner.shared, model.loaded().clone(), role, count);
+            channel::open(&self.inner.scheduler, model.loaded().clone(), role, count);
         for (id, text) in texts.into_iter().enumerate() {
             submitter.submit(Priority::Live, id as u64, text);
         }
@@ -180,38 +137,57 @@ impl Engine {
         Ok(vectors)
     }
 
-    /// Opens a job's queue of documents. The caller keeps at most `capacity` texts in flight, that is, submitted but not
-    /// received back.
+    /// Opens a queue of documents, which takes turns with all other queues. The caller keeps at most `capacity` texts
+    /// in flight: submitted, but not yet received back.
     #[must_use]
     pub fn queue(&self, model: &Model, capacity: usize) -> (Submitter, Completions) {
         channel::open(
-            &self.inner.shared,
+            &self.inner.scheduler,
             model.loaded().clone(),
             TextRole::Document,
             capacity,
         )
     }
 
-    /// Ends the threads after the batches that they are at, and waits for them: some tens of milliseconds, or as long as a
-    /// model that is being loaded takes. Texts still waiting come back as [`EmbeddingError::ShutDown`].
+    /// Ends the inference threads after their current batches and waits for them: some tens of milliseconds, or as long
+    /// as the load of a model takes. Queued texts come back as [`EmbeddingError::ShutDown`].
     ///
-    /// Afterwards nobody is inside the inference library, so that the process may end.
+    /// Blocks. Afterwards no thread is inside the inference library, so the process can exit safely: static destructors
+    /// of a C++ library must not run while another thread uses it.
     pub fn shutdown(&self) {
-        self.inner.shared.shut_down();
+        self.inner.scheduler.shut_down();
         let workers = std::mem::take(&mut *lock(&self.inner.workers));
         for worker in workers {
-            // A worker catches the panics of its work; one that ended otherwise has nothing more to say.
+            // A worker catches the panics of its work, so there is nothing to report.
             let _ = worker.join();
         }
-        let slots: Vec<Arc<Slot>> = lock(&self.inner.slots).values().cloned().collect();
-        for slot in slots {
-            // Held while a model is loaded into it.
-            drop(lock(&slot));
+        let entries: Vec<_> = lock(&self.inner.models).values().cloned().collect();
+        for entry in entries {
+            // An entry is locked while its model is loaded.
+            drop(lock(&entry));
         }
     }
 }
 
 impl EngineInner {
+    /// Returns the model of this cache entry, loaded now unless it is loaded already. Blocks.
+    fn load_or_share(
+        &self,
+        entry: &ModelCacheEntry,
+        name: ModelName,
+    ) -> Result<Model, EmbeddingError> {
+        let mut cached = lock(entry);
+        if let Some(loaded) = cached.upgrade() {
+            return Ok(Model::from_loaded(loaded));
+        }
+        if self.scheduler.is_closed() {
+            return Err(EmbeddingError::ShutDown);
+        }
+        let loaded = Arc::new(self.load(name)?);
+        *cached = Arc::downgrade(&loaded);
+        Ok(Model::from_loaded(loaded))
+    }
+
     fn load(&self, name: ModelName) -> Result<LoadedModel, EmbeddingError> {
         let started = Instant::now();
         let folder = self.catalogue.locate(&name)?;
@@ -230,22 +206,23 @@ impl EngineInner {
         Ok(model)
     }
 
+    /// Starts the workers that do not run yet. Fails only if not even one can be started.
     fn start_workers(&self) -> Result<(), EmbeddingError> {
         let mut workers = lock(&self.workers);
         let wanted = self
             .options
             .threads
             .map_or_else(available_threads, NonZeroUsize::get);
-        while workers.len() < wanted && !lock(&self.shared.state).closed {
-            let shared = self.shared.clone();
+        while workers.len() < wanted && !self.scheduler.is_closed() {
+            let scheduler = self.scheduler.clone();
             let thread = thread::Builder::new().name(format!("embed-{}", workers.len()));
-            match thread.spawn(move || work(&shared)) {
+            match thread.spawn(move || run_worker(&scheduler)) {
                 Ok(worker) => workers.push(worker),
                 Err(error) if workers.is_empty() => {
                     return Err(EmbeddingError::Threads(Arc::new(error)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, threads = workers.len(), wanted, "fewer inference threads than wanted");
+                    tracing::warn!(%error, threads = workers.len(), wanted, "started fewer inference threads than configured");
                     break;
                 }
             }
@@ -256,185 +233,23 @@ impl EngineInner {
 
 impl Drop for EngineInner {
     fn drop(&mut self) {
-        self.shared.shut_down();
+        self.scheduler.shut_down();
     }
 }
 
-/// ONNX Runtime itself overlooks cgroup quotas and affinity; this does not.
+/// The number of cores that the process may use. `available_parallelism` respects CPU affinity and, on Linux, the CPU
+/// quota of the cgroup (`cpu.max`); ONNX Runtime's own default ignores the quota and would start too many threads in a
+/// container.
 fn available_threads() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
-}
-
-impl Shared {
-    pub(crate) fn open(&self, model: &Arc<LoadedModel>) -> JobId {
-        // The address is the model's identity while somebody holds it, and every queued text does.
-        lock(&self.state).queue.open(Arc::as_ptr(model).addr())
-    }
-
-    pub(crate) fn push(&self, job: JobId, priority: Priority, text: Waiting) {
-        let mut state = lock(&self.state);
-        if state.closed {
-            drop(state);
-            text.refuse();
-            return;
-        }
-        state.queue.push(job, priority, text);
-        if state.idle > 0 {
-            self.wake.notify_one();
-        }
-    }
-
-    pub(crate) fn close(&self, job: JobId) {
-        let dropped = lock(&self.state).queue.close(job);
-        // Thousands of texts may be freed here, which nobody need wait for.
-        drop(dropped);
-    }
-
-    /// Waits for work; `None` when the engine is shut down.
-    fn next(&self) -> Option<Task<Waiting, Ready>> {
-        let mut state = lock(&self.state);
-        loop {
-            if state.closed {
-                return None;
-            }
-            let idle = state.idle;
-            if let Some(task) = state.queue.next(idle) {
-                // Whoever takes work wakes the next one if there is more: one wake-up a submit is enough.
-                if idle > 0 && state.queue.has_work() {
-                    self.wake.notify_one();
-                }
-                return Some(task);
-            }
-            state.idle += 1;
-            state = self
-                .wake
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
-            state.idle -= 1;
-        }
-    }
-
-    fn put_ready(&self, priority: Priority, texts: Vec<(JobId, Ready)>) {
-        let mut state = lock(&self.state);
-        if state.closed {
-            drop(state);
-            texts.into_iter().for_each(|(_, text)| text.refuse());
-            return;
-        }
-        for (job, text) in texts {
-            state.queue.ready(job, priority, text.tokens.len(), text);
-        }
-    }
-
-    fn shut_down(&self) {
-        let mut state = lock(&self.state);
-        state.closed = true;
-        let (waiting, ready) = state.queue.drain();
-        drop(state);
-        self.wake.notify_all();
-        waiting.into_iter().for_each(Waiting::refuse);
-        ready.into_iter().for_each(Ready::refuse);
-    }
-}
-
-/// The life of a worker.
-fn work(shared: &Shared) {
-    while let Some(task) = shared.next() {
-        match task {
-            Task::Tokenize { priority, texts } => {
-                let ready = texts
-                    .into_iter()
-                    .filter_map(|(job, text)| Some((job, tokenize(text)?)));
-                shared.put_ready(priority, ready.collect());
-            }
-            Task::Run { texts } => {
-                failpoint::reach("embedder");
-                run(texts);
-            }
-        }
-    }
-}
-
-/// Tokenizes one text; where that fails the job hears of it.
-fn tokenize(text: Waiting) -> Option<Ready> {
-    let Waiting { id, text, context } = text;
-    let model = &context.model;
-    match guarded(model.name(), || model.tokenize(context.role, &text)) {
-        Ok(tokens) => Some(Ready {
-            id,
-            tokens,
-            context,
-        }),
-        Err(error) => {
-            context.send(id, Err(error));
-            None
-        }
-    }
-}
-
-/// Embeds a batch; where that fails as a whole, its texts one by one, so that only a bad one gets the error.
-fn run(texts: Vec<Ready>) {
-    let Some(first) = texts.first() else { return };
-    let model = first.context.model.clone();
-    let tokens: Vec<&Tokens> = texts.iter().map(|text| &text.tokens).collect();
-    match guarded(model.name(), || model.embed(&tokens)) {
-        Ok(vectors) => texts
-            .iter()
-            .zip(vectors)
-            .for_each(|(text, vector)| text.context.send(text.id, vector)),
-        Err(error) if texts.len() == 1 => first.context.send(first.id, Err(error)),
-        Err(error) => {
-            tracing::warn!(model = %model.name(), %error, texts = texts.len(), "a batch failed; trying its texts alone");
-            for text in &texts {
-                let alone = guarded(model.name(), || model.embed(&[&text.tokens])?.remove(0));
-                text.context.send(text.id, alone);
-            }
-        }
-    }
-}
-
-/// Turns a panic into the error of the text at hand: the worker and the other jobs go on.
-fn guarded<T>(
-    model: &ModelName,
-    work: impl FnOnce() -> Result<T, EmbeddingError>,
-) -> Result<T, EmbeddingError> {
-    // Nothing that the closures touch is left half changed: models are immutable and results local.
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        Err(EmbeddingError::Panicked {
-            model: model.clone(),
-            reason: panic_message(&*panic),
-        })
-    })
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into())
-}
-
-/// No code that can panic runs under these locks, so a poisoned one still guards sound data.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_panic_becomes_the_error_of_its_text() {
-        let name: ModelName = ModelName::DEFAULT.parse().unwrap();
-        let result: Result<(), _> = guarded(&name, || panic!("index {} out of range", 7));
-        let error = result.unwrap_err();
-        assert!(
-            matches!(&error, EmbeddingError::Panicked { reason, .. } if reason == "index 7 out of range")
-        );
-        assert!(!error.is_transient());
-    }
-
     #[tokio::test]
-    async fn an_engine_without_a_model_starts_nothing_and_shuts_down() {
+    async fn an_engine_that_never_loaded_a_model_has_no_threads_and_shuts_down() {
         let engine = Engine::new(Catalogue::new("/nowhere".into()), EngineOptions::default());
         let error = engine
             .model(&"acme/model".parse().unwrap())

@@ -1,5 +1,7 @@
-//! What can go wrong between a text and its vector, said for two readers: the code, which asks
-//! [`EmbeddingError::is_transient`], and the person, who gets one sentence with the remedy in it.
+//! What can go wrong between a text and its vector.
+//!
+//! An error has two readers. The code asks [`EmbeddingError::is_transient`] and [`EmbeddingError::concerns_one_text`];
+//! a person reads one sentence that names the object, the cause and the remedy.
 
 use std::fmt;
 use std::io;
@@ -8,74 +10,112 @@ use std::sync::Arc;
 
 use super::name::{ModelName, ModelNameError};
 
-/// An error of the embedding room. Cheap to clone, since one failed load or batch may be reported to many jobs.
+/// An error of the embedding engine. Cheap to clone, because one failed load or batch is reported to many jobs.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EmbeddingError {
-    /// The model name of a job is malformed.
+    /// A model name is malformed.
     #[error(transparent)]
     Name(#[from] ModelNameError),
 
     /// No folder with the model's files exists.
-    #[error("model {name} is not on this machine (looked in {}): {remedy}", List(.looked_in))]
+    #[error("model {name} is not on this machine (looked in {}): {remedy}", PathList(.looked_in))]
     ModelNotFound {
+        /// The model.
         name: ModelName,
+        /// The folders that were searched.
         looked_in: Vec<PathBuf>,
+        /// How to get the model.
         remedy: String,
     },
 
-    /// A file of the model is missing, malformed, or asks for something that is not supported.
+    /// A file of the model is missing, malformed, or requires something that is not supported.
     #[error("model file {} cannot be used: {reason}", .path.display())]
-    ModelUnusable { path: PathBuf, reason: String },
+    ModelUnusable {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
 
-    /// A file could not be read for a reason of the operating system.
+    /// The operating system could not read a file.
     #[error("cannot read {}: {source}; check that the file exists and that the daemon may read it", .path.display())]
     Io {
+        /// The file.
         path: PathBuf,
+        /// The error of the operating system.
         source: Arc<io::Error>,
     },
 
-    /// The ONNX Runtime library is nowhere to be found.
+    /// The ONNX Runtime library was not found.
     #[error(
         "the ONNX Runtime library was not found (looked in {}): run `make setup`, or install onnxruntime 1.20 or newer \
-         and point ORT_DYLIB_PATH at its {}",
-        List(.looked_in),
-        super::runtime::LIBRARY_NAME
+         and point ORT_DYLIB_PATH at its {library}",
+        PathList(.looked_in)
     )]
-    RuntimeNotFound { looked_in: Vec<PathBuf> },
+    RuntimeNotFound {
+        /// The file name of the library on this platform.
+        library: &'static str,
+        /// The folders that were searched.
+        looked_in: Vec<PathBuf>,
+    },
 
-    /// The ONNX Runtime library was found but does not load, or is too old.
+    /// The ONNX Runtime library was found, but it does not load or is too old.
     #[error("the ONNX Runtime library {} cannot be used: {reason}; install onnxruntime 1.20 or newer for this platform", .path.display())]
-    RuntimeUnusable { path: PathBuf, reason: String },
+    RuntimeUnusable {
+        /// The library.
+        path: PathBuf,
+        /// The reason that the loader or ONNX Runtime gave.
+        reason: String,
+    },
 
-    /// The operating system gave no thread for inference.
+    /// The operating system refused to start an inference thread.
     #[error("cannot start an inference thread: {0}; raise the process limit or lower --threads")]
     Threads(Arc<io::Error>),
 
-    /// The tokenizer refused a text.
+    /// The tokenizer failed on a text.
     #[error("the tokenizer of model {model} failed on this text: {reason}")]
-    Tokenizer { model: ModelName, reason: String },
+    Tokenizer {
+        /// The model.
+        model: ModelName,
+        /// The tokenizer's message.
+        reason: String,
+    },
 
     /// ONNX Runtime failed on a batch, and again on this text alone.
     #[error("inference with model {model} failed: {reason}")]
-    Inference { model: ModelName, reason: String },
+    Inference {
+        /// The model.
+        model: ModelName,
+        /// ONNX Runtime's message.
+        reason: String,
+    },
 
     /// The model computed infinities or NaN for this text.
     #[error(
         "model {model} computed a vector that is not finite for this text; the vector was discarded"
     )]
-    NotFinite { model: ModelName },
+    NotFinite {
+        /// The model.
+        model: ModelName,
+    },
 
     /// A bug: the code that embeds this text panicked.
     #[error("embedding with model {model} panicked ({reason}); please report this with the text")]
-    Panicked { model: ModelName, reason: String },
+    Panicked {
+        /// The model.
+        model: ModelName,
+        /// The message of the panic.
+        reason: String,
+    },
 
-    /// The engine was shut down while the text was waiting.
+    /// The engine was shut down before the text was embedded.
     #[error("the embedding engine is shut down; start the daemon again")]
     ShutDown,
 }
 
 impl EmbeddingError {
-    /// Whether the same request may succeed later with nothing changed by a person.
+    /// Whether the same request may succeed later without anyone's intervention. Errors that are not transient are
+    /// permanent.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -84,7 +124,8 @@ impl EmbeddingError {
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
             ),
-            // ONNX Runtime reports a failed allocation by its message only.
+            // ONNX Runtime has no status code for a failed allocation (`OrtErrorCode` in `onnxruntime_c_api.h`): only
+            // its message tells.
             Self::Inference { reason, .. } => reason.contains("allocat"),
             Self::Name(_)
             | Self::ModelNotFound { .. }
@@ -97,9 +138,9 @@ impl EmbeddingError {
         }
     }
 
-    /// Whether the text itself is to blame: others can be embedded all the same.
+    /// Whether the text itself is at fault, so that other texts can still be embedded.
     #[must_use]
-    pub fn is_of_one_text(&self) -> bool {
+    pub fn concerns_one_text(&self) -> bool {
         !self.is_transient()
             && matches!(
                 self,
@@ -126,9 +167,9 @@ impl EmbeddingError {
 }
 
 /// Shows paths as "a, b, c".
-struct List<'a>(&'a [PathBuf]);
+struct PathList<'a>(&'a [PathBuf]);
 
-impl fmt::Display for List<'_> {
+impl fmt::Display for PathList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, path) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { ", " };
@@ -143,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_missing_model_is_definite_and_names_every_place() {
+    fn the_error_of_a_missing_model_is_permanent_and_lists_the_folders_searched() {
         let error = EmbeddingError::ModelNotFound {
             name: "acme/model".parse().unwrap(),
             looked_in: vec!["/a".into(), "/b".into()],
@@ -158,8 +199,8 @@ mod tests {
 
     #[test]
     fn a_busy_file_system_is_transient_and_a_missing_file_is_not() {
-        let of = |kind| EmbeddingError::io(Path::new("/m"), io::Error::from(kind));
-        assert!(of(io::ErrorKind::Interrupted).is_transient());
-        assert!(!of(io::ErrorKind::NotFound).is_transient());
+        let io_error = |kind| EmbeddingError::io(Path::new("/m"), io::Error::from(kind));
+        assert!(io_error(io::ErrorKind::Interrupted).is_transient());
+        assert!(!io_error(io::ErrorKind::NotFound).is_transient());
     }
 }

@@ -1,6 +1,17 @@
-//! Reads a model folder in the sentence-transformers layout: what the model's own files say about windows, pooling,
-//! prompts and the steps after pooling. Nothing is guessed that a file states, and what is not supported is refused,
-//! because a vector computed slightly differently looks as good as a right one.
+//! Reads a model folder in the layout of sentence-transformers: window, pooling, prompts and the steps after pooling.
+//!
+//! ```text
+//!  modules.json                       the chain of modules (modules.rs)
+//!  config_sentence_transformers.json  prompts
+//!  sentence_bert_config.json          window, lower-casing, name of the graph
+//!  config.json                        architecture, positions, padding token
+//!  tokenizer.json                     the tokenizer (tokenizer.rs)
+//!  tokenizer_config.json              window, padding side
+//!  model.onnx or onnx/model.onnx      the graph (session.rs)
+//! ```
+//!
+//! What a file states is never guessed, and what is not supported is rejected: a vector that was computed slightly
+//! differently looks as good as a correct one.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +23,8 @@ use super::folder::{inside, read_json};
 use super::modules::{Modules, Step};
 use super::pooling::Pooling;
 
-/// Older models name the file after their architecture.
+/// The file of the transformer module. Older models name it after their architecture; the list and its order are those
+/// of `sentence_transformers.models.Transformer.load`.
 const TRANSFORMER_CONFIGS: &[&str] = &[
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -23,8 +35,8 @@ const TRANSFORMER_CONFIGS: &[&str] = &[
     "sentence_xlnet_config.json",
 ];
 
-/// Architectures whose position ids start behind the padding id, so that their table holds that many rows more than
-/// the window (`create_position_ids_from_input_ids` in transformers).
+/// Architectures whose position ids start after the padding id, so that their position table has that many more rows
+/// than the window (`create_position_ids_from_input_ids` in transformers).
 const OFFSET_POSITIONS: &[&str] = &[
     "roberta",
     "xlm-roberta",
@@ -34,39 +46,40 @@ const OFFSET_POSITIONS: &[&str] = &[
     "longformer",
 ];
 
-/// `model_max_length` stands at 1e30 where nobody set it.
-const SANE_LENGTH: f64 = 1e7;
+/// transformers writes a `model_max_length` of 1e30 if none was set (`VERY_LARGE_INTEGER`).
+const MAX_STATED_WINDOW: f64 = 1e7;
 
-/// The window of a model whose files give none: BERT's.
+/// The window of a model whose files state none: that of BERT.
 const DEFAULT_WINDOW: usize = 512;
 
-/// What the files of a model folder say.
+/// The contents of a model folder.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelFiles {
     pub onnx: PathBuf,
     pub tokenizer: PathBuf,
     /// The longest input in tokens, special tokens included.
     pub max_tokens: usize,
+    /// Whether texts are converted to lower case before they are tokenized.
     pub lower_case: bool,
     pub pooling: Pooling,
-    /// Whether the tokens of a prompt are pooled with the text's.
+    /// Whether the tokens of a prompt are pooled together with those of the text.
     pub include_prompt: bool,
     /// What happens to the pooled vector, in order.
     pub steps: Vec<Step>,
     pub prompts: Prompts,
     pub pad: Padding,
-    /// The length of the final vector, where the files state it.
+    /// The length of the final vector, if the files state it.
     pub dimensions: Option<usize>,
 }
 
-/// Texts that go in front of a query or a document.
+/// Texts that the model expects in front of a query or a document.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Prompts {
     pub query: String,
     pub document: String,
 }
 
-/// How the model wants its batches filled up.
+/// How short texts of a batch are padded.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Padding {
     pub token: Option<String>,
@@ -116,7 +129,7 @@ impl ModelFiles {
     ///
     /// # Errors
     ///
-    /// Names the file that is missing, malformed, or asks for what is not supported.
+    /// Names the file that is missing, malformed, or requires something that is not supported.
     pub(crate) fn read(folder: &Path) -> Result<Self, EmbeddingError> {
         let modules = Modules::read(folder)?;
         let base = &modules.transformer;
@@ -131,7 +144,7 @@ impl ModelFiles {
         if !tokenizer.is_file() {
             return Err(EmbeddingError::unusable(
                 &tokenizer,
-                "it does not exist; save the model's fast tokenizer there (`tokenizer.save_pretrained`)",
+                "it does not exist; save the model's fast tokenizer in this folder (`tokenizer.save_pretrained`)",
             ));
         }
 
@@ -159,7 +172,7 @@ fn transformer_config(base: &Path) -> Result<TransformerConfig, EmbeddingError> 
     Ok(TransformerConfig::default())
 }
 
-/// The model's window in tokens: what its makers set, but never more than it has positions.
+/// The model's window in tokens: the stated one, but never more than the model has positions.
 fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &TokenizerConfig) -> usize {
     let offset = if OFFSET_POSITIONS.contains(&config.model_type.as_str()) {
         config.pad_token_id.unwrap_or(1) as usize + 1
@@ -171,7 +184,7 @@ fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &Tokenize
         .map(|rows| rows.saturating_sub(offset));
     let stated = tokenizer
         .model_max_length
-        .filter(|length| (1.0..SANE_LENGTH).contains(length));
+        .filter(|length| (1.0..MAX_STATED_WINDOW).contains(length));
     let chosen = transformer
         .max_seq_length
         .or(stated.map(|length| length as usize));
@@ -213,7 +226,7 @@ fn padding(config: &Config, tokenizer: TokenizerConfig) -> Padding {
 }
 
 /// The graph: the one that the model's configuration names, else the plain export. Quantised variants lie beside it
-/// under other names and change the vectors, so they are never picked unasked.
+/// under other names. They change the vectors, so they are used only if the configuration names them.
 fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf, EmbeddingError> {
     let candidates = match named {
         Some(name) => vec![
@@ -235,7 +248,7 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
         let name = named.unwrap_or("model.onnx or onnx/model.onnx");
         EmbeddingError::unusable(
             folder,
-            format!("it has no ONNX export ({name}); make one with `optimum-cli export onnx --model NAME {}`", folder.display()),
+            format!("it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`", folder.display()),
         )
     })
 }
@@ -249,7 +262,7 @@ mod tests {
         {"idx":1,"path":"1_Pooling","type":"sentence_transformers.models.Pooling"},
         {"idx":2,"path":"2_Normalize","type":"sentence_transformers.models.Normalize"}]"#;
 
-    /// A model folder from (path, content) pairs on top of a minimal one.
+    /// A minimal model folder, with files added or replaced by (path, content) pairs.
     fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let minimal = [
@@ -303,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_the_smallest_that_the_files_know() {
+    fn the_window_is_the_smallest_that_the_files_state() {
         let window = |files: &[(&str, &str)]| read(files).unwrap().max_tokens;
         let roberta =
             r#"{"model_type":"xlm-roberta","max_position_embeddings":514,"pad_token_id":1}"#;
@@ -335,14 +348,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_modules_and_modes_are_refused() {
+    fn unknown_modules_and_pooling_modes_are_rejected() {
         let cnn = MODULES.replace("Normalize", "CNN");
         let error = read(&[("modules.json", &cnn)]).unwrap_err().to_string();
-        assert!(error.contains("models.CNN is not supported"), "{error}");
+        assert!(
+            error.contains("models.CNN, which is not supported"),
+            "{error}"
+        );
         let error = read(&[("1_Pooling/config.json", r#"{"pooling_mode":"median"}"#)])
             .unwrap_err()
             .to_string();
-        assert!(error.contains("\"median\" is not known"), "{error}");
+        assert!(error.contains("\"median\" is not supported"), "{error}");
         let outside = MODULES.replace("1_Pooling", "../other");
         assert!(read(&[("modules.json", &outside)]).is_err());
     }
@@ -389,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantised_graph_is_taken_only_when_named() {
+    fn a_quantised_graph_is_used_only_if_the_configuration_names_it() {
         let files = folder(&[("onnx/model_quantized.onnx", ""), ("onnx/model.onnx", "")]);
         assert!(
             ModelFiles::read(files.path())

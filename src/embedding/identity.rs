@@ -1,6 +1,7 @@
-//! What tells two models apart: a hash of everything in a model's folder that decides its vectors.
+//! The identity of a model: a hash of everything in its folder that decides its vectors.
 //!
-//! Jobs remember it with their vectors, so it must not depend on the machine, on dates or on the folder's place.
+//! Jobs store it with their vectors, so the same files must give the same identity on every machine, whatever their
+//! dates and wherever the folder is. **Never change what is hashed, or how**: every stored vector would count as stale.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -11,8 +12,14 @@ use super::error::EmbeddingError;
 use super::files::ModelFiles;
 use super::modules::Step;
 
-/// Hashes the small files whole and the graph, with external data beside it, whole too: xxh3 reads as fast as the
-/// page cache gives, and this pass brings the file into it for ONNX Runtime. On the way it looks for a known trap.
+/// Sixteen hexadecimal digits over the small files, the graph and its external data.
+///
+/// The graph is hashed as a whole: xxh3 is as fast as the page cache, and this pass reads the file into it for ONNX
+/// Runtime. The same pass looks for dynamic quantisation, about which it warns.
+///
+/// # Errors
+///
+/// If the graph or the weights of a dense layer cannot be read.
 pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, EmbeddingError> {
     let mut hash = Xxh3Default::new();
     let base = files.tokenizer.parent().unwrap_or(folder);
@@ -23,7 +30,7 @@ pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, Embe
         base.join("tokenizer.json"),
     ];
     for path in small {
-        // A missing file is a fact as well, and differs from an empty one.
+        // A missing file counts too, and differs from an empty one.
         match std::fs::read(&path) {
             Ok(bytes) => {
                 hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -45,24 +52,27 @@ pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, Embe
         }
     }
 
+    // The operator's name stands in the graph's protobuf as plain text.
     let needle = memchr::memmem::Finder::new("DynamicQuantizeLinear");
     let mut quantised = false;
     for path in graph_files(&files.onnx)? {
-        hash_file(&path, &mut hash, |stretch| {
-            quantised |= needle.find(stretch).is_some()
+        hash_file(&path, &mut hash, |chunk| {
+            quantised |= needle.find(chunk).is_some();
         })?;
     }
     if quantised {
         tracing::warn!(
             graph = %files.onnx.display(),
-            "the model quantises dynamically: the vector of a text depends on the other texts of its batch; \
-             prefer a float32 export"
+            "the model is quantised dynamically, so the vector of a text depends on the other texts of its batch; \
+             use a float32 export instead"
         );
     }
     Ok(format!("{:016x}", hash.digest()))
 }
 
-/// The graph and the external data that exporters put beside it (`model.onnx_data`, `model.onnx.data`).
+/// The graph and the external data that exporters put beside it (`model.onnx_data`, `model.onnx.data`), sorted by name.
+/// A protobuf message is limited to 2 GiB, so larger models store their weights outside the graph ("External Data" in
+/// the ONNX documentation).
 pub(crate) fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, EmbeddingError> {
     let (Some(folder), Some(name)) = (
         graph.parent(),
@@ -79,6 +89,7 @@ pub(crate) fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, EmbeddingError> 
                 .to_str()
                 .is_some_and(|other| other.starts_with(name))
         })
+        // Left behind by an interrupted download.
         .filter(|entry| !entry.file_name().to_string_lossy().ends_with(".partial"))
         .map(|entry| entry.path())
         .collect();
@@ -86,24 +97,25 @@ pub(crate) fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, EmbeddingError> 
     Ok(files)
 }
 
-/// Feeds a file to the hash, showing each stretch to `look`, with enough overlap for a short name to be seen whole.
+/// Feeds a file to the hash and shows each chunk to `inspect`. Chunks overlap, so that a short name on a border is seen
+/// whole.
 fn hash_file(
     path: &Path,
     hash: &mut Xxh3Default,
-    mut look: impl FnMut(&[u8]),
+    mut inspect: impl FnMut(&[u8]),
 ) -> Result<(), EmbeddingError> {
-    const STRETCH: usize = 1 << 20;
+    const CHUNK: usize = 1 << 20;
     const OVERLAP: usize = 64;
     let error = |error| EmbeddingError::io(path, error);
     let mut file = std::fs::File::open(path).map_err(error)?;
-    let mut buffer = vec![0; OVERLAP + STRETCH];
+    let mut buffer = vec![0; OVERLAP + CHUNK];
     loop {
         let read = file.read(&mut buffer[OVERLAP..]).map_err(error)?;
         if read == 0 {
             return Ok(());
         }
         hash.update(&buffer[OVERLAP..OVERLAP + read]);
-        look(&buffer[..OVERLAP + read]);
+        inspect(&buffer[..OVERLAP + read]);
         buffer.copy_within(read..read + OVERLAP, 0);
     }
 }

@@ -1,20 +1,24 @@
-//! Models that are known by name: what `show-models` lists before anything is downloaded, and the names by which the
-//! older trigger-based daemon knew them.
+//! Models known by name: what `show-models` lists before anything is downloaded, and the names that the older
+//! trigger-based daemon used for them.
 //!
-//! The figures here are for people; a loaded model is always described by its own files.
+//! The numbers here are only shown to people; a loaded model is always described by its own files.
 
 use super::pooling::PoolingMode;
 
 const MEAN: Option<PoolingMode> = Some(PoolingMode::Mean);
 const CLS: Option<PoolingMode> = Some(PoolingMode::Cls);
 
-/// A published model.
+/// A published model, as its publishers describe it.
 pub(crate) struct KnownModel {
+    /// The canonical name.
     pub name: &'static str,
+    /// Other names that jobs may use.
     pub aliases: &'static [&'static str],
+    /// The length of its vectors.
     pub dimensions: usize,
+    /// The longest input in tokens, special tokens included.
     pub max_tokens: usize,
-    /// `None` where its publishers do not say.
+    /// `None` if its publishers do not say.
     pub pooling: Option<PoolingMode>,
 }
 
@@ -34,6 +38,7 @@ const fn model(
     }
 }
 
+/// All known models.
 pub(crate) static KNOWN: &[KnownModel] = &[
     model(
         "sentence-transformers/all-MiniLM-L6-v2",
@@ -78,7 +83,7 @@ pub(crate) static KNOWN: &[KnownModel] = &[
     model("jinaai/jina-embeddings-v2-base-en", &[], 768, 8192, MEAN),
 ];
 
-/// The published name behind an alias, or the name itself.
+/// Resolves an alias to the published name; returns any other name unchanged.
 pub(crate) fn canonical(name: &str) -> &str {
     KNOWN
         .iter()
@@ -86,7 +91,7 @@ pub(crate) fn canonical(name: &str) -> &str {
         .map_or(name, |model| model.name)
 }
 
-/// The other names of a model.
+/// The aliases of a model, by its canonical name.
 pub(crate) fn aliases(name: &str) -> &'static [&'static str] {
     KNOWN
         .iter()

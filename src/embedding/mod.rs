@@ -1,7 +1,32 @@
-//! Texts in, vectors out: model files, tokenizers, ONNX Runtime, and one engine for all jobs.
+//! Computes embeddings: texts in, vectors out.
 //!
-//! This room knows no PostgreSQL. A [`Catalogue`] finds models on disk, an [`Engine`] loads each once and runs it on its
-//! own threads, and a job holds two ends of it: a [`Submitter`] for texts and [`Completions`] for vectors.
+//! This room has the model files, the tokenizers, ONNX Runtime and one inference engine for all jobs. It knows nothing
+//! of PostgreSQL.
+//!
+//! ```text
+//!  Catalogue ──▶ Engine::model ──▶ Model          finds a model on disk and loads it once
+//!                                    │
+//!                Engine::queue ◀─────┘
+//!                  │        │
+//!             Submitter  Completions               what a job holds: texts go in, vectors come out
+//!                  ▼        ▲
+//!        queue of batches ──▶ inference threads    flows take turns, live texts before backfill
+//! ```
+//!
+//! A [`Catalogue`] finds models and explains what is missing:
+//!
+//! ```
+//! use lantern::embedding::{Catalogue, EmbeddingError, ModelName};
+//!
+//! let catalogue = Catalogue::new("/nonexistent/models".into());
+//! // Aliases of the older daemon resolve to the published name.
+//! let name: ModelName = "all-MiniLM-L6-v2".parse()?;
+//! assert_eq!(name.as_str(), ModelName::DEFAULT);
+//! assert!(matches!(catalogue.locate(&name), Err(EmbeddingError::ModelNotFound { .. })));
+//! # Ok::<(), EmbeddingError>(())
+//! ```
+//!
+//! An [`Engine`] loads each model once and runs it on its own threads:
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), lantern::embedding::EmbeddingError> {
@@ -31,11 +56,13 @@ mod name;
 mod pooling;
 mod queue;
 mod runtime;
+mod scheduler;
 mod session;
 mod tokenizer;
+mod worker;
 
 pub use catalogue::{Catalogue, Location, ModelEntry};
-pub use channel::{Completions, Embedded, Submitter};
+pub use channel::{Completions, Submitter};
 pub use engine::{Engine, EngineOptions};
 pub use error::EmbeddingError;
 pub use model::{Model, TextRole};
@@ -44,5 +71,6 @@ pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;
+pub use scheduler::Embedded;
 #[doc(hidden)]
 pub use tokenizer::TextTokenizer;

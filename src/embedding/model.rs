@@ -1,4 +1,11 @@
-//! A loaded model: tokenizer, graph, and what its files say happens around them.
+//! A loaded model: tokenizer, graph, pooling and the steps after it.
+//!
+//! ```text
+//!  text ─▶ prompt + tokenizer ─▶ Tokens ─▶ Batch ─▶ graph ─▶ token states ─▶ pooling ─▶ steps ─▶ vector
+//!          └──── tokenize() ──────────┘   └──────────────────── embed() ──────────────────────────────┘
+//! ```
+//!
+//! A loaded model is immutable, so any number of threads use it at the same time.
 
 use std::fmt;
 use std::path::Path;
@@ -16,7 +23,7 @@ use super::pooling::{Pooling, normalize};
 use super::session::{Batch, OutputKind, SharedSession};
 use super::tokenizer::TextTokenizer;
 
-/// What a text is to the model. Some models put different prompts in front of queries and documents.
+/// What a text is used for. Some models expect different prompts before queries and documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TextRole {
     /// A question to search with.
@@ -25,7 +32,7 @@ pub enum TextRole {
     Document,
 }
 
-/// A loaded model; clones share it. It is unloaded when the last clone, and the last queue of it, is gone.
+/// A loaded model; clones share it. It is unloaded when the last clone and the last queue that uses it are dropped.
 #[derive(Clone)]
 pub struct Model {
     inner: Arc<LoadedModel>,
@@ -35,10 +42,11 @@ pub struct Model {
 #[derive(Debug)]
 pub(crate) struct Tokens {
     ids: Vec<u32>,
-    /// Leading tokens that pooling leaves out.
+    /// Number of leading tokens, those of the prompt, that pooling leaves out.
     unpooled: usize,
 }
 
+/// What all handles to one model share.
 pub(crate) struct LoadedModel {
     name: ModelName,
     dimensions: usize,
@@ -49,12 +57,19 @@ pub(crate) struct LoadedModel {
     session: SharedSession,
     steps: Vec<LoadedStep>,
     prompts: Prompts,
-    /// Per role, the leading tokens that pooling leaves out.
-    unpooled: [usize; 2],
+    unpooled: UnpooledTokens,
     pad_id: u32,
     pad_left: bool,
 }
 
+/// Number of leading tokens that pooling leaves out, for each role.
+#[derive(Debug, Clone, Copy, Default)]
+struct UnpooledTokens {
+    query: usize,
+    document: usize,
+}
+
+/// A step after pooling.
 enum LoadedStep {
     Normalize,
     Dense(Dense),
@@ -73,7 +88,7 @@ impl Model {
         self.inner.dimensions
     }
 
-    /// The longest input in tokens, special tokens included; the rest of a text is cut off.
+    /// The longest input in tokens, special tokens included. Longer texts are truncated.
     #[must_use]
     pub fn max_tokens(&self) -> usize {
         self.inner.max_tokens
@@ -85,14 +100,14 @@ impl Model {
         &self.inner.pooling
     }
 
-    /// Sixteen hexadecimal digits that change when the model's files change in a way that changes vectors. Equal on
+    /// Sixteen hexadecimal digits that change when the model's files change in a way that changes vectors. The same on
     /// every machine with the same files, whatever their dates and folder.
     #[must_use]
     pub fn identity(&self) -> &str {
         &self.inner.identity
     }
 
-    /// Whether both are handles to one loaded model, so that the second costs no memory.
+    /// Whether both are handles to the same loaded model.
     #[must_use]
     pub fn shares_weights_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
@@ -118,14 +133,18 @@ impl fmt::Debug for Model {
 }
 
 impl Tokens {
-    /// Tokens that this text costs in a batch.
+    /// Number of tokens, special tokens included; at least 1.
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
 }
 
 impl LoadedModel {
-    /// Loads the model of this folder. Blocks for as long as reading and optimising the graph takes.
+    /// Loads the model in this folder. Blocks while the graph is read and optimised, about a second for 100 MB.
+    ///
+    /// # Errors
+    ///
+    /// If a file of the model is unusable, or the model cannot embed a first text.
     pub(crate) fn load(
         name: ModelName,
         folder: &Path,
@@ -158,11 +177,13 @@ impl LoadedModel {
         Ok(model)
     }
 
-    /// Embeds a first text: a model that cannot is refused at load rather than at the first row.
+    /// Embeds a first text and returns the length of its vector. So a model that does not work is rejected when it is
+    /// loaded rather than at the first row.
     fn probe(&self, stated: Option<usize>, graph: &Path) -> Result<usize, EmbeddingError> {
         let tokens = self.tokenize(TextRole::Document, "probe")?;
         let vector = self.embed(&[&tokens])?.remove(0)?;
         match stated {
+            // Only the probe knows the length for sure: the files are the publisher's claim.
             Some(stated) if stated != vector.len() => Err(EmbeddingError::unusable(
                 graph,
                 format!(
@@ -178,11 +199,11 @@ impl LoadedModel {
         &self.name
     }
 
-    /// Token ids of a text behind its role's prompt, cut at the model's window.
+    /// Token ids of a text after the prompt of its role, truncated at the model's window.
     pub(crate) fn tokenize(&self, role: TextRole, text: &str) -> Result<Tokens, EmbeddingError> {
         let (prompt, unpooled) = match role {
-            TextRole::Query => (&self.prompts.query, self.unpooled[0]),
-            TextRole::Document => (&self.prompts.document, self.unpooled[1]),
+            TextRole::Query => (&self.prompts.query, self.unpooled.query),
+            TextRole::Document => (&self.prompts.document, self.unpooled.document),
         };
         let ids = if prompt.is_empty() {
             self.tokenizer.ids(text)
@@ -196,11 +217,12 @@ impl LoadedModel {
         Ok(Tokens { ids, unpooled })
     }
 
-    /// Embeds a batch on the calling thread: one result a text, in order.
+    /// Embeds a batch on the calling thread: one result for each text, in order.
     ///
     /// # Errors
     ///
-    /// The outer error says that the run failed as a whole, an inner one that this text's vector is not finite.
+    /// The outer error means that the run failed as a whole, an inner one that the text's vector is unusable, for
+    /// instance not finite.
     pub(crate) fn embed(
         &self,
         texts: &[&Tokens],
@@ -214,19 +236,20 @@ impl LoadedModel {
             let vector = match self.session.kind() {
                 OutputKind::Sentence => data[row * hidden..][..hidden].to_vec(),
                 OutputKind::TokenStates => {
-                    let start = row * batch.width + self.start(tokens, batch.width);
+                    let start = row * batch.width + self.first_column(tokens, batch.width);
                     let states = &data[start * hidden..][..tokens.len() * hidden];
+                    // At least one token is pooled, even if the prompt fills the window.
                     let unpooled = tokens.unpooled.min(tokens.len() - 1);
                     self.pooling.apply(&states[unpooled * hidden..], hidden)
                 }
             };
-            self.finish(vector)
+            self.apply_steps(vector)
         });
         Ok(vectors.collect())
     }
 
-    /// Where a text's tokens begin in its row.
-    fn start(&self, tokens: &Tokens, width: usize) -> usize {
+    /// The column of its row in which a text's tokens begin.
+    fn first_column(&self, tokens: &Tokens, width: usize) -> usize {
         if self.pad_left {
             width - tokens.len()
         } else {
@@ -234,6 +257,7 @@ impl LoadedModel {
         }
     }
 
+    /// Pads the texts to the length of the longest one.
     fn fill(&self, texts: &[&Tokens]) -> Batch {
         let rows = texts.len();
         let width = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
@@ -245,18 +269,18 @@ impl LoadedModel {
             positions: vec![0; rows * width],
         };
         for (row, tokens) in texts.iter().enumerate() {
-            let start = row * width + self.start(tokens, width);
+            let start = row * width + self.first_column(tokens, width);
             let own = start..start + tokens.len();
             batch.mask[own.clone()].fill(1);
-            for (place, (slot, id)) in own.zip(&tokens.ids).enumerate() {
-                batch.ids[slot] = i64::from(*id);
-                batch.positions[slot] = place as i64;
+            for (position, (cell, id)) in own.zip(&tokens.ids).enumerate() {
+                batch.ids[cell] = i64::from(*id);
+                batch.positions[cell] = position as i64;
             }
         }
         batch
     }
 
-    /// The width of the graph's output, after checking that its shape answers the batch.
+    /// The last dimension of the graph's output, after checking that the others are those of the batch.
     fn hidden(&self, shape: &[i64], batch: &Batch) -> Result<usize, EmbeddingError> {
         let expected: &[usize] = match self.session.kind() {
             OutputKind::TokenStates => &[batch.rows, batch.width],
@@ -269,19 +293,20 @@ impl LoadedModel {
         match sizes.split_last() {
             Some((hidden, rest)) if *hidden > 0 && rest == expected => Ok(*hidden),
             _ => Err(self.inference_error(format!(
-                "the output has shape {sizes:?}, expected {expected:?} by width"
+                "the output has shape {sizes:?}, expected {expected:?} and a last dimension of at least 1"
             ))),
         }
     }
 
-    fn finish(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, EmbeddingError> {
+    /// Applies the steps after pooling. A vector that is not finite is an error: PostgreSQL's vector types reject it.
+    fn apply_steps(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, EmbeddingError> {
         for step in &self.steps {
             match step {
                 LoadedStep::Normalize => normalize(&mut vector),
                 LoadedStep::Dense(dense) => {
                     vector = dense.apply(&vector).ok_or_else(|| {
                         self.inference_error(format!(
-                            "its dense layer does not take {} dimensions",
+                            "its dense layer does not accept vectors of {} dimensions",
                             vector.len()
                         ))
                     })?;
@@ -304,8 +329,8 @@ impl LoadedModel {
     }
 }
 
-/// A graph that gives sentence embeddings was exported with all its modules; normalising again changes nothing, a
-/// dense layer would.
+/// Loads the steps after pooling. A graph whose output is a sentence embedding was exported with all its modules:
+/// normalising again changes nothing, but a dense layer would, so it is skipped.
 fn load_steps(steps: &[Step], kind: OutputKind) -> Result<Vec<LoadedStep>, EmbeddingError> {
     let mut loaded = Vec::with_capacity(steps.len());
     for step in steps {
@@ -320,23 +345,25 @@ fn load_steps(steps: &[Step], kind: OutputKind) -> Result<Vec<LoadedStep>, Embed
     Ok(loaded)
 }
 
+/// Counts the tokens of the prompts, unless they are pooled.
 fn unpooled_tokens(
     files: &ModelFiles,
     tokenizer: &TextTokenizer,
-) -> Result<[usize; 2], EmbeddingError> {
+) -> Result<UnpooledTokens, EmbeddingError> {
     if files.include_prompt {
-        return Ok([0, 0]);
+        return Ok(UnpooledTokens::default());
     }
     let count = |prompt| {
         let counted = tokenizer.prompt_tokens(prompt);
         counted.map_err(|error| EmbeddingError::unusable(&files.tokenizer, error))
     };
-    Ok([
-        count(&files.prompts.query)?,
-        count(&files.prompts.document)?,
-    ])
+    Ok(UnpooledTokens {
+        query: count(&files.prompts.query)?,
+        document: count(&files.prompts.document)?,
+    })
 }
 
+/// The id of the padding token: by its text, else by the stated id, else 0 as in BERT. The attention mask hides it.
 fn pad_id(pad: &Padding, tokenizer: &TextTokenizer) -> u32 {
     let by_token = pad
         .token

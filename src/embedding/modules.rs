@@ -1,25 +1,35 @@
-//! Reads `modules.json`: the chain from token states to the final vector.
+//! Reads `modules.json` of a sentence-transformers model: the chain of modules from token states to the final vector.
+//!
+//! ```text
+//!  0 Transformer ──▶ 1 Pooling ──▶ 2.. Dense | Normalize | Dropout
+//!  token states      one vector    the vector that users get
+//! ```
+//!
+//! Each module has a folder of its own, which `path` names relative to the model's folder. `type` is the name of a
+//! Python class; its module has moved between versions, so only the last part counts.
 
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::dense;
 use super::error::EmbeddingError;
 use super::folder::{inside, read_json};
 use super::pooling::{Pooling, PoolingMode};
 
-/// What `modules.json` chains together.
+/// The modules that `modules.json` lists.
 pub(crate) struct Modules {
     /// The folder of the transformer's own files.
     pub transformer: PathBuf,
     pub pooling: Pooling,
+    /// Whether the tokens of a prompt are pooled together with those of the text.
     pub include_prompt: bool,
     pub steps: Vec<Step>,
-    /// The length of the final vector, where the files state it.
+    /// The length of the final vector, if the files state it.
     pub dimensions: Option<usize>,
 }
 
-/// A module behind pooling.
+/// A module after pooling.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Normalize,
@@ -51,18 +61,23 @@ struct PoolingConfig {
     pooling_mode_weightedmean_tokens: bool,
     #[serde(default)]
     pooling_mode_lasttoken: bool,
-    #[serde(default = "yes")]
+    #[serde(default = "include_prompt_by_default")]
     include_prompt: bool,
 }
 
-fn yes() -> bool {
+fn include_prompt_by_default() -> bool {
     true
 }
 
 impl Modules {
+    /// Reads `modules.json` and the small files that it refers to.
+    ///
+    /// # Errors
+    ///
+    /// If a file is malformed, or lists a module or a pooling mode that is not supported.
     pub(crate) fn read(folder: &Path) -> Result<Self, EmbeddingError> {
         let path = folder.join("modules.json");
-        // A bare transformer is mean pooled, as sentence-transformers does.
+        // Without the file, sentence-transformers takes the folder for a bare transformer and pools by the mean.
         let mut chain = Self {
             transformer: folder.to_path_buf(),
             pooling: Pooling::new(vec![PoolingMode::Mean]),
@@ -90,21 +105,25 @@ impl Modules {
         module: &Module,
     ) -> Result<(), EmbeddingError> {
         let own = inside(folder, &module.path).ok_or_else(|| {
-            EmbeddingError::unusable(path, format!("{:?} leaves the model's folder", module.path))
+            EmbeddingError::unusable(
+                path,
+                format!("the path {:?} leaves the model's folder", module.path),
+            )
         })?;
         let kind = module.kind.rsplit('.').next().unwrap_or_default();
         match (place, kind) {
             (0, "Transformer") => self.transformer = own,
             (1, "Pooling") => self.read_pooling(&own.join("config.json"))?,
             (2.., "Normalize") => self.steps.push(Step::Normalize),
+            // Dropout is active only in training.
             (2.., "Dropout") => {}
             (2.., "Dense") => {
-                self.dimensions = super::dense::out_features(&own)?;
+                self.dimensions = dense::out_features(&own)?;
                 self.steps.push(Step::Dense(own));
             }
             _ => {
                 let reason = format!(
-                    "module {place} of type {} is not supported there",
+                    "module {place} has type {}, which is not supported at that place",
                     module.kind
                 );
                 return Err(EmbeddingError::unusable(path, reason));
@@ -129,7 +148,7 @@ impl Modules {
 }
 
 impl PoolingConfig {
-    /// The modes in the order in which sentence-transformers concatenates them.
+    /// The modes, in the order in which `forward` of `sentence_transformers.models.Pooling` concatenates them.
     fn modes(&self) -> Result<Vec<PoolingMode>, String> {
         if let Some(named) = &self.pooling_mode {
             return named_modes(named);
@@ -154,7 +173,7 @@ impl PoolingConfig {
             .map(|(_, mode)| mode)
             .collect();
         if modes.is_empty() {
-            Err("it names no pooling mode".into())
+            Err("it enables no pooling mode".into())
         } else {
             Ok(modes)
         }
@@ -175,7 +194,7 @@ fn named_modes(named: &serde_json::Value) -> Result<Vec<PoolingMode>, String> {
             Some("mean_sqrt_len_tokens" | "mean_sqrt_len") => PoolingMode::MeanSqrtLen,
             Some("weightedmean") => PoolingMode::WeightedMean,
             Some("lasttoken") => PoolingMode::LastToken,
-            _ => return Err(format!("pooling mode {name} is not known")),
+            _ => return Err(format!("pooling mode {name} is not supported")),
         })
     };
     names.iter().map(mode).collect()

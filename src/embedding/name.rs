@@ -1,7 +1,8 @@
 //! Model names as users write them in the jobs table.
 //!
-//! A name becomes a path below the model folder, so the type admits only what cannot leave that folder. Names of the
-//! older trigger-based daemon are resolved here, once, so that everything behind knows one name a model.
+//! A name becomes a path below the model folder, so [`ModelName`] admits only names that cannot leave that folder. The
+//! names that the older trigger-based daemon used are resolved here, so the rest of the code knows one name for each
+//! model.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use super::known;
 
+/// Maximum length of a name in bytes. A path component may have 255 (`NAME_MAX`).
 const MAX_LENGTH: usize = 200;
 
 /// A validated, canonical model name: `organisation/name` or `name`.
@@ -18,7 +20,7 @@ const MAX_LENGTH: usize = 200;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelName(Arc<str>);
 
-/// Why a string is no model name.
+/// The error for a string that is not a model name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{name:?} is not a model name: write `organisation/name` or `name`, each of letters, digits, dots, hyphens and \
@@ -29,7 +31,7 @@ pub struct ModelNameError {
 }
 
 impl ModelName {
-    /// The model that the set-up brings along.
+    /// The model that `make setup` downloads.
     pub const DEFAULT: &'static str = "sentence-transformers/all-MiniLM-L6-v2";
 
     /// The canonical name.
@@ -56,7 +58,8 @@ impl FromStr for ModelName {
     }
 }
 
-/// A leading dot is refused altogether: it would admit `.` and `..`, and hidden folders are nobody's models.
+/// Whether a segment is a plain file name. A leading dot is rejected altogether: it would admit `.` and `..`, and
+/// models are not in hidden folders.
 fn is_segment(segment: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     !segment.is_empty() && !segment.starts_with('.') && segment.bytes().all(allowed)
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_the_older_daemon_resolve_to_the_published_ones() {
+    fn names_used_by_the_older_daemon_resolve_to_the_published_ones() {
         let canonical = |name: &str| name.parse::<ModelName>().unwrap().to_string();
         assert_eq!(
             canonical("microsoft/all-MiniLM-L12-v2"),
@@ -120,7 +123,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_parses_stays_two_plain_components(name in "[a-zA-Z0-9./\\\\_-]{0,12}") {
+        fn a_name_that_parses_has_at_most_two_plain_components(name in "[a-zA-Z0-9./\\\\_-]{0,12}") {
             if let Ok(name) = name.parse::<ModelName>() {
                 let path = std::path::Path::new(name.as_str());
                 let plain = |part| matches!(part, std::path::Component::Normal(_));

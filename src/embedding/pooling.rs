@@ -1,7 +1,7 @@
 //! From token states to one vector: the pooling modes of sentence-transformers, and normalisation.
 //!
-//! The formulas are those of `sentence_transformers/models/Pooling.py`. They work on the states of a text's real tokens
-//! only; padding was cut off before, which is what the attention mask is for in the original.
+//! The formulas are those of `sentence_transformers/models/Pooling.py`. There, an attention mask excludes the padding
+//! tokens; here, the caller passes the states of the real tokens only.
 
 use std::fmt;
 
@@ -37,32 +37,45 @@ impl fmt::Display for PoolingMode {
 
 /// How a model pools: one mode, or several whose vectors are concatenated in order.
 ///
-/// Without any mode the graph itself pools (its output is a `sentence_embedding`).
+/// Without any mode, the graph itself pools (its output is a `sentence_embedding`).
+///
+/// ```
+/// use lantern::embedding::{Pooling, PoolingMode};
+///
+/// // Two tokens with three values each.
+/// let states = [1.0, 2.0, 3.0, 3.0, 4.0, 5.0];
+/// assert_eq!(Pooling::new(vec![PoolingMode::Mean]).apply(&states, 3), [2.0, 3.0, 4.0]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pooling {
     modes: Vec<PoolingMode>,
 }
 
 impl Pooling {
-    /// These modes, one vector behind the other.
+    /// Pools by each of these modes and concatenates their vectors.
+    #[must_use]
     pub fn new(modes: Vec<PoolingMode>) -> Self {
         Self { modes }
     }
 
+    /// No mode: the graph pools.
     pub(crate) fn in_graph() -> Self {
         Self { modes: Vec::new() }
     }
 
-    /// The modes in the order of concatenation; empty where the graph pools.
+    /// The modes in the order of concatenation; empty if the graph pools.
     #[must_use]
     pub fn modes(&self) -> &[PoolingMode] {
         &self.modes
     }
 
-    /// Pools `states`, the row-major `[tokens, hidden]` states of one text without padding, at least one token.
+    /// Pools `states`, the row-major `[tokens, hidden]` states of one text without its padding. Returns a vector of
+    /// `hidden` values for each mode.
     ///
     /// # Panics
-    /// Without a token.
+    ///
+    /// If `hidden` is 0, or if there is no token and the mode needs one.
+    #[must_use]
     pub fn apply(&self, states: &[f32], hidden: usize) -> Vec<f32> {
         let mut vector = Vec::with_capacity(hidden * self.modes.len());
         for mode in &self.modes {
@@ -85,6 +98,7 @@ impl fmt::Display for Pooling {
     }
 }
 
+/// Appends the vector of one mode to `vector`.
 fn pool(mode: PoolingMode, states: &[f32], hidden: usize, vector: &mut Vec<f32>) {
     let tokens = states.len() / hidden;
     match mode {
@@ -118,7 +132,7 @@ fn pool(mode: PoolingMode, states: &[f32], hidden: usize, vector: &mut Vec<f32>)
     }
 }
 
-/// Folds the tokens into a new stretch of `hidden` values at the end of `vector`.
+/// Folds the tokens, dimension by dimension, into `hidden` new values at the end of `vector`.
 fn fold(
     states: &[f32],
     hidden: usize,
@@ -135,7 +149,8 @@ fn fold(
     }
 }
 
-/// Scales to Euclidean length 1; a vector of zeros stays one (as `torch.nn.functional.normalize` does, eps 1e-12).
+/// Scales to Euclidean length 1. A vector of zeros stays one: the length is at least 1e-12, as in
+/// `torch.nn.functional.normalize`.
 pub(crate) fn normalize(vector: &mut [f32]) {
     let length = vector
         .iter()
@@ -187,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn normalising_gives_length_one_and_leaves_zeros() {
+    fn normalising_yields_length_one_and_keeps_zeros() {
         let mut vector = [3.0, 4.0];
         normalize(&mut vector);
         assert_close(&vector, &[0.6, 0.8]);

@@ -1,116 +1,143 @@
-//! Which texts are worked on next: a plain data structure under the engine's lock, without threads or models.
+//! Which texts are worked on next: a plain data structure behind the scheduler's lock, without threads or models.
 //!
-//! A text passes two stations. It waits in its job's line until a worker takes a stretch of texts to tokenize; then it is
-//! ready, and its length known. Ready texts of one model and priority form a pool sorted by length, from which batches
-//! are cut: texts of similar length, as many as the budget of padded tokens allows. A deep pool gives batches with
-//! hardly any padding; a shallow one gives what is there at once.
+//! ```text
+//!           push                 push_tokenized                     RunBatch
+//!  flow A ───────▶ pending ─┐                   ┌─ length pool ─┐
+//!  flow B ───────▶ pending ─┼─ WorkItem::Tokenize ─▶  3 5 9 9 12  │──▶ texts of similar length
+//!  flow C ───────▶ pending ─┘                   └───────────────┘
+//! ```
 //!
-//! Fairness: jobs take turns. A batch is cut around the oldest text of the job whose turn it is and filled with
-//! neighbours of any job, so nobody's text waits for longer than a round of turns. Live texts go before backfill; under a
-//! lasting flood of live texts one batch in [`LIVE_STREAK`] still goes to the backfill of jobs without live texts.
+//! A text passes two stages. It is *pending* in the backlog of its flow until a worker takes some texts to tokenize.
+//! Then it is *tokenized* and its length is known. The tokenized texts of one model and priority form a pool sorted by
+//! length. Batches are cut from it: texts of similar length, as many as the budget of padded tokens allows, because the
+//! model computes every padding token like a real one. A deep pool gives batches with hardly any padding; a shallow
+//! pool gives what is there immediately.
+//!
+//! **Fairness.** A *flow* is one source of texts, as in fair queuing (RFC 970): flows take turns. A batch is
+//! cut around the oldest text of the flow whose turn it is and filled with its neighbours from any flow, so no text
+//! waits longer than one round. Live texts go before backfill. Under a lasting flood of live texts, one batch in
+//! [`MAX_LIVE_STREAK`] still goes to the backfill of flows that have no live texts.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// How urgent a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Priority {
-    /// A row that changed just now.
+    /// Someone waits for it: a row that has just changed, or a search.
     Live,
-    /// A row that was there before the job.
+    /// A row that existed before the job.
     Backfill,
 }
 
-/// Ready texts that a job's batches are cut from under backlog: 512 give 98 % padding efficiency, 1024 give 99 %, all at once 99.3 %.
-const WINDOW: usize = 1024;
+/// Maximum number of tokenized texts that a flow keeps under backlog. It bounds memory and decides how well batches can
+/// be cut: measured padding efficiency is 98 % for 512 texts, 99 % for 1024 and 99.3 % for all at once.
+const MAX_TOKENIZED_TEXTS: usize = 1024;
 
-/// Texts that one worker tokenizes at a time, so that others can join in and a live text need not wait for long.
-const STRETCH: usize = 128;
+/// Maximum number of texts that one worker tokenizes at a time, so that other workers can join in and a live text does
+/// not wait long.
+const MAX_TOKENIZE_TEXTS: usize = 128;
 
-/// Padding, in tokens, that a text may add to a batch. A run of its own would cost it about as much.
+/// Maximum padding, in tokens, that a text may add to a batch. A batch of its own would cost about as much.
 const MAX_PADDING: usize = 16;
 
-/// No batch is made smaller than this for the sake of idle workers.
+/// Padded tokens that a batch may always have, even when idle workers could share the work.
 const MIN_SHARE: usize = 64;
 
-/// Batches of live texts in a row before backfill gets one.
-const LIVE_STREAK: u32 = 8;
+/// Maximum number of consecutive batches of live texts before backfill gets one.
+const MAX_LIVE_STREAK: u32 = 8;
 
+/// Identifies an open flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct JobId(u64);
+pub(crate) struct FlowId(u64);
 
-/// Jobs with an equal key share batches.
+/// Identifies a model. Flows with equal keys share batches.
 pub(crate) type ModelKey = usize;
 
-/// What a worker is to do next.
+/// What a worker has to do next, for pending texts `P` and tokenized texts `T`.
 #[derive(Debug)]
-pub(crate) enum Task<W, R> {
-    /// Tokenize these and hand them back with [`Queue::ready`].
+pub(crate) enum WorkItem<P, T> {
+    /// Tokenize these texts and return them with [`Queue::push_tokenized`].
     Tokenize {
         priority: Priority,
-        texts: Vec<(JobId, W)>,
+        texts: Vec<(FlowId, P)>,
     },
-    /// Run these as one batch.
-    Run { texts: Vec<R> },
+    /// Run these texts as one batch.
+    RunBatch { texts: Vec<T> },
 }
 
-/// Waiting texts `W` and ready texts `R` of all jobs.
-pub(crate) struct Queue<W, R> {
-    jobs: HashMap<JobId, Job<W>>,
-    /// Whose turn it is: the front.
-    turns: VecDeque<JobId>,
-    pools: HashMap<(ModelKey, Priority), Pool<R>>,
-    /// The largest batch in padded tokens.
+/// The pending texts `P` and the tokenized texts `T` of all flows.
+pub(crate) struct Queue<P, T> {
+    flows: HashMap<FlowId, Flow<P>>,
+    /// Round robin: the flow at the front is next.
+    turns: VecDeque<FlowId>,
+    pools: HashMap<(ModelKey, Priority), LengthPool<T>>,
+    /// Maximum size of a batch in padded tokens.
     budget: usize,
-    next_job: u64,
+    next_flow: u64,
     next_text: u64,
+    /// Consecutive batches of live texts so far.
     live_streak: u32,
 }
 
-struct Job<W> {
+struct Flow<P> {
     model: ModelKey,
-    live: Line<W>,
-    backfill: Line<W>,
+    live: Backlog<P>,
+    backfill: Backlog<P>,
 }
 
-/// A job's texts of one priority.
-struct Line<W> {
-    waiting: VecDeque<W>,
-    /// Length of each ready text, by age.
-    ready: BTreeMap<u64, usize>,
+/// The texts of a flow with one priority.
+struct Backlog<P> {
+    pending: VecDeque<P>,
+    /// The length of each tokenized text, by sequence number. The texts themselves are in the pool.
+    tokenized: BTreeMap<u64, usize>,
 }
 
-/// Ready texts by length, then age.
-struct Pool<R> {
-    texts: BTreeMap<(usize, u64), (JobId, R)>,
+/// Tokenized texts, shortest first.
+struct LengthPool<T> {
+    texts: BTreeMap<PoolKey, (FlowId, T)>,
+    /// The sum of the lengths.
     tokens: usize,
 }
 
-impl<W> Line<W> {
+/// Orders a pool: by length, then by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct PoolKey {
+    length: usize,
+    /// The number of the text in the order of tokenizing: the smaller, the older.
+    sequence: u64,
+}
+
+impl<P> Backlog<P> {
     fn new() -> Self {
         Self {
-            waiting: VecDeque::new(),
-            ready: BTreeMap::new(),
+            pending: VecDeque::new(),
+            tokenized: BTreeMap::new(),
         }
     }
 
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || !self.ready.is_empty()
+        !self.pending.is_empty() || !self.tokenized.is_empty()
     }
 
-    fn wants_tokenizing(&self) -> bool {
-        !self.waiting.is_empty() && self.ready.len() < WINDOW
+    fn needs_tokenizing(&self) -> bool {
+        !self.pending.is_empty() && self.tokenized.len() < MAX_TOKENIZED_TEXTS
+    }
+
+    fn oldest(&self) -> Option<PoolKey> {
+        let (&sequence, &length) = self.tokenized.first_key_value()?;
+        Some(PoolKey { length, sequence })
     }
 }
 
-impl<W> Job<W> {
-    fn line(&self, priority: Priority) -> &Line<W> {
+impl<P> Flow<P> {
+    fn backlog(&self, priority: Priority) -> &Backlog<P> {
         match priority {
             Priority::Live => &self.live,
             Priority::Backfill => &self.backfill,
         }
     }
 
-    fn line_mut(&mut self, priority: Priority) -> &mut Line<W> {
+    fn backlog_mut(&mut self, priority: Priority) -> &mut Backlog<P> {
         match priority {
             Priority::Live => &mut self.live,
             Priority::Backfill => &mut self.backfill,
@@ -118,143 +145,151 @@ impl<W> Job<W> {
     }
 }
 
-impl<W, R> Queue<W, R> {
+impl<P, T> Queue<P, T> {
+    /// An empty queue whose batches hold at most `budget` padded tokens.
     pub(crate) fn new(budget: usize) -> Self {
         Self {
-            jobs: HashMap::new(),
+            flows: HashMap::new(),
             turns: VecDeque::new(),
             pools: HashMap::new(),
             budget,
-            next_job: 0,
+            next_flow: 0,
             next_text: 0,
             live_streak: 0,
         }
     }
 
-    pub(crate) fn open(&mut self, model: ModelKey) -> JobId {
-        let id = JobId(self.next_job);
-        self.next_job += 1;
-        self.jobs.insert(
-            id,
-            Job {
-                model,
-                live: Line::new(),
-                backfill: Line::new(),
-            },
-        );
+    pub(crate) fn open_flow(&mut self, model: ModelKey) -> FlowId {
+        let id = FlowId(self.next_flow);
+        self.next_flow += 1;
+        let flow = Flow {
+            model,
+            live: Backlog::new(),
+            backfill: Backlog::new(),
+        };
+        self.flows.insert(id, flow);
         self.turns.push_back(id);
         id
     }
 
-    /// Forgets a job and hands out its texts: waiting ones, ready ones.
-    pub(crate) fn close(&mut self, id: JobId) -> (Vec<W>, Vec<R>) {
-        let (mut waiting, mut ready) = (Vec::new(), Vec::new());
-        let Some(job) = self.jobs.remove(&id) else {
-            return (waiting, ready);
+    /// Removes a flow and returns its texts: the pending and the tokenized ones.
+    pub(crate) fn close_flow(&mut self, id: FlowId) -> (Vec<P>, Vec<T>) {
+        let (mut pending, mut tokenized) = (Vec::new(), Vec::new());
+        let Some(flow) = self.flows.remove(&id) else {
+            return (pending, tokenized);
         };
         self.turns.retain(|turn| *turn != id);
-        for (priority, line) in [
-            (Priority::Live, job.live),
-            (Priority::Backfill, job.backfill),
+        for (priority, backlog) in [
+            (Priority::Live, flow.live),
+            (Priority::Backfill, flow.backfill),
         ] {
-            waiting.extend(line.waiting);
-            let Some(pool) = self.pools.get_mut(&(job.model, priority)) else {
+            pending.extend(backlog.pending);
+            let Some(pool) = self.pools.get_mut(&(flow.model, priority)) else {
                 continue;
             };
-            let taken = line
-                .ready
+            let keys = backlog
+                .tokenized
                 .into_iter()
-                .filter_map(|(age, length)| pool.take((length, age)));
-            ready.extend(taken.map(|(_, text)| text));
+                .map(|(sequence, length)| PoolKey { length, sequence });
+            tokenized.extend(
+                keys.filter_map(|key| pool.remove(key))
+                    .map(|(_, text)| text),
+            );
             if pool.texts.is_empty() {
-                self.pools.remove(&(job.model, priority));
+                self.pools.remove(&(flow.model, priority));
             }
         }
-        (waiting, ready)
+        (pending, tokenized)
     }
 
-    /// Takes out the texts of all jobs; the jobs stay.
-    pub(crate) fn drain(&mut self) -> (Vec<W>, Vec<R>) {
-        let mut waiting = Vec::new();
-        for job in self.jobs.values_mut() {
-            for line in [&mut job.live, &mut job.backfill] {
-                waiting.extend(line.waiting.drain(..));
-                line.ready.clear();
+    /// Removes the texts of all flows and returns them: the pending and the tokenized ones. The flows stay open.
+    pub(crate) fn drain(&mut self) -> (Vec<P>, Vec<T>) {
+        let mut pending = Vec::new();
+        for flow in self.flows.values_mut() {
+            for backlog in [&mut flow.live, &mut flow.backfill] {
+                pending.extend(backlog.pending.drain(..));
+                backlog.tokenized.clear();
             }
         }
-        let pools = std::mem::take(&mut self.pools).into_values();
-        (
-            waiting,
-            pools
-                .flat_map(|pool| pool.texts.into_values())
-                .map(|(_, text)| text)
-                .collect(),
-        )
+        let tokenized = std::mem::take(&mut self.pools)
+            .into_values()
+            .flat_map(|pool| pool.texts.into_values())
+            .map(|(_, text)| text);
+        (pending, tokenized.collect())
     }
 
-    /// Adds a text to its job's line; a closed job's text is dropped.
-    pub(crate) fn push(&mut self, id: JobId, priority: Priority, text: W) {
-        if let Some(job) = self.jobs.get_mut(&id) {
-            job.line_mut(priority).waiting.push_back(text);
+    /// Adds a text to its flow; drops it if the flow is closed.
+    pub(crate) fn push(&mut self, id: FlowId, priority: Priority, text: P) {
+        if let Some(flow) = self.flows.get_mut(&id) {
+            flow.backlog_mut(priority).pending.push_back(text);
         }
     }
 
-    /// Takes back a tokenized text; a closed job's text is dropped.
-    pub(crate) fn ready(&mut self, id: JobId, priority: Priority, length: usize, text: R) {
-        let Some(job) = self.jobs.get_mut(&id) else {
+    /// Takes a tokenized text back, of `length` tokens; drops it if its flow is closed.
+    pub(crate) fn push_tokenized(
+        &mut self,
+        id: FlowId,
+        priority: Priority,
+        length: usize,
+        text: T,
+    ) {
+        let Some(flow) = self.flows.get_mut(&id) else {
             return;
         };
-        let age = self.next_text;
+        let sequence = self.next_text;
         self.next_text += 1;
-        job.line_mut(priority).ready.insert(age, length);
+        flow.backlog_mut(priority)
+            .tokenized
+            .insert(sequence, length);
         let pool = self
             .pools
-            .entry((job.model, priority))
-            .or_insert_with(Pool::new);
-        pool.texts.insert((length, age), (id, text));
+            .entry((flow.model, priority))
+            .or_insert_with(LengthPool::new);
+        pool.texts.insert(PoolKey { length, sequence }, (id, text));
         pool.tokens += length;
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        self.jobs
+        self.flows
             .values()
-            .any(|job| job.live.has_work() || job.backfill.has_work())
+            .any(|flow| flow.live.has_work() || flow.backfill.has_work())
     }
 
-    /// The next piece of work, or `None` where there is nothing to do. `idle` is how many other workers have none.
-    pub(crate) fn next(&mut self, idle: usize) -> Option<Task<W, R>> {
+    /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work.
+    pub(crate) fn next_work(&mut self, idle: usize) -> Option<WorkItem<P, T>> {
         let (id, priority) = self.choose()?;
-        let job = &self.jobs[&id];
-        if job.line(priority).wants_tokenizing() {
-            let texts = self.take_waiting(id, priority);
-            return Some(Task::Tokenize { priority, texts });
+        let flow = &self.flows[&id];
+        // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
+        if flow.backlog(priority).needs_tokenizing() {
+            let texts = self.take_pending(id, priority);
+            return Some(WorkItem::Tokenize { priority, texts });
         }
-        let oldest = job
-            .line(priority)
-            .ready
-            .first_key_value()
-            .map(|(age, length)| (*length, *age))?;
-        let texts = self.cut(job.model, priority, oldest, idle);
-        self.pass_turn(id, priority);
-        Some(Task::Run { texts })
+        let oldest = flow.backlog(priority).oldest()?;
+        let texts = self.take_batch(flow.model, priority, oldest, idle);
+        self.end_turn(id, priority);
+        Some(WorkItem::RunBatch { texts })
     }
 
-    /// Whose text is next, and of which priority.
-    fn choose(&self) -> Option<(JobId, Priority)> {
-        let find = |wanted: &dyn Fn(&Job<W>) -> bool| {
-            self.turns.iter().copied().find(|id| wanted(&self.jobs[id]))
+    /// The flow whose turn it is, and the priority of its next text.
+    fn choose(&self) -> Option<(FlowId, Priority)> {
+        let find = |wanted: &dyn Fn(&Flow<P>) -> bool| {
+            self.turns
+                .iter()
+                .copied()
+                .find(|id| wanted(&self.flows[id]))
         };
-        let backfill = || find(&|job| job.backfill.has_work() && !job.live.has_work());
-        if self.live_streak >= LIVE_STREAK
+        let backfill = || find(&|flow| flow.backfill.has_work() && !flow.live.has_work());
+        if self.live_streak >= MAX_LIVE_STREAK
             && let Some(id) = backfill()
         {
             return Some((id, Priority::Backfill));
         }
-        let live = find(&|job| job.live.has_work()).map(|id| (id, Priority::Live));
+        let live = find(&|flow| flow.live.has_work()).map(|id| (id, Priority::Live));
         live.or_else(|| backfill().map(|id| (id, Priority::Backfill)))
     }
 
-    fn pass_turn(&mut self, id: JobId, priority: Priority) {
+    /// Sends a flow to the end of the round.
+    fn end_turn(&mut self, id: FlowId, priority: Priority) {
         self.turns.retain(|turn| *turn != id);
         self.turns.push_back(id);
         self.live_streak = match priority {
@@ -263,23 +298,23 @@ impl<W, R> Queue<W, R> {
         };
     }
 
-    /// Takes waiting texts from all jobs of the model in turn, one each, the chosen job first.
-    fn take_waiting(&mut self, first: JobId, priority: Priority) -> Vec<(JobId, W)> {
-        let model = self.jobs[&first].model;
+    /// Takes pending texts from all flows of the model in turn, one each, the chosen flow first.
+    fn take_pending(&mut self, first: FlowId, priority: Priority) -> Vec<(FlowId, P)> {
+        let model = self.flows[&first].model;
         let others = self.turns.iter().copied().filter(|id| *id != first);
-        let mut round: VecDeque<JobId> = std::iter::once(first).chain(others).collect();
+        let mut round: VecDeque<FlowId> = std::iter::once(first).chain(others).collect();
         let mut texts = Vec::new();
         while let Some(id) = round.pop_front()
-            && texts.len() < STRETCH
+            && texts.len() < MAX_TOKENIZE_TEXTS
         {
-            let Some(job) = self.jobs.get_mut(&id).filter(|job| job.model == model) else {
+            let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.model == model) else {
                 continue;
             };
-            let line = job.line_mut(priority);
-            if !line.wants_tokenizing() {
+            let backlog = flow.backlog_mut(priority);
+            if !backlog.needs_tokenizing() {
                 continue;
             }
-            if let Some(text) = line.waiting.pop_front() {
+            if let Some(text) = backlog.pending.pop_front() {
                 texts.push((id, text));
                 round.push_back(id);
             }
@@ -287,25 +322,26 @@ impl<W, R> Queue<W, R> {
         texts
     }
 
-    /// Takes a batch out of a pool: the text at `seed`, then again and again the neighbour that adds the least padding.
-    fn cut(
+    /// Takes a batch out of a pool: the text at `seed` and its neighbours.
+    fn take_batch(
         &mut self,
         model: ModelKey,
         priority: Priority,
-        seed: (usize, u64),
+        seed: PoolKey,
         idle: usize,
-    ) -> Vec<R> {
+    ) -> Vec<T> {
         let Some(pool) = self.pools.get_mut(&(model, priority)) else {
             return Vec::new();
         };
+        // A small burst is shared among the idle workers rather than run by one of them.
         let share = pool.tokens.div_ceil(idle + 1).max(MIN_SHARE);
-        let keys = pool.neighbourhood(seed, self.budget.min(share));
+        let keys = pool.neighbours(seed, self.budget.min(share));
         let mut texts = Vec::with_capacity(keys.len());
         for key in keys {
-            if let Some((id, text)) = pool.take(key) {
+            if let Some((id, text)) = pool.remove(key) {
                 texts.push(text);
-                if let Some(job) = self.jobs.get_mut(&id) {
-                    job.line_mut(priority).ready.remove(&key.1);
+                if let Some(flow) = self.flows.get_mut(&id) {
+                    flow.backlog_mut(priority).tokenized.remove(&key.sequence);
                 }
             }
         }
@@ -316,7 +352,7 @@ impl<W, R> Queue<W, R> {
     }
 }
 
-impl<R> Pool<R> {
+impl<T> LengthPool<T> {
     fn new() -> Self {
         Self {
             texts: BTreeMap::new(),
@@ -324,14 +360,18 @@ impl<R> Pool<R> {
         }
     }
 
-    fn take(&mut self, key: (usize, u64)) -> Option<(JobId, R)> {
+    fn remove(&mut self, key: PoolKey) -> Option<(FlowId, T)> {
         let text = self.texts.remove(&key)?;
-        self.tokens -= key.0;
+        self.tokens -= key.length;
         Some(text)
     }
 
-    /// Keys around `seed` that fit into `budget` padded tokens together; the seed itself always.
-    fn neighbourhood(&self, seed: (usize, u64), budget: usize) -> Vec<(usize, u64)> {
+    /// Selects a batch around `seed` that fits into `budget` padded tokens: repeatedly the next shorter or the next
+    /// longer text, whichever adds less padding. The seed itself is always selected, however long it is.
+    ///
+    /// A batch is a rectangle of `rows * width` tokens, where `width` is the length of its longest text. A shorter text
+    /// adds one row with `width - length` padding; a longer one widens all rows before it.
+    fn neighbours(&self, seed: PoolKey, budget: usize) -> Vec<PoolKey> {
         let mut shorter = self
             .texts
             .range(..seed)
@@ -345,7 +385,7 @@ impl<R> Pool<R> {
             .map(|(key, _)| *key)
             .peekable();
         let mut keys = vec![seed];
-        let mut width = seed.0;
+        let mut width = seed.length;
         loop {
             let rows = keys.len();
             let fits = |padded: usize, padding: usize| {
@@ -353,10 +393,10 @@ impl<R> Pool<R> {
             };
             let down = shorter
                 .peek()
-                .and_then(|key| fits((rows + 1) * width, width - key.0));
+                .and_then(|key| fits((rows + 1) * width, width - key.length));
             let up = longer
                 .peek()
-                .and_then(|key| fits((rows + 1) * key.0, rows * (key.0 - width)));
+                .and_then(|key| fits((rows + 1) * key.length, rows * (key.length - width)));
             let next = match (down, up) {
                 (None, None) => return keys,
                 (Some(down), Some(up)) if down <= up => shorter.next(),
@@ -364,7 +404,7 @@ impl<R> Pool<R> {
                 _ => longer.next(),
             };
             let Some(key) = next else { return keys };
-            width = width.max(key.0);
+            width = width.max(key.length);
             keys.push(key);
         }
     }

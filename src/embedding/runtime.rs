@@ -1,7 +1,7 @@
 //! Finds and loads the ONNX Runtime library, once for the process.
 //!
-//! The library is loaded at run time rather than linked, so that the daemon starts, and explains what is missing, on a
-//! machine without it.
+//! The library is loaded at run time (`dlopen`) rather than linked. So the daemon starts on a machine without it and
+//! can explain what is missing.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,8 @@ use ort::logging::LogLevel;
 
 use super::error::EmbeddingError;
 
-/// What the library is called on this platform.
-pub(crate) const LIBRARY_NAME: &str = if cfg!(target_os = "macos") {
+/// The file name of the library on this platform.
+const LIBRARY_NAME: &str = if cfg!(target_os = "macos") {
     "libonnxruntime.dylib"
 } else if cfg!(windows) {
     "onnxruntime.dll"
@@ -20,6 +20,7 @@ pub(crate) const LIBRARY_NAME: &str = if cfg!(target_os = "macos") {
     "libonnxruntime.so"
 };
 
+/// Where packages and the installation instructions of ONNX Runtime put the library.
 const SYSTEM_FOLDERS: &[&str] = &[
     "/usr/local/lib",
     "/usr/lib",
@@ -29,14 +30,18 @@ const SYSTEM_FOLDERS: &[&str] = &[
     "/opt/homebrew/lib",
 ];
 
-/// ONNX Runtime allows one environment a process.
+/// ONNX Runtime allows one environment for each process (`OrtApi::CreateEnv` in its C API documentation).
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
-/// The environment of this process; the first call loads the library.
+/// Returns the environment of this process; the first call loads the library.
 ///
-/// `explicit` is a path that the user gave, `data_path` the daemon's own folder, whose `lib` is searched.
+/// `explicit` is a path that the user gave; `data_path` is the daemon's data folder, whose `lib` is searched first.
 ///
-/// Public for benchmarks only, which run a bare session beside the engine's.
+/// Public only for benchmarks, which compare the engine with a bare session.
+///
+/// # Errors
+///
+/// If the library is not found, does not load, or is too old.
 pub fn environment(
     explicit: Option<&Path>,
     data_path: &Path,
@@ -61,13 +66,14 @@ pub fn environment(
     Ok(loaded.insert(environment).clone())
 }
 
-/// A path that somebody named is taken or refused, never silently replaced by another library.
+/// Finds the library. A path that the user named is used or rejected, never silently replaced by another library.
 fn find(explicit: Option<&Path>, data_path: &Path) -> Result<PathBuf, EmbeddingError> {
     let variable = std::env::var_os("ORT_DYLIB_PATH")
         .filter(|path| !path.is_empty())
         .map(PathBuf::from);
     if let Some(named) = explicit.map(Path::to_path_buf).or(variable) {
         return in_folder(&named).ok_or(EmbeddingError::RuntimeNotFound {
+            library: LIBRARY_NAME,
             looked_in: vec![named],
         });
     }
@@ -77,12 +83,16 @@ fn find(explicit: Option<&Path>, data_path: &Path) -> Result<PathBuf, EmbeddingE
         .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
         .collect();
     let found = folders.iter().find_map(|folder| in_folder(folder));
-    found.ok_or(EmbeddingError::RuntimeNotFound { looked_in: folders })
+    found.ok_or(EmbeddingError::RuntimeNotFound {
+        library: LIBRARY_NAME,
+        looked_in: folders,
+    })
 }
 
-/// The library itself, or the library in a folder: under its plain name, else under one with a version behind it.
+/// The path itself if it is a file, else the library in this folder: under its plain name, or else with the highest
+/// version suffix.
 fn in_folder(path: &Path) -> Option<PathBuf> {
-    // A relative path would be looked for beside the executable.
+    // `ort` would resolve a relative path against the folder of the executable, not the working directory.
     let path = std::path::absolute(path).ok()?;
     if path.is_file() {
         return Some(path);
@@ -103,15 +113,16 @@ fn in_folder(path: &Path) -> Option<PathBuf> {
         .max()
 }
 
-/// ONNX Runtime's own log goes where ours goes.
+/// Forwards the log of ONNX Runtime to ours. Its warnings are about graph optimisation, which is of no use to an
+/// operator.
 fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
     match level {
         LogLevel::Fatal | LogLevel::Error => {
-            tracing::error!(target: "onnxruntime", location, "{message}")
+            tracing::error!(target: "onnxruntime", location, "{message}");
         }
         LogLevel::Warning => tracing::debug!(target: "onnxruntime", location, "{message}"),
         LogLevel::Info | LogLevel::Verbose => {
-            tracing::trace!(target: "onnxruntime", location, "{message}")
+            tracing::trace!(target: "onnxruntime", location, "{message}");
         }
     }
 }
@@ -131,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_library_that_is_missing_is_an_error_with_the_remedy() {
+    fn the_error_for_a_named_library_that_is_missing_has_the_remedy() {
         let error = find(Some(Path::new("/nowhere/at/all")), Path::new("/data")).unwrap_err();
         let sentence = error.to_string();
         assert!(

@@ -1,11 +1,14 @@
-//! One loaded graph, run by any number of threads at once.
+//! One loaded graph, which any number of threads run at the same time.
 //!
-//! A session holds the weights, so one a thread would cost 1.2 times the model for each core. ONNX Runtime's `Run` may
-//! be called concurrently on one session (`OrtApi::Run`, "thread safety" in its C API documentation; the CPU provider
-//! keeps nothing between runs). The `ort` crate asks for `&mut` because other providers are less careful; this module
-//! uses the CPU provider only and calls `Run` itself. Measured on two cores, sharing costs no throughput.
+//! A session holds the weights, so a session for each thread would cost 1.2 times the model's size for each core. ONNX
+//! Runtime allows several threads to call `Run` on one session (`InferenceSession::Run` in
+//! `onnxruntime/core/session/inference_session.h`: "Multiple threads are allowed to run this function"). The `ort`
+//! crate requires `&mut` nevertheless, because not every execution provider keeps that promise. This file uses the CPU
+//! provider only, which keeps no state between runs, and calls `OrtApi::Run` itself. Measured on two cores, sharing
+//! costs no throughput.
 //!
-//! With one intra-op thread a run happens entirely on the thread that calls it: no pool, no spinning.
+//! With one intra-op thread, a run happens entirely on the calling thread: no thread pool, no spinning. The engine's
+//! own threads are the parallelism.
 
 use std::ffi::{CString, c_char};
 use std::path::Path;
@@ -19,48 +22,57 @@ use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::error::EmbeddingError;
 
-/// A batch as the graph wants it: row-major `[rows, width]`.
+/// A batch of padded texts as the graph takes it. All tensors are row-major `[rows, width]`.
 pub(crate) struct Batch {
+    /// Number of texts.
     pub rows: usize,
+    /// Tokens in each row, padding included.
     pub width: usize,
+    /// Token ids.
     pub ids: Vec<i64>,
+    /// The attention mask: 1 for a real token, 0 for padding.
     pub mask: Vec<i64>,
+    /// The position of each token in its text, from 0.
     pub positions: Vec<i64>,
 }
 
-/// Padded tokens beyond which a run is extraordinary: one text of a model with a long window.
+/// Padded tokens above which a run is exceptionally large: a long text of a model with a long window.
 ///
-/// The arena keeps the memory of its largest run. For ordinary runs that is wanted: handing it back and forth doubles the
-/// process (measured: 337 MB instead of 161 MB above the start, two threads, mixed shapes), because the allocator keeps
-/// the pieces. After an extraordinary run the arena must shrink, or one long text would hold gigabytes for ever.
-const ORDINARY_TOKENS: usize = 1024;
+/// The arena of ONNX Runtime keeps the memory of its largest run. For normal runs that is right: returning the memory
+/// after each run doubles the size of the process (measured: 337 MB instead of 161 MB above the start, two threads,
+/// mixed shapes), because the allocator keeps the fragments. After an exceptionally large run the arena must shrink, or
+/// one long text would hold gigabytes until the process ends.
+const MAX_NORMAL_TOKENS: usize = 1024;
 
-/// What a graph gives back for a batch: float32, `[rows, width, hidden]` or `[rows, hidden]`.
+/// The output of a graph for a batch: float32, `[rows, width, hidden]` or `[rows, hidden]`.
 pub(crate) struct Output {
     value: DynValue,
 }
 
-/// Whether the graph stops at the token states or pools itself.
+/// Whether the graph ends with the token states or pools them itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OutputKind {
+    /// `[rows, width, hidden]`.
     TokenStates,
+    /// `[rows, hidden]`.
     Sentence,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Input {
+enum InputKind {
     Ids,
     Mask,
     TokenTypes,
     Positions,
 }
 
+/// A loaded graph. [`SharedSession::run`] may be called from several threads at the same time.
 pub(crate) struct SharedSession {
     session: Session,
-    inputs: Vec<(Input, CString)>,
+    inputs: Vec<(InputKind, CString)>,
     output: CString,
     kind: OutputKind,
-    ordinary: RunOptions<NoSelectedOutputs>,
+    normal: RunOptions<NoSelectedOutputs>,
     shrinking: RunOptions<NoSelectedOutputs>,
 }
 
@@ -72,23 +84,23 @@ impl SharedSession {
         let inputs = session
             .inputs()
             .iter()
-            .map(input)
+            .map(classify_input)
             .collect::<Result<Vec<_>, _>>();
         let inputs = inputs.map_err(|reason| EmbeddingError::unusable(path, reason))?;
-        if !inputs.iter().any(|(input, _)| *input == Input::Ids) {
+        if !inputs.iter().any(|(kind, _)| *kind == InputKind::Ids) {
             return Err(EmbeddingError::unusable(
                 path,
-                "the graph has no input input_ids",
+                "the graph has no input named input_ids; export the model with its tokenizer's inputs",
             ));
         }
-        let (output, kind) =
-            output(session.outputs()).map_err(|reason| EmbeddingError::unusable(path, reason))?;
+        let (output, kind) = choose_output(session.outputs())
+            .map_err(|reason| EmbeddingError::unusable(path, reason))?;
         Ok(Self {
             session,
             inputs,
             output,
             kind,
-            ordinary: RunOptions::new().map_err(unusable)?,
+            normal: RunOptions::new().map_err(unusable)?,
             shrinking: shrinking().map_err(unusable)?,
         })
     }
@@ -100,25 +112,25 @@ impl SharedSession {
     /// Runs one batch on the calling thread.
     pub(crate) fn run(&self, batch: &Batch) -> ort::Result<Output> {
         let shape = [batch.rows, batch.width];
+        // Every text is a single segment.
         let token_types = vec![0; batch.ids.len()];
         let mut names = Vec::with_capacity(self.inputs.len());
         let mut tensors = Vec::with_capacity(self.inputs.len());
-        for (input, name) in &self.inputs {
-            let data = match input {
-                Input::Ids => &batch.ids,
-                Input::Mask => &batch.mask,
-                Input::TokenTypes => &token_types,
-                Input::Positions => &batch.positions,
+        for (kind, name) in &self.inputs {
+            let data = match kind {
+                InputKind::Ids => &batch.ids,
+                InputKind::Mask => &batch.mask,
+                InputKind::TokenTypes => &token_types,
+                InputKind::Positions => &batch.positions,
             };
             names.push(name.as_ptr());
             tensors.push(TensorRef::from_array_view((shape, data.as_slice()))?);
         }
         let values: Vec<_> = tensors.iter().map(|tensor| tensor.ptr()).collect();
-        let extraordinary = batch.rows * batch.width > ORDINARY_TOKENS;
-        let options = if extraordinary {
+        let options = if batch.rows * batch.width > MAX_NORMAL_TOKENS {
             &self.shrinking
         } else {
-            &self.ordinary
+            &self.normal
         };
         self.run_values(&names, &values, options)
     }
@@ -131,10 +143,10 @@ impl SharedSession {
     ) -> ort::Result<Output> {
         let output_names = [self.output.as_ptr()];
         let mut outputs = [ptr::null_mut()];
-        // SAFETY: every pointer belongs to an object that outlives the call: the session to `self`, the run options,
-        // names and values to the caller's borrows; the counts match the slices. `Run` takes a mutable session by
-        // signature but is documented as safe for concurrent calls, see the head of this file. The value that comes
-        // back is owned by nobody else and was made by the session's allocator.
+        // SAFETY: every pointer belongs to an object that outlives the call: the session to `self`; the run options,
+        // names and values to the caller's borrows. The counts are those of the slices. `Run` takes a mutable session
+        // by its signature but is documented as safe for concurrent calls, see the head of this file. The returned
+        // value has no other owner and was created by the session's allocator.
         unsafe {
             let status = (ort::api().Run)(
                 self.session.ptr().cast_mut(),
@@ -148,7 +160,7 @@ impl SharedSession {
             );
             ort::Error::result_from_status(status)?;
             let value = NonNull::new(outputs[0])
-                .ok_or_else(|| ort::Error::new("the run gave no output"))?;
+                .ok_or_else(|| ort::Error::new("the run returned no output"))?;
             Ok(Output {
                 value: DynValue::from_ptr(value, Some(self.session.allocator())),
             })
@@ -157,13 +169,14 @@ impl SharedSession {
 }
 
 impl Output {
-    /// Shape and row-major data.
+    /// The shape and the row-major data.
     pub(crate) fn view(&self) -> ort::Result<(&[i64], &[f32])> {
         let (shape, data) = self.value.try_extract_tensor::<f32>()?;
         Ok((shape, data))
     }
 }
 
+/// Spinning threads would steal time from the database on the same machine; the CPU provider is `ort`'s default.
 fn build(environment: &Environment, path: &Path) -> ort::Result<Session> {
     let builder = SessionBuilder::new(environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?
@@ -175,23 +188,26 @@ fn build(environment: &Environment, path: &Path) -> ort::Result<Session> {
     builder.commit_from_file(path)
 }
 
-/// Options under which the arena gives back after the run what the run made it grow.
+/// Run options under which the arena returns, after the run, the memory that it grew by
+/// (`onnxruntime_run_options_config_keys.h`).
 fn shrinking() -> ort::Result<RunOptions<NoSelectedOutputs>> {
     let mut options = RunOptions::new()?;
     options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
     Ok(options)
 }
 
-fn input(outlet: &Outlet) -> Result<(Input, CString), String> {
+/// The tensor that an input of the graph takes, by the names that exporters of transformers use.
+fn classify_input(outlet: &Outlet) -> Result<(InputKind, CString), String> {
     let name = outlet.name();
-    let input = match name {
-        "input_ids" => Input::Ids,
-        "attention_mask" => Input::Mask,
-        "token_type_ids" => Input::TokenTypes,
-        "position_ids" => Input::Positions,
+    let kind = match name {
+        "input_ids" => InputKind::Ids,
+        "attention_mask" => InputKind::Mask,
+        "token_type_ids" => InputKind::TokenTypes,
+        "position_ids" => InputKind::Positions,
         _ => {
             return Err(format!(
-                "the graph wants an input {name}, which no text model is known to have"
+                "the graph has an input {name}, which is not supported (input_ids, attention_mask, token_type_ids and \
+                 position_ids are)"
             ));
         }
     };
@@ -202,58 +218,66 @@ fn input(outlet: &Outlet) -> Result<(Input, CString), String> {
         } => {}
         other => {
             return Err(format!(
-                "the graph wants {name} as {other}; only int64 tensors are supported"
+                "the graph takes {name} as {other}; only int64 tensors are supported"
             ));
         }
     }
-    Ok((input, c_name(name)?))
+    Ok((kind, c_name(name)?))
 }
 
-/// The output to read: by the names that exporters use, else the only float one that can be it.
-fn output(outlets: &[Outlet]) -> Result<(CString, OutputKind), String> {
+/// The output to read: the one with a name that exporters use, else the only float32 one of a suitable shape.
+fn choose_output(outlets: &[Outlet]) -> Result<(CString, OutputKind), String> {
     const NAMES: [&str; 3] = [
         "sentence_embedding",
         "last_hidden_state",
         "token_embeddings",
     ];
-    let rank = |outlet: &Outlet| match outlet.dtype() {
-        ValueType::Tensor {
-            ty: TensorElementType::Float32,
-            shape,
-            ..
-        } if matches!(shape.len(), 2 | 3) => Some(shape.len()),
-        _ => None,
-    };
-    let usable: Vec<_> = outlets
+    let usable: Vec<(&str, OutputKind)> = outlets
         .iter()
-        .filter_map(|outlet| Some((outlet.name(), rank(outlet)?)))
+        .filter_map(|outlet| Some((outlet.name(), output_kind(outlet)?)))
         .collect();
     let named = NAMES
         .iter()
         .find_map(|name| usable.iter().find(|(candidate, _)| candidate == name));
-    let chosen = named.or(match usable.as_slice() {
-        [only] => Some(only),
-        // Encoders often give a pooled output beside the token states.
-        several => {
-            let mut token_states = several.iter().filter(|(_, rank)| *rank == 3);
-            token_states
-                .next()
-                .filter(|_| token_states.next().is_none())
-        }
-    });
-    let (name, rank) = chosen.ok_or_else(|| {
+    let (name, kind) = named.or_else(|| only_candidate(&usable)).ok_or_else(|| {
         let names: Vec<_> = outlets.iter().map(Outlet::name).collect();
         format!(
             "none of the graph's outputs ({}) is clearly the float32 embedding",
             names.join(", ")
         )
     })?;
-    let kind = if *rank == 2 {
-        OutputKind::Sentence
-    } else {
-        OutputKind::TokenStates
+    Ok((c_name(name)?, *kind))
+}
+
+/// The only output; or, since encoders often have a pooled output beside the token states, the only token states.
+fn only_candidate<'a, 'b>(
+    usable: &'b [(&'a str, OutputKind)],
+) -> Option<&'b (&'a str, OutputKind)> {
+    if let [only] = usable {
+        return Some(only);
+    }
+    let mut token_states = usable
+        .iter()
+        .filter(|(_, kind)| *kind == OutputKind::TokenStates);
+    let first = token_states.next()?;
+    token_states.next().is_none().then_some(first)
+}
+
+/// What a float32 output holds, by its rank; `None` if it cannot be an embedding.
+fn output_kind(outlet: &Outlet) -> Option<OutputKind> {
+    let ValueType::Tensor {
+        ty: TensorElementType::Float32,
+        shape,
+        ..
+    } = outlet.dtype()
+    else {
+        return None;
     };
-    Ok((c_name(name)?, kind))
+    match shape.len() {
+        2 => Some(OutputKind::Sentence),
+        3 => Some(OutputKind::TokenStates),
+        _ => None,
+    }
 }
 
 fn c_name(name: &str) -> Result<CString, String> {

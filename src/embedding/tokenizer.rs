@@ -1,8 +1,9 @@
-//! From a text to token ids, exactly as the model was trained to read it, at a cost bounded by the model's window and
-//! not by the text's length.
+//! From a text to token ids, exactly as the model was trained to read it, at a cost that is bounded by the model's
+//! window rather than by the length of the text.
 //!
-//! The `tokenizer.json` of many models carries settings of its last training run (MiniLM's pads to and truncates at
-//! 128), so both are switched off and done here: truncation at the model's own maximum, padding by the batch.
+//! The `tokenizer.json` of many models still has the padding and truncation settings of its last training run (128 for
+//! MiniLM, whose window is 256). So both are switched off and done here: truncation at the model's own window, padding
+//! by the batch.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -11,20 +12,22 @@ use tokenizers::Tokenizer;
 
 use super::error::EmbeddingError;
 
-/// The longest that one word, cut in the middle, can come out in tokens differently from the whole word. BERT gives up
-/// on words of more than 100 characters and needs at most a token for each of them.
-const UNSETTLED_TOKENS: usize = 128;
+/// Maximum number of tokens in which a word that was cut in the middle can differ from the whole word. BERT's WordPiece
+/// replaces words of more than 100 characters by `[UNK]` (`max_input_chars_per_word`) and needs at most one token for
+/// each character of shorter ones.
+const MAX_UNSETTLED_TOKENS: usize = 128;
 
-/// How far back from the cut a gap between two words is looked for.
-const GAP_SEARCH_BYTES: usize = 256;
+/// How far before the cut white space is searched.
+const MAX_GAP_DISTANCE: usize = 256;
 
-/// A model's tokenizer with its truncation.
+/// A model's tokenizer with truncation at the model's window.
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
-    /// Special tokens around every text, `[CLS]` and `[SEP]` in BERT.
+    /// Special tokens before every text, `[CLS]` in BERT.
     before: Vec<u32>,
+    /// Special tokens after every text, `[SEP]` in BERT.
     after: Vec<u32>,
-    /// Tokens of a text that fit between them.
+    /// Maximum number of tokens between them.
     room: usize,
     lower_case: bool,
 }
@@ -33,7 +36,8 @@ impl TextTokenizer {
     /// Reads a `tokenizer.json`. `max_tokens` counts the special tokens.
     ///
     /// # Errors
-    /// What is wrong with the file.
+    ///
+    /// If the file cannot be read, is malformed, or leaves no room for a text.
     pub fn load(path: &Path, max_tokens: usize, lower_case: bool) -> Result<Self, EmbeddingError> {
         let bytes = std::fs::read(path).map_err(|error| EmbeddingError::io(path, error))?;
         let mut tokenizer =
@@ -49,7 +53,9 @@ impl TextTokenizer {
         if room == 0 {
             return Err(EmbeddingError::unusable(
                 path,
-                format!("a maximum of {max_tokens} tokens leaves no room"),
+                format!(
+                    "its special tokens leave no room for a text in a window of {max_tokens} tokens"
+                ),
             ));
         }
         Ok(Self {
@@ -61,12 +67,12 @@ impl TextTokenizer {
         })
     }
 
-    /// The id of a token of the vocabulary.
+    /// The id of a token in the vocabulary.
     pub(crate) fn id_of(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
     }
 
-    /// How many tokens at the start of a text belong to this prompt, the leading special tokens included.
+    /// Number of tokens that a prompt takes at the start of a text, the leading special tokens included.
     pub(crate) fn prompt_tokens(&self, prompt: &str) -> Result<usize, tokenizers::Error> {
         if prompt.is_empty() {
             return Ok(0);
@@ -74,19 +80,25 @@ impl TextTokenizer {
         Ok((self.before.len() + self.body(prompt)?.len()).min(self.before.len() + self.room))
     }
 
-    /// Token ids with special tokens, at most the model's maximum, the same as for tokenizing the whole text.
+    /// Token ids with special tokens, at most as many as the window has. They are the ones that tokenizing the whole
+    /// text and truncating afterwards would yield.
     ///
-    /// Leading and trailing white space is dropped, as sentence-transformers does.
+    /// Leading and trailing white space is removed, as `tokenize` of `sentence_transformers.models.Transformer` does.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's own error.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
         let body = self.body(text.trim())?;
         let kept = &body[..body.len().min(self.room)];
         Ok([&self.before, kept, &self.after].concat())
     }
 
-    /// Tokens of a prefix that is long enough to settle all tokens that fit.
+    /// Tokens of a prefix of the text that is long enough to settle all tokens inside the window.
     ///
-    /// Tokenizers look at words, at most at runs without white space, and a decision reaches no further than a word. So
-    /// the tokens of a prefix are those of the whole text but for the last few, and these lie beyond the model's window.
+    /// A tokenizer splits a text into words, at most at white space, and decides each word by itself. So the tokens of
+    /// a prefix are those of the whole text except for the last few, and these lie outside the window. The first prefix
+    /// allows eight bytes for each token; it is doubled until enough tokens are there.
     fn body(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
         let mut bytes = self.room.saturating_mul(8).max(2048);
         loop {
@@ -96,7 +108,7 @@ impl TextTokenizer {
                 .encode_fast(self.cased(prefix), false)?
                 .get_ids()
                 .to_vec();
-            if prefix.len() == text.len() || ids.len() >= self.room + UNSETTLED_TOKENS {
+            if prefix.len() == text.len() || ids.len() >= self.room + MAX_UNSETTLED_TOKENS {
                 return Ok(ids);
             }
             bytes = bytes.saturating_mul(2);
@@ -112,21 +124,22 @@ impl TextTokenizer {
     }
 }
 
-/// The longest prefix of at most `bytes` bytes that ends between two words, or where there is no gap nearby, between two
-/// characters.
+/// The longest prefix of at most `bytes` bytes that ends between two words or, if there is no white space nearby,
+/// between two characters.
 fn cut(text: &str, bytes: usize) -> &str {
     if text.len() <= bytes {
         return text;
     }
     let prefix = &text[..text.floor_char_boundary(bytes)];
-    let nearby = prefix.floor_char_boundary(prefix.len().saturating_sub(GAP_SEARCH_BYTES));
+    let nearby = prefix.floor_char_boundary(prefix.len().saturating_sub(MAX_GAP_DISTANCE));
     match prefix[nearby..].rfind(char::is_whitespace) {
         Some(gap) if nearby + gap > 0 => &prefix[..nearby + gap],
         _ => prefix,
     }
 }
 
-/// Learns the special tokens around a text from a probe, so that long texts need no full post-processing.
+/// Finds the special tokens around a text by tokenizing a probe with and without them, so that the post-processor need
+/// not run over every text.
 fn special_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String> {
     let encode = |special| {
         tokenizer
@@ -134,6 +147,7 @@ fn special_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String>
             .map_err(|error| error.to_string())
     };
     let (bare, framed) = (encode(false)?, encode(true)?);
+    // The engine sends 0 for every token type (session.rs).
     if framed.get_type_ids().iter().any(|type_id| *type_id != 0) {
         return Err(
             "its template gives a single text token types other than 0, which is not supported"
@@ -154,7 +168,7 @@ fn special_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String>
 mod tests {
     use super::*;
 
-    /// A word-piece tokenizer as BERT has it, over single characters and a few longer pieces.
+    /// A WordPiece tokenizer like BERT's, over single characters and a few longer pieces.
     fn tokenizer(max_tokens: usize) -> TextTokenizer {
         let mut pieces: Vec<String> = [
             "[PAD]", "[UNK]", "[CLS]", "[SEP]", "hello", "world", "##ing", "##tion", "slot",
@@ -186,7 +200,7 @@ mod tests {
         TextTokenizer::load(file.path(), max_tokens, false).unwrap()
     }
 
-    /// The ids by the library's own way: the whole text, then truncation, then special tokens.
+    /// The ids as the library itself computes them: the whole text, then truncation, then special tokens.
     fn whole_ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
         let mut whole = tokenizer.tokenizer.clone();
         let max_length = tokenizer.room + 2;
@@ -199,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_and_truncation_of_the_file_are_switched_off() {
+    fn padding_and_truncation_settings_of_the_file_are_ignored() {
         let ids = tokenizer(32)
             .ids("hello world hello world hello world hello world")
             .unwrap();
@@ -227,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stands_between_words_or_at_least_between_characters() {
+    fn a_cut_is_between_words_or_at_least_between_characters() {
         assert_eq!(cut("one two three", 100), "one two three");
         assert_eq!(cut("one two three", 9), "one two");
         assert_eq!(cut("ääääää", 5), "ää");

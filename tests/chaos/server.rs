@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
-use lantern::embedded::{Installation, Options, PrivatePostgres};
+use lantern::embedded::{Installation, PrivatePostgres, ServerOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_postgres::{Client, NoTls};
@@ -27,7 +27,8 @@ pub struct Server {
 }
 
 /// `wal_sender_timeout` is short, so that status updates are frequent and schedules can be. `fsync` is off (see
-/// [`Options::durable`]): what a server has written survives its own crash without it, and no schedule crashes the machine.
+/// [`ServerOptions::durable`]): what a server has written survives its own crash without it, and no schedule crashes
+/// the machine.
 const SETTINGS: [(&str, &str); 6] = [
     ("max_connections", "100"),
     ("wal_sender_timeout", "4s"),
@@ -99,13 +100,13 @@ impl Drop for Server {
 }
 
 fn launch(installation: &Installation, directory: &Path, port: Option<u16>) -> PrivatePostgres {
-    let options = || Options {
+    let options = || ServerOptions {
         port,
         settings: SETTINGS
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
         durable: false,
-        ..Options::new(directory)
+        ..ServerOptions::new(directory)
     };
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {

@@ -1,4 +1,4 @@
-//! The private PostgreSQL: what it offers, and that nothing of it is left behind.
+//! The private PostgreSQL: what it offers, and that it leaves neither a process nor files behind.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,17 +6,17 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lantern::embedded::{EmbeddedError, Options, PrivatePostgres};
+use lantern::embedded::{EmbeddedError, PrivatePostgres, ServerOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::support::{TestDatabase, installation, program_of, server, wait_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn the_server_answers_in_utf8_and_streams_logically() {
+async fn the_server_uses_utf8_and_allows_logical_replication() {
     let database = TestDatabase::create(server()).await;
     let version = database.psql("SHOW server_version_num").await;
     assert!(version.starts_with(&server().version().to_string()));
@@ -25,9 +25,9 @@ async fn the_server_answers_in_utf8_and_streams_logically() {
 }
 
 #[tokio::test]
-async fn the_server_that_setup_fetches_knows_pgvector() {
+async fn the_server_that_make_setup_fetches_has_pgvector() {
     if std::env::var_os("LANTERN_TEST_PG_BINDIR").is_some() {
-        println!("passed over: these are other programs");
+        println!("skipped: LANTERN_TEST_PG_BINDIR names another server");
         return;
     }
     let database = TestDatabase::with_vector(server()).await;
@@ -36,11 +36,11 @@ async fn the_server_that_setup_fetches_knows_pgvector() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_the_password() {
+async fn a_wrong_password_is_rejected() {
     let uri = server().uri("postgres");
     let guessed = uri.replace(server().password(), "postgres");
     let refused = tokio_postgres::connect(&guessed, tokio_postgres::NoTls).await;
-    let error = refused.err().expect("a wrong password is refused");
+    let error = refused.err().expect("the password is wrong");
     assert_eq!(
         error.code(),
         Some(&tokio_postgres::error::SqlState::INVALID_PASSWORD)
@@ -50,9 +50,9 @@ async fn nobody_gets_in_without_the_password() {
 #[test]
 fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
     let place = place();
-    let options = || Options {
+    let options = || ServerOptions {
         durable: false,
-        ..Options::new(place.path().join("server"))
+        ..ServerOptions::new(place.path().join("server"))
     };
     let first = PrivatePostgres::start(&installation(), options()).expect("it starts");
     let uri = first.uri("postgres");
@@ -65,44 +65,49 @@ fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
 }
 
 #[test]
-fn a_directory_in_use_is_refused_by_name_of_its_user() {
-    let error = PrivatePostgres::start(&installation(), Options::new(server().data_directory()))
-        .expect_err("the tests' own server runs there");
+fn a_directory_in_use_is_rejected_with_the_id_of_its_owner() {
+    let error = PrivatePostgres::start(
+        &installation(),
+        ServerOptions::new(server().data_directory()),
+    )
+    .expect_err("the tests' own server runs there");
     assert!(matches!(error, EmbeddedError::InUse { .. }));
-    assert!(error.to_string().ends_with(&std::process::id().to_string()));
+    let owner = format!("process {}", std::process::id());
+    assert!(error.to_string().contains(&owner), "{error}");
 }
 
 #[test]
-fn what_the_server_complains_about_is_quoted() {
+fn the_error_message_quotes_the_log_of_the_server() {
     let wrong = vec![("max_connections".to_owned(), "many".to_owned())];
     let error = PrivatePostgres::start_temporary(&installation(), wrong)
         .expect_err("the setting is invalid");
-    let said = error.to_string();
+    let message = error.to_string();
     assert!(
-        said.contains("invalid value for parameter \"max_connections\""),
-        "{said}"
+        message.contains("invalid value for parameter \"max_connections\""),
+        "{message}"
     );
 }
 
 #[test]
-fn a_taken_port_is_named() {
+fn a_port_in_use_is_rejected_by_its_number() {
     let place = place();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
-    let options = Options {
+    let options = ServerOptions {
         port: Some(port),
         durable: false,
-        ..Options::new(place.path().join("server"))
+        ..ServerOptions::new(place.path().join("server"))
     };
     let error = PrivatePostgres::start(&installation(), options).expect_err("it is taken");
     assert!(matches!(error, EmbeddedError::PortTaken { port: named } if named == port));
 }
 
-/// Where it is a temporary server, its files must be gone as well.
+/// A temporary server must leave no files either.
 #[tokio::test]
-async fn a_server_never_outlives_an_owner_that_was_killed() {
+async fn a_server_does_not_outlive_an_owner_that_was_killed() {
     let place = place();
-    let Some(mut owner) = Owner::start("a_server_never_outlives_an_owner_that_was_killed", &place)
+    let Some(mut owner) =
+        Owner::start("a_server_does_not_outlive_an_owner_that_was_killed", &place)
     else {
         return own_a_server(|| PrivatePostgres::start_temporary(&installation(), Vec::new()));
     };
@@ -110,35 +115,35 @@ async fn a_server_never_outlives_an_owner_that_was_killed() {
     assert!(Path::new(&server.directory).exists());
     owner.0.kill().expect("it runs");
 
-    wait_until("server and files are gone", PATIENCE, async || {
+    wait_until("the server and its files are gone", TIMEOUT, async || {
         let leftovers = (server.is_alive(), Path::new(&server.directory).exists());
         (leftovers == (false, false)).then_some(()).ok_or(leftovers)
     })
     .await;
 }
 
-/// As after the out-of-memory killer: even the script that should have stopped the server is gone.
+/// As after the out-of-memory killer: even the script that should have stopped the server was killed.
 #[tokio::test]
 async fn a_leftover_server_is_stopped_by_the_next_start() {
     let place = place();
     let directory = place.path().join("server");
-    let options = || Options {
+    let options = || ServerOptions {
         durable: false,
-        ..Options::new(&directory)
+        ..ServerOptions::new(&directory)
     };
     let Some(mut owner) = Owner::start("a_leftover_server_is_stopped_by_the_next_start", &place)
     else {
         return own_a_server(|| {
             let directory = std::env::var_os(OWNER).expect("set by the test");
-            let options = Options {
+            let options = ServerOptions {
                 durable: false,
-                ..Options::new(Path::new(&directory).join("server"))
+                ..ServerOptions::new(Path::new(&directory).join("server"))
             };
             PrivatePostgres::start(&installation(), options)
         });
     };
     let leftover = owner.server(&place).await;
-    kill(leftover.parent(), Signal::SIGKILL).expect("the supervisor runs");
+    kill(leftover.parent(), Signal::SIGKILL).expect("the script runs");
     owner.0.kill().expect("it runs");
     owner.0.wait().expect("it is our child");
     assert!(leftover.is_alive());
@@ -148,7 +153,7 @@ async fn a_leftover_server_is_stopped_by_the_next_start() {
     psql(&server, "SELECT 1");
 }
 
-/// A directory that the account of the server can enter.
+/// A temporary directory that the account of the server can enter.
 fn place() -> TempDir {
     let place = TempDir::new().expect("a temporary directory");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -166,7 +171,8 @@ fn psql(server: &PrivatePostgres, sql: &str) {
     assert!(status.success());
 }
 
-/// Set for a process that is to own a server until it is killed: where it tells about the server.
+/// The environment variable of a process that owns a server until it is killed. Its value is the directory in which the
+/// process describes the server.
 const OWNER: &str = "LANTERN_TEST_OWNER";
 
 /// A second process of this test binary, which runs the same test and takes its other branch.
@@ -178,7 +184,7 @@ impl Owner {
         if std::env::var_os(OWNER).is_some() {
             return None;
         }
-        let process = Command::new(std::env::current_exe().expect("we have a name"))
+        let process = Command::new(std::env::current_exe().expect("it has a path"))
             .args(["--exact", &format!("embedded::{test}"), "--nocapture"])
             .env(OWNER, place.path())
             .stdout(Stdio::null())
@@ -189,9 +195,13 @@ impl Owner {
 
     /// The server, once it runs.
     async fn server(&self, place: &TempDir) -> OwnedServer {
-        wait_until("the owner has a server", PATIENCE, async || {
-            let told = fs::read_to_string(place.path().join("told")).unwrap_or_default();
-            let (directory, process) = told.trim_end().split_once('\n').ok_or(told.clone())?;
+        wait_until("the owner has a server", TIMEOUT, async || {
+            let description =
+                fs::read_to_string(place.path().join("server.txt")).unwrap_or_default();
+            let (directory, process) = description
+                .trim_end()
+                .split_once('\n')
+                .ok_or(description.clone())?;
             Ok::<_, String>(OwnedServer {
                 directory: directory.to_owned(),
                 process: process.parse().expect("a process id"),
@@ -208,19 +218,19 @@ impl Drop for Owner {
     }
 }
 
-/// The second process's part: starts a server, tells about it, and waits to be killed.
+/// The part of the second process: starts a server, describes it in a file, and waits to be killed.
 fn own_a_server(start: impl FnOnce() -> Result<PrivatePostgres, EmbeddedError>) {
     let server = start().expect("the server starts");
     let directory = server.data_directory();
     let pid_file = fs::read_to_string(directory.join("data/postmaster.pid")).expect("it runs");
     let process = pid_file.lines().next().expect("the process id");
     let place = std::env::var_os(OWNER).expect("set by the test");
-    let told = format!("{}\n{process}\n", directory.display());
+    let description = format!("{}\n{process}\n", directory.display());
     let (written, final_name) = (
-        Path::new(&place).join("told.new"),
-        Path::new(&place).join("told"),
+        Path::new(&place).join("server.txt.new"),
+        Path::new(&place).join("server.txt"),
     );
-    fs::write(&written, told).expect("the place is writable");
+    fs::write(&written, description).expect("the place is writable");
     fs::rename(written, final_name).expect("the place is writable");
     std::thread::sleep(Duration::from_secs(60));
 }
@@ -232,7 +242,7 @@ struct OwnedServer {
 
 impl OwnedServer {
     fn is_alive(&self) -> bool {
-        // A zombie, which only waits for somebody to ask about it, has no memory map any more.
+        // The command line of a zombie, whose parent has not waited for it yet, is empty (proc(5)).
         fs::read(format!("/proc/{}/cmdline", self.process)).is_ok_and(|line| !line.is_empty())
     }
 

@@ -3,7 +3,7 @@
 use std::fs::{Permissions, set_permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use lantern::embedded::{Options, PrivatePostgres};
+use lantern::embedded::{PrivatePostgres, ServerOptions};
 use nix::sys::signal::Signal;
 use tokio_postgres::{Client, NoTls};
 
@@ -124,9 +124,9 @@ async fn the_model_stays_loaded_while_the_target_is_away() {
     // The account of the server has to enter it.
     set_permissions(place.path(), Permissions::from_mode(0o755)).expect("it is ours");
     let start = || {
-        let options = Options {
+        let options = ServerOptions {
             durable: false,
-            ..Options::new(place.path().join("server"))
+            ..ServerOptions::new(place.path().join("server"))
         };
         PrivatePostgres::start(&installation(), options).expect("it starts")
     };

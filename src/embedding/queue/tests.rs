@@ -1,30 +1,31 @@
+//! The queue alone: texts are (flow, number) pairs, and the test decides their lengths.
+
 use super::*;
 
-/// Texts are (job, number) pairs; their length is known to the test.
 type TestQueue = Queue<(char, usize), (char, usize)>;
 
-/// Does one task: tokenizes, or returns the batch.
+/// Does the next unit of work: tokenizes, or returns the batch.
 fn step(queue: &mut TestQueue, length: impl Fn(usize) -> usize) -> Option<Vec<(char, usize)>> {
     loop {
-        match queue.next(0)? {
-            Task::Tokenize { priority, texts } => {
+        match queue.next_work(0)? {
+            WorkItem::Tokenize { priority, texts } => {
                 for (id, text) in texts {
-                    queue.ready(id, priority, length(text.1), text);
+                    queue.push_tokenized(id, priority, length(text.1), text);
                 }
             }
-            Task::Run { texts } => return Some(texts),
+            WorkItem::RunBatch { texts } => return Some(texts),
         }
     }
 }
 
-fn fill(queue: &mut TestQueue, id: JobId, priority: Priority, job: char, count: usize) {
-    (0..count).for_each(|number| queue.push(id, priority, (job, number)));
+fn fill(queue: &mut TestQueue, id: FlowId, priority: Priority, flow: char, count: usize) {
+    (0..count).for_each(|number| queue.push(id, priority, (flow, number)));
 }
 
 #[test]
-fn a_lone_text_is_run_at_once() {
+fn a_single_text_is_run_immediately() {
     let mut queue = TestQueue::new(512);
-    let id = queue.open(0);
+    let id = queue.open_flow(0);
     queue.push(id, Priority::Live, ('a', 7));
     assert_eq!(step(&mut queue, |_| 9), Some(vec![('a', 7)]));
     assert!(!queue.has_work());
@@ -32,9 +33,9 @@ fn a_lone_text_is_run_at_once() {
 }
 
 #[test]
-fn a_batch_keeps_the_budget_and_a_text_beyond_it_runs_alone() {
+fn a_batch_stays_within_the_budget_and_a_longer_text_runs_alone() {
     let mut queue = TestQueue::new(100);
-    let id = queue.open(0);
+    let id = queue.open_flow(0);
     fill(&mut queue, id, Priority::Backfill, 'a', 25);
     assert_eq!(step(&mut queue, |_| 10).unwrap().len(), 10);
     assert_eq!(step(&mut queue, |_| 10).unwrap().len(), 10);
@@ -45,9 +46,9 @@ fn a_batch_keeps_the_budget_and_a_text_beyond_it_runs_alone() {
 }
 
 #[test]
-fn live_texts_go_before_backfill_and_never_with_it() {
+fn live_texts_go_before_backfill_and_never_share_its_batches() {
     let mut queue = TestQueue::new(512);
-    let (a, b) = (queue.open(0), queue.open(0));
+    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, a, Priority::Backfill, 'a', 10);
     fill(&mut queue, b, Priority::Live, 'b', 3);
     assert_eq!(
@@ -60,7 +61,7 @@ fn live_texts_go_before_backfill_and_never_with_it() {
 #[test]
 fn a_flood_of_live_texts_does_not_starve_the_backfill_of_others() {
     let mut queue = TestQueue::new(10);
-    let (flood, quiet) = (queue.open(0), queue.open(0));
+    let (flood, quiet) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, flood, Priority::Live, 'f', 50);
     fill(&mut queue, flood, Priority::Backfill, 'x', 1);
     fill(&mut queue, quiet, Priority::Backfill, 'q', 1);
@@ -69,19 +70,19 @@ fn a_flood_of_live_texts_does_not_starve_the_backfill_of_others() {
         .map(|batch| batch[0].0)
         .collect();
     assert_eq!(
-        batches.iter().position(|job| *job == 'q'),
-        Some(LIVE_STREAK as usize)
+        batches.iter().position(|flow| *flow == 'q'),
+        Some(MAX_LIVE_STREAK as usize)
     );
     assert!(
         !batches.contains(&'x'),
-        "a job's own live texts go strictly first"
+        "the live texts of a flow go strictly before its backfill"
     );
 }
 
 #[test]
-fn a_small_job_does_not_wait_for_a_large_one() {
+fn a_small_flow_does_not_wait_for_a_large_one() {
     let mut queue = TestQueue::new(64);
-    let (large, small) = (queue.open(0), queue.open(0));
+    let (large, small) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, large, Priority::Backfill, 'l', 5000);
     step(&mut queue, |number| 5 + number % 50);
     fill(&mut queue, small, Priority::Backfill, 's', 1);
@@ -89,36 +90,36 @@ fn a_small_job_does_not_wait_for_a_large_one() {
         .map(|_| step(&mut queue, |number| 5 + number % 50).unwrap())
         .collect();
     assert!(
-        batches.iter().flatten().any(|(job, _)| *job == 's'),
+        batches.iter().flatten().any(|(flow, _)| *flow == 's'),
         "{batches:?}"
     );
 }
 
 #[test]
-fn jobs_of_one_model_share_batches_and_those_of_another_do_not() {
+fn flows_of_one_model_share_batches_and_those_of_two_models_do_not() {
     let mut queue = TestQueue::new(512);
-    let jobs = [
-        (queue.open(0), 'a'),
-        (queue.open(1), 'b'),
-        (queue.open(0), 'c'),
+    let flows = [
+        (queue.open_flow(0), 'a'),
+        (queue.open_flow(1), 'b'),
+        (queue.open_flow(0), 'c'),
     ];
-    for (id, job) in jobs {
-        queue.push(id, Priority::Live, (job, 0));
+    for (id, flow) in flows {
+        queue.push(id, Priority::Live, (flow, 0));
     }
     assert_eq!(step(&mut queue, |_| 5).unwrap(), [('a', 0), ('c', 0)]);
     assert_eq!(step(&mut queue, |_| 5).unwrap(), [('b', 0)]);
 }
 
 #[test]
-fn a_closed_job_leaves_nothing_behind() {
+fn a_closed_flow_leaves_no_texts_behind() {
     let mut queue = TestQueue::new(10);
-    let (a, b) = (queue.open(0), queue.open(0));
+    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, a, Priority::Live, 'a', 3);
     fill(&mut queue, b, Priority::Live, 'b', 1);
     step(&mut queue, |_| 10);
-    queue.close(a);
+    queue.close_flow(a);
     queue.push(a, Priority::Live, ('a', 9));
-    queue.ready(a, Priority::Live, 10, ('a', 9));
+    queue.push_tokenized(a, Priority::Live, 10, ('a', 9));
     let left: Vec<_> = std::iter::from_fn(|| step(&mut queue, |_| 10))
         .flatten()
         .collect();
@@ -127,17 +128,17 @@ fn a_closed_job_leaves_nothing_behind() {
 }
 
 #[test]
-fn idle_workers_get_their_share_of_a_small_burst() {
+fn idle_workers_share_a_small_burst() {
     let mut queue = TestQueue::new(512);
-    let id = queue.open(0);
+    let id = queue.open_flow(0);
     fill(&mut queue, id, Priority::Live, 'a', 16);
-    let Some(Task::Tokenize { priority, texts }) = queue.next(1) else {
+    let Some(WorkItem::Tokenize { priority, texts }) = queue.next_work(1) else {
         panic!("nothing to tokenize")
     };
     texts
         .into_iter()
-        .for_each(|(id, text)| queue.ready(id, priority, 16, text));
-    let Some(Task::Run { texts }) = queue.next(1) else {
+        .for_each(|(id, text)| queue.push_tokenized(id, priority, 16, text));
+    let Some(WorkItem::RunBatch { texts }) = queue.next_work(1) else {
         panic!("nothing to run")
     };
     assert_eq!(texts.len(), 8);
@@ -150,7 +151,7 @@ proptest::proptest! {
         live in proptest::bool::ANY,
     ) {
         let mut queue = TestQueue::new(512);
-        let id = queue.open(0);
+        let id = queue.open_flow(0);
         let priority = if live { Priority::Live } else { Priority::Backfill };
         fill(&mut queue, id, priority, 'a', lengths.len());
         let mut seen = Vec::new();
@@ -165,9 +166,9 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_backlog_is_cut_with_hardly_any_padding() {
+fn a_backlog_is_batched_with_hardly_any_padding() {
     let mut queue = TestQueue::new(512);
-    let id = queue.open(0);
+    let id = queue.open_flow(0);
     fill(&mut queue, id, Priority::Backfill, 'a', 3000);
     // A skewed spread of lengths, 3 to 256, mean about 52.
     let length = |number: usize| {

@@ -213,7 +213,7 @@ impl Batcher {
                 self.ready(Pending::new(row, Some(vector)));
                 Ok(())
             }
-            Err(error) if error.is_of_one_text() => self.aside.put(row, error.to_string(), 1),
+            Err(error) if error.concerns_one_text() => self.aside.put(row, error.to_string(), 1),
             Err(error) => Err(error.into()),
         }
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use lantern::embedded::{Options, PrivatePostgres};
+use lantern::embedded::{PrivatePostgres, ServerOptions};
 use tempfile::TempDir;
 
 use super::secure_server::Scene;
@@ -42,7 +42,7 @@ fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
     give(root.path());
     give(&password);
     give_all(&data, &give);
-    let mut options = Options::new(root.path());
+    let mut options = ServerOptions::new(root.path());
     options.durable = false;
     // What a newer pg_basebackup writes there, an older server need not understand.
     let primary_conninfo = format!(

@@ -104,7 +104,7 @@ impl OpenJob {
         report: impl FnMut(Progress),
     ) -> anyhow::Result<u64> {
         let repair = Repair {
-            id: self.row.id.clone(),
+            row: self.row.clone(),
             store: self.store.clone(),
             database: self.database.clone(),
             target: self.target.clone(),

@@ -15,10 +15,10 @@ mod watchdog;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::reporter::Reporter;
@@ -26,8 +26,7 @@ use crate::jobs::{JobRow, Progress};
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::backfill::scope::{BackfillScope, Continuity};
-use crate::pipeline::backfill::{scan as backfill, scope};
-use crate::pipeline::capture::reader::MOST_ROWS as MOST_LIVE_ROWS;
+use crate::pipeline::backfill::scope;
 use crate::pipeline::capture::slot_reader::Membership;
 use crate::pipeline::capture::subscription::{Provided, Subscription};
 use crate::pipeline::error::JobError;
@@ -35,10 +34,8 @@ use crate::pipeline::setup::definition;
 use crate::pipeline::setup::{preflight, target_database};
 use crate::pipeline::slot::retention;
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
-use crate::pipeline::write::quarantine::Quarantine;
-use crate::pipeline::write::writer::Writer;
-use crate::pipeline::write::{fence, triggers};
+use crate::pipeline::write::fence;
+use crate::pipeline::write::path::{LiveEnds, WriteOptions, WritePath};
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
 
 /// The longest pause between two attempts; short enough to stream again within ten seconds of a server's return.
@@ -198,13 +195,12 @@ impl Job {
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
         }
-        let aside = Quarantine::open(self.reporter.clone(), target.clone()).await;
         let write_back = self.named(&database, "write-back");
-        let writer = Writer::open(&write_back, target.clone(), model.dimensions()).await?;
-        fence::raise(writer.session(), self.subscription.name()).await?;
-        if self.row.definition.skip_triggers {
-            triggers::skip(writer.session()).await?;
-        }
+        let options = WriteOptions::from_definition(&self.row.definition);
+        let reporter = self.reporter.clone();
+        let write_path =
+            WritePath::open(&write_back, target.clone(), &model, options, reporter).await?;
+        fence::acquire(write_path.session(), self.subscription.name()).await?;
         let membership = self
             .subscription
             .begin(&session, &database, &target, &provided, self.stop.clone())
@@ -215,9 +211,7 @@ impl Job {
             attached,
             provided,
             session,
-            model,
-            aside,
-            writer,
+            write_path,
             membership,
             scope,
         })
@@ -230,39 +224,19 @@ impl Job {
             attached,
             provided,
             session: set_up,
-            model,
-            aside,
-            writer,
+            write_path,
             membership,
             scope,
         } = prepared;
-        let (backfill_in, backfill) = mpsc::channel(backfill::MOST_ROWS);
-        let (backfill_finished, backfill_back) = mpsc::channel(backfill::MOST_ROWS);
-        let batch_rows = self
-            .row
-            .definition
-            .batch_size
-            .and_then(|size| usize::try_from(size).ok())
-            .map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096));
-
-        let session = writer.session().clone();
+        let session = write_path.session().clone();
         let Membership {
-            live,
-            finished: live_finished,
+            live: rows,
+            finished,
             start,
             mut stay,
         } = membership;
-        let ports = Ports {
-            live,
-            backfill,
-            live_finished,
-            backfill_finished,
-        };
-        let queue = self
-            .engine
-            .queue(&model, MOST_LIVE_ROWS + backfill::MOST_ROWS);
-        let batcher = Batcher::new(ports, queue, batch_rows, target.qualified(), aside);
-        let mut batcher = Task::spawn(batcher.run(writer));
+        let (mut batcher, to_batcher) =
+            write_path.start(&self.engine, LiveEnds { rows, finished });
         tracing::info!("streaming from {start}");
         let admission = self.subscription.admit(&set_up, &target, &provided);
         tokio::select! {
@@ -280,7 +254,8 @@ impl Job {
                 };
                 let named = self.named(&database, "backfill");
                 let scan =
-                    Backfill::open(&named, tables, scope, backfill_in, backfill_back).await?;
+                    Backfill::open(&named, tables, scope, to_batcher.rows, to_batcher.finished)
+                        .await?;
                 Some(Task::spawn(self.backfill(scan)))
             }
             None => {
@@ -308,14 +283,14 @@ impl Job {
             tokio::select! {
                 biased;
                 // Without an error of its own it has ended with the stream, which says why.
-                ended = &mut batcher.0 => return match join(ended) {
+                ended = &mut batcher => return match join(ended) {
                     Ok(()) => stay.ended().await,
                     Err(error) => Err(error),
                 },
                 ended = stay.ended() => return ended,
                 error = &mut watchdog => return Err(error),
                 error = &mut retention => return Err(error),
-                ended = finished(&mut backfill) => {
+                ended = scanned(&mut backfill) => {
                     backfill = None;
                     match join(ended) {
                         Ok(()) => {
@@ -389,9 +364,7 @@ struct Prepared {
     provided: Provided,
     /// For what is left to do before the scan.
     session: Session,
-    model: Model,
-    aside: Quarantine,
-    writer: Writer,
+    write_path: WritePath,
     membership: Membership,
     scope: Option<BackfillScope>,
 }
@@ -421,14 +394,17 @@ fn join(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> Result<(
 }
 
 /// A backfill ends when the batcher does; then its error is the one to tell.
-async fn cause(error: JobError, batcher: &mut Task) -> JobError {
-    match tokio::time::timeout(Duration::from_millis(200), &mut batcher.0).await {
+async fn cause(
+    error: JobError,
+    batcher: &mut AbortOnDropHandle<Result<(), JobError>>,
+) -> JobError {
+    match tokio::time::timeout(Duration::from_millis(200), batcher).await {
         Ok(ended) => join(ended).err().unwrap_or(error),
         Err(_) => error,
     }
 }
 
-async fn finished(task: &mut Option<Task>) -> Result<Result<(), JobError>, tokio::task::JoinError> {
+async fn scanned(task: &mut Option<Task>) -> Result<Result<(), JobError>, tokio::task::JoinError> {
     match task {
         Some(task) => (&mut task.0).await,
         None => std::future::pending().await,

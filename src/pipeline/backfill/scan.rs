@@ -139,7 +139,11 @@ impl Backfill {
 
     async fn take_back(&mut self, finished: &mut Vec<BackfillAck>) -> Result<(), JobError> {
         finished.clear();
-        match self.finished.recv_many(finished, self.rows.max_capacity()).await {
+        match self
+            .finished
+            .recv_many(finished, self.rows.max_capacity())
+            .await
+        {
             0 => Err(stopped()),
             _ => Ok(()),
         }

@@ -25,8 +25,8 @@ use crate::jobs::reporter::Reporter;
 use crate::jobs::{JobRow, Progress};
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::backfill::scan::Backfill;
-use crate::pipeline::backfill::scope::{BackfillScope, Continuity};
 use crate::pipeline::backfill::scope;
+use crate::pipeline::backfill::scope::{BackfillScope, Continuity};
 use crate::pipeline::capture::slot_reader::Membership;
 use crate::pipeline::capture::subscription::{Provided, Subscription};
 use crate::pipeline::error::JobError;
@@ -235,8 +235,7 @@ impl Job {
             start,
             mut stay,
         } = membership;
-        let (mut batcher, to_batcher) =
-            write_path.start(&self.engine, LiveEnds { rows, finished });
+        let (mut batcher, to_batcher) = write_path.start(&self.engine, LiveEnds { rows, finished });
         tracing::info!("streaming from {start}");
         let admission = self.subscription.admit(&set_up, &target, &provided);
         tokio::select! {
@@ -394,10 +393,7 @@ fn join(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> Result<(
 }
 
 /// A backfill ends when the batcher does; then its error is the one to tell.
-async fn cause(
-    error: JobError,
-    batcher: &mut AbortOnDropHandle<Result<(), JobError>>,
-) -> JobError {
+async fn cause(error: JobError, batcher: &mut AbortOnDropHandle<Result<(), JobError>>) -> JobError {
     match tokio::time::timeout(Duration::from_millis(200), batcher).await {
         Ok(ended) => join(ended).err().unwrap_or(error),
         Err(_) => error,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use crate::cli::allow_host::AllowHostArguments;
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::Progress;
 use crate::pipeline::commands::repair::{Repair, Rows};
-use crate::pipeline::setup::definition;
-use crate::pipeline::setup::preflight;
+use crate::pipeline::setup::{definition, preflight, target_database};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, Session};
 
@@ -32,6 +32,9 @@ pub struct JobArguments {
     /// The job's id
     #[arg(long, value_name = "ID")]
     job: String,
+
+    #[command(flatten)]
+    allow_host: AllowHostArguments,
 }
 
 /// A job with everything that it works on, all of it there.
@@ -54,12 +57,10 @@ impl JobArguments {
         let store = JobStore::new(session, table, None);
         let row = self.find(&store).await?;
         let names = definition::names(&row.definition)?;
-        let database: ConnectionString = row
-            .definition
-            .db_connection
-            .parse()
-            .context("db_connection of the job")?;
+        let database = target_database::of(&row.definition, &self.allow_host.allowed_hosts())?;
         let session = Session::open(&database).await?;
+        // Where db_connection names several servers, everything else goes to the one that answered.
+        let database = session.server().clone();
         let model = engine.model(&names.model.parse::<ModelName>()?).await?;
         let target = preflight::existing_table(&session, &names, &model).await?;
         Ok(OpenJob {
@@ -104,7 +105,7 @@ impl OpenJob {
         report: impl FnMut(Progress),
     ) -> anyhow::Result<u64> {
         let repair = Repair {
-            id: self.row.id.clone(),
+            row: self.row.clone(),
             store: self.store.clone(),
             database: self.database.clone(),
             target: self.target.clone(),

@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand, which reads arguments and prints. How anything works is in the other rooms.
 
+mod allow_host;
 mod data_path;
 mod embed;
 mod engine_arguments;

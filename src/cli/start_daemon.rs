@@ -7,12 +7,12 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::allow_host::AllowHostArguments;
 use super::engine_arguments::EngineArguments;
 use super::logging::{self, Logging};
 use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::{self as pipeline, Supervisor};
-use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
 use crate::postgres::{ConnectionString, Session};
 
 /// The jobs table that the embedded default starts with.
@@ -50,10 +50,9 @@ pub struct StartDaemon {
         value_name = "SIZE"
     )]
     max_retained_wal: RetentionLimit,
-    /// A host that jobs may connect to: host, host:port, or the directory of a Unix socket. May be given several times
-    /// [default: any host]
-    #[arg(long, value_name = "HOST")]
-    allow_host: Vec<AllowedHost>,
+
+    #[command(flatten)]
+    allow_host: AllowHostArguments,
 
     /// Who has a replication slot: each job, or all jobs of a target database together. The server decodes the WAL of the whole
     /// database once for each slot
@@ -98,7 +97,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
             Slots::Job => pipeline::Slots::Job,
             Slots::Database => pipeline::Slots::Database,
         },
-        allowed_hosts: AllowedHosts::new(arguments.allow_host.clone()),
+        allowed_hosts: arguments.allow_host.allowed_hosts(),
     };
     let engine = arguments.engine.engine();
     let supervisor = tokio::select! {

@@ -102,8 +102,7 @@ pub struct AllowedHosts(Vec<AllowedHost>);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "db_connection names {place}, which is not among the hosts that this daemon may connect to; start it with \
-     --allow-host {place} if it should be"
+    "db_connection names {place}, which --allow-host does not allow; to allow it, add --allow-host {place}"
 )]
 pub struct HostNotAllowed {
     place: String,

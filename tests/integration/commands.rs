@@ -159,3 +159,78 @@ async fn a_job_that_does_not_exist_is_named_with_those_that_do() {
         );
     }
 }
+
+/// A trigger of the user's that counts the updates of each row.
+const TOUCH: &str = "ALTER TABLE notes ADD COLUMN touched int NOT NULL DEFAULT 0;
+    CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END';
+    CREATE TRIGGER touch BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION touch()";
+
+#[tokio::test]
+async fn commands_fire_no_triggers_of_a_job_with_skip_triggers() {
+    let scene = Scene::of_notes().await;
+    scene.sql(TOUCH).await;
+    scene
+        .sql(
+            "ALTER TABLE jobs ADD COLUMN skip_triggers boolean; UPDATE jobs SET skip_triggers = true; \
+             ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id <> 2)",
+        )
+        .await;
+    scene.write(&[TIDES, MOON]).await;
+    let state = "SELECT string_agg(concat_ws(' ', id, touched, embedding IS NOT NULL), ', ' ORDER BY id) FROM notes";
+
+    let (all, printed) = run(&scene, "resync", &[]).await;
+    assert!(!all && printed.contains("2 rows done"), "{printed}");
+    assert_eq!(scene.value(state).await, "1 0 t, 2 0 f");
+
+    scene.sql("ALTER TABLE notes DROP CONSTRAINT keeps").await;
+    let (all, printed) = run(&scene, "retry-failed", &[]).await;
+    assert!(all && printed.contains("1 rows tried"), "{printed}");
+    assert_eq!(scene.value(state).await, "1 0 t, 2 0 t");
+
+    // Without the option both of them fire the trigger, as the daemon does.
+    scene.sql("UPDATE jobs SET skip_triggers = false").await;
+    run(&scene, "resync", &["--all"]).await;
+    assert_eq!(scene.value(state).await, "1 1 t, 2 1 t");
+}
+
+#[tokio::test]
+async fn resync_writes_at_most_batch_size_rows_in_a_transaction() {
+    let scene = Scene::of_notes().await;
+    scene
+        .sql(&format!(
+            "ALTER TABLE jobs ADD COLUMN batch_size bigint; UPDATE jobs SET batch_size = 3; \
+             INSERT INTO notes (id, body) SELECT n, '{TIDES}' FROM generate_series(1, 60) n"
+        ))
+        .await;
+    let (all, printed) = run(&scene, "resync", &[]).await;
+    assert!(all && printed.contains("60 rows done"), "{printed}");
+    assert_eq!(scene.wrong("notes", "body").await, "");
+    // Rows that were written in one transaction share xmin.
+    let largest = "SELECT max(rows) FROM (SELECT count(*) AS rows FROM notes GROUP BY xmin) t";
+    assert_eq!(scene.value(largest).await, "3");
+}
+
+#[tokio::test]
+async fn commands_connect_only_to_hosts_that_are_allowed() {
+    let scene = in_step(false).await;
+    let place = format!("127.0.0.1:{}", server().port());
+    for (command, more) in [
+        ("search", &["the moon"][..]),
+        ("verify", &[]),
+        ("resync", &["--all"]),
+        ("retry-failed", &[]),
+    ] {
+        let versions = scene.versions().await;
+        let other = [&["--allow-host", "db.example.org"], more].concat();
+        let (done, said) = run(&scene, command, &other).await;
+        assert!(
+            !done && said.contains(&format!("--allow-host {place}")),
+            "{command}: {said}"
+        );
+        assert_eq!(scene.versions().await, versions, "{command}");
+
+        let both = [&["--allow-host", &place][..], &other].concat();
+        let (done, said) = run(&scene, command, &both).await;
+        assert!(done, "{command}: {said}");
+    }
+}

@@ -16,10 +16,8 @@ use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
-/// Rows of the scan that may be on their way at a time.
-pub const MOST_ROWS: usize = 2048;
-/// And as much text, in bytes.
-const MOST_BYTES: usize = 32 << 20;
+/// Text of a scan that may be outstanding, in bytes.
+const MAX_BYTES: usize = 32 << 20;
 const PAGE_ROWS: i64 = 512;
 /// A page ends early once it holds this much text.
 const PAGE_BYTES: i64 = 8 << 20;
@@ -50,7 +48,8 @@ pub struct Backfill {
 }
 
 impl Backfill {
-    /// Opens a session of its own for the scan. `rows` and `finished` need room for [`MOST_ROWS`].
+    /// Opens a session of its own for the scan. As many rows may be outstanding as `rows` has room for; `finished` needs the
+    /// same room.
     pub async fn open(
         database: &ConnectionString,
         tables: Vec<Arc<TargetTable>>,
@@ -107,6 +106,7 @@ impl Backfill {
             total: self.count().await?,
         };
         report(progress);
+        let max_rows = self.rows.max_capacity();
         let mut outstanding = Outstanding::default();
         let mut tables = std::mem::take(&mut self.tables).into_iter();
         let mut table = tables.next();
@@ -120,7 +120,7 @@ impl Backfill {
             };
             after = Some(last.key.clone());
             for row in page {
-                while !outstanding.has_room() {
+                while !outstanding.has_room(max_rows) {
                     self.take_back(&mut finished).await?;
                     outstanding.settle(&finished, &mut progress, &mut report);
                 }
@@ -139,7 +139,11 @@ impl Backfill {
 
     async fn take_back(&mut self, finished: &mut Vec<BackfillAck>) -> Result<(), JobError> {
         finished.clear();
-        match self.finished.recv_many(finished, MOST_ROWS).await {
+        match self
+            .finished
+            .recv_many(finished, self.rows.max_capacity())
+            .await
+        {
             0 => Err(stopped()),
             _ => Ok(()),
         }
@@ -176,8 +180,8 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    fn has_room(&self) -> bool {
-        self.rows < MOST_ROWS && self.bytes < MOST_BYTES
+    fn has_room(&self, max_rows: usize) -> bool {
+        self.rows < max_rows && self.bytes < MAX_BYTES
     }
 
     fn settle(

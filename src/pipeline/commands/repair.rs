@@ -1,6 +1,12 @@
 //! Embedding rows of a job outside of its stream: what the commands `resync` and `retry-failed` do.
 //!
-//! It goes by the same batcher and the same guarded write-backs as the daemon's own work, so it may run beside it.
+//! ```text
+//! rows of a scan, or of the failures table ──▶ WritePath ──▶ table
+//! ```
+//!
+//! The rows take the daemon's own write path, so a command may run beside the daemon: the guard of each write-back drops
+//! what the other one has written meanwhile. The fence is the daemon's alone. A command that acquired it would end the
+//! daemon's session.
 
 use std::sync::Arc;
 
@@ -8,39 +14,45 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::embedding::{Engine, Model};
-use crate::jobs::reporter::{Answer, Message, Reporter};
-use crate::jobs::{JobId, JobStore, reporter};
-use crate::pipeline::backfill::scan as backfill;
+use crate::jobs::reporter::{self, Answer, Message, Reporter};
+use crate::jobs::{JobRow, JobStore};
 use crate::pipeline::backfill::scan::{Backfill, Progress};
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{BackfillAck, Key, Row, SourceText};
+use crate::pipeline::table::row::{Key, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
-use crate::pipeline::write::quarantine::Quarantine;
-use crate::pipeline::write::writer::Writer;
+use crate::pipeline::write::path::{
+    BackfillEnds, LiveEnds, MAX_BACKFILL_ROWS, WriteOptions, WritePath,
+};
 use crate::postgres::ConnectionString;
 
-/// Which rows.
+/// Which rows of the job to embed and write.
 pub enum Rows {
+    /// Those that a scan of the table finds.
     Scan(BackfillScope),
+    /// Those with these keys, as far as they exist.
     Keys(Vec<Key>),
 }
 
-/// A job whose rows are to be repaired.
+/// A job, with everything that embedding its rows takes.
 pub struct Repair {
-    pub id: JobId,
+    /// The job's row in the jobs table.
+    pub row: JobRow,
+    /// Where the failures table is.
     pub store: Arc<JobStore>,
+    /// The target database.
     pub database: ConnectionString,
+    /// The target table.
     pub target: Arc<TargetTable>,
+    /// The job's model.
     pub model: Model,
 }
 
 impl Repair {
-    /// Embeds and writes the rows, and returns how many there were. Those that are refused are put aside.
+    /// Embeds and writes the rows, and returns how many there were. Rows that cannot be embedded or written are quarantined.
     ///
     /// # Errors
-    /// Whatever ends a job's attempt; what was written until then stays.
+    /// Whatever ends a job's attempt. What was written until then stays.
     pub async fn run(
         self,
         engine: &Engine,
@@ -49,67 +61,50 @@ impl Repair {
     ) -> Result<u64, JobError> {
         let (sender, messages) = mpsc::channel(16);
         let _answering = AbortOnDropHandle::new(tokio::spawn(answer(self.store, messages)));
-        let aside = Quarantine::open(Reporter::new(self.id, sender), self.target.clone()).await;
-        let writer =
-            Writer::open(&self.database, self.target.clone(), self.model.dimensions()).await?;
+        let reporter = Reporter::new(self.row.id, sender);
+        let options = WriteOptions::from_definition(&self.row.definition);
+        let (database, target) = (&self.database, self.target.clone());
+        let path = WritePath::open(database, target, &self.model, options, reporter).await?;
+        let (work, live) = LiveEnds::without_stream();
+        let (mut batcher, ends) = path.start(engine, live);
 
-        let (live_in, live) = mpsc::channel(1);
-        let (live_finished, _live_back) = mpsc::channel(1);
-        let (rows_in, backfill) = mpsc::channel(backfill::MOST_ROWS);
-        let (backfill_finished, rows_back) = mpsc::channel(backfill::MOST_ROWS);
-        let ports = Ports {
-            live,
-            backfill,
-            live_finished,
-            backfill_finished,
-        };
-        let queue = engine.queue(&self.model, backfill::MOST_ROWS);
-        let table = self.target.qualified();
-        let batcher = Batcher::new(ports, queue, DEFAULT_BATCH, table, aside).run(writer);
-        let mut batcher = AbortOnDropHandle::new(tokio::spawn(batcher));
-
-        let work = async {
+        let sending = async {
             match rows {
                 Rows::Scan(scope) => {
-                    let scan = Backfill::open(
-                        &self.database,
-                        vec![self.target],
-                        scope,
-                        rows_in,
-                        rows_back,
-                    );
+                    let tables = vec![self.target];
+                    let scan =
+                        Backfill::open(&self.database, tables, scope, ends.rows, ends.finished);
                     Ok(scan.await?.run(report).await?.done)
                 }
-                Rows::Keys(keys) => by_key(keys, rows_in, rows_back).await,
+                Rows::Keys(keys) => send_keys(keys, ends).await,
             }
         };
-        let done = tokio::select! {
+        let sent = tokio::select! {
             ended = &mut batcher => return Err(early(ended)),
-            done = work => done,
+            sent = sending => sent,
         };
-        drop(live_in);
-        match (done, batcher.await) {
-            (Ok(done), Ok(Ok(()))) => Ok(done),
+        // Every receipt is back. Without its stream the batcher still notes which rows have left quarantine, then ends.
+        drop(work);
+        match (sent, batcher.await) {
+            (Ok(count), Ok(Ok(()))) => Ok(count),
             (Err(error), Ok(Ok(()))) => Err(error),
+            // The scan fails when the batcher does; the batcher's error is the cause.
             (_, ended) => Err(early(ended)),
         }
     }
 }
 
-/// Sends the rows to be read by their keys, and waits for each.
-async fn by_key(
-    keys: Vec<Key>,
-    rows: mpsc::Sender<Row>,
-    mut finished: mpsc::Receiver<BackfillAck>,
-) -> Result<u64, JobError> {
-    let gone = || JobError::Transient("the batcher has stopped".into());
-    for keys in keys.chunks(backfill::MOST_ROWS) {
+/// Sends rows whose text the writer reads by their keys, and waits until each is finished.
+async fn send_keys(keys: Vec<Key>, mut ends: BackfillEnds) -> Result<u64, JobError> {
+    for keys in keys.chunks(MAX_BACKFILL_ROWS) {
         for key in keys {
             let row = Row::backfill(key.clone(), SourceText::Unread);
-            rows.send(row).await.map_err(|_| gone())?;
+            let sent = ends.rows.send(row).await;
+            sent.map_err(|_| JobError::batcher_stopped())?;
         }
         for _ in keys {
-            finished.recv().await.ok_or_else(gone)?;
+            let receipt = ends.finished.recv().await;
+            receipt.ok_or_else(JobError::batcher_stopped)?;
         }
     }
     Ok(keys.len() as u64)
@@ -118,19 +113,20 @@ async fn by_key(
 /// Why the batcher ended before its work did.
 fn early(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> JobError {
     match ended {
+        Ok(Ok(())) => JobError::batcher_stopped(),
         Ok(Err(error)) => error,
-        Ok(Ok(())) => JobError::Transient("the batcher has stopped".into()),
-        Err(error) => JobError::Transient(format!("a task ended early: {error}")),
+        Err(error) => error.into(),
     }
 }
 
-/// Serves the reporter with a session of this process's own.
+/// Does what the supervisor does in the daemon: writes reports into the jobs database, with this process's own session.
 async fn answer(store: Arc<JobStore>, mut messages: mpsc::Receiver<Message>) {
     while let Some((id, report, waiting)) = messages.recv().await {
         let answer = reporter::deliver(&store, &id, &report)
             .await
             .unwrap_or_else(|error| Answer::Refused(error.to_string()));
         if let Some(waiting) = waiting {
+            // Without a receiver the command is over.
             let _ = waiting.send(answer);
         }
     }

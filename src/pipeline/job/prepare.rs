@@ -11,9 +11,8 @@ use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::{definition, preflight, target_database};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::write::quarantine::Quarantine;
-use crate::pipeline::write::writer::Writer;
-use crate::pipeline::write::{fence, triggers};
+use crate::pipeline::write::fence;
+use crate::pipeline::write::path::{WriteOptions, WritePath};
 use crate::postgres::{ConnectionString, Session};
 
 /// What exists once a job can stream.
@@ -23,11 +22,9 @@ pub(super) struct Prepared {
     /// For what is left to do before the scan.
     pub session: Session,
     pub target: Arc<TargetTable>,
-    pub model: Model,
     pub streamable: Streamable,
     pub membership: Membership,
-    pub writer: Writer,
-    pub quarantine: Quarantine,
+    pub write_path: WritePath,
     /// `None` where no existing row has to be scanned.
     pub backfill: Option<BackfillPlan>,
 }
@@ -66,8 +63,7 @@ impl Job {
         if self.row.progress == Progress::New {
             self.row.progress = Progress::Started;
         }
-        let quarantine = Quarantine::open(self.reporter.clone(), target.clone()).await;
-        let writer = self.open_writer(&database, &target, &model).await?;
+        let write_path = self.open_write_path(&database, &target, &model).await?;
         let membership = self
             .subscription
             .join(&session, &database, &target, &streamable, self.stop.clone())
@@ -76,11 +72,9 @@ impl Job {
             database,
             session,
             target,
-            model,
             streamable,
             membership,
-            writer,
-            quarantine,
+            write_path,
             backfill,
         })
     }
@@ -147,20 +141,19 @@ impl Job {
         self.row.progress = Progress::StartedAgain;
     }
 
-    /// The session for write-backs, which is the only one of its job.
-    async fn open_writer(
+    /// The write path, whose session is the only one that writes for the job.
+    async fn open_write_path(
         &self,
         database: &ConnectionString,
         target: &Arc<TargetTable>,
         model: &Model,
-    ) -> Result<Writer, JobError> {
+    ) -> Result<WritePath, JobError> {
         let database = self.named(database, "write-back");
-        let writer = Writer::open(&database, target.clone(), model.dimensions()).await?;
-        fence::raise(writer.session(), self.subscription.name()).await?;
-        if self.row.definition.skip_triggers {
-            triggers::skip(writer.session()).await?;
-        }
-        Ok(writer)
+        let options = WriteOptions::from_definition(&self.row.definition);
+        let reporter = self.reporter.clone();
+        let path = WritePath::open(&database, target.clone(), model, options, reporter).await?;
+        fence::acquire(path.session(), self.subscription.name()).await?;
+        Ok(path)
     }
 }
 

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
 use tokio::task::JoinError;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -17,13 +16,11 @@ use super::state::Job;
 use super::watchdog::{self, WatchedTable};
 use crate::jobs::Progress;
 use crate::jobs::reporter::Reporter;
-use crate::pipeline::backfill::scan::{self, Backfill};
-use crate::pipeline::capture::in_flight::MAX_ROWS as MAX_LIVE_ROWS;
+use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::capture::join::{Membership, Stay};
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::retention;
-use crate::pipeline::table::row::{BackfillAck, Row};
-use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
+use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
 use crate::postgres::ConnectionString;
 
 /// `init_progress` is written at most this often.
@@ -33,12 +30,6 @@ const CAUSE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A part of the job that runs as a task and ends with the attempt.
 type Part = AbortOnDropHandle<Result<(), JobError>>;
-
-/// The scan's ends of the batcher.
-struct BackfillPorts {
-    rows: mpsc::Sender<Row>,
-    acks: mpsc::Receiver<BackfillAck>,
-}
 
 impl Job {
     /// Streams until the subscription ends or a part fails. `Ok` when the daemon stops.
@@ -50,37 +41,19 @@ impl Job {
             database,
             session: set_up,
             target,
-            model,
             streamable,
             membership,
-            writer,
-            quarantine,
+            write_path,
             backfill,
         } = prepared;
         let Membership {
-            rows: live,
-            acks: live_finished,
+            rows,
+            acks: finished,
             admission,
             mut stay,
         } = membership;
-        let (rows, backfill_rows) = mpsc::channel(scan::MOST_ROWS);
-        let (backfill_finished, acks) = mpsc::channel(scan::MOST_ROWS);
-        let ports = Ports {
-            live,
-            backfill: backfill_rows,
-            live_finished,
-            backfill_finished,
-        };
-        let session = writer.session().clone();
-        let queue = self.engine.queue(&model, MAX_LIVE_ROWS + scan::MOST_ROWS);
-        let batcher = Batcher::new(
-            ports,
-            queue,
-            self.batch_rows(),
-            target.qualified(),
-            quarantine,
-        );
-        let batcher = spawn(batcher.run(writer));
+        let session = write_path.session().clone();
+        let (batcher, to_batcher) = write_path.start(&self.engine, LiveEnds { rows, finished });
 
         // The batcher works meanwhile: other jobs of a shared slot wait behind this job's rows.
         let admitted = self
@@ -93,9 +66,7 @@ impl Job {
         }
         drop(set_up);
 
-        let backfill = self
-            .start_backfill(backfill, &database, BackfillPorts { rows, acks })
-            .await?;
+        let backfill = self.start_backfill(backfill, &database, to_batcher).await?;
         let (subscription, partitions) = (self.subscription.clone(), self.partitions.clone());
         let watched_slot = subscription.watched_slot(database);
         let watched_table = WatchedTable {
@@ -147,18 +118,12 @@ impl Job {
         }
     }
 
-    fn batch_rows(&self) -> usize {
-        let size = self.row.definition.batch_size;
-        let size = size.and_then(|size| usize::try_from(size).ok());
-        size.map_or(DEFAULT_BATCH, |size| size.clamp(1, 4096))
-    }
-
     /// Starts the scan, where there is something to scan.
     async fn start_backfill(
         &mut self,
         plan: Option<BackfillPlan>,
         database: &ConnectionString,
-        ports: BackfillPorts,
+        to_batcher: BackfillEnds,
     ) -> Result<Option<Part>, JobError> {
         let Some(BackfillPlan { scope, tables }) = plan else {
             if self.row.progress != Progress::Finished {
@@ -168,7 +133,14 @@ impl Job {
             return Ok(None);
         };
         let database = self.named(database, "backfill");
-        let scan = Backfill::open(&database, tables, scope, ports.rows, ports.acks).await?;
+        let scan = Backfill::open(
+            &database,
+            tables,
+            scope,
+            to_batcher.rows,
+            to_batcher.finished,
+        )
+        .await?;
         Ok(Some(spawn(backfill(scan, self.reporter.clone()))))
     }
 }

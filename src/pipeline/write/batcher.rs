@@ -28,8 +28,6 @@ use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{Pending, WriteQueue};
 use crate::pipeline::write::writer::{EmbeddedRow, Outcome, Reading, Writer};
 
-/// Rows in one write-back unless the job says otherwise.
-pub const DEFAULT_BATCH: usize = 512;
 /// A row whose write-backs fail this often, with errors that should pass, is taken for their cause. With the pauses in between
 /// that is some ten seconds.
 const MOST_ERRORS: u32 = 16;

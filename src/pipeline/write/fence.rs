@@ -20,15 +20,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// [`JobError::Transient`] where the other session does not go; the server's where it may not be ended.
-pub async fn raise(session: &Session, slot: &SlotName) -> Result<(), JobError> {
+pub async fn acquire(session: &Session, slot: &SlotName) -> Result<(), JobError> {
     let key = xxh3_64(format!("lantern write-back {slot}").as_bytes()).cast_signed();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let raised = session
+        let acquired = session
             .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
             .await
             .map_err(DatabaseError::during("claiming the write-back of a job"))?;
-        if raised.get(0) {
+        if acquired.get(0) {
             return Ok(());
         }
         if Instant::now() > deadline {

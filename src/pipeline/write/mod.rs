@@ -2,6 +2,7 @@
 
 pub mod batcher;
 pub mod fence;
+pub mod path;
 pub mod quarantine;
 pub mod queue;
 pub mod triggers;

@@ -1,0 +1,177 @@
+//! The write path of a job, put together in one place for the daemon and for the commands `resync` and `retry-failed`.
+//!
+//! ```text
+//!                 ┌──────────────────────── WritePath ────────────────────────┐
+//! slot reader ──▶ │ LiveEnds ─────┐                                           │
+//!      ▲          │               ├─▶ batcher ─▶ embedder ─▶ writer ─▶ table  │
+//!      └ LiveAck ─│               │      └─▶ quarantine                       │
+//! scan ─────────▶ │ BackfillEnds ─┘                                           │
+//!      ▲          └───────────────────────────────────────────────────────────┘
+//!      └ BackfillAck
+//! ```
+//!
+//! A path is opened first and started later. In between the daemon acquires the fence and joins its slot's reader, so that
+//! everything that can fail for good has failed before the first row.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
+
+use crate::embedding::{Engine, Model};
+use crate::jobs::Definition;
+use crate::jobs::reporter::Reporter;
+use crate::pipeline::error::JobError;
+use crate::pipeline::table::row::{BackfillAck, LiveAck, Row};
+use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::write::batcher::{Batcher, Ports};
+use crate::pipeline::write::quarantine::Quarantine;
+use crate::pipeline::write::triggers;
+use crate::pipeline::write::writer::Writer;
+use crate::postgres::{ConnectionString, Session};
+
+/// Rows in one write-back unless the job says otherwise.
+pub const DEFAULT_BATCH_ROWS: usize = 512;
+/// A statement locks its rows until it commits, and holds all their vectors in memory: more rows than this make neither faster.
+const MAX_BATCH_ROWS: usize = 4096;
+/// Rows of a scan that may be outstanding: sent and not finished.
+pub const MAX_BACKFILL_ROWS: usize = 2048;
+
+/// How a job wants its vectors written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Rows in one transaction at most, 1 or more.
+    pub batch_rows: usize,
+    /// Whether write-backs fire no user triggers.
+    pub skip_triggers: bool,
+}
+
+impl WriteOptions {
+    /// What the columns `batch_size` and `skip_triggers` of the jobs table say.
+    pub fn from_definition(definition: &Definition) -> Self {
+        let batch_rows = definition
+            .batch_size
+            .and_then(|size| usize::try_from(size).ok())
+            .map_or(DEFAULT_BATCH_ROWS, |size| size.clamp(1, MAX_BATCH_ROWS));
+        WriteOptions {
+            batch_rows,
+            skip_triggers: definition.skip_triggers,
+        }
+    }
+}
+
+/// The batcher's ends of its channels with the slot reader.
+pub struct LiveEnds {
+    /// The changes of the stream. Capacity: the most live rows that can be outstanding.
+    pub rows: mpsc::Receiver<Row>,
+    /// Takes the receipt of each of them.
+    pub finished: mpsc::Sender<LiveAck>,
+}
+
+impl LiveEnds {
+    /// For a command, which has no stream: the batcher works until the returned sender is dropped.
+    pub fn without_stream() -> (mpsc::Sender<Row>, LiveEnds) {
+        let (sender, rows) = mpsc::channel(1);
+        let (finished, _) = mpsc::channel(1);
+        (sender, LiveEnds { rows, finished })
+    }
+}
+
+/// The other ends of the batcher's channels with a scan. Both have room for [`MAX_BACKFILL_ROWS`].
+pub struct BackfillEnds {
+    /// Takes the rows that a scan finds.
+    pub rows: mpsc::Sender<Row>,
+    /// Returns the receipt of each of them.
+    pub finished: mpsc::Receiver<BackfillAck>,
+}
+
+/// A write path that is ready to start.
+pub struct WritePath {
+    writer: Writer,
+    quarantine: Quarantine,
+    target: Arc<TargetTable>,
+    model: Model,
+    batch_rows: usize,
+}
+
+impl WritePath {
+    /// Opens the quarantine and the session for write-backs, and prepares its statements.
+    ///
+    /// # Errors
+    /// The server's. Permanent, with the remedy, where the role may not skip triggers.
+    pub async fn open(
+        database: &ConnectionString,
+        target: Arc<TargetTable>,
+        model: &Model,
+        options: WriteOptions,
+        reporter: Reporter,
+    ) -> Result<WritePath, JobError> {
+        let quarantine = Quarantine::open(reporter, target.clone()).await;
+        let writer = Writer::open(database, target.clone(), model.dimensions()).await?;
+        if options.skip_triggers {
+            triggers::skip(writer.session()).await?;
+        }
+        Ok(WritePath {
+            writer,
+            quarantine,
+            target,
+            model: model.clone(),
+            batch_rows: options.batch_rows,
+        })
+    }
+
+    /// The session for write-backs. The daemon acquires the fence on it, and its watchdog shares it.
+    pub fn session(&self) -> &Arc<Session> {
+        self.writer.session()
+    }
+
+    /// Starts the batcher as a task of its own, in the current tracing span.
+    ///
+    /// The task ends well when the sender of `live.rows` is dropped, and with the first error that ends the attempt.
+    /// Dropping the handle aborts it: rows whose receipts are not out are then neither lost nor finished, and come again.
+    pub fn start(
+        self,
+        engine: &Engine,
+        live: LiveEnds,
+    ) -> (AbortOnDropHandle<Result<(), JobError>>, BackfillEnds) {
+        let (rows, backfill) = mpsc::channel(MAX_BACKFILL_ROWS);
+        let (backfill_finished, finished) = mpsc::channel(MAX_BACKFILL_ROWS);
+        // Every outstanding row may have its text at the embedder.
+        let outstanding = live.rows.max_capacity() + MAX_BACKFILL_ROWS;
+        let embedder = engine.queue(&self.model, outstanding);
+        let ports = Ports {
+            live: live.rows,
+            backfill,
+            live_finished: live.finished,
+            backfill_finished,
+        };
+        let table = self.target.qualified();
+        let batcher = Batcher::new(ports, embedder, self.batch_rows, table, self.quarantine);
+        let task = tokio::spawn(batcher.run(self.writer).in_current_span());
+        let ends = BackfillEnds { rows, finished };
+        (AbortOnDropHandle::new(task), ends)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::JobRow;
+
+    #[test]
+    fn a_batch_has_between_one_and_4096_rows() {
+        let mut definition = JobRow::example("1").definition;
+        for (size, rows) in [
+            (None, DEFAULT_BATCH_ROWS),
+            (Some(7), 7),
+            (Some(0), 1),
+            (Some(1 << 40), MAX_BATCH_ROWS),
+            (Some(-1), DEFAULT_BATCH_ROWS),
+        ] {
+            definition.batch_size = size;
+            let options = WriteOptions::from_definition(&definition);
+            assert_eq!(options.batch_rows, rows, "{size:?}");
+        }
+    }
+}

@@ -1,5 +1,5 @@
-//! The few statements that change somebody's schema, each under a short `lock_timeout`: while a statement waits for a lock,
-//! everybody who comes later waits behind it, so we give up quickly and try again.
+//! The few statements that change somebody's schema, each under a short `lock_timeout`: while a statement waits for a
+//! lock, everybody who comes later waits behind it, so we give up quickly and try again.
 
 use std::time::Duration;
 

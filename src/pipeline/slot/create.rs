@@ -81,8 +81,8 @@ async fn give_up_if_outgrown(watched: &Watched) -> Result<(), JobError> {
     Err(JobError::Transient(reason))
 }
 
-/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`); all that are older than
-/// the slot count. What they do is not told: statements hold other people's data. Who may see it is told where.
+/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`); all that are older
+/// than the slot count. What they do is not told: statements hold other people's data. Who may see it is told where.
 async fn blockers(database: &ConnectionString, creator: i32) -> Result<String, DatabaseError> {
     let session = Session::open(database).await?;
     let rows = session

@@ -30,7 +30,8 @@ pub async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobErro
     )))
 }
 
-/// Ends whoever reads from the slot. The job's lock is ours, so it can only be a connection that nobody is behind any more.
+/// Ends whoever reads from the slot. The job's lock is ours, so it can only be a connection that nobody is behind any
+/// more.
 pub async fn free_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
     slot_lifecycle::free(session, name).await.map_err(|error| {
         DatabaseError::during(format!("freeing the replication slot {name}"))(error).into()

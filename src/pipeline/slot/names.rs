@@ -10,8 +10,8 @@ use crate::replication::SlotName;
 
 /// The name that publication and slot of a job share: `lantern_<jobs table>_<job>_<definition>`.
 ///
-/// Two daemons with different jobs tables may meet in one target database. And a job that was changed while no daemon ran
-/// must not go on from the slot of what it was before.
+/// Two daemons with different jobs tables may meet in one target database. And a job that was changed while no daemon
+/// ran must not go on from the slot of what it was before.
 pub fn own_slot(jobs_table: u32, row: &JobRow) -> SlotName {
     let text = row.id.as_str();
     let mut id: String = text
@@ -36,8 +36,8 @@ pub fn name_prefix(jobs_table: u32) -> String {
     format!("lantern_{jobs_table:08x}_")
 }
 
-/// The names under which a job may have a slot and a publication. It has one of them at a time; the other one may be left
-/// from a time when the daemon ran with another value of `--slots`.
+/// The names under which a job may have a slot and a publication. It has one of them at a time; the other one may be
+/// left from a time when the daemon ran with another value of `--slots`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobNames {
     /// Those of the job alone: see [`own_slot`].
@@ -48,8 +48,8 @@ pub struct JobNames {
 
 /// The name that slot and publication share: one for each database, as jobs name it, and label.
 ///
-/// It follows from the connection string, so it is known while the server is out of reach. Two ways to write one database
-/// make two names: a slot more, and no quarrel about who reads it.
+/// It follows from the connection string, so it is known while the server is out of reach. Two ways to write one
+/// database make two names: a slot more, and no quarrel about who reads it.
 pub fn shared_slot(jobs_table: u32, label: Option<&str>, definition: &Definition) -> SlotName {
     let text = &definition.db_connection;
     let database = text.parse::<ConnectionString>();

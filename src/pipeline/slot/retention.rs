@@ -1,19 +1,19 @@
-//! Keeps a job's slot from filling its server's disk: past a limit the slot is let go, and the job catches up by scanning
-//! the table instead of replaying the WAL.
+//! Keeps a job's slot from filling its server's disk: past a limit the slot is let go, and the job catches up by
+//! scanning the table instead of replaying the WAL.
 //!
-//! Two things hold a slot back. One is the job itself: what it has not confirmed yet, because embedding is slower than the
-//! writes. The other is everybody's: the server keeps the WAL from the beginning of the oldest transaction that writes, as a
-//! logical slot may have to decode it from there. To a disk that is full it makes no difference, so both count, but they are
-//! told apart:
+//! Two things hold a slot back. One is the job itself: what it has not confirmed yet, because embedding is slower than
+//! the writes. The other is everybody's: the server keeps the WAL from the beginning of the oldest transaction that
+//! writes, as a logical slot may have to decode it from there. To a disk that is full it makes no difference, so both
+//! count, but they are told apart:
 //!
 //! - What the job holds back lets the slot go as soon as it is past the limit.
-//! - Otherwise `restart_lsn` has to stand still for [`STANDSTILL`]. It moves only with the snapshots that the server logs
-//!   every 15 s (`LOG_SNAPSHOT_INTERVAL_MS` in `bgwriter.c`), so on a busy server it is always somewhat behind.
+//! - Otherwise `restart_lsn` has to stand still for [`STANDSTILL`]. It moves only with the snapshots that the server
+//!   logs every 15 s (`LOG_SNAPSHOT_INTERVAL_MS` in `bgwriter.c`), so on a busy server it is always somewhat behind.
 //!
 //! Neither can go round in circles. A new slot is not made before every transaction that is open has ended, so one
-//! transaction costs one slot at most; while it is waited for, the half-made slot is held to the same limit ([`outgrown`]).
-//! And a job that lets go before it has caught up waits longer and longer, without a slot, before it begins again
-//! ([`pause`]).
+//! transaction costs one slot at most; while it is waited for, the half-made slot is held to the same limit
+//! ([`outgrown`]). And a job that lets go before it has caught up waits longer and longer, without a slot, before it
+//! begins again ([`pause`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ use crate::replication::{Lsn, SlotName};
 use crate::pipeline::slot::retention_limit::{RetentionLimit, Size};
 
 const EVERY: Duration = Duration::from_secs(3);
-/// How long `restart_lsn` has to stand still before somebody's transaction is what holds it: two snapshots of the server.
+/// How long `restart_lsn` has to stand still before somebody's transaction is what holds it: two snapshots of the
+/// server.
 const STANDSTILL: Duration = Duration::from_secs(32);
 /// A write-back may wait for a table's lock, and questions on its session wait with it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -47,8 +48,8 @@ pub struct Watched {
     pub limit: RetentionLimit,
 }
 
-/// Returns when the slot holds back more than the limit allows, or its database cannot be asked. Shares the session of the
-/// write-backs, and opens one of its own once that has kept it waiting.
+/// Returns when the slot holds back more than the limit allows, or its database cannot be asked. Shares the session of
+/// the write-backs, and opens one of its own once that has kept it waiting.
 ///
 /// Cancellation safe.
 pub async fn watch(watched: Watched, shared: Arc<Session>) -> JobError {
@@ -76,8 +77,8 @@ pub async fn watch_if(watched: Option<Watched>, shared: Arc<Session>) -> JobErro
     }
 }
 
-/// Why a slot that is still being made has to be given up, if it has outgrown its limit. Asks over a session of its own, as
-/// the one that makes the slot is busy with that.
+/// Why a slot that is still being made has to be given up, if it has outgrown its limit. Asks over a session of its
+/// own, as the one that makes the slot is busy with that.
 ///
 /// # Errors
 /// The server's.

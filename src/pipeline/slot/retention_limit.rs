@@ -4,8 +4,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-/// Units as in `postgresql.conf` (documentation, "Parameter Names and Values"): powers of 1024, and case matters. So the
-/// figure is comparable with `max_slot_wal_keep_size`.
+/// Units as in `postgresql.conf` (documentation, "Parameter Names and Values"): powers of 1024, and case matters. So
+/// the figure is comparable with `max_slot_wal_keep_size`.
 const UNITS: [(&str, u64); 5] = [
     ("TB", 1 << 40),
     ("GB", 1 << 30),

@@ -1,5 +1,5 @@
-//! Looks at the target before anything is changed there, as the daemon's own role, and says what a person has to do where
-//! the job cannot work.
+//! Looks at the target before anything is changed there, as the daemon's own role, and says what a person has to do
+//! where the job cannot work.
 
 mod destination;
 mod fingerprint;

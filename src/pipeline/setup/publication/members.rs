@@ -1,7 +1,8 @@
 //! Which jobs a shared publication vouches for, as its comment says it.
 //!
-//! A mark says: in this version of the publication and of the table's membership, no change was left out for this job that was
-//! committed since a position in the log. Whoever alters either makes another version, and the mark means nothing any more.
+//! A mark says: in this version of the publication and of the table's membership, no change was left out for this job
+//! that was committed since a position in the log. Whoever alters either makes another version, and the mark means
+//! nothing any more.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -19,12 +19,12 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// Publications whose names begin so are prepared by a table's owner (`sql/prepare_publication.sql`) and serve every job
-/// that they fit. They are used, never created, changed or dropped.
+/// Publications whose names begin so are prepared by a table's owner (`sql/prepare_publication.sql`) and serve every
+/// job that they fit. They are used, never created, changed or dropped.
 const PREPARED: &str = "lantern_prepared_";
 
-/// The name of the publication that the job can stream from, if it is all intact: the publication fits the table and the
-/// slot is usable. `None` means that changes may be missed, or that nothing is there yet.
+/// The name of the publication that the job can stream from, if it is all intact: the publication fits the table and
+/// the slot is usable. `None` means that changes may be missed, or that nothing is there yet.
 pub async fn intact(
     session: &Session,
     name: &SlotName,
@@ -49,12 +49,12 @@ pub async fn intact(
     Ok(publication)
 }
 
-/// Creates publication and slot anew and returns the publication's name. One that the table's owner prepared is used as it
-/// is, if it fits.
+/// Creates publication and slot anew and returns the publication's name. One that the table's owner prepared is used as
+/// it is, if it fits.
 ///
 /// # Errors
-/// Permanent ones with the statement that a DBA can run instead, and a transient one for a slot that has held back more WAL
-/// than it may before it was ready.
+/// Permanent ones with the statement that a DBA can run instead, and a transient one for a slot that has held back more
+/// WAL than it may before it was ready.
 pub async fn create(
     session: &Session,
     slot: &NewSlot<'_>,
@@ -85,8 +85,8 @@ pub async fn create(
     Ok(publication)
 }
 
-/// What we were making was made or dropped by somebody else at the same moment: by a person, or by the last statement of a
-/// daemon that was killed. The next attempt looks again.
+/// What we were making was made or dropped by somebody else at the same moment: by a person, or by the last statement
+/// of a daemon that was killed. The next attempt looks again.
 fn meanwhile(error: JobError) -> JobError {
     let moments = [SqlState::UNDEFINED_OBJECT, SqlState::DUPLICATE_OBJECT];
     match &error {

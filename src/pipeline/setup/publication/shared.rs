@@ -1,9 +1,9 @@
 //! The publication and the slot that all jobs of a database share, as the server has them.
 //!
-//! The publication comes first and is empty, then the slot; tables are added to it and taken out again while the slot is
-//! read. Which jobs have missed nothing is written into its comment ([`MembershipRecords`]). Every change is one statement that goes by
-//! what was read before and does nothing when that has changed meanwhile, so that daemons and tasks need not know of each
-//! other, and a daemon that hangs holds nobody up.
+//! The publication comes first and is empty, then the slot; tables are added to it and taken out again while the slot
+//! is read. Which jobs have missed nothing is written into its comment ([`MembershipRecords`]). Every change is one
+//! statement that goes by what was read before and does nothing when that has changed meanwhile, so that daemons and
+//! tasks need not know of each other, and a daemon that hangs holds nobody up.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -103,12 +103,13 @@ pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, Datab
         && publication.is_some_and(|found| found.inserts && found.updates && found.via_root))
 }
 
-/// Publishes the member's table, if it is not published yet, and vouches for the member from the position on that comes back.
+/// Publishes the member's table, if it is not published yet, and vouches for the member from the position on that comes
+/// back.
 ///
-/// Everybody who writes the table has come to an end when this is done, and whoever writes it later is in the stream. So a
-/// scan that begins afterwards sees everything that the stream does not bring. That needs a lock that keeps writers out for a
-/// moment; with a lesser one, servers before 14.18, 15.13, 16.9 and 17.5 would also leave out changes of transactions that
-/// were under way.
+/// Everybody who writes the table has come to an end when this is done, and whoever writes it later is in the stream.
+/// So a scan that begins afterwards sees everything that the stream does not bring. That needs a lock that keeps
+/// writers out for a moment; with a lesser one, servers before 14.18, 15.13, 16.9 and 17.5 would also leave out changes
+/// of transactions that were under way.
 ///
 /// # Errors
 /// Permanent ones with the remedy, and a transient one where the lock is not to be had.
@@ -181,8 +182,8 @@ pub async fn since(session: &Session, name: &SlotName, id: &MemberId) -> Result<
     })
 }
 
-/// Ends a membership: the table goes if it was the last one on it, and with the last member of all publication and slot.
-/// True where there was something to remove.
+/// Ends a membership: the table goes if it was the last one on it, and with the last member of all publication and
+/// slot. True where there was something to remove.
 ///
 /// # Errors
 /// The server's.
@@ -314,8 +315,8 @@ fn only(target: &TargetTable) -> &'static str {
     if target.partitioned { "" } else { "ONLY " }
 }
 
-/// Writes the marks down. Where they ask for it, with the number of the transaction that does so, which rows that it makes in
-/// the catalogue have for their `xmin`, and with where the log ends.
+/// Writes the marks down. Where they ask for it, with the number of the transaction that does so, which rows that it
+/// makes in the catalogue have for their `xmin`, and with where the log ends.
 fn comment_statement(name: &SlotName, marks: &MembershipRecords) -> String {
     format!(
         "EXECUTE format('COMMENT ON PUBLICATION %I IS %L', {}, \
@@ -325,8 +326,8 @@ fn comment_statement(name: &SlotName, marks: &MembershipRecords) -> String {
     )
 }
 
-/// Makes the changes in one transaction, if publication and membership of `table` are still as they were found. False where
-/// they are not.
+/// Makes the changes in one transaction, if publication and membership of `table` are still as they were found. False
+/// where they are not.
 async fn edit(
     session: &Session,
     name: &SlotName,

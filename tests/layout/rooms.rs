@@ -1,0 +1,184 @@
+//! Which room may import which. The table is the picture in `ARCHITECTURE.md`, in code.
+
+use crate::tree::Tree;
+
+/// Each room with the rooms that it may import, from the ground up. A room may always import itself.
+///
+/// A file of the library's root (`lib.rs`, `main.rs`) names the rooms and is not checked.
+pub const ROOMS: &[(&str, &[&str])] = &[
+    // The ground: each could be a crate of its own.
+    ("failpoint", &[]),
+    ("backoff", &[]),
+    ("replication", &[]),
+    ("postgres", &[]),
+    ("embedding", &["failpoint"]),
+    ("embedded", &[]),
+    // The jobs table.
+    ("jobs", &["postgres"]),
+    // One job's way, in the order of the data.
+    ("pipeline/error", &["embedding", "postgres", "replication"]),
+    ("pipeline/table", &["postgres", "replication"]),
+    (
+        "pipeline/slot",
+        &[
+            "backoff",
+            "postgres",
+            "replication",
+            "jobs",
+            "pipeline/error",
+        ],
+    ),
+    (
+        "pipeline/setup",
+        &[
+            "failpoint",
+            "backoff",
+            "postgres",
+            "replication",
+            "embedding",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+            "pipeline/slot",
+        ],
+    ),
+    (
+        "pipeline/backfill",
+        &[
+            "failpoint",
+            "postgres",
+            "replication",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+        ],
+    ),
+    (
+        "pipeline/write",
+        &[
+            "failpoint",
+            "backoff",
+            "postgres",
+            "replication",
+            "embedding",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+        ],
+    ),
+    (
+        "pipeline/capture",
+        &[
+            "failpoint",
+            "postgres",
+            "replication",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+            "pipeline/slot",
+            "pipeline/setup",
+        ],
+    ),
+    (
+        "pipeline/job",
+        &[
+            "backoff",
+            "postgres",
+            "embedding",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+            "pipeline/slot",
+            "pipeline/setup",
+            "pipeline/backfill",
+            "pipeline/write",
+            "pipeline/capture",
+        ],
+    ),
+    (
+        "pipeline/commands",
+        &[
+            "postgres",
+            "embedding",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+            "pipeline/setup",
+            "pipeline/backfill",
+            "pipeline/write",
+        ],
+    ),
+    (
+        "pipeline/supervisor",
+        &[
+            "backoff",
+            "postgres",
+            "replication",
+            "embedding",
+            "jobs",
+            "pipeline/error",
+            "pipeline/slot",
+            "pipeline/setup",
+            "pipeline/backfill",
+            "pipeline/capture",
+            "pipeline/job",
+        ],
+    ),
+    // What a person calls.
+    (
+        "cli",
+        &[
+            "failpoint",
+            "postgres",
+            "embedding",
+            "embedded",
+            "jobs",
+            "pipeline/error",
+            "pipeline/table",
+            "pipeline/slot",
+            "pipeline/setup",
+            "pipeline/backfill",
+            "pipeline/commands",
+            "pipeline/supervisor",
+        ],
+    ),
+];
+
+/// Files that only list their children.
+const FACES: [&str; 3] = ["lib.rs", "main.rs", "pipeline/mod.rs"];
+
+/// The room of a file, given by its path below `src/`; `Some("")` for a file that only lists rooms.
+pub fn room_of(file: &str) -> Option<&'static str> {
+    if FACES.contains(&file) {
+        return Some("");
+    }
+    let stem = file.strip_suffix(".rs").unwrap_or(file);
+    let rooms = ROOMS.iter().map(|(room, _)| *room);
+    rooms
+        .filter(|room| stem == *room || stem.starts_with(&format!("{room}/")))
+        .max_by_key(|room| room.len())
+}
+
+/// Every import that the table does not allow, each as one line for a person.
+pub fn find_violations(tree: &Tree) -> Vec<String> {
+    let mut violations = Vec::new();
+    for import in tree.imports() {
+        let (Some(from), Some(to)) = (room_of(&import.file), room_of(&import.target)) else {
+            continue;
+        };
+        if from.is_empty() || to.is_empty() || from == to || allowed(from).contains(&to) {
+            continue;
+        }
+        violations.push(format!(
+            "src/{}:{}: {from} may not import {to} (`{}`): move what it needs below both, or change the table in \
+             tests/layout/rooms.rs and the picture in ARCHITECTURE.md",
+            import.file, import.line, import.path
+        ));
+    }
+    violations
+}
+
+fn allowed(room: &str) -> &'static [&'static str] {
+    let found = ROOMS.iter().find(|(name, _)| *name == room);
+    found.map_or(&[], |(_, imported)| imported)
+}

@@ -156,7 +156,7 @@ impl ModelFiles {
             pooling: modules.pooling,
             include_prompt: modules.include_prompt,
             steps: modules.steps,
-            prompts: prompts(sentence),
+            prompts: prompts(&sentence),
             pad: padding(&config, tokenizer_config),
             dimensions: modules.dimensions.or(config.hidden_size),
         })
@@ -196,7 +196,7 @@ fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &Tokenize
 }
 
 /// Picks prompts by the names that `encode_query` and `encode_document` of sentence-transformers look for.
-fn prompts(config: SentenceConfig) -> Prompts {
+fn prompts(config: &SentenceConfig) -> Prompts {
     let named = |names: &[&str]| {
         let default = config.default_prompt_name.as_deref();
         names

@@ -222,7 +222,12 @@ impl EngineInner {
                     return Err(EmbeddingError::Threads(Arc::new(error)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, threads = workers.len(), wanted, "started fewer inference threads than configured");
+                    tracing::warn!(
+                        %error,
+                        threads = workers.len(),
+                        wanted,
+                        "started fewer inference threads than configured"
+                    );
                     break;
                 }
             }

@@ -248,7 +248,10 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
         let name = named.unwrap_or("model.onnx or onnx/model.onnx");
         EmbeddingError::unusable(
             folder,
-            format!("it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`", folder.display()),
+            format!(
+                "it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`",
+                folder.display()
+            ),
         )
     })
 }
@@ -359,6 +362,12 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("\"median\" is not supported"), "{error}");
+        for none in [r#"{"pooling_mode":[]}"#, "{}"] {
+            let error = read(&[("1_Pooling/config.json", none)])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("it enables no pooling mode"), "{error}");
+        }
         let outside = MODULES.replace("1_Pooling", "../other");
         assert!(read(&[("modules.json", &outside)]).is_err());
     }

@@ -22,6 +22,25 @@ use super::modules::Step;
 /// If the graph or the weights of a dense layer cannot be read.
 pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, EmbeddingError> {
     let mut hash = Xxh3Default::new();
+    hash_small_files(folder, files, &mut hash);
+    // What decides vectors in the other small files: their contents also have fields that do not.
+    let facts = (
+        files.max_tokens,
+        files.lower_case,
+        &files.pooling,
+        files.include_prompt,
+    );
+    hash.update(format!("{facts:?} {}", files.steps.len()).as_bytes());
+    for step in &files.steps {
+        if let Step::Dense(layer) = step {
+            hash_file(&layer.join("model.safetensors"), &mut hash, |_| {})?;
+        }
+    }
+    hash_graph(&files.onnx, &mut hash)?;
+    Ok(format!("{:016x}", hash.digest()))
+}
+
+fn hash_small_files(folder: &Path, files: &ModelFiles, hash: &mut Xxh3Default) {
     let base = files.tokenizer.parent().unwrap_or(folder);
     let small = [
         folder.join("modules.json"),
@@ -39,35 +58,26 @@ pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, Embe
             Err(_) => hash.update(&u64::MAX.to_le_bytes()),
         }
     }
-    let facts = (
-        files.max_tokens,
-        files.lower_case,
-        &files.pooling,
-        files.include_prompt,
-    );
-    hash.update(format!("{facts:?} {}", files.steps.len()).as_bytes());
-    for step in &files.steps {
-        if let Step::Dense(layer) = step {
-            hash_file(&layer.join("model.safetensors"), &mut hash, |_| {})?;
-        }
-    }
+}
 
+/// Hashes the graph and its external data. Warns about a graph that is quantised dynamically.
+fn hash_graph(graph: &Path, hash: &mut Xxh3Default) -> Result<(), EmbeddingError> {
     // The operator's name stands in the graph's protobuf as plain text.
-    let needle = memchr::memmem::Finder::new("DynamicQuantizeLinear");
+    let operator = memchr::memmem::Finder::new("DynamicQuantizeLinear");
     let mut quantised = false;
-    for path in graph_files(&files.onnx)? {
-        hash_file(&path, &mut hash, |chunk| {
-            quantised |= needle.find(chunk).is_some();
+    for path in graph_files(graph)? {
+        hash_file(&path, hash, |chunk| {
+            quantised |= operator.find(chunk).is_some();
         })?;
     }
     if quantised {
         tracing::warn!(
-            graph = %files.onnx.display(),
+            graph = %graph.display(),
             "the model is quantised dynamically, so the vector of a text depends on the other texts of its batch; \
              use a float32 export instead"
         );
     }
-    Ok(format!("{:016x}", hash.digest()))
+    Ok(())
 }
 
 /// The graph and the external data that exporters put beside it (`model.onnx_data`, `model.onnx.data`), sorted by name.

@@ -1,6 +1,6 @@
 //! Computes embeddings: texts in, vectors out.
 //!
-//! This room has the model files, the tokenizers, ONNX Runtime and one inference engine for all jobs. It knows nothing
+//! This module has the model files, the tokenizers, ONNX Runtime and one inference engine for all jobs. It knows nothing
 //! of PostgreSQL.
 //!
 //! ```text

@@ -17,6 +17,8 @@ use super::error::EmbeddingError;
 use super::folder::{inside, read_json};
 use super::pooling::{Pooling, PoolingMode};
 
+const NO_MODE: &str = "it enables no pooling mode";
+
 /// The modules that `modules.json` lists.
 pub(crate) struct Modules {
     /// The folder of the transformer's own files.
@@ -140,7 +142,7 @@ impl Modules {
             .map_err(|reason| EmbeddingError::unusable(path, reason))?;
         self.dimensions = config
             .word_embedding_dimension
-            .map(|width| width * modes.len());
+            .map(|width| width.saturating_mul(modes.len()));
         self.pooling = Pooling::new(modes);
         self.include_prompt = config.include_prompt;
         Ok(())
@@ -173,7 +175,7 @@ impl PoolingConfig {
             .map(|(_, mode)| mode)
             .collect();
         if modes.is_empty() {
-            Err("it enables no pooling mode".into())
+            Err(NO_MODE.into())
         } else {
             Ok(modes)
         }
@@ -197,5 +199,8 @@ fn named_modes(named: &serde_json::Value) -> Result<Vec<PoolingMode>, String> {
             _ => return Err(format!("pooling mode {name} is not supported")),
         })
     };
+    if names.is_empty() {
+        return Err(NO_MODE.into());
+    }
     names.iter().map(mode).collect()
 }

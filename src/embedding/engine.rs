@@ -188,6 +188,7 @@ impl EngineInner {
         Ok(Model::from_loaded(loaded))
     }
 
+    /// Finds and loads a model, and starts the workers. Blocks.
     fn load(&self, name: ModelName) -> Result<LoadedModel, EmbeddingError> {
         let started = Instant::now();
         let folder = self.catalogue.locate(&name)?;

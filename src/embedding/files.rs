@@ -87,6 +87,7 @@ pub(crate) struct Padding {
     pub left: bool,
 }
 
+/// `sentence_bert_config.json`.
 #[derive(Default, Deserialize)]
 struct TransformerConfig {
     max_seq_length: Option<usize>,
@@ -96,11 +97,13 @@ struct TransformerConfig {
     model_args: ModelArgs,
 }
 
+/// Arguments of the backend that loads the graph.
 #[derive(Default, Deserialize)]
 struct ModelArgs {
     file_name: Option<String>,
 }
 
+/// `config.json` of transformers.
 #[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
@@ -110,6 +113,7 @@ struct Config {
     pad_token_id: Option<u32>,
 }
 
+/// `tokenizer_config.json`. The padding token is a string or, in newer files, an object with `content`.
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
     model_max_length: Option<f64>,
@@ -117,6 +121,7 @@ struct TokenizerConfig {
     padding_side: Option<String>,
 }
 
+/// `config_sentence_transformers.json`.
 #[derive(Default, Deserialize)]
 struct SentenceConfig {
     #[serde(default)]

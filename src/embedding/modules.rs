@@ -39,6 +39,7 @@ pub(crate) enum Step {
     Dense(PathBuf),
 }
 
+/// An entry of `modules.json`.
 #[derive(Deserialize)]
 struct Module {
     #[serde(default)]
@@ -47,6 +48,7 @@ struct Module {
     kind: String,
 }
 
+/// `config.json` of the pooling module. Older files have a flag for each mode, newer ones `pooling_mode`.
 #[derive(Deserialize)]
 struct PoolingConfig {
     word_embedding_dimension: Option<usize>,
@@ -99,6 +101,7 @@ impl Modules {
         Ok(chain)
     }
 
+    /// Adds the module at this place of the chain.
     fn add(
         &mut self,
         path: &Path,

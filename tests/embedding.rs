@@ -1,4 +1,4 @@
-//! The embedder against the real model: vectors, batching, order, ends.
+//! The embedding engine with the real model: vectors, batching, fairness, errors and shutdown.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use lantern::embedding::{
 };
 use serde::Deserialize;
 
-/// `tests/data/all-MiniLM-L6-v2.json`: embeddings by a float64 forward pass over the published weights.
+/// `tests/data/all-MiniLM-L6-v2.json`: vectors that a float64 forward pass over the published weights computed.
 #[derive(Deserialize)]
 struct Reference {
     texts: Vec<ReferenceText>,
@@ -65,7 +65,7 @@ async fn embed(engine: &Engine, model: &Model, texts: &[&str]) -> Vec<Vec<f32>> 
         .unwrap()
 }
 
-/// The largest difference in any dimension, and the cosine.
+/// The largest difference in any dimension, and the cosine of the angle.
 fn compare(vector: &[f32], exact: &[f64]) -> (f64, f64) {
     assert_eq!(vector.len(), exact.len());
     let pairs = || {
@@ -118,7 +118,7 @@ async fn vectors_equal_the_reference_alone_and_in_any_batch() {
 }
 
 #[tokio::test]
-async fn the_model_is_described_as_its_files_say() {
+async fn a_loaded_model_is_described_by_its_files() {
     let (engine, model) = default_model().await;
     assert_eq!(model.name().as_str(), ModelName::DEFAULT);
     assert_eq!((model.dimensions(), model.max_tokens()), (384, 256));
@@ -165,10 +165,11 @@ fn changed_model(changes: &[(&str, &[u8])]) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn the_reference_tells_a_wrong_window_pooling_or_normalisation() {
+async fn the_reference_vectors_reveal_a_wrong_window_pooling_or_normalisation() {
     let (_engine, right) = default_model().await;
     let bare = r#"[{"path":"","type":"Transformer"},{"path":"1_Pooling","type":"Pooling"}]"#;
-    let controls = [
+    // Each of these mistakes must be visible, or the comparison above proves nothing.
+    let mistakes = [
         ("sentence_bert_config.json", r#"{"max_seq_length":128}"#),
         ("sentence_bert_config.json", r#"{"max_seq_length":512}"#),
         (
@@ -177,7 +178,7 @@ async fn the_reference_tells_a_wrong_window_pooling_or_normalisation() {
         ),
         ("modules.json", bare),
     ];
-    for (file, content) in controls {
+    for (file, content) in mistakes {
         let models = changed_model(&[(file, content.as_bytes())]);
         let engine = engine_on(models.path());
         let wrong = engine
@@ -198,7 +199,7 @@ async fn the_reference_tells_a_wrong_window_pooling_or_normalisation() {
 }
 
 #[tokio::test]
-async fn the_rest_of_a_long_text_changes_neither_its_vector_nor_the_time_much() {
+async fn text_beyond_the_window_changes_neither_the_vector_nor_much_of_the_time() {
     let (engine, model) = default_model().await;
     let heads = [
         "the write-ahead log keeps every change until each slot has confirmed it, ".repeat(60),
@@ -250,11 +251,14 @@ async fn a_live_text_overtakes_the_backfill() {
     while backfilled.try_next().is_some() {
         done += 1;
     }
-    assert!(done < 2500, "{done} of 5000 rows of backfill went first");
+    assert!(
+        done < 2500,
+        "{done} of 5000 rows of the backfill were embedded first"
+    );
 }
 
 #[tokio::test]
-async fn a_dropped_submitter_ends_its_completions_and_nobody_elses() {
+async fn dropping_a_submitter_ends_its_own_completions_only() {
     let (engine, model) = default_model().await;
     let (gone, mut gone_completions) = engine.queue(&model, 2000);
     let (stays, mut completions) = engine.queue(&model, 10);
@@ -269,7 +273,7 @@ async fn a_dropped_submitter_ends_its_completions_and_nobody_elses() {
         stays.submit(
             Priority::Backfill,
             id,
-            format!("text {id} of a job that goes on"),
+            format!("text {id} of a job that continues"),
         )
     });
     drop(gone);
@@ -292,7 +296,7 @@ async fn a_dropped_submitter_ends_its_completions_and_nobody_elses() {
 }
 
 #[tokio::test]
-async fn shutting_down_answers_every_text() {
+async fn after_a_shutdown_every_text_has_come_back() {
     let (engine, model) = default_model().await;
     let (submitter, mut completions) = engine.queue(&model, 1001);
     (0..1000).for_each(|id| submitter.submit(Priority::Backfill, id, format!("text number {id}")));
@@ -300,19 +304,19 @@ async fn shutting_down_answers_every_text() {
         .await
         .unwrap();
     submitter.submit(Priority::Live, 1000, "too late");
-    let mut refused = 0;
+    let mut rejected = 0;
     for _ in 0..1001 {
         match completions.next().await.unwrap().vector {
             Ok(vector) => assert_eq!(vector.len(), 384),
-            Err(EmbeddingError::ShutDown) => refused += 1,
+            Err(EmbeddingError::ShutDown) => rejected += 1,
             Err(error) => panic!("{error}"),
         }
     }
-    assert!(refused > 0);
+    assert!(rejected > 0);
 }
 
 #[tokio::test]
-async fn a_missing_model_fails_with_its_remedy_and_the_engine_goes_on() {
+async fn a_missing_model_is_an_error_with_the_remedy_and_the_engine_continues() {
     let (engine, model) = default_model().await;
     let error = engine
         .model(&"microsoft/all-MiniLM-L12-v2".parse().unwrap())
@@ -329,14 +333,14 @@ async fn a_missing_model_fails_with_its_remedy_and_the_engine_goes_on() {
 }
 
 #[tokio::test]
-async fn a_text_that_fails_takes_no_other_of_its_batch_with_it() {
+async fn a_text_that_fails_does_not_fail_the_others_of_its_batch() {
     let tokenizer = runtime()
         .join("models")
         .join(ModelName::DEFAULT)
         .join("tokenizer.json");
     let mut tokenizer: serde_json::Value =
         serde_json::from_slice(&std::fs::read(tokenizer).unwrap()).unwrap();
-    // An id beyond the embedding table makes the graph fail on every batch with this word in it.
+    // A token id outside the embedding table makes the graph fail on every batch that has this word.
     tokenizer["model"]["vocab"]["zebra"] = 99_999.into();
     let models = changed_model(&[("tokenizer.json", tokenizer.to_string().as_bytes())]);
     let engine = engine_on(models.path());
@@ -367,7 +371,7 @@ async fn a_text_that_fails_takes_no_other_of_its_batch_with_it() {
 }
 
 #[tokio::test]
-async fn a_dense_layer_is_applied_and_one_that_gives_no_finite_vectors_is_refused() {
+async fn a_dense_layer_is_applied_and_one_with_infinite_results_is_rejected() {
     let modules =
         br#"[{"path":"","type":"models.Transformer"},{"path":"1_Pooling","type":"models.Pooling"},
         {"path":"2_Dense","type":"models.Dense"}]"#;
@@ -414,7 +418,7 @@ async fn concurrent_callers_share_one_load() {
 }
 
 #[tokio::test]
-async fn odd_texts_have_vectors_too() {
+async fn unusual_texts_have_vectors_too() {
     let (engine, model) = default_model().await;
     let long_word = "x".repeat(100_000);
     let texts = [

@@ -138,7 +138,10 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn a_cell_is_never_wider_than_allowed(text in "\\PC{0,40}|[論é🦀\u{301}\u{200d}a]{0,40}", max_width in 1usize..20) {
+        fn a_cell_is_never_wider_than_allowed(
+            text in "\\PC{0,40}|[論é🦀\u{301}\u{200d}a]{0,40}",
+            max_width in 1usize..20,
+        ) {
             proptest::prop_assert!(fit(&text, max_width).width() <= max_width);
         }
     }

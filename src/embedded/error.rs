@@ -18,7 +18,10 @@ pub enum EmbeddedError {
     },
 
     /// A program of the server is missing.
-    #[error("{} has no PostgreSQL server: the program {program} is missing; install the server package", bindir.display())]
+    #[error(
+        "{} has no PostgreSQL server: the program {program} is missing; install the server package",
+        bindir.display()
+    )]
     Incomplete {
         /// The directory of the programs.
         bindir: PathBuf,
@@ -27,7 +30,10 @@ pub enum EmbeddedError {
     },
 
     /// `postgres --version` printed something unexpected.
-    #[error("cannot determine the version of {}: it printed {output:?}; check that it is a PostgreSQL server", program.display())]
+    #[error(
+        "cannot determine the version of {}: it printed {output:?}; check that it is a PostgreSQL server",
+        program.display()
+    )]
     UnknownVersion {
         /// The server program.
         program: PathBuf,
@@ -37,7 +43,7 @@ pub enum EmbeddedError {
 
     /// We are root, and there is no other user to run the server as.
     #[error(
-        "PostgreSQL does not run as root, and there is no user postgres or nobody to run it as; \
+        "PostgreSQL does not run as root, and neither of the users postgres and nobody exists to run it as; \
          start lantern-cli as an ordinary user"
     )]
     NoAccount,
@@ -57,7 +63,10 @@ pub enum EmbeddedError {
     },
 
     /// Another process runs a server in this directory.
-    #[error("the database in {} is in use by process {process}; stop it, or choose another --data-path", directory.display())]
+    #[error(
+        "the database in {} is in use by process {process}; stop it, or choose another --data-path",
+        directory.display()
+    )]
     InUse {
         /// The directory.
         directory: PathBuf,

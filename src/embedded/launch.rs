@@ -64,6 +64,7 @@ impl Launch<'_> {
         })
     }
 
+    /// Starts the server; chooses again if another program takes the port first.
     fn start_on_free_port(
         &self,
         directory: &ServerDirectory,
@@ -80,6 +81,7 @@ impl Launch<'_> {
         }
     }
 
+    /// The requested port, else that of the last start, else any free one.
     fn choose_port(&self, directory: &ServerDirectory) -> Result<u16, EmbeddedError> {
         match self.options.port {
             Some(port) if port::is_free(port) => Ok(port),
@@ -91,6 +93,7 @@ impl Launch<'_> {
         }
     }
 
+    /// Starts the server on this port and waits until it is ready.
     fn start_on(
         &self,
         port: u16,

@@ -132,6 +132,7 @@ impl Catalogue {
         }
     }
 
+    /// Describes a model: by its own files if it is on disk, else by what is known about its name.
     fn entry(&self, name: ModelName) -> ModelEntry {
         let known = KNOWN.iter().find(|model| model.name == name.as_str());
         let mut entry = ModelEntry {

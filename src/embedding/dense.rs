@@ -34,6 +34,7 @@ enum Activation {
     Relu,
 }
 
+/// `config.json` of the layer.
 #[derive(Deserialize)]
 struct DenseConfig {
     in_features: usize,

@@ -188,6 +188,7 @@ impl EngineInner {
         Ok(Model::from_loaded(loaded))
     }
 
+    /// Finds and loads a model, and starts the workers. Blocks.
     fn load(&self, name: ModelName) -> Result<LoadedModel, EmbeddingError> {
         let started = Instant::now();
         let folder = self.catalogue.locate(&name)?;
@@ -222,7 +223,12 @@ impl EngineInner {
                     return Err(EmbeddingError::Threads(Arc::new(error)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, threads = workers.len(), wanted, "started fewer inference threads than configured");
+                    tracing::warn!(
+                        %error,
+                        threads = workers.len(),
+                        wanted,
+                        "started fewer inference threads than configured"
+                    );
                     break;
                 }
             }

@@ -60,7 +60,10 @@ pub enum EmbeddingError {
     },
 
     /// The ONNX Runtime library was found, but it does not load or is too old.
-    #[error("the ONNX Runtime library {} cannot be used: {reason}; install onnxruntime 1.20 or newer for this platform", .path.display())]
+    #[error(
+        "the ONNX Runtime library {} cannot be used: {reason}; install onnxruntime 1.20 or newer for this platform",
+        .path.display()
+    )]
     RuntimeUnusable {
         /// The library.
         path: PathBuf,

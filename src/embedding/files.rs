@@ -87,6 +87,7 @@ pub(crate) struct Padding {
     pub left: bool,
 }
 
+/// `sentence_bert_config.json`.
 #[derive(Default, Deserialize)]
 struct TransformerConfig {
     max_seq_length: Option<usize>,
@@ -96,11 +97,13 @@ struct TransformerConfig {
     model_args: ModelArgs,
 }
 
+/// Arguments of the backend that loads the graph.
 #[derive(Default, Deserialize)]
 struct ModelArgs {
     file_name: Option<String>,
 }
 
+/// `config.json` of transformers.
 #[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
@@ -110,6 +113,7 @@ struct Config {
     pad_token_id: Option<u32>,
 }
 
+/// `tokenizer_config.json`. The padding token is a string or, in newer files, an object with `content`.
 #[derive(Default, Deserialize)]
 struct TokenizerConfig {
     model_max_length: Option<f64>,
@@ -117,6 +121,7 @@ struct TokenizerConfig {
     padding_side: Option<String>,
 }
 
+/// `config_sentence_transformers.json`.
 #[derive(Default, Deserialize)]
 struct SentenceConfig {
     #[serde(default)]
@@ -156,7 +161,7 @@ impl ModelFiles {
             pooling: modules.pooling,
             include_prompt: modules.include_prompt,
             steps: modules.steps,
-            prompts: prompts(sentence),
+            prompts: prompts(&sentence),
             pad: padding(&config, tokenizer_config),
             dimensions: modules.dimensions.or(config.hidden_size),
         })
@@ -196,7 +201,7 @@ fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &Tokenize
 }
 
 /// Picks prompts by the names that `encode_query` and `encode_document` of sentence-transformers look for.
-fn prompts(config: SentenceConfig) -> Prompts {
+fn prompts(config: &SentenceConfig) -> Prompts {
     let named = |names: &[&str]| {
         let default = config.default_prompt_name.as_deref();
         names
@@ -248,7 +253,10 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
         let name = named.unwrap_or("model.onnx or onnx/model.onnx");
         EmbeddingError::unusable(
             folder,
-            format!("it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`", folder.display()),
+            format!(
+                "it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`",
+                folder.display()
+            ),
         )
     })
 }
@@ -359,6 +367,12 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("\"median\" is not supported"), "{error}");
+        for none in [r#"{"pooling_mode":[]}"#, "{}"] {
+            let error = read(&[("1_Pooling/config.json", none)])
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("it enables no pooling mode"), "{error}");
+        }
         let outside = MODULES.replace("1_Pooling", "../other");
         assert!(read(&[("modules.json", &outside)]).is_err());
     }

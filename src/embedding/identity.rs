@@ -22,6 +22,25 @@ use super::modules::Step;
 /// If the graph or the weights of a dense layer cannot be read.
 pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, EmbeddingError> {
     let mut hash = Xxh3Default::new();
+    hash_small_files(folder, files, &mut hash);
+    // What decides vectors in the other small files: their contents also have fields that do not.
+    let facts = (
+        files.max_tokens,
+        files.lower_case,
+        &files.pooling,
+        files.include_prompt,
+    );
+    hash.update(format!("{facts:?} {}", files.steps.len()).as_bytes());
+    for step in &files.steps {
+        if let Step::Dense(layer) = step {
+            hash_file(&layer.join("model.safetensors"), &mut hash, |_| {})?;
+        }
+    }
+    hash_graph(&files.onnx, &mut hash)?;
+    Ok(format!("{:016x}", hash.digest()))
+}
+
+fn hash_small_files(folder: &Path, files: &ModelFiles, hash: &mut Xxh3Default) {
     let base = files.tokenizer.parent().unwrap_or(folder);
     let small = [
         folder.join("modules.json"),
@@ -39,35 +58,26 @@ pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, Embe
             Err(_) => hash.update(&u64::MAX.to_le_bytes()),
         }
     }
-    let facts = (
-        files.max_tokens,
-        files.lower_case,
-        &files.pooling,
-        files.include_prompt,
-    );
-    hash.update(format!("{facts:?} {}", files.steps.len()).as_bytes());
-    for step in &files.steps {
-        if let Step::Dense(layer) = step {
-            hash_file(&layer.join("model.safetensors"), &mut hash, |_| {})?;
-        }
-    }
+}
 
+/// Hashes the graph and its external data. Warns about a graph that is quantised dynamically.
+fn hash_graph(graph: &Path, hash: &mut Xxh3Default) -> Result<(), EmbeddingError> {
     // The operator's name stands in the graph's protobuf as plain text.
-    let needle = memchr::memmem::Finder::new("DynamicQuantizeLinear");
+    let operator = memchr::memmem::Finder::new("DynamicQuantizeLinear");
     let mut quantised = false;
-    for path in graph_files(&files.onnx)? {
-        hash_file(&path, &mut hash, |chunk| {
-            quantised |= needle.find(chunk).is_some();
+    for path in graph_files(graph)? {
+        hash_file(&path, hash, |chunk| {
+            quantised |= operator.find(chunk).is_some();
         })?;
     }
     if quantised {
         tracing::warn!(
-            graph = %files.onnx.display(),
+            graph = %graph.display(),
             "the model is quantised dynamically, so the vector of a text depends on the other texts of its batch; \
              use a float32 export instead"
         );
     }
-    Ok(format!("{:016x}", hash.digest()))
+    Ok(())
 }
 
 /// The graph and the external data that exporters put beside it (`model.onnx_data`, `model.onnx.data`), sorted by name.
@@ -117,5 +127,88 @@ fn hash_file(
         hash.update(&buffer[OVERLAP..OVERLAP + read]);
         inspect(&buffer[..OVERLAP + read]);
         buffer.copy_within(read..read + OVERLAP, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedding::files::{Padding, Prompts};
+    use crate::embedding::pooling::{Pooling, PoolingMode};
+
+    /// The files of a small model, with a graph of 3 MiB and external data.
+    fn model(folder: &Path) -> ModelFiles {
+        let layer = folder.join("2_Dense");
+        std::fs::create_dir(&layer).unwrap();
+        for (name, content) in [
+            ("modules.json", b"[]".to_vec()),
+            ("config.json", b"{}".to_vec()),
+            ("tokenizer.json", b"{\"version\":\"1.0\"}".to_vec()),
+            ("2_Dense/model.safetensors", vec![7; 100]),
+            (
+                "model.onnx",
+                (0..3 << 20).map(|place| (place % 251) as u8).collect(),
+            ),
+            ("model.onnx_data", vec![1; 10]),
+            ("model.onnx.partial", vec![2; 10]),
+        ] {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+        ModelFiles {
+            onnx: folder.join("model.onnx"),
+            tokenizer: folder.join("tokenizer.json"),
+            max_tokens: 256,
+            lower_case: false,
+            pooling: Pooling::new(vec![PoolingMode::Mean]),
+            include_prompt: true,
+            steps: vec![Step::Normalize, Step::Dense(layer)],
+            prompts: Prompts::default(),
+            pad: Padding::default(),
+            dimensions: None,
+        }
+    }
+
+    /// Databases hold this value: a different one marks every vector of every user as stale.
+    #[test]
+    fn the_identity_of_the_same_files_is_the_same_in_every_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = model(folder.path());
+        assert_eq!(identify(folder.path(), &files).unwrap(), "4ec0a879271b3fb3");
+    }
+
+    #[test]
+    fn every_file_that_decides_vectors_changes_the_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = model(folder.path());
+        let mut before = identify(folder.path(), &files).unwrap();
+        for name in [
+            "config_sentence_transformers.json",
+            "tokenizer.json",
+            "2_Dense/model.safetensors",
+            "model.onnx",
+            "model.onnx_data",
+        ] {
+            std::fs::write(folder.path().join(name), "changed").unwrap();
+            let after = identify(folder.path(), &files).unwrap();
+            assert_ne!(after, before, "{name}");
+            before = after;
+        }
+        std::fs::write(folder.path().join("model.onnx.partial"), "changed").unwrap();
+        std::fs::write(folder.path().join("README.md"), "changed").unwrap();
+        assert_eq!(identify(folder.path(), &files).unwrap(), before);
+    }
+
+    #[test]
+    fn a_name_on_the_border_of_two_chunks_is_seen_whole() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut content = vec![b' '; (1 << 20) - 4];
+        content.extend_from_slice(b"DynamicQuantizeLinear");
+        std::fs::write(file.path(), content).unwrap();
+        let mut seen = false;
+        hash_file(file.path(), &mut Xxh3Default::new(), |chunk| {
+            seen |= memchr::memmem::find(chunk, b"DynamicQuantizeLinear").is_some();
+        })
+        .unwrap();
+        assert!(seen);
     }
 }

@@ -1,7 +1,7 @@
 //! Computes embeddings: texts in, vectors out.
 //!
-//! This room has the model files, the tokenizers, ONNX Runtime and one inference engine for all jobs. It knows nothing
-//! of PostgreSQL.
+//! This module has the model files, the tokenizers, ONNX Runtime and one inference engine for all jobs. It knows
+//! nothing of PostgreSQL.
 //!
 //! ```text
 //!  Catalogue ──▶ Engine::model ──▶ Model          finds a model on disk and loads it once

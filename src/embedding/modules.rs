@@ -17,6 +17,8 @@ use super::error::EmbeddingError;
 use super::folder::{inside, read_json};
 use super::pooling::{Pooling, PoolingMode};
 
+const NO_MODE: &str = "it enables no pooling mode";
+
 /// The modules that `modules.json` lists.
 pub(crate) struct Modules {
     /// The folder of the transformer's own files.
@@ -37,6 +39,7 @@ pub(crate) enum Step {
     Dense(PathBuf),
 }
 
+/// An entry of `modules.json`.
 #[derive(Deserialize)]
 struct Module {
     #[serde(default)]
@@ -45,6 +48,7 @@ struct Module {
     kind: String,
 }
 
+/// `config.json` of the pooling module. Older files have a flag for each mode, newer ones `pooling_mode`.
 #[derive(Deserialize)]
 struct PoolingConfig {
     word_embedding_dimension: Option<usize>,
@@ -97,6 +101,7 @@ impl Modules {
         Ok(chain)
     }
 
+    /// Adds the module at this place of the chain.
     fn add(
         &mut self,
         path: &Path,
@@ -140,7 +145,7 @@ impl Modules {
             .map_err(|reason| EmbeddingError::unusable(path, reason))?;
         self.dimensions = config
             .word_embedding_dimension
-            .map(|width| width * modes.len());
+            .map(|width| width.saturating_mul(modes.len()));
         self.pooling = Pooling::new(modes);
         self.include_prompt = config.include_prompt;
         Ok(())
@@ -173,7 +178,7 @@ impl PoolingConfig {
             .map(|(_, mode)| mode)
             .collect();
         if modes.is_empty() {
-            Err("it enables no pooling mode".into())
+            Err(NO_MODE.into())
         } else {
             Ok(modes)
         }
@@ -197,5 +202,8 @@ fn named_modes(named: &serde_json::Value) -> Result<Vec<PoolingMode>, String> {
             _ => return Err(format!("pooling mode {name} is not supported")),
         })
     };
+    if names.is_empty() {
+        return Err(NO_MODE.into());
+    }
     names.iter().map(mode).collect()
 }

@@ -171,7 +171,9 @@ impl Scheduler {
         let mut state = lock(&self.state);
         if state.closed {
             drop(state);
-            texts.into_iter().for_each(|(_, text)| text.reject());
+            for (_, text) in texts {
+                text.reject();
+            }
             return;
         }
         for (flow, text) in texts {

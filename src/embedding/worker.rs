@@ -63,7 +63,12 @@ fn run_batch(texts: &[TokenizedText]) {
             .for_each(|(text, vector)| text.context.send(text.id, vector)),
         Err(error) if texts.len() == 1 => first.context.send(first.id, Err(error)),
         Err(error) => {
-            tracing::warn!(model = %model.name(), %error, texts = texts.len(), "batch failed; retrying its texts one by one");
+            tracing::warn!(
+                model = %model.name(),
+                %error,
+                texts = texts.len(),
+                "batch failed; retrying its texts one by one"
+            );
             for text in texts {
                 let alone = catch_panic(model.name(), || model.embed(&[&text.tokens])?.remove(0));
                 text.context.send(text.id, alone);

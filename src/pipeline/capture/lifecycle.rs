@@ -144,8 +144,8 @@ async fn look(
     }
 }
 
-fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::Watched {
-    retention::Watched {
+fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::WatchedSlot {
+    retention::WatchedSlot {
         database: source.database.clone(),
         slot: source.slot.clone(),
         limit,

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use crate::pipeline::capture::reader::FEEDBACK;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::shared as publication;
-use crate::pipeline::slot::catalog as slot_lifecycle;
+use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::drop::free_slot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
@@ -63,9 +63,7 @@ impl SlotSource {
         let session = Session::open(&self.named("positions")).await?;
         let stream = self.start_replication(&session).await?;
         // The server may have moved ahead of the position that we asked for.
-        let slot = slot_lifecycle::find(&session, &self.slot)
-            .await
-            .map_err(DatabaseError::during("reading the position of the slot"))?;
+        let slot = find_slot(&session, &self.slot).await?;
         let start = slot
             .and_then(|slot| slot.confirmed_flush)
             .unwrap_or(Lsn::ZERO);

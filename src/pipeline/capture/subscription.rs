@@ -13,7 +13,7 @@ use crate::pipeline::setup::publication::own as provision;
 use crate::pipeline::setup::publication::shared as publication;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
-use crate::pipeline::slot::retention::Watched;
+use crate::pipeline::slot::retention::WatchedSlot;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -73,7 +73,7 @@ impl Subscription {
     }
 
     fn member(&self) -> MemberId {
-        MemberId::of(&self.own)
+        MemberId::from_slot(&self.own)
     }
 
     /// Whether publication and slot are all there and no change can have been missed; `None` where it can, or where nothing is
@@ -225,12 +225,12 @@ impl Subscription {
     }
 
     /// The job's slot, as a thing whose WAL is watched; `None` where that is done for all.
-    pub fn to_watch(&self, database: ConnectionString) -> Option<Watched> {
+    pub fn to_watch(&self, database: ConnectionString) -> Option<WatchedSlot> {
         self.feeds.is_none().then(|| self.watched(database))
     }
 
-    fn watched(&self, database: ConnectionString) -> Watched {
-        Watched {
+    fn watched(&self, database: ConnectionString) -> WatchedSlot {
+        WatchedSlot {
             database,
             slot: self.slot().clone(),
             limit: self.limit,

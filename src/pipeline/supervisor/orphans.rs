@@ -10,7 +10,7 @@ use crate::jobs::JobRow;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::own as provision;
 use crate::pipeline::setup::target_database;
-use crate::pipeline::slot::catalog as slot_lifecycle;
+use crate::pipeline::slot::catalog::unused_names;
 use crate::pipeline::slot::names;
 use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
@@ -55,9 +55,7 @@ async fn idle_slots(
     prefix: &str,
 ) -> Result<Vec<SlotName>, DatabaseError> {
     let session = Session::open(database).await?;
-    slot_lifecycle::idle_with_prefix(&session, prefix)
-        .await
-        .map_err(DatabaseError::during("looking for leftover slots"))
+    unused_names(&session, prefix).await
 }
 
 /// Removes the slot and the publication of that name, or says why not.

@@ -65,7 +65,7 @@ pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Se
 async fn attempt(database: &ConnectionString, names: &Names) -> Result<bool, JobError> {
     let session = Session::open(database).await?;
     let own = provision::remove(&session, &names.own).await?;
-    let member = MemberId::of(&names.own);
+    let member = MemberId::from_slot(&names.own);
     let part = publication::take_out(&session, &names.shared, &member).await?;
     Ok(own || part)
 }

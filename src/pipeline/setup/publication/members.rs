@@ -42,7 +42,7 @@ impl MembershipRecords {
                 version: parts.next()?.to_owned(),
                 since: parts.next()?.parse().ok()?,
             };
-            Some((MemberId(id.to_owned()), mark))
+            Some((MemberId::from_record(id), mark))
         };
         MembershipRecords(list.split_whitespace().filter_map(mark).collect())
     }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn marks_survive_being_written_down() {
-        let name = |text: &str| MemberId::of(&SlotName::try_from(text).unwrap());
+        let name = |text: &str| MemberId::from_slot(&SlotName::try_from(text).unwrap());
         let mark = |table, version: &str| MembershipRecord {
             table,
             version: version.to_owned(),

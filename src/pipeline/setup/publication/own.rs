@@ -11,9 +11,10 @@ use crate::pipeline::setup::publication::catalog as publication;
 use crate::pipeline::setup::publication::catalog::Publication;
 use crate::pipeline::setup::publication::check::misfit;
 use crate::pipeline::setup::{ddl, preflight};
+use crate::pipeline::slot::catalog::find_slot;
+use crate::pipeline::slot::create as slot_wait;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::drop::drop_slot;
-use crate::pipeline::slot::{catalog as slot_lifecycle, create as slot_wait};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
@@ -30,9 +31,7 @@ pub async fn intact(
     name: &SlotName,
     target: &TargetTable,
 ) -> Result<Option<String>, JobError> {
-    let slot = slot_lifecycle::find(session, name)
-        .await
-        .map_err(DatabaseError::during("looking for the slot"))?;
+    let slot = find_slot(session, name).await?;
     if !slot.is_some_and(|slot| slot.usable) {
         return Ok(None);
     }
@@ -99,9 +98,7 @@ fn meanwhile(error: JobError) -> JobError {
 
 /// Drops the slot and then the publication; true where one of them was there.
 pub async fn remove(session: &Session, name: &SlotName) -> Result<bool, JobError> {
-    let slot = slot_lifecycle::find(session, name)
-        .await
-        .map_err(DatabaseError::during("looking for the slot"))?;
+    let slot = find_slot(session, name).await?;
     if slot.is_some() {
         drop_slot(session, name).await?;
     }

@@ -18,10 +18,11 @@ use crate::pipeline::setup::publication::check::misfit;
 use crate::pipeline::setup::publication::members::{MembershipRecord, MembershipRecords};
 use crate::pipeline::setup::publication::{catalog as publication, own as provision};
 use crate::pipeline::setup::{ddl, preflight};
+use crate::pipeline::slot::catalog::find_slot;
+use crate::pipeline::slot::create as slot_wait;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::drop::drop_slot;
 use crate::pipeline::slot::names::MemberId;
-use crate::pipeline::slot::{catalog as slot_lifecycle, create as slot_wait};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
@@ -95,9 +96,7 @@ pub async fn defect(
 
 /// Whether the slot is there and can be read from, and the publication publishes what members need.
 pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, DatabaseError> {
-    let slot = slot_lifecycle::find(session, name)
-        .await
-        .map_err(DatabaseError::during("looking for the slot"))?;
+    let slot = find_slot(session, name).await?;
     let publication = find(session, name, 0).await?;
     Ok(slot.is_some_and(|slot| slot.usable)
         && publication.is_some_and(|found| found.inserts && found.updates && found.via_root))

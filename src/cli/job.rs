@@ -9,8 +9,8 @@ use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::Progress;
 use crate::pipeline::commands::repair::{Repair, Rows};
-use crate::pipeline::setup::definition;
-use crate::pipeline::setup::preflight;
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::target_table;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, Session};
 
@@ -53,7 +53,7 @@ impl JobArguments {
         let table = JobsTable::discover(&session, &self.schema, &self.table, None).await?;
         let store = JobStore::new(session, table, None);
         let row = self.find(&store).await?;
-        let names = definition::names(&row.definition)?;
+        let names = TargetNames::from_definition(&row.definition)?;
         let database: ConnectionString = row
             .definition
             .db_connection
@@ -61,7 +61,7 @@ impl JobArguments {
             .context("db_connection of the job")?;
         let session = Session::open(&database).await?;
         let model = engine.model(&names.model.parse::<ModelName>()?).await?;
-        let target = preflight::existing_table(&session, &names, &model).await?;
+        let target = target_table::existing(&session, &names, &model).await?;
         Ok(OpenJob {
             row,
             store: Arc::new(store),

@@ -31,8 +31,9 @@ use crate::pipeline::capture::reader::MOST_ROWS as MOST_LIVE_ROWS;
 use crate::pipeline::capture::slot_reader::Membership;
 use crate::pipeline::capture::subscription::{Provided, Subscription};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::definition;
-use crate::pipeline::setup::{preflight, target_database};
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::server::{check_server, is_standby};
+use crate::pipeline::setup::{target_database, target_table};
 use crate::pipeline::slot::retention;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, DEFAULT_BATCH, Ports};
@@ -131,7 +132,8 @@ impl Job {
         if let Err(error) = &result
             && error.requires_new_slot()
         {
-            let database: ConnectionString = self.row.definition.db_connection.parse()?;
+            let database =
+                target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
             self.subscription.give_up(&database).await?;
         }
         result
@@ -150,9 +152,9 @@ impl Job {
 
     async fn prepare(&mut self) -> Result<Prepared, JobError> {
         let definition = &self.row.definition;
-        let names = definition::names(definition)?;
+        let names = TargetNames::from_definition(definition)?;
         let model: ModelName = names.model.parse()?;
-        let database = target_database::of(definition, &self.allowed_hosts)?;
+        let database = target_database::from_definition(definition, &self.allowed_hosts)?;
         let model = match &self.model {
             Some(held) => held.clone(),
             None => self.engine.model(&model).await?,
@@ -161,11 +163,11 @@ impl Job {
         let session = Session::open(&self.named(&database, "set-up")).await?;
         // Everything else of this attempt goes to the same server.
         let database = session.server().clone();
-        if preflight::is_standby(&session).await? {
+        if is_standby(&session).await? {
             return Err(on_standby(self.row.progress));
         }
-        preflight::check_server(&session).await?;
-        let target = preflight::target_table(&session, &names, definition, &model).await?;
+        check_server(&session).await?;
+        let target = target_table::prepare(&session, &names, definition, &model).await?;
         let target = Arc::new(target);
 
         let intact = self.subscription.intact(&session, &target).await?;

@@ -31,7 +31,7 @@ pub async fn candidates(
 ) -> Vec<Candidate> {
     let databases: BTreeMap<String, ConnectionString> = rows
         .iter()
-        .filter_map(|row| target_database::of(&row.definition, allowed).ok())
+        .filter_map(|row| target_database::from_definition(&row.definition, allowed).ok())
         .chain([jobs_database])
         .map(|database| (database.to_string(), database.named("leftover slots")))
         .collect();

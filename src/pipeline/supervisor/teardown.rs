@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 ///
 /// Cancellation safe: each step can be repeated.
 pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Semaphore) -> bool {
-    let database = match target_database::of(&row.definition, allowed) {
+    let database = match target_database::from_definition(&row.definition, allowed) {
         Ok(database) => database,
         Err(error @ JobError::Host(_)) => {
             tracing::warn!("not cleaned up: {error}");

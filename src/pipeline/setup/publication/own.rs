@@ -7,10 +7,11 @@ use tokio_postgres::error::SqlState;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog as publication;
 use crate::pipeline::setup::publication::catalog::Publication;
 use crate::pipeline::setup::publication::check::misfit;
-use crate::pipeline::setup::{ddl, preflight};
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::create as slot_wait;
 use crate::pipeline::slot::create::NewSlot;
@@ -61,7 +62,7 @@ pub async fn create(
 ) -> Result<String, JobError> {
     let name = &slot.watched.slot;
     drop_slot(session, name).await?;
-    preflight::check_free_slot(session).await?;
+    check_free_slot(session).await?;
     let publication = match fitting_publication(session, name, target).await? {
         Some(publication) => publication,
         None => {

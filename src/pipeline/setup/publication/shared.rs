@@ -13,11 +13,12 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog::Publication;
 use crate::pipeline::setup::publication::check::misfit;
 use crate::pipeline::setup::publication::members::{MembershipRecord, MembershipRecords};
 use crate::pipeline::setup::publication::{catalog as publication, own as provision};
-use crate::pipeline::setup::{ddl, preflight};
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::create as slot_wait;
 use crate::pipeline::slot::create::NewSlot;
@@ -45,7 +46,7 @@ pub async fn set_up(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobErro
     // In this order: without its publication nothing vouches for the slot.
     run(session, &publication::drop_statement(name.as_str())).await?;
     drop_slot(session, name).await?;
-    preflight::check_free_slot(session).await?;
+    check_free_slot(session).await?;
     let create = format!(
         "CREATE PUBLICATION {} WITH (publish = 'insert, update', publish_via_partition_root = true)",
         identifier(name.as_str())
@@ -364,7 +365,7 @@ async fn edit(
 /// One statement of ours, with what a person can do where the role may not run it.
 async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
     let doing = "changing the publication that all jobs of the database share";
-    match ddl::run_for(session, statement, doing).await {
+    match ddl::run_described(session, statement, doing).await {
         Err(error) if error.is_insufficient_privilege() => {
             let role: String = session
                 .query_one("SELECT current_user::text", &[])

@@ -10,8 +10,9 @@ use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::reader::{Capture, Ended, Inputs};
 use crate::pipeline::capture::slot_reader::{GATHERING, Joining};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
-use crate::pipeline::setup::publication::{own as provision, shared as publication};
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::retention;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{DatabaseError, Session};
@@ -136,8 +137,11 @@ async fn look(
 ) -> DatabaseError {
     loop {
         let looked = Instant::now();
-        match publication::marks(session, &source.slot).await {
-            Ok(now) => marks.send_replace(MembershipSnapshot { looked, marks: now }),
+        match shared::membership_records(session, &source.slot).await {
+            Ok(now) => marks.send_replace(MembershipSnapshot {
+                looked,
+                records: now,
+            }),
             Err(error) => return error,
         };
         sleep(LOOK_EVERY).await;
@@ -156,7 +160,7 @@ fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::WatchedSlot
 async fn give_up(source: &SlotSource) {
     let given_up = async {
         let session = Session::open(&source.named("ending")).await?;
-        provision::remove(&session, &source.slot).await
+        drop_slot_and_publication(&session, &source.slot).await
     };
     if let Err(error) = given_up.await {
         tracing::warn!("the slot {} stays for now: {error}", source.slot);

@@ -7,7 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::pipeline::capture::reader::FEEDBACK;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::drop::free_slot;
 use crate::pipeline::slot::names::MemberId;
@@ -69,7 +69,7 @@ impl SlotSource {
             .unwrap_or(Lsn::ZERO);
         let members = match self.sharing {
             Sharing::Own => Vec::new(),
-            Sharing::Shared(_) => publication::members(&session, &self.slot).await?,
+            Sharing::Shared(_) => shared::members(&session, &self.slot).await?,
         };
         Ok(Opened {
             stream,

@@ -172,7 +172,7 @@ impl Capture {
                 Some(joining) = inputs.joins.recv() => self.join(joining),
                 Ok(()) = inputs.marks.changed() => {
                     let marks = inputs.marks.borrow_and_update().clone();
-                    if self.intake.retain(marks.looked, |id| marks.has(id)) {
+                    if self.intake.retain(marks.looked, |id| marks.contains(id)) {
                         self.begin_again();
                     }
                 }

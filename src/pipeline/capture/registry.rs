@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::Session;
@@ -31,7 +31,7 @@ impl ReaderRegistry {
     }
 
     /// Takes a seat at the shared feed, which reads this slot. Returns when the stream has begun. A member that is not intact is
-    /// taken into the publication after that ([`put_in`](super::put_in)): so no change of its table goes by unseen.
+    /// taken into the publication after that ([`add_member`](shared::add_member)): so no change of its table goes by unseen.
     ///
     /// # Errors
     /// Whatever keeps slot and publication from being made or the stream from beginning.
@@ -45,7 +45,7 @@ impl ReaderRegistry {
     ) -> Result<Membership, JobError> {
         let feed = self.feed(session, slot).await?;
         if member.intact {
-            let since = publication::since(session, &slot.watched.slot, &member.id).await?;
+            let since = shared::member_since(session, &slot.watched.slot, &member.id).await?;
             let _ = member.since.set(since);
         }
         feed.join(member).await
@@ -59,7 +59,7 @@ impl ReaderRegistry {
             .or_default()
             .clone();
         let mut running = entry.lock().await;
-        let usable = publication::is_usable(session, &watched.slot).await?;
+        let usable = shared::is_usable(session, &watched.slot).await?;
         match &*running {
             Some(feed) if usable && !feed.is_over() => return Ok(feed.clone()),
             Some(feed) => feed.end.cancel(),
@@ -67,11 +67,11 @@ impl ReaderRegistry {
         }
         if usable {
             let known = lock(&self.0.known).clone();
-            publication::prune(session, &watched.slot, &known).await?;
+            shared::remove_deleted_members(session, &watched.slot, &known).await?;
         }
         // The last of those who are gone may have taken it along.
-        if !usable || !publication::is_usable(session, &watched.slot).await? {
-            publication::set_up(session, slot).await?;
+        if !usable || !shared::is_usable(session, &watched.slot).await? {
+            shared::create(session, slot).await?;
         }
         let feed = SlotReader::start(SlotSource {
             database: watched.database,

@@ -96,7 +96,7 @@ impl SlotReader {
         use tracing::Instrument;
         let (joins_in, joins) = mpsc::channel(16);
         let (finished_in, finished) = mpsc::channel(MOST_ROWS);
-        let (marks_in, marks) = watch::channel(marks::MembershipSnapshot::nothing());
+        let (marks_in, marks) = watch::channel(marks::MembershipSnapshot::empty());
         let end = CancellationToken::new();
         let feed = SlotReader {
             joins: joins_in,

@@ -9,8 +9,8 @@ use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::own as provision;
-use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::{own, shared};
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention::WatchedSlot;
@@ -87,10 +87,10 @@ impl Subscription {
         target: &TargetTable,
     ) -> Result<Option<Intact>, JobError> {
         if self.feeds.is_none() {
-            let publication = provision::intact(session, &self.own, target).await?;
+            let publication = own::find_unbroken(session, &self.own, target).await?;
             return Ok(publication.map(Intact));
         }
-        let intact = publication::is_usable(session, &self.shared).await?
+        let intact = shared::is_usable(session, &self.shared).await?
             && self.defect(session, "", target).await?.is_none();
         Ok(intact.then(|| Intact(self.shared.to_string())))
     }
@@ -98,7 +98,7 @@ impl Subscription {
     /// Makes what is the job's alone, where it is not intact. Whatever the job has in the other way goes.
     ///
     /// # Errors
-    /// As [`provision::create`] has them.
+    /// As [`own::create`] has them.
     pub async fn provide(
         &self,
         session: &Session,
@@ -110,16 +110,16 @@ impl Subscription {
         let publication = match (intact, &self.feeds) {
             (Some(Intact(publication)), _) => publication,
             (None, Some(_)) => {
-                provision::remove(session, &self.own).await?;
+                drop_slot_and_publication(session, &self.own).await?;
                 self.shared.to_string()
             }
             (None, None) => {
-                publication::take_out(session, &self.shared, &self.member()).await?;
+                shared::remove_member(session, &self.shared, &self.member()).await?;
                 let slot = NewSlot {
                     watched: &self.watched(database.clone()),
                     reporter: &self.reporter,
                 };
-                provision::create(session, &slot, target).await?
+                own::create(session, &slot, target).await?
             }
         };
         Ok(Provided {
@@ -186,10 +186,10 @@ impl Subscription {
             return Ok(());
         }
         if !provided.is_intact {
-            let since = publication::put_in(session, &self.shared, &member, target).await?;
+            let since = shared::add_member(session, &self.shared, &member, target).await?;
             let _ = provided.since.set(since);
         } else if let Some(defect) =
-            publication::defect(session, &self.shared, &member, target).await?
+            shared::find_defect(session, &self.shared, &member, target).await?
         {
             return Err(JobError::Transient(format!(
                 "the publication {} {defect}",
@@ -207,8 +207,8 @@ impl Subscription {
         target: &TargetTable,
     ) -> Result<Option<String>, DatabaseError> {
         match &self.feeds {
-            None => provision::publication_defect(session, publication, target).await,
-            Some(_) => publication::defect(session, &self.shared, &self.member(), target).await,
+            None => own::find_defect(session, publication, target).await,
+            Some(_) => shared::find_defect(session, &self.shared, &self.member(), target).await,
         }
     }
 
@@ -219,7 +219,7 @@ impl Subscription {
     /// The server's.
     pub async fn give_up(&self, database: &ConnectionString) -> Result<(), JobError> {
         if self.feeds.is_none() {
-            provision::remove(&Session::open(database).await?, &self.own).await?;
+            drop_slot_and_publication(&Session::open(database).await?, &self.own).await?;
         }
         Ok(())
     }

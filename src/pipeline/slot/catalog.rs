@@ -114,7 +114,7 @@ pub async fn unused_names(client: &Client, prefix: &str) -> Result<Vec<SlotName>
 ///
 /// # Errors
 /// The server's.
-pub async fn create_slot(client: &Client, name: &SlotName) -> Result<(), DatabaseError> {
+pub async fn create_logical_slot(client: &Client, name: &SlotName) -> Result<(), DatabaseError> {
     client
         .execute(
             "SELECT pg_create_logical_replication_slot($1, 'pgoutput')",

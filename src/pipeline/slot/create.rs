@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
-use crate::pipeline::slot::catalog::create_slot;
+use crate::pipeline::slot::catalog::create_logical_slot;
 use crate::pipeline::slot::drop::drop_slot;
 use crate::pipeline::slot::retention::{self, WatchedSlot};
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -31,13 +31,13 @@ pub struct NewSlot<'a> {
 /// # Errors
 /// The server's, and a transient one if the slot holds back more WAL than its limit before it is ready.
 ///
-/// Cancellation: as [`create_slot`].
-pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
+/// Cancellation: as [`create_logical_slot`].
+pub async fn create_slot(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
     let creator = backend_pid(session).await?;
     let _clear = ClearReport(slot.reporter);
     tokio::select! {
         biased;
-        created = create_slot(session, &slot.watched.slot) => Ok(created?),
+        created = create_logical_slot(session, &slot.watched.slot) => Ok(created?),
         error = report_wait(slot, creator) => Err(error),
     }
 }

@@ -123,6 +123,16 @@ mod tests {
     }
 
     #[test]
+    fn names_are_the_same_in_every_version_of_this_program() {
+        let row = JobRow::example("0B7E-17");
+        let own = own_slot(0xab, &row);
+        assert_eq!(own.to_string(), "lantern_000000ab_0b7e17_6e010f28");
+        assert_eq!(MemberId::from_slot(&own).to_string(), "0b7e17_6e010f28");
+        let shared = shared_slot(0xab, Some("a"), &row.definition);
+        assert_eq!(shared.to_string(), "lantern_000000ab_db_5d92b8ec448f9024");
+    }
+
+    #[test]
     fn another_definition_gives_another_name_and_another_password_does_not() {
         let before = JobRow::example("1");
         let mut after = JobRow::example("1");

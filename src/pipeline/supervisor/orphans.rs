@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::jobs::JobRow;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::own as provision;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::catalog::unused_names;
 use crate::pipeline::slot::names;
@@ -73,5 +73,5 @@ pub async fn remove(candidate: &Candidate) {
 
 async fn attempt(candidate: &Candidate) -> Result<bool, JobError> {
     let session = Session::open(&candidate.database).await?;
-    provision::remove(&session, &candidate.name).await
+    drop_slot_and_publication(&session, &candidate.name).await
 }

@@ -6,8 +6,8 @@ use tokio::sync::Semaphore;
 
 use crate::jobs::JobRow;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::own as provision;
-use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
@@ -64,8 +64,8 @@ pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Se
 
 async fn attempt(database: &ConnectionString, names: &Names) -> Result<bool, JobError> {
     let session = Session::open(database).await?;
-    let own = provision::remove(&session, &names.own).await?;
+    let own = drop_slot_and_publication(&session, &names.own).await?;
     let member = MemberId::from_slot(&names.own);
-    let part = publication::take_out(&session, &names.shared, &member).await?;
+    let part = shared::remove_member(&session, &names.shared, &member).await?;
     Ok(own || part)
 }

@@ -1,271 +1,220 @@
-//! The publication and the slot that all jobs of a database share, as the server has them.
+//! The publication and the slot that all jobs of a database share.
 //!
-//! The publication comes first and is empty, then the slot; tables are added to it and taken out again while the slot is
-//! read. Which jobs have missed nothing is written into its comment ([`MembershipRecords`]). Every change is one statement that goes by
-//! what was read before and does nothing when that has changed meanwhile, so that daemons and tasks need not know of each
-//! other, and a daemon that hangs holds nobody up.
+//! The publication is created empty, and then the slot. Tables are added and removed while the slot is read. Which jobs have
+//! missed nothing is in the publication's comment ([`members`](super::members)); every change of it goes through
+//! [`edit`](super::edit).
+//!
+//! ```text
+//! create          CREATE PUBLICATION (no tables) ─▶ slot
+//! add_member      LOCK TABLE ─▶ ALTER PUBLICATION ADD TABLE ─▶ record with `since`      one transaction
+//! remove_member   ALTER PUBLICATION DROP TABLE ─▶ records without it                    one transaction
+//!                 the last member: DROP PUBLICATION ─▶ drop the slot
+//! ```
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
-use xxhash_rust::xxh3::xxh3_64;
-
+use crate::backoff::Backoff;
 use crate::failpoint;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::preflight::server::check_free_slot;
-use crate::pipeline::setup::publication::catalog::Publication;
-use crate::pipeline::setup::publication::check::misfit;
+use crate::pipeline::setup::publication::catalog::{
+    NO_TABLE, Publication, column_list, drop_statement, find_publication,
+};
+use crate::pipeline::setup::publication::check::{find_mismatch, listed_columns};
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::edit::{
+    END_OF_WAL, THIS_TRANSACTION, comment_statement, edit, run,
+};
 use crate::pipeline::setup::publication::members::{MembershipRecord, MembershipRecords};
-use crate::pipeline::setup::publication::{catalog as publication, own as provision};
 use crate::pipeline::slot::catalog::find_slot;
-use crate::pipeline::slot::create as slot_wait;
-use crate::pipeline::slot::create::NewSlot;
+use crate::pipeline::slot::create::{NewSlot, create_slot};
 use crate::pipeline::slot::drop::drop_slot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::table::target::TargetTable;
-use crate::postgres::quote::{identifier, literal};
+use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::pgoutput::RelationId;
 use crate::replication::{Lsn, SlotName};
 
-/// How often a change is tried again that somebody else was faster with.
-const ATTEMPTS: u32 = 200;
-/// Stands in an edit for the transaction that makes it.
-const THIS_TRANSACTION: &str = "{xid}";
-/// Stands in an edit for the end of the log.
-const NOW: Lsn = Lsn(u64::MAX);
+/// How often an edit is tried that other sessions were faster with.
+const MAX_ATTEMPTS: u32 = 200;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(200);
 
-/// Makes slot and publication anew, without any members.
+/// Creates publication and slot, without members, in place of those that exist.
 ///
 /// # Errors
-/// As [`provision::create`] has them.
-pub async fn set_up(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
+/// Permanent ones with a remedy, and a transient one for a slot that has held back more WAL than its limit before it was ready.
+///
+/// Cancellation: as [`create_slot`]. The next call replaces what is half done.
+pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
     let name = &slot.watched.slot;
-    // In this order: without its publication nothing vouches for the slot.
-    run(session, &publication::drop_statement(name.as_str())).await?;
+    // The publication goes first: its records must not outlive the slot that they speak of.
+    run(session, &drop_statement(name.as_str())).await?;
     drop_slot(session, name).await?;
     check_free_slot(session).await?;
-    let create = format!(
+    let statement = format!(
         "CREATE PUBLICATION {} WITH (publish = 'insert, update', publish_via_partition_root = true)",
         identifier(name.as_str())
     );
-    run(session, &create).await?;
+    run(session, &statement).await?;
     failpoint::reach("between-publication-and-slot");
-    slot_wait::create(session, slot).await?;
+    create_slot(session, slot).await?;
     failpoint::reach("slot-created");
     Ok(())
 }
 
-/// Forgets members that are none of `known`: their rows were deleted while no daemon ran.
-pub async fn prune(
-    session: &Session,
-    name: &SlotName,
-    known: &BTreeSet<MemberId>,
-) -> Result<(), JobError> {
-    for id in marks(session, name).await?.0.keys() {
-        if !known.contains(id) {
-            tracing::info!("nothing is kept any more for {id}, which no row asks for");
-            take_out(session, name, id).await?;
-        }
-    }
-    Ok(())
+/// Whether the slot can be read from, and the publication publishes what members need.
+///
+/// # Errors
+/// The server's.
+pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, DatabaseError> {
+    let slot = find_slot(session, name).await?;
+    let publication = find_publication(session, name.as_str(), NO_TABLE).await?;
+    Ok(slot.is_some_and(|slot| slot.usable)
+        && publication.is_some_and(|found| found.inserts && found.updates && found.via_root))
 }
 
-/// Why the member cannot go on from the shared slot, as the rest of a sentence; `None` where it has missed nothing.
-pub async fn defect(
+/// Why the member cannot continue from the shared slot, as the rest of a sentence; `None` if it has missed nothing.
+///
+/// # Errors
+/// The server's.
+pub async fn find_defect(
     session: &Session,
     name: &SlotName,
     id: &MemberId,
     target: &TargetTable,
 ) -> Result<Option<String>, DatabaseError> {
-    let Some(found) = find(session, name, target.oid).await? else {
+    let Some(found) = find_publication(session, name.as_str(), target.oid).await? else {
         return Ok(Some("was dropped".into()));
     };
-    if let Some(defect) = misfit(&found, target) {
-        return Ok(Some(defect));
+    if let Some(mismatch) = find_mismatch(&found, target) {
+        return Ok(Some(mismatch));
     }
-    let marks = MembershipRecords::parse(found.comment.as_deref());
-    let holds = |mark: &MembershipRecord| mark.table == target.oid && mark.version == found.version;
-    if !marks.0.get(id).is_some_and(holds) {
-        return Ok(Some("was altered or made anew".into()));
+    let records = MembershipRecords::parse(found.comment.as_deref());
+    let is_valid =
+        |record: &MembershipRecord| record.table == target.oid && record.version == found.version;
+    if !records.get(id).is_some_and(is_valid) {
+        return Ok(Some("was altered or recreated".into()));
     }
-    let related = relative(session, name, target).await?;
+    let related = related_table(session, name, target).await?;
     Ok(related.map(|other| format!("publishes its rows as those of {other}")))
 }
 
-/// Whether the slot is there and can be read from, and the publication publishes what members need.
-pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, DatabaseError> {
-    let slot = find_slot(session, name).await?;
-    let publication = find(session, name, 0).await?;
-    Ok(slot.is_some_and(|slot| slot.usable)
-        && publication.is_some_and(|found| found.inserts && found.updates && found.via_root))
-}
-
-/// Publishes the member's table, if it is not published yet, and vouches for the member from the position on that comes back.
+/// Publishes the member's table, if it is not published yet, and records the membership. Returns the position from which on the
+/// stream has every change of the table.
 ///
-/// Everybody who writes the table has come to an end when this is done, and whoever writes it later is in the stream. So a
-/// scan that begins afterwards sees everything that the stream does not bring. That needs a lock that keeps writers out for a
-/// moment; with a lesser one, servers before 14.18, 15.13, 16.9 and 17.5 would also leave out changes of transactions that
-/// were under way.
+/// When this is done, every transaction that wrote the table has ended, and the changes of every later one are in the stream. So
+/// a scan that begins afterwards sees everything that the stream does not have. That needs SHARE ROW EXCLUSIVE, which keeps
+/// writers out for a moment (PostgreSQL manual, "Explicit Locking"). ALTER PUBLICATION itself takes a weaker lock, and with
+/// that, servers before 14.18, 15.13, 16.9 and 17.5 also leave out changes of transactions that are open at that moment
+/// (fixed in `SnapBuildDistributeSnapshotAndInval`, `snapbuild.c`).
 ///
 /// # Errors
-/// Permanent ones with the remedy, and a transient one where the lock is not to be had.
-pub async fn put_in(
+/// Permanent ones with the remedy, and a transient one if the lock is not available.
+///
+/// Cancellation safe: the member is added completely, or not at all.
+pub async fn add_member(
     session: &Session,
     name: &SlotName,
     id: &MemberId,
     target: &TargetTable,
 ) -> Result<Lsn, JobError> {
-    if let Some(other) = relative(session, name, target).await? {
+    if let Some(other) = related_table(session, name, target).await? {
         return Err(JobError::permanent(format!(
-            "{} is a partition of {other} or the other way round, and both have jobs; with one slot for all (--slots database) \
-             changes come as those of the upper one alone: let one job do, or run the daemon with --slots job",
-            target.qualified()
+            "one of {table} and {other} is a partition of the other, and both have jobs; with one slot for all \
+             (--slots database) changes come as those of the upper one alone: cancel one of the jobs, or run the daemon with \
+             --slots job",
+            table = target.qualified()
         )));
     }
-    for _ in 0..ATTEMPTS {
-        let Some(found) = find(session, name, target.oid).await? else {
-            return Err(JobError::Transient(format!(
-                "the publication {name} was dropped"
-            )));
-        };
-        let mut marks = MembershipRecords::parse(found.comment.as_deref());
-        // MembershipRecords of another version would vouch for what nobody knows.
-        marks
-            .0
-            .retain(|_, mark| mark.table != target.oid || mark.version == found.version);
-        let columns = columns(session, &found, &marks, target);
-        let (table, only) = (target.qualified(), only(target));
-        let mut changes = format!("LOCK TABLE {only}{table} IN SHARE ROW EXCLUSIVE MODE;");
-        let mut version = found.version.clone();
-        if !found.has_table || columns != found.columns {
-            if found.has_table {
-                changes += &format!(
-                    "ALTER PUBLICATION {} DROP TABLE {only}{table};",
-                    identifier(name.as_str())
-                );
-            }
-            changes += &format!(
-                "ALTER PUBLICATION {} ADD TABLE {only}{table}{};",
-                identifier(name.as_str()),
-                publication::column_list(columns.as_deref())
-            );
-            let own = version.split('/').next().unwrap_or_default();
-            version = format!("{own}/{THIS_TRANSACTION}");
-        }
-        for mark in marks.0.values_mut().filter(|mark| mark.table == target.oid) {
-            mark.version.clone_from(&version);
-        }
-        let mark = MembershipRecord {
-            table: target.oid,
-            version,
-            since: NOW,
-        };
-        marks.0.insert(id.clone(), mark);
-        changes += &comment_statement(name, &marks);
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_BACKOFF);
+    for _ in 0..MAX_ATTEMPTS {
+        let found = find_publication(session, name.as_str(), target.oid).await?;
+        let found = found
+            .ok_or_else(|| JobError::Transient(format!("the publication {name} was dropped")))?;
+        let columns = columns_to_publish(&found, target, listed_columns(session, target));
+        let changes = addition(name, id, target, &found, columns);
         if edit(session, name, target.oid, &found, &changes).await? {
-            return since(session, name, id).await;
+            return member_since(session, name, id).await;
         }
+        backoff.wait().await;
     }
-    Err(busy(name))
+    Err(too_many_edits(name))
 }
 
-/// From which position on the member is vouched for.
-pub async fn since(session: &Session, name: &SlotName, id: &MemberId) -> Result<Lsn, JobError> {
-    let marks = marks(session, name).await?;
-    let mark = marks.0.get(id);
-    mark.map(|mark| mark.since).ok_or_else(|| {
-        JobError::Transient(format!("the publication {name} was altered or made anew"))
-    })
-}
-
-/// Ends a membership: the table goes if it was the last one on it, and with the last member of all publication and slot.
-/// True where there was something to remove.
-///
-/// # Errors
-/// The server's.
-pub async fn take_out(session: &Session, name: &SlotName, id: &MemberId) -> Result<bool, JobError> {
-    for _ in 0..ATTEMPTS {
-        let Some(found) = find(session, name, 0).await? else {
-            // Nothing vouches for a slot without its publication.
-            return provision::remove(session, name).await;
-        };
-        let mut marks = MembershipRecords::parse(found.comment.as_deref());
-        let mark = marks.0.remove(id);
-        if marks.0.is_empty() {
-            let drop = format!("{};", publication::drop_statement(name.as_str()));
-            if edit(session, name, 0, &found, &drop).await? {
-                provision::remove(session, name).await?;
-                return Ok(true);
-            }
-            continue;
-        }
-        let Some(mark) = mark else { return Ok(false) };
-        let mut changes = String::new();
-        if !marks.any_on(mark.table)
-            && let Some(table) = published_table(session, name, mark.table).await?
-        {
-            changes = format!(
-                "ALTER PUBLICATION {} DROP TABLE {table};",
-                identifier(name.as_str())
-            );
-        }
-        changes += &comment_statement(name, &marks);
-        if edit(session, name, 0, &found, &changes).await? {
-            return Ok(true);
-        }
-    }
-    Err(busy(name))
-}
-
-/// All members, with their tables.
-pub async fn members(
-    session: &Session,
+/// The statements that add a member.
+fn addition(
     name: &SlotName,
-) -> Result<Vec<(MemberId, RelationId)>, DatabaseError> {
-    let marks = marks(session, name).await?.0.into_iter();
-    Ok(marks
-        .map(|(id, mark)| (id, RelationId(mark.table)))
-        .collect())
-}
-
-/// What the comment says now; nothing where there is no publication.
-pub async fn marks(session: &Session, name: &SlotName) -> Result<MembershipRecords, DatabaseError> {
-    let found = find(session, name, 0).await?;
-    Ok(MembershipRecords::parse(
-        found.and_then(|found| found.comment).as_deref(),
-    ))
-}
-
-async fn find(
-    session: &Session,
-    name: &SlotName,
-    table: u32,
-) -> Result<Option<Publication>, DatabaseError> {
-    publication::find(session, name.as_str(), table)
-        .await
-        .map_err(DatabaseError::during("looking for the publication"))
-}
-
-/// The columns to publish: what this job needs besides those that others on the table may need. `None` for all of them.
-fn columns(
-    session: &Session,
-    found: &Publication,
-    marks: &MembershipRecords,
+    id: &MemberId,
     target: &TargetTable,
+    found: &Publication,
+    columns: Option<Vec<String>>,
+) -> String {
+    let table = target.from_clause();
+    let mut changes = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;");
+    let mut version = found.version.clone();
+    if !found.has_table || columns != found.columns {
+        changes += &publish_table(name, &table, found.has_table, columns.as_deref());
+        version = version_with_this_table(found);
+    }
+    let mut records = valid_records(found, target);
+    // The other members with this table stay valid: the lock keeps writers out while its entry is replaced.
+    records.set_version(target.oid, &version);
+    let record = MembershipRecord {
+        table: target.oid,
+        version,
+        since: END_OF_WAL,
+    };
+    records.insert(id.clone(), record);
+    changes + &comment_statement(name, &records)
+}
+
+/// The statements that publish these columns of a table. A column list cannot be changed in place.
+fn publish_table(
+    name: &SlotName,
+    table: &str,
+    published: bool,
+    columns: Option<&[String]>,
+) -> String {
+    let publication = identifier(name.as_str());
+    let add = format!(
+        "ALTER PUBLICATION {publication} ADD TABLE {table}{};",
+        column_list(columns)
+    );
+    if published {
+        format!("ALTER PUBLICATION {publication} DROP TABLE {table};{add}")
+    } else {
+        add
+    }
+}
+
+/// The version that the publication has for a table that this transaction adds. The row of the publication itself stays.
+fn version_with_this_table(found: &Publication) -> String {
+    let publication = found.version.split('/').next().unwrap_or_default();
+    format!("{publication}/{THIS_TRANSACTION}")
+}
+
+/// The records, without those of the table that prove nothing. Another version must not make them valid again.
+fn valid_records(found: &Publication, target: &TargetTable) -> MembershipRecords {
+    let mut records = MembershipRecords::parse(found.comment.as_deref());
+    records.retain_version(target.oid, &found.version);
+    records
+}
+
+/// The columns to publish: `listed` for this job, and those that other members with the table may need. `None` for all of them.
+fn columns_to_publish(
+    found: &Publication,
+    target: &TargetTable,
+    listed: Option<Vec<String>>,
 ) -> Option<Vec<String>> {
-    // Column lists came with 15, and must cover the replica identity.
-    if session.version() < 150_000 || target.identity_full {
-        return None;
+    let listed = listed?;
+    if !found.has_table || !valid_records(found, target).any_on(target.oid) {
+        return Some(listed);
     }
-    let shared = found.has_table && marks.any_on(target.oid);
-    if shared && found.columns.is_none() {
-        return None;
-    }
-    let mut columns = found.columns.clone().filter(|_| shared).unwrap_or_default();
-    for column in target.published_columns() {
+    let mut columns = found.columns.clone()?;
+    for column in listed {
         if !columns.contains(&column) {
             columns.push(column);
         }
@@ -273,8 +222,129 @@ fn columns(
     Some(columns)
 }
 
-/// Another published table that is a partition of this one, or that this one is a partition of.
-async fn relative(
+/// The position from which on the stream has every change of the member's table.
+///
+/// # Errors
+/// A transient one if there is no record of the member, and the server's.
+pub async fn member_since(
+    session: &Session,
+    name: &SlotName,
+    id: &MemberId,
+) -> Result<Lsn, JobError> {
+    let records = membership_records(session, name).await?;
+    records.get(id).map(|record| record.since).ok_or_else(|| {
+        JobError::Transient(format!("the publication {name} was altered or recreated"))
+    })
+}
+
+/// Removes a member. The table goes too if no other member has it, and with the last member the publication and the slot. Returns
+/// whether there was something to remove.
+///
+/// # Errors
+/// The server's, and a transient one if other sessions are always faster.
+///
+/// Cancellation safe: each step can be repeated.
+pub async fn remove_member(
+    session: &Session,
+    name: &SlotName,
+    id: &MemberId,
+) -> Result<bool, JobError> {
+    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_BACKOFF);
+    for _ in 0..MAX_ATTEMPTS {
+        let Some(found) = find_publication(session, name.as_str(), NO_TABLE).await? else {
+            // A slot without its publication serves no member.
+            return drop_slot_and_publication(session, name).await;
+        };
+        let mut records = MembershipRecords::parse(found.comment.as_deref());
+        let removed = records.remove(id);
+        if records.is_empty() {
+            let drop = format!("{};", drop_statement(name.as_str()));
+            if edit(session, name, NO_TABLE, &found, &drop).await? {
+                drop_slot_and_publication(session, name).await?;
+                return Ok(true);
+            }
+        } else {
+            let Some(record) = removed else {
+                return Ok(false);
+            };
+            let changes = removal(session, name, record.table, &records).await?;
+            if edit(session, name, NO_TABLE, &found, &changes).await? {
+                return Ok(true);
+            }
+        }
+        backoff.wait().await;
+    }
+    Err(too_many_edits(name))
+}
+
+/// The statements that leave these records, after the one of a member with this table was removed.
+async fn removal(
+    session: &Session,
+    name: &SlotName,
+    table: u32,
+    records: &MembershipRecords,
+) -> Result<String, DatabaseError> {
+    let comment = comment_statement(name, records);
+    if records.any_on(table) {
+        return Ok(comment);
+    }
+    Ok(match published_table(session, name, table).await? {
+        Some(table) => {
+            let publication = identifier(name.as_str());
+            format!("ALTER PUBLICATION {publication} DROP TABLE {table};{comment}")
+        }
+        None => comment,
+    })
+}
+
+/// Removes the members that are not in `known`: their rows were deleted from the jobs table while no daemon ran.
+///
+/// # Errors
+/// As [`remove_member`].
+pub async fn remove_deleted_members(
+    session: &Session,
+    name: &SlotName,
+    known: &BTreeSet<MemberId>,
+) -> Result<(), JobError> {
+    let records = membership_records(session, name).await?;
+    for (id, _) in records.iter().filter(|(id, _)| !known.contains(id)) {
+        tracing::info!("removing the member {id} of the publication {name}: its job was deleted");
+        remove_member(session, name, id).await?;
+    }
+    Ok(())
+}
+
+/// All members, with their tables.
+///
+/// # Errors
+/// The server's.
+pub async fn members(
+    session: &Session,
+    name: &SlotName,
+) -> Result<Vec<(MemberId, RelationId)>, DatabaseError> {
+    let records = membership_records(session, name).await?;
+    let members = records.iter();
+    Ok(members
+        .map(|(id, record)| (id.clone(), RelationId(record.table)))
+        .collect())
+}
+
+/// The records in the publication's comment; none where there is no publication.
+///
+/// # Errors
+/// The server's.
+pub async fn membership_records(
+    session: &Session,
+    name: &SlotName,
+) -> Result<MembershipRecords, DatabaseError> {
+    let found = find_publication(session, name.as_str(), NO_TABLE).await?;
+    let comment = found.and_then(|found| found.comment);
+    Ok(MembershipRecords::parse(comment.as_deref()))
+}
+
+/// Another published table that is a partition of this one, or that this one is a partition of. With
+/// `publish_via_partition_root` the changes of both come as those of the upper one.
+async fn related_table(
     session: &Session,
     name: &SlotName,
     target: &TargetTable,
@@ -309,82 +379,8 @@ async fn published_table(
     Ok(row.map(|row| row.get(0)))
 }
 
-/// A plain table is published without tables that inherit from it.
-fn only(target: &TargetTable) -> &'static str {
-    if target.partitioned { "" } else { "ONLY " }
-}
-
-/// Writes the marks down. Where they ask for it, with the number of the transaction that does so, which rows that it makes in
-/// the catalogue have for their `xmin`, and with where the log ends.
-fn comment_statement(name: &SlotName, marks: &MembershipRecords) -> String {
-    format!(
-        "EXECUTE format('COMMENT ON PUBLICATION %I IS %L', {}, \
-         replace(replace({}, '{THIS_TRANSACTION}', pg_current_xact_id()::xid::text), '{NOW}', pg_current_wal_insert_lsn()::text));",
-        literal(name.as_str()),
-        literal(&marks.to_string())
-    )
-}
-
-/// Makes the changes in one transaction, if publication and membership of `table` are still as they were found. False where
-/// they are not.
-async fn edit(
-    session: &Session,
-    name: &SlotName,
-    table: u32,
-    found: &Publication,
-    changes: &str,
-) -> Result<bool, JobError> {
-    let turn = xxh3_64(format!("lantern publication {name}").as_bytes()).cast_signed();
-    let seen = format!(
-        "{} {}",
-        found.version,
-        found.comment.as_deref().unwrap_or_default()
-    );
-    let body = format!(
-        "BEGIN PERFORM pg_advisory_xact_lock({turn}); \
-         IF (SELECT format('%s/%s %s', p.xmin, r.xmin, obj_description(p.oid, 'pg_publication')) \
-             FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = {table} \
-             WHERE p.pubname = {}) IS DISTINCT FROM {} THEN \
-           RAISE serialization_failure USING MESSAGE = 'the publication has changed meanwhile'; \
-         END IF; {changes} END",
-        literal(name.as_str()),
-        literal(&seen)
-    );
-    match run(session, &format!("DO {}", literal(&body))).await {
-        Ok(()) => Ok(true),
-        Err(JobError::Database(error))
-            if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) =>
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            Ok(false)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// One statement of ours, with what a person can do where the role may not run it.
-async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
-    let doing = "changing the publication that all jobs of the database share";
-    match ddl::run_described(session, statement, doing).await {
-        Err(error) if error.is_insufficient_privilege() => {
-            let role: String = session
-                .query_one("SELECT current_user::text", &[])
-                .await
-                .map_err(DatabaseError::during("reading the role"))?
-                .get(0);
-            Err(error.with_remedy(format!(
-                "with --slots database the daemon's role {role} needs a publication of its own (those that \
-                 sql/prepare_publication.sql makes serve one job each): make it own the tables of its jobs, as by GRANT of the \
-                 owning role, and GRANT CREATE ON DATABASE to it; or run the daemon with --slots job",
-                role = identifier(&role),
-            )))
-        }
-        other => other,
-    }
-}
-
-fn busy(name: &SlotName) -> JobError {
+fn too_many_edits(name: &SlotName) -> JobError {
     JobError::Transient(format!(
-        "the publication {name} is being changed by others all the time"
+        "the publication {name} could not be changed: other sessions changed it first, {MAX_ATTEMPTS} times"
     ))
 }

@@ -1,7 +1,7 @@
 //! Creates the columns of a job that its table lacks: the destination and the fingerprint.
 //!
-//! Adding a column without a default changes the catalog only and rewrites no row (PostgreSQL manual, "ALTER TABLE"), but it takes
-//! the strongest lock for a moment, so it goes through [`ddl`](super::ddl).
+//! Adding a column without a default changes the catalog only and rewrites no row (PostgreSQL manual, "ALTER TABLE"),
+//! but it takes the strongest lock for a moment, so it goes through [`ddl`](super::ddl).
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
@@ -9,11 +9,12 @@ use crate::pipeline::setup::definition::TargetNames;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Creates the column for vectors of this many dimensions, of the type `column_type` of the jobs table. Without one it is a
-/// `vector` where pgvector is installed, and else a `real[]`.
+/// Creates the column for vectors of this many dimensions, of the type `column_type` of the jobs table. Without one it
+/// is a `vector` where pgvector is installed, and else a `real[]`.
 ///
 /// # Errors
-/// Permanent ones for a type that is not known, or that needs pgvector; the server's, with the statement to run by hand.
+/// Permanent ones for a type that is not known, or that needs pgvector; the server's, with the statement to run by
+/// hand.
 pub async fn create_destination(
     session: &Session,
     names: &TargetNames,
@@ -74,7 +75,8 @@ async fn vector_schema(session: &Session) -> Result<Option<String>, DatabaseErro
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The SQL for `column_type` of the jobs table. It is the name of a type and never SQL, so only known names are accepted.
+/// The SQL for `column_type` of the jobs table. It is the name of a type and never SQL, so only known names are
+/// accepted.
 fn requested_type(
     requested: &str,
     extension: Option<&str>,

@@ -3,12 +3,13 @@
 //! ```text
 //!   a long SELECT            holds ACCESS SHARE
 //!   └─ our ALTER TABLE       waits for ACCESS EXCLUSIVE       ◀─ ended after 300 ms
-//!      └─ everybody's SELECT waits behind us                     and tried again later
+//!      └─ each later SELECT waits behind us                      and tried again later
 //! ```
 //!
-//! Lock requests on a table queue up. A request that conflicts with one that waits, waits too, although it would not conflict
-//! with the locks that are held (PostgreSQL manual, "Explicit Locking"; `JoinWaitQueue` in `proc.c`). So a statement of ours
-//! that waits for a long transaction would stop all use of the table. It gives up quickly, leaves the queue and tries again.
+//! Lock requests on a table queue up. A request that conflicts with one that waits, waits too, although it would not
+//! conflict with the locks that are held (PostgreSQL manual, "Explicit Locking"; `LockAcquireExtended` in `lock.c`). So
+//! a statement of ours that waits for a long transaction would stop all use of the table. It gives up quickly, leaves
+//! the queue and tries again.
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@
 //!                                              a remedy     columns         or continue
 //! ```
 //!
-//! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which never keeps
-//! users waiting for long.
+//! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
+//! never keeps users waiting for long.
 
 pub mod columns;
 pub mod ddl;

@@ -4,8 +4,8 @@ use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::postgres::{AllowedHosts, ConnectionString};
 
-/// The target database of a job. Every session with a target starts here, because the author of a jobs row must not choose
-/// which hosts the daemon talks to (`--allow-host`).
+/// The target database of a job. Every session with a target starts here, because the author of a jobs row must not
+/// choose which hosts the daemon talks to (`--allow-host`).
 ///
 /// # Errors
 /// The string is not a connection string, or names a host that is not allowed.

@@ -1,5 +1,5 @@
-//! The table of a job, from what [`preflight`](super::preflight) finds: for the daemon, which creates missing columns, and for commands,
-//! which create nothing.
+//! The table of a job, from what [`preflight`](super::preflight) finds: for the daemon, which creates missing columns,
+//! and for commands, which create nothing.
 //!
 //! ```text
 //! prepare    inspect ─▶ check pk and privileges ─▶ create missing columns ─▶ inspect ─┐
@@ -19,8 +19,8 @@ use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
-/// The table of a job that is about to run. Creates the destination and the fingerprint column if they are missing, after
-/// everything else has been checked.
+/// The table of a job that is about to run. Creates the destination and the fingerprint column if they are missing,
+/// after everything else has been checked.
 ///
 /// # Errors
 /// Permanent ones with a remedy, and the server's.

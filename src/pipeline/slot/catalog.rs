@@ -47,14 +47,15 @@ pub async fn find_slot(client: &Client, name: &SlotName) -> Result<Option<Slot>,
 pub struct RetainedWal {
     /// From `restart_lsn` to the end of the WAL, in bytes: what the server may not remove.
     pub bytes: u64,
-    /// From `confirmed_flush_lsn` to the end of the WAL, in bytes: what the reader has yet to confirm. Equal to `bytes` while
-    /// the slot is being created.
+    /// From `confirmed_flush_lsn` to the end of the WAL, in bytes: what the reader has yet to confirm. Equal to `bytes`
+    /// while the slot is being created.
     pub unconfirmed: u64,
     /// `restart_lsn`.
     pub restart: Lsn,
 }
 
-/// How much WAL the slot holds back; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared memory only.
+/// How much WAL the slot holds back; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared
+/// memory only.
 ///
 /// # Errors
 /// The server's, such as that it is a standby.
@@ -85,7 +86,8 @@ pub async fn retained_wal(
     }))
 }
 
-/// Names in this database that begin with `prefix` and are not in use: slots without a reader, and publications without a slot.
+/// Names in this database that begin with `prefix` and are not in use: slots without a reader, and publications without
+/// a slot.
 ///
 /// # Errors
 /// The server's.
@@ -107,7 +109,8 @@ pub async fn unused_names(client: &Client, prefix: &str) -> Result<Vec<SlotName>
 }
 
 /// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended
-/// (`SnapBuildFindSnapshot` in `snapbuild.c`: only then has it seen all changes of each transaction that it will decode).
+/// (`SnapBuildFindSnapshot` in `snapbuild.c`: only then has it seen all changes of each transaction that it will
+/// decode).
 ///
 /// Cancellation: a dropped future leaves the statement running on the server until its session closes. The server then
 /// removes the unfinished slot. So close the session.

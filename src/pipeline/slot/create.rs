@@ -85,8 +85,8 @@ async fn enforce_limit(watched: &WatchedSlot) -> Result<(), JobError> {
     let Some(reason) = retention::unfinished_over_limit(watched).await? else {
         return Ok(());
     };
-    // The session that creates the slot is busy with that. Dropping its future alone would leave the server waiting, and the
-    // WAL held back.
+    // The session that creates the slot is busy with that. Dropping its future alone would leave the server waiting,
+    // and the WAL held back.
     let other = Session::open(&watched.database).await?;
     drop_slot(&other, &watched.slot).await?;
     Err(JobError::Transient(reason))
@@ -94,9 +94,9 @@ async fn enforce_limit(watched: &WatchedSlot) -> Result<(), JobError> {
 
 /// The transactions that the process `creator` waits for, as a person can find them again.
 ///
-/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`), so `pg_blocking_pids`
-/// shows only the next one. Every open transaction with an id is in the list. Statements are not: they may hold other
-/// people's data. The message says where a person with the rights can read them.
+/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`), so
+/// `pg_blocking_pids` shows only the next one. Every open transaction with an id is in the list. Statements are not:
+/// they may hold other people's data. The message says where a person with the rights can read them.
 async fn blockers(database: &ConnectionString, creator: i32) -> Result<String, DatabaseError> {
     let session = Session::open(database).await?;
     let rows = session

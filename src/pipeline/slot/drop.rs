@@ -1,8 +1,9 @@
 //! Dropping a slot, and ending a stale reader that keeps it in use.
 //!
-//! A slot has one reader at a time, and the server drops none that is being read (`ReplicationSlotAcquire` in `slot.c`). The
-//! caller holds the lock of the job or of the shared slot, so a reader that is still there is a stale one: a walsender
-//! whose client was killed or is behind a network cut. The server would notice only after `wal_sender_timeout`.
+//! A slot has one reader at a time, and the server drops none that is being read (`ReplicationSlotAcquire` in
+//! `slot.c`). The caller holds the lock of the job or of the shared slot, so a reader that is still there is a stale
+//! one: a walsender whose client was killed or is behind a network cut. The server would notice only after
+//! `wal_sender_timeout`.
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@
 //!               retention      at most --max-retained-wal, while the slot is created and while it is read
 //! ```
 //!
-//! A slot holds back WAL on somebody's primary until its reader confirms a position (PostgreSQL manual, "Replication Slots").
-//! So this room never leaves one behind that nothing reads, and never lets one grow without a limit.
+//! A slot holds back WAL on its server until its reader confirms a position (PostgreSQL manual, "Replication
+//! Slots"). So this room never leaves one behind that nothing reads, and never lets one grow without a limit.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -6,8 +6,8 @@
 //! lantern_<jobs table>_db_<database, label>   a slot and publication that all jobs of a database share
 //! ```
 //!
-//! The names are kept on servers and must be the same in every version of this program: a slot under another name is one that
-//! no daemon reads and none drops.
+//! The names are kept on servers and must be the same in every version of this program: a slot under another name is
+//! one that no daemon reads and none drops.
 
 use std::fmt;
 
@@ -22,8 +22,8 @@ const MAX_PLAIN_ID: usize = 36;
 
 /// The name of a job's own slot and publication: `lantern_<jobs table>_<job>_<definition>`.
 ///
-/// It has the identity of the jobs table, because daemons with different jobs tables may meet in one target database; and that
-/// of the definition, because a job that was changed while no daemon ran must not continue from its old slot.
+/// It has the identity of the jobs table, because daemons with different jobs tables may meet in one target database;
+/// and that of the definition, because a job that was changed while no daemon ran must not continue from its old slot.
 pub fn own_slot(jobs_table: u32, row: &JobRow) -> SlotName {
     let name = format!(
         "{}{}_{:08x}",

@@ -1,18 +1,18 @@
-//! Watches how much WAL a slot holds back. Past a limit the slot is dropped, and the job catches up by a scan of its table
-//! instead of replaying the WAL.
+//! Watches how much WAL a slot holds back. Past a limit the slot is dropped, and the job catches up by a scan of its
+//! table instead of replaying the WAL.
 //!
 //! Two things hold back WAL. To a full disk they are the same, so both count, but they are judged differently:
 //!
-//! - **What the reader has not confirmed**, because embedding is slower than the writes. Past the limit the slot is dropped at
-//!   once.
-//! - **The oldest transaction that writes**, whoever's it is. A slot may have to decode it from its beginning, so `restart_lsn`
-//!   stays there until it ends. Past the limit the slot is dropped only after `restart_lsn` has not moved for
-//!   [`STANDSTILL_TIMEOUT`]. It moves with the snapshots that the server logs every 15 s (`LOG_SNAPSHOT_INTERVAL_MS` in
-//!   `bgwriter.c`), so on a busy server it is always a little behind.
+//! - **What the reader has not confirmed**, because embedding is slower than the writes. Past the limit the slot is
+//!   dropped at once.
+//! - **The oldest transaction that writes**, of any session. A slot may have to decode it from its beginning, so
+//!   `restart_lsn` stays there until it ends. Past the limit the slot is dropped only after `restart_lsn` has not moved
+//!   for `STANDSTILL_TIMEOUT`. It moves with the snapshots that the server logs every 15 s
+//!   (`LOG_SNAPSHOT_INTERVAL_MS` in `bgwriter.c`), so on a busy server it is always a little behind.
 //!
-//! Neither can repeat endlessly. A new slot is ready only after every open transaction has ended, so one transaction costs
-//! at most one slot; while the new slot waits, the same limit holds ([`unfinished_over_limit`]). And a job whose slot is dropped
-//! before it has caught up waits longer each time before it creates the next one ([`pause`]).
+//! Neither can repeat endlessly. A new slot is ready only after every open transaction has ended, so one transaction
+//! costs at most one slot; while the new slot waits, the same limit holds ([`unfinished_over_limit`]). And a job whose
+//! slot is dropped before it has caught up waits longer each time before it creates the next one ([`pause`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,9 +29,11 @@ use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// How long `restart_lsn` must stand still before an open transaction is to blame: two snapshots of the server, and a margin.
+/// How long `restart_lsn` must stand still before an open transaction is to blame: two snapshots of the server, and a
+/// margin.
 const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(32);
-/// How long the session of the write-backs may take to answer. A write-back may wait for a lock, and queries behind it too.
+/// How long the session of the write-backs may take to answer. A write-back may wait for a lock, and queries behind it
+/// too.
 const SHARED_SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pauses of a job whose slots are dropped before it has caught up.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -48,8 +50,8 @@ pub struct WatchedSlot {
     pub limit: RetentionLimit,
 }
 
-/// Returns when the slot holds back more WAL than its limit, or when its database cannot be asked. Uses the session of the
-/// write-backs, and opens one of its own when that is slow to answer.
+/// Returns when the slot holds back more WAL than its limit, or when its database cannot be asked. Uses the session of
+/// the write-backs, and opens one of its own when that is slow to answer.
 ///
 /// Cancellation safe.
 pub async fn watch(watched: WatchedSlot, shared: Arc<Session>) -> JobError {
@@ -82,8 +84,8 @@ pub async fn watch_if(watched: Option<WatchedSlot>, shared: Arc<Session>) -> Job
     }
 }
 
-/// Why a slot that is still being created must be dropped; `None` while it is within its limit. Opens a session, because the
-/// one that creates the slot is busy with that.
+/// Why a slot that is still being created must be dropped; `None` while it is within its limit. Opens a session,
+/// because the one that creates the slot is busy with that.
 ///
 /// # Errors
 /// The server's.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-/// Units as in `postgresql.conf` (PostgreSQL manual, "Parameter Names and Values"): powers of 1024, and case matters. So the
-/// value can be compared with `max_slot_wal_keep_size`.
+/// Units as in `postgresql.conf` (PostgreSQL manual, "Parameter Names and Values"): powers of 1024, and case matters.
+/// So the value can be compared with `max_slot_wal_keep_size`.
 const UNITS: [(&str, u64); 5] = [
     ("TB", 1 << 40),
     ("GB", 1 << 30),
@@ -14,7 +14,8 @@ const UNITS: [(&str, u64); 5] = [
     ("B", 1),
 ];
 
-/// One WAL segment of the default size. The server keeps and removes WAL in whole segments, so less would have no meaning.
+/// One WAL segment of the default size. The server keeps and removes WAL in whole segments, so less would have no
+/// meaning.
 const MIN_BYTES: u64 = 16 << 20;
 
 /// The most WAL that a slot may hold back (`--max-retained-wal`).

@@ -6,7 +6,8 @@ use crate::pipeline::setup::preflight::relation::TargetColumn;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
-/// Checks that the column can hold fingerprints and that the role may read them. Each write-back compares with what is there.
+/// Checks that the column can hold fingerprints and that the role may read them. Each write-back compares with what is
+/// there.
 ///
 /// # Errors
 /// Permanent ones with the remedy, and the server's.

@@ -1,8 +1,9 @@
 //! The key: what names a row in the stream, and what keeps a published table updatable.
 //!
-//! A table whose updates are published needs a replica identity, or each UPDATE of it fails, the users' too (PostgreSQL manual,
-//! "Publication", on replica identities; `CheckCmdReplicaIdentity` in `execReplication.c`). By default it is the primary key.
-//! Our key is the replica identity: its columns are in every message of the stream, and they find one row.
+//! A table whose updates are published needs a replica identity, or each UPDATE of it fails, the users' too (PostgreSQL
+//! manual, "Publication", on replica identities; `CheckCmdReplicaIdentity` in `execReplication.c`). By default it is
+//! the primary key. Our key is the replica identity: its columns are in every message of the stream, and they find one
+//! row.
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
@@ -25,7 +26,8 @@ pub async fn usable_key(
     let candidates = read_candidates(session, relation.oid).await?;
     let key = match relation.identity {
         ReplicaIdentity::Index => candidates.identity,
-        // FULL writes the whole old row into the WAL, and does not say which columns find one row. The primary key does.
+        // FULL writes the whole old row into the WAL, and does not say which columns find one row. The primary key
+        // does.
         ReplicaIdentity::Default | ReplicaIdentity::Full => candidates.primary,
         ReplicaIdentity::Nothing if !candidates.primary.is_empty() => {
             let table = names.qualified();
@@ -133,8 +135,8 @@ async fn remedy(
     ))
 }
 
-/// An index that can be the replica identity as it is: unique, not partial, not deferrable, and over NOT NULL columns only
-/// (PostgreSQL manual, "ALTER TABLE", REPLICA IDENTITY).
+/// An index that can be the replica identity as it is: unique, not partial, not deferrable, and over NOT NULL columns
+/// only (PostgreSQL manual, "ALTER TABLE", REPLICA IDENTITY).
 async fn suitable_index(session: &Session, table: u32) -> Result<Option<String>, DatabaseError> {
     let row = session
         .query_opt(
@@ -149,8 +151,8 @@ async fn suitable_index(session: &Session, table: u32) -> Result<Option<String>,
     Ok(row.map(|row| row.get(0)))
 }
 
-/// The constraint and columns of a deferrable primary key. It cannot be the replica identity, because it may be violated until
-/// commit; and a table has only one primary key, so it must be replaced.
+/// The constraint and columns of a deferrable primary key. It cannot be the replica identity, because it may be
+/// violated until commit; and a table has only one primary key, so it must be replaced.
 async fn deferrable_primary_key(
     session: &Session,
     table: u32,

@@ -6,8 +6,8 @@ use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, 
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Checks that no row is hidden from the role. Row level security does not apply to the stream, only to SQL: write-backs would
-/// miss rows that the stream brings.
+/// Checks that no row is hidden from the role. Row level security does not apply to the stream, only to SQL:
+/// write-backs would miss rows that the stream brings.
 ///
 /// # Errors
 /// Permanent, with the remedy; and the server's.

@@ -95,7 +95,8 @@ pub async fn find_relation(
     })
 }
 
-/// `kind` is `pg_class.relkind`. Publications hold tables and partitioned tables only (PostgreSQL manual, "CREATE PUBLICATION").
+/// `kind` is `pg_class.relkind`. Publications hold tables and partitioned tables only (PostgreSQL manual, "CREATE
+/// PUBLICATION").
 fn check_kind(table: &str, kind: u8) -> Result<(), JobError> {
     let kind_name = match kind {
         b'r' | b'p' => return Ok(()),
@@ -110,8 +111,8 @@ fn check_kind(table: &str, kind: u8) -> Result<(), JobError> {
 
 /// Reads the columns of a table, in their order.
 ///
-/// A column may have a domain over a domain. What decides how its values look is the type at the bottom, which the recursive
-/// query finds.
+/// A column may have a domain over a domain. What decides how its values look is the type at the bottom, which the
+/// recursive query finds.
 ///
 /// # Errors
 /// The server's.

@@ -59,8 +59,8 @@ pub async fn is_standby(session: &Session) -> Result<bool, DatabaseError> {
     Ok(row.get(0))
 }
 
-/// Checks that one more replication slot fits on the server, before the publication is created: the server itself would refuse
-/// only the slot, which comes second.
+/// Checks that one more replication slot fits on the server, before the publication is created: the server itself would
+/// refuse only the slot, which comes second.
 ///
 /// # Errors
 /// Permanent, with the remedy; and the server's.

@@ -34,9 +34,9 @@ pub struct Publication {
     pub filtered: bool,
     /// Identifies this version of the publication and of the table in it: the `xmin` of their catalog rows, `750/751`.
     ///
-    /// `xmin` is the transaction that wrote a row version (PostgreSQL manual, "System Columns"). Every ALTER PUBLICATION writes
-    /// another, and so does one that is dropped and created again, however equal it looks. A comment does not: it is kept
-    /// in `pg_description`. So a comment can hold the version that it speaks of.
+    /// `xmin` is the transaction that wrote a row version (PostgreSQL manual, "System Columns"). Every ALTER
+    /// PUBLICATION writes another, and so does one that is dropped and created again, however equal it looks. A comment
+    /// does not: it is kept in `pg_description`. So a comment can hold the version that it speaks of.
     pub version: String,
     /// `COMMENT ON PUBLICATION`.
     pub comment: Option<String>,
@@ -63,7 +63,8 @@ pub fn version_comment_statement(name: &str, publication: &Publication) -> Strin
     )
 }
 
-/// Reads a publication, and what it publishes of the table with this OID; `None` if there is no publication of that name.
+/// Reads a publication, and what it publishes of the table with this OID; `None` if there is no publication of that
+/// name.
 ///
 /// # Errors
 /// The server's.
@@ -144,10 +145,10 @@ pub async fn publications_with_prefix(
 
 /// Whether the publication, with the table in it, is certainly older than every change that the slot has yet to send.
 ///
-/// Its catalog rows must have been written before the slot's `catalog_xmin`, the oldest transaction whose catalog changes the
-/// slot may still need (PostgreSQL manual, "pg_replication_slots"). A slot that is only seconds old may not be able to tell, and
-/// then the answer is no. Transaction ids wrap around, so ages are compared. An age outside of the range is that of a row from
-/// before the slot, or of one so old that its id seems to lie ahead.
+/// Its catalog rows must have been written before the slot's `catalog_xmin`, the oldest transaction whose catalog
+/// changes the slot may still need (PostgreSQL manual, "pg_replication_slots"). A slot that is only seconds old may not
+/// be able to tell, and then the answer is no. Transaction ids wrap around, so ages are compared. An age outside of the
+/// range is that of a row from before the slot, or of one so old that its id seems to lie ahead.
 ///
 /// # Errors
 /// The server's.
@@ -174,9 +175,9 @@ pub async fn is_older_than_slot(
 
 /// The statement that creates a publication of inserts and updates of one table, of the given columns only or of all.
 ///
-/// Deletes and truncates need no vector. Without `publish_via_partition_root` the changes of a partitioned table come as those
-/// of its partitions, each under its own OID and with its own columns (PostgreSQL manual, "CREATE PUBLICATION"). A plain
-/// table is published without tables that inherit from it.
+/// Deletes and truncates need no vector. Without `publish_via_partition_root` the changes of a partitioned table come
+/// as those of its partitions, each under its own OID and with its own columns (PostgreSQL manual, "CREATE
+/// PUBLICATION"). A plain table is published without tables that inherit from it.
 pub fn create_statement(name: &str, target: &TargetTable, columns: Option<&[String]>) -> String {
     let via_root = if target.partitioned {
         ", publish_via_partition_root = true"

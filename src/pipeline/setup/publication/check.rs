@@ -1,7 +1,7 @@
 //! Whether a publication serves a job, and which columns one of ours must list.
 //!
-//! Column lists came with PostgreSQL 15. A list must cover the replica identity, or every UPDATE of the table fails; with
-//! REPLICA IDENTITY FULL that is the whole row, so there may be none (PostgreSQL manual, "Column Lists";
+//! Column lists came with PostgreSQL 15. A list must cover the replica identity, or every UPDATE of the table fails;
+//! with REPLICA IDENTITY FULL that is the whole row, so there may be none (PostgreSQL manual, "Column Lists";
 //! `pub_collist_contains_invalid_column` in `publicationcmds.c`).
 
 use crate::pipeline::setup::publication::catalog::{COLUMN_LISTS_SINCE, Publication};

@@ -6,9 +6,10 @@
 //!          └───────────────────────────── after a pause ◀────────────────────────────┘
 //! ```
 //!
-//! Several daemons and tasks change the same publication and know nothing of each other. None holds a lock between reading and
-//! changing, so one that hangs holds up none of the others. The advisory lock lasts for one transaction only: without it, two
-//! edits could both see what they had read, and the second would overwrite the comment of the first.
+//! Several daemons and tasks change the same publication independently. None of them holds a lock between
+//! reading and changing, so one that hangs holds up none of the others. The advisory lock lasts for one transaction
+//! only: without it, two edits could both see what they had read, and the second would overwrite the comment of the
+//! first.
 
 use tokio_postgres::error::SqlState;
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,13 +22,14 @@ use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
 
-/// Stands in a record's version for the transaction of the edit, which becomes the `xmin` of the catalog rows that it writes.
+/// Stands in a record's version for the transaction of the edit, which becomes the `xmin` of the catalog rows that it
+/// writes.
 pub const THIS_TRANSACTION: &str = "{xid}";
 /// Stands in a record's `since` for the end of the WAL at the edit.
 pub const END_OF_WAL: Lsn = Lsn(u64::MAX);
 
-/// Makes the changes in one transaction, if the publication and the table in it are still as they were found. Returns false
-/// if they are not. `changes` are statements of PL/pgSQL, each with its semicolon.
+/// Makes the changes in one transaction, if the publication and the table in it are still as they were found. Returns
+/// false if they are not. `changes` are statements of PL/pgSQL, each with its semicolon.
 ///
 /// # Errors
 /// The server's, and a transient one if a lock is not available.
@@ -73,7 +75,8 @@ pub fn comment_statement(name: &SlotName, records: &MembershipRecords) -> String
     )
 }
 
-/// Runs a statement that changes the shared publication. Its errors say so, and what to do where the role may not run it.
+/// Runs a statement that changes the shared publication. Its errors say so, and what to do where the role may not run
+/// it.
 ///
 /// # Errors
 /// As [`ddl::run`].

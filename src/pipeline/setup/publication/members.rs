@@ -8,9 +8,10 @@
 //!                                  └ the job and its definition
 //! ```
 //!
-//! A record proves this: as long as publication and table are in this version, the slot's stream has every change of the
-//! table that was committed after `since`. The record and the version change in one transaction ([`edit`](super::edit)). If anybody
-//! else alters or recreates the publication, its version is another, and the record proves nothing any more.
+//! A record proves this: as long as publication and table are in this version, the slot's stream has every change of
+//! the table that was committed after `since`. The record and the version change in one transaction
+//! ([`edit`](super::edit)). If another session alters or recreates the publication, its version is another, and the
+//! record proves nothing any more.
 //!
 //! The text is kept on servers: every version of this program must write and read the same.
 
@@ -32,8 +33,8 @@ pub struct MembershipRecord {
     pub table: u32,
     /// See [`Publication::version`](super::catalog::Publication::version).
     pub version: String,
-    /// The stream has what was committed after this position. What was committed before is in the table when the member's scan
-    /// begins.
+    /// The stream has what was committed after this position. What was committed before is in the table when the
+    /// member's scan begins.
     pub since: Lsn,
 }
 

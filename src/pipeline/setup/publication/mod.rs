@@ -7,11 +7,12 @@
 //! ```
 //!
 //! **The publication comes before the slot.** The server decodes each change with the catalog as it was at that change
-//! (`snapbuild.c`), and pgoutput looks the publication up in it. A publication that did not exist yet breaks the stream up to
-//! PostgreSQL 17; from 18 on its changes are left out without an error (`LoadPublications` in `pgoutput.c`).
+//! (`snapbuild.c`), and pgoutput looks the publication up in it. A publication that did not exist yet breaks the stream
+//! up to PostgreSQL 17; from 18 on its changes are left out without an error (`LoadPublications` in `pgoutput.c`).
 //!
-//! **Both are replaced together.** Changes that were committed while the publication was missing, or was another one, are not in
-//! the stream and cannot be had again. So a publication that is not the one a slot began with makes the slot useless.
+//! **Both are replaced together.** Changes that were committed while the publication was missing, or was another one,
+//! are not in the stream and cannot be had again. So a publication that is not the one a slot began with makes the slot
+//! useless.
 
 pub mod catalog;
 pub mod check;

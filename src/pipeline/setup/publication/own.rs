@@ -1,6 +1,7 @@
 //! A job's own publication and slot.
 //!
-//! A table's owner may prepare the publication instead (`sql/prepare_publication.sql`), for a role that may not create one.
+//! A table's owner may prepare the publication instead (`sql/prepare_publication.sql`), for a role that may not create
+//! one.
 
 use tokio_postgres::error::SqlState;
 
@@ -21,13 +22,13 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// The names of prepared publications begin so. They serve every job that they fit. We use them, and never create, change or drop
-/// them.
+/// The names of prepared publications begin so. They serve every job that they fit. We use them, and never create,
+/// change or drop them.
 const PREPARED: &str = "lantern_prepared_";
 
-/// The name of the publication from which the job can continue without having missed a change: the slot is usable, and the
-/// publication serves the job and is the one that the slot began with. `None` if changes may have been missed, or if nothing
-/// exists yet.
+/// The name of the publication from which the job can continue without having missed a change: the slot is usable, and
+/// the publication serves the job and is the one that the slot began with. `None` if changes may have been missed, or
+/// if nothing exists yet.
 ///
 /// # Errors
 /// The server's.
@@ -55,12 +56,12 @@ pub async fn find_unbroken(
     Ok(Some(publication))
 }
 
-/// Creates publication and slot, in this order, in place of those that exist. Returns the name of the publication. A prepared
-/// one that serves the job is used instead.
+/// Creates publication and slot, in this order, in place of those that exist. Returns the name of the publication. A
+/// prepared one that serves the job is used instead.
 ///
 /// # Errors
-/// Permanent ones with the statement that a DBA can run, and a transient one for a slot that has held back more WAL than its
-/// limit before it was ready.
+/// Permanent ones with the statement that a DBA can run, and a transient one for a slot that has held back more WAL
+/// than its limit before it was ready.
 ///
 /// Cancellation: as [`create_slot`]. The next call replaces what is half done.
 pub async fn create(
@@ -99,8 +100,8 @@ async fn replace_publication(
     Ok(name.to_string())
 }
 
-/// Makes an error transient that says that another session has created or dropped the same object at the same moment: a person,
-/// or the last statement of a daemon that was killed. The next attempt looks again.
+/// Makes an error transient that says that another session has created or dropped the same object at the same moment: a
+/// person, or the last statement of a daemon that was killed. The next attempt looks again.
 fn retry_after_race(error: JobError) -> JobError {
     let of_a_race = [SqlState::UNDEFINED_OBJECT, SqlState::DUPLICATE_OBJECT];
     if error.code().is_some_and(|code| of_a_race.contains(code)) {

@@ -1,7 +1,7 @@
 //! The publication and the slot that all jobs of a database share.
 //!
-//! The publication is created empty, and then the slot. Tables are added and removed while the slot is read. Which jobs have
-//! missed nothing is in the publication's comment ([`members`](super::members)); every change of it goes through
+//! The publication is created empty, and then the slot. Tables are added and removed while the slot is read. Which jobs
+//! have missed nothing is in the publication's comment ([`members`](super::members)); every change of it goes through
 //! [`edit`](super::edit).
 //!
 //! ```text
@@ -45,7 +45,8 @@ const MAX_BACKOFF: Duration = Duration::from_millis(200);
 /// Creates publication and slot, without members, in place of those that exist.
 ///
 /// # Errors
-/// Permanent ones with a remedy, and a transient one for a slot that has held back more WAL than its limit before it was ready.
+/// Permanent ones with a remedy, and a transient one for a slot that has held back more WAL than its limit before it
+/// was ready.
 ///
 /// Cancellation: as [`create_slot`]. The next call replaces what is half done.
 pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
@@ -102,14 +103,14 @@ pub async fn find_defect(
     Ok(related.map(|other| format!("publishes its rows as those of {other}")))
 }
 
-/// Publishes the member's table, if it is not published yet, and records the membership. Returns the position from which on the
-/// stream has every change of the table.
+/// Publishes the member's table, if it is not published yet, and records the membership. Returns the position from
+/// which on the stream has every change of the table.
 ///
-/// When this is done, every transaction that wrote the table has ended, and the changes of every later one are in the stream. So
-/// a scan that begins afterwards sees everything that the stream does not have. That needs SHARE ROW EXCLUSIVE, which keeps
-/// writers out for a moment (PostgreSQL manual, "Explicit Locking"). ALTER PUBLICATION itself takes a weaker lock, and with
-/// that, servers before 14.18, 15.13, 16.9 and 17.5 also leave out changes of transactions that are open at that moment
-/// (fixed in `SnapBuildDistributeSnapshotAndInval`, `snapbuild.c`).
+/// When this is done, every transaction that wrote the table has ended, and the changes of every later one are in the
+/// stream. So a scan that begins afterwards sees everything that the stream does not have. That needs SHARE ROW
+/// EXCLUSIVE, which keeps writers out for a moment (PostgreSQL manual, "Explicit Locking"). ALTER PUBLICATION itself
+/// takes a weaker lock, and with that, servers before 14.18, 15.13, 16.9 and 17.5 also leave out changes of
+/// transactions that are open at that moment (fixed in `SnapBuildDistributeSnapshotAndInval`, `snapbuild.c`).
 ///
 /// # Errors
 /// Permanent ones with the remedy, and a transient one if the lock is not available.
@@ -190,7 +191,8 @@ fn publish_table(
     }
 }
 
-/// The version that the publication has for a table that this transaction adds. The row of the publication itself stays.
+/// The version that the publication has for a table that this transaction adds. The row of the publication itself
+/// stays.
 fn version_with_this_table(found: &Publication) -> String {
     let publication = found.version.split('/').next().unwrap_or_default();
     format!("{publication}/{THIS_TRANSACTION}")
@@ -203,7 +205,8 @@ fn valid_records(found: &Publication, target: &TargetTable) -> MembershipRecords
     records
 }
 
-/// The columns to publish: `listed` for this job, and those that other members with the table may need. `None` for all of them.
+/// The columns to publish: `listed` for this job, and those that other members with the table may need. `None` for all
+/// of them.
 fn columns_to_publish(
     found: &Publication,
     target: &TargetTable,
@@ -237,8 +240,8 @@ pub async fn member_since(
     })
 }
 
-/// Removes a member. The table goes too if no other member has it, and with the last member the publication and the slot. Returns
-/// whether there was something to remove.
+/// Removes a member. The table goes too if no other member has it, and with the last member the publication and the
+/// slot. Returns whether there was something to remove.
 ///
 /// # Errors
 /// The server's, and a transient one if other sessions are always faster.

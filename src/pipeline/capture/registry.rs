@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::remove_member::remove_deleted_members;
 use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
@@ -31,7 +32,7 @@ impl ReaderRegistry {
     }
 
     /// Takes a seat at the shared feed, which reads this slot. Returns when the stream has begun. A member that is not intact is
-    /// taken into the publication after that ([`add_member`](shared::add_member)): so no change of its table goes by unseen.
+    /// taken into the publication after that ([`add_member`](crate::pipeline::setup::publication::add_member::add_member)): so no change of its table goes by unseen.
     ///
     /// # Errors
     /// Whatever keeps slot and publication from being made or the stream from beginning.
@@ -67,7 +68,7 @@ impl ReaderRegistry {
         }
         if usable {
             let known = lock(&self.0.known).clone();
-            shared::remove_deleted_members(session, &watched.slot, &known).await?;
+            remove_deleted_members(session, &watched.slot, &known).await?;
         }
         // The last of those who are gone may have taken it along.
         if !usable || !shared::is_usable(session, &watched.slot).await? {

@@ -9,7 +9,9 @@ use crate::pipeline::capture::open::{Sharing, SlotSource};
 use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::capture::slot_reader::{Member, Membership, SlotReader};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::add_member::add_member;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::publication::{own, shared};
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
@@ -114,7 +116,7 @@ impl Subscription {
                 self.shared.to_string()
             }
             (None, None) => {
-                shared::remove_member(session, &self.shared, &self.member()).await?;
+                remove_member(session, &self.shared, &self.member()).await?;
                 let slot = NewSlot {
                     watched: &self.watched(database.clone()),
                     reporter: &self.reporter,
@@ -186,7 +188,7 @@ impl Subscription {
             return Ok(());
         }
         if !provided.is_intact {
-            let since = shared::add_member(session, &self.shared, &member, target).await?;
+            let since = add_member(session, &self.shared, &member, target).await?;
             let _ = provided.since.set(since);
         } else if let Some(defect) =
             shared::find_defect(session, &self.shared, &member, target).await?

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use crate::jobs::JobRow;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
-use crate::pipeline::setup::publication::shared;
+use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
@@ -66,6 +66,6 @@ async fn attempt(database: &ConnectionString, names: &Names) -> Result<bool, Job
     let session = Session::open(database).await?;
     let own = drop_slot_and_publication(&session, &names.own).await?;
     let member = MemberId::from_slot(&names.own);
-    let part = shared::remove_member(&session, &names.shared, &member).await?;
+    let part = remove_member(&session, &names.shared, &member).await?;
     Ok(own || part)
 }

@@ -173,6 +173,49 @@ pub async fn is_older_than_slot(
     Ok(row.is_some_and(|row| row.get(0)))
 }
 
+/// Another published table that is a partition of this one, or that this one is a partition of. With
+/// `publish_via_partition_root` the changes of both come as those of the upper one.
+///
+/// # Errors
+/// The server's.
+pub async fn related_table(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
+    let row = session
+        .query_opt(
+            "SELECT r.prrelid::regclass::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             WHERE p.pubname = $1 AND r.prrelid <> $2 \
+               AND (r.prrelid IN (SELECT relid::oid FROM pg_partition_ancestors($2::oid::regclass) AS a(relid)) \
+                 OR $2 IN (SELECT relid::oid FROM pg_partition_ancestors(r.prrelid::regclass) AS a(relid))) LIMIT 1",
+            &[&name.as_str(), &target.oid],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for partitions"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The name of a published table with this OID, quoted.
+///
+/// # Errors
+/// The server's.
+pub async fn published_table(
+    session: &Session,
+    name: &SlotName,
+    oid: u32,
+) -> Result<Option<String>, DatabaseError> {
+    let row = session
+        .query_opt(
+            "SELECT r.prrelid::regclass::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             WHERE p.pubname = $1 AND r.prrelid = $2",
+            &[&name.as_str(), &oid],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for a published table"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
 /// The statement that creates a publication of inserts and updates of one table, of the given columns only or of all.
 ///
 /// Deletes and truncates need no vector. Without `publish_via_partition_root` the changes of a partitioned table come

@@ -11,9 +11,12 @@
 //! only: without it, two edits could both see what they had read, and the second would overwrite the comment of the
 //! first.
 
+use std::time::Duration;
+
 use tokio_postgres::error::SqlState;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::backoff::Backoff;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::publication::catalog::Publication;
@@ -21,6 +24,11 @@ use crate::pipeline::setup::publication::members::MembershipRecords;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
+
+/// How often an edit is tried that other sessions were faster with.
+const MAX_ATTEMPTS: u32 = 200;
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MAX_BACKOFF: Duration = Duration::from_millis(200);
 
 /// Stands in a record's version for the transaction of the edit, which becomes the `xmin` of the catalog rows that it
 /// writes.
@@ -62,6 +70,41 @@ pub async fn edit(
         Ok(()) => Ok(true),
         Err(error) if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Counts the attempts of an edit, and pauses between them.
+#[derive(Debug)]
+pub struct Retries {
+    left: u32,
+    backoff: Backoff,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Retries {
+            left: MAX_ATTEMPTS,
+            backoff: Backoff::new(FIRST_PAUSE, MAX_BACKOFF),
+        }
+    }
+}
+
+impl Retries {
+    /// Waits for the next attempt at the publication `name`, which another session has changed.
+    ///
+    /// # Errors
+    /// A transient one when there were enough.
+    ///
+    /// Cancellation safe.
+    pub async fn wait(&mut self, name: &SlotName) -> Result<(), JobError> {
+        self.left -= 1;
+        if self.left == 0 {
+            return Err(JobError::Transient(format!(
+                "the publication {name} could not be changed: other sessions changed it first, {MAX_ATTEMPTS} times"
+            )));
+        }
+        self.backoff.wait().await;
+        Ok(())
     }
 }
 

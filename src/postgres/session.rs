@@ -152,6 +152,18 @@ impl Session {
     pub fn version(&self) -> u32 {
         self.version
     }
+
+    /// The role whose rights the session has, not quoted. It need not be the role that logged in (`SET ROLE`).
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn role(&self) -> Result<String, DatabaseError> {
+        let row = self
+            .query_one("SELECT current_user::text", &[])
+            .await
+            .map_err(DatabaseError::during("reading the role"))?;
+        Ok(row.get(0))
+    }
 }
 
 impl Deref for Session {

@@ -18,7 +18,8 @@ use super::open::{Sharing, SlotSource};
 use super::reader::{Inputs, Reader, StreamEnd};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
-use crate::pipeline::setup::publication::{own, shared};
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::retention;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{DatabaseError, Session};
@@ -175,16 +176,16 @@ async fn read_members(
 ) -> DatabaseError {
     loop {
         let looked = Instant::now();
-        match shared::marks(session, &source.slot).await {
-            Ok(marks) => snapshots.send_replace(MembershipSnapshot { looked, marks }),
+        match shared::membership_records(session, &source.slot).await {
+            Ok(records) => snapshots.send_replace(MembershipSnapshot { looked, records }),
             Err(error) => return error,
         };
         sleep(MEMBERS_INTERVAL).await;
     }
 }
 
-fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::Watched {
-    retention::Watched {
+fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::WatchedSlot {
+    retention::WatchedSlot {
         database: source.database.clone(),
         slot: source.slot.clone(),
         limit,
@@ -195,7 +196,7 @@ fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::Watched {
 async fn drop_shared_slot(source: &SlotSource) {
     let dropped = async {
         let session = Session::open(&source.named("ending")).await?;
-        own::remove(&session, &source.slot).await
+        drop_slot_and_publication(&session, &source.slot).await
     };
     if let Err(error) = dropped.await {
         tracing::warn!("the slot {} could not be dropped: {error}", source.slot);

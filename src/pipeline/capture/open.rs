@@ -9,7 +9,8 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
-use crate::pipeline::slot::{catalog, drop};
+use crate::pipeline::slot::catalog::find_slot;
+use crate::pipeline::slot::drop::free_slot;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
 use crate::replication::pgoutput::RelationId;
@@ -108,7 +109,7 @@ impl SlotSource {
                         "an earlier connection still holds the slot {}; terminating it",
                         self.slot
                     );
-                    drop::free_slot(session, &self.slot).await?;
+                    free_slot(session, &self.slot).await?;
                     tokio::time::sleep(FREE_SLOT_INTERVAL).await;
                 }
                 other => return Ok(other?),
@@ -126,9 +127,7 @@ impl SlotSource {
 }
 
 async fn confirmed_flush(session: &Session, slot: &SlotName) -> Result<Lsn, JobError> {
-    let slot = catalog::find(session, slot)
-        .await
-        .map_err(DatabaseError::during("reading the position of the slot"))?;
+    let slot = find_slot(session, slot).await?;
     let position = slot.and_then(|slot| slot.confirmed_flush);
     Ok(position.unwrap_or(Lsn::ZERO))
 }

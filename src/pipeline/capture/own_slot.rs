@@ -10,10 +10,12 @@ use super::slot_reader::SlotReader;
 use super::streamable::{Streamable, Unbroken};
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::{own, shared};
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::own;
+use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::{JobNames, MemberId};
-use crate::pipeline::slot::retention::Watched;
+use crate::pipeline::slot::retention::WatchedSlot;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -36,7 +38,7 @@ impl OwnSlot {
         session: &Session,
         target: &TargetTable,
     ) -> Result<Option<Unbroken>, JobError> {
-        let publication = own::intact(session, &self.names.own, target).await?;
+        let publication = own::find_unbroken(session, &self.names.own, target).await?;
         Ok(publication.map(Unbroken))
     }
 
@@ -48,8 +50,8 @@ impl OwnSlot {
         database: &ConnectionString,
         target: &TargetTable,
     ) -> Result<String, JobError> {
-        let member = MemberId::of(&self.names.own);
-        shared::take_out(session, &self.names.shared, &member).await?;
+        let member = MemberId::from_slot(&self.names.own);
+        remove_member(session, &self.names.shared, &member).await?;
         let slot = NewSlot {
             watched: &self.watched_slot(database.clone()),
             reporter: &self.reporter,
@@ -72,7 +74,7 @@ impl OwnSlot {
             sharing: Sharing::Own,
         });
         let request = JoinRequest {
-            member: MemberId::of(&self.names.own),
+            member: MemberId::from_slot(&self.names.own),
             target: target.clone(),
             unbroken: streamable.unbroken,
             // The table was published before the slot existed: every change that it brings concerns the job.
@@ -88,17 +90,17 @@ impl OwnSlot {
         publication: &str,
         target: &TargetTable,
     ) -> Result<Option<String>, DatabaseError> {
-        own::publication_defect(session, publication, target).await
+        own::find_defect(session, publication, target).await
     }
 
     pub(super) async fn drop_slot(&self, database: &ConnectionString) -> Result<(), JobError> {
         let session = Session::open(database).await?;
-        own::remove(&session, &self.names.own).await?;
+        drop_slot_and_publication(&session, &self.names.own).await?;
         Ok(())
     }
 
-    pub(super) fn watched_slot(&self, database: ConnectionString) -> Watched {
-        Watched {
+    pub(super) fn watched_slot(&self, database: ConnectionString) -> WatchedSlot {
+        WatchedSlot {
             database,
             slot: self.names.own.clone(),
             limit: self.limit,

@@ -98,7 +98,7 @@ impl PublishedTable {
     pub(super) fn retain_members(&mut self, snapshot: &MembershipSnapshot) -> bool {
         let mut held_back = false;
         self.absent.retain(|member, absent| {
-            let stays = snapshot.has(member) || absent.decided_by >= snapshot.looked;
+            let stays = snapshot.contains(member) || absent.decided_by >= snapshot.looked;
             held_back |= !stays && absent.missed;
             stays
         });

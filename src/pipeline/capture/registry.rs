@@ -7,6 +7,7 @@ use super::join::{JoinRequest, Membership};
 use super::open::{Sharing, SlotSource};
 use super::slot_reader::SlotReader;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::remove_member::remove_deleted_members;
 use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
@@ -36,7 +37,7 @@ impl ReaderRegistry {
     /// Subscribes to the reader of this slot; returns when the stream has been opened.
     ///
     /// The table of a member whose stream is not unbroken is added to the publication after that
-    /// ([`shared::put_in`]), so that no change of it passes unseen.
+    /// ([`add_member`](crate::pipeline::setup::publication::add_member::add_member)), so that no change of it passes unseen.
     ///
     /// Cancellation safe: the next call completes or undoes what is half done.
     ///
@@ -50,7 +51,7 @@ impl ReaderRegistry {
     ) -> Result<Membership, JobError> {
         let reader = self.reader(session, slot).await?;
         if request.unbroken {
-            let since = shared::since(session, &slot.watched.slot, &request.member).await?;
+            let since = shared::member_since(session, &slot.watched.slot, &request.member).await?;
             request.since = Some(since);
         }
         reader.join(request).await
@@ -72,11 +73,11 @@ impl ReaderRegistry {
         }
         if is_usable {
             let known = lock(&self.0.known).clone();
-            shared::prune(session, &watched.slot, &known).await?;
+            remove_deleted_members(session, &watched.slot, &known).await?;
         }
         // Asked again: with the last of the deleted members, slot and publication were dropped.
         if !is_usable || !shared::is_usable(session, &watched.slot).await? {
-            shared::set_up(session, slot).await?;
+            shared::create(session, slot).await?;
         }
         let reader = SlotReader::start(SlotSource {
             database: watched.database,

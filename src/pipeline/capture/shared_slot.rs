@@ -9,10 +9,12 @@ use super::registry::ReaderRegistry;
 use super::streamable::{Streamable, Unbroken};
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::{own, shared};
+use crate::pipeline::setup::publication::add_member::add_member;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::{JobNames, MemberId};
-use crate::pipeline::slot::retention::Watched;
+use crate::pipeline::slot::retention::WatchedSlot;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -32,7 +34,7 @@ pub struct SharedSlot {
 
 impl SharedSlot {
     fn member(&self) -> MemberId {
-        MemberId::of(&self.names.own)
+        MemberId::from_slot(&self.names.own)
     }
 
     pub(super) async fn find_unbroken(
@@ -48,7 +50,7 @@ impl SharedSlot {
     /// The slot is created when its reader starts. The job's own slot goes, from a time when the daemon ran with
     /// `--slots job`.
     pub(super) async fn set_up(&self, session: &Session) -> Result<String, JobError> {
-        own::remove(session, &self.names.own).await?;
+        drop_slot_and_publication(session, &self.names.own).await?;
         Ok(self.names.shared.to_string())
     }
 
@@ -60,7 +62,7 @@ impl SharedSlot {
         streamable: &Streamable,
         stop: CancellationToken,
     ) -> Result<Membership, JobError> {
-        let watched = Watched {
+        let watched = WatchedSlot {
             database: database.clone(),
             slot: self.names.shared.clone(),
             limit: self.limit,
@@ -87,7 +89,7 @@ impl SharedSlot {
         admission: &Admission,
     ) -> Result<(), JobError> {
         if !streamable.unbroken {
-            let since = shared::put_in(session, &self.names.shared, &self.member(), target).await?;
+            let since = add_member(session, &self.names.shared, &self.member(), target).await?;
             admission.grant(since).await;
             return Ok(());
         }
@@ -106,6 +108,6 @@ impl SharedSlot {
         session: &Session,
         target: &TargetTable,
     ) -> Result<Option<String>, DatabaseError> {
-        shared::defect(session, &self.names.shared, &self.member(), target).await
+        shared::find_defect(session, &self.names.shared, &self.member(), target).await
     }
 }

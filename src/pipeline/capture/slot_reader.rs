@@ -29,7 +29,7 @@ impl SlotReader {
     pub fn start(source: SlotSource) -> SlotReader {
         let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
         let (acks, incoming_acks) = mpsc::channel(MAX_ROWS);
-        let (snapshots, members) = watch::channel(MembershipSnapshot::nothing());
+        let (snapshots, members) = watch::channel(MembershipSnapshot::empty());
         let end = CancellationToken::new();
         let inputs = Inputs {
             requests: incoming_requests,

@@ -19,7 +19,7 @@ use super::own_slot::OwnSlot;
 use super::shared_slot::SharedSlot;
 use super::streamable::{Streamable, Unbroken};
 use crate::pipeline::error::JobError;
-use crate::pipeline::slot::retention::Watched;
+use crate::pipeline::slot::retention::WatchedSlot;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
@@ -169,7 +169,7 @@ impl Subscription {
     }
 
     /// The slot whose retained WAL the job watches; `None` for a shared one, which its reader watches.
-    pub fn watched_slot(&self, database: ConnectionString) -> Option<Watched> {
+    pub fn watched_slot(&self, database: ConnectionString) -> Option<WatchedSlot> {
         match self {
             Subscription::Own(own) => Some(own.watched_slot(database)),
             Subscription::Shared(_) => None,

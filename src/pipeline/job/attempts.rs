@@ -8,8 +8,8 @@ use super::state::{Job, JobEnd};
 use crate::backoff::Backoff;
 use crate::jobs::Progress;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::retention;
-use crate::postgres::ConnectionString;
 
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 /// Short enough to stream again within ten seconds of a server's return.
@@ -70,7 +70,8 @@ impl Job {
         if let Err(error) = &result
             && error.requires_new_slot()
         {
-            let database: ConnectionString = self.row.definition.db_connection.parse()?;
+            let definition = &self.row.definition;
+            let database = target_database::from_definition(definition, &self.allowed_hosts)?;
             self.subscription.drop_slot(&database).await?;
         }
         result

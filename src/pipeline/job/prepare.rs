@@ -9,7 +9,9 @@ use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
 use crate::pipeline::capture::join::Membership;
 use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::{definition, preflight, target_database};
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::server::{check_server, is_standby};
+use crate::pipeline::setup::{target_database, target_table};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::fence;
 use crate::pipeline::write::path::{WriteOptions, WritePath};
@@ -44,12 +46,12 @@ impl Job {
     /// # Errors
     /// Permanent ones with a remedy where a person has to act; the server's.
     pub(super) async fn prepare(&mut self) -> Result<Prepared, JobError> {
-        let names = definition::names(&self.row.definition)?;
+        let names = TargetNames::from_definition(&self.row.definition)?;
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect().await?;
-        preflight::check_server(&session).await?;
+        check_server(&session).await?;
         let target =
-            preflight::target_table(&session, &names, &self.row.definition, &model).await?;
+            target_table::prepare(&session, &names, &self.row.definition, &model).await?;
         let target = Arc::new(target);
 
         let unbroken = self.subscription.find_unbroken(&session, &target).await?;
@@ -92,9 +94,9 @@ impl Job {
     /// A session with the target, and the connection string of just the server that it has reached: every other connection
     /// of the attempt must reach the same one.
     async fn connect(&self) -> Result<(Session, ConnectionString), JobError> {
-        let database = target_database::of(&self.row.definition, &self.allowed_hosts)?;
+        let database = target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
         let session = Session::open(&self.named(&database, "set-up")).await?;
-        if preflight::is_standby(&session).await? {
+        if is_standby(&session).await? {
             return Err(on_standby(self.row.progress));
         }
         let database = session.server().clone();

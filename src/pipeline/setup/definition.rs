@@ -1,56 +1,88 @@
-//! A definition, checked by itself.
+//! What can be checked of a job's definition without any server.
+
+use serde_json::Value;
 
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::postgres::quote::identifier;
 
-/// The names that a definition gives, all present.
-pub struct Names {
+/// The names in a definition, none of them missing, as the jobs table has them: not quoted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetNames {
+    /// The schema of the table.
     pub schema: String,
+    /// The table.
     pub table: String,
+    /// The column with the text.
     pub source: String,
+    /// The column for the vectors.
     pub destination: String,
+    /// The model; not parsed yet.
     pub model: String,
+    /// The column for the fingerprints, if the job has one.
     pub fingerprint: Option<String>,
 }
 
-/// Checks a definition by itself, without any server.
-pub fn names(definition: &Definition) -> Result<Names, JobError> {
-    let required = |value: &Option<String>, column: &str| {
-        value.clone().ok_or_else(|| {
-            JobError::permanent(format!(
-                "the job's {column} is empty; set it in the jobs table"
-            ))
-        })
-    };
-    let names = Names {
-        schema: definition.schema.clone(),
-        table: required(&definition.table, "\"table\"")?,
-        source: required(&definition.src_column, "src_column")?,
-        destination: required(&definition.dst_column, "dst_column")?,
-        model: required(&definition.embedding_model, "embedding_model")?,
-        fingerprint: definition.fingerprint_column.clone(),
-    };
-    if let Some(column) = names
-        .fingerprint
-        .as_ref()
-        .filter(|column| [&names.source, &names.destination].contains(column))
-    {
-        return Err(JobError::permanent(format!(
-            "fingerprint_column names {}, which is the source or the destination; fingerprints need a column of their own",
-            identifier(column)
-        )));
+impl TargetNames {
+    /// Checks a definition and takes its names.
+    ///
+    /// # Errors
+    /// Permanent ones, with the column of the jobs table that a person has to correct.
+    pub fn from_definition(definition: &Definition) -> Result<TargetNames, JobError> {
+        let names = TargetNames {
+            schema: definition.schema.clone(),
+            table: required(&definition.table, "\"table\"")?,
+            source: required(&definition.src_column, "src_column")?,
+            destination: required(&definition.dst_column, "dst_column")?,
+            model: required(&definition.embedding_model, "embedding_model")?,
+            fingerprint: definition.fingerprint_column.clone(),
+        };
+        names.check_columns()?;
+        check_options(definition)?;
+        Ok(names)
     }
-    if names.source == names.destination {
-        return Err(JobError::permanent(format!(
-            "src_column and dst_column are both {}; the vectors need a column of their own",
-            identifier(&names.source)
-        )));
+
+    /// Schema and table, quoted.
+    pub fn qualified(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.table))
     }
-    if let Some(runtime) = definition
-        .runtime
-        .as_deref()
-        .filter(|runtime| *runtime != "ort")
+
+    /// Schema, table and a column of it, quoted.
+    pub fn qualified_column(&self, column: &str) -> String {
+        format!("{}.{}", self.qualified(), identifier(column))
+    }
+
+    /// No column has two purposes.
+    fn check_columns(&self) -> Result<(), JobError> {
+        if let Some(column) = &self.fingerprint
+            && [&self.source, &self.destination].contains(&column)
+        {
+            return Err(JobError::permanent(format!(
+                "fingerprint_column names {}, which is the source or the destination; fingerprints need a column of their own",
+                identifier(column)
+            )));
+        }
+        if self.source == self.destination {
+            return Err(JobError::permanent(format!(
+                "src_column and dst_column are both {}; the vectors need a column of their own",
+                identifier(&self.source)
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn required(value: &Option<String>, column: &str) -> Result<String, JobError> {
+    value.clone().ok_or_else(|| {
+        JobError::permanent(format!(
+            "the job's {column} is empty; set it in the jobs table"
+        ))
+    })
+}
+
+fn check_options(definition: &Definition) -> Result<(), JobError> {
+    if let Some(runtime) = &definition.runtime
+        && runtime != "ort"
     {
         return Err(JobError::permanent(format!(
             "the runtime {runtime:?} is not known; only \"ort\" (models in this process) is"
@@ -62,11 +94,14 @@ pub fn names(definition: &Definition) -> Result<Names, JobError> {
         ));
     }
     let parameters = definition.runtime_params.as_deref().unwrap_or("{}");
-    if !matches!(serde_json::from_str(parameters), Ok(serde_json::Value::Object(map)) if map.is_empty())
-    {
+    if !is_empty_object(parameters) {
         return Err(JobError::permanent(format!(
             "the job's runtime_params are {parameters}, but the runtime \"ort\" has no parameters; set them to NULL"
         )));
     }
-    Ok(names)
+    Ok(())
+}
+
+fn is_empty_object(json: &str) -> bool {
+    matches!(serde_json::from_str(json), Ok(Value::Object(map)) if map.is_empty())
 }

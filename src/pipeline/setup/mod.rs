@@ -1,7 +1,19 @@
-//! From a jobs row to all that a stream needs.
+//! From a row of the jobs table to everything that a stream needs.
+//!
+//! ```text
+//! jobs row ─▶ definition ─▶ target_database ─▶ preflight ─▶ target_table ─▶ publication ─▶ slot ─▶ stream
+//!             names are     where may we       look, and    create the      create what
+//!             complete      connect            refuse with  missing         is missing,
+//!                                              a remedy     columns         or continue
+//! ```
+//!
+//! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
+//! never keeps users waiting for long.
 
+pub mod columns;
 pub mod ddl;
 pub mod definition;
 pub mod preflight;
 pub mod publication;
 pub mod target_database;
+pub mod target_table;

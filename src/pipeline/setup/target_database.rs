@@ -1,14 +1,18 @@
-//! Where a job's `db_connection` leads, if it may be followed.
+//! The database of a job's `db_connection`, if the daemon may connect to it.
 
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::postgres::{AllowedHosts, ConnectionString};
 
-/// The target database of a job. Nothing connects to a target that has not come through here.
+/// The target database of a job. Every session with a target starts here, because the author of a jobs row must not
+/// choose which hosts the daemon talks to (`--allow-host`).
 ///
 /// # Errors
-/// Where the string cannot be understood, or names a host that this daemon may not connect to.
-pub fn of(definition: &Definition, allowed: &AllowedHosts) -> Result<ConnectionString, JobError> {
+/// The string is not a connection string, or names a host that is not allowed.
+pub fn from_definition(
+    definition: &Definition,
+    allowed: &AllowedHosts,
+) -> Result<ConnectionString, JobError> {
     let database: ConnectionString = definition.db_connection.parse()?;
     allowed.check(&database.servers())?;
     Ok(database)

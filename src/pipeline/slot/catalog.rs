@@ -1,24 +1,28 @@
-//! Replication slots over an SQL session: looking them up, creating, freeing and dropping them.
+//! SQL over `pg_replication_slots` (PostgreSQL manual, "System Views").
 
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::replication::Lsn;
-use crate::replication::SlotName;
+use crate::postgres::DatabaseError;
+use crate::replication::{Lsn, SlotName};
 
 /// A slot as `pg_replication_slots` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slot {
-    /// The walsender that reads from it now.
+    /// The process of the walsender that reads from it.
     pub active_pid: Option<i32>,
+    /// Where the stream continues: everything before was confirmed.
     pub confirmed_flush: Option<Lsn>,
-    /// False where the server gave up the WAL that the slot needs, or the slot is not ours to use (other plugin or
-    /// database).
+    /// Whether this database can be streamed from it with pgoutput. False for a slot whose WAL the server has removed
+    /// (`wal_status` is `lost`) or whose creation has not finished (`confirmed_flush_lsn` is NULL).
     pub usable: bool,
 }
 
-/// Looks a slot up.
-pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, tokio_postgres::Error> {
+/// Reads a slot; `None` if there is none of this name.
+///
+/// # Errors
+/// The server's.
+pub async fn find_slot(client: &Client, name: &SlotName) -> Result<Option<Slot>, DatabaseError> {
     let row = client
         .query_opt(
             "SELECT active_pid, confirmed_flush_lsn::text, \
@@ -27,7 +31,8 @@ pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, toki
              FROM pg_replication_slots WHERE slot_name = $1",
             &[&name.as_str()],
         )
-        .await?;
+        .await
+        .map_err(DatabaseError::during(format!("looking for the replication slot {name}")))?;
     Ok(row.map(|row| Slot {
         active_pid: row.get(0),
         confirmed_flush: row
@@ -37,25 +42,27 @@ pub async fn find(client: &Client, name: &SlotName) -> Result<Option<Slot>, toki
     }))
 }
 
-/// The WAL that a slot keeps on its server.
+/// How much WAL a slot holds back on its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldBack {
-    /// From `restart_lsn` to now, in bytes: what the server may not remove.
+pub struct RetainedWal {
+    /// From `restart_lsn` to the end of the WAL, in bytes: what the server may not remove.
     pub bytes: u64,
-    /// From `confirmed_flush_lsn` to now, in bytes: the reader's share. All of it for a slot that is still being made.
+    /// From `confirmed_flush_lsn` to the end of the WAL, in bytes: what the reader has yet to confirm. Equal to `bytes`
+    /// while the slot is being created.
     pub unconfirmed: u64,
+    /// `restart_lsn`.
     pub restart: Lsn,
 }
 
-/// How much WAL the slot holds back; `None` where it does not exist or the server has given it up. Cheap: reads shared
+/// How much WAL the slot holds back; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared
 /// memory only.
 ///
 /// # Errors
 /// The server's, such as that it is a standby.
-pub async fn held_back(
+pub async fn retained_wal(
     client: &Client,
     name: &SlotName,
-) -> Result<Option<HeldBack>, tokio_postgres::Error> {
+) -> Result<Option<RetainedWal>, DatabaseError> {
     let row = client
         .query_opt(
             "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
@@ -64,11 +71,14 @@ pub async fn held_back(
              WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'",
             &[&name.as_str()],
         )
-        .await?;
-    // A confirmed position may lie ahead of what is written out: nothing is held back then.
+        .await
+        .map_err(DatabaseError::during(format!(
+            "reading how much WAL the replication slot {name} holds back"
+        )))?;
+    // A confirmed position may be ahead of what the server has written out. Nothing is held back then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
     Ok(row.and_then(|row| {
-        Some(HeldBack {
+        Some(RetainedWal {
             bytes: bytes(row.get(0)),
             unconfirmed: bytes(row.get(1)),
             restart: row.get::<_, String>(2).parse().ok()?,
@@ -76,15 +86,12 @@ pub async fn held_back(
     }))
 }
 
-/// What begins with `prefix` in this database and nobody uses: slots that nobody reads from, and publications without a
-/// slot.
+/// Names in this database that begin with `prefix` and are not in use: slots without a reader, and publications without
+/// a slot.
 ///
 /// # Errors
 /// The server's.
-pub async fn idle_with_prefix(
-    client: &Client,
-    prefix: &str,
-) -> Result<Vec<SlotName>, tokio_postgres::Error> {
+pub async fn unused_names(client: &Client, prefix: &str) -> Result<Vec<SlotName>, DatabaseError> {
     let rows = client
         .query(
             "SELECT slot_name::text FROM pg_replication_slots \
@@ -93,43 +100,59 @@ pub async fn idle_with_prefix(
              WHERE starts_with(pubname::text, $1) AND pubname NOT IN (SELECT slot_name FROM pg_replication_slots)",
             &[&prefix],
         )
-        .await?;
+        .await
+        .map_err(DatabaseError::during("looking for leftover slots and publications"))?;
     Ok(rows
         .iter()
         .filter_map(|row| row.get::<_, &str>(0).parse().ok())
         .collect())
 }
 
-/// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended.
+/// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended
+/// (`SnapBuildFindSnapshot` in `snapbuild.c`: only then has it seen all changes of each transaction that it will
+/// decode).
 ///
-/// Cancellation: a dropped future leaves the statement running on the server until its session closes, and the server
-/// then removes the unfinished slot; close the session.
-pub async fn create(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
+/// Cancellation: a dropped future leaves the statement running on the server until its session closes. The server then
+/// removes the unfinished slot. So close the session.
+///
+/// # Errors
+/// The server's.
+pub async fn create_logical_slot(client: &Client, name: &SlotName) -> Result<(), DatabaseError> {
     client
         .execute(
             "SELECT pg_create_logical_replication_slot($1, 'pgoutput')",
             &[&name.as_str()],
         )
         .await
-        .map(|_| ())
+        .map_err(DatabaseError::during(format!(
+            "creating the replication slot {name}"
+        )))?;
+    Ok(())
 }
 
-/// Ends the walsender that still holds the slot, such as one whose client vanished behind a network cut.
-pub async fn free(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
+/// Ends the walsender that reads from the slot, if there is one.
+///
+/// # Errors
+/// The server's.
+pub async fn terminate_reader(client: &Client, name: &SlotName) -> Result<(), DatabaseError> {
     client
         .execute(
-            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL",
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots \
+             WHERE slot_name = $1 AND active_pid IS NOT NULL",
             &[&name.as_str()],
         )
         .await
-        .map(|_| ())
+        .map_err(DatabaseError::during(format!(
+            "ending the connection that reads the replication slot {name}"
+        )))?;
+    Ok(())
 }
 
 /// Drops the slot if it exists.
 ///
 /// # Errors
-/// `object_in_use` while a walsender still reads from it (see [`free`]), and the server's others.
-pub async fn drop(client: &Client, name: &SlotName) -> Result<(), tokio_postgres::Error> {
+/// `object_in_use` while a walsender reads from it (see [`terminate_reader`]), and the server's others.
+pub async fn try_drop_slot(client: &Client, name: &SlotName) -> Result<(), DatabaseError> {
     let dropped = client
         .execute(
             "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1",
@@ -137,7 +160,11 @@ pub async fn drop(client: &Client, name: &SlotName) -> Result<(), tokio_postgres
         )
         .await;
     match dropped {
+        Ok(_) => Ok(()),
+        // Another session has dropped it between the view and the function.
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_OBJECT) => Ok(()),
-        other => other.map(|_| ()),
+        Err(error) => Err(DatabaseError::during(format!(
+            "dropping the replication slot {name}"
+        ))(error)),
     }
 }

@@ -1,88 +1,102 @@
-//! Who holds up a new slot: the server makes it only when every transaction that was open has ended.
+//! Creating a slot, and telling the operator what it waits for.
+//!
+//! ```text
+//! create ┬─ pg_create_logical_replication_slot ── waits for every open transaction ──▶ the slot
+//!        └─ every 5 s: log and `waits_for` name those transactions; past the retention limit, drop the slot ──▶ error
+//! ```
 
 use std::time::Duration;
 
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
+use crate::pipeline::slot::catalog::create_logical_slot;
 use crate::pipeline::slot::drop::drop_slot;
-use crate::pipeline::slot::retention::Watched;
-use crate::pipeline::slot::{catalog as slot_lifecycle, retention};
+use crate::pipeline::slot::retention::{self, WatchedSlot};
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
-/// How long a slot may take before somebody is told, and how often it is said again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a slot may take before the wait is reported, and how often the report is repeated.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A slot that is to be made.
+/// A slot to create.
+#[derive(Clone, Copy)]
 pub struct NewSlot<'a> {
-    pub watched: &'a Watched,
-    /// Who is told what it waits for.
+    /// Its name, its database and the limit that already holds while the slot is created.
+    pub watched: &'a WatchedSlot,
+    /// Where to report what the slot waits for.
     pub reporter: &'a Reporter,
 }
 
-/// Creates the slot. While that takes, the log and the job's row say which transactions it waits for.
+/// Creates the slot. While that takes, the log and the job's row name the transactions that it waits for.
 ///
 /// # Errors
-/// The server's; transient ones where the slot holds back more WAL than it may before it is ready.
+/// The server's, and a transient one if the slot holds back more WAL than its limit before it is ready.
 ///
-/// Cancellation: as [`slot_lifecycle::create`].
-pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
-    let name = &slot.watched.slot;
-    let failed = || DatabaseError::during(format!("creating the replication slot {name}"));
-    let creator: i32 = session
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .map_err(failed())?
-        .get(0);
-    let _told = Told(slot.reporter);
-    let creation = slot_lifecycle::create(session, name);
-    let wait = tell_of_the_wait(slot, creator);
+/// Cancellation: as [`create_logical_slot`].
+pub async fn create_slot(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
+    let creator = backend_pid(session).await?;
+    let _clear = ClearReport(slot.reporter);
     tokio::select! {
         biased;
-        created = creation => Ok(created.map_err(failed())?),
-        error = wait => Err(error),
+        created = create_logical_slot(session, &slot.watched.slot) => Ok(created?),
+        error = report_wait(slot, creator) => Err(error),
     }
 }
 
-/// The wait is over, also where the job is cancelled meanwhile: its row no longer says whom it waits for.
-struct Told<'a>(&'a Reporter);
+async fn backend_pid(session: &Session) -> Result<i32, DatabaseError> {
+    let row = session
+        .query_one("SELECT pg_backend_pid()", &[])
+        .await
+        .map_err(DatabaseError::during(
+            "reading the process id of the session",
+        ))?;
+    Ok(row.get(0))
+}
 
-impl Drop for Told<'_> {
+/// Clears `waits_for` in the job's row when the wait is over, also when the job is cancelled during it.
+struct ClearReport<'a>(&'a Reporter);
+
+impl Drop for ClearReport<'_> {
     fn drop(&mut self) {
         self.0.waits_for(None);
     }
 }
 
-/// Returns when the slot must not go on waiting.
-async fn tell_of_the_wait(slot: &NewSlot<'_>, creator: i32) -> JobError {
+/// Reports the wait of the process `creator` until the slot may wait no longer; returns why.
+async fn report_wait(slot: &NewSlot<'_>, creator: i32) -> JobError {
     let name = &slot.watched.slot;
     loop {
-        tokio::time::sleep(PATIENCE).await;
+        tokio::time::sleep(REPORT_INTERVAL).await;
         let blockers = match blockers(&slot.watched.database, creator).await {
             Ok(blockers) => blockers,
-            Err(error) => format!("it cannot be seen which: {error}"),
+            Err(error) => format!("unknown, because {error}"),
         };
         tracing::warn!(
-            "the replication slot {name} waits for transactions that are open to end: {blockers}"
+            "the replication slot {name} waits for open transactions to end: {blockers}"
         );
         slot.reporter.waits_for(Some(blockers));
-        if let Err(error) = give_up_if_outgrown(slot.watched).await {
+        if let Err(error) = enforce_limit(slot.watched).await {
             return error;
         }
     }
 }
 
-async fn give_up_if_outgrown(watched: &Watched) -> Result<(), JobError> {
-    let Some(reason) = retention::outgrown(watched).await? else {
+/// Drops the unfinished slot if it holds back more WAL than its limit, and returns that as an error.
+async fn enforce_limit(watched: &WatchedSlot) -> Result<(), JobError> {
+    let Some(reason) = retention::unfinished_over_limit(watched).await? else {
         return Ok(());
     };
-    // Dropping the future would leave the server waiting for those transactions, and the WAL with it.
+    // The session that creates the slot is busy with that. Dropping its future alone would leave the server waiting,
+    // and the WAL held back.
     let other = Session::open(&watched.database).await?;
     drop_slot(&other, &watched.slot).await?;
     Err(JobError::Transient(reason))
 }
 
-/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`); all that are older
-/// than the slot count. What they do is not told: statements hold other people's data. Who may see it is told where.
+/// The transactions that the process `creator` waits for, as a person can find them again.
+///
+/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`), so
+/// `pg_blocking_pids` shows only the next one. Every open transaction with an id is in the list. Statements are not:
+/// they may hold other people's data. The message says where a person with the rights can read them.
 async fn blockers(database: &ConnectionString, creator: i32) -> Result<String, DatabaseError> {
     let session = Session::open(database).await?;
     let rows = session
@@ -91,7 +105,7 @@ async fn blockers(database: &ConnectionString, creator: i32) -> Result<String, D
                       CASE WHEN a.application_name <> '' THEN ' (' || left(a.application_name, 60) || ')' ELSE '' END, \
                       COALESCE(a.state, 'in a state that this role may not see'), \
                       COALESCE(floor(EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start))::text, '?'), \
-                      ', its last statement begun ' || floor(EXTRACT(EPOCH FROM clock_timestamp() - a.query_start)) || ' s ago') \
+                      ', last statement started ' || floor(EXTRACT(EPOCH FROM clock_timestamp() - a.query_start)) || ' s ago') \
              FROM pg_stat_activity a \
              WHERE a.pid <> $1 AND (a.pid = ANY(pg_blocking_pids($1)) OR a.backend_xid IS NOT NULL) \
              ORDER BY a.xact_start LIMIT 5",
@@ -99,13 +113,12 @@ async fn blockers(database: &ConnectionString, creator: i32) -> Result<String, D
         )
         .await
         .map_err(DatabaseError::during("looking for open transactions"))?;
-    let told: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    Ok(if told.is_empty() {
-        "none that this role can see; look into pg_prepared_xacts too".into()
-    } else {
-        format!(
-            "{} (their statements: SELECT pid, query FROM pg_stat_activity)",
-            told.join("; ")
-        )
-    })
+    let blockers: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    if blockers.is_empty() {
+        return Ok("none that this role can see; check pg_prepared_xacts too".into());
+    }
+    Ok(format!(
+        "{} (for their statements: SELECT pid, query FROM pg_stat_activity)",
+        blockers.join("; ")
+    ))
 }

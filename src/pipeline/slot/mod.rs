@@ -1,4 +1,23 @@
-//! One replication slot.
+//! One replication slot: named, created, watched, dropped.
+//!
+//! ```text
+//!  names ──▶ create ──▶ a slot ──▶ drop
+//!              │           │
+//!              └────┬──────┘
+//!               retention      at most --max-retained-wal, while the slot is created and while it is read
+//! ```
+//!
+//! A slot holds back WAL on its server until its reader confirms a position (PostgreSQL manual, "Replication
+//! Slots"). So this room never leaves one behind that nothing reads, and never lets one grow without a limit.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`names`] | names of slots and publications, and what identifies a member of a shared one |
+//! | [`catalog`] | SQL over `pg_replication_slots` |
+//! | [`create`] | creating a slot, and reporting the transactions that hold this up |
+//! | [`drop`] | dropping a slot, and ending a stale reader first |
+//! | [`retention`] | watching how much WAL a slot holds back |
+//! | [`retention_limit`] | the limit, as a person writes it |
 
 pub mod catalog;
 pub mod create;

@@ -1,4 +1,13 @@
-//! Names of slots and publications, and of members.
+//! Names of slots and publications, and of the members of a shared one.
+//!
+//! ```text
+//! lantern_<jobs table>_<job>_<definition>     a job's own slot and publication
+//!                      └──── MemberId ──┘     the same job as a member of a shared slot
+//! lantern_<jobs table>_db_<database, label>   a slot and publication that all jobs of a database share
+//! ```
+//!
+//! The names are kept on servers and must be the same in every version of this program: a slot under another name is
+//! one that no daemon reads and none drops.
 
 use std::fmt;
 
@@ -8,58 +17,60 @@ use crate::jobs::{Definition, JobRow};
 use crate::postgres::ConnectionString;
 use crate::replication::SlotName;
 
-/// The name that publication and slot of a job share: `lantern_<jobs table>_<job>_<definition>`.
+/// The longest id, without hyphens, that stands in a name as it is: that of a uuid. Longer ones are hashed.
+const MAX_PLAIN_ID: usize = 36;
+
+/// The name of a job's own slot and publication: `lantern_<jobs table>_<job>_<definition>`.
 ///
-/// Two daemons with different jobs tables may meet in one target database. And a job that was changed while no daemon
-/// ran must not go on from the slot of what it was before.
+/// It has the identity of the jobs table, because daemons with different jobs tables may meet in one target database;
+/// and that of the definition, because a job that was changed while no daemon ran must not continue from its old slot.
 pub fn own_slot(jobs_table: u32, row: &JobRow) -> SlotName {
-    let text = row.id.as_str();
-    let mut id: String = text
-        .chars()
-        .filter(|c| *c != '-')
-        .collect::<String>()
-        .to_ascii_lowercase();
-    let plain = id.len() <= 36 && !id.is_empty() && id.chars().all(|c| c.is_ascii_alphanumeric());
-    if !plain || text.starts_with('-') {
-        id = format!("x{:016x}", xxhash_rust::xxh3::xxh3_64(text.as_bytes()));
-    }
     let name = format!(
-        "{}{id}_{:08x}",
+        "{}{}_{:08x}",
         name_prefix(jobs_table),
+        id_part(row.id.as_str()),
         row.definition.fingerprint()
     );
-    SlotName::try_from(name).expect("letters, digits and underscores, and not too long")
+    slot_name(name)
 }
 
-/// What the names of all jobs of a jobs table begin with.
+/// A job's id as a part of a name: as it is where that is unambiguous, or else its hash.
+fn id_part(text: &str) -> String {
+    let id = text.replace('-', "").to_ascii_lowercase();
+    let is_plain = (1..=MAX_PLAIN_ID).contains(&id.len())
+        && id.chars().all(|c| c.is_ascii_alphanumeric())
+        // Without its hyphen, -1 would be 1.
+        && !text.starts_with('-');
+    if is_plain {
+        id
+    } else {
+        format!("x{:016x}", xxh3_64(text.as_bytes()))
+    }
+}
+
+/// The beginning of the names of all jobs of a jobs table.
 pub fn name_prefix(jobs_table: u32) -> String {
     format!("lantern_{jobs_table:08x}_")
 }
 
-/// The names under which a job may have a slot and a publication. It has one of them at a time; the other one may be
-/// left from a time when the daemon ran with another value of `--slots`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JobNames {
-    /// Those of the job alone: see [`own_slot`].
-    pub own: SlotName,
-    /// Those of all jobs of its database: see [`shared_slot`].
-    pub shared: SlotName,
-}
-
-/// The name that slot and publication share: one for each database, as jobs name it, and label.
+/// The name of the slot and publication that all jobs of the definition's database share: one for each database, as the
+/// connection string names it, and label.
 ///
-/// It follows from the connection string, so it is known while the server is out of reach. Two ways to write one
-/// database make two names: a slot more, and no quarrel about who reads it.
+/// It follows from the connection string, so it is known while the server is out of reach. Two ways to write the same
+/// database give two names: one more slot, but no dispute about who reads it.
 pub fn shared_slot(jobs_table: u32, label: Option<&str>, definition: &Definition) -> SlotName {
     let text = &definition.db_connection;
     let database = text.parse::<ConnectionString>();
     let database = database.map_or_else(|_| text.clone(), |database| database.to_string());
     let place = xxh3_64(format!("{database} {label:?}").as_bytes());
-    let name = format!("{}{SHARED}{place:016x}", name_prefix(jobs_table));
-    SlotName::try_from(name).expect("letters, digits and underscores, and not too long")
+    slot_name(format!("{}{SHARED}{place:016x}", name_prefix(jobs_table)))
 }
 
-/// No job's own slot has a name with this after the prefix: behind its id it has eight digits.
+fn slot_name(name: String) -> SlotName {
+    SlotName::try_from(name).expect("letters, digits and underscores, and at most 63 of them")
+}
+
+/// Follows the prefix in the name of a shared slot, with 16 digits behind it. An own slot of the job `db` has eight.
 const SHARED: &str = "db_";
 
 /// Whether this is the name of a shared slot of that jobs table.
@@ -69,15 +80,30 @@ pub fn is_shared(jobs_table: u32, name: &SlotName) -> bool {
     place.is_some_and(|place| place.len() == 16)
 }
 
-/// A job under one definition, as slots and publications of its own would call it.
+/// The names under which a job may have a slot and a publication. It has one of them at a time; the other one may be left
+/// from a time when the daemon ran with another value of `--slots`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobNames {
+    /// Those of the job alone: see [`own_slot`].
+    pub own: SlotName,
+    /// Those of all jobs of its database: see [`shared_slot`].
+    pub shared: SlotName,
+}
+
+/// A job under one definition, as a member of a shared slot: `<job>_<definition>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct MemberId(pub(crate) String);
+pub struct MemberId(String);
 
 impl MemberId {
-    /// From the name that the job's own slot has: what follows `lantern_<jobs table>_`.
-    pub fn of(name: &SlotName) -> Self {
+    /// The member whose own slot would have this name.
+    pub fn from_slot(name: &SlotName) -> Self {
         let parts: Vec<&str> = name.as_str().splitn(3, '_').collect();
-        MemberId(parts.last().copied().unwrap_or_default().to_owned())
+        MemberId::from_record(parts.last().copied().unwrap_or_default())
+    }
+
+    /// The member that a membership record names so.
+    pub fn from_record(id: &str) -> Self {
+        MemberId(id.to_owned())
     }
 }
 
@@ -92,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_job_id_makes_a_slot_name_of_its_own() {
+    fn every_job_id_gives_a_slot_name_of_its_own() {
         let named = |id: &str| own_slot(0xab, &JobRow::example(id)).to_string();
         assert!(named("17").starts_with("lantern_000000ab_17_"));
         let uuid = named("0b7e0c1e-7b2e-4a53-9c6e-2f2b1f6f3c11");
@@ -107,7 +133,17 @@ mod tests {
     }
 
     #[test]
-    fn another_definition_makes_another_name_and_another_password_does_not() {
+    fn names_are_the_same_in_every_version_of_this_program() {
+        let row = JobRow::example("0B7E-17");
+        let own = own_slot(0xab, &row);
+        assert_eq!(own.to_string(), "lantern_000000ab_0b7e17_6e010f28");
+        assert_eq!(MemberId::from_slot(&own).to_string(), "0b7e17_6e010f28");
+        let shared = shared_slot(0xab, Some("a"), &row.definition);
+        assert_eq!(shared.to_string(), "lantern_000000ab_db_5d92b8ec448f9024");
+    }
+
+    #[test]
+    fn another_definition_gives_another_name_and_another_password_does_not() {
         let before = JobRow::example("1");
         let mut after = JobRow::example("1");
         after.definition.db_connection = "postgresql://localhost/d?connect_timeout=9".into();
@@ -118,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_slots_are_told_from_those_of_jobs() {
+    fn names_of_shared_slots_differ_from_those_of_jobs() {
         let database = |text: &str| {
             let mut definition = JobRow::example("1").definition;
             definition.db_connection = text.into();

@@ -1,11 +1,11 @@
-//! How much WAL a slot may hold back, as a person writes it.
+//! The most WAL that a slot may hold back, as a person writes it: `16GB`, `off`.
 
 use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-/// Units as in `postgresql.conf` (documentation, "Parameter Names and Values"): powers of 1024, and case matters. So
-/// the figure is comparable with `max_slot_wal_keep_size`.
+/// Units as in `postgresql.conf` (PostgreSQL manual, "Parameter Names and Values"): powers of 1024, and case matters.
+/// So the value can be compared with `max_slot_wal_keep_size`.
 const UNITS: [(&str, u64); 5] = [
     ("TB", 1 << 40),
     ("GB", 1 << 30),
@@ -14,18 +14,30 @@ const UNITS: [(&str, u64); 5] = [
     ("B", 1),
 ];
 
-/// The server keeps and removes WAL by whole segments of this size, unless it was initialised with others.
-const SMALLEST: u64 = 16 << 20;
+/// One WAL segment of the default size. The server keeps and removes WAL in whole segments, so less would have no
+/// meaning.
+const MIN_BYTES: u64 = 16 << 20;
 
-/// The most WAL that a job's slot may hold back, in bytes.
+/// The most WAL that a slot may hold back (`--max-retained-wal`).
+///
+/// ```
+/// use lantern::pipeline::slot::retention_limit::RetentionLimit;
+///
+/// let limit: RetentionLimit = "16GB".parse().unwrap();
+/// assert!(limit.is_exceeded_by((16 << 30) + 1));
+/// assert!(!limit.is_exceeded_by(16 << 30));
+/// assert_eq!(limit.to_string(), "16 GB");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetentionLimit {
+    /// There is none.
     Off,
+    /// In bytes.
     Bytes(NonZeroU64),
 }
 
 impl RetentionLimit {
-    /// Whether so many bytes are more than the limit allows.
+    /// Whether this is more than the limit allows.
     pub fn is_exceeded_by(self, bytes: u64) -> bool {
         match self {
             RetentionLimit::Off => false,
@@ -33,19 +45,21 @@ impl RetentionLimit {
         }
     }
 
-    /// Whether so many bytes are more than this share of the limit: 2 for a half, 4 for a quarter.
+    /// Whether this is more than a part of the limit: 2 for a half, 4 for a quarter.
     pub fn is_exceeded_by_share(self, bytes: u64, share: u64) -> bool {
         self.is_exceeded_by(bytes.saturating_mul(share))
     }
 }
 
-/// The text is not a size.
+/// The text is not a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidLimit {
+    /// It is not a whole number with a unit, or too large.
     #[error(
         "`{0}` is not a size: write a whole number and a unit (kB, MB, GB, TB), such as 16GB, or off"
     )]
     Form(String),
+    /// It is less than one WAL segment.
     #[error("`{0}` is less than one WAL segment; write 16MB or more, or off")]
     TooSmall(String),
 }
@@ -67,7 +81,7 @@ impl FromStr for RetentionLimit {
             .ok_or_else(form)?;
         let bytes = number.checked_mul(*factor).ok_or_else(form)?;
         NonZeroU64::new(bytes)
-            .filter(|bytes| bytes.get() >= SMALLEST)
+            .filter(|bytes| bytes.get() >= MIN_BYTES)
             .map(RetentionLimit::Bytes)
             .ok_or_else(|| InvalidLimit::TooSmall(text.to_owned()))
     }
@@ -82,7 +96,7 @@ impl fmt::Display for RetentionLimit {
     }
 }
 
-/// Bytes for a person: `900 kB`, `1.5 GB`, in the units of [`RetentionLimit`].
+/// A number of bytes, for a person: `900 kB`, `1.5 GB`, in the units of [`RetentionLimit`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
 
@@ -105,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_mean_what_they_mean_in_the_servers_configuration() {
+    fn units_mean_what_they_mean_in_postgresql_conf() {
         let bytes = |text: &str| match text.parse() {
             Ok(RetentionLimit::Bytes(bytes)) => bytes.get(),
             other => panic!("{text}: {other:?}"),
@@ -120,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_size_is_refused() {
+    fn a_text_that_is_no_size_is_refused() {
         for text in [
             "",
             "GB",

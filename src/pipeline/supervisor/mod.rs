@@ -253,7 +253,7 @@ impl Supervisor {
         let rows = self.store.rows().await?;
         if let Some(feeds) = &self.feeds {
             let identity = self.store.table().identity();
-            let member = |row| MemberId::of(&names::own_slot(identity, row));
+            let member = |row| MemberId::from_slot(&names::own_slot(identity, row));
             feeds.set_known(rows.iter().map(member).collect());
         }
         // Kept until they are dealt with: the connection may break in between.

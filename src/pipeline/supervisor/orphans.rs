@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::jobs::JobRow;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::own as provision;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::target_database;
-use crate::pipeline::slot::catalog as slot_lifecycle;
+use crate::pipeline::slot::catalog::unused_names;
 use crate::pipeline::slot::names;
 use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
@@ -31,7 +31,7 @@ pub async fn candidates(
 ) -> Vec<Candidate> {
     let databases: BTreeMap<String, ConnectionString> = rows
         .iter()
-        .filter_map(|row| target_database::of(&row.definition, allowed).ok())
+        .filter_map(|row| target_database::from_definition(&row.definition, allowed).ok())
         .chain([jobs_database])
         .map(|database| (database.to_string(), database.named("leftover slots")))
         .collect();
@@ -55,9 +55,7 @@ async fn idle_slots(
     prefix: &str,
 ) -> Result<Vec<SlotName>, DatabaseError> {
     let session = Session::open(database).await?;
-    slot_lifecycle::idle_with_prefix(&session, prefix)
-        .await
-        .map_err(DatabaseError::during("looking for leftover slots"))
+    unused_names(&session, prefix).await
 }
 
 /// Removes the slot and the publication of that name, or says why not.
@@ -75,5 +73,5 @@ pub async fn remove(candidate: &Candidate) {
 
 async fn attempt(candidate: &Candidate) -> Result<bool, JobError> {
     let session = Session::open(&candidate.database).await?;
-    provision::remove(&session, &candidate.name).await
+    drop_slot_and_publication(&session, &candidate.name).await
 }

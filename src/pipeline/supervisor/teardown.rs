@@ -6,8 +6,8 @@ use tokio::sync::Semaphore;
 
 use crate::jobs::JobRow;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::own as provision;
-use crate::pipeline::setup::publication::shared as publication;
+use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 ///
 /// Cancellation safe: each step can be repeated.
 pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Semaphore) -> bool {
-    let database = match target_database::of(&row.definition, allowed) {
+    let database = match target_database::from_definition(&row.definition, allowed) {
         Ok(database) => database,
         Err(error @ JobError::Host(_)) => {
             tracing::warn!("not cleaned up: {error}");
@@ -64,8 +64,8 @@ pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Se
 
 async fn attempt(database: &ConnectionString, names: &Names) -> Result<bool, JobError> {
     let session = Session::open(database).await?;
-    let own = provision::remove(&session, &names.own).await?;
-    let member = MemberId::of(&names.own);
-    let part = publication::take_out(&session, &names.shared, &member).await?;
+    let own = drop_slot_and_publication(&session, &names.own).await?;
+    let member = MemberId::from_slot(&names.own);
+    let part = remove_member(&session, &names.shared, &member).await?;
     Ok(own || part)
 }

@@ -22,11 +22,7 @@ pub async fn skip(session: &Session) -> Result<(), JobError> {
     if !refused {
         return Err(error);
     }
-    let role: String = session
-        .query_one("SELECT current_user::text", &[])
-        .await
-        .map_err(DatabaseError::during("reading the role"))?
-        .get(0);
+    let role = session.role().await?;
     let grant = if session.version() >= 150_000 {
         format!(
             "let a superuser GRANT SET ON PARAMETER session_replication_role TO {}",

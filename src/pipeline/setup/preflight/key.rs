@@ -1,20 +1,83 @@
-//! The key: what identifies a row in the stream, and what keeps a published table updatable.
+//! The key: what names a row in the stream, and what keeps a published table updatable.
+//!
+//! A table whose updates are published needs a replica identity, or each UPDATE of it fails, the users' too (PostgreSQL
+//! manual, "Publication", on replica identities; `CheckCmdReplicaIdentity` in `execReplication.c`). By default it is
+//! the primary key. Our key is the replica identity: its columns are in every message of the stream, and they find one
+//! row.
 
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::definition::Names;
-use crate::pipeline::setup::preflight::relation::Relation;
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, find_column};
 use crate::pipeline::table::target::KeyColumn;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
+use crate::replication::pgoutput::ReplicaIdentity;
 
-/// The columns of the replica identity, or the remedy where updates of the table could not be published.
-pub(super) async fn usable_key(
+/// The columns of the key, in the order of its index.
+///
+/// # Errors
+/// Permanent, with a statement that gives the table a key; and the server's.
+pub async fn usable_key(
     session: &Session,
-    relation: &Relation,
-    names: &Names,
-    pk: Option<&str>,
+    names: &TargetNames,
+    relation: &TargetRelation,
+    columns: &[TargetColumn],
 ) -> Result<Vec<KeyColumn>, JobError> {
-    let table = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
+    let candidates = read_candidates(session, relation.oid).await?;
+    let key = match relation.identity {
+        ReplicaIdentity::Index => candidates.identity,
+        // FULL writes the whole old row into the WAL, and does not say which columns find one row. The primary key
+        // does.
+        ReplicaIdentity::Default | ReplicaIdentity::Full => candidates.primary,
+        ReplicaIdentity::Nothing if !candidates.primary.is_empty() => {
+            let table = names.qualified();
+            return Err(JobError::permanent(format!(
+                "{table} has REPLICA IDENTITY NOTHING: publishing it would make every UPDATE of it fail; \
+                 run: ALTER TABLE {table} REPLICA IDENTITY DEFAULT;"
+            )));
+        }
+        ReplicaIdentity::Nothing => Vec::new(),
+    };
+    if !key.is_empty() {
+        return Ok(key);
+    }
+    let remedy = remedy(session, names, relation, columns).await?;
+    Err(JobError::permanent(format!(
+        "{} has no usable key; it needs a primary key or a replica identity index, not deferrable; run: {remedy}",
+        names.qualified()
+    )))
+}
+
+/// Checks that the job's `pk` names the columns of the key, in any order. Without a `pk` any key will do.
+///
+/// # Errors
+/// Permanent, with the columns of the key.
+pub fn check_pk(names: &TargetNames, key: &[KeyColumn], pk: Option<&str>) -> Result<(), JobError> {
+    let Some(pk) = pk else { return Ok(()) };
+    let mut asked: Vec<&str> = pk.split(',').map(str::trim).collect();
+    let mut found: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
+    asked.sort_unstable();
+    found.sort_unstable();
+    if asked == found {
+        return Ok(());
+    }
+    Err(JobError::permanent(format!(
+        "the job's pk is {}, but the key of {} is ({}); correct pk or set it to NULL",
+        literal(pk),
+        names.qualified(),
+        found.join(", ")
+    )))
+}
+
+/// The keys that a table may have.
+struct Candidates {
+    /// The columns of the index that REPLICA IDENTITY USING INDEX names.
+    identity: Vec<KeyColumn>,
+    primary: Vec<KeyColumn>,
+}
+
+/// Reads the columns of the primary key and of the replica identity index, without those that are only INCLUDEd.
+async fn read_candidates(session: &Session, table: u32) -> Result<Candidates, DatabaseError> {
     let rows = session
         .query(
             "SELECT i.indisreplident, i.indisprimary, a.attname::text, format_type(a.atttypid, -1) \
@@ -23,11 +86,11 @@ pub(super) async fn usable_key(
              WHERE i.indrelid = $1 AND i.indisvalid AND i.indimmediate AND i.indisunique \
                AND (i.indisprimary OR i.indisreplident) AND k.position <= i.indnkeyatts \
              ORDER BY i.indisreplident DESC, k.position",
-            &[&relation.oid],
+            &[&table],
         )
         .await
         .map_err(DatabaseError::during("reading the key of the target table"))?;
-    let columns_where = |flag: usize| -> Vec<KeyColumn> {
+    let columns_where = |flag: usize| {
         rows.iter()
             .filter(|row| row.get::<_, bool>(flag))
             .map(|row| KeyColumn {
@@ -36,93 +99,73 @@ pub(super) async fn usable_key(
             })
             .collect()
     };
-    let (by_identity, primary) = (columns_where(0), columns_where(1));
-    let key = match relation.identity as u8 {
-        b'd' | b'f' => primary,
-        b'i' => by_identity,
-        _ if !primary.is_empty() => {
-            return Err(JobError::permanent(format!(
-                "{table} has REPLICA IDENTITY NOTHING: publishing it would make every UPDATE of it fail; run: ALTER TABLE {table} REPLICA IDENTITY DEFAULT;"
-            )));
-        }
-        _ => Vec::new(),
-    };
-    if key.is_empty() {
-        return Err(JobError::permanent(
-            no_key_remedy(session, relation.oid, &table).await?,
-        ));
-    }
-    if let Some(pk) = pk {
-        let mut asked: Vec<&str> = pk.split(',').map(str::trim).collect();
-        let mut found: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
-        asked.sort_unstable();
-        found.sort_unstable();
-        if asked != found {
-            return Err(JobError::permanent(format!(
-                "the job's pk is {}, but the key of {table} is ({}); correct pk or set it to NULL",
-                literal(pk),
-                found.join(", ")
-            )));
-        }
-    }
-    Ok(key)
+    Ok(Candidates {
+        identity: columns_where(0),
+        primary: columns_where(1),
+    })
 }
 
-async fn no_key_remedy(session: &Session, oid: u32, table: &str) -> Result<String, JobError> {
-    // A unique index over NOT NULL columns can serve as it is.
-    let index = session
+/// The statement that gives the table a key, and changes as little as possible.
+async fn remedy(
+    session: &Session,
+    names: &TargetNames,
+    relation: &TargetRelation,
+    columns: &[TargetColumn],
+) -> Result<String, DatabaseError> {
+    let table = names.qualified();
+    if let Some(index) = suitable_index(session, relation.oid).await? {
+        let index = identifier(&index);
+        return Ok(format!(
+            "ALTER TABLE {table} REPLICA IDENTITY USING INDEX {index};"
+        ));
+    }
+    if let Some((constraint, columns)) = deferrable_primary_key(session, relation.oid).await? {
+        let columns: Vec<String> = columns.iter().map(|column| identifier(column)).collect();
+        return Ok(format!(
+            "ALTER TABLE {table} DROP CONSTRAINT {}, ADD PRIMARY KEY ({});",
+            identifier(&constraint),
+            columns.join(", ")
+        ));
+    }
+    if find_column(columns, "id").is_some() {
+        return Ok(format!("ALTER TABLE {table} ADD PRIMARY KEY (id);"));
+    }
+    Ok(format!(
+        "ALTER TABLE {table} ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
+    ))
+}
+
+/// An index that can be the replica identity as it is: unique, not partial, not deferrable, and over NOT NULL columns
+/// only (PostgreSQL manual, "ALTER TABLE", REPLICA IDENTITY).
+async fn suitable_index(session: &Session, table: u32) -> Result<Option<String>, DatabaseError> {
+    let row = session
         .query_opt(
             "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
              WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
                AND NOT EXISTS (SELECT FROM unnest(i.indkey) k JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k \
                                WHERE NOT a.attnotnull) ORDER BY c.relname LIMIT 1",
-            &[&oid],
+            &[&table],
         )
         .await
         .map_err(DatabaseError::during("looking for a unique index"))?;
-    // A deferrable primary key cannot be a replica identity, and a table has only one primary key.
-    let deferrable = session
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The constraint and columns of a deferrable primary key. It cannot be the replica identity, because it may be
+/// violated until commit; and a table has only one primary key, so it must be replaced.
+async fn deferrable_primary_key(
+    session: &Session,
+    table: u32,
+) -> Result<Option<(String, Vec<String>)>, DatabaseError> {
+    let row = session
         .query_opt(
             "SELECT con.conname::text, array_agg(a.attname::text ORDER BY k.position) \
              FROM pg_constraint con CROSS JOIN LATERAL unnest(con.conkey) WITH ORDINALITY AS k(attnum, position) \
              JOIN pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.attnum \
              WHERE con.conrelid = $1 AND con.contype = 'p' AND con.condeferrable GROUP BY con.oid, con.conname",
-            &[&oid],
+            &[&table],
         )
         .await
         .map_err(DatabaseError::during("looking for a deferrable primary key"))?;
-    let has_id: bool = session
-        .query_one(
-            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = $1 AND attname = 'id' AND NOT attisdropped)",
-            &[&oid],
-        )
-        .await
-        .map_err(DatabaseError::during("reading the target table's columns"))?
-        .get(0);
-    let remedy = match (index, deferrable) {
-        (Some(row), _) => {
-            format!(
-                "ALTER TABLE {table} REPLICA IDENTITY USING INDEX {};",
-                identifier(&row.get::<_, String>(0))
-            )
-        }
-        (None, Some(row)) => format!(
-            "ALTER TABLE {table} DROP CONSTRAINT {}, ADD PRIMARY KEY ({});",
-            identifier(&row.get::<_, String>(0)),
-            row.get::<_, Vec<String>>(1)
-                .iter()
-                .map(|column| identifier(column))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
-        (None, None) if has_id => format!("ALTER TABLE {table} ADD PRIMARY KEY (id);"),
-        (None, None) => {
-            format!(
-                "ALTER TABLE {table} ADD COLUMN id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY;"
-            )
-        }
-    };
-    Ok(format!(
-        "{table} has no usable key: a primary key or a replica identity index is needed, not deferrable; run: {remedy}"
-    ))
+    Ok(row.map(|row| (row.get(0), row.get(1))))
 }

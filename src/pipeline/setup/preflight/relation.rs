@@ -1,22 +1,68 @@
-//! The table and its columns as the catalogue has them.
+//! The table and its columns as the catalog has them.
 
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::definition::Names;
-use crate::postgres::quote::identifier;
+use crate::pipeline::setup::definition::TargetNames;
 use crate::postgres::{DatabaseError, Session};
+use crate::replication::pgoutput::ReplicaIdentity;
 
-pub(super) struct Relation {
-    pub(super) oid: u32,
-    pub(super) kind: i8,
-    pub(super) identity: i8,
-    pub(super) role: String,
+/// A table that can be replicated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetRelation {
+    /// The OID in `pg_class`.
+    pub oid: u32,
+    /// Whether it is a partitioned table.
+    pub partitioned: bool,
+    /// What updates of it write into the WAL to name the old row.
+    pub identity: ReplicaIdentity,
 }
 
-pub(super) async fn find_relation(session: &Session, names: &Names) -> Result<Relation, JobError> {
-    let shown = format!("{}.{}", identifier(&names.schema), identifier(&names.table));
+impl TargetRelation {
+    /// Whether the whole old row names a row.
+    pub fn has_identity_full(&self) -> bool {
+        self.identity == ReplicaIdentity::Full
+    }
+}
+
+/// A column of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetColumn {
+    /// Not quoted.
+    pub name: String,
+    /// The name of its type, or of the type below its domain: `text`, `vector`, `_float4`.
+    pub base_type: String,
+    /// The schema of that type.
+    pub base_schema: String,
+    /// Its declared type with the modifier, as a cast names it.
+    pub declared: String,
+    /// The modifier of the base type, -1 where there is none. That of `vector` is the number of dimensions.
+    pub modifier: i32,
+    /// `GENERATED ALWAYS AS (…)`.
+    pub generated: bool,
+    /// Whether the role may SELECT it.
+    pub readable: bool,
+    /// Whether the role may UPDATE it.
+    pub writable: bool,
+    /// The name of the element type of an array.
+    pub element_type: Option<String>,
+}
+
+/// The column of this name.
+pub fn find_column<'a>(columns: &'a [TargetColumn], name: &str) -> Option<&'a TargetColumn> {
+    columns.iter().find(|column| column.name == name)
+}
+
+/// Finds the table of a job.
+///
+/// # Errors
+/// Permanent ones if there is none, or if its changes are not in the WAL; and the server's.
+pub async fn find_relation(
+    session: &Session,
+    names: &TargetNames,
+) -> Result<TargetRelation, JobError> {
+    let table = names.qualified();
     let row = session
         .query_opt(
-            "SELECT c.oid, c.relkind, c.relreplident, c.relpersistence, current_user::text \
+            "SELECT c.oid, c.relkind, c.relreplident, c.relpersistence \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
             &[&names.schema, &names.table],
         )
@@ -24,59 +70,53 @@ pub(super) async fn find_relation(session: &Session, names: &Names) -> Result<Re
         .map_err(DatabaseError::during("looking for the target table"))?;
     let Some(row) = row else {
         return Err(JobError::permanent(format!(
-            "there is no table {shown} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
+            "there is no table {table} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
              (names are case-sensitive there)",
-            current_database(session).await
+            session.server().database()
         )));
     };
-    let kind: i8 = row.get(1);
-    let kind_name = match kind as u8 {
-        b'r' | b'p' => None,
-        b'v' | b'm' => Some("a view"),
-        b'f' => Some("a foreign table"),
-        _ => Some("not a table"),
-    };
-    if let Some(kind_name) = kind_name {
-        return Err(JobError::permanent(format!(
-            "{shown} is {kind_name}; only tables can be replicated: name the table below it"
-        )));
-    }
+    let kind = row.get::<_, i8>(1) as u8;
+    check_kind(&table, kind)?;
     if row.get::<_, i8>(3) as u8 != b'p' {
         return Err(JobError::permanent(format!(
-            "{shown} is an unlogged or temporary table, whose changes are not in the WAL; run: ALTER TABLE {shown} SET LOGGED;"
+            "{table} is an unlogged or temporary table, whose changes are not in the WAL; \
+             run: ALTER TABLE {table} SET LOGGED;"
         )));
     }
-    Ok(Relation {
+    Ok(TargetRelation {
         oid: row.get(0),
-        kind,
-        identity: row.get(2),
-        role: row.get(4),
+        partitioned: kind == b'p',
+        identity: match row.get::<_, i8>(2) as u8 {
+            b'd' => ReplicaIdentity::Default,
+            b'f' => ReplicaIdentity::Full,
+            b'i' => ReplicaIdentity::Index,
+            _ => ReplicaIdentity::Nothing,
+        },
     })
 }
 
-pub(super) async fn current_database(session: &Session) -> String {
-    match session
-        .query_one("SELECT current_database()::text", &[])
-        .await
-    {
-        Ok(row) => row.get(0),
-        Err(_) => String::new(),
-    }
+/// `kind` is `pg_class.relkind`. Publications hold tables and partitioned tables only (PostgreSQL manual, "CREATE
+/// PUBLICATION").
+fn check_kind(table: &str, kind: u8) -> Result<(), JobError> {
+    let kind_name = match kind {
+        b'r' | b'p' => return Ok(()),
+        b'v' | b'm' => "a view",
+        b'f' => "a foreign table",
+        _ => "not a table",
+    };
+    Err(JobError::permanent(format!(
+        "{table} is {kind_name}; only tables can be replicated: name the table below it"
+    )))
 }
 
-pub(super) struct Column {
-    pub(super) name: String,
-    pub(super) base_type: String,
-    pub(super) base_schema: String,
-    pub(super) declared: String,
-    pub(super) modifier: i32,
-    pub(super) generated: bool,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
-    pub(super) element_type: Option<String>,
-}
-
-pub(super) async fn columns(session: &Session, oid: u32) -> Result<Vec<Column>, JobError> {
+/// Reads the columns of a table, in their order.
+///
+/// A column may have a domain over a domain. What decides how its values look is the type at the bottom, which the
+/// recursive query finds.
+///
+/// # Errors
+/// The server's.
+pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColumn>, DatabaseError> {
     let rows = session
         .query(
             "WITH RECURSIVE base AS ( \
@@ -97,18 +137,16 @@ pub(super) async fn columns(session: &Session, oid: u32) -> Result<Vec<Column>, 
         )
         .await
         .map_err(DatabaseError::during("reading the target table's columns"))?;
-    Ok(rows
-        .iter()
-        .map(|row| Column {
-            name: row.get(0),
-            base_type: row.get(1),
-            base_schema: row.get(2),
-            declared: row.get(3),
-            modifier: row.get(4),
-            generated: row.get(5),
-            readable: row.get(6),
-            writable: row.get(7),
-            element_type: row.get(8),
-        })
-        .collect())
+    let column = |row: &tokio_postgres::Row| TargetColumn {
+        name: row.get(0),
+        base_type: row.get(1),
+        base_schema: row.get(2),
+        declared: row.get(3),
+        modifier: row.get(4),
+        generated: row.get(5),
+        readable: row.get(6),
+        writable: row.get(7),
+        element_type: row.get(8),
+    };
+    Ok(rows.iter().map(column).collect())
 }

@@ -4,34 +4,43 @@ use crate::pipeline::error::JobError;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Checks what replication needs of the server and the role.
+/// The first version that can be a target, as `server_version_num`.
+const MIN_VERSION: u32 = 140_000;
+
+/// Checks version and `wal_level` of the server, and the role's right to replicate.
+///
+/// # Errors
+/// Permanent ones with the remedy, and the server's.
 pub async fn check_server(session: &Session) -> Result<(), JobError> {
-    if session.version() < 140_000 {
+    if session.version() < MIN_VERSION {
         return Err(JobError::permanent(format!(
-            "the target server is PostgreSQL {}; version 14 or later is needed",
-            session.version() / 10_000
+            "the target server is PostgreSQL {}; version {} or later is needed",
+            session.version() / 10_000,
+            MIN_VERSION / 10_000
         )));
     }
+    // On Amazon RDS the attribute belongs to a role of the service, and membership in another role stands for it.
     let row = session
         .query_one(
             "SELECT current_setting('wal_level'), \
                     (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) \
-                      OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'member')), \
-                    current_user::text",
+                      OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'member'))",
             &[],
         )
         .await
         .map_err(DatabaseError::during("checking the target server"))?;
-    let wal_level: String = row.get(0);
+    let (wal_level, may_replicate): (String, bool) = (row.get(0), row.get(1));
     if wal_level != "logical" {
         return Err(JobError::permanent(format!(
-            "the target server has wal_level = {wal_level}; logical replication needs: ALTER SYSTEM SET wal_level = logical; and a restart of the server"
+            "the target server has wal_level = {wal_level}; \
+             logical replication needs: ALTER SYSTEM SET wal_level = logical; and a restart of the server"
         )));
     }
-    let role: String = row.get(2);
-    if !row.get::<_, bool>(1) {
+    if !may_replicate {
+        let role = session.role().await?;
         return Err(JobError::permanent(format!(
-            "the role {role} may not replicate; run as a superuser: ALTER ROLE {} REPLICATION; (managed services grant it in their own way, Amazon RDS by GRANT rds_replication)",
+            "the role {role} lacks the REPLICATION attribute; run as a superuser: ALTER ROLE {} REPLICATION; \
+             (managed services grant it in their own way, Amazon RDS by GRANT rds_replication)",
             identifier(&role)
         )));
     }
@@ -39,7 +48,10 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
 }
 
 /// Whether the server is a standby, to which no vector can be written.
-pub async fn is_standby(session: &Session) -> Result<bool, JobError> {
+///
+/// # Errors
+/// The server's.
+pub async fn is_standby(session: &Session) -> Result<bool, DatabaseError> {
     let row = session
         .query_one("SELECT pg_is_in_recovery()", &[])
         .await
@@ -47,7 +59,11 @@ pub async fn is_standby(session: &Session) -> Result<bool, JobError> {
     Ok(row.get(0))
 }
 
-/// Whether one more replication slot fits on the server.
+/// Checks that one more replication slot fits on the server, before the publication is created: the server itself would
+/// refuse only the slot, which comes second.
+///
+/// # Errors
+/// Permanent, with the remedy; and the server's.
 pub async fn check_free_slot(session: &Session) -> Result<(), JobError> {
     let row = session
         .query_one(
@@ -57,12 +73,12 @@ pub async fn check_free_slot(session: &Session) -> Result<(), JobError> {
         .await
         .map_err(DatabaseError::during("counting replication slots"))?;
     let (limit, used): (i32, i32) = (row.get(0), row.get(1));
-    if used >= limit {
-        return Err(JobError::permanent(format!(
-            "all {limit} replication slots of the server are in use; drop unused ones (SELECT * FROM pg_replication_slots) \
-             or raise it: ALTER SYSTEM SET max_replication_slots = {}; and restart the server",
-            limit.max(1) * 2
-        )));
+    if used < limit {
+        return Ok(());
     }
-    Ok(())
+    Err(JobError::permanent(format!(
+        "all {limit} replication slots of the server are in use; drop unused ones (SELECT * FROM pg_replication_slots) \
+         or allow more: ALTER SYSTEM SET max_replication_slots = {}; and restart the server",
+        limit.max(1) * 2
+    )))
 }

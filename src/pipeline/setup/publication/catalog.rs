@@ -1,69 +1,100 @@
-//! Publications: what the server sends of a table.
+//! SQL over publications: `pg_publication` and `pg_publication_rel` (PostgreSQL manual, "System Catalogs").
 
 use tokio_postgres::Client;
 
-use crate::postgres::Session;
+use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::{identifier, literal};
+use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// A publication as the catalogue describes it.
+/// The OID of no table, for questions about a publication alone (`InvalidOid`).
+pub const NO_TABLE: u32 = 0;
+
+/// The first version with column lists and row filters, as `server_version_num`.
+pub const COLUMN_LISTS_SINCE: u32 = 150_000;
+
+/// A publication as the catalog describes it, and what it publishes of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
+    /// Whether inserts are published.
     pub inserts: bool,
+    /// Whether updates are.
     pub updates: bool,
+    /// Whether deletes are.
     pub deletes: bool,
+    /// Whether truncates are.
     pub truncates: bool,
+    /// `publish_via_partition_root`: changes of partitions come as changes of the partitioned table.
     pub via_root: bool,
-    /// Whether the table asked about is a member.
+    /// Whether the table is published.
     pub has_table: bool,
-    /// The column list of the table's membership; `None` where every column is published.
+    /// The table's column list; `None` if every column is published.
     pub columns: Option<Vec<String>>,
-    /// True where a row filter hides rows.
+    /// Whether a row filter hides rows of the table.
     pub filtered: bool,
-    /// Names this very version of the publication and of the table's membership: one that was dropped and made anew, or
-    /// altered, has another, whatever it looks like.
+    /// Identifies this version of the publication and of the table in it: the `xmin` of their catalog rows, `750/751`.
+    ///
+    /// `xmin` is the transaction that wrote a row version (PostgreSQL manual, "System Columns"). Every ALTER
+    /// PUBLICATION writes another, and so does one that is dropped and created again, however equal it looks. A comment
+    /// does not: it is kept in `pg_description`. So a comment can hold the version that it speaks of.
     pub version: String,
+    /// `COMMENT ON PUBLICATION`.
     pub comment: Option<String>,
 }
 
 impl Publication {
-    /// Whether it is as it was when [`seal_statement`] was run.
-    pub fn is_sealed(&self) -> bool {
-        self.comment.as_ref() == Some(&seal(&self.version))
+    /// Whether nobody has changed it since [`version_comment_statement`] was run.
+    pub fn is_unaltered(&self) -> bool {
+        self.comment.as_ref() == Some(&version_comment(&self.version))
     }
 }
 
-/// What the publication's comment says.
-fn seal(version: &str) -> String {
+/// Kept on servers: every version of this program must write and read the same text.
+fn version_comment(version: &str) -> String {
     format!("lantern-cli misses no change for as long as this is version {version}")
 }
 
-/// Looks a publication up, and the membership of the table with this oid.
+/// The statement that notes, as a comment, which version of the publication its slot began with.
+pub fn version_comment_statement(name: &str, publication: &Publication) -> String {
+    format!(
+        "COMMENT ON PUBLICATION {} IS {}",
+        identifier(name),
+        literal(&version_comment(&publication.version))
+    )
+}
+
+/// Reads a publication, and what it publishes of the table with this OID; `None` if there is no publication of that
+/// name.
 ///
 /// # Errors
 /// The server's.
-pub async fn find(
+pub async fn find_publication(
     session: &Session,
     name: &str,
     table: u32,
-) -> Result<Option<Publication>, tokio_postgres::Error> {
-    // Column lists and row filters came with 15.
-    let membership = if session.version() >= 150_000 {
+) -> Result<Option<Publication>, DatabaseError> {
+    let failed = || DatabaseError::during(format!("looking for the publication {name}"));
+    let membership = if session.version() >= COLUMN_LISTS_SINCE {
         "r.prqual IS NOT NULL, (SELECT array_agg(a.attname::text) FROM pg_attribute a \
            WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[]))"
     } else {
         "false, NULL::text[]"
     };
+    // Asked once a second by each job.
     let question = session
         .repeated(&format!(
-                "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
-                        p.puballtables OR r.oid IS NOT NULL, {membership}, \
-                        format('%s/%s', p.xmin, r.xmin), obj_description(p.oid, 'pg_publication') \
-                 FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
-                 WHERE p.pubname = $1"
-            ))
-        .await?;
-    let row = session.query_opt(&question, &[&name, &table]).await?;
+            "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
+                    p.puballtables OR r.oid IS NOT NULL, {membership}, \
+                    format('%s/%s', p.xmin, r.xmin), obj_description(p.oid, 'pg_publication') \
+             FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
+             WHERE p.pubname = $1"
+        ))
+        .await
+        .map_err(failed())?;
+    let row = session
+        .query_opt(&question, &[&name, &table])
+        .await
+        .map_err(failed())?;
     Ok(row.map(|row| Publication {
         inserts: row.get(0),
         updates: row.get(1),
@@ -82,50 +113,125 @@ pub async fn find(
 ///
 /// # Errors
 /// The server's.
-pub async fn exists(client: &Client, name: &str) -> Result<bool, tokio_postgres::Error> {
+pub async fn publication_exists(client: &Client, name: &str) -> Result<bool, DatabaseError> {
     let found = client
         .query_opt("SELECT FROM pg_publication WHERE pubname = $1", &[&name])
-        .await?;
+        .await
+        .map_err(DatabaseError::during(format!(
+            "looking for the publication {name}"
+        )))?;
     Ok(found.is_some())
 }
 
-/// The names of publications that begin with `prefix` and contain the table with this oid.
+/// The names of publications that begin with `prefix` and contain the table with this OID.
 ///
 /// # Errors
 /// The server's.
-pub async fn names_with_prefix(
+pub async fn publications_with_prefix(
     client: &Client,
     prefix: &str,
     table: u32,
-) -> Result<Vec<String>, tokio_postgres::Error> {
+) -> Result<Vec<String>, DatabaseError> {
     let rows = client
         .query(
             "SELECT p.pubname::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
              WHERE starts_with(p.pubname::text, $1) AND r.prrelid = $2 ORDER BY p.pubname",
             &[&prefix, &table],
         )
-        .await?;
+        .await
+        .map_err(DatabaseError::during("looking for prepared publications"))?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// The statement that creates a publication of inserts and updates of one table (`qualified`: schema and name, quoted),
-/// of the given columns only where a list is given. A partitioned table is published as itself, a plain one without
-/// tables that inherit from it.
-pub fn create_statement(
+/// Whether the publication, with the table in it, is certainly older than every change that the slot has yet to send.
+///
+/// Its catalog rows must have been written before the slot's `catalog_xmin`, the oldest transaction whose catalog
+/// changes the slot may still need (PostgreSQL manual, "pg_replication_slots"). A slot that is only seconds old may not
+/// be able to tell, and then the answer is no. Transaction ids wrap around, so ages are compared. An age outside of the
+/// range is that of a row from before the slot, or of one so old that its id seems to lie ahead.
+///
+/// # Errors
+/// The server's.
+pub async fn is_older_than_slot(
+    client: &Client,
     name: &str,
-    qualified: &str,
-    partitioned: bool,
-    columns: Option<&[String]>,
-) -> String {
-    let list = column_list(columns);
-    let (only, root) = if partitioned {
-        ("", ", publish_via_partition_root = true")
+    table: u32,
+    slot: &SlotName,
+) -> Result<bool, DatabaseError> {
+    let row = client
+        .query_opt(
+            "SELECT NOT (age(p.xmin) BETWEEN 0 AND age(s.catalog_xmin) OR age(r.xmin) BETWEEN 0 AND age(s.catalog_xmin)) \
+             FROM pg_replication_slots s, pg_publication p \
+             JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
+             WHERE p.pubname = $1 AND s.slot_name = $3",
+            &[&name, &table, &slot.as_str()],
+        )
+        .await
+        .map_err(DatabaseError::during(format!(
+            "comparing the publication {name} with the slot {slot}"
+        )))?;
+    Ok(row.is_some_and(|row| row.get(0)))
+}
+
+/// Another published table that is a partition of this one, or that this one is a partition of. With
+/// `publish_via_partition_root` the changes of both come as those of the upper one.
+///
+/// # Errors
+/// The server's.
+pub async fn related_table(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
+    let row = session
+        .query_opt(
+            "SELECT r.prrelid::regclass::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             WHERE p.pubname = $1 AND r.prrelid <> $2 \
+               AND (r.prrelid IN (SELECT relid::oid FROM pg_partition_ancestors($2::oid::regclass) AS a(relid)) \
+                 OR $2 IN (SELECT relid::oid FROM pg_partition_ancestors(r.prrelid::regclass) AS a(relid))) LIMIT 1",
+            &[&name.as_str(), &target.oid],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for partitions"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The name of a published table with this OID, quoted.
+///
+/// # Errors
+/// The server's.
+pub async fn published_table(
+    session: &Session,
+    name: &SlotName,
+    oid: u32,
+) -> Result<Option<String>, DatabaseError> {
+    let row = session
+        .query_opt(
+            "SELECT r.prrelid::regclass::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+             WHERE p.pubname = $1 AND r.prrelid = $2",
+            &[&name.as_str(), &oid],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for a published table"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The statement that creates a publication of inserts and updates of one table, of the given columns only or of all.
+///
+/// Deletes and truncates need no vector. Without `publish_via_partition_root` the changes of a partitioned table come
+/// as those of its partitions, each under its own OID and with its own columns (PostgreSQL manual, "CREATE
+/// PUBLICATION"). A plain table is published without tables that inherit from it.
+pub fn create_statement(name: &str, target: &TargetTable, columns: Option<&[String]>) -> String {
+    let via_root = if target.partitioned {
+        ", publish_via_partition_root = true"
     } else {
-        ("ONLY ", "")
+        ""
     };
     format!(
-        "CREATE PUBLICATION {} FOR TABLE {only}{qualified}{list} WITH (publish = 'insert, update'{root})",
-        identifier(name)
+        "CREATE PUBLICATION {} FOR TABLE {}{} WITH (publish = 'insert, update'{via_root})",
+        identifier(name),
+        target.from_clause(),
+        column_list(columns)
     )
 }
 
@@ -138,45 +244,7 @@ pub fn column_list(columns: Option<&[String]>) -> String {
     format!(" ({})", quoted.join(", "))
 }
 
-/// The statement that marks a publication as unchanged since now, by a comment on it.
-pub fn seal_statement(name: &str, publication: &Publication) -> String {
-    format!(
-        "COMMENT ON PUBLICATION {} IS {}",
-        identifier(name),
-        literal(&seal(&publication.version))
-    )
-}
-
-/// Whether the publication, with this table in it, is certainly older than what the slot has yet to send: its rows in
-/// the catalogues were written before the oldest transaction that the slot may still need (`catalog_xmin`).
-///
-/// A slot that is only seconds old may not be able to tell, and then the answer is no. Transaction ids are compared in
-/// the circle that they go round in; one that is neither newer than the slot's nor yet to come is old.
-///
-/// # Errors
-/// The server's.
-pub async fn is_older_than_slot(
-    client: &Client,
-    name: &str,
-    table: u32,
-    slot: &SlotName,
-) -> Result<bool, tokio_postgres::Error> {
-    let newer = "age(%.xmin) BETWEEN 0 AND age(s.catalog_xmin)";
-    let row = client
-        .query_opt(
-            &format!(
-                "SELECT NOT ({} OR {}) FROM pg_replication_slots s, pg_publication p \
-                 JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
-                 WHERE p.pubname = $1 AND s.slot_name = $3",
-                newer.replace('%', "p"),
-                newer.replace('%', "r")
-            ),
-            &[&name, &table, &slot.as_str()],
-        )
-        .await?;
-    Ok(row.is_some_and(|row| row.get(0)))
-}
-
+/// The statement that drops a publication if it exists.
 pub fn drop_statement(name: &str) -> String {
     format!("DROP PUBLICATION IF EXISTS {}", identifier(name))
 }
@@ -184,14 +252,45 @@ pub fn drop_statement(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::table::target::{DestinationColumn, SourceColumn, TextForm};
+
+    fn target(partitioned: bool) -> TargetTable {
+        TargetTable {
+            oid: 16_400,
+            schema: "public".into(),
+            name: "a b".into(),
+            partitioned,
+            key: Vec::new(),
+            identity_full: false,
+            source: SourceColumn {
+                name: "My Text".into(),
+                form: TextForm::Plain,
+                published: true,
+            },
+            destination: DestinationColumn {
+                name: "v".into(),
+                type_name: "real[]".into(),
+                vector_schema: None,
+            },
+            fingerprint: None,
+        }
+    }
 
     #[test]
     fn names_are_quoted_wherever_they_come_from() {
         let columns = ["i\"d".to_string(), "My Text".to_string()];
         assert_eq!(
-            create_statement("p", "\"public\".\"a b\"", true, Some(&columns)),
+            create_statement("p", &target(true), Some(&columns)),
             "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a b\" (\"i\"\"d\", \"My Text\") \
              WITH (publish = 'insert, update', publish_via_partition_root = true)"
+        );
+    }
+
+    #[test]
+    fn a_plain_table_is_published_without_those_that_inherit_from_it() {
+        assert_eq!(
+            create_statement("p", &target(false), None),
+            "CREATE PUBLICATION \"p\" FOR TABLE ONLY \"public\".\"a b\" WITH (publish = 'insert, update')"
         );
     }
 }

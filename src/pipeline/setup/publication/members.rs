@@ -1,8 +1,19 @@
-//! Which jobs a shared publication vouches for, as its comment says it.
+//! Which jobs a shared publication serves without a gap: the membership records in its comment.
 //!
-//! A mark says: in this version of the publication and of the table's membership, no change was left out for this job
-//! that was committed since a position in the log. Whoever alters either makes another version, and the mark means
-//! nothing any more.
+//! ```text
+//! lantern-cli misses no change for 17_0a1b2c3d@16400:750/751:2/A …
+//!                                  │           │     │       └ since: the position in the WAL
+//!                                  │           │     └ version of publication and table (xmin/xmin)
+//!                                  │           └ OID of the table
+//!                                  └ the job and its definition
+//! ```
+//!
+//! A record proves this: as long as publication and table are in this version, the slot's stream has every change of
+//! the table that was committed after `since`. The record and the version change in one transaction
+//! ([`edit`](super::edit)). If another session alters or recreates the publication, its version is another, and the
+//! record proves nothing any more.
+//!
+//! The text is kept on servers: every version of this program must write and read the same.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,81 +23,134 @@ use tokio::time::Instant;
 use crate::pipeline::slot::names::MemberId;
 use crate::replication::Lsn;
 
-/// What the comment begins with.
+/// The comment begins with this.
 const OPENING: &str = "lantern-cli misses no change for";
 
+/// What the comment says of one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembershipRecord {
-    /// The oid of the member's table.
+    /// The OID of the member's table.
     pub table: u32,
-    /// See [`Publication::version`](crate::replication::publication::Publication::version).
+    /// See [`Publication::version`](super::catalog::Publication::version).
     pub version: String,
-    /// What was committed before is in the table for the job's scan to find.
+    /// The stream has what was committed after this position. What was committed before is in the table when the
+    /// member's scan begins.
     pub since: Lsn,
 }
 
-/// The marks of one publication.
+/// The records of all members of a publication.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MembershipRecords(pub BTreeMap<MemberId, MembershipRecord>);
+pub struct MembershipRecords(BTreeMap<MemberId, MembershipRecord>);
 
 impl MembershipRecords {
-    /// Reads a comment. One that is not ours vouches for nobody.
+    /// Reads a comment. One that is not ours has no records, and a record that cannot be read is left out.
     pub fn parse(comment: Option<&str>) -> MembershipRecords {
-        let Some(list) = comment.and_then(|comment| comment.strip_prefix(OPENING)) else {
-            return MembershipRecords::default();
-        };
-        let mark = |word: &str| {
-            let (id, rest) = word.split_once('@')?;
-            let mut parts = rest.splitn(3, ':');
-            let mark = MembershipRecord {
-                table: parts.next()?.parse().ok()?,
-                version: parts.next()?.to_owned(),
-                since: parts.next()?.parse().ok()?,
-            };
-            Some((MemberId(id.to_owned()), mark))
-        };
-        MembershipRecords(list.split_whitespace().filter_map(mark).collect())
+        let list = comment.and_then(|comment| comment.strip_prefix(OPENING));
+        list.unwrap_or_default()
+            .split_whitespace()
+            .filter_map(parse_record)
+            .collect()
     }
 
-    /// Whether another member is on this table.
-    pub fn any_on(&self, table: u32) -> bool {
-        self.0.values().any(|mark| mark.table == table)
+    /// The record of a member.
+    pub fn get(&self, id: &MemberId) -> Option<&MembershipRecord> {
+        self.0.get(id)
     }
+
+    /// Adds or replaces the record of a member.
+    pub fn insert(&mut self, id: MemberId, record: MembershipRecord) {
+        self.0.insert(id, record);
+    }
+
+    /// Removes the record of a member.
+    pub fn remove(&mut self, id: &MemberId) -> Option<MembershipRecord> {
+        self.0.remove(id)
+    }
+
+    /// All members and their records.
+    pub fn iter(&self) -> impl Iterator<Item = (&MemberId, &MembershipRecord)> {
+        self.0.iter()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether there is a member with this table.
+    pub fn any_on(&self, table: u32) -> bool {
+        self.0.values().any(|record| record.table == table)
+    }
+
+    /// Removes the records of this table that are of another version: they prove nothing.
+    pub fn retain_version(&mut self, table: u32, version: &str) {
+        self.0
+            .retain(|_, record| record.table != table || record.version == version);
+    }
+
+    /// Gives the records of this table another version.
+    pub fn set_version(&mut self, table: u32, version: &str) {
+        for record in self.0.values_mut() {
+            if record.table == table {
+                version.clone_into(&mut record.version);
+            }
+        }
+    }
+}
+
+impl FromIterator<(MemberId, MembershipRecord)> for MembershipRecords {
+    fn from_iter<I: IntoIterator<Item = (MemberId, MembershipRecord)>>(records: I) -> Self {
+        MembershipRecords(records.into_iter().collect())
+    }
+}
+
+fn parse_record(word: &str) -> Option<(MemberId, MembershipRecord)> {
+    let (id, rest) = word.split_once('@')?;
+    let mut parts = rest.splitn(3, ':');
+    let record = MembershipRecord {
+        table: parts.next()?.parse().ok()?,
+        version: parts.next()?.to_owned(),
+        since: parts.next()?.parse().ok()?,
+    };
+    Some((MemberId::from_record(id), record))
 }
 
 impl fmt::Display for MembershipRecords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(OPENING)?;
-        for (id, mark) in &self.0 {
+        for (id, record) in &self.0 {
             let MembershipRecord {
                 table,
                 version,
                 since,
-            } = mark;
+            } = record;
             write!(f, " {id}@{table}:{version}:{since}")?;
         }
         Ok(())
     }
 }
 
-/// The marks, as they were not before a certain moment.
+/// The membership records as they were read at or after a moment.
 #[derive(Debug, Clone)]
 pub struct MembershipSnapshot {
+    /// Changes from before this moment are in the records.
     pub looked: Instant,
-    pub marks: MembershipRecords,
+    /// What was read.
+    pub records: MembershipRecords,
 }
 
 impl MembershipSnapshot {
-    /// Before the first look.
-    pub fn nothing() -> Self {
+    /// A snapshot without members, for before the first look.
+    pub fn empty() -> Self {
         MembershipSnapshot {
             looked: Instant::now(),
-            marks: MembershipRecords::default(),
+            records: MembershipRecords::default(),
         }
     }
 
-    pub fn has(&self, id: &MemberId) -> bool {
-        self.marks.0.contains_key(id)
+    /// Whether this is a member.
+    pub fn contains(&self, id: &MemberId) -> bool {
+        self.records.get(id).is_some()
     }
 }
 
@@ -95,43 +159,74 @@ mod tests {
     use super::*;
     use crate::replication::SlotName;
 
-    #[test]
-    fn marks_survive_being_written_down() {
-        let name = |text: &str| MemberId::of(&SlotName::try_from(text).unwrap());
-        let mark = |table, version: &str| MembershipRecord {
+    fn member(name: &str) -> MemberId {
+        MemberId::from_slot(&SlotName::try_from(name).unwrap())
+    }
+
+    fn record(table: u32, version: &str) -> MembershipRecord {
+        MembershipRecord {
             table,
             version: version.to_owned(),
             since: Lsn(0x2_0000_000A),
-        };
-        let marks = MembershipRecords(BTreeMap::from([
-            (name("lantern_000000ab_17_0a1b2c3d"), mark(16400, "750/751")),
-            (name("lantern_000000ab_x0f_00000001"), mark(16409, "750/9")),
-        ]));
-        let comment = marks.to_string();
+        }
+    }
+
+    #[test]
+    fn records_are_read_as_they_are_written() {
+        let records = MembershipRecords::from_iter([
+            (
+                member("lantern_000000ab_17_0a1b2c3d"),
+                record(16400, "750/751"),
+            ),
+            (
+                member("lantern_000000ab_x0f_00000001"),
+                record(16409, "750/9"),
+            ),
+        ]);
+        let comment = records.to_string();
         assert_eq!(
             comment,
             "lantern-cli misses no change for 17_0a1b2c3d@16400:750/751:2/A x0f_00000001@16409:750/9:2/A"
         );
-        assert_eq!(MembershipRecords::parse(Some(&comment)), marks);
+        assert_eq!(MembershipRecords::parse(Some(&comment)), records);
     }
 
     #[test]
-    fn what_somebody_else_wrote_vouches_for_nobody() {
+    fn a_comment_of_another_author_has_no_records() {
+        let none = MembershipRecords::default();
         for comment in [
             None,
             Some(""),
             Some("my publication"),
             Some("17_0a1b2c3d@1:2/3:4/5"),
+            Some("lantern-cli misses no change for 17@x:1/2:3/4 18_a 19_b@5 20_c@6:1/2"),
+            Some("lantern-cli misses no change for as long as this is version 750/751"),
         ] {
-            assert_eq!(
-                MembershipRecords::parse(comment),
-                MembershipRecords::default()
-            );
+            assert_eq!(MembershipRecords::parse(comment), none);
         }
-        let broken = "lantern-cli misses no change for 17@x:1/2:3/4 18_a 19_b@5 20_c@6:1/2";
+    }
+
+    #[test]
+    fn records_of_another_version_are_removed_for_their_table_only() {
+        let mut records = MembershipRecords::from_iter([
+            (
+                member("lantern_000000ab_1_00000001"),
+                record(16400, "750/751"),
+            ),
+            (
+                member("lantern_000000ab_2_00000001"),
+                record(16400, "750/8"),
+            ),
+            (
+                member("lantern_000000ab_3_00000001"),
+                record(16409, "750/9"),
+            ),
+        ]);
+        records.retain_version(16400, "750/751");
+        records.set_version(16400, "750/800");
         assert_eq!(
-            MembershipRecords::parse(Some(broken)),
-            MembershipRecords::default()
+            records.to_string(),
+            "lantern-cli misses no change for 1_00000001@16400:750/800:2/A 3_00000001@16409:750/9:2/A"
         );
     }
 }

@@ -1,60 +1,69 @@
-//! What a job keeps on the target server: one publication and one replication slot, created and replaced together.
+//! A job's own publication and slot.
 //!
-//! The publication comes first. A slot decodes each change with the catalogue as it was at that change, and the
-//! publication must be in it; on servers before 18 the stream breaks otherwise, later ones leave the changes out.
+//! A table's owner may prepare the publication instead (`sql/prepare_publication.sql`), for a role that may not create
+//! one.
 
 use tokio_postgres::error::SqlState;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::catalog as publication;
-use crate::pipeline::setup::publication::catalog::Publication;
-use crate::pipeline::setup::publication::check::misfit;
-use crate::pipeline::setup::{ddl, preflight};
-use crate::pipeline::slot::create::NewSlot;
+use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::preflight::server::check_free_slot;
+use crate::pipeline::setup::publication::catalog::{
+    Publication, create_statement, drop_statement, find_publication, is_older_than_slot,
+    publications_with_prefix, version_comment_statement,
+};
+use crate::pipeline::setup::publication::check::{find_mismatch, listed_columns};
+use crate::pipeline::slot::catalog::find_slot;
+use crate::pipeline::slot::create::{NewSlot, create_slot};
 use crate::pipeline::slot::drop::drop_slot;
-use crate::pipeline::slot::{catalog as slot_lifecycle, create as slot_wait};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// Publications whose names begin so are prepared by a table's owner (`sql/prepare_publication.sql`) and serve every
-/// job that they fit. They are used, never created, changed or dropped.
+/// The names of prepared publications begin so. They serve every job that they fit. We use them, and never create,
+/// change or drop them.
 const PREPARED: &str = "lantern_prepared_";
 
-/// The name of the publication that the job can stream from, if it is all intact: the publication fits the table and
-/// the slot is usable. `None` means that changes may be missed, or that nothing is there yet.
-pub async fn intact(
+/// The name of the publication from which the job can continue without having missed a change: the slot is usable, and
+/// the publication serves the job and is the one that the slot began with. `None` if changes may have been missed, or
+/// if nothing exists yet.
+///
+/// # Errors
+/// The server's.
+pub async fn find_unbroken(
     session: &Session,
     name: &SlotName,
     target: &TargetTable,
 ) -> Result<Option<String>, JobError> {
-    let slot = slot_lifecycle::find(session, name)
-        .await
-        .map_err(DatabaseError::during("looking for the slot"))?;
+    let slot = find_slot(session, name).await?;
     if !slot.is_some_and(|slot| slot.usable) {
         return Ok(None);
     }
-    let publication = fitting_publication(session, name, target).await?;
-    if let Some(prepared) = &publication
-        && prepared.starts_with(PREPARED)
-        && !publication::is_older_than_slot(session, prepared, target.oid, name)
-            .await
-            .map_err(DatabaseError::during("looking for the publication"))?
+    let Some(publication) = usable_publication(session, name, target).await? else {
+        return Ok(None);
+    };
+    // A prepared publication has no comment of ours, so its age decides.
+    if is_prepared(&publication)
+        && !is_older_than_slot(session, &publication, target.oid, name).await?
     {
-        tracing::warn!("the publication {prepared} may have been missing for a while");
+        tracing::warn!(
+            "the publication {publication} is younger than the slot, so changes may be missing"
+        );
         return Ok(None);
     }
-    Ok(publication)
+    Ok(Some(publication))
 }
 
-/// Creates publication and slot anew and returns the publication's name. One that the table's owner prepared is used as
-/// it is, if it fits.
+/// Creates publication and slot, in this order, in place of those that exist. Returns the name of the publication. A
+/// prepared one that serves the job is used instead.
 ///
 /// # Errors
-/// Permanent ones with the statement that a DBA can run instead, and a transient one for a slot that has held back more
-/// WAL than it may before it was ready.
+/// Permanent ones with the statement that a DBA can run, and a transient one for a slot that has held back more WAL
+/// than its limit before it was ready.
+///
+/// Cancellation: as [`create_slot`]. The next call replaces what is half done.
 pub async fn create(
     session: &Session,
     slot: &NewSlot<'_>,
@@ -62,82 +71,58 @@ pub async fn create(
 ) -> Result<String, JobError> {
     let name = &slot.watched.slot;
     drop_slot(session, name).await?;
-    preflight::check_free_slot(session).await?;
-    let publication = match fitting_publication(session, name, target).await? {
+    check_free_slot(session).await?;
+    let publication = match usable_publication(session, name, target).await? {
         Some(publication) => publication,
-        None => {
-            ddl::run(session, &publication::drop_statement(name.as_str()))
-                .await
-                .map_err(|error| {
-                    error.with_remedy(format!(
-                        "the publication {name} does not fit the job; let its owner drop it"
-                    ))
-                })?;
-            create_publication(session, name, target)
-                .await
-                .map_err(meanwhile)?;
-            name.to_string()
-        }
+        None => replace_publication(session, name, target).await?,
     };
     failpoint::reach("between-publication-and-slot");
-    slot_wait::create(session, slot).await.map_err(meanwhile)?;
+    create_slot(session, slot).await.map_err(retry_after_race)?;
     failpoint::reach("slot-created");
     Ok(publication)
 }
 
-/// What we were making was made or dropped by somebody else at the same moment: by a person, or by the last statement
-/// of a daemon that was killed. The next attempt looks again.
-fn meanwhile(error: JobError) -> JobError {
-    let moments = [SqlState::UNDEFINED_OBJECT, SqlState::DUPLICATE_OBJECT];
-    match &error {
-        JobError::Database(cause) if cause.code().is_some_and(|code| moments.contains(code)) => {
-            JobError::Transient(error.to_string())
-        }
-        _ => error,
-    }
-}
-
-/// Drops the slot and then the publication; true where one of them was there.
-pub async fn remove(session: &Session, name: &SlotName) -> Result<bool, JobError> {
-    let slot = slot_lifecycle::find(session, name)
-        .await
-        .map_err(DatabaseError::during("looking for the slot"))?;
-    if slot.is_some() {
-        drop_slot(session, name).await?;
-    }
-    let published = publication::exists(session, name.as_str())
-        .await
-        .map_err(DatabaseError::during("looking for the publication"))?;
-    if published {
-        match ddl::run(session, &publication::drop_statement(name.as_str())).await {
-            Err(error) if error.is_insufficient_privilege() => tracing::warn!(
-                "the publication {name} belongs to another role and stays; its owner may run: {}",
-                publication::drop_statement(name.as_str())
-            ),
-            other => other?,
-        }
-    }
-    Ok(slot.is_some() || published)
-}
-
-/// The job's own publication, or else a prepared one, as long as it fits.
-async fn fitting_publication(
+async fn replace_publication(
     session: &Session,
     name: &SlotName,
     target: &TargetTable,
-) -> Result<Option<String>, JobError> {
+) -> Result<String, JobError> {
+    ddl::run(session, &drop_statement(name.as_str()))
+        .await
+        .map_err(|error| {
+            error.with_remedy(format!(
+                "the publication {name} does not serve the job; let its owner drop it"
+            ))
+        })?;
+    create_publication(session, name, target)
+        .await
+        .map_err(retry_after_race)?;
+    Ok(name.to_string())
+}
+
+/// Makes an error transient that says that another session has created or dropped the same object at the same moment: a
+/// person, or the last statement of a daemon that was killed. The next attempt looks again.
+fn retry_after_race(error: JobError) -> JobError {
+    let of_a_race = [SqlState::UNDEFINED_OBJECT, SqlState::DUPLICATE_OBJECT];
+    if error.code().is_some_and(|code| of_a_race.contains(code)) {
+        return JobError::Transient(error.to_string());
+    }
+    error
+}
+
+/// The job's own publication, or else a prepared one, if it serves the job.
+async fn usable_publication(
+    session: &Session,
+    name: &SlotName,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
     let mut candidates = vec![name.to_string()];
-    candidates.extend(
-        publication::names_with_prefix(session, PREPARED, target.oid)
-            .await
-            .map_err(DatabaseError::during("looking for prepared publications"))?,
-    );
+    candidates.extend(publications_with_prefix(session, PREPARED, target.oid).await?);
     for candidate in candidates {
-        let found = publication::find(session, &candidate, target.oid)
-            .await
-            .map_err(DatabaseError::during("looking for the publication"))?;
-        let Some(found) = found else { continue };
-        match defect(&candidate, &found, target) {
+        let Some(found) = find_publication(session, &candidate, target.oid).await? else {
+            continue;
+        };
+        match defect_of(&candidate, &found, target) {
             None => return Ok(Some(candidate)),
             Some(defect) => tracing::warn!("the publication {candidate} {defect}; it is not used"),
         }
@@ -145,27 +130,32 @@ async fn fitting_publication(
     Ok(None)
 }
 
-/// Why the publication that the job streams from does not serve it any more, as the rest of a sentence.
-pub async fn publication_defect(
+/// Why the job can no longer stream from the publication, as the rest of a sentence.
+///
+/// # Errors
+/// The server's.
+pub async fn find_defect(
     session: &Session,
     name: &str,
     target: &TargetTable,
 ) -> Result<Option<String>, DatabaseError> {
-    let found = publication::find(session, name, target.oid)
-        .await
-        .map_err(DatabaseError::during("looking for the publication"))?;
+    let found = find_publication(session, name, target.oid).await?;
     Ok(match found {
-        Some(publication) => defect(name, &publication, target),
+        Some(publication) => defect_of(name, &publication, target),
         None => Some("was dropped".into()),
     })
 }
 
-/// Why a publication does not serve the job, as the rest of a sentence.
-fn defect(name: &str, publication: &Publication, target: &TargetTable) -> Option<String> {
-    misfit(publication, target).or_else(|| {
-        let altered = !name.starts_with(PREPARED) && !publication.is_sealed();
-        altered.then(|| "was altered or made anew by somebody else".into())
-    })
+fn defect_of(name: &str, publication: &Publication, target: &TargetTable) -> Option<String> {
+    if let Some(mismatch) = find_mismatch(publication, target) {
+        return Some(mismatch);
+    }
+    let altered = !is_prepared(name) && !publication.is_unaltered();
+    altered.then(|| "was altered or recreated by another session".into())
+}
+
+fn is_prepared(name: &str) -> bool {
+    name.starts_with(PREPARED)
 }
 
 async fn create_publication(
@@ -173,39 +163,33 @@ async fn create_publication(
     name: &SlotName,
     target: &TargetTable,
 ) -> Result<(), JobError> {
-    // Column lists came with 15, and must cover the replica identity.
-    let columns =
-        (session.version() >= 150_000 && !target.identity_full).then(|| target.published_columns());
-    let statement = publication::create_statement(
-        name.as_str(),
-        &target.qualified(),
-        target.partitioned,
-        columns.as_deref(),
-    );
-    match ddl::run(session, &statement).await {
-        Err(error) if error.is_insufficient_privilege() => {
-            let role: String = session
-                .query_one("SELECT current_user::text", &[])
-                .await
-                .map_err(DatabaseError::during("reading the role"))?
-                .get(0);
-            Err(error.with_remedy(format!(
-                "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role \
-                 {role} own the table and GRANT CREATE ON DATABASE to it",
-                table = target.qualified(),
-                role = identifier(&role),
-            )))
-        }
-        other => other,
-    }?;
-    let created = publication::find(session, name.as_str(), target.oid)
-        .await
-        .map_err(DatabaseError::during("looking for the publication"))?;
+    let columns = listed_columns(session, target);
+    let statement = create_statement(name.as_str(), target, columns.as_deref());
+    if let Err(error) = ddl::run(session, &statement).await {
+        return Err(match error.is_insufficient_privilege() {
+            true => error.with_remedy(publication_remedy(session, target).await?),
+            false => error,
+        });
+    }
+    let created = find_publication(session, name.as_str(), target.oid).await?;
     let created = created.ok_or_else(|| {
         JobError::Transient(format!(
             "the publication {name} was dropped as soon as it was created"
         ))
     })?;
-    let seal = publication::seal_statement(name.as_str(), &created);
-    ddl::run(session, &seal).await
+    ddl::run(session, &version_comment_statement(name.as_str(), &created)).await
+}
+
+/// CREATE PUBLICATION needs the CREATE privilege on the database and ownership of the table.
+async fn publication_remedy(
+    session: &Session,
+    target: &TargetTable,
+) -> Result<String, DatabaseError> {
+    let role = session.role().await?;
+    Ok(format!(
+        "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role {role} own the table and \
+         GRANT CREATE ON DATABASE to it",
+        table = target.qualified(),
+        role = identifier(&role),
+    ))
 }

@@ -1,0 +1,131 @@
+//! Creates the columns of a job that its table lacks: the destination and the fingerprint.
+//!
+//! Adding a column without a default changes the catalog only and rewrites no row (PostgreSQL manual, "ALTER TABLE"),
+//! but it takes the strongest lock for a moment, so it goes through [`ddl`](super::ddl).
+
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::definition::TargetNames;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// Creates the column for vectors of this many dimensions, of the type `column_type` of the jobs table. Without one it
+/// is a `vector` where pgvector is installed, and else a `real[]`.
+///
+/// # Errors
+/// Permanent ones for a type that is not known, or that needs pgvector; the server's, with the statement to run by
+/// hand.
+pub async fn create_destination(
+    session: &Session,
+    names: &TargetNames,
+    column_type: Option<&str>,
+    dimensions: usize,
+) -> Result<(), JobError> {
+    let extension = vector_schema(session).await?;
+    let type_name = match (column_type, extension.as_deref()) {
+        (Some(requested), extension) => requested_type(requested, extension, dimensions)?,
+        (None, Some(schema)) => format!("{}.vector({dimensions})", identifier(schema)),
+        (None, None) => "real[]".to_owned(),
+    };
+    create(session, names, &names.destination, &type_name).await
+}
+
+/// Creates the column `name` for fingerprints.
+///
+/// # Errors
+/// The server's, with the statement to run by hand.
+pub async fn create_fingerprint(
+    session: &Session,
+    names: &TargetNames,
+    name: &str,
+) -> Result<(), JobError> {
+    create(session, names, name, "uuid").await
+}
+
+async fn create(
+    session: &Session,
+    names: &TargetNames,
+    column: &str,
+    type_name: &str,
+) -> Result<(), JobError> {
+    let statement = format!(
+        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {type_name}",
+        names.qualified(),
+        identifier(column)
+    );
+    ddl::run(session, &statement)
+        .await
+        .map_err(|error| error.with_remedy(format!("create the column yourself: {statement};")))?;
+    tracing::info!(
+        "created the column {} {type_name}",
+        names.qualified_column(column)
+    );
+    Ok(())
+}
+
+/// The schema in which pgvector is installed.
+async fn vector_schema(session: &Session) -> Result<Option<String>, DatabaseError> {
+    let row = session
+        .query_opt(
+            "SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
+            &[],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for pgvector"))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// The SQL for `column_type` of the jobs table. It is the name of a type and never SQL, so only known names are
+/// accepted.
+fn requested_type(
+    requested: &str,
+    extension: Option<&str>,
+    dimensions: usize,
+) -> Result<String, JobError> {
+    let normal = requested.trim().to_ascii_lowercase().replace(' ', "");
+    let (base, modifier) = match normal.split_once('(') {
+        Some((base, modifier)) => (base, modifier.strip_suffix(')')),
+        None => (normal.as_str(), None),
+    };
+    if let Some(modifier) = modifier
+        && modifier != dimensions.to_string()
+    {
+        return Err(JobError::permanent(format!(
+            "the job's column_type is {requested}, but the model makes {dimensions} dimensions, not {modifier}"
+        )));
+    }
+    match (base, extension) {
+        ("real[]" | "float4[]", _) => Ok("real[]".into()),
+        ("doubleprecision[]" | "float8[]", _) => Ok("double precision[]".into()),
+        ("vector" | "halfvec", Some(schema)) => {
+            Ok(format!("{}.{base}({dimensions})", identifier(schema)))
+        }
+        ("vector" | "halfvec", None) => Err(JobError::permanent(format!(
+            "the job's column_type is {requested}, but pgvector is not installed in the target database; \
+             run: CREATE EXTENSION vector; or set column_type to REAL[]"
+        ))),
+        _ => Err(JobError::permanent(format!(
+            "the job's column_type {requested:?} is not known; use vector, halfvec, REAL[] or DOUBLE PRECISION[]"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_type_is_a_type_and_never_sql() {
+        let sql = |requested, extension| requested_type(requested, extension, 3);
+        assert_eq!(sql("REAL[]", None).unwrap(), "real[]");
+        assert_eq!(
+            sql("double precision[]", None).unwrap(),
+            "double precision[]"
+        );
+        assert_eq!(sql("Vector(3)", Some("ext")).unwrap(), "\"ext\".vector(3)");
+        assert!(sql("vector(4)", Some("ext")).is_err());
+        assert!(sql("int; DROP TABLE x", None).is_err());
+        let refused = sql("vector", None).unwrap_err().to_string();
+        assert!(refused.contains("CREATE EXTENSION vector"), "{refused}");
+    }
+}

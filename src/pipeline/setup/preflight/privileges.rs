@@ -1,0 +1,76 @@
+//! What the daemon's role may read and write of a table.
+
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, find_column};
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// Checks that no row is hidden from the role. Row level security does not apply to the stream, only to SQL:
+/// write-backs would miss rows that the stream brings.
+///
+/// # Errors
+/// Permanent, with the remedy; and the server's.
+pub async fn check_all_rows_visible(
+    session: &Session,
+    names: &TargetNames,
+    relation: &TargetRelation,
+) -> Result<(), JobError> {
+    let row = session
+        .query_one("SELECT row_security_active($1::oid)", &[&relation.oid])
+        .await
+        .map_err(DatabaseError::during("checking row security"))?;
+    if !row.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let role = session.role().await?;
+    Err(JobError::permanent(format!(
+        "row level security of {} applies to the role {role}, so rows may be hidden from it; \
+         run as a superuser: ALTER ROLE {} BYPASSRLS;",
+        names.qualified(),
+        identifier(&role),
+    )))
+}
+
+/// Checks that the role may write those of the job's columns that exist. Commands that only read need not ask.
+///
+/// # Errors
+/// Permanent, with the remedy; and the server's.
+pub async fn check_writable(
+    session: &Session,
+    names: &TargetNames,
+    columns: &[TargetColumn],
+) -> Result<(), JobError> {
+    let destination = Some(names.destination.as_str());
+    let written = [
+        (destination, "dst_column"),
+        (names.fingerprint.as_deref(), "fingerprint_column"),
+    ];
+    for (name, option) in written {
+        let column = name.and_then(|name| find_column(columns, name));
+        if let Some(column) = column.filter(|column| !column.writable) {
+            return Err(not_writable(session, names, &column.name, option).await);
+        }
+    }
+    Ok(())
+}
+
+/// The error for a column that the role may not write. `option` is the column of the jobs table that names it.
+async fn not_writable(
+    session: &Session,
+    names: &TargetNames,
+    column: &str,
+    option: &str,
+) -> JobError {
+    let role = match session.role().await {
+        Ok(role) => role,
+        Err(error) => return error.into(),
+    };
+    JobError::permanent(format!(
+        "the role {role} may not write {} ({option}); run as its owner: GRANT UPDATE ({}) ON {} TO {};",
+        names.qualified_column(column),
+        identifier(column),
+        names.qualified(),
+        identifier(&role)
+    ))
+}

@@ -1,0 +1,108 @@
+//! The table of a job, from what [`preflight`](super::preflight) finds: for the daemon, which creates missing columns,
+//! and for commands, which create nothing.
+//!
+//! ```text
+//! prepare    inspect ─▶ check pk and privileges ─▶ create missing columns ─▶ inspect ─┐
+//! existing   inspect ─────────────────────────────────────────────────────────────────┴─▶ TargetTable
+//! ```
+
+use crate::embedding::Model;
+use crate::jobs::Definition;
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::columns::{create_destination, create_fingerprint};
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
+use crate::pipeline::setup::preflight::key::check_pk;
+use crate::pipeline::setup::preflight::privileges::check_writable;
+use crate::pipeline::table::fingerprint::Fingerprint;
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::Session;
+use crate::postgres::quote::identifier;
+
+/// The table of a job that is about to run. Creates the destination and the fingerprint column if they are missing,
+/// after everything else has been checked.
+///
+/// # Errors
+/// Permanent ones with a remedy, and the server's.
+///
+/// Cancellation safe: each column is created in a statement of its own, or not at all.
+pub async fn prepare(
+    session: &Session,
+    names: &TargetNames,
+    definition: &Definition,
+    model: &Model,
+) -> Result<TargetTable, JobError> {
+    let mut found = inspect(session, names, model.dimensions()).await?;
+    check_pk(names, &found.key, definition.pk.as_deref())?;
+    check_writable(session, names, &found.columns).await?;
+    if !found.is_complete(names) {
+        create_missing(session, names, definition, &found, model.dimensions()).await?;
+        // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type.
+        found = inspect(session, names, model.dimensions()).await?;
+    }
+    assemble(found, names, model).ok_or_else(|| {
+        JobError::Transient(format!(
+            "the column {} was dropped as soon as it was created",
+            names.qualified_column(&names.destination)
+        ))
+    })
+}
+
+/// The table of a job for a command, which creates nothing. A fingerprint column that does not exist yet is left out.
+///
+/// # Errors
+/// Permanent ones with a remedy, also where the destination does not exist yet, and the server's.
+///
+/// Cancellation safe: it only reads.
+pub async fn existing(
+    session: &Session,
+    names: &TargetNames,
+    model: &Model,
+) -> Result<TargetTable, JobError> {
+    let found = inspect(session, names, model.dimensions()).await?;
+    assemble(found, names, model).ok_or_else(|| {
+        JobError::permanent(format!(
+            "{} has no column {} yet; the job creates it when it runs",
+            names.qualified(),
+            identifier(&names.destination)
+        ))
+    })
+}
+
+async fn create_missing(
+    session: &Session,
+    names: &TargetNames,
+    definition: &Definition,
+    found: &FoundTable,
+    dimensions: usize,
+) -> Result<(), JobError> {
+    if found.destination.is_none() {
+        let column_type = definition.column_type.as_deref();
+        create_destination(session, names, column_type, dimensions).await?;
+    }
+    if let Some(name) = &names.fingerprint
+        && found.fingerprint.is_none()
+    {
+        create_fingerprint(session, names, name).await?;
+    }
+    Ok(())
+}
+
+/// `None` without a destination.
+fn assemble(found: FoundTable, names: &TargetNames, model: &Model) -> Option<TargetTable> {
+    let destination = found.destination?;
+    let fingerprint = found
+        .fingerprint
+        .map(|name| Fingerprint::new(&name, model.identity(), &destination.name));
+    Some(TargetTable {
+        oid: found.relation.oid,
+        schema: names.schema.clone(),
+        name: names.table.clone(),
+        partitioned: found.relation.partitioned,
+        key: found.key,
+        identity_full: found.relation.has_identity_full(),
+        source: found.source,
+        destination,
+        fingerprint,
+    })
+}

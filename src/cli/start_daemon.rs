@@ -11,7 +11,8 @@ use crate::cli::logging::Logging;
 use crate::cli::{EngineArguments, logging};
 use crate::embedded::{Installation, Options, PrivatePostgres, default_directory};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
-use crate::pipeline::supervisor::{self as pipeline, Supervisor};
+use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
+use crate::pipeline::supervisor::state::Supervisor;
 use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
 use crate::postgres::{ConnectionString, Session};
 
@@ -57,8 +58,8 @@ pub struct StartDaemon {
 
     /// Who has a replication slot: each job, or all jobs of a target database together. The server decodes the WAL of the whole
     /// database once for each slot
-    #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = Slots::Job, value_name = "WHO")]
-    slots: Slots,
+    #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = SlotsArgument::Job, value_name = "WHO")]
+    slots: SlotsArgument,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -67,12 +68,22 @@ pub struct StartDaemon {
     logging: Logging,
 }
 
+/// The values of `--slots`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Slots {
+enum SlotsArgument {
     /// A slot for each job
     Job,
-    /// One slot for all jobs of a database
+    /// One slot for all jobs of a target database
     Database,
+}
+
+impl From<SlotsArgument> for SlotAllocation {
+    fn from(argument: SlotsArgument) -> Self {
+        match argument {
+            SlotsArgument::Job => SlotAllocation::PerJob,
+            SlotsArgument::Database => SlotAllocation::PerDatabase,
+        }
+    }
 }
 
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
@@ -88,16 +99,13 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
             (uri, Some(server))
         }
     };
-    let options = pipeline::Options {
+    let options = SupervisorOptions {
         database,
         schema: arguments.schema.clone(),
         table: arguments.table.clone(),
         label: arguments.label.clone(),
         max_retained_wal: arguments.max_retained_wal,
-        slots: match arguments.slots {
-            Slots::Job => pipeline::Slots::Job,
-            Slots::Database => pipeline::Slots::Database,
-        },
+        slots: arguments.slots.into(),
         allowed_hosts: AllowedHosts::new(arguments.allow_host.clone()),
     };
     let engine = arguments.engine.engine();

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::embedding::{Engine, Model};
-use crate::jobs::reporter::{Answer, Message, Reporter};
+use crate::jobs::reporter::{Answer, ReportMessage, Reporter};
 use crate::jobs::{JobId, JobStore, reporter};
 use crate::pipeline::backfill::scan as backfill;
 use crate::pipeline::backfill::scan::{Backfill, Progress};
@@ -125,12 +125,12 @@ fn early(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> JobErro
 }
 
 /// Serves the reporter with a session of this process's own.
-async fn answer(store: Arc<JobStore>, mut messages: mpsc::Receiver<Message>) {
-    while let Some((id, report, waiting)) = messages.recv().await {
-        let answer = reporter::deliver(&store, &id, &report)
+async fn answer(store: Arc<JobStore>, mut messages: mpsc::Receiver<ReportMessage>) {
+    while let Some(message) = messages.recv().await {
+        let answer = reporter::deliver(&store, &message.job, &message.report)
             .await
-            .unwrap_or_else(|error| Answer::Refused(error.to_string()));
-        if let Some(waiting) = waiting {
+            .unwrap_or_else(|error| Answer::Rejected(error.to_string()));
+        if let Some(waiting) = message.answer {
             let _ = waiting.send(answer);
         }
     }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::reporter::Reporter;
-use crate::jobs::{JobRow, Progress};
+use crate::jobs::{InitProgress, JobRow};
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::backfill::scope::{BackfillScope, Continuity};
@@ -106,7 +106,7 @@ impl Job {
             if began.elapsed() > STEADY {
                 pause = SHORTEST_PAUSE;
             }
-            if self.row.progress == Progress::Finished {
+            if self.row.progress == InitProgress::Finished {
                 not_caught_up = 0;
             } else if error.requires_new_slot() {
                 not_caught_up += 1;
@@ -174,20 +174,20 @@ impl Job {
         if let Some(reason) = scope::why_again(&self.row, standing, &session, &target).await? {
             tracing::warn!("{reason}: {}", scope::again(definition));
             self.reporter.started_again().await;
-            self.row.progress = Progress::StartedAgain;
+            self.row.progress = InitProgress::StartedAgain;
         } else {
             self.reporter.started().await;
         }
         let unbroken = standing == Continuity::Unbroken
-            && (self.row.progress == Progress::Finished || self.partitions.are_pending());
+            && (self.row.progress == InitProgress::Finished || self.partitions.are_pending());
         let attached = self
             .partitions
             .to_look_through(&session, &target, self.subscription.slot(), unbroken)
             .await?;
-        if self.row.progress == Progress::Finished && !attached.is_empty() {
+        if self.row.progress == InitProgress::Finished && !attached.is_empty() {
             // After a crash nobody knows which ones they were: then every row is looked through.
             self.reporter.started_again().await;
-            self.row.progress = Progress::StartedAgain;
+            self.row.progress = InitProgress::StartedAgain;
         }
         let scope = scope::of(self.row.progress, standing, &self.row.definition);
         let set_up = self.named(&database, "set-up");
@@ -195,8 +195,8 @@ impl Job {
             .subscription
             .provide(&session, &set_up, &target, intact)
             .await?;
-        if self.row.progress == Progress::New {
-            self.row.progress = Progress::Started;
+        if self.row.progress == InitProgress::New {
+            self.row.progress = InitProgress::Started;
         }
         let aside = Quarantine::open(self.reporter.clone(), target.clone()).await;
         let write_back = self.named(&database, "write-back");
@@ -284,9 +284,9 @@ impl Job {
                 Some(Task::spawn(self.backfill(scan)))
             }
             None => {
-                if self.row.progress != Progress::Finished {
+                if self.row.progress != InitProgress::Finished {
                     self.reporter.finished().await;
-                    self.row.progress = Progress::Finished;
+                    self.row.progress = InitProgress::Finished;
                 }
                 None
             }
@@ -319,7 +319,7 @@ impl Job {
                     backfill = None;
                     match join(ended) {
                         Ok(()) => {
-                            self.row.progress = Progress::Finished;
+                            self.row.progress = InitProgress::Finished;
                             self.partitions.finished();
                         }
                         Err(error) => return Err(cause(error, &mut batcher).await),
@@ -370,10 +370,10 @@ impl Job {
 }
 
 /// A job that has run before meets a standby while its cluster fails over; one that has not was given the wrong address.
-fn on_standby(progress: Progress) -> JobError {
+fn on_standby(progress: InitProgress) -> JobError {
     let sentence = "the target server is a standby; vectors can only be written to the primary";
     match progress {
-        Progress::New => JobError::permanent(format!(
+        InitProgress::New => JobError::permanent(format!(
             "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
         )),
         _ => JobError::Transient(sentence.into()),
@@ -441,8 +441,8 @@ mod tests {
 
     #[test]
     fn a_failover_does_not_fail_a_job_that_has_run_before() {
-        assert!(on_standby(Progress::Finished).is_transient());
-        assert!(on_standby(Progress::StartedAgain).is_transient());
-        assert!(!on_standby(Progress::New).is_transient());
+        assert!(on_standby(InitProgress::Finished).is_transient());
+        assert!(on_standby(InitProgress::StartedAgain).is_transient());
+        assert!(!on_standby(InitProgress::New).is_transient());
     }
 }

@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand, which reads arguments and prints. How anything works is in the other rooms.
+//! The command line: one file per subcommand, which reads arguments and prints results. How things work is in the other
+//! modules of the crate.
 
 mod data_path;
 mod embed;
@@ -40,14 +41,15 @@ enum Command {
     RetryFailed(retry_failed::RetryFailed),
 }
 
-/// Where models and libraries are, and how many threads they get.
+/// The options of all subcommands that embed texts.
 #[derive(Args, Clone)]
 struct EngineArguments {
-    /// Folder of models, the ONNX Runtime library and the private PostgreSQL [default: the user's data folder]
+    /// Folder of the models, the ONNX Runtime library and the private PostgreSQL server [default: lantern-cli in the user's
+    /// data folder; for root /var/lib/lantern-cli]
     #[arg(long, env = "LANTERN_DATA_PATH", value_name = "DIR")]
     data_path: Option<PathBuf>,
 
-    /// Threads for inference [default: the number of cores this process may use]
+    /// Number of threads for inference [default: the number of CPUs that this process may use]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 }
@@ -71,12 +73,12 @@ impl EngineArguments {
     }
 }
 
-/// Parses the arguments, runs the subcommand and says on standard error what went wrong.
+/// Parses the arguments and runs the subcommand. Errors are printed on standard error.
 pub fn main() -> ExitCode {
     process_list::hide_password();
     let cli = Cli::parse();
-    // One thread does for all jobs what is not inference. Two would wake each other for every few rows, which costs the processor
-    // a quarter more with many jobs, and write no faster.
+    // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many jobs that
+    // takes a quarter more processor time, and rows are not written any faster.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -1,9 +1,14 @@
 //! Keeps vector embeddings in PostgreSQL up to date by logical replication, without triggers, queues or extensions.
 //!
-//! The rooms and how data flows through them are in `ARCHITECTURE.md`. From the outside in: [`cli`] reads arguments,
-//! [`pipeline`] runs the jobs that [`jobs`] finds in the jobs table, over the protocol in [`replication`] and the vectors
-//! of [`embedding`]. [`postgres`] is how all of them connect, and [`embedded`] is a private server for those who have
-//! none.
+//! `ARCHITECTURE.md` describes the modules and how data flows through them. From the outside in:
+//!
+//! ```text
+//! cli ──▶ pipeline ──▶ jobs          the jobs table
+//!            │  ├─────▶ replication   the replication protocol, without knowledge of the rest
+//!            │  └─────▶ embedding     texts in, vectors out; without knowledge of PostgreSQL
+//!            └────────▶ postgres      connections to PostgreSQL
+//!            embedded                 a private PostgreSQL server, for the default run, the demo and the tests
+//! ```
 
 pub mod backoff;
 pub mod cli;

@@ -1,4 +1,4 @@
-//! The binary: everything is in the library.
+//! The binary `lantern-cli`. Everything is in the library, so that tests and benchmarks can use it.
 
 fn main() -> std::process::ExitCode {
     lantern::cli::main()

@@ -10,7 +10,8 @@ use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::Progress;
 use crate::pipeline::commands::repair::{Repair, Rows};
-use crate::pipeline::setup::{definition, preflight, target_database};
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::{target_database, target_table};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, Session};
 
@@ -56,13 +57,14 @@ impl JobArguments {
         let table = JobsTable::discover(&session, &self.schema, &self.table, None).await?;
         let store = JobStore::new(session, table, None);
         let row = self.find(&store).await?;
-        let names = definition::names(&row.definition)?;
-        let database = target_database::of(&row.definition, &self.allow_host.allowed_hosts())?;
+        let names = TargetNames::from_definition(&row.definition)?;
+        let database =
+            target_database::from_definition(&row.definition, &self.allow_host.allowed_hosts())?;
         let session = Session::open(&database).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();
         let model = engine.model(&names.model.parse::<ModelName>()?).await?;
-        let target = preflight::existing_table(&session, &names, &model).await?;
+        let target = target_table::existing(&session, &names, &model).await?;
         Ok(OpenJob {
             row,
             store: Arc::new(store),

@@ -1,4 +1,5 @@
-//! The command line: one file a subcommand, which reads arguments and prints. How anything works is in the other rooms.
+//! The command line: one file per subcommand, which reads arguments and prints results. How things work is in the other
+//! modules of the crate.
 
 mod allow_host;
 mod data_path;
@@ -38,12 +39,12 @@ enum Command {
     RetryFailed(retry_failed::RetryFailed),
 }
 
-/// Parses the arguments, runs the subcommand and says on standard error what went wrong.
+/// Parses the arguments and runs the subcommand. Errors are printed on standard error.
 pub fn main() -> ExitCode {
     process_list::hide_password();
     let cli = Cli::parse();
-    // One thread does for all jobs what is not inference. Two would wake each other for every few rows, which costs the processor
-    // a quarter more with many jobs, and write no faster.
+    // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many jobs that
+    // takes a quarter more processor time, and rows are not written any faster.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

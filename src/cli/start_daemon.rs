@@ -1,4 +1,6 @@
-//! `lantern-cli start-daemon`
+//! `lantern-cli start-daemon`: runs the supervisor until a signal arrives.
+//!
+//! The doc comments of the arguments are the output of `--help`, and so the reference of the options.
 
 use std::path::Path;
 
@@ -12,37 +14,38 @@ use super::engine_arguments::EngineArguments;
 use super::logging::{self, Logging};
 use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
-use crate::pipeline::supervisor::{self as pipeline, Supervisor};
+use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
+use crate::pipeline::supervisor::state::Supervisor;
 use crate::postgres::{ConnectionString, Session};
 
-/// The jobs table that the embedded default starts with.
+/// The jobs table that a private server starts with.
 const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
 
 /// Watch a jobs table and keep the embeddings of each job's table up to date
 ///
-/// Without --uri the daemon starts a private PostgreSQL under the data path, creates the jobs table there and prints how to
-/// connect.
+/// Without --uri the daemon starts a private PostgreSQL server in the data path, creates the jobs table in it and prints how
+/// to connect.
 #[derive(Args)]
 pub struct StartDaemon {
-    /// The database with the jobs table: postgresql://user:password@host:port/database (the environment variable keeps the
-    /// password out of the process list)
+    /// Connection string of the jobs database: postgresql://user:password@host:port/database. The environment variable
+    /// keeps the password out of the process list [default: a private server]
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
     uri: Option<String>,
 
-    /// The jobs table
-    #[arg(long, default_value = "jobs")]
+    /// Name of the jobs table
+    #[arg(long, default_value = "jobs", value_name = "NAME")]
     table: String,
 
-    /// The schema of the jobs table
-    #[arg(long, default_value = "public")]
+    /// Schema of the jobs table
+    #[arg(long, default_value = "public", value_name = "NAME")]
     schema: String,
 
-    /// Take only jobs whose label column says this
-    #[arg(long)]
+    /// Run only the jobs with this value in the column "label" [default: all jobs]
+    #[arg(long, value_name = "LABEL")]
     label: Option<String>,
 
-    /// The most WAL that each job may hold back on its server while it is behind (16GB, 500MB, off). Past it the job drops
-    /// its replication slot and embeds every row again
+    /// The most WAL that a replication slot may hold back on its server, such as 16GB or 500MB; "off" for no limit. A job
+    /// that falls further behind drops its slot and embeds all rows again
     #[arg(
         long,
         env = "LANTERN_MAX_RETAINED_WAL",
@@ -54,10 +57,10 @@ pub struct StartDaemon {
     #[command(flatten)]
     allow_host: AllowHostArguments,
 
-    /// Who has a replication slot: each job, or all jobs of a target database together. The server decodes the WAL of the whole
-    /// database once for each slot
-    #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = Slots::Job, value_name = "WHO")]
-    slots: Slots,
+    /// Use a replication slot for each job, or one for all jobs of a target database. The server decodes the WAL of the
+    /// whole database once per slot. All daemons of a jobs table need the same value
+    #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = SlotsArgument::Job, value_name = "WHO")]
+    slots: SlotsArgument,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -66,14 +69,28 @@ pub struct StartDaemon {
     logging: Logging,
 }
 
+/// The values of `--slots`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Slots {
+enum SlotsArgument {
     /// A slot for each job
     Job,
-    /// One slot for all jobs of a database
+    /// One slot for all jobs of a target database
     Database,
 }
 
+impl From<SlotsArgument> for SlotAllocation {
+    fn from(argument: SlotsArgument) -> Self {
+        match argument {
+            SlotsArgument::Job => SlotAllocation::PerJob,
+            SlotsArgument::Database => SlotAllocation::PerDatabase,
+        }
+    }
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// The jobs database cannot be reached at the start, or the jobs table cannot be used.
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     logging::start(&arguments.logging)?;
     crate::failpoint::read_environment();
@@ -87,16 +104,13 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
             (uri, Some(server))
         }
     };
-    let options = pipeline::Options {
+    let options = SupervisorOptions {
         database,
         schema: arguments.schema.clone(),
         table: arguments.table.clone(),
         label: arguments.label.clone(),
         max_retained_wal: arguments.max_retained_wal,
-        slots: match arguments.slots {
-            Slots::Job => pipeline::Slots::Job,
-            Slots::Database => pipeline::Slots::Database,
-        },
+        slots: arguments.slots.into(),
         allowed_hosts: arguments.allow_host.allowed_hosts(),
     };
     let engine = arguments.engine.engine();
@@ -105,13 +119,14 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         () = stop.cancelled() => return Ok(()),
     };
     supervisor.run().await;
-    // Its threads must be at rest before the process tears the inference library down.
+    // The process unloads the inference library when it ends. By then none of its threads may run.
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);
     Ok(())
 }
 
-/// The first SIGTERM or Ctrl-C asks for an orderly end, the second ends the process at once.
+/// The first SIGTERM or SIGINT (Ctrl-C) starts an orderly shutdown; a second one ends the process at once. The exit status is
+/// then that of a process which the signal has killed, as a shell reports it: 128 and the number of the signal.
 fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
@@ -124,14 +139,14 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
             if round > 0 {
                 std::process::exit(status);
             }
-            tracing::info!("asked to stop; a second signal ends at once");
+            tracing::info!("asked to stop; a second signal ends the process at once");
             stop.cancel();
         }
     });
     Ok(())
 }
 
-/// The embedded default: a server under the data path with the jobs table in it.
+/// Starts a private server in the data path, with the jobs table in it, and prints how to connect to it.
 async fn private_server(
     arguments: &StartDaemon,
 ) -> anyhow::Result<(ConnectionString, PrivatePostgres)> {

@@ -1,4 +1,4 @@
-//! One row of the jobs table.
+//! What one row of the jobs table asks for.
 
 use std::fmt;
 
@@ -6,15 +6,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::postgres::ConnectionString;
 
-/// The value of the row's `id` column as text: integers in the documented table, but any type will do.
+/// The row's `id` as text. The documented table has integers there, but any type will do.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId(String);
 
 impl JobId {
+    /// The id with this text.
     pub fn new(text: impl Into<String>) -> Self {
         JobId(text.into())
     }
 
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -26,40 +28,70 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What a job is asked to do.
+/// What a job is asked to do: the columns of its row that the user writes.
 ///
-/// Everything is as the user wrote it; checks happen when the job starts, so that a bad row fails as that job and no other.
+/// All values are as the user wrote them, but an empty text counts as NULL. They are checked when the job starts, so a wrong
+/// value makes that job fail and no other.
+///
+/// # To add an option
+///
+/// 1. Add its column to [`OPTIONS`] and a field to this struct.
+/// 2. Read the column in `job_row` (`store.rs`).
+/// 3. Check the value in `pipeline/setup/definition.rs`, and use it.
+/// 4. If the option changes which vectors are written, add it to [`Definition::work`]: then a change of it makes another
+///    job, which starts from the beginning. Otherwise a change restarts the job where it is.
+/// 5. Document the column in `sql/jobs.sql` and in the section "Jobs table" of the README.
+/// 6. Test it in `tests/integration/jobs_table.rs`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Definition {
+    /// Connection string of the target database.
     pub db_connection: String,
+    /// Schema of the target table; `public` if the row names none.
     pub schema: String,
+    /// Name of the target table.
     pub table: Option<String>,
+    /// Column with the texts to embed.
     pub src_column: Option<String>,
+    /// Column for the vectors.
     pub dst_column: Option<String>,
+    /// Name of the model.
     pub embedding_model: Option<String>,
-    /// Type of the destination column, where it has to be created.
+    /// Type of the destination column, if the daemon has to create it.
     pub column_type: Option<String>,
-    /// Names of the key columns, comma-separated; found from the table itself where absent.
+    /// Names of the key columns, separated by commas. `None`: the key of the table's replica identity.
     pub pk: Option<String>,
-    /// Rows in one write-back at most.
+    /// The most rows of one write-back.
     pub batch_size: Option<i64>,
-    /// Where the model runs; only `ort` is known.
+    /// Where the model runs. Only `ort` is known.
     pub runtime: Option<String>,
-    /// Settings of the runtime as JSON; `ort` has none.
+    /// Settings of the runtime as JSON. `ort` has none.
     pub runtime_params: Option<String>,
-    /// Column of the target table that says which text and model a row's vector is of.
+    /// Column of the target table for the fingerprint of the text and model that a row's vector was made from.
     pub fingerprint_column: Option<String>,
-    /// Vectors that are there already are taken for right, also where changes may have been missed.
+    /// Existing vectors count as right, even if changes may have been missed.
     pub trust_existing: bool,
-    /// Whether rows that are there already are embedded, or only those that change from now on.
+    /// Existing rows are embedded too, not only those that change from now on.
     pub backfill: bool,
-    /// Write-backs fire no triggers.
+    /// Write-backs do not fire the triggers of the target table.
     pub skip_triggers: bool,
 }
 
+/// The columns of a [`Definition`] that a jobs table need not have, each with the SQL type that its values are cast to.
+pub const OPTIONS: &[(&str, &str)] = &[
+    ("column_type", "text"),
+    ("pk", "text"),
+    ("batch_size", "bigint"),
+    ("runtime", "text"),
+    ("runtime_params", "text"),
+    ("fingerprint_column", "text"),
+    ("trust_existing", "bool"),
+    ("backfill", "bool"),
+    ("skip_triggers", "bool"),
+];
+
 impl Definition {
-    /// Whether the other one asks for the same vectors in the same place, so that it may go on where this one stopped. A new
-    /// password or batch size makes no other job.
+    /// Whether `other` asks for the same vectors in the same place, so that it can continue where this one stopped. A new
+    /// password or batch size does not make another job.
     pub fn continues(&self, other: &Definition) -> bool {
         let place = |definition: &Definition| {
             let connection = definition.db_connection.parse::<ConnectionString>();
@@ -68,13 +100,15 @@ impl Definition {
         place(self).is_some() && place(self) == place(other) && self.work() == other.work()
     }
 
-    /// A number for what is embedded from where to where and how. It is part of the names of slot and publication: those of
-    /// an earlier definition are none of this one's, also where it was changed while no daemon ran.
+    /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a job
+    /// whose definition was changed while no daemon ran does not continue from the slot of the old definition.
     pub fn fingerprint(&self) -> u32 {
         let hash = xxh3_64(format!("{:?}", self.work()).as_bytes());
         (hash ^ (hash >> 32)) as u32
     }
 
+    /// What decides which vectors are written. Its debug output is hashed into the names of slots: to change it makes all
+    /// jobs start from the beginning when the daemon is updated.
     fn work(&self) -> [Option<&str>; 6] {
         [
             Some(self.schema.as_str()),
@@ -87,27 +121,32 @@ impl Definition {
     }
 }
 
-/// How far the first run of a job has come, as the row says.
+/// How far the initial backfill of a job has come, by the `init_*` columns of its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
+pub enum InitProgress {
     /// `init_started_at` is null.
     New,
     /// Started and not finished.
     Started,
     /// `init_finished_at` is not older than `init_started_at`.
     Finished,
-    /// Started again after it had finished once: `init_started_at` is the younger of the two. Set when changes may have
-    /// been missed, until every row has been embedded anew.
+    /// Started again after it was finished: `init_started_at` is younger than `init_finished_at`. Set when changes may have
+    /// been missed, until every row is embedded again.
     StartedAgain,
 }
 
-/// A row with its state.
+/// A row of the jobs table: the definition of a job, and its state.
 #[derive(Clone, PartialEq, Eq)]
 pub struct JobRow {
+    /// The row's id.
     pub id: JobId,
+    /// What the job is asked to do.
     pub definition: Definition,
-    pub progress: Progress,
+    /// How far the initial backfill has come.
+    pub progress: InitProgress,
+    /// The job has failed, and waits until a person acts.
     pub failed: bool,
+    /// The job is cancelled.
     pub canceled: bool,
 }
 
@@ -151,7 +190,7 @@ impl JobRow {
         JobRow {
             id: JobId::new(id),
             definition,
-            progress: Progress::New,
+            progress: InitProgress::New,
             failed: false,
             canceled: false,
         }

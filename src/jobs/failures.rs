@@ -1,6 +1,6 @@
-//! The failures table: rows that a job could not embed or write, put aside so that the others go on.
+//! The failures table: the quarantine of rows that a job could not embed or write, so that the job goes on without them.
 //!
-//! It stands beside the jobs table, is called `<jobs table>_failures`, and is created when the first row is put aside.
+//! It is beside the jobs table, is called `<jobs table>_failures`, and is created with the first quarantined row.
 
 use serde_json::Value;
 use tokio_postgres::error::SqlState;
@@ -9,14 +9,14 @@ use super::definition::JobId;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
 
-/// A row that was put aside.
+/// A quarantined row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
     /// The key columns by name, each as text: `{"id": "17"}`.
     pub key: Value,
     /// Why, for a person.
     pub error: String,
-    /// How often it was tried.
+    /// How often the row was tried.
     pub attempts: i32,
 }
 
@@ -25,24 +25,25 @@ const COLUMNS: &str = "job_id text NOT NULL, key jsonb NOT NULL, error text NOT 
                        failed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (job_id, key)";
 
 impl JobStore {
-    /// Puts a row aside; one that is there already counts one more round of attempts.
+    /// Records a row in the quarantine. For a row that is there already, the attempts add up.
     ///
     /// # Errors
-    /// The server's. One that is not transient means that the table cannot be created or is not what it should be.
-    pub async fn put_aside(&self, id: &JobId, failure: &Failure) -> Result<(), DatabaseError> {
+    /// The server's. A permanent one means that the table cannot be created, or has other columns than it should.
+    pub async fn quarantine(&self, id: &JobId, failure: &Failure) -> Result<(), DatabaseError> {
         let table = self.table().failures();
         let statement = format!(
             "INSERT INTO {table} AS f (job_id, key, error, attempts) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (job_id, key) DO UPDATE \
              SET error = EXCLUDED.error, attempts = f.attempts + EXCLUDED.attempts, failed_at = now()"
         );
-        // The server stores no NUL in text.
+        // PostgreSQL's text types cannot store NUL.
         let error = failure.error.replace('\0', "\u{fffd}");
         let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
             [&id.as_str(), &failure.key, &error, &failure.attempts];
         if !self.has_failures().await? {
             let create = format!("CREATE TABLE IF NOT EXISTS {table} ({COLUMNS})");
-            // Another daemon may be creating it at this moment; then the insertion tells how that went.
+            // IF NOT EXISTS does not help against a daemon that creates the table at the same moment: one of the two fails
+            // at a unique index of the catalogue. The insertion then shows whether the table is there.
             if let Err(error) = self.session().batch_execute(&create).await
                 && error.code() != Some(&SqlState::UNIQUE_VIOLATION)
             {
@@ -54,7 +55,10 @@ impl JobStore {
         Ok(())
     }
 
-    /// The rows of a job that are put aside, the newest failure first.
+    /// The quarantined rows of a job, the newest failure first.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn failures(&self, id: &JobId) -> Result<Vec<Failure>, DatabaseError> {
         let table = self.table().failures();
         let statement = format!(
@@ -75,8 +79,12 @@ impl JobStore {
             .collect())
     }
 
-    /// Takes rows back, or with `None` all rows of the job: they are done, gone, or the job is.
-    pub async fn take_back(&self, id: &JobId, keys: Option<&[Value]>) -> Result<(), DatabaseError> {
+    /// Releases rows of a job from the quarantine, or with `None` all of them: they are written or deleted, or the job has
+    /// ended.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn release(&self, id: &JobId, keys: Option<&[Value]>) -> Result<(), DatabaseError> {
         let table = self.table().failures();
         let statement = format!(
             "DELETE FROM {table} WHERE job_id = $1 AND ($2::jsonb[] IS NULL OR key = ANY ($2))"
@@ -91,8 +99,11 @@ impl JobStore {
         Ok(())
     }
 
-    /// Takes back what belongs to jobs that have no row any more: they were deleted while no daemon ran.
-    pub async fn take_back_of_deleted_jobs(&self) -> Result<(), DatabaseError> {
+    /// Releases all rows of jobs that were deleted from the jobs table.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn release_rows_of_deleted_jobs(&self) -> Result<(), DatabaseError> {
         let failures = self.table().failures();
         if !self.has_failures().await? {
             return Ok(());
@@ -108,7 +119,7 @@ impl JobStore {
         Ok(())
     }
 
-    /// Asked beforehand: a statement that fails for want of the table would stand in the server's log.
+    /// Asked first, because a statement on a missing table would write an error into the server's log.
     async fn has_failures(&self) -> Result<bool, DatabaseError> {
         let table = self.table().failures();
         let row = self

@@ -1,5 +1,17 @@
-//! The jobs table: which columns it has, what its rows ask for, how it changes, and where results are written down.
-//! Knows the jobs database; knows nothing of replication or embedding.
+//! The jobs table: which columns it has, what its rows ask for, how it changes, and where results are recorded.
+//!
+//! ```text
+//!              ┌ table       which columns the table has
+//! jobs table ──┤ store       its rows, read and updated over one session ──▶ definition   what a row asks for
+//!              └ watcher     what has changed since the last poll
+//!
+//!   failures   rows that could not be embedded or written (the quarantine)
+//!   reporter   how a job's progress reaches its row
+//!   lock       one daemon per job                         ┐ both are advisory locks
+//!   presence   which daemons share the table, and so on   ┘ of the jobs database
+//! ```
+//!
+//! This module knows the jobs database. It knows nothing of replication or embedding.
 
 pub mod definition;
 pub mod failures;
@@ -10,6 +22,6 @@ pub mod store;
 pub mod table;
 pub mod watcher;
 
-pub use definition::{Definition, JobId, JobRow, Progress};
+pub use definition::{Definition, InitProgress, JobId, JobRow};
 pub use store::JobStore;
 pub use table::JobsTable;

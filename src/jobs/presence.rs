@@ -1,8 +1,16 @@
-//! Which daemons work on the jobs table, which of them runs what, and which has fallen silent.
+//! Which daemons work on the jobs table, which of them runs which job, and which of them no longer responds.
 //!
-//! Each daemon's session holds one shared advisory lock that names the table, besides the locks of its jobs, and reads the
-//! table several times a second. So `pg_locks` says who is there, and `pg_stat_activity` when each was heard last. No table
-//! of ours is needed for it, and nothing has to be cleaned up: the server forgets a session with its end.
+//! Each daemon's session holds one *shared* advisory lock that names the table, besides the exclusive locks of its jobs. So
+//! two views of the server are enough, and no table of ours is needed; the server forgets a session when it ends:
+//!
+//! ```text
+//! pg_locks          who is there (the shared lock), and who runs what (the locks of jobs)
+//! pg_stat_activity  when each session was last active (state_change)
+//! ```
+//!
+//! `state_change` is the time at which a session last went from idle to active or back (PostgreSQL manual, section "The
+//! Cumulative Statistics System"). A daemon polls the jobs table every 400 ms, so the time stands still only for a daemon
+//! that hangs, or that the network has cut off.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,46 +18,51 @@ use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::definition::JobId;
-use super::lock::Lock;
+use super::lock::JobsLock;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
 
-/// The server process of a session.
+/// The process id of the server process that serves a session.
 pub type Pid = i32;
 
-/// A daemon with this jobs table.
+/// A daemon that works on this jobs table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
+    /// The server process of its session to the jobs database.
     pub pid: Pid,
-    /// It takes the same rows as we do: its label is ours, and so is its kind of slots.
+    /// It takes the same rows as this daemon: it has the same label and the same value of `--slots`.
     pub same_label: bool,
-    /// Its label is ours, and its kind of slots is not.
+    /// It has the same label and the other value of `--slots`.
     pub other_slots: bool,
-    /// `None` where our role may not see it.
-    pub signs: Option<Signs>,
+    /// `None` if this daemon's role may not see it.
+    pub activity: Option<Activity>,
 }
 
-/// Signs of life, as the server sees them.
+/// The activity of a session, as the server sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signs {
-    /// When the session last began or ended a statement (`pg_stat_activity.state_change`).
-    pub heard_at: String,
-    /// How long ago that was.
-    pub silent_for: Duration,
-    /// The server works on a statement, so it is not the daemon that keeps us waiting.
+pub struct Activity {
+    /// When the session last began or ended a statement (`pg_stat_activity.state_change`), as text.
+    pub last_change: String,
+    /// How long ago that was, by the server's clock.
+    pub since: Duration,
+    /// The server is executing a statement: it is the server that keeps the daemon waiting.
     pub busy: bool,
 }
 
-/// Everybody at one moment.
+/// All daemons of the jobs table at one moment.
 #[derive(Debug, Clone, Default)]
-pub struct View {
-    /// The daemons with this jobs table, ourselves among them.
+pub struct FleetView {
+    /// The daemons with this jobs table, this one included.
     pub peers: Vec<Peer>,
+    /// Who holds the lock of each job that is locked.
     pub holders: BTreeMap<JobId, Pid>,
 }
 
-/// Lets the others see this daemon for as long as its session lives.
-pub async fn announce(store: &JobStore) -> Result<(), DatabaseError> {
+/// Makes this daemon visible to the others until its session ends or [`leave`] is called.
+///
+/// # Errors
+/// The server's.
+pub async fn join(store: &JobStore) -> Result<(), DatabaseError> {
     let (table, label) = keys(store, store.shares_slots());
     store
         .session()
@@ -59,8 +72,11 @@ pub async fn announce(store: &JobStore) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Takes part in the sharing out no longer; the session and the locks of jobs stay.
-pub async fn withdraw(store: &JobStore) -> Result<(), DatabaseError> {
+/// Makes this daemon invisible, so that the others divide all jobs among themselves. The session and its locks of jobs stay.
+///
+/// # Errors
+/// The server's.
+pub async fn leave(store: &JobStore) -> Result<(), DatabaseError> {
     let (table, label) = keys(store, store.shares_slots());
     store
         .session()
@@ -73,7 +89,8 @@ pub async fn withdraw(store: &JobStore) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The two halves of the key: one for the table, one for the label and the kind of slots.
+/// The two halves of the key: one for the table, one for the label and the value of `--slots`. So one condition finds all
+/// daemons of a table, and the second half tells which of them take the same rows.
 fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {
     let half = |text: String| {
         let hash = xxh3_64(text.as_bytes());
@@ -93,8 +110,11 @@ fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {
     )
 }
 
-/// `objsubid` tells a key of two halves (2) from a whole one (1) (documentation: view-pg-locks). A statement that waits for
-/// its client, such as one that was cut off in the middle, is a silence of the client's.
+/// In `pg_locks`, `objsubid` is 2 for a key of two halves, which are in `classid` and `objid`, and 1 for a 64-bit key,
+/// whose high half is in `classid` and low half in `objid` (PostgreSQL manual, section "pg_locks").
+///
+/// A session is not busy while the server waits for its client (`wait_event_type = 'Client'`), as with a statement of which
+/// only a part has arrived.
 const LOOK: &str = "SELECT l.pid, l.objsubid = 2, l.objid::bigint, l.classid::bigint << 32 | l.objid::bigint, \
             a.state_change::text, COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - a.state_change), 0)::float8, \
             COALESCE(a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client', false) \
@@ -104,13 +124,16 @@ const LOOK: &str = "SELECT l.pid, l.objsubid = 2, l.objid::bigint, l.classid::bi
        AND (l.objsubid = 2 AND l.classid::bigint = $1 \
             OR l.objsubid = 1 AND l.classid::bigint << 32 | l.objid::bigint = ANY($2))";
 
-/// Who is there, and who holds the locks of these jobs.
-pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<View, DatabaseError> {
+/// Which daemons are there, and which of them hold the locks of these jobs.
+///
+/// # Errors
+/// The server's.
+pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<FleetView, DatabaseError> {
     let (table, label) = keys(store, store.shares_slots());
     let (_, other_slots) = keys(store, !store.shares_slots());
     let by_key: BTreeMap<i64, &JobId> = jobs
         .iter()
-        .map(|id| (Lock::Job(id).key(store), id))
+        .map(|id| (JobsLock::Job(id).key(store), id))
         .collect();
     let job_keys: Vec<i64> = by_key.keys().copied().collect();
     let failed = || DatabaseError::during("looking for other daemons");
@@ -120,20 +143,22 @@ pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<View, DatabaseErro
         .query(&question, &[&i64::from(table.cast_unsigned()), &job_keys])
         .await
         .map_err(failed())?;
-    let mut view = View::default();
+    let mut view = FleetView::default();
     for row in &rows {
         let pid: Pid = row.get(0);
-        if row.get(1) {
-            let signs = row.get::<_, Option<String>>(4).map(|heard_at| Signs {
-                heard_at,
-                silent_for: Duration::from_secs_f64(row.get::<_, f64>(5).max(0.0)),
+        let is_daemon: bool = row.get(1);
+        if is_daemon {
+            let activity = row.get::<_, Option<String>>(4).map(|last_change| Activity {
+                last_change,
+                since: Duration::from_secs_f64(row.get::<_, f64>(5).max(0.0)),
                 busy: row.get(6),
             });
+            let second_half: i64 = row.get(2);
             view.peers.push(Peer {
                 pid,
-                same_label: row.get::<_, i64>(2) == i64::from(label.cast_unsigned()),
-                other_slots: row.get::<_, i64>(2) == i64::from(other_slots.cast_unsigned()),
-                signs,
+                same_label: second_half == i64::from(label.cast_unsigned()),
+                other_slots: second_half == i64::from(other_slots.cast_unsigned()),
+                activity,
             });
         } else if let Some(id) = by_key.get(&row.get(3)) {
             view.holders.insert((*id).clone(), pid);
@@ -142,22 +167,26 @@ pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<View, DatabaseErro
     Ok(view)
 }
 
-/// Ends the session of a daemon that has not been heard since `heard_at`, and waits until its locks are free. False where it
-/// has spoken or gone meanwhile.
+/// Terminates the session of a daemon that has not been active since `last_change`, and waits up to a second until its
+/// locks are free. Returns false if it has been active since, or has gone.
 ///
 /// # Errors
-/// `insufficient_privilege` where our role may not; the server's others.
-pub async fn end(store: &JobStore, pid: Pid, heard_at: &str) -> Result<bool, DatabaseError> {
-    let ended = store
+/// `insufficient_privilege` if this daemon's role may not terminate that session; the server's others.
+pub async fn terminate(
+    store: &JobStore,
+    pid: Pid,
+    last_change: &str,
+) -> Result<bool, DatabaseError> {
+    let terminated = store
         .session()
         .query_opt(
             "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_get_activity($1) \
              WHERE state_change = $2::text::timestamptz",
-            &[&pid, &heard_at],
+            &[&pid, &last_change],
         )
         .await
         .map_err(DatabaseError::during(
-            "ending the session of a silent daemon",
+            "terminating the session of a daemon that does not respond",
         ))?;
-    Ok(ended.is_some_and(|row| row.get(0)))
+    Ok(terminated.is_some_and(|row| row.get(0)))
 }

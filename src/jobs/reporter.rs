@@ -1,46 +1,71 @@
-//! How a job's progress gets into its row, and what else it has to note: by way of whoever owns the session to the jobs
-//! database.
+//! How a job's progress reaches its row.
+//!
+//! Only one task has a session to the jobs database: the supervisor, or a command. Jobs send it [`ReportMessage`]s over a
+//! channel. So while the jobs database is away, jobs go on with their work and their reports wait.
+//!
+//! ```text
+//! job ── Reporter ──(ReportMessage)──▶ owner of the session ── deliver ──▶ jobs table, failures table
+//!  ▲                                        │
+//!  └───────────────(Answer)─────────────────┘
+//! ```
 
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::jobs::failures::Failure;
-use crate::jobs::{JobId, JobStore};
+use super::definition::JobId;
+use super::failures::Failure;
+use super::store::JobStore;
 use crate::postgres::DatabaseError;
 
-/// What a job has to say to the jobs database, or wants to know from it.
+/// What a job tells the jobs database, or asks it.
 #[derive(Debug)]
 pub enum Report {
+    /// The job has passed its checks and begins.
     Started,
+    /// Every row has to be embedded again.
     StartedAgain,
+    /// Percent of the initial backfill.
     Progressed(u8),
+    /// The initial backfill is finished.
     Finished,
+    /// The job has failed: the reason, for a person.
     Failed(String),
-    /// What holds up the start of the job, or that nothing does any more.
+    /// What the start of the job waits for; `None` once it waits no more.
     WaitsFor(Option<String>),
-    /// A row could not be embedded or written. The answer is why it cannot be noted, should that be so.
-    Quarantine(Failure),
-    /// Rows that were aside are done or gone.
-    TakenBack(Vec<Value>),
-    /// Which rows are aside?
-    Failures,
+    /// A row could not be embedded or written.
+    Quarantined(Failure),
+    /// The rows with these keys were quarantined, and are written or deleted now.
+    Released(Vec<Value>),
+    /// The question which rows are quarantined.
+    ListFailures,
 }
 
-/// What comes back.
+/// The answer to a report.
 #[derive(Debug)]
 pub enum Answer {
-    Noted,
-    Refused(String),
+    /// The database has recorded the report.
+    Recorded,
+    /// The database cannot record the report: why.
+    Rejected(String),
+    /// The quarantined rows.
     Failures(Vec<Failure>),
 }
 
-/// A report on its way, and who waits for its answer.
-pub type Message = (JobId, Report, Option<oneshot::Sender<Answer>>);
+/// A report on its way to the owner of the session.
+#[derive(Debug)]
+pub struct ReportMessage {
+    /// The job that reports.
+    pub job: JobId,
+    /// What it reports.
+    pub report: Report,
+    /// Where the answer goes, if the job waits for it.
+    pub answer: Option<oneshot::Sender<Answer>>,
+}
 
-/// Writes a report into the jobs database.
+/// Writes a report to the jobs database.
 ///
 /// # Errors
-/// The server's; then the report is still to be delivered.
+/// The server's. The report is then not delivered, and the call can be repeated.
 pub async fn deliver(
     store: &JobStore,
     id: &JobId,
@@ -53,84 +78,101 @@ pub async fn deliver(
         Report::Finished => store.finished(id).await?,
         Report::Failed(reason) => store.failed(id, reason).await?,
         Report::WaitsFor(what) => store.waits_for(id, what.as_deref()).await?,
-        Report::Quarantine(failure) => match store.put_aside(id, failure).await {
-            Err(error) if !error.is_transient() => return Ok(Answer::Refused(error.to_string())),
-            put => put?,
+        Report::Quarantined(failure) => match store.quarantine(id, failure).await {
+            Err(error) if !error.is_transient() => return Ok(Answer::Rejected(error.to_string())),
+            recorded => recorded?,
         },
-        Report::TakenBack(keys) => store.take_back(id, Some(keys)).await?,
-        Report::Failures => return Ok(Answer::Failures(store.failures(id).await?)),
+        Report::Released(keys) => store.release(id, Some(keys)).await?,
+        Report::ListFailures => return Ok(Answer::Failures(store.failures(id).await?)),
     }
-    Ok(Answer::Noted)
+    Ok(Answer::Recorded)
 }
 
-/// The way of one job to its row.
+/// The channel from one job to its row.
+///
+/// The async methods return once the database has recorded the report, however long the database is away. By then this
+/// daemon holds the job's lock, since the session that wrote the row is the one that holds it.
+///
+/// Cancellation: a report whose future is dropped may be delivered or not.
 #[derive(Clone)]
 pub struct Reporter {
-    id: JobId,
-    messages: mpsc::Sender<Message>,
+    job: JobId,
+    messages: mpsc::Sender<ReportMessage>,
 }
 
 impl Reporter {
-    pub fn new(id: JobId, messages: mpsc::Sender<Message>) -> Self {
-        Reporter { id, messages }
+    /// A reporter for one job, over the channel to the owner of the session.
+    pub fn new(job: JobId, messages: mpsc::Sender<ReportMessage>) -> Self {
+        Reporter { job, messages }
     }
 
-    /// Each of these returns once the row says so, however long the jobs database takes. Then the job's lock is ours.
+    /// The job has passed its checks and begins.
     pub async fn started(&self) {
-        self.tell(Report::Started).await;
+        self.ask(Report::Started).await;
     }
 
+    /// Every row has to be embedded again.
     pub async fn started_again(&self) {
-        self.tell(Report::StartedAgain).await;
+        self.ask(Report::StartedAgain).await;
     }
 
+    /// The initial backfill is finished.
     pub async fn finished(&self) {
-        self.tell(Report::Finished).await;
+        self.ask(Report::Finished).await;
     }
 
-    /// A figure that the next one replaces: left out when the way is busy.
+    /// Percent of the initial backfill. Dropped if the channel is full: the next report replaces it anyway.
     pub fn progressed(&self, percent: u8) {
-        let report = Report::Progressed(percent);
-        let _ = self.messages.try_send((self.id.clone(), report, None));
+        self.tell(Report::Progressed(percent));
     }
 
-    /// Left out when the way is busy, as [`progressed`](Self::progressed).
+    /// What the start of the job waits for. Dropped if the channel is full, as [`progressed`](Self::progressed).
     pub fn waits_for(&self, what: Option<String>) {
-        let report = Report::WaitsFor(what);
-        let _ = self.messages.try_send((self.id.clone(), report, None));
+        self.tell(Report::WaitsFor(what));
     }
 
-    /// Returns once the failure is noted.
+    /// Records a row in the failures table.
     ///
     /// # Errors
-    /// Why the failures table does not take it.
-    pub async fn put_aside(&self, failure: Failure) -> Result<(), String> {
-        match self.tell(Report::Quarantine(failure)).await {
-            Some(Answer::Refused(error)) => Err(error),
+    /// Why the row cannot be recorded.
+    pub async fn quarantine(&self, failure: Failure) -> Result<(), String> {
+        match self.ask(Report::Quarantined(failure)).await {
+            Some(Answer::Rejected(error)) => Err(error),
             Some(_) => Ok(()),
             None => Err("the daemon is stopping".into()),
         }
     }
 
-    /// Rows that were aside are done. Should this get lost, `retry-failed` finds them so.
-    pub async fn take_back(&self, keys: Vec<Value>) {
-        self.tell(Report::TakenBack(keys)).await;
+    /// Removes rows from the failures table. If this report is lost, `retry-failed` removes them.
+    pub async fn release(&self, keys: Vec<Value>) {
+        self.ask(Report::Released(keys)).await;
     }
 
+    /// The quarantined rows of the job.
     pub async fn failures(&self) -> Vec<Failure> {
-        match self.tell(Report::Failures).await {
+        match self.ask(Report::ListFailures).await {
             Some(Answer::Failures(failures)) => failures,
             _ => Vec::new(),
         }
     }
 
-    /// `None` when nobody listens any more.
-    async fn tell(&self, report: Report) -> Option<Answer> {
+    fn tell(&self, report: Report) {
+        let _ = self.messages.try_send(ReportMessage {
+            job: self.job.clone(),
+            report,
+            answer: None,
+        });
+    }
+
+    /// Sends a report and waits for the answer; `None` when the owner of the session has gone.
+    async fn ask(&self, report: Report) -> Option<Answer> {
         let (answer, answered) = oneshot::channel();
-        self.messages
-            .send((self.id.clone(), report, Some(answer)))
-            .await
-            .ok()?;
+        let message = ReportMessage {
+            job: self.job.clone(),
+            report,
+            answer: Some(answer),
+        };
+        self.messages.send(message).await.ok()?;
         answered.await.ok()
     }
 }

@@ -1,6 +1,6 @@
-//! Reading the rows of the jobs table and writing down what became of them.
+//! Reads the rows of the jobs table, and records in them what became of the jobs.
 
-use super::definition::{Definition, JobId, JobRow, Progress};
+use super::definition::{Definition, InitProgress, JobId, JobRow, OPTIONS};
 use super::table::JobsTable;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
@@ -15,6 +15,7 @@ pub struct JobStore {
 }
 
 impl JobStore {
+    /// A store over this session. With a label, only rows that have it are read.
     pub fn new(session: Session, table: JobsTable, label: Option<String>) -> Self {
         let select = select_statement(&table, label.is_some());
         JobStore {
@@ -26,7 +27,7 @@ impl JobStore {
         }
     }
 
-    /// For a daemon whose jobs share slots.
+    /// Sets whether the jobs of this daemon share slots (`--slots database`). Daemons of the two kinds do not share jobs.
     pub fn sharing_slots(self, shares_slots: bool) -> Self {
         JobStore {
             shares_slots,
@@ -38,10 +39,12 @@ impl JobStore {
         self.shares_slots
     }
 
+    /// The session, which also holds the daemon's locks.
     pub fn session(&self) -> &Session {
         &self.session
     }
 
+    /// The table.
     pub fn table(&self) -> &JobsTable {
         &self.table
     }
@@ -50,7 +53,10 @@ impl JobStore {
         self.label.as_deref()
     }
 
-    /// All rows that are this daemon's (with `--label`: those with that label), cancelled ones too.
+    /// All rows of this daemon (with a label: those that have it), cancelled ones too.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
         let failed = || DatabaseError::during("reading the jobs table");
         let question = self
@@ -66,7 +72,10 @@ impl JobStore {
         Ok(rows.iter().map(job_row).collect())
     }
 
-    /// As [`rows`](Self::rows), with those that are another daemon's by their label.
+    /// All rows, whatever their label.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn all_rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
         let rows = self
             .session
@@ -76,25 +85,38 @@ impl JobStore {
         Ok(rows.iter().map(job_row).collect())
     }
 
-    /// One row, or `None` where there is none.
+    /// One row, or `None` if there is none.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn row(&self, id: &JobId) -> Result<Option<JobRow>, DatabaseError> {
         Ok(self.rows().await?.into_iter().find(|row| row.id == *id))
     }
 
-    /// The job has passed its checks and begins: sets `init_started_at` where it is null, and takes back an earlier failure.
+    /// The job has passed its checks and begins: sets `init_started_at` if it is null, and clears an earlier failure.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn started(&self, id: &JobId) -> Result<(), DatabaseError> {
         let set = "init_started_at = COALESCE(init_started_at, now()), init_failed_at = NULL, init_failure_reason = NULL";
         self.update(id, set, &[]).await?;
         self.waits_for(id, None).await
     }
 
-    /// Everything is to be done again; see [`Progress::StartedAgain`].
+    /// Every row has to be embedded again; see [`InitProgress::StartedAgain`].
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn started_again(&self, id: &JobId) -> Result<(), DatabaseError> {
         let set = "init_finished_at = COALESCE(init_finished_at, init_started_at, now()), \
                    init_started_at = clock_timestamp() + interval '1 microsecond'";
         self.update(id, set, &[]).await
     }
 
+    /// The initial backfill is finished.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn finished(&self, id: &JobId) -> Result<(), DatabaseError> {
         let mut set = String::from(
             "init_finished_at = GREATEST(clock_timestamp(), init_started_at), init_failed_at = NULL, init_failure_reason = NULL",
@@ -105,7 +127,10 @@ impl JobStore {
         self.update(id, &set, &[]).await
     }
 
-    /// Percent of the first run, where the table has the column.
+    /// Records the percentage of the initial backfill, if the table has the column.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn progressed(&self, id: &JobId, percent: u8) -> Result<(), DatabaseError> {
         if !self.table.has("init_progress") {
             return Ok(());
@@ -114,7 +139,10 @@ impl JobStore {
             .await
     }
 
-    /// What holds up the start of the job, where the table has the column.
+    /// Records what the start of the job waits for, if the table has the column.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn waits_for(&self, id: &JobId, what: Option<&str>) -> Result<(), DatabaseError> {
         if !self.table.has("waits_for") {
             return Ok(());
@@ -122,9 +150,12 @@ impl JobStore {
         self.update(id, "waits_for = $2", &[&what]).await
     }
 
-    /// The job cannot go on; a person has to read the reason.
+    /// The job has failed, for this reason.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn failed(&self, id: &JobId, reason: &str) -> Result<(), DatabaseError> {
-        // The server stores no NUL in text.
+        // PostgreSQL's text types cannot store NUL.
         let reason = reason.replace('\0', "\u{fffd}");
         self.update(
             id,
@@ -160,73 +191,81 @@ impl JobStore {
     }
 }
 
-/// Optional columns are looked for in the row as JSON, so that they count from the moment that somebody adds them.
+/// The columns that every jobs table has are named. Those of [`OPTIONS`] are taken out of the row as JSON: that works
+/// whether the table has the column or not, and an option takes effect as soon as its column is added. Rows come in the
+/// order of their ids as text, which is the output column of that name: `id` may have a type without an order.
 fn select_statement(table: &JobsTable, labelled: bool) -> String {
-    let text = |column: &str| format!("j.{}::text", identifier(column));
-    let optional = |column: &str| format!("to_jsonb(j) ->> {}", literal(column));
+    let mut columns = vec![
+        "id::text".to_owned(),
+        "COALESCE(NULLIF(schema::text, ''), 'public') AS schema".to_owned(),
+        "init_started_at IS NOT NULL AS started".to_owned(),
+        "init_finished_at IS NOT NULL AS finished".to_owned(),
+        "COALESCE(init_started_at > init_finished_at, false) AS started_again".to_owned(),
+        "init_failed_at IS NOT NULL AS failed".to_owned(),
+        format!("{} AS canceled", table.canceled_expression()),
+    ];
+    for column in [
+        "db_connection",
+        "table",
+        "src_column",
+        "dst_column",
+        "embedding_model",
+    ] {
+        let column = identifier(column);
+        columns.push(format!("j.{column}::text AS {column}"));
+    }
+    for (column, sql_type) in OPTIONS {
+        columns.push(format!(
+            "(to_jsonb(j) ->> {})::{sql_type} AS {}",
+            literal(column),
+            identifier(column)
+        ));
+    }
     let condition = if labelled { " WHERE label = $1" } else { "" };
     format!(
-        "SELECT id::text, db_connection::text, COALESCE(NULLIF({schema}, ''), 'public'), {table_name}, {src}, {dst}, {model}, \
-                {column_type}, {pk}, ({batch_size})::bigint, {runtime}, {runtime_params}, \
-                init_started_at IS NOT NULL, init_finished_at IS NOT NULL, COALESCE(init_started_at > init_finished_at, false), \
-                init_failed_at IS NOT NULL, {canceled}, {fingerprint}, COALESCE(({trust})::bool, false), \
-                COALESCE(({backfill})::bool, true), COALESCE(({skip_triggers})::bool, false) \
-         FROM {qualified} j{condition} ORDER BY id",
-        schema = text("schema"),
-        table_name = text("table"),
-        src = text("src_column"),
-        dst = text("dst_column"),
-        model = text("embedding_model"),
-        column_type = optional("column_type"),
-        pk = optional("pk"),
-        batch_size = optional("batch_size"),
-        runtime = optional("runtime"),
-        runtime_params = optional("runtime_params"),
-        canceled = table.canceled_expression(),
-        fingerprint = optional("fingerprint_column"),
-        trust = optional("trust_existing"),
-        backfill = optional("backfill"),
-        skip_triggers = optional("skip_triggers"),
-        qualified = table.qualified(),
+        "SELECT {} FROM {} j{condition} ORDER BY id",
+        columns.join(", "),
+        table.qualified()
     )
 }
 
 fn job_row(row: &tokio_postgres::Row) -> JobRow {
-    let text = |index: usize| {
-        row.get::<_, Option<String>>(index)
+    let text = |column: &str| {
+        row.get::<_, Option<String>>(column)
             .filter(|value| !value.is_empty())
     };
-    let progress = match (
-        row.get::<_, bool>(12),
-        row.get::<_, bool>(13),
-        row.get::<_, bool>(14),
-    ) {
-        (false, _, _) => Progress::New,
-        (true, false, _) => Progress::Started,
-        (true, true, false) => Progress::Finished,
-        (true, true, true) => Progress::StartedAgain,
-    };
+    let flag = |column: &str| row.get::<_, Option<bool>>(column);
     JobRow {
-        id: JobId::new(row.get::<_, String>(0)),
+        id: JobId::new(row.get::<_, String>("id")),
         definition: Definition {
-            db_connection: text(1).unwrap_or_default(),
-            schema: text(2).unwrap_or_default(),
-            table: text(3),
-            src_column: text(4),
-            dst_column: text(5),
-            embedding_model: text(6),
-            column_type: text(7),
-            pk: text(8),
-            batch_size: row.get(9),
-            runtime: text(10),
-            runtime_params: text(11),
-            fingerprint_column: text(17),
-            trust_existing: row.get(18),
-            backfill: row.get(19),
-            skip_triggers: row.get(20),
+            db_connection: text("db_connection").unwrap_or_default(),
+            schema: text("schema").unwrap_or_default(),
+            table: text("table"),
+            src_column: text("src_column"),
+            dst_column: text("dst_column"),
+            embedding_model: text("embedding_model"),
+            column_type: text("column_type"),
+            pk: text("pk"),
+            batch_size: row.get("batch_size"),
+            runtime: text("runtime"),
+            runtime_params: text("runtime_params"),
+            fingerprint_column: text("fingerprint_column"),
+            trust_existing: flag("trust_existing").unwrap_or(false),
+            backfill: flag("backfill").unwrap_or(true),
+            skip_triggers: flag("skip_triggers").unwrap_or(false),
         },
-        progress,
-        failed: row.get(15),
-        canceled: row.get(16),
+        progress: progress(row),
+        failed: row.get("failed"),
+        canceled: row.get("canceled"),
+    }
+}
+
+fn progress(row: &tokio_postgres::Row) -> InitProgress {
+    let is = |column: &str| row.get::<_, bool>(column);
+    match (is("started"), is("finished"), is("started_again")) {
+        (false, _, _) => InitProgress::New,
+        (true, false, _) => InitProgress::Started,
+        (true, true, false) => InitProgress::Finished,
+        (true, true, true) => InitProgress::StartedAgain,
     }
 }

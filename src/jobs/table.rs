@@ -1,13 +1,13 @@
-//! Discovery of the jobs table: which of the columns it has decides what is read and written.
+//! Looks the jobs table up and checks it. Which of the optional columns it has decides what is read and written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Columns that the documented table has; without any of these the daemon does not start.
+/// The columns of the documented table. The daemon does not start if one of them is missing.
 const REQUIRED: &[&str] = &[
     "id",
     "db_connection",
@@ -23,39 +23,67 @@ const REQUIRED: &[&str] = &[
     "embedding_model",
 ];
 
+/// Why a table cannot be used as the jobs table. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum JobsTableError {
+    /// There is no such table.
     #[error(
         "there is no table {table} in the jobs database; create it with sql/jobs.sql (psql -f sql/jobs.sql) or name \
          another one with --table and --schema"
     )]
-    Missing { table: String },
+    Missing {
+        /// Schema and name, quoted.
+        table: String,
+    },
+    /// The table lacks columns that the daemon needs.
     #[error(
-        "the jobs table {table} lacks the column{plural} {columns}; see \"The jobs table\" in the README, for example: ALTER TABLE {table} {remedy};"
+        "the jobs table {table} lacks the column{plural} {columns}; see \"Jobs table\" in the README, for example: \
+         ALTER TABLE {table} {remedy};"
     )]
     MissingColumns {
+        /// Schema and name, quoted.
         table: String,
+        /// The missing columns, separated by commas.
         columns: String,
+        /// The plural ending, if several columns are missing.
         plural: &'static str,
+        /// The actions of an `ALTER TABLE` that adds the columns.
         remedy: String,
     },
+    /// `--label` needs a column of that name.
     #[error(
-        "--label was given, but the jobs table {table} has no column \"label\"; add it: ALTER TABLE {table} ADD COLUMN label TEXT;"
+        "--label was given, but the jobs table {table} has no column \"label\"; add it: \
+         ALTER TABLE {table} ADD COLUMN label TEXT;"
     )]
-    NoLabelColumn { table: String },
+    NoLabelColumn {
+        /// Schema and name, quoted.
+        table: String,
+    },
+    /// `canceled_at` has a type that the daemon cannot read.
     #[error(
         "the column canceled_at of {table} has the type {found}; it must be BOOL, TIMESTAMP or TIMESTAMPTZ"
     )]
-    CanceledType { table: String, found: String },
+    CanceledType {
+        /// Schema and name, quoted.
+        table: String,
+        /// The type that the column has.
+        found: String,
+    },
+    /// The role lacks a privilege on the table.
     #[error(
         "the role {role} may not {privilege} {table}; run as its owner: GRANT SELECT, UPDATE ON {table} TO {role_quoted};"
     )]
     Privilege {
+        /// The daemon's role.
         role: String,
+        /// The role's name for SQL.
         role_quoted: String,
+        /// What the role may not do, as a verb.
         privilege: &'static str,
+        /// Schema and name, quoted.
         table: String,
     },
+    /// The jobs database failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
 }
@@ -72,10 +100,10 @@ pub struct JobsTable {
 }
 
 impl JobsTable {
-    /// Looks the table up and checks that it is usable.
+    /// Looks the table up and checks that it is usable. With a label, the table must have a column for it.
     ///
     /// # Errors
-    /// [`JobsTableError`] says what is missing and the statement that adds it.
+    /// [`JobsTableError`] says what is missing, with the statement that adds it.
     pub async fn discover(
         session: &Session,
         schema: &str,
@@ -83,71 +111,20 @@ impl JobsTable {
         label: Option<&str>,
     ) -> Result<JobsTable, JobsTableError> {
         let qualified = format!("{}.{}", identifier(schema), identifier(name));
-        let found = session
-            .query_opt(
-                "SELECT c.oid, has_table_privilege(c.oid, 'SELECT'), \
-                        has_table_privilege(c.oid, 'UPDATE') OR has_any_column_privilege(c.oid, 'UPDATE'), current_user::text \
-                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'f')",
-                &[&schema, &name],
-            )
-            .await
-            .map_err(DatabaseError::during("looking for the jobs table"))?;
-        let Some(found) = found else {
-            return Err(JobsTableError::Missing { table: qualified });
-        };
-        let (oid, may_read, may_write, role): (u32, bool, bool, String) =
-            (found.get(0), found.get(1), found.get(2), found.get(3));
-        for (allowed, privilege) in [(may_read, "read"), (may_write, "update")] {
-            if !allowed {
-                let role_quoted = identifier(&role);
-                return Err(JobsTableError::Privilege {
-                    role,
-                    role_quoted,
-                    privilege,
-                    table: qualified,
-                });
-            }
-        }
-        let columns: Vec<(String, String)> = session
-            .query(
-                "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute \
-                 WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
-                &[&oid],
-            )
-            .await
-            .map_err(DatabaseError::during(
-                "reading the columns of the jobs table",
-            ))?
-            .iter()
-            .map(|row| (row.get(0), row.get(1)))
-            .collect();
-        let names: BTreeSet<String> = columns.iter().map(|(name, _)| name.clone()).collect();
-        check_required(&qualified, &names)?;
-        if label.is_some() && !names.contains("label") {
+        let oid = find_readable_table(session, schema, name, &qualified).await?;
+        let types = column_types(session, oid).await?;
+        let columns: BTreeSet<String> = types.keys().cloned().collect();
+        check_required(&qualified, &columns)?;
+        if label.is_some() && !columns.contains("label") {
             return Err(JobsTableError::NoLabelColumn { table: qualified });
         }
-        let canceled_type = columns
-            .into_iter()
-            .find(|(name, _)| name == "canceled_at")
-            .map(|(_, kind)| kind);
-        let canceled_is_boolean = match canceled_type.as_deref() {
-            Some("boolean") => true,
-            Some(kind) if kind.starts_with("timestamp") || kind == "date" => false,
-            other => {
-                let found = other.unwrap_or("?").to_string();
-                return Err(JobsTableError::CanceledType {
-                    table: qualified,
-                    found,
-                });
-            }
-        };
+        let canceled_is_boolean = canceled_is_boolean(&qualified, &types)?;
         let identity = identity(session, schema, name).await?;
         Ok(JobsTable {
             failures: failures_name(schema, name),
             qualified,
             oid,
-            columns: names,
+            columns,
             canceled_is_boolean,
             identity,
         })
@@ -163,8 +140,8 @@ impl JobsTable {
         &self.failures
     }
 
-    /// A number that differs between jobs tables, also of different servers: two daemons with different jobs tables may
-    /// work on the same target database, and their slots must not share a name.
+    /// A number that differs between jobs tables, also between those of different servers. Daemons with different jobs tables
+    /// may work on the same target database, and their slots must not have the same names.
     pub fn identity(&self) -> u32 {
         self.identity
     }
@@ -177,7 +154,7 @@ impl JobsTable {
         self.oid
     }
 
-    /// SQL that is true for a cancelled job.
+    /// An SQL expression that is true for a cancelled job.
     pub(super) fn canceled_expression(&self) -> &'static str {
         if self.canceled_is_boolean {
             "COALESCE(canceled_at, false)"
@@ -187,7 +164,77 @@ impl JobsTable {
     }
 }
 
-/// `<jobs table>_failures`, with a long name cut short as the server would cut it, but at its own end.
+/// The oid of the table, if the role may read and update it. Views and foreign tables will do as well.
+async fn find_readable_table(
+    session: &Session,
+    schema: &str,
+    name: &str,
+    qualified: &str,
+) -> Result<u32, JobsTableError> {
+    let found = session
+        .query_opt(
+            "SELECT c.oid, has_table_privilege(c.oid, 'SELECT'), \
+                    has_table_privilege(c.oid, 'UPDATE') OR has_any_column_privilege(c.oid, 'UPDATE'), current_user::text \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'f')",
+            &[&schema, &name],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for the jobs table"))?;
+    let Some(found) = found else {
+        let table = qualified.to_owned();
+        return Err(JobsTableError::Missing { table });
+    };
+    let (may_read, may_update): (bool, bool) = (found.get(1), found.get(2));
+    let privilege = match (may_read, may_update) {
+        (false, _) => "read",
+        (true, false) => "update",
+        (true, true) => return Ok(found.get(0)),
+    };
+    let role: String = found.get(3);
+    Err(JobsTableError::Privilege {
+        role_quoted: identifier(&role),
+        role,
+        privilege,
+        table: qualified.to_owned(),
+    })
+}
+
+/// The columns of a table, with their types.
+async fn column_types(
+    session: &Session,
+    oid: u32,
+) -> Result<BTreeMap<String, String>, DatabaseError> {
+    let rows = session
+        .query(
+            "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute \
+             WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+            &[&oid],
+        )
+        .await
+        .map_err(DatabaseError::during(
+            "reading the columns of the jobs table",
+        ))?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// `canceled_at` is a boolean in the documented table. A time is accepted too: then any time means cancelled.
+fn canceled_is_boolean(
+    table: &str,
+    types: &BTreeMap<String, String>,
+) -> Result<bool, JobsTableError> {
+    match types.get("canceled_at").map(String::as_str) {
+        Some("boolean") => Ok(true),
+        Some(kind) if kind.starts_with("timestamp") || kind == "date" => Ok(false),
+        other => Err(JobsTableError::CanceledType {
+            table: table.to_owned(),
+            found: other.unwrap_or("?").to_owned(),
+        }),
+    }
+}
+
+/// `<jobs table>_failures`. The server would cut a name after 63 bytes and so lose the suffix; the jobs table's part is cut
+/// instead.
 fn failures_name(schema: &str, name: &str) -> String {
     const SUFFIX: &str = "_failures";
     let mut end = name.len().min(63 - SUFFIX.len());
@@ -224,8 +271,8 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
     })
 }
 
-/// The server's system identifier, the database and the table's name, hashed. Some managed services keep the system
-/// identifier to themselves; there the rest has to do.
+/// A hash of the server's system identifier, the database and the table's name. Some managed services deny access to the
+/// system identifier; there the rest has to suffice.
 async fn identity(session: &Session, schema: &str, name: &str) -> Result<u32, JobsTableError> {
     let system: i64 = match session
         .query_one("SELECT system_identifier FROM pg_control_system()", &[])

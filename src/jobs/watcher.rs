@@ -1,23 +1,24 @@
-//! What changed in the jobs table since the last look.
+//! What has changed in the jobs table since the last poll.
 //!
-//! The table is polled: a trigger would be code of ours inside somebody's database, and a slot on the jobs table would
-//! demand `wal_level = logical` of a database that may not be a target at all. Reading a table of some dozen rows twice a
-//! second costs less than either.
+//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows twice a
+//! second: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need
+//! `wal_level = logical` on a server that may not have a target table at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::definition::{JobId, JobRow};
 
-/// One difference between two looks at the table that asks for more than to run what should run ([`Watcher::wanted`]).
+/// A difference between two polls that calls for an action. Jobs that should run are a list of their own:
+/// [`Watcher::wanted`].
 #[derive(Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The definition changed, and the job can go on where it is: only how it works or connects is another.
+    /// The definition has changed, but not which vectors it asks for: the job restarts and continues where it is.
     Restart(JobId),
-    /// The job became another one: what runs under this row ends and is cleaned up.
+    /// The definition asks for other vectors. The job of the old row, which this is, ends and is removed.
     Replace(Box<JobRow>),
-    /// The job was cancelled or its row deleted: it ends, where it runs, and nothing of it stays behind.
+    /// The job was cancelled or its row deleted. It ends and is removed.
     Cancel(Box<JobRow>),
-    /// Whoever ran the job has written its failure down, perhaps before the first look. Nothing of it stays behind.
+    /// The job has failed, in this daemon or another one, or before the first poll. Its slot is removed.
     Failed(Box<JobRow>),
 }
 
@@ -25,12 +26,12 @@ pub enum Change {
 #[derive(Default)]
 pub struct Watcher {
     known: BTreeMap<JobId, JobRow>,
-    /// Failed jobs whose definition has changed since: worth another try, though the failure is not taken back.
+    /// Failed jobs whose definition has changed since. They are tried again although `init_failed_at` is still set.
     mended: BTreeSet<JobId>,
 }
 
 impl Watcher {
-    /// The differences to `rows`, in order of id; remembers `rows` for the next call.
+    /// The changes since the last call, in order of id. Remembers `rows` for the next call.
     pub fn observe(&mut self, rows: &[JobRow]) -> Vec<Change> {
         let current: BTreeMap<JobId, JobRow> = rows
             .iter()
@@ -56,19 +57,20 @@ impl Watcher {
         changes
     }
 
-    /// The row as last seen.
+    /// The row as of the last poll.
     pub fn row(&self, id: &JobId) -> Option<&JobRow> {
         self.known.get(id)
     }
 
-    /// The jobs that should run, by one daemon or another.
+    /// The jobs that should run, in this daemon or another one.
     pub fn wanted(&self) -> impl Iterator<Item = &JobRow> {
         self.known
             .values()
             .filter(|row| !row.canceled && (!row.failed || self.mended.contains(&row.id)))
     }
 
-    /// Notes a failure that this daemon itself wrote, so that a person's taking it back is seen as a change.
+    /// Takes in a failure that this daemon has written itself. When a person then clears the failure, that is a change, even
+    /// if it happens before the next poll.
     pub fn note_failure(&mut self, id: &JobId) {
         self.mended.remove(id);
         if let Some(row) = self.known.get_mut(id) {
@@ -80,10 +82,10 @@ impl Watcher {
 fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
     let row = || Box::new(now.clone());
     match before {
-        // Cancelled rows are reported at the first look too: their end may have been missed while no daemon ran.
+        // At the first poll too: the job may have been cancelled while no daemon ran, and its slot may still be there.
         _ if now.canceled => {
-            let news = before.is_none_or(|before| !before.canceled);
-            news.then(|| Change::Cancel(row()))
+            let is_new = before.is_none_or(|before| !before.canceled);
+            is_new.then(|| Change::Cancel(row()))
         }
         None => now.failed.then(|| Change::Failed(row())),
         Some(before) if before.definition != now.definition => {
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_life_of_a_job() {
+    fn each_state_of_a_job_is_reported_once() {
         let first = JobRow::example("1");
         let mut watcher = Watcher::default();
         assert_eq!(seen(&mut watcher, &[&first]), (vec![], 1));
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_job_stays_failed_over_a_restart_until_somebody_acts() {
+    fn a_failed_job_stays_failed_across_a_restart_until_its_row_changes() {
         let mut watcher = Watcher::default();
         let failed = JobRow {
             failed: true,
@@ -167,14 +169,14 @@ mod tests {
         mended.definition.embedding_model = Some("other".into());
         let change = Change::Replace(boxed(&failed));
         assert_eq!(seen(&mut watcher, &[&mended]), (vec![change], 1));
-        // Until it has failed again.
+        // One retry, until the job fails again.
         assert_eq!(seen(&mut watcher, &[&mended]), (vec![], 1));
         watcher.note_failure(&mended.id);
         assert_eq!(seen(&mut watcher, &[&mended]), (vec![], 0));
     }
 
     #[test]
-    fn a_failure_that_this_daemon_wrote_is_no_news() {
+    fn a_failure_that_this_daemon_wrote_is_not_a_change() {
         let mut watcher = Watcher::default();
         let row = JobRow::example("1");
         assert_eq!(seen(&mut watcher, &[&row]), (vec![], 1));

@@ -73,9 +73,17 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
             let certificate = error
                 .source()
                 .is_some_and(|cause| cause.to_string().contains("certificate"));
-            !authentication && !configuration && !certificate
+            !authentication && !configuration && !certificate && !is_about_types(error)
         }
     }
+}
+
+/// Whether the server's answer has another shape than the statement asks for. PostgreSQL never does that, so the same
+/// statement gets the same answer again.
+fn is_about_types(error: &tokio_postgres::Error) -> bool {
+    let kinds = ["expected ", "error deserializing"];
+    let text = error.to_string();
+    kinds.iter().any(|kind| text.starts_with(kind))
 }
 
 /// The server's own words with detail and hint, or the chain of causes below a network error.

@@ -114,7 +114,7 @@ impl Session {
         let version: i32 = self
             .query_one("SELECT current_setting('server_version_num')::int", &[])
             .await?
-            .get(0);
+            .try_get(0)?;
         self.version = version.unsigned_abs();
         for (name, value) in newer_settings(self.version) {
             self.batch_execute(&format!("SET {name} = {}", literal(value)))

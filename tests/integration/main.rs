@@ -1,5 +1,6 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
+mod broken_servers;
 mod cancelling;
 mod commands;
 mod connecting;

@@ -1,6 +1,6 @@
 //! Which of the rows that are there already a starting job has to look at.
 
-use crate::jobs::{Definition, JobRow, Progress};
+use crate::jobs::{Definition, InitProgress, JobRow};
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::DatabaseError;
@@ -47,7 +47,7 @@ pub async fn why_again(
     let definition = &row.definition;
     Ok(match (row.progress, standing) {
         (_, Continuity::Unbroken) => None,
-        (Progress::New, Continuity::Broken) => {
+        (InitProgress::New, Continuity::Broken) => {
             let trusted = definition.trust_existing || !definition.backfill;
             let found =
                 !trusted && target.fingerprint.is_none() && has_vectors(session, target).await?;
@@ -70,14 +70,14 @@ pub fn again(definition: &Definition) -> &'static str {
 
 /// Which existing rows have to be looked at, given how far the job was and whether the stream since then is unbroken.
 pub fn of(
-    progress: Progress,
+    progress: InitProgress,
     standing: Continuity,
     definition: &Definition,
 ) -> Option<BackfillScope> {
     let first_run = match (progress, standing) {
-        (Progress::Finished, Continuity::Unbroken) => return None,
-        (Progress::New, _) | (Progress::Started, Continuity::Unbroken) => true,
-        (Progress::StartedAgain, _) | (_, Continuity::Broken) => false,
+        (InitProgress::Finished, Continuity::Unbroken) => return None,
+        (InitProgress::New, _) | (InitProgress::Started, Continuity::Unbroken) => true,
+        (InitProgress::StartedAgain, _) | (_, Continuity::Broken) => false,
     };
     if !definition.backfill {
         return None;
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_broken_stream_after_the_first_start_means_every_row() {
         use Continuity::*;
-        use Progress::*;
+        use InitProgress::*;
         let mut definition = JobRow::example("1").definition;
         assert_eq!(of(New, Broken, &definition), Some(BackfillScope::Missing));
         assert_eq!(

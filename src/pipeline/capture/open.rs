@@ -7,10 +7,10 @@ use tokio_postgres::error::SqlState;
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::shared;
-use crate::pipeline::slot::names::MemberId;
-use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::drop::free_slot;
+use crate::pipeline::slot::names::MemberId;
+use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
 use crate::replication::pgoutput::RelationId;

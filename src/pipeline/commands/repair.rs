@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::embedding::{Engine, Model};
-use crate::jobs::reporter::{self, Answer, Message, Reporter};
+use crate::jobs::reporter::{self, Answer, ReportMessage, Reporter};
 use crate::jobs::{JobRow, JobStore};
 use crate::pipeline::backfill::scan::{Backfill, Progress};
 use crate::pipeline::backfill::scope::BackfillScope;
@@ -120,12 +120,12 @@ fn early(ended: Result<Result<(), JobError>, tokio::task::JoinError>) -> JobErro
 }
 
 /// Does what the supervisor does in the daemon: writes reports into the jobs database, with this process's own session.
-async fn answer(store: Arc<JobStore>, mut messages: mpsc::Receiver<Message>) {
-    while let Some((id, report, waiting)) = messages.recv().await {
-        let answer = reporter::deliver(&store, &id, &report)
+async fn answer(store: Arc<JobStore>, mut messages: mpsc::Receiver<ReportMessage>) {
+    while let Some(message) = messages.recv().await {
+        let answer = reporter::deliver(&store, &message.job, &message.report)
             .await
-            .unwrap_or_else(|error| Answer::Refused(error.to_string()));
-        if let Some(waiting) = waiting {
+            .unwrap_or_else(|error| Answer::Rejected(error.to_string()));
+        if let Some(waiting) = message.answer {
             // Without a receiver the command is over.
             let _ = waiting.send(answer);
         }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::state::{Job, JobEnd};
 use crate::backoff::Backoff;
-use crate::jobs::Progress;
+use crate::jobs::InitProgress;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::retention;
@@ -49,7 +49,7 @@ impl Job {
                 backoff.reset();
             }
             let mut pause = backoff.next_pause();
-            if self.row.progress == Progress::Finished {
+            if self.row.progress == InitProgress::Finished {
                 dropped_slots = 0;
             } else if error.requires_new_slot() {
                 dropped_slots += 1;

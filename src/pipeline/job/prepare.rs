@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::state::Job;
 use crate::embedding::{Model, ModelName};
-use crate::jobs::Progress;
+use crate::jobs::InitProgress;
 use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
 use crate::pipeline::capture::join::Membership;
 use crate::pipeline::capture::streamable::Streamable;
@@ -50,8 +50,7 @@ impl Job {
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect().await?;
         check_server(&session).await?;
-        let target =
-            target_table::prepare(&session, &names, &self.row.definition, &model).await?;
+        let target = target_table::prepare(&session, &names, &self.row.definition, &model).await?;
         let target = Arc::new(target);
 
         let unbroken = self.subscription.find_unbroken(&session, &target).await?;
@@ -62,8 +61,8 @@ impl Job {
             .subscription
             .set_up(&session, &set_up, &target, unbroken)
             .await?;
-        if self.row.progress == Progress::New {
-            self.row.progress = Progress::Started;
+        if self.row.progress == InitProgress::New {
+            self.row.progress = InitProgress::Started;
         }
         let write_path = self.open_write_path(&database, &target, &model).await?;
         let membership = self
@@ -119,12 +118,12 @@ impl Job {
             None => self.reporter.started().await,
         }
         let is_caught_up = continuity == Continuity::Unbroken
-            && (self.row.progress == Progress::Finished || self.partitions.are_pending());
+            && (self.row.progress == InitProgress::Finished || self.partitions.are_pending());
         let attached = self
             .partitions
             .to_look_through(session, target, self.subscription.slot(), is_caught_up)
             .await?;
-        if self.row.progress == Progress::Finished && !attached.is_empty() {
+        if self.row.progress == InitProgress::Finished && !attached.is_empty() {
             // After a crash the list of partitions is lost; then every row is scanned.
             self.start_again().await;
         }
@@ -140,7 +139,7 @@ impl Job {
 
     async fn start_again(&mut self) {
         self.reporter.started_again().await;
-        self.row.progress = Progress::StartedAgain;
+        self.row.progress = InitProgress::StartedAgain;
     }
 
     /// The write path, whose session is the only one that writes for the job.
@@ -160,10 +159,10 @@ impl Job {
 }
 
 /// A job that has run before meets a standby while its cluster fails over. One that has not was given the wrong address.
-fn on_standby(progress: Progress) -> JobError {
+fn on_standby(progress: InitProgress) -> JobError {
     let sentence = "the target server is a standby; vectors can only be written to the primary";
     match progress {
-        Progress::New => JobError::permanent(format!(
+        InitProgress::New => JobError::permanent(format!(
             "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
         )),
         _ => JobError::Transient(sentence.into()),
@@ -176,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_failover_does_not_fail_a_job_that_has_run_before() {
-        assert!(on_standby(Progress::Finished).is_transient());
-        assert!(on_standby(Progress::StartedAgain).is_transient());
-        assert!(!on_standby(Progress::New).is_transient());
+        assert!(on_standby(InitProgress::Finished).is_transient());
+        assert!(on_standby(InitProgress::StartedAgain).is_transient());
+        assert!(!on_standby(InitProgress::New).is_transient());
     }
 }

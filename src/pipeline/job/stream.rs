@@ -14,7 +14,7 @@ use tracing::Instrument;
 use super::prepare::{BackfillPlan, Prepared};
 use super::state::Job;
 use super::watchdog::{self, WatchedTable};
-use crate::jobs::Progress;
+use crate::jobs::InitProgress;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::capture::join::{Membership, Stay};
@@ -107,7 +107,7 @@ impl Job {
                     backfill = None;
                     match flatten(ended) {
                         Ok(()) => {
-                            self.row.progress = Progress::Finished;
+                            self.row.progress = InitProgress::Finished;
                             self.partitions.finished();
                         }
                         Err(error) => return Err(cause(error, &mut batcher).await),
@@ -126,9 +126,9 @@ impl Job {
         to_batcher: BackfillEnds,
     ) -> Result<Option<Part>, JobError> {
         let Some(BackfillPlan { scope, tables }) = plan else {
-            if self.row.progress != Progress::Finished {
+            if self.row.progress != InitProgress::Finished {
                 self.reporter.finished().await;
-                self.row.progress = Progress::Finished;
+                self.row.progress = InitProgress::Finished;
             }
             return Ok(None);
         };

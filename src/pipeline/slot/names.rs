@@ -90,6 +90,16 @@ pub struct JobNames {
     pub shared: SlotName,
 }
 
+impl JobNames {
+    /// The names of the job in `row`, for a daemon with this jobs table and label.
+    pub fn new(jobs_table: u32, label: Option<&str>, row: &JobRow) -> JobNames {
+        JobNames {
+            own: own_slot(jobs_table, row),
+            shared: shared_slot(jobs_table, label, &row.definition),
+        }
+    }
+}
+
 /// A job under one definition, as a member of a shared slot: `<job>_<definition>`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(String);

@@ -1,132 +1,106 @@
-//! Which jobs this daemon starts: those that nobody runs, up to its share. And which it hands over: those beyond its share.
+//! Which jobs this daemon starts: those that no daemon runs, up to its share. And which jobs it hands over: those beyond
+//! its share.
+//!
+//! ```text
+//! presence::look ─▶ terminate daemons that do not respond
+//!                   remove what ended jobs left behind
+//!                   claim jobs that no daemon runs
+//!                   hand over surplus jobs
+//! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::panic::AssertUnwindSafe;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
 
-use crate::jobs::lock::Lock;
-use crate::jobs::presence::{Peer, View};
+use crate::jobs::definition::{JobId, JobRow};
+use crate::jobs::lock::JobsLock;
+use crate::jobs::presence::{FleetView, Peer};
 use crate::jobs::reporter::Reporter;
-use crate::jobs::{JobId, JobRow, lock, presence};
+use crate::jobs::{lock, presence};
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::own_slot::OwnSlot;
 use crate::pipeline::capture::shared_slot::SharedSlot;
 use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::job::state::{Job, JobEnd};
-use crate::pipeline::slot::names;
-use crate::pipeline::slot::names::JobNames;
-use crate::pipeline::supervisor::cleanup::{Ending, GRACE};
-use crate::pipeline::supervisor::{Running, Slots, Supervisor, Then, fleet};
+use crate::pipeline::slot::names::{self, JobNames};
+use crate::pipeline::supervisor::fleet;
+use crate::pipeline::supervisor::options::SlotAllocation;
+use crate::pipeline::supervisor::shutdown::STOP_TIMEOUT;
+use crate::pipeline::supervisor::state::{AfterEnd, Running, Supervisor};
+use crate::pipeline::supervisor::tasks::TaskOutcome;
 use crate::postgres::DatabaseError;
 use crate::replication::SlotName;
 
-/// A job that nobody has taken for so long is taken by whoever can, whatever its share.
-const UNCLAIMED: Duration = Duration::from_secs(3);
-/// After jobs had to be taken beyond the share, none is handed over for so long: others do not take what they could.
-const NO_TAKERS: Duration = Duration::from_secs(60);
-/// A job is handed over when it has run for so long: it is past its preparations then, and a new daemon that comes and goes
-/// again moves nothing.
-const SETTLED: Duration = Duration::from_secs(3);
-/// After the jobs database was away, everybody first comes back to the jobs that it ran before.
-const COMING_BACK: Duration = Duration::from_secs(2);
-
-/// What has to be remembered from one look to the next.
-pub(super) struct Claims {
-    /// Since when jobs have been seen to be run by nobody.
-    free: BTreeMap<JobId, Instant>,
-    /// Jobs that another daemon was seen to run.
-    elsewhere: BTreeMap<JobId, presence::Pid>,
-    /// Before this moment no further job is taken.
-    not_before: Instant,
-    /// Before this moment no job is handed over.
-    keep_until: Instant,
-    /// Daemons that could not be watched or ended, and were complained about.
-    complained: Vec<presence::Pid>,
-}
-
-impl Claims {
-    pub(super) fn new() -> Self {
-        let now = Instant::now();
-        Claims {
-            free: BTreeMap::new(),
-            elsewhere: BTreeMap::new(),
-            not_before: now,
-            keep_until: now,
-            complained: Vec::new(),
-        }
-    }
-
-    /// The jobs database was away.
-    pub(super) fn after_an_outage(&mut self) {
-        self.not_before = Instant::now() + COMING_BACK;
-        self.free.clear();
-    }
-}
+/// A job that no daemon has claimed for this long is claimed by any daemon, whatever its share.
+const UNCLAIMED_TIMEOUT: Duration = Duration::from_secs(3);
+/// After a daemon had to claim jobs beyond its share, it hands none over for this long: the others do not claim theirs.
+const HAND_OVER_PAUSE: Duration = Duration::from_secs(60);
+/// A job is handed over only after it has run for this long. By then it has finished its preparations, and a daemon that
+/// starts and soon stops again has moved nothing.
+const MIN_RUN_TIME: Duration = Duration::from_secs(3);
 
 impl Supervisor {
-    /// Ends daemons that have fallen silent, takes jobs, and hands jobs over.
-    pub(super) async fn share_out(&mut self) -> Result<(), DatabaseError> {
+    /// Claims and hands over jobs, so that each daemon runs its share.
+    pub(super) async fn balance(&mut self) -> Result<(), DatabaseError> {
         let wanted: Vec<JobRow> = self.watcher.wanted().cloned().collect();
         let mut ids: Vec<JobId> = wanted.iter().map(|row| row.id.clone()).collect();
         let count = ids.len();
         ids.extend(self.leftovers.keys().cloned());
         let mut view = presence::look(&self.store, &ids).await?;
-        self.end_silent(&view).await?;
-        self.clear_leftovers(&view).await?;
+        self.terminate_unresponsive(&view).await?;
+        self.claim_leftovers(&view).await?;
         view.holders.retain(|id, _| ids[..count].contains(id));
-        if self.is_in_the_way(&view) {
+        if self.stands_by(&view) {
             return Ok(());
         }
         let share = match self.options.slots {
-            Slots::Job => fleet::share(&view, self.session.pid, count),
-            // Jobs of one database stay together, so their number says nothing.
-            Slots::Database => usize::MAX,
+            SlotAllocation::PerJob => fleet::share(&view, self.session.pid, count),
+            // The jobs of one database stay together, so the number of jobs says nothing about the work.
+            SlotAllocation::PerDatabase => usize::MAX,
         };
         self.claim(wanted, &view, share).await?;
         self.hand_over(share);
-        self.release_databases().await
+        self.release_shared_slots().await
     }
 
-    /// Whether daemons with the other kind of slots run these jobs: each kind would make its own slots for the same jobs, so
-    /// those who came later stand by.
-    fn is_in_the_way(&mut self, view: &View) -> bool {
+    /// Whether daemons with another value of `--slots` run these jobs. Each kind would create its own slots for the same
+    /// jobs, so the daemons that came later stand by.
+    fn stands_by(&mut self, view: &FleetView) -> bool {
         let own = self.session.pid;
-        let other = fleet::other_kind_before_us(view, own, !self.running.is_empty());
+        let other = fleet::conflicting_peer(view, own, !self.running.is_empty());
         if let Some(pid) = other
-            && !self.claims.complained.contains(&pid)
+            && !self.claims.warned.contains(&pid)
         {
             tracing::warn!(
                 "another daemon (process {pid} of the jobs database's server) runs these jobs with another value of --slots; \
                  standing by until it has ended"
             );
-            self.claims.complained.push(pid);
+            self.claims.warned.push(pid);
         }
         other.is_some()
     }
 
-    /// Whether jobs that share a slot with this one may run here. Takes the slot's lock where it is free.
-    async fn may_run(&mut self, row: &JobRow) -> Result<bool, DatabaseError> {
-        if self.options.slots == Slots::Job {
+    /// Takes the lock of the slot that this job shares with others, if it is free. Returns whether this daemon holds it.
+    async fn claim_shared_slot(&mut self, row: &JobRow) -> Result<bool, DatabaseError> {
+        if self.options.slots == SlotAllocation::PerJob {
             return Ok(true);
         }
         let slot = self.shared_slot(row);
-        if self.databases.contains(&slot) {
+        if self.shared_slots.contains(&slot) {
             return Ok(true);
         }
-        let taken = lock::try_lock(&self.store, Lock::Shared(&slot)).await?;
+        let taken = lock::try_lock(&self.store, JobsLock::SharedSlot(slot.as_str())).await?;
         if taken {
-            self.databases.insert(slot);
+            self.shared_slots.insert(slot);
         }
         Ok(taken)
     }
 
-    /// Gives back the locks of shared slots that no job here needs any more.
-    pub(super) async fn release_databases(&mut self) -> Result<(), DatabaseError> {
+    /// Releases the locks of shared slots that no job here needs any more.
+    pub(super) async fn release_shared_slots(&mut self) -> Result<(), DatabaseError> {
         let running = self.running.values().map(|running| &running.row);
         let ending = self.tearing_down.values();
         let ending = ending.flat_map(|tearing_down| &tearing_down.leftovers.rows);
@@ -134,42 +108,45 @@ impl Supervisor {
             .chain(ending)
             .map(|row| self.shared_slot(row))
             .collect();
-        while let Some(slot) = self.databases.difference(&needed).next().cloned() {
-            lock::unlock(&self.store, Lock::Shared(&slot)).await?;
-            self.databases.remove(&slot);
+        while let Some(slot) = self.shared_slots.difference(&needed).next().cloned() {
+            lock::unlock(&self.store, JobsLock::SharedSlot(slot.as_str())).await?;
+            self.shared_slots.remove(&slot);
         }
         Ok(())
     }
 
-    async fn end_silent(&mut self, view: &View) -> Result<(), DatabaseError> {
+    /// Terminates the sessions of daemons that do not respond, so that their locks become free.
+    async fn terminate_unresponsive(&mut self, view: &FleetView) -> Result<(), DatabaseError> {
         let own = self.session.pid;
         self.claims
-            .complained
+            .warned
             .retain(|pid| view.peers.iter().any(|peer| peer.pid == *pid));
         for peer in view.peers.iter().filter(|peer| peer.pid != own) {
-            if peer.signs.is_none() {
-                self.complain(
+            if peer.activity.is_none() {
+                self.warn_once(
                     peer,
-                    "it cannot be seen whether it is alive, since it logs in as another role; let all daemons of a \
-                     jobs table log in to it as the same role, or GRANT pg_read_all_stats, pg_signal_backend to that of this one",
+                    "its activity is not visible, because it logs in as another role; let all daemons of a jobs table log in \
+                     to it as the same role, or GRANT pg_read_all_stats, pg_signal_backend to this daemon's role",
                 );
             }
         }
         for peer in self.fleet.observe(view, own) {
-            let Some(signs) = &peer.signs else { continue };
-            match presence::end(&self.store, peer.pid, &signs.heard_at).await {
+            let Some(activity) = &peer.activity else {
+                continue;
+            };
+            match presence::terminate(&self.store, peer.pid, &activity.last_change).await {
                 Ok(true) => tracing::warn!(
-                    "another daemon (process {} of the jobs database's server) has been silent for {:.1} s: its session was \
-                     ended, and its jobs are taken over",
+                    "another daemon (process {} of the jobs database's server) has not responded for {:.1} s: its session \
+                     was terminated, and its jobs are taken over",
                     peer.pid,
-                    signs.silent_for.as_secs_f64()
+                    activity.since.as_secs_f64()
                 ),
                 Ok(false) => {}
-                Err(error) if error.code().is_some_and(|code| code.code() == "42501") => {
-                    self.complain(
+                Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                    self.warn_once(
                         &peer,
-                        "it has fallen silent, but this daemon's role may not end its session; let all daemons of a jobs \
-                         table log in to it as the same role, or GRANT pg_signal_backend to that of this one",
+                        "it does not respond, but this daemon's role may not terminate its session; let all daemons of a \
+                         jobs table log in to it as the same role, or GRANT pg_signal_backend to this daemon's role",
                     );
                 }
                 Err(error) => return Err(error),
@@ -178,18 +155,18 @@ impl Supervisor {
         Ok(())
     }
 
-    fn complain(&mut self, peer: &Peer, what: &str) {
-        if !self.claims.complained.contains(&peer.pid) {
+    fn warn_once(&mut self, peer: &Peer, what: &str) {
+        if !self.claims.warned.contains(&peer.pid) {
             tracing::warn!(
                 "another daemon (process {} of the jobs database's server): {what}",
                 peer.pid
             );
-            self.claims.complained.push(peer.pid);
+            self.claims.warned.push(peer.pid);
         }
     }
 
-    /// Cleans up behind jobs that ended elsewhere, once whoever ran them has let go of them.
-    async fn clear_leftovers(&mut self, view: &View) -> Result<(), DatabaseError> {
+    /// Removes what is left of jobs that ended elsewhere, once the daemons that ran them have released their locks.
+    async fn claim_leftovers(&mut self, view: &FleetView) -> Result<(), DatabaseError> {
         let identity = self.store.table().identity();
         let mut free = Vec::new();
         for (id, leftovers) in &mut self.leftovers {
@@ -200,7 +177,7 @@ impl Supervisor {
                 leftovers.elsewhere = true;
                 continue;
             }
-            // A job that was taken back has its slot again.
+            // A job that is wanted again under the same definition uses the same slot again.
             if let Some(now) = self.watcher.wanted().find(|row| row.id == *id) {
                 let name = names::own_slot(identity, now);
                 leftovers
@@ -211,7 +188,7 @@ impl Supervisor {
         }
         for id in free {
             let nothing = self.leftovers[&id].rows.is_empty();
-            if !nothing && !lock::try_lock(&self.store, Lock::Job(&id)).await? {
+            if !nothing && !lock::try_lock(&self.store, JobsLock::Job(&id)).await? {
                 continue;
             }
             let leftovers = self.leftovers.remove(&id).unwrap_or_default();
@@ -222,90 +199,101 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Starts wanted jobs that no daemon runs.
     async fn claim(
         &mut self,
         wanted: Vec<JobRow>,
-        view: &View,
+        view: &FleetView,
         share: usize,
     ) -> Result<(), DatabaseError> {
         let now = Instant::now();
         for row in wanted {
             let id = &row.id;
-            if self.running.contains_key(id) || self.tearing_down.contains_key(id) {
-                self.claims.elsewhere.remove(id);
-                self.claims.free.remove(id);
+            let Some(since) = self.unclaimed_since(id, view, now) else {
+                continue;
+            };
+            if self.leftovers.contains_key(id) || now < self.claims.claim_after {
                 continue;
             }
-            if let Some(holder) = view.holders.get(id) {
-                self.claims.free.remove(id);
-                if self.claims.elsewhere.insert(id.clone(), *holder).is_none() {
-                    tracing::info!(job = %id, "another daemon runs this job; standing by");
-                }
+            let beyond_share = self.load() >= share;
+            if beyond_share && now - since <= UNCLAIMED_TIMEOUT {
                 continue;
             }
-            let since = *self.claims.free.entry(id.clone()).or_insert(now);
-            if self.leftovers.contains_key(id) || now < self.claims.not_before {
+            let slot_is_ours = self.claim_shared_slot(&row).await?;
+            if !slot_is_ours || !lock::try_lock(&self.store, JobsLock::Job(id)).await? {
                 continue;
             }
-            let forsaken = now - since > UNCLAIMED;
-            if self.load() >= share && !forsaken {
-                continue;
+            if beyond_share {
+                self.claims.hand_over_after = now + HAND_OVER_PAUSE;
             }
-            if self.may_run(&row).await? && lock::try_lock(&self.store, Lock::Job(id)).await? {
-                if self.load() >= share {
-                    self.claims.keep_until = now + NO_TAKERS;
-                }
-                if self.claims.elsewhere.remove(id).is_some() {
-                    tracing::info!(job = %id, "no other daemon runs this job any more; taking it over");
-                }
-                self.claims.free.remove(id);
-                self.start(row);
+            if self.claims.elsewhere.remove(id).is_some() {
+                tracing::info!(job = %id, "no other daemon runs this job any more; taking it over");
             }
+            self.claims.unclaimed.remove(id);
+            self.start(row);
         }
         Ok(())
     }
 
-    /// The number of jobs that run here and are meant to stay.
+    /// Since when no daemon has been seen to run the job; `None` if one runs it.
+    fn unclaimed_since(&mut self, id: &JobId, view: &FleetView, now: Instant) -> Option<Instant> {
+        let claims = &mut self.claims;
+        if self.running.contains_key(id) || self.tearing_down.contains_key(id) {
+            claims.elsewhere.remove(id);
+            claims.unclaimed.remove(id);
+            return None;
+        }
+        if let Some(holder) = view.holders.get(id) {
+            claims.unclaimed.remove(id);
+            if claims.elsewhere.insert(id.clone(), *holder).is_none() {
+                tracing::info!(job = %id, "another daemon runs this job; standing by");
+            }
+            return None;
+        }
+        Some(*claims.unclaimed.entry(id.clone()).or_insert(now))
+    }
+
+    /// The number of jobs that run here and are not about to end.
     fn load(&self) -> usize {
-        let stays = |running: &&Running| running.then == Then::Nothing;
+        let stays = |running: &&Running| running.after_end == AfterEnd::ByOutcome;
         self.running.values().filter(stays).count()
     }
 
+    /// Stops jobs beyond this daemon's share, so that others claim them.
     fn hand_over(&mut self, share: usize) {
         let now = Instant::now();
         for running in self.running.values() {
-            if matches!(running.then, Then::HandOver(deadline) if deadline < now) {
+            if matches!(running.after_end, AfterEnd::HandOver(deadline) if deadline < now) {
                 running.cancel.cancel();
             }
         }
-        if now < self.claims.keep_until {
+        if now < self.claims.hand_over_after {
             return;
         }
         let surplus = self.load().saturating_sub(share);
-        // Those that have done least here so far.
+        // The youngest first: they have done the least here so far.
         let mut youngest: Vec<(&JobId, &mut Running)> = self
             .running
             .iter_mut()
-            .filter(|(_, running)| running.then == Then::Nothing && now - running.since > SETTLED)
+            .filter(|(_, running)| {
+                running.after_end == AfterEnd::ByOutcome && now - running.since > MIN_RUN_TIME
+            })
             .collect();
         youngest.sort_by_key(|(_, running)| std::cmp::Reverse(running.since));
         for (id, running) in youngest.into_iter().take(surplus) {
-            tracing::info!(job = %id, "handing the job over: another daemon has less to do");
-            running.then = Then::HandOver(now + GRACE);
+            tracing::info!(job = %id, "handing the job over: another daemon runs fewer jobs");
+            running.after_end = AfterEnd::HandOver(now + STOP_TIMEOUT);
             running.stop.cancel();
         }
     }
 
-    /// How the job gets its changes.
+    /// How the job receives its changes.
     fn subscription(&self, row: &JobRow) -> Subscription {
         let identity = self.store.table().identity();
-        let names = JobNames {
-            own: names::own_slot(identity, row),
-            shared: self.shared_slot(row),
-        };
+        let names = JobNames::new(identity, self.options.label.as_deref(), row);
         let limit = self.options.max_retained_wal;
         let reporter = Reporter::new(row.id.clone(), self.sender.clone());
-        match self.feeds.clone() {
+        match self.readers.clone() {
             None => Subscription::Own(OwnSlot {
                 names,
                 limit,
@@ -320,7 +308,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a job whose lock is ours.
+    /// Starts a job whose lock this daemon holds.
     fn start(&mut self, row: JobRow) {
         let id = row.id.clone();
         let (stop, cancel) = (self.stop.child_token(), CancellationToken::new());
@@ -341,26 +329,29 @@ impl Supervisor {
                 "starting {} with {}",
                 row.definition,
                 row.definition.embedding_model.as_deref().unwrap_or("?")
-            )
+            );
         });
-        let ended_id = id.clone();
-        let work = async move {
-            let ended = AssertUnwindSafe(job.run()).catch_unwind().await;
-            let bug = |_| {
-                JobEnd::Failed(
-                    "a bug in lantern-cli stopped the job; please report it with the log".into(),
-                )
-            };
-            Ending::Job(ended_id, ended.unwrap_or_else(bug))
-        };
-        self.tasks.spawn(work.instrument(span));
+        let (ended_id, panicked_id) = (id.clone(), id.clone());
+        self.tasks.spawn(
+            span,
+            async move { TaskOutcome::JobEnded(ended_id, job.run().await) },
+            move |message| TaskOutcome::JobEnded(panicked_id, failed_by_panic(&message)),
+        );
         let running = Running {
             row,
             stop,
             cancel,
             since: Instant::now(),
-            then: Then::Nothing,
+            after_end: AfterEnd::ByOutcome,
         };
         self.running.insert(id, running);
     }
+}
+
+/// A panic of the job's own task fails the job: the next attempt would most likely panic again. A panic of a task that the
+/// job has spawned is a transient error for the job, which then retries by itself.
+fn failed_by_panic(message: &str) -> JobEnd {
+    JobEnd::Failed(format!(
+        "a bug in lantern-cli stopped the job ({message}); please report it with the daemon's log"
+    ))
 }

@@ -1,57 +1,62 @@
-//! How the daemons with one jobs table share its jobs, and when one of them counts as dead.
+//! How the daemons of one jobs table divide its jobs, and when one of them counts as dead.
 //!
-//! Nobody leads: each daemon sees the same locks and comes to the same shares by itself. Two that looked at different
-//! moments may disagree for one look; the lock of the job decides, and the next look puts it right.
+//! There is no leader, and no daemon sends another one anything. Each computes the same function of the same facts: which
+//! locks are held by whom. Two daemons that looked at different moments may disagree until the next poll. That does no harm,
+//! because the lock of a job decides who runs it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::jobs::presence::{Peer, Pid, View};
+use crate::jobs::presence::{FleetView, Peer, Pid};
 
-/// A daemon that is not heard for this long has its session ended. It reads the jobs table every 400 ms.
-pub const SILENCE: Duration = Duration::from_secs(6);
-/// So often in a row it must have been found silent. When the server or the whole machine stood still for a while,
-/// everybody seems to have been silent; those who live get the time to show it.
-const SILENT_LOOKS: u32 = 5;
+/// A daemon without activity for this long has its session terminated. A daemon polls the jobs table every 400 ms.
+pub const INACTIVITY_TIMEOUT: Duration = Duration::from_secs(6);
+/// The daemon must have been found without activity in this many successive polls. When the server or the whole machine
+/// stood still for a while, all daemons seem inactive; those that are alive get the time to show it.
+const MIN_INACTIVE_POLLS: u32 = 5;
 
-/// What this daemon remembers of the others.
+/// What this daemon remembers of the others from one poll to the next.
 #[derive(Default)]
 pub struct Fleet {
-    /// When each was last heard, and how often it was found so.
-    heard: BTreeMap<Pid, (String, u32)>,
+    /// When each daemon was last active, and in how many successive polls that was so.
+    last_active: BTreeMap<Pid, (String, u32)>,
     others: usize,
 }
 
 impl Fleet {
-    /// Takes in a new look and returns those who count as dead.
-    pub fn observe(&mut self, view: &View, own: Pid) -> Vec<Peer> {
+    /// Takes in the view of this poll and returns the daemons that count as dead.
+    pub fn observe(&mut self, view: &FleetView, own: Pid) -> Vec<Peer> {
         let others = || view.peers.iter().filter(|peer| peer.pid != own);
         self.others = others().count();
-        let before = std::mem::take(&mut self.heard);
+        let before = std::mem::take(&mut self.last_active);
         let mut dead = Vec::new();
         for peer in others() {
-            let Some(signs) = &peer.signs else { continue };
-            let looks = match before.get(&peer.pid) {
-                Some((heard_at, looks)) if *heard_at == signs.heard_at => looks + 1,
+            let Some(activity) = &peer.activity else {
+                continue;
+            };
+            let polls = match before.get(&peer.pid) {
+                Some((last_change, polls)) if *last_change == activity.last_change => polls + 1,
                 _ => 1,
             };
-            if signs.silent_for >= SILENCE && looks >= SILENT_LOOKS && !signs.busy {
+            let inactive = activity.since >= INACTIVITY_TIMEOUT && polls >= MIN_INACTIVE_POLLS;
+            if inactive && !activity.busy {
                 dead.push(peer.clone());
             }
-            self.heard.insert(peer.pid, (signs.heard_at.clone(), looks));
+            let last_change = activity.last_change.clone();
+            self.last_active.insert(peer.pid, (last_change, polls));
         }
         dead
     }
 
-    /// Whether anybody could have taken jobs over when we were last able to look.
+    /// Whether there were other daemons, which could have taken jobs over, at the last poll.
     pub fn has_others(&self) -> bool {
         self.others > 0
     }
 }
 
-/// How many of `wanted` jobs the daemon `own` should run: all daemons with our label get the same number, and what cannot be
-/// divided stays with those who have most already, so that no job moves without need.
-pub fn share(view: &View, own: Pid, wanted: usize) -> usize {
+/// How many of `wanted` jobs the daemon `own` should run. All daemons with its label get the same number. The remainder
+/// goes to those that run most jobs already, so that no job moves without need.
+pub fn share(view: &FleetView, own: Pid, wanted: usize) -> usize {
     let mut loads: Vec<(Pid, usize)> = view
         .peers
         .iter()
@@ -73,30 +78,30 @@ pub fn share(view: &View, own: Pid, wanted: usize) -> usize {
     }
 }
 
-/// A daemon for the same jobs that has the other kind of slots and came first: it runs some of them, or nobody does and its
-/// process has the lower number. `busy`: we run some ourselves.
-pub fn other_kind_before_us(view: &View, own: Pid, busy: bool) -> Option<Pid> {
-    let runs = |pid| view.holders.values().any(|holder| *holder == pid);
+/// A daemon with the same label and another value of `--slots` that has precedence over `own`. It runs some of the jobs; or
+/// no daemon runs any, and its process id is lower. `busy`: `own` runs some of them itself.
+pub fn conflicting_peer(view: &FleetView, own: Pid, busy: bool) -> Option<Pid> {
+    let runs_jobs = |pid| view.holders.values().any(|holder| *holder == pid);
     let others = view.peers.iter().filter(|peer| peer.other_slots);
     let mut others = others.map(|peer| peer.pid);
-    others.find(|&pid| runs(pid) || !busy && pid < own)
+    others.find(|&pid| runs_jobs(pid) || !busy && pid < own)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::jobs::JobId;
-    use crate::jobs::presence::Signs;
+    use crate::jobs::definition::JobId;
+    use crate::jobs::presence::Activity;
 
     /// Daemons by their number of jobs; the process ids count from 1.
-    fn view(loads: &[usize]) -> View {
-        let mut view = View::default();
+    fn view(loads: &[usize]) -> FleetView {
+        let mut view = FleetView::default();
         for (pid, load) in (1..).zip(loads) {
             view.peers.push(Peer {
                 pid,
                 same_label: true,
                 other_slots: false,
-                signs: None,
+                activity: None,
             });
             for number in 0..*load {
                 view.holders
@@ -115,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_gets_the_same_and_what_is_left_stays_where_it_is() {
+    fn all_daemons_get_the_same_share_and_the_remainder_stays_where_it_is() {
         assert_eq!(shares(&[6, 0], 6), [3, 3]);
         assert_eq!(shares(&[0, 7], 7), [3, 4]);
         assert_eq!(shares(&[4, 3, 0], 7), [3, 2, 2]);
@@ -126,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_run_under_another_label_is_not_shared() {
+    fn jobs_that_run_under_another_label_are_not_shared() {
         let mut view = view(&[4, 0, 0]);
         view.peers[0].same_label = false;
         assert_eq!(share(&view, 2, 10), 3);
@@ -134,21 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn of_two_kinds_of_daemons_those_that_came_first_go_on() {
+    fn of_daemons_with_different_slots_those_that_came_first_go_on() {
         let mut view = view(&[0, 0]);
         view.peers.retain(|peer| peer.pid == 1);
         view.peers[0].other_slots = true;
-        assert_eq!(other_kind_before_us(&view, 2, false), Some(1));
-        assert_eq!(other_kind_before_us(&view, 2, true), None);
+        assert_eq!(conflicting_peer(&view, 2, false), Some(1));
+        assert_eq!(conflicting_peer(&view, 2, true), None);
         view.peers[0].pid = 3;
-        assert_eq!(other_kind_before_us(&view, 2, false), None);
+        assert_eq!(conflicting_peer(&view, 2, false), None);
         view.holders.insert(JobId::new("1"), 3);
-        assert_eq!(other_kind_before_us(&view, 2, false), Some(3));
+        assert_eq!(conflicting_peer(&view, 2, false), Some(3));
     }
 
     proptest::proptest! {
         #[test]
-        fn the_shares_add_up_and_differ_by_one_at_most(loads in proptest::collection::vec(0..9usize, 1..6), free in 0..9usize) {
+        fn shares_add_up_and_differ_by_at_most_one(loads in proptest::collection::vec(0..9usize, 1..6), free in 0..9usize) {
             let wanted = loads.iter().sum::<usize>() + free;
             let shares = shares(&loads, wanted);
             assert_eq!(shares.iter().sum::<usize>(), wanted);
@@ -156,40 +161,40 @@ mod tests {
         }
     }
 
-    fn heard(pid: Pid, heard_at: &str, silent_for: u64, busy: bool) -> View {
-        let signs = Signs {
-            heard_at: heard_at.into(),
-            silent_for: Duration::from_secs(silent_for),
+    fn last_active(pid: Pid, last_change: &str, since: u64, busy: bool) -> FleetView {
+        let activity = Activity {
+            last_change: last_change.into(),
+            since: Duration::from_secs(since),
             busy,
         };
         let peer = Peer {
             pid,
             same_label: true,
             other_slots: false,
-            signs: Some(signs),
+            activity: Some(activity),
         };
-        View {
+        FleetView {
             peers: vec![peer],
-            ..View::default()
+            ..FleetView::default()
         }
     }
 
     #[test]
-    fn only_a_long_silence_that_lasts_is_a_death() {
+    fn a_daemon_counts_as_dead_after_a_long_inactivity_in_several_polls() {
         let mut fleet = Fleet::default();
-        for _ in 1..SILENT_LOOKS {
-            assert_eq!(fleet.observe(&heard(7, "noon", 9, false), 1), []);
+        for _ in 1..MIN_INACTIVE_POLLS {
+            assert_eq!(fleet.observe(&last_active(7, "noon", 9, false), 1), []);
         }
-        assert_eq!(fleet.observe(&heard(7, "noon", 9, false), 1).len(), 1);
-        assert_eq!(fleet.observe(&heard(7, "later", 9, false), 1), []);
-        // One at a time: whoever is not in a view is forgotten.
-        for (pid, silent_for, busy, why) in [
+        assert_eq!(fleet.observe(&last_active(7, "noon", 9, false), 1).len(), 1);
+        assert_eq!(fleet.observe(&last_active(7, "later", 9, false), 1), []);
+        // One at a time: a daemon that is not in a view is forgotten.
+        for (pid, since, busy, why) in [
             (8, 5, false, "not long enough"),
             (9, 99, true, "the server keeps it waiting"),
-            (1, 99, false, "oneself"),
+            (1, 99, false, "this daemon itself"),
         ] {
             for _ in 0..9 {
-                let dead = fleet.observe(&heard(pid, "noon", silent_for, busy), 1);
+                let dead = fleet.observe(&last_active(pid, "noon", since, busy), 1);
                 assert_eq!(dead, [], "{why}");
             }
         }

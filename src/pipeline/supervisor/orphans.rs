@@ -1,50 +1,59 @@
-//! Slots of jobs whose rows were deleted, or made into other jobs, while no daemon ran.
+//! Orphans: slots and publications that belong to no job, because its row was deleted or changed while no daemon ran.
 //!
-//! Nobody saw that, so the slots are looked for when a daemon starts: in the jobs database and in each target database that
-//! its table names, those that carry the table's identity and belong to no row. The slots are listed first and the rows read
-//! after that: a slot is younger than its row, so a row that is missing then was deleted.
+//! A daemon searches for them once, when it starts. It looks in the jobs database and in each target database of the jobs
+//! table for names with the table's identity that no row accounts for. The slots are listed first and the rows read
+//! afterwards. A slot is created after its row, so a slot whose row is missing then is an orphan.
 
 use std::collections::BTreeMap;
 
-use crate::jobs::JobRow;
+use tokio::time::timeout;
+
+use crate::jobs::definition::JobRow;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::catalog::unused_names;
 use crate::pipeline::slot::names;
+use crate::pipeline::supervisor::teardown::ATTEMPT_TIMEOUT;
 use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// A slot in a target database that may belong to nobody.
+/// A slot, or a publication without a slot, that may belong to no job.
 pub struct Candidate {
     database: ConnectionString,
+    /// Its name.
     pub name: SlotName,
 }
 
-/// The slots with the jobs table's identity that nobody reads from, in the jobs database and all the databases of these jobs.
-/// A database that is out of reach is passed over.
-pub async fn candidates(
-    jobs_database: ConnectionString,
-    jobs_table: u32,
-    rows: Vec<JobRow>,
+/// The databases to search: the jobs database, and the target databases of these jobs.
+pub fn databases(
+    jobs_database: &ConnectionString,
+    rows: &[JobRow],
     allowed: &AllowedHosts,
-) -> Vec<Candidate> {
+) -> Vec<ConnectionString> {
     let databases: BTreeMap<String, ConnectionString> = rows
         .iter()
         .filter_map(|row| target_database::from_definition(&row.definition, allowed).ok())
-        .chain([jobs_database])
+        .chain([jobs_database.clone()])
         .map(|database| (database.to_string(), database.named("leftover slots")))
         .collect();
+    databases.into_values().collect()
+}
+
+/// Lists the slots with the jobs table's identity that nobody reads from. Skips databases that cannot be reached.
+pub async fn candidates(databases: Vec<ConnectionString>, jobs_table: u32) -> Vec<Candidate> {
+    let prefix = names::name_prefix(jobs_table);
     let mut found = Vec::new();
-    for database in databases.into_values() {
-        match idle_slots(&database, &names::name_prefix(jobs_table)).await {
-            Ok(names) => {
+    for database in databases {
+        match timeout(ATTEMPT_TIMEOUT, idle_slots(&database, &prefix)).await {
+            Ok(Ok(names)) => {
                 found.extend(names.into_iter().map(|name| Candidate {
                     database: database.clone(),
                     name,
                 }));
             }
-            Err(error) => tracing::debug!("not looked for leftover slots: {error}"),
+            Ok(Err(error)) => tracing::debug!("not searched for orphaned slots: {error}"),
+            Err(_) => tracing::debug!("not searched for orphaned slots: no answer of {database}"),
         }
     }
     found
@@ -58,16 +67,22 @@ async fn idle_slots(
     unused_names(&session, prefix).await
 }
 
-/// Removes the slot and the publication of that name, or says why not.
+/// Removes the slot and the publication of that name. Logs the reason if that is not possible.
 pub async fn remove(candidate: &Candidate) {
     let name = &candidate.name;
-    match attempt(candidate).await {
-        Ok(true) => tracing::info!(
-            "removed slot and publication {name}, which no row of the jobs table asks for"
+    match timeout(ATTEMPT_TIMEOUT, attempt(candidate)).await {
+        Ok(Ok(true)) => tracing::info!(
+            "removed slot and publication {name}: no row of the jobs table accounts for them"
         ),
         // Two connection strings may lead to the same database.
-        Ok(false) => {}
-        Err(error) => tracing::warn!("slot and publication {name} may be left behind: {error}"),
+        Ok(Ok(false)) => {}
+        Ok(Err(error)) => {
+            tracing::warn!("slot and publication {name} may be left behind: {error}");
+        }
+        Err(_) => tracing::warn!(
+            "slot and publication {name} may be left behind: no answer of {}",
+            candidate.database
+        ),
     }
 }
 

@@ -1,55 +1,66 @@
-//! The end of a job: its slot and publication go, and its part in shared ones, also when the target cannot be reached at first.
+//! Removes what an ended job left on its target server: its slot and publication, or its part in shared ones.
+//!
+//! ```text
+//! attempt ──▶ removed, or nothing there ──▶ done
+//!    │
+//!    ├─ transient error ──▶ pause, next attempt, for as long as it takes
+//!    └─ permanent error ──▶ log what may be left behind; done
+//! ```
 
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
-use crate::jobs::JobRow;
+use crate::backoff::Backoff;
+use crate::jobs::definition::JobRow;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::target_database;
-use crate::pipeline::slot::names::MemberId;
+use crate::pipeline::slot::names::{JobNames, MemberId};
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
-use crate::replication::SlotName;
 
-/// What a job may have on its target: slots and publications with these names. It has only one of them, but nobody knows how
-/// the daemon was run before.
-pub struct Names {
-    pub own: SlotName,
-    pub shared: SlotName,
-}
+/// The pauses between attempts.
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A server that accepts a session and then does not answer must not keep other teardowns waiting for their turn. An attempt
+/// on a server that answers takes less: its longest part is DDL that waits for a lock, and gives up after about 40 s.
+pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Removes what the job left on its target, trying again for as long as the target is out of reach. True where there was
-/// something to remove.
+/// Removes what the job left on its target; returns whether there was anything. Retries for as long as the target cannot be
+/// reached. Each attempt waits for one of `turns`.
 ///
-/// Returns early only for a target that can never be reached under this definition. Each attempt waits for one of `turns`.
+/// Returns false too, with a line in the log, if another attempt cannot succeed.
 ///
 /// Cancellation safe: each step can be repeated.
-pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Semaphore) -> bool {
+pub async fn run(
+    row: &JobRow,
+    names: &JobNames,
+    allowed: &AllowedHosts,
+    turns: &Semaphore,
+) -> bool {
     let database = match target_database::from_definition(&row.definition, allowed) {
         Ok(database) => database,
         Err(error @ JobError::Host(_)) => {
             tracing::warn!("not cleaned up: {error}");
             return false;
         }
-        // Under a connection string that says nothing, nothing was ever created.
+        // With an invalid connection string the job has never connected, so it has left nothing.
         Err(_) => return false,
     };
     let database = database.named(&format!("job {} ending", row.id));
-    let mut pause = Duration::from_millis(250);
+    let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
     loop {
         let turn = turns.acquire().await;
-        let result = attempt(&database, names).await;
+        let result = attempt_in_time(&database, names).await;
         drop(turn);
         match result {
             Ok(removed) => return removed,
             Err(error) if error.is_transient() => {
                 tracing::warn!("cannot clean up yet, trying again: {error}");
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                backoff.wait().await;
             }
             Err(error) => {
                 tracing::error!(
@@ -62,10 +73,21 @@ pub async fn run(row: &JobRow, names: &Names, allowed: &AllowedHosts, turns: &Se
     }
 }
 
-async fn attempt(database: &ConnectionString, names: &Names) -> Result<bool, JobError> {
+async fn attempt_in_time(database: &ConnectionString, names: &JobNames) -> Result<bool, JobError> {
+    timeout(ATTEMPT_TIMEOUT, attempt(database, names))
+        .await
+        .unwrap_or_else(|_| {
+            Err(JobError::Transient(format!(
+                "{database} did not answer within {} s",
+                ATTEMPT_TIMEOUT.as_secs()
+            )))
+        })
+}
+
+async fn attempt(database: &ConnectionString, names: &JobNames) -> Result<bool, JobError> {
     let session = Session::open(database).await?;
     let own = drop_slot_and_publication(&session, &names.own).await?;
     let member = MemberId::from_slot(&names.own);
-    let part = remove_member(&session, &names.shared, &member).await?;
-    Ok(own || part)
+    let shared = remove_member(&session, &names.shared, &member).await?;
+    Ok(own || shared)
 }

@@ -70,7 +70,7 @@ impl Quarantine {
         };
         let reporter = self.reporter.clone();
         self.under_way
-            .spawn(async move { Told::Quarantine(row, reporter.put_aside(failure).await) });
+            .spawn(async move { Told::Quarantine(row, reporter.quarantine(failure).await) });
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Quarantine {
         }
         let (reporter, done) = (self.reporter.clone(), std::mem::take(&mut self.done));
         self.under_way.spawn(async move {
-            reporter.take_back(done).await;
+            reporter.release(done).await;
             Told::TakenBack
         });
     }

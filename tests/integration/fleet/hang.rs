@@ -101,6 +101,6 @@ async fn a_busy_daemon_is_not_taken_for_dead() {
     fleet.settled().await;
     for daemon in &fleet.daemons {
         let log = daemon.log();
-        assert!(!log.contains("has been silent"), "{log}");
+        assert!(!log.contains("has not responded"), "{log}");
     }
 }

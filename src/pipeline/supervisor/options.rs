@@ -1,0 +1,32 @@
+//! What a daemon is started with.
+
+use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::postgres::{AllowedHosts, ConnectionString};
+
+/// Where the jobs are, and what they may do.
+#[derive(Debug, Clone)]
+pub struct SupervisorOptions {
+    /// The jobs database.
+    pub database: ConnectionString,
+    /// The schema of the jobs table.
+    pub schema: String,
+    /// The name of the jobs table.
+    pub table: String,
+    /// Only rows with this label are this daemon's.
+    pub label: Option<String>,
+    /// The hosts that jobs may connect to.
+    pub allowed_hosts: AllowedHosts,
+    /// The most WAL that each slot may hold back.
+    pub max_retained_wal: RetentionLimit,
+    /// How many slots there are.
+    pub slots: SlotAllocation,
+}
+
+/// How many replication slots there are for the jobs of one target database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotAllocation {
+    /// One for each job.
+    PerJob,
+    /// One for all jobs. They all run in one daemon, since a slot has one reader at a time.
+    PerDatabase,
+}

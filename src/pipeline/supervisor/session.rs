@@ -1,0 +1,103 @@
+//! The session to the jobs database: opened, watched from a second session, and terminated after a loss.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::jobs::presence;
+use crate::jobs::presence::Pid;
+use crate::jobs::store::JobStore;
+use crate::jobs::table::{JobsTable, JobsTableError};
+use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
+use crate::postgres::{DatabaseError, Session};
+
+/// After this long without an answer, a second session checks the first one.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// Identifies a session on the server. The operating system uses process ids again, so the start time belongs to it.
+#[derive(Debug, Clone)]
+pub(super) struct SessionId {
+    /// The server process.
+    pub pid: Pid,
+    backend_start: String,
+}
+
+/// Opens a session, checks the jobs table, and makes this daemon visible to the others.
+pub(super) async fn open(
+    options: &SupervisorOptions,
+) -> Result<(JobStore, SessionId), JobsTableError> {
+    let session = Session::open(&options.database.named("jobs")).await?;
+    let (schema, table) = (&options.schema, &options.table);
+    let table = JobsTable::discover(&session, schema, table, options.label.as_deref()).await?;
+    let row = session
+        .query_one(
+            "SELECT pid, backend_start::text FROM pg_stat_get_activity(pg_backend_pid())",
+            &[],
+        )
+        .await
+        .map_err(DatabaseError::during("asking for the session's process"))?;
+    let id = SessionId {
+        pid: row.get(0),
+        backend_start: row.get(1),
+    };
+    let store = JobStore::new(session, table, options.label.clone());
+    let store = store.sharing_slots(options.slots == SlotAllocation::PerDatabase);
+    presence::join(&store).await?;
+    Ok((store, id))
+}
+
+/// Returns when the session is lost, although its socket is open. That is so if the server waits for the next statement
+/// while this daemon waits for an answer, or if the server has no such session. A server that is executing the statement is
+/// waited for, and so is one that cannot be reached.
+///
+/// Cancellation safe.
+pub(super) async fn lost(options: Arc<SupervisorOptions>, session: SessionId) -> DatabaseError {
+    loop {
+        tokio::time::sleep(RESPONSE_TIMEOUT).await;
+        match is_idle_or_gone(&options, &session).await {
+            Ok(false) => {}
+            Ok(true) => {
+                return DatabaseError::Silent {
+                    database: options.database.to_string(),
+                };
+            }
+            Err(error) => tracing::warn!("the jobs database does not answer: {error}"),
+        }
+    }
+}
+
+async fn is_idle_or_gone(
+    options: &SupervisorOptions,
+    session: &SessionId,
+) -> Result<bool, DatabaseError> {
+    let other = Session::open(&options.database.named("looking after the jobs session")).await?;
+    let busy = other
+        .query_opt(
+            "SELECT state = 'active' AND wait_event_type IS DISTINCT FROM 'Client' FROM pg_stat_get_activity($1) \
+             WHERE backend_start = $2::text::timestamptz",
+            &[&session.pid, &session.backend_start],
+        )
+        .await
+        .map_err(DatabaseError::during("checking the session to the jobs database"))?;
+    // NULL: this role may not see the state. Then the session counts as busy.
+    Ok(!busy.is_some_and(|row| row.get::<_, Option<bool>>(0).unwrap_or(true)))
+}
+
+/// Terminates the previous session of this daemon. The server may not have noticed that the connection is gone, and would
+/// hold the session's locks until it does.
+pub(super) async fn terminate_previous(
+    store: &JobStore,
+    previous: &SessionId,
+) -> Result<(), DatabaseError> {
+    store
+        .session()
+        .execute(
+            "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_get_activity($1) \
+             WHERE backend_start = $2::text::timestamptz",
+            &[&previous.pid, &previous.backend_start],
+        )
+        .await
+        .map_err(DatabaseError::during(
+            "terminating the lost session to the jobs database",
+        ))?;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! What the supervisor remembers. The other files of this module each add methods to [`Supervisor`].
+//!
+//! A job is in at most one of two maps, and in both this daemon holds its lock:
+//!
+//! ```text
+//!  (lock taken) ──▶ running ──▶ tearing_down ──▶ (lock released)
+//!                      └──────────────────────────────▲ stopped or handed over
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::embedding::Engine;
+use crate::jobs::definition::{JobId, JobRow};
+use crate::jobs::presence::Pid;
+use crate::jobs::reporter::ReportMessage;
+use crate::jobs::store::JobStore;
+use crate::jobs::table::JobsTableError;
+use crate::jobs::watcher::{Change, Watcher};
+use crate::pipeline::capture::registry::ReaderRegistry;
+use crate::pipeline::slot::names;
+use crate::pipeline::supervisor::fleet::Fleet;
+use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
+use crate::pipeline::supervisor::orphans::Candidate;
+use crate::pipeline::supervisor::session;
+use crate::pipeline::supervisor::session::SessionId;
+use crate::pipeline::supervisor::tasks::TaskSet;
+use crate::replication::SlotName;
+
+/// The most targets that are cleaned up at a time. The first poll may find hundreds of cancelled jobs.
+const MAX_TEARDOWNS: usize = 4;
+
+/// Runs the jobs of a jobs table.
+pub struct Supervisor {
+    pub(super) options: Arc<SupervisorOptions>,
+    pub(super) engine: Engine,
+    /// The daemon is told to stop.
+    pub(super) stop: CancellationToken,
+    pub(super) store: JobStore,
+    pub(super) session: SessionId,
+    /// When the jobs database last answered.
+    pub(super) last_answer: Instant,
+    pub(super) watcher: Watcher,
+    /// Changes of the table that are not handled yet.
+    pub(super) changes: VecDeque<Change>,
+    pub(super) running: BTreeMap<JobId, Running>,
+    pub(super) tearing_down: BTreeMap<JobId, TearingDown>,
+    /// Jobs that ended elsewhere, or before this daemon started. The daemon that ran them removes their slots, unless it
+    /// crashes first. So the daemon that gets the lock next checks once.
+    pub(super) leftovers: BTreeMap<JobId, Leftovers>,
+    pub(super) orphan_search: OrphanSearch,
+    pub(super) teardown_turns: Arc<Semaphore>,
+    pub(super) fleet: Fleet,
+    pub(super) claims: Claims,
+    /// The slot readers that jobs share, with one slot per database.
+    pub(super) readers: Option<ReaderRegistry>,
+    /// The shared slots whose locks this daemon holds: no other daemon may run jobs of these.
+    pub(super) shared_slots: BTreeSet<SlotName>,
+    pub(super) tasks: TaskSet,
+    pub(super) messages: mpsc::Receiver<ReportMessage>,
+    /// The other end of `messages`, for the reporters of jobs.
+    pub(super) sender: mpsc::Sender<ReportMessage>,
+    /// Reports that are not written yet.
+    pub(super) unwritten: VecDeque<ReportMessage>,
+}
+
+/// A job that runs here.
+pub(super) struct Running {
+    pub row: JobRow,
+    /// Asks the job to finish what is under way.
+    pub stop: CancellationToken,
+    /// Ends the job at once.
+    pub cancel: CancellationToken,
+    pub since: Instant,
+    pub after_end: AfterEnd,
+}
+
+/// What follows when a running job has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterEnd {
+    /// That depends on how it ended: nobody has asked it to.
+    ByOutcome,
+    /// Its lock is released. Slot and publication stay for the daemon that starts the job next.
+    ReleaseLock,
+    /// As [`AfterEnd::ReleaseLock`]: another daemon has fewer jobs. At this moment the job is cancelled if it has not ended.
+    HandOver(Instant),
+    /// Its slot and publication are removed.
+    TearDown,
+    /// Nothing: another daemon holds its lock by now.
+    Forget,
+}
+
+impl Running {
+    /// Ends the job at once. A teardown that is already due stays due, and so does [`AfterEnd::Forget`].
+    pub fn end(&mut self, after_end: AfterEnd) {
+        if !matches!(self.after_end, AfterEnd::TearDown | AfterEnd::Forget) {
+            self.after_end = after_end;
+        }
+        self.cancel.cancel();
+    }
+}
+
+/// A job whose slot and publication are being removed.
+pub(super) struct TearingDown {
+    pub leftovers: Leftovers,
+    pub task: AbortHandle,
+}
+
+/// What may be left of an ended job.
+#[derive(Default)]
+pub(super) struct Leftovers {
+    /// The rows that it had. Each definition has names of its own.
+    pub rows: Vec<JobRow>,
+    /// Another daemon has held the job's lock since the job ended.
+    pub elsewhere: bool,
+}
+
+impl From<JobRow> for Leftovers {
+    /// Of a job that ran here until now.
+    fn from(row: JobRow) -> Self {
+        Leftovers {
+            rows: vec![row],
+            elsewhere: false,
+        }
+    }
+}
+
+/// The search for slots that belong to no job: once in a daemon's life.
+pub(super) enum OrphanSearch {
+    Due,
+    /// A task lists candidates.
+    Listing,
+    /// The candidates are listed; the rows have not been read since.
+    Listed(Vec<Candidate>),
+    /// A task removes orphans.
+    Removing,
+    /// Over, but for the lock.
+    Removed,
+    Done,
+}
+
+/// What the division of jobs remembers from one poll to the next.
+pub(super) struct Claims {
+    /// Jobs that no daemon runs, and since when.
+    pub unclaimed: BTreeMap<JobId, Instant>,
+    /// Jobs that another daemon runs.
+    pub elsewhere: BTreeMap<JobId, Pid>,
+    /// No further job is claimed before this moment.
+    pub claim_after: Instant,
+    /// No job is handed over before this moment.
+    pub hand_over_after: Instant,
+    /// Daemons about which there is a warning in the log already.
+    pub warned: Vec<Pid>,
+}
+
+impl Claims {
+    fn new() -> Self {
+        let now = Instant::now();
+        Claims {
+            unclaimed: BTreeMap::new(),
+            elsewhere: BTreeMap::new(),
+            claim_after: now,
+            hand_over_after: now,
+            warned: Vec::new(),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Connects to the jobs database and checks the jobs table.
+    ///
+    /// # Errors
+    /// The database cannot be reached, or the table cannot be used.
+    pub async fn open(
+        options: SupervisorOptions,
+        engine: Engine,
+        stop: CancellationToken,
+    ) -> Result<Self, JobsTableError> {
+        let (store, session) = session::open(&options).await?;
+        let (sender, messages) = mpsc::channel(256);
+        let shares_slots = options.slots == SlotAllocation::PerDatabase;
+        Ok(Supervisor {
+            options: Arc::new(options),
+            engine,
+            stop,
+            store,
+            session,
+            last_answer: Instant::now(),
+            watcher: Watcher::default(),
+            changes: VecDeque::new(),
+            running: BTreeMap::new(),
+            tearing_down: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
+            orphan_search: OrphanSearch::Due,
+            teardown_turns: Arc::new(Semaphore::new(MAX_TEARDOWNS)),
+            fleet: Fleet::default(),
+            claims: Claims::new(),
+            readers: shares_slots.then(ReaderRegistry::default),
+            shared_slots: BTreeSet::new(),
+            tasks: TaskSet::default(),
+            messages,
+            sender,
+            unwritten: VecDeque::new(),
+        })
+    }
+
+    /// The name of the slot that the job shares with others, or would share with `--slots database`.
+    pub(super) fn shared_slot(&self, row: &JobRow) -> SlotName {
+        let identity = self.store.table().identity();
+        names::shared_slot(identity, self.options.label.as_deref(), &row.definition)
+    }
+
+    /// The jobs whose locks this daemon should hold.
+    pub(super) fn locked_jobs(&self) -> BTreeSet<JobId> {
+        let running = self.running.iter();
+        let running = running.filter(|(_, running)| running.after_end != AfterEnd::Forget);
+        let running = running.map(|(id, _)| id);
+        running.chain(self.tearing_down.keys()).cloned().collect()
+    }
+}

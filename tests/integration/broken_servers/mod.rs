@@ -1,0 +1,171 @@
+//! Target servers that break the protocol. They fail the jobs that name them, and harm nothing else: the daemon lives, other
+//! jobs go on, and the lock of each job is released when the job is cancelled.
+
+mod fake_server;
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use self::fake_server::{Behaviour, FakeServer, MESSAGE};
+use crate::support::jobs::{Job, insert_job};
+use crate::support::observe::{articles, execute, failure, finished, value, wait_for_value};
+use crate::support::vectors::in_step;
+use crate::support::{Daemon, TestDatabase, server};
+
+/// SQLSTATEs that no server should send: they have five characters of A to Z and 0 to 9.
+const MALFORMED: [&[u8]; 6] = [
+    b"5",
+    b"",
+    b"08",
+    "é".as_bytes(),
+    b"\xff\xfe\xfd\xfc\xfb",
+    b"57P011",
+];
+
+/// The locks of jobs that daemons hold.
+const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
+                     AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
+
+/// One job on a real server, which streams, and one job on each of some fake servers.
+struct Scene {
+    // Dropped in this order.
+    daemon: Daemon,
+    client: Client,
+    database: TestDatabase,
+    servers: Vec<(FakeServer, i32)>,
+}
+
+impl Scene {
+    async fn with(behaviours: impl IntoIterator<Item = Behaviour>) -> Scene {
+        let (database, client) = articles(server()).await;
+        let good = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
+        let mut servers = Vec::new();
+        for behaviour in behaviours {
+            let fake = FakeServer::start(behaviour).await;
+            let job = Job {
+                db_connection: fake.uri(),
+                ..Job::on(&database, "articles", "body", "other")
+            };
+            servers.push((fake, insert_job(&client, job).await));
+        }
+        let daemon = Daemon::start(&database, &[]);
+        finished(&client, good).await;
+        Scene {
+            daemon,
+            client,
+            database,
+            servers,
+        }
+    }
+
+    async fn cancel_jobs_on_fake_servers(&self) {
+        execute(
+            &self.client,
+            "UPDATE jobs SET canceled_at = true WHERE src_column = 'body'",
+        )
+        .await;
+    }
+
+    /// Only the job on the real server holds a lock, and it works.
+    async fn only_the_good_job_is_locked(&self) {
+        wait_for_value(&self.client, LOCKS, 1_i64).await;
+        self.the_good_job_works().await;
+    }
+
+    async fn the_good_job_works(&self) {
+        let insert = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
+        execute(&self.client, insert).await;
+        in_step(&self.client, "articles", "title", "vector").await;
+    }
+
+    /// A job that was cancelled can be claimed again.
+    async fn a_repaired_job_runs(&self) {
+        let (_, job) = self.servers.last().expect("a fake server");
+        let uri = self.database.uri();
+        let repair = format!(
+            "UPDATE jobs SET db_connection = '{uri}', canceled_at = NULL, init_failed_at = NULL WHERE id = {job}"
+        );
+        execute(&self.client, &repair).await;
+        finished(&self.client, *job).await;
+        in_step(&self.client, "articles", "body", "other").await;
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_sqlstate_at_login_fails_the_job_and_leaves_no_lock() {
+    let scene = Scene::with(MALFORMED.map(Behaviour::RefusesLogin)).await;
+    for (_, job) in &scene.servers {
+        let reason = failure(&scene.client, *job).await;
+        assert!(reason.contains(MESSAGE), "{reason}");
+    }
+    scene.cancel_jobs_on_fake_servers().await;
+    scene.only_the_good_job_is_locked().await;
+    scene.a_repaired_job_runs().await;
+    let log = scene.daemon.log();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[tokio::test]
+async fn a_malformed_sqlstate_of_a_statement_fails_the_job_and_leaves_no_lock() {
+    let scene = Scene::with(MALFORMED.map(Behaviour::RefusesStatements)).await;
+    for (_, job) in &scene.servers {
+        let reason = failure(&scene.client, *job).await;
+        assert!(reason.contains(MESSAGE), "{reason}");
+    }
+    scene.cancel_jobs_on_fake_servers().await;
+    scene.only_the_good_job_is_locked().await;
+    scene.a_repaired_job_runs().await;
+    let log = scene.daemon.log();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+/// `Row::get` panics at a value of another type, in a job as well as in its teardown.
+#[tokio::test]
+async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
+    let scene = Scene::with([
+        Behaviour::AnswersNonsense,
+        Behaviour::AnswersNonsenseAfterTheVersion,
+    ])
+    .await;
+    for (_, job) in &scene.servers {
+        let reason = failure(&scene.client, *job).await;
+        assert!(reason.contains("deserializing column"), "{reason}");
+    }
+    scene.cancel_jobs_on_fake_servers().await;
+    scene.only_the_good_job_is_locked().await;
+    scene.a_repaired_job_runs().await;
+}
+
+/// A server that does not answer may be back in a moment. The job retries, and so does the teardown: the lock is held until
+/// the slot is gone.
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
+    let behaviours = [
+        Behaviour::Hangs,
+        Behaviour::IsSilent,
+        Behaviour::FallsSilent,
+    ];
+    let mut scene = Scene::with(behaviours).await;
+    let retrying = "trying again in";
+    let patience = Duration::from_secs(60);
+    scene.daemon.wait_for_line(retrying, patience).await;
+    scene.the_good_job_works().await;
+    let failed = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
+    assert_eq!(value::<i64>(&scene.client, failed).await, 0);
+
+    scene.cancel_jobs_on_fake_servers().await;
+    let line = "cannot clean up yet, trying again";
+    scene.daemon.wait_for_line(line, patience).await;
+    scene.the_good_job_works().await;
+    for (fake, _) in &scene.servers {
+        // invalid_catalog_name: there is no such database, so there is no slot either.
+        fake.set(Behaviour::RefusesLogin(b"3D000"));
+    }
+    scene.only_the_good_job_is_locked().await;
+    let (status, took) = scene.daemon.sigterm_and_wait().await;
+    assert!(
+        status.success() && took < Duration::from_secs(10),
+        "{status} after {took:?}"
+    );
+}

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::cli::allow_host::AllowHostArguments;
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
-use crate::pipeline::backfill::scan::Progress;
+use crate::pipeline::backfill::scan::BackfillProgress;
 use crate::pipeline::commands::repair::{Repair, Rows};
 use crate::pipeline::setup::{definition, preflight, target_database};
 use crate::pipeline::table::target::TargetTable;
@@ -102,7 +102,7 @@ impl OpenJob {
         &self,
         engine: &Engine,
         rows: Rows,
-        report: impl FnMut(Progress),
+        report: impl FnMut(BackfillProgress),
     ) -> anyhow::Result<u64> {
         let repair = Repair {
             row: self.row.clone(),

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::embedding::{Engine, Model};
 use crate::jobs::reporter::{self, Answer, Message, Reporter};
 use crate::jobs::{JobRow, JobStore};
-use crate::pipeline::backfill::scan::{Backfill, Progress};
+use crate::pipeline::backfill::scan::{Backfill, BackfillProgress};
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Key, Row, SourceText};
@@ -57,7 +57,7 @@ impl Repair {
         self,
         engine: &Engine,
         rows: Rows,
-        report: impl FnMut(Progress),
+        report: impl FnMut(BackfillProgress),
     ) -> Result<u64, JobError> {
         let (sender, messages) = mpsc::channel(16);
         let _answering = AbortOnDropHandle::new(tokio::spawn(answer(self.store, messages)));

@@ -23,7 +23,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::reporter::Reporter;
 use crate::jobs::{JobRow, Progress};
-use crate::pipeline::backfill::partitions::Partitions;
+use crate::pipeline::backfill::partitions::{Coverage, Partitions};
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::backfill::scope;
 use crate::pipeline::backfill::scope::{BackfillScope, Continuity};
@@ -168,25 +168,31 @@ impl Job {
         let intact = self.subscription.intact(&session, &target).await?;
         let standing = Continuity::from_check(intact.is_some());
         // Noted before the slot exists: a crash from here on must not make the new slot look like an unbroken one.
-        if let Some(reason) = scope::why_again(&self.row, standing, &session, &target).await? {
-            tracing::warn!("{reason}: {}", scope::again(definition));
+        if let Some(reason) =
+            scope::unverified_because(&self.row, standing, &session, &target).await?
+        {
+            tracing::warn!("{reason}: {}", scope::effect_on_unverified(definition));
             self.reporter.started_again().await;
             self.row.progress = Progress::StartedAgain;
         } else {
             self.reporter.started().await;
         }
-        let unbroken = standing == Continuity::Unbroken
+        let caught_up = standing == Continuity::Unbroken
             && (self.row.progress == Progress::Finished || self.partitions.are_pending());
+        let coverage = match caught_up {
+            true => Coverage::NewPartitions,
+            false => Coverage::WholeTable,
+        };
         let attached = self
             .partitions
-            .to_look_through(&session, &target, self.subscription.slot(), unbroken)
+            .to_scan(&session, &target, self.subscription.slot(), coverage)
             .await?;
         if self.row.progress == Progress::Finished && !attached.is_empty() {
             // After a crash nobody knows which ones they were: then every row is looked through.
             self.reporter.started_again().await;
             self.row.progress = Progress::StartedAgain;
         }
-        let scope = scope::of(self.row.progress, standing, &self.row.definition);
+        let scope = BackfillScope::for_start(self.row.progress, standing, &self.row.definition);
         let set_up = self.named(&database, "set-up");
         let provided = self
             .subscription
@@ -294,7 +300,7 @@ impl Job {
                     match join(ended) {
                         Ok(()) => {
                             self.row.progress = Progress::Finished;
-                            self.partitions.finished();
+                            self.partitions.scanned();
                         }
                         Err(error) => return Err(cause(error, &mut batcher).await),
                     }

@@ -70,7 +70,7 @@ async fn look(session: &Session, watched: Watched<'_>) -> Result<Option<JobError
         return Ok(Some(JobError::Transient(reason)));
     }
     let attached = partitions
-        .attached(session, target, subscription.slot())
+        .attached_with_rows(session, target, subscription.slot())
         .await?;
     Ok(attached.map(|name| {
         JobError::Transient(format!("the partition {name} was attached with rows in it"))

@@ -14,9 +14,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Embed the rows of a job whose vectors are missing or stale
 ///
-/// Works while the daemon runs, and without it. With a fingerprint column, resync finds stale vectors by itself. Without one
-/// it embeds the rows that lack a vector, or every row with --all. It writes as the daemon does: the job's batch_size and
-/// skip_triggers apply.
+/// Works while the daemon runs, and without it. With a fingerprint column, resync finds stale vectors by itself.
+/// Without one it embeds the rows that lack a vector, or every row with --all. It writes as the daemon does: the job's
+/// batch_size and skip_triggers apply.
 #[derive(Args)]
 pub struct Resync {
     #[command(flatten)]

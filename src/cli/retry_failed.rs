@@ -8,8 +8,8 @@ use crate::pipeline::commands::repair::Rows;
 
 /// Retry the quarantined rows of a job
 ///
-/// These are the rows that could not be embedded or written. Rows that can be written now, or no longer exist, leave the
-/// failures table. The others stay there with their newest error. Works while the daemon runs, and without it.
+/// These are the rows that could not be embedded or written. Rows that can be written now, or no longer exist, leave
+/// the failures table. The others stay there with their newest error. Works while the daemon runs, and without it.
 #[derive(Args)]
 pub struct RetryFailed {
     #[command(flatten)]

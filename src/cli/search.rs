@@ -100,8 +100,8 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
 
 /// The nearest rows first: similarity, key columns, then the others, all as text.
 ///
-/// With a pgvector column the order is by its distance operator alone, so that an index on the column can be used. Arrays
-/// have no such operator: each vector is compared.
+/// With a pgvector column the order is by its distance operator alone, so that an index on the column can be used.
+/// Arrays have no such operator: each vector is compared.
 fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
     let destination = format!("t.{}", identifier(&target.destination.name));
     let keys = target.key.iter().map(|column| column.name.as_str());

@@ -11,9 +11,9 @@ use crate::pipeline::commands::verify::{Extent, Findings, verify};
 
 /// Count the rows of a job whose vectors are missing or stale
 ///
-/// With a fingerprint column one scan inside the server is enough. Without one, texts are embedded again and compared: a
-/// random sample, or all of them with --full. Rows that look wrong are checked twice, because the daemon may be working on
-/// them. Exits with 1 if something is wrong.
+/// With a fingerprint column one scan inside the server is enough. Without one, texts are embedded again and compared:
+/// a random sample, or all of them with --full. Rows that look wrong are checked twice, because the daemon may be
+/// working on them. Exits with 1 if something is wrong.
 #[derive(Args)]
 pub struct Verify {
     #[command(flatten)]

@@ -1,8 +1,9 @@
 //! Pages of a table in key order.
 //!
-//! Each page is one short statement that begins after the last key of the page before ("keyset pagination"). A cursor or one
-//! long query would hold a snapshot for as long as the scan takes, and keep vacuum from removing dead rows of the whole
-//! database meanwhile (PostgreSQL manual, "Routine Vacuuming"). `OFFSET` would read all earlier rows again for each page.
+//! Each page is one short statement that begins after the last key of the page before ("keyset pagination"). A cursor
+//! or one long query would hold a snapshot for as long as the scan takes, and keep vacuum from removing dead rows of
+//! the whole database meanwhile (PostgreSQL manual, "Routine Vacuuming"). `OFFSET` would read all earlier rows again
+//! for each page.
 //!
 //! Rows that change or move while a scan runs are none of its concern: the stream brings them.
 
@@ -15,7 +16,8 @@ use crate::postgres::{DatabaseError, Session};
 
 /// The most rows in a page.
 const MAX_PAGE_ROWS: i64 = 512;
-/// A page ends before the row with which its texts would exceed this many bytes. It has at least one row if there is one.
+/// A page ends before the row with which its texts would exceed this many bytes. It has at least one row if there is
+/// one.
 const MAX_PAGE_BYTES: i64 = 8 << 20;
 
 /// The pages of one table, one after the other.
@@ -29,8 +31,8 @@ pub struct KeysetPages<'a> {
 }
 
 impl<'a> KeysetPages<'a> {
-    /// Pages of the rows that meet `condition`, which is SQL over the row `t`. Their columns are the key as text, then the
-    /// source.
+    /// Pages of the rows that meet `condition`, which is SQL over the row `t`. Their columns are the key as text, then
+    /// the source.
     pub fn new(session: &'a Session, target: &'a TargetTable, condition: String) -> Self {
         KeysetPages {
             session,
@@ -67,8 +69,8 @@ impl<'a> KeysetPages<'a> {
         Ok(page)
     }
 
-    /// The innermost query finds the rows by the key's index. Around it, the running total of the texts before each row cuts
-    /// the page where it is long enough, inside the server: nothing is sent that would not be used.
+    /// The innermost query finds the rows by the key's index. Around it, the running total of the texts before each row
+    /// cuts the page where it is long enough, inside the server: nothing is sent that would not be used.
     fn statement(&self) -> String {
         let target = self.target;
         let after = match self.after {

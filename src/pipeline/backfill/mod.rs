@@ -7,8 +7,8 @@
 //!                             └────── receipts ◀───┘
 //! ```
 //!
-//! A scan starts after the slot exists. So a change is either seen by the scan or comes through the stream, and where both
-//! happen the guard of the write-back keeps the result right.
+//! A scan starts after the slot exists. So a change is either seen by the scan or comes through the stream, and where
+//! both happen the guard of the write-back keeps the result right.
 
 pub mod keyset;
 pub mod partitions;

@@ -1,15 +1,16 @@
 //! Partitions that are attached to a job's table with rows in them: no change brings those rows, so they are scanned.
 //!
-//! A partition is known by its links up to the table, each with the transaction that made it (`pg_inherits.xmin`). So one that
-//! was detached and attached again is another one. A job compares what is there with what it has seen:
+//! A partition is known by its links up to the table, each with the transaction that made it (`pg_inherits.xmin`). So
+//! one that was detached and attached again is another one. A job compares what is there with what it has seen:
 //!
 //! ```text
 //! attempt starts ──▶ to_scan             partitions that are new: scan each of them
 //! once a second  ──▶ attached_with_rows  a new one with rows: end the attempt, the next one scans it
 //! ```
 //!
-//! A job that has seen nothing yet, because its daemon has just started, takes a link for new if it may be younger than what
-//! its slot has confirmed (`catalog_xmin`). A job that has only just begun may scan a partition once too often by that.
+//! A job that has seen nothing yet, because its daemon has just started, takes a link for new if it may be younger than
+//! what its slot has confirmed (`catalog_xmin`). A job that has only just begun may scan a partition once too often by
+//! that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -48,7 +49,8 @@ struct Leaf {
 }
 
 impl Partitions {
-    /// The partitions that need a scan of their own when an attempt starts. There are none where the whole table is scanned.
+    /// The partitions that need a scan of their own when an attempt starts. There are none where the whole table is
+    /// scanned.
     ///
     /// # Errors
     /// The server's.
@@ -81,8 +83,8 @@ impl Partitions {
         Ok(state.pending.values().cloned().collect())
     }
 
-    /// The name of a partition that was attached since the last look and has rows in it. An empty one counts as seen: its
-    /// rows will come through the stream.
+    /// The name of a partition that was attached since the last look and has rows in it. An empty one counts as seen:
+    /// its rows will come through the stream.
     ///
     /// # Errors
     /// The server's.
@@ -129,8 +131,8 @@ impl Partitions {
     }
 }
 
-/// The partitions that hold rows themselves. Reads the catalog only: `pg_partition_tree` locks every partition, and would wait
-/// behind a user's ALTER TABLE (`partitionfuncs.c`).
+/// The partitions that hold rows themselves. Reads the catalog only: `pg_partition_tree` locks every partition, and
+/// would wait behind a user's ALTER TABLE (`partitionfuncs.c`).
 async fn leaves(
     session: &Session,
     target: &TargetTable,

@@ -15,8 +15,9 @@ use crate::postgres::{ConnectionString, DatabaseError, Session};
 /// Text of a scan that may be outstanding, in bytes.
 const MAX_BYTES: usize = 32 << 20;
 
-/// The settings of the session: the scan follows the key's index, whatever the statistics say of the rows that are left. A
-/// plan that sorts would read the whole table for each page (PostgreSQL manual, "Planner Method Configuration").
+/// The settings of the session: the scan follows the key's index, whatever the statistics say of the rows that are
+/// left. A plan that sorts would read the whole table for each page (PostgreSQL manual, "Planner Method
+/// Configuration").
 const SETTINGS: &str =
     "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off";
 
@@ -48,8 +49,8 @@ pub struct Backfill {
 }
 
 impl Backfill {
-    /// Opens a session of its own for the scan. As many rows may be outstanding as `rows` has room for; `finished` needs the
-    /// same room.
+    /// Opens a session of its own for the scan. As many rows may be outstanding as `rows` has room for; `finished`
+    /// needs the same room.
     ///
     /// # Errors
     /// The server's.
@@ -78,8 +79,8 @@ impl Backfill {
     /// `report` is told of each step.
     ///
     /// # Errors
-    /// The server's. A scan that was cut short starts from the beginning. Except with [`BackfillScope::All`] it then passes
-    /// over what it has done.
+    /// The server's. A scan that was cut short starts from the beginning. Except with [`BackfillScope::All`] it then
+    /// passes over what it has done.
     pub async fn run(
         self,
         report: impl FnMut(BackfillProgress),

@@ -1,7 +1,7 @@
 //! Which existing rows a scan is for, and what a starting job has to scan.
 //!
-//! Two things decide. How far the job has come is in its row of the jobs table. Whether its stream is unbroken, so that no
-//! change was missed since, is seen on the target: publication and slot must be as the job left them.
+//! Two things decide. How far the job has come is in its row of the jobs table. Whether its stream is unbroken, so that
+//! no change was missed since, is seen on the target: publication and slot must be as the job left them.
 //!
 //! ```text
 //!                     unbroken              broken
@@ -12,7 +12,8 @@
 //! ```
 //!
 //! An *initial backfill* scans the rows that lack a vector. *Every row* means that nothing tells which vectors are of
-//! older texts. With a fingerprint column the rows tell themselves, and both become "rows whose fingerprint does not match".
+//! older texts. With a fingerprint column the rows tell themselves, and both become "rows whose fingerprint does not
+//! match".
 
 use crate::jobs::{Definition, JobRow, Progress};
 use crate::pipeline::error::JobError;
@@ -103,7 +104,8 @@ impl Continuity {
     }
 }
 
-/// Why the existing vectors of a starting job are unverified; `None` where they can be trusted, or where there are none.
+/// Why the existing vectors of a starting job are unverified; `None` where they can be trusted, or where there are
+/// none.
 ///
 /// # Errors
 /// The server's.

@@ -5,8 +5,8 @@
 //! by embedding   texts are embedded again and compared: a sample of them, or all
 //! ```
 //!
-//! A daemon may be at work meanwhile, and then some rows are wrong for a moment. So rows that look wrong are looked at once
-//! more after a pause, and only those that are wrong both times count.
+//! A daemon may be at work meanwhile, and then some rows are wrong for a moment. So rows that look wrong are looked at
+//! once more after a pause, and only those that are wrong both times count.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
@@ -29,8 +29,8 @@ const RECHECK_DELAY: Duration = Duration::from_secs(3);
 const MAX_RECHECKED: i64 = 10_000;
 /// Rows that are embedded again at a time, when they are looked at once more.
 const RECHECK_ROWS: usize = 256;
-/// How far a vector may be from the one that is computed now, as a share of its length. `halfvec` rounds to 5e-4. The vector
-/// of another text is ten times farther away than this.
+/// How far a vector may be from the one that is computed now, as a share of its length. `halfvec` rounds to 5e-4. The
+/// vector of another text is ten times farther away than this.
 const TOLERANCE: f32 = 0.01;
 
 /// How much is embedded again where no fingerprint can tell.

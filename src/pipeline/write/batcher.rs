@@ -1,5 +1,5 @@
-//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedder, and their vectors are
-//! gathered into write-backs.
+//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedder, and their vectors
+//! are gathered into write-backs.
 //!
 //! ```text
 //! live ──────┐                                        ┌─▶ retry later (row locked, change not visible yet)
@@ -9,11 +9,11 @@
 //!                  └── unread                         └─▶ quarantine, then finished
 //! ```
 //!
-//! A write-back starts as soon as there is something to write and none is under way, and takes along what has gathered by
-//! then. So a lone row waits for nothing, and batches grow with the load by themselves.
+//! A write-back starts as soon as there is something to write and none is under way, and takes along what has gathered
+//! by then. So a lone row waits for nothing, and batches grow with the load by themselves.
 //!
-//! The batcher is one task, and the only owner of all this. The session is the exception: it travels with its work into a
-//! task of its own and comes back with the result.
+//! The batcher is one task, and the only owner of all this. The session is the exception: it travels with its work into
+//! a task of its own and comes back with the result.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use crate::embedding::{Completions, Embedded, Priority, Submitter};
 use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Ack, BackfillAck, LiveAck, Row, SourceText};
-use crate::pipeline::write::failed_batch::{Verdict, refusal, verdict};
+use crate::pipeline::write::failed_batch::{Decision, decide, refusal};
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{PendingWrite, RetryQueue, WriteQueue};
@@ -34,8 +34,8 @@ use crate::postgres::error::describe;
 
 /// Rows whose texts are read by key at a time.
 const MAX_READ_ROWS: usize = 64;
-/// While the batcher holds more text than this, in bytes, it reads no further texts by key: the sender of such a row could
-/// not count its text.
+/// While the batcher holds more text than this, in bytes, it reads no further texts by key: the sender of such a row
+/// could not count its text.
 const MAX_TEXT_BYTES: usize = 32 << 20;
 /// Rows, or vectors, that are taken out of a channel at a time.
 const MAX_RECEIVED: usize = 1024;
@@ -295,26 +295,26 @@ impl Batcher {
         mut batch: Vec<PendingWrite>,
         error: &tokio_postgres::Error,
     ) -> Result<(), JobError> {
-        match verdict(error, &batch) {
-            Verdict::RetryAfterOutage => batch.into_iter().for_each(|row| self.later.push(row)),
-            Verdict::RetryAfterConflict => {
+        match decide(error, &batch) {
+            Decision::RetryAfterOutage => batch.into_iter().for_each(|row| self.later.push(row)),
+            Decision::RetryAfterConflict => {
                 for mut pending in batch {
                     pending.conflicts += 1;
                     self.later.push(pending);
                 }
             }
-            Verdict::Halve => {
+            Decision::Halve => {
                 let second = batch.split_off(batch.len() / 2);
                 self.halves.extend([second, batch]);
             }
-            Verdict::Quarantine => {
+            Decision::Quarantine => {
                 for pending in batch {
                     let attempts = pending.conflicts + 1;
                     self.quarantine
                         .add(pending.embedded.row, refusal(error), attempts)?;
                 }
             }
-            Verdict::FailJob => {
+            Decision::FailJob => {
                 return Err(JobError::permanent(format!(
                     "writing to {} failed: {}",
                     self.table,

@@ -2,10 +2,10 @@
 //!
 //! It is a session-level advisory lock in the target database, named after the job's slot.
 //!
-//! The lock in the jobs database decides which daemon runs a job. A daemon that has lost that lock and does not know it yet,
-//! because it hung or its network is gone, may still hold a session here. The daemon that takes the job over ends that
-//! session first, as it ends the walsender that still holds the slot. The server releases an advisory lock with its session
-//! (PostgreSQL manual, "Advisory Locks"), so the fence needs no clean-up, whatever happens to its holder.
+//! The lock in the jobs database decides which daemon runs a job. A daemon that has lost that lock and does not know it
+//! yet, because it hung or its network is gone, may still hold a session here. The daemon that takes the job over ends
+//! that session first, as it ends the walsender that still holds the slot. The server releases an advisory lock with
+//! its session (PostgreSQL manual, "Advisory Locks"), so the fence needs no clean-up, whatever happens to its holder.
 
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ const END_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause before the lock is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Makes `session` the only one that writes for the job, for as long as it lives. `slot` is the job's own, whether it is
-/// used or shared: its name is unique to the job and its definition.
+/// Makes `session` the only one that writes for the job, for as long as it lives. `slot` is the job's own, whether it
+/// is used or shared: its name is unique to the job and its definition.
 ///
 /// # Errors
 /// [`JobError::Transient`] where the earlier session does not end; the server's, such as where the role may not end it.
@@ -54,8 +54,8 @@ async fn try_lock(session: &Session, key: i64) -> Result<bool, DatabaseError> {
 
 /// Tells the session that holds the lock to end.
 async fn end_holder(session: &Session, key: i64) -> Result<(), DatabaseError> {
-    // A lock with a key of 64 bits stands in pg_locks with its upper half in classid, its lower half in objid, and objsubid 1
-    // (manual, "pg_locks"). Other databases may use the same key for something else.
+    // A lock with a key of 64 bits stands in pg_locks with its upper half in classid, its lower half in objid, and
+    // objsubid 1 (manual, "pg_locks"). Other databases may use the same key for something else.
     session
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks \

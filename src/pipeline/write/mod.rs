@@ -19,8 +19,9 @@
 //! | [`fence`] | one session at a time writes for a job |
 //! | [`triggers`] | the option `skip_triggers` |
 //!
-//! Delivery is at least once: a row may come again, after a crash or beside a command. Write-backs are idempotent, because
-//! their guard compares the text that was embedded with the one that the row holds, so repeating one is harmless.
+//! Delivery is at least once: a row may come again, after a crash or beside a command. Write-backs are idempotent,
+//! because their guard compares the text that was embedded with the one that the row holds, so repeating one is
+//! harmless.
 
 pub mod batcher;
 pub mod failed_batch;

@@ -23,9 +23,9 @@ pub enum Outcome {
     Superseded = 2,
     /// The change was streamed before its commit became visible: retry.
     ///
-    /// A commit first flushes its WAL record, which wakes the walsenders, then waits for synchronous standbys, and only then
-    /// leaves the list of running transactions (`RecordTransactionCommit` and `CommitTransaction` in `xact.c`). In between,
-    /// a snapshot of ours does not see what the stream has already brought.
+    /// A commit first flushes its WAL record, which wakes the walsenders, then waits for synchronous standbys, and only
+    /// then leaves the list of running transactions (`RecordTransactionCommit` and `CommitTransaction` in `xact.c`). In
+    /// between, a snapshot of ours does not see what the stream has already brought.
     NotYetVisible = 3,
 }
 

@@ -6,8 +6,8 @@
 //!        release ◀── a later change of the row, or retry-failed, could be written
 //! ```
 //!
-//! The order matters: if a row's position were confirmed before its failure is recorded, a crash in between would lose it.
-//! In the other direction nothing can be lost, so a release is only told and not waited for.
+//! The order matters: if a row's position were confirmed before its failure is recorded, a crash in between would lose
+//! it. In the other direction nothing can be lost, so a release is only told and not waited for.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -98,7 +98,7 @@ impl WriteQueue {
 /// Rows that are retried after a pause: they were locked, or their change was not visible yet.
 #[derive(Default)]
 pub struct RetryQueue {
-    waiting: BinaryHeap<Waiting>,
+    waiting: BinaryHeap<DelayedWrite>,
     /// Tells apart rows that are due at the same moment.
     pushed: u64,
 }
@@ -109,7 +109,7 @@ impl RetryQueue {
         let pause = pause_after(pending.retries, FIRST_RETRY, MAX_BACKOFF);
         pending.retries += 1;
         self.pushed += 1;
-        self.waiting.push(Waiting {
+        self.waiting.push(DelayedWrite {
             due: Instant::now() + pause,
             number: self.pushed,
             pending,
@@ -139,31 +139,31 @@ impl RetryQueue {
 }
 
 /// A row in the heap, which has its greatest element on top: that is the one which is due first.
-struct Waiting {
+struct DelayedWrite {
     due: Instant,
     number: u64,
     pending: PendingWrite,
 }
 
-impl Ord for Waiting {
+impl Ord for DelayedWrite {
     fn cmp(&self, other: &Self) -> Ordering {
         (other.due, other.number).cmp(&(self.due, self.number))
     }
 }
 
-impl PartialOrd for Waiting {
+impl PartialOrd for DelayedWrite {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl PartialEq for Waiting {
+impl PartialEq for DelayedWrite {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl Eq for Waiting {}
+impl Eq for DelayedWrite {}
 
 #[cfg(test)]
 mod tests {

@@ -12,17 +12,17 @@
 //! result     for each incoming row a number, the Outcome: written, or why not
 //! ```
 //!
-//! It is one statement for two reasons. Row locks are held for as short as possible, without a round trip in between. And
-//! all parts of a `WITH` see the same snapshot (PostgreSQL manual, "Data-Modifying Statements in WITH"), so what was not
-//! written can be judged by what this very statement saw.
+//! It is one statement for two reasons. Row locks are held for as short as possible, without a round trip in between.
+//! And all parts of a `WITH` see the same snapshot (PostgreSQL manual, "Data-Modifying Statements in WITH"), so what
+//! was not written can be judged by what this very statement saw.
 //!
-//! **The guard** compares key and text. The key alone would put a vector beside a text that it was not computed from, where
-//! the row has changed meanwhile. Such a change is in the stream, so the row is left to it.
+//! **The guard** compares key and text. The key alone would put a vector beside a text that it was not computed from,
+//! where the row has changed meanwhile. Such a change is in the stream, so the row is left to it.
 //!
-//! **Locks.** `SKIP LOCKED` never waits for a row, so a write-back cannot be part of a deadlock, and a user who keeps a row
-//! locked holds up this row alone. Those that can be locked are locked in key order: triggers that fire for them may wait,
-//! and then all write-backs wait in the same order. `FOR NO KEY UPDATE` leaves foreign keys that refer to the row in peace
-//! (manual, "Explicit Locking").
+//! **Locks.** `SKIP LOCKED` never waits for a row while it holds others, so a write-back by itself cannot be part of a
+//! deadlock, and a row that a user keeps locked delays itself alone. Rows are locked and updated in key order: triggers
+//! that fire for them may wait, and then all write-backs wait in the same order. `FOR NO KEY UPDATE` does not conflict
+//! with the locks of foreign keys that refer to the row (manual, "Explicit Locking").
 //!
 //! **Read.** Sources by key, for rows whose text the stream did not carry.
 
@@ -39,11 +39,11 @@ use crate::postgres::vector_array::VectorArray;
 /// How many arrays the vectors of a batch are dealt among, for pgvector's types.
 ///
 /// To find an element, the server walks through an array of varying elements from its front (`array_seek` in
-/// `arrayfuncs.c`). With one array for 512 rows that took a tenth of a write-back; with sixteen it does not show.
+/// `arrayfuncs.c`). With one array for 512 rows that took a tenth of a write-back.
 const VECTOR_ARRAYS: usize = 16;
 
-/// The statement that writes a batch. Its parameters are [`WriteParameters`]; each result row is the place of a row in the
-/// batch, counted from 1, and the number of its [`Outcome`].
+/// The statement that writes a batch. Its parameters are [`WriteParameters`]; each result row is the place of a row in
+/// the batch, counted from 1, and the number of its [`Outcome`].
 pub fn write_statement(target: &TargetTable, dimensions: usize) -> String {
     format!(
         "WITH incoming AS MATERIALIZED ({incoming}), held AS MATERIALIZED ({held}), written AS ({written}) \
@@ -55,8 +55,8 @@ pub fn write_statement(target: &TargetTable, dimensions: usize) -> String {
     )
 }
 
-/// The types of the write statement's parameters but for the vectors. Those are left to the server, which infers them from
-/// the casts: the types of an extension have no fixed OID.
+/// The types of the write statement's parameters but for the vectors. Those are left to the server, which infers them
+/// from the casts: the types of an extension have no fixed OID.
 pub fn write_types(target: &TargetTable) -> Vec<Type> {
     let mut types = vec![Type::TEXT_ARRAY; target.key.len()];
     types.extend([Type::TEXT_ARRAY, Type::INT4_ARRAY, Type::INT8_ARRAY]);
@@ -86,7 +86,8 @@ fn incoming(target: &TargetTable) -> String {
 /// The rows that pass the guard, locked.
 ///
 /// Under READ COMMITTED a row that another transaction has changed since the snapshot is checked again in its newest
-/// version before it is locked (EvalPlanQual, `src/backend/executor/README`), so `ctid` is that of the version that passed.
+/// version before it is locked (EvalPlanQual, `src/backend/executor/README`), so `ctid` is that of the version that
+/// passed.
 fn held(target: &TargetTable) -> String {
     let fingerprint = target.fingerprint.iter().map(|_| ", i.fingerprint");
     format!(
@@ -136,7 +137,7 @@ fn nth_vector(target: &TargetTable, dimensions: usize) -> String {
     format!("(CASE (h.nth - 1) % {VECTOR_ARRAYS} {arrays}END)[(h.nth - 1) / {VECTOR_ARRAYS} + 1]")
 }
 
-/// Where a row is to be cleared and is so already: an update would only make a new version of it.
+/// True for a row that gets no vector and has none: an update would only make a new version of it.
 fn cleared(target: &TargetTable) -> String {
     let destination = identifier(&target.destination.name);
     let fingerprint = target.fingerprint.iter();
@@ -150,9 +151,9 @@ fn cleared(target: &TargetTable) -> String {
 
 /// What became of an incoming row.
 ///
-/// A row that passes the guard in the snapshot and was not held is locked by another session, or has just changed. Where no
-/// row passes, it is superseded, but only if the change that it came with can be seen: before that, the row that is there
-/// is the one before the change.
+/// A row that passes the guard in the snapshot and was not held is locked by another session, or has just changed.
+/// Where no row passes, it is superseded, but only if the change that it came with can be seen: before that, the row
+/// that is there is the one before the change.
 fn outcome(target: &TargetTable) -> String {
     format!(
         "CASE WHEN i.n IN (SELECT w.n FROM written w) THEN {written} ELSE COALESCE( \
@@ -173,11 +174,11 @@ fn outcome(target: &TargetTable) -> String {
 
 /// Whether the transaction `i.xid` is visible in the statement's snapshot; 0 stands for a row that a scan has seen.
 ///
-/// The stream carries the lower 32 bits of a transaction id, `pg_visible_in_snapshot` wants all 64 (manual, "Transaction ID
-/// and Snapshot Information Functions"). The upper ones are those that bring it nearest to the snapshot's newest.
-/// A transaction in the stream is less than 2³¹ older than that, because the slot's `catalog_xmin` keeps catalogs from being
-/// frozen beyond it, and a server assigns no further ids that far ahead of what is frozen (manual, "Preventing Transaction
-/// ID Wraparound Failures").
+/// The stream carries the lower 32 bits of a transaction id, `pg_visible_in_snapshot` wants all 64 (manual,
+/// "Transaction ID and Snapshot Information Functions"). The upper ones are those that bring it nearest to the
+/// snapshot's newest. A transaction in the stream is less than 2³¹ older than that, because the slot's `catalog_xmin`
+/// keeps catalogs from being frozen beyond it, and a server assigns no further ids that far ahead of what is frozen
+/// (manual, "Preventing Transaction ID Wraparound Failures").
 fn is_visible() -> String {
     const FULL_XID: &str = "((SELECT newest - ((newest - i.xid + 2147483648) & 4294967295) + 2147483648 \
          FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest) s)::text::xid8)";
@@ -252,9 +253,9 @@ fn guard(source: &SourceText) -> Option<&str> {
     }
 }
 
-/// The statement that reads sources by key. Its parameters are the key arrays and [`xids`]; the columns of its result are
-/// the place in the batch, whether the row exists, whether its change is visible, whether its vector is current, and the
-/// text where it is not.
+/// The statement that reads sources by key. Its parameters are the key arrays and [`xids`]; the columns of its result
+/// are the place in the batch, whether the row exists, whether its change is visible, whether its vector is current,
+/// and the text where it is not.
 pub fn read_statement(target: &TargetTable) -> String {
     format!(
         "SELECT i.n, t.ctid IS NOT NULL, {visible}, {current}, CASE WHEN NOT {current} THEN {source} END \

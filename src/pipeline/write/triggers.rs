@@ -1,8 +1,9 @@
-//! The option `skip_triggers`: write-backs that fire no triggers, for tables whose triggers are for their users' changes only.
+//! The option `skip_triggers`: write-backs that fire no triggers, for tables whose triggers are for their users'
+//! changes only.
 //!
-//! `session_replication_role = replica` does it for the session. It leaves out triggers and rules but for those that are
-//! enabled as REPLICA or ALWAYS (PostgreSQL manual, "Statement Behavior" and "ALTER TABLE"). The foreign keys of the table
-//! are among them: the server checks those by triggers, too. A write-back changes none of their columns.
+//! `session_replication_role = replica` does it for the session. It leaves out triggers and rules but for those that
+//! are enabled as REPLICA or ALWAYS (PostgreSQL manual, "Statement Behavior" and "ALTER TABLE"). The foreign keys of
+//! the table are among them: the server checks those by triggers, too. A write-back changes none of their columns.
 
 use tokio_postgres::error::SqlState;
 

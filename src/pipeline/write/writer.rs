@@ -26,12 +26,12 @@ use crate::postgres::{ConnectionString, DatabaseError, Session};
 
 /// How the statements of this session are planned and bounded.
 ///
-/// A batch is a list of keys, and index lookups are right for it whatever the statistics say, also on a table that was never
-/// analyzed. The statements are prepared once and their arrays have any length, so a generic plan is made once as well
-/// (PostgreSQL manual, "Planner Method Configuration" and "Other Planner Options").
+/// A batch is a list of keys, and index lookups are right for it whatever the statistics say, also on a table that was
+/// never analyzed. The statements are prepared once and their arrays have any length, so a generic plan is made once as
+/// well (PostgreSQL manual, "Planner Method Configuration" and "Other Planner Options").
 ///
-/// If we or the network stall between UPDATE and COMMIT, the server ends the session after 300 ms, so that the row locks are
-/// released (manual, "Statement Behavior"). Both leave in one packet, so nothing else takes this long.
+/// If we or the network stall between UPDATE and COMMIT, the server ends the session after 300 ms, so that the row
+/// locks are released (manual, "Statement Behavior"). Both leave in one packet, so nothing else takes this long.
 const SETTINGS: &str = "SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
@@ -39,9 +39,9 @@ SET jit = off;
 SET idle_in_transaction_session_timeout = '300ms';
 SET plan_cache_mode = force_generic_plan;";
 
-/// From PostgreSQL 18 on (seen in 18.6), when a statement rechecks a row that was changed meanwhile (EvalPlanQual), its other
-/// scans of a partitioned table prune by freed memory: the server process crashes, and all others with it. Without pruning
-/// the index of each partition is asked.
+/// From PostgreSQL 18 on (seen in 18.6), when a statement rechecks a row that was changed meanwhile (EvalPlanQual), its
+/// other scans of a partitioned table prune by freed memory: the server process crashes, and all others with it.
+/// Without pruning the index of each partition is asked.
 const WITHOUT_PRUNING: &str = "SET enable_partition_pruning = off";
 
 /// The session that writes to one target table.
@@ -108,8 +108,8 @@ impl Writer {
         &self,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-        // A future of tokio_postgres sends its request when it is first polled. Polled together and in this order, the three
-        // leave in one packet. Where the statement fails, COMMIT ends the aborted transaction.
+        // A future of tokio_postgres sends its request when it is first polled. Polled together and in this order, the
+        // three leave in one packet. Where the statement fails, COMMIT ends the aborted transaction.
         let (begun, written, committed) = tokio::join!(
             biased;
             self.session.batch_execute(&self.begin),

@@ -1,4 +1,4 @@
-//! What every subcommand needs that is about one job: where its row is, and what it works on.
+//! What the commands about one job share: the arguments that name it, and the job with everything that it works on.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use clap::Args;
 use crate::cli::allow_host::AllowHostArguments;
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
-use crate::pipeline::backfill::scan::Progress;
+use crate::pipeline::backfill::scan::BackfillProgress;
 use crate::pipeline::commands::repair::{Repair, Rows};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::{target_database, target_table};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, Session};
 
-/// Names one job.
+/// Names one job, and where it may connect.
 #[derive(Args)]
 pub struct JobArguments {
     /// The jobs database, as for start-daemon
@@ -38,19 +38,27 @@ pub struct JobArguments {
     allow_host: AllowHostArguments,
 }
 
-/// A job with everything that it works on, all of it there.
+/// A job with everything that it works on.
 pub struct OpenJob {
+    /// Its row in the jobs table.
     pub row: JobRow,
+    /// The jobs table.
     pub store: Arc<JobStore>,
+    /// Its model, loaded.
     pub model: Model,
+    /// The server of the target database that `session` has reached.
     pub database: ConnectionString,
     /// A session to the target database.
     pub session: Session,
+    /// The target table.
     pub target: Arc<TargetTable>,
 }
 
 impl JobArguments {
-    /// Finds the job, loads its model and looks its table up.
+    /// Finds the job, loads its model and reads its table from the catalog. Changes nothing.
+    ///
+    /// # Errors
+    /// Where something of it is missing, or where `--allow-host` does not allow the job's host.
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
         let jobs = ConnectionString::of_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs).await?;
@@ -99,12 +107,12 @@ impl JobArguments {
 }
 
 impl OpenJob {
-    /// Embeds and writes these rows; returns how many they were.
+    /// Embeds and writes these rows; returns how many there were.
     pub async fn repair(
         &self,
         engine: &Engine,
         rows: Rows,
-        report: impl FnMut(Progress),
+        report: impl FnMut(BackfillProgress),
     ) -> anyhow::Result<u64> {
         let repair = Repair {
             row: self.row.clone(),
@@ -116,14 +124,14 @@ impl OpenJob {
         Ok(repair.run(engine, rows, report).await?)
     }
 
-    /// An error where rows of the job are aside.
-    pub async fn none_aside(&self) -> anyhow::Result<()> {
+    /// Fails where rows of the job are quarantined: the exit status of a command must show that not all is well.
+    pub async fn none_quarantined(&self) -> anyhow::Result<()> {
         let failures = self.store.failures(&self.row.id).await?;
         let Some(newest) = failures.first() else {
             return Ok(());
         };
         bail!(
-            "{} rows are aside, see {}; the row {}: {}",
+            "{} rows could not be embedded or written; see {}. The last one, {}: {}",
             failures.len(),
             self.store.table().failures(),
             newest.key,
@@ -131,7 +139,7 @@ impl OpenJob {
         )
     }
 
-    /// One line that says what the job is, for the head of a report.
+    /// One line that names the job, for the head of a report.
     pub fn title(&self) -> String {
         format!(
             "job {}: {} with {}",

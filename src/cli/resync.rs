@@ -9,16 +9,20 @@ use super::job::JobArguments;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
 
-/// Embed again what is missing or stale of a job
+/// How often the progress is printed.
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Embed the rows of a job whose vectors are missing or stale
 ///
-/// Works beside the running daemon or without one. With a fingerprint column it finds the stale rows by itself; without one it
-/// embeds rows that lack a vector, or with --all every row.
+/// Works while the daemon runs, and without it. With a fingerprint column, resync finds stale vectors by itself.
+/// Without one it embeds the rows that lack a vector, or every row with --all. It writes as the daemon does: the job's
+/// batch_size and skip_triggers apply.
 #[derive(Args)]
 pub struct Resync {
     #[command(flatten)]
     job: JobArguments,
 
-    /// Every row, whatever is there
+    /// Embed every row, whatever its vector is
     #[arg(long)]
     all: bool,
 
@@ -37,19 +41,19 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
         BackfillScope::Mismatched { trust_unverified }
     } else {
         println!(
-            "without a fingerprint column stale vectors are not recognised: embedding rows that lack a vector (--all: every row)"
+            "without a fingerprint column, stale vectors cannot be told from others: embedding rows that lack a vector (--all: every row)"
         );
         BackfillScope::Missing
     };
-    let mut said = Instant::now();
+    let mut reported = Instant::now();
     let rows = job
         .repair(&engine, Rows::Scan(scope), move |progress| {
-            if said.elapsed() > Duration::from_secs(5) {
-                said = Instant::now();
+            if reported.elapsed() > REPORT_INTERVAL {
+                reported = Instant::now();
                 println!("{} of {} rows", progress.done, progress.total);
             }
         })
         .await?;
     println!("{rows} rows done");
-    job.none_aside().await
+    job.none_quarantined().await
 }

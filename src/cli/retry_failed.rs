@@ -6,10 +6,10 @@ use super::engine_arguments::EngineArguments;
 use super::job::JobArguments;
 use crate::pipeline::commands::repair::Rows;
 
-/// Try the rows of a job once more that were put aside
+/// Retry the quarantined rows of a job
 ///
-/// Rows that can be written now, or are gone, leave the failures table; the others stay there with their newest error. Works
-/// beside the running daemon or without one.
+/// These are the rows that could not be embedded or written. Rows that can be written now, or no longer exist, leave
+/// the failures table. The others stay there with their newest error. Works while the daemon runs, and without it.
 #[derive(Args)]
 pub struct RetryFailed {
     #[command(flatten)]
@@ -28,14 +28,14 @@ pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
         .iter()
         .filter_map(|failure| job.target.key_from_json(&failure.key))
         .collect();
-    let strange = failures.len() - keys.len();
-    if strange > 0 {
+    let unknown = failures.len() - keys.len();
+    if unknown > 0 {
         println!(
-            "{strange} rows were put aside under another key than the table has now; delete them from {}",
+            "{unknown} rows were quarantined under another key than the table has now; delete them from {}",
             job.store.table().failures()
         );
     }
     let rows = job.repair(&engine, Rows::Keys(keys), |_| {}).await?;
     println!("{rows} rows tried");
-    job.none_aside().await
+    job.none_quarantined().await
 }

@@ -12,16 +12,18 @@ use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 
 /// Find the rows of a job's table that are nearest in meaning to a query
+///
+/// The query is embedded with the job's model. Rows are ordered by the cosine similarity of their vectors to it.
 #[derive(Args)]
 pub struct Search {
     #[command(flatten)]
     job: JobArguments,
 
-    /// How many rows
+    /// How many rows to print
     #[arg(long, default_value_t = 5, value_name = "N")]
     limit: u32,
 
-    /// Columns to show besides the key [default: the job's source column]
+    /// Columns to print besides the key [default: the job's source column]
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
     columns: Vec<String>,
 
@@ -31,7 +33,7 @@ pub struct Search {
     #[command(flatten)]
     engine: EngineArguments,
 
-    /// What to look for
+    /// The text to search for
     query: String,
 }
 
@@ -97,8 +99,10 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The nearest rows first: similarity, key columns, then the others, all as text. With a pgvector column an index on it is
-/// used; arrays are compared one by one.
+/// The nearest rows first: similarity, key columns, then the others, all as text.
+///
+/// With a pgvector column the order is by its distance operator alone, so that an index on the column can be used.
+/// Arrays have no such operator: each vector is compared.
 fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
     let destination = format!("t.{}", identifier(&target.destination.name));
     let keys = target.key.iter().map(|column| column.name.as_str());

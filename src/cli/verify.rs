@@ -11,18 +11,19 @@ use crate::pipeline::commands::verify::{Extent, Findings, verify};
 
 /// Count the rows of a job whose vectors are missing or stale
 ///
-/// With a fingerprint column one scan inside the server tells. Without one, texts are embedded again and compared: a random
-/// sample of them, or with --full all. Rows that the daemon is at are looked at a second time. Exits with 1 if something is wrong.
+/// With a fingerprint column one scan inside the server is enough. Without one, texts are embedded again and compared:
+/// a random sample, or all of them with --full. Rows that look wrong are checked twice, because the daemon may be
+/// working on them. Exits with 1 if something is wrong.
 #[derive(Args)]
 pub struct Verify {
     #[command(flatten)]
     job: JobArguments,
 
-    /// Embed every text again and compare, also where a fingerprint column could tell
+    /// Embed every text again and compare, even with a fingerprint column
     #[arg(long)]
     full: bool,
 
-    /// How many texts are embedded again for a sample
+    /// How many texts to embed again as a sample
     #[arg(
         long,
         value_name = "N",
@@ -53,17 +54,17 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     } else {
         Extent::Sample(arguments.sample)
     };
-    let aside = job.store.failures(&job.row.id).await?.len();
+    let quarantined = job.store.failures(&job.row.id).await?.len();
     let findings = verify(&job.session, &job.target, &engine, &job.model, extent).await?;
     match arguments.format {
         ReportFormat::Json => {
             let mut object = serde_json::to_value(findings)?;
-            object["aside"] = aside.into();
+            object["quarantined"] = quarantined.into();
             println!("{}", serde_json::to_string_pretty(&object)?);
         }
         ReportFormat::Text => {
             println!("{}\n", job.title());
-            print(&findings, aside, job.store.table().failures());
+            print(&findings, quarantined, job.store.table().failures());
         }
     }
     Ok(if findings.is_sound() {
@@ -73,22 +74,23 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print(findings: &Findings, aside: usize, failures: &str) {
+fn print(findings: &Findings, quarantined: usize, failures: &str) {
     let line = |what: &str, count: u64, note: &str| println!("{count:>12}  {what}{note}");
     line("rows", findings.rows, "");
     line("texts", findings.texts, "");
     line("texts without a vector", findings.missing, "");
     line("vectors without a text", findings.leftover, "");
-    let how = match (findings.compared, findings.texts) {
-        (None, _) => ", by fingerprint".to_string(),
-        (Some(compared), _) => format!(", of {compared} embedded again"),
+    let how = match findings.compared {
+        None => ", by fingerprint".to_string(),
+        Some(compared) => format!(", of {compared} embedded again"),
     };
     line("stale vectors", findings.stale, &how);
-    if findings.unmarked > 0 {
-        line("vectors without a fingerprint", findings.unmarked, "");
+    if findings.unverified > 0 {
+        line("vectors without a fingerprint", findings.unverified, "");
     }
-    if aside > 0 {
-        line("rows put aside", aside as u64, &format!(", see {failures}"));
+    if quarantined > 0 {
+        let see = format!(", see {failures}");
+        line("quarantined rows", quarantined as u64, &see);
     }
     if !findings.is_sound() {
         println!("\nlantern-cli resync repairs this.");

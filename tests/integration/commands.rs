@@ -49,12 +49,19 @@ async fn run(scene: &Scene, command: &str, more: &[&str]) -> (bool, String) {
     )
 }
 
-/// `rows texts missing leftover stale unmarked compared aside`, as `verify` counts them.
+/// `rows texts missing leftover stale unverified compared quarantined`, as `verify` counts them.
 async fn verified(scene: &Scene, more: &[&str]) -> (bool, String) {
     let (sound, printed) = run(scene, "verify", &[&["--format", "json"], more].concat()).await;
     let found: serde_json::Value = serde_json::from_str(&printed).expect(&printed);
     let names = [
-        "rows", "texts", "missing", "leftover", "stale", "unmarked", "compared", "aside",
+        "rows",
+        "texts",
+        "missing",
+        "leftover",
+        "stale",
+        "unverified",
+        "compared",
+        "quarantined",
     ];
     let counts: Vec<String> = names.iter().map(|name| found[name].to_string()).collect();
     (sound, counts.join(" "))
@@ -120,7 +127,7 @@ async fn without_fingerprints_texts_are_embedded_again_to_compare() {
 }
 
 #[tokio::test]
-async fn rows_that_are_aside_are_tried_again() {
+async fn quarantined_rows_are_retried() {
     let mut scene = in_step(false).await;
     scene
         .sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id NOT IN (6, 7, 8)) NOT VALID")

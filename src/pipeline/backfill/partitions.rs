@@ -1,9 +1,16 @@
-//! Partitions that are attached to a job's table, with rows in them: no change brings those rows, so they are looked for.
+//! Partitions that are attached to a job's table with rows in them: no change brings those rows, so they are scanned.
 //!
-//! A partition is known by its links up to the table, with the transaction that made each (`pg_inherits.xmin`), so that one
-//! that was detached and attached again is another. A job compares what is there with what it has seen. When it has seen
-//! nothing yet, a link counts as new that may be younger than what the slot has confirmed (`catalog_xmin`); a job that has
-//! only just begun may look through a partition once too often by that.
+//! A partition is known by its links up to the table, each with the transaction that made it (`pg_inherits.xmin`). So
+//! one that was detached and attached again is another one. A job compares what is there with what it has seen:
+//!
+//! ```text
+//! attempt starts ──▶ to_scan             partitions that are new: scan each of them
+//! once a second  ──▶ attached_with_rows  a new one with rows: end the attempt, the next one scans it
+//! ```
+//!
+//! A job that has seen nothing yet, because its daemon has just started, takes a link for new if it may be younger than
+//! what its slot has confirmed (`catalog_xmin`). A job that has only just begun may scan a partition once too often by
+//! that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,8 +27,17 @@ pub struct Partitions(Arc<Mutex<State>>);
 struct State {
     /// Each partition that was seen, by its links. `None` before the first look.
     known: Option<BTreeSet<String>>,
-    /// Partitions that were attached and have yet to be looked through.
+    /// Partitions that were attached and not scanned yet, by OID.
     pending: BTreeMap<u32, Arc<TargetTable>>,
+}
+
+/// What the scan of a starting attempt is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coverage {
+    /// The whole table, with all its partitions.
+    WholeTable,
+    /// Nothing but partitions that are new: everything else is up to date.
+    NewPartitions,
 }
 
 /// A partition that holds rows itself.
@@ -33,17 +49,17 @@ struct Leaf {
 }
 
 impl Partitions {
-    /// The partitions to look through at the start of an attempt; none where the whole table has to be looked through
-    /// (`unbroken` is false), which leaves nothing to do for each alone.
+    /// The partitions that need a scan of their own when an attempt starts. There are none where the whole table is
+    /// scanned.
     ///
     /// # Errors
     /// The server's.
-    pub async fn to_look_through(
+    pub async fn to_scan(
         &self,
         session: &Session,
         target: &TargetTable,
         slot: &SlotName,
-        unbroken: bool,
+        coverage: Coverage,
     ) -> Result<Vec<Arc<TargetTable>>, DatabaseError> {
         if !target.partitioned {
             return Ok(Vec::new());
@@ -56,21 +72,23 @@ impl Partitions {
             Some(known) => !known.contains(&leaf.links),
             None => leaf.recent,
         };
-        if unbroken {
-            let new = leaves.into_iter().filter(is_new);
-            let new = new.map(|leaf| (leaf.table.oid, Arc::new(leaf.table)));
-            state.pending.extend(new);
-        } else {
-            state.pending.clear();
+        match coverage {
+            Coverage::WholeTable => state.pending.clear(),
+            Coverage::NewPartitions => {
+                let new = leaves.into_iter().filter(is_new);
+                let new = new.map(|leaf| (leaf.table.oid, Arc::new(leaf.table)));
+                state.pending.extend(new);
+            }
         }
         Ok(state.pending.values().cloned().collect())
     }
 
-    /// The name of a partition that has been attached since the last look, if it has rows in it.
+    /// The name of a partition that was attached since the last look and has rows in it. An empty one counts as seen:
+    /// its rows will come through the stream.
     ///
     /// # Errors
     /// The server's.
-    pub async fn attached(
+    pub async fn attached_with_rows(
         &self,
         session: &Session,
         target: &TargetTable,
@@ -97,13 +115,13 @@ impl Partitions {
         Ok(attached)
     }
 
-    /// Whether some partitions, and nothing else, have yet to be looked through.
+    /// Whether some partitions, and nothing else, are yet to be scanned.
     pub fn are_pending(&self) -> bool {
         !self.state().pending.is_empty()
     }
 
-    /// Everything has been looked through.
-    pub fn finished(&self) {
+    /// The scan has ended: no partition is pending.
+    pub fn scanned(&self) {
         self.state().pending.clear();
     }
 
@@ -113,7 +131,8 @@ impl Partitions {
     }
 }
 
-/// Reads the catalogue without locking any partition, as `pg_partition_tree` would.
+/// The partitions that hold rows themselves. Reads the catalog only: `pg_partition_tree` locks every partition, and
+/// would wait behind a user's ALTER TABLE (`partitionfuncs.c`).
 async fn leaves(
     session: &Session,
     target: &TargetTable,

@@ -1,4 +1,7 @@
-//! What runs beside the daemon.
+//! What the commands beside the daemon do: `verify` counts wrong vectors, `resync` and `retry-failed` repair them.
+//!
+//! Each is a process of its own, with its own sessions to the jobs database and the target. None takes a lock of the
+//! job, so they work while a daemon runs it, and without one.
 
 pub mod repair;
 pub mod verify;

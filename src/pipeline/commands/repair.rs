@@ -4,9 +4,9 @@
 //! rows of a scan, or of the failures table ──▶ WritePath ──▶ table
 //! ```
 //!
-//! The rows take the daemon's own write path, so a command may run beside the daemon: the guard of each write-back drops
-//! what the other one has written meanwhile. The fence is the daemon's alone. A command that acquired it would end the
-//! daemon's session.
+//! The rows take the daemon's own write path, so a command may run beside the daemon: the guard of each write-back
+//! drops what the other one has written meanwhile. The fence is the daemon's alone. A command that acquired it would
+//! end the daemon's session.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::embedding::{Engine, Model};
 use crate::jobs::reporter::{self, Answer, ReportMessage, Reporter};
 use crate::jobs::{JobRow, JobStore};
-use crate::pipeline::backfill::scan::{Backfill, Progress};
+use crate::pipeline::backfill::scan::{Backfill, BackfillProgress};
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Key, Row, SourceText};
@@ -49,7 +49,8 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Embeds and writes the rows, and returns how many there were. Rows that cannot be embedded or written are quarantined.
+    /// Embeds and writes the rows, and returns how many there were. Rows that cannot be embedded or written are
+    /// quarantined.
     ///
     /// # Errors
     /// Whatever ends a job's attempt. What was written until then stays.
@@ -57,7 +58,7 @@ impl Repair {
         self,
         engine: &Engine,
         rows: Rows,
-        report: impl FnMut(Progress),
+        report: impl FnMut(BackfillProgress),
     ) -> Result<u64, JobError> {
         let (sender, messages) = mpsc::channel(16);
         let _answering = AbortOnDropHandle::new(tokio::spawn(answer(self.store, messages)));

@@ -1,33 +1,42 @@
 //! Counting the rows whose vectors are not what they should be.
+//!
+//! ```text
+//! by SQL         one scan inside the server: missing, leftover, and with fingerprints stale vectors
+//! by embedding   texts are embedded again and compared: a sample of them, or all
+//! ```
+//!
+//! A daemon may be at work meanwhile, and then some rows are wrong for a moment. So rows that look wrong are looked at
+//! once more after a pause, and only those that are wrong both times count.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio_postgres::types::ToSql;
 
 use crate::embedding::{Engine, Model, TextRole};
+use crate::pipeline::backfill::keyset::KeysetPages;
 use crate::pipeline::error::JobError;
+use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Rows that look wrong are looked at again after this long: a daemon may have been at them.
-const SETTLE: Duration = Duration::from_secs(3);
-/// So many rows are looked at again at most.
-const MOST_AGAIN: i64 = 10_000;
-/// Rows that are embedded again at a time.
-const PAGE_ROWS: usize = 256;
-/// How far a vector may be from the one that is computed now, as a share of its length. `halfvec` rounds to 5e-4; another
-/// text is ten times farther away than this.
+/// The pause before rows that look wrong are looked at again.
+const RECHECK_DELAY: Duration = Duration::from_secs(3);
+/// The most rows that SQL looks at again. Where more look wrong, a daemon at work is not the reason.
+const MAX_RECHECKED: i64 = 10_000;
+/// Rows that are embedded again at a time, when they are looked at once more.
+const RECHECK_ROWS: usize = 256;
+/// How far a vector may be from the one that is computed now, as a share of its length. `halfvec` rounds to 5e-4. The
+/// vector of another text is ten times farther away than this.
 const TOLERANCE: f32 = 0.01;
 
 /// How much is embedded again where no fingerprint can tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extent {
-    /// About so many texts, chosen at random; with a fingerprint column none.
+    /// About this many texts, chosen at random; with a fingerprint column none.
     Sample(NonZeroU64),
     /// Every text, with a fingerprint column too.
     Everything,
@@ -36,6 +45,7 @@ pub enum Extent {
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Findings {
+    /// Rows of the table.
     pub rows: u64,
     /// Rows with a text.
     pub texts: u64,
@@ -45,8 +55,8 @@ pub struct Findings {
     pub leftover: u64,
     /// Vectors that are not of the row's text. Without fingerprints: among those compared.
     pub stale: u64,
-    /// Vectors without a fingerprint, which nobody vouches for.
-    pub unmarked: u64,
+    /// Vectors without a fingerprint, of which SQL cannot tell whether they are stale.
+    pub unverified: u64,
     /// Texts that were embedded again for comparison; `None` where fingerprints told.
     pub compared: Option<u64>,
 }
@@ -62,6 +72,8 @@ impl Findings {
 ///
 /// # Errors
 /// The server's, or the embedder's.
+///
+/// Cancellation safe: it only reads.
 pub async fn verify(
     session: &Session,
     target: &TargetTable,
@@ -75,71 +87,94 @@ pub async fn verify(
         Extent::Sample(_) if target.fingerprint.is_some() => return Ok(findings),
         Extent::Sample(sample) => sample.get() as f64 / findings.texts.max(1) as f64,
     };
-    let mut compared = 0;
-    let mut differing = Vec::new();
-    let mut after: Option<Key> = None;
-    loop {
-        let page = page(session, target, after.as_ref(), share).await?;
-        let Some(last) = page.last() else { break };
-        after = Some(last.key.clone());
-        compared += page.len() as u64;
-        differing.extend(differences(engine, model, page).await?);
-    }
-    if !differing.is_empty() {
-        tokio::time::sleep(SETTLE).await;
-    }
-    let mut stale = 0;
-    for keys in differing.chunks(PAGE_ROWS) {
-        let again = by_keys(session, target, keys).await?;
-        stale += differences(engine, model, again).await?.len() as u64;
-    }
+    let (compared, stale) = by_embedding(session, target, engine, model, share).await?;
     findings.compared = Some(compared);
     findings.stale = findings.stale.max(stale);
     Ok(findings)
 }
 
-/// What SQL alone can tell of each row, in one scan; and once more of rows that seem wrong.
-async fn by_sql(session: &Session, target: &TargetTable) -> Result<Findings, JobError> {
-    let mut findings = tally(session, target, None).await?;
-    if !findings.is_sound() {
-        let suspects = suspects(session, target).await?;
-        if suspects.len() < MOST_AGAIN as usize {
-            tokio::time::sleep(SETTLE).await;
-            let again = tally(session, target, Some(&suspects)).await?;
-            findings = Findings {
-                missing: again.missing,
-                leftover: again.leftover,
-                stale: again.stale,
-                ..findings
-            };
+/// Embeds about this share of the texts again. Returns how many were compared, and how many vectors are stale.
+async fn by_embedding(
+    session: &Session,
+    target: &TargetTable,
+    engine: &Engine,
+    model: &Model,
+    share: f64,
+) -> Result<(u64, u64), JobError> {
+    let condition = format!("{} AND random() < {share}::float8", has_pair(target));
+    let pages = KeysetPages::new(session, target, condition);
+    let mut pages = pages.with_column(vector_column(target));
+    let mut compared = 0;
+    let mut differing = Vec::new();
+    loop {
+        let page = pages.next().await?;
+        if page.is_empty() {
+            break;
         }
+        let pairs: Vec<Pair> = page.iter().map(|row| read_pair(target, row)).collect();
+        compared += pairs.len() as u64;
+        differing.extend(differences(engine, model, pairs).await?);
     }
-    Ok(findings)
+    if !differing.is_empty() {
+        tokio::time::sleep(RECHECK_DELAY).await;
+    }
+    let mut stale = 0;
+    for keys in differing.chunks(RECHECK_ROWS) {
+        let pairs = pairs_by_key(session, target, keys).await?;
+        stale += differences(engine, model, pairs).await?.len() as u64;
+    }
+    Ok((compared, stale))
 }
 
+/// What SQL alone can tell of each row, in one scan, and once more of rows that look wrong.
+async fn by_sql(session: &Session, target: &TargetTable) -> Result<Findings, JobError> {
+    let findings = tally(session, target, None).await?;
+    if findings.is_sound() {
+        return Ok(findings);
+    }
+    let suspects = suspects(session, target).await?;
+    if suspects.len() >= MAX_RECHECKED as usize {
+        return Ok(findings);
+    }
+    tokio::time::sleep(RECHECK_DELAY).await;
+    let again = tally(session, target, Some(&suspects)).await?;
+    Ok(Findings {
+        missing: again.missing,
+        leftover: again.leftover,
+        stale: again.stale,
+        ..findings
+    })
+}
+
+/// Counts the faults of all rows, or of those `among` some keys.
 async fn tally(
     session: &Session,
     target: &TargetTable,
     among: Option<&[Key]>,
 ) -> Result<Findings, JobError> {
-    let columns: Vec<String> = faults(target)
-        .iter()
-        .map(|fault| format!("count(*) FILTER (WHERE {fault})"))
-        .collect();
+    let faults = Faults::new(target);
     let statement = format!(
         "SELECT count(*), count(*) FILTER (WHERE {source} IS NOT NULL), {columns} FROM {table}",
         source = target.source.sql("t"),
-        columns = columns.join(", "),
+        columns = [
+            faults.missing,
+            faults.leftover,
+            faults.stale,
+            faults.unverified
+        ]
+        .map(|fault| format!("count(*) FILTER (WHERE {fault})"))
+        .join(", "),
         table = match among {
             None => format!("{} t", target.from_clause()),
-            Some(_) => keyed(target),
+            Some(_) => joined_by_key(target),
         },
     );
-    let arrays = among
-        .map(|keys| key_columns(target, keys))
-        .unwrap_or_default();
+    let arrays = among.map(|keys| target.key_arrays(keys));
     let row = session
-        .query_one(&statement, &parameters(&arrays))
+        .query_one(
+            &statement,
+            &parameters(arrays.as_deref().unwrap_or_default()),
+        )
         .await
         .map_err(scanning(target))?;
     let count = |index: usize| row.get::<_, i64>(index).unsigned_abs();
@@ -149,48 +184,60 @@ async fn tally(
         missing: count(2),
         leftover: count(3),
         stale: count(4),
-        unmarked: count(5),
+        unverified: count(5),
         compared: None,
     })
 }
 
-/// The keys of rows that seem wrong.
+/// The keys of rows that look wrong.
 async fn suspects(session: &Session, target: &TargetTable) -> Result<Vec<Key>, JobError> {
-    let [missing, leftover, stale, _] = faults(target);
+    let Faults {
+        missing,
+        leftover,
+        stale,
+        ..
+    } = Faults::new(target);
     let statement = format!(
-        "SELECT {} FROM {} t WHERE {missing} OR {leftover} OR {stale} LIMIT {MOST_AGAIN}",
+        "SELECT {} FROM {} t WHERE {missing} OR {leftover} OR {stale} LIMIT {MAX_RECHECKED}",
         target.key_texts("t"),
         target.from_clause(),
     );
-    let rows = session
-        .query(&statement, &[])
-        .await
-        .map_err(scanning(target))?;
-    Ok(rows.iter().map(|row| key(target, row)).collect())
+    let rows = session.query(&statement, &[]).await;
+    let rows = rows.map_err(scanning(target))?;
+    Ok(rows.iter().map(|row| target.read_key(row)).collect())
 }
 
-/// SQL for what can be wrong with a row: no vector, no text, another text's vector; and for a vector that nothing vouches for.
-fn faults(target: &TargetTable) -> [String; 4] {
-    let source = target.source.sql("t");
-    let destination = format!("t.{}", identifier(&target.destination.name));
-    let both = format!("{source} IS NOT NULL AND {destination} IS NOT NULL");
-    let (stale, unmarked) = match &target.fingerprint {
-        Some(fingerprint) => {
-            let column = fingerprint.column("t");
-            let expected = fingerprint.expected(&source);
-            (
-                format!("({both} AND {column} <> {expected})"),
-                format!("({both} AND {column} IS NULL)"),
-            )
+/// SQL over the row `t`, true where it has the fault.
+struct Faults {
+    missing: String,
+    leftover: String,
+    stale: String,
+    unverified: String,
+}
+
+impl Faults {
+    fn new(target: &TargetTable) -> Self {
+        let source = target.source.sql("t");
+        let destination = format!("t.{}", identifier(&target.destination.name));
+        let pair = has_pair(target);
+        let (stale, unverified) = match &target.fingerprint {
+            Some(fingerprint) => {
+                let column = fingerprint.column("t");
+                let expected = fingerprint.expected(&source);
+                (
+                    format!("({pair} AND {column} <> {expected})"),
+                    format!("({pair} AND {column} IS NULL)"),
+                )
+            }
+            None => ("false".into(), "false".into()),
+        };
+        Faults {
+            missing: format!("({source} IS NOT NULL AND {destination} IS NULL)"),
+            leftover: format!("({source} IS NULL AND {destination} IS NOT NULL)"),
+            stale,
+            unverified,
         }
-        None => ("false".into(), "false".into()),
-    };
-    [
-        format!("({source} IS NOT NULL AND {destination} IS NULL)"),
-        format!("({source} IS NULL AND {destination} IS NOT NULL)"),
-        stale,
-        unmarked,
-    ]
+    }
 }
 
 /// A row with a text and a vector.
@@ -200,50 +247,23 @@ struct Pair {
     vector: Vec<f32>,
 }
 
-/// Texts with their vectors after a key, each with the probability `share`.
-async fn page(
-    session: &Session,
-    target: &TargetTable,
-    after: Option<&Key>,
-    share: f64,
-) -> Result<Vec<Pair>, JobError> {
-    let order = target.key_columns("t");
-    let mut conditions = vec![has_pair(target), "random() < $1".to_string()];
-    if after.is_some() {
-        conditions.push(target.after_key("t", 2));
-    }
-    let statement = format!(
-        "SELECT {} FROM {} t WHERE {} ORDER BY {order} LIMIT {PAGE_ROWS}",
-        pair(target),
-        target.from_clause(),
-        conditions.join(" AND "),
-    );
-    let parts: Vec<&str> = after.iter().flat_map(|key| key.parts()).collect();
-    let mut all: Vec<&(dyn ToSql + Sync)> = vec![&share];
-    all.extend(parts.iter().map(|part| part as &(dyn ToSql + Sync)));
-    let rows = session
-        .query(&statement, &all)
-        .await
-        .map_err(scanning(target))?;
-    Ok(rows.iter().map(|row| read_pair(target, row)).collect())
-}
-
-async fn by_keys(
+/// The texts and vectors of the rows with these keys, as far as they still have both.
+async fn pairs_by_key(
     session: &Session,
     target: &TargetTable,
     keys: &[Key],
 ) -> Result<Vec<Pair>, JobError> {
     let statement = format!(
-        "SELECT {} FROM {} WHERE {}",
-        pair(target),
-        keyed(target),
+        "SELECT {}, {}, {} FROM {} WHERE {}",
+        target.key_texts("t"),
+        target.source.sql("t"),
+        vector_column(target),
+        joined_by_key(target),
         has_pair(target)
     );
-    let arrays = key_columns(target, keys);
-    let rows = session
-        .query(&statement, &parameters(&arrays))
-        .await
-        .map_err(scanning(target))?;
+    let arrays = target.key_arrays(keys);
+    let rows = session.query(&statement, &parameters(&arrays)).await;
+    let rows = rows.map_err(scanning(target))?;
     Ok(rows.iter().map(|row| read_pair(target, row)).collect())
 }
 
@@ -274,13 +294,9 @@ fn is_far(expected: &[f32], found: &[f32]) -> bool {
         || distance.sqrt() > TOLERANCE * length.sqrt()
 }
 
-fn pair(target: &TargetTable) -> String {
-    format!(
-        "{}, {}, t.{}::real[]",
-        target.key_texts("t"),
-        target.source.sql("t"),
-        identifier(&target.destination.name)
-    )
+/// Every type of vector, as numbers that a client can read.
+fn vector_column(target: &TargetTable) -> String {
+    format!("t.{}::real[]", identifier(&target.destination.name))
 }
 
 fn has_pair(target: &TargetTable) -> String {
@@ -291,45 +307,22 @@ fn has_pair(target: &TargetTable) -> String {
     )
 }
 
-/// The rows with given keys, as a FROM clause; its parameters are [`key_columns`].
-fn keyed(target: &TargetTable) -> String {
-    let columns = 0..target.key.len();
-    let arrays: Vec<String> = columns
-        .clone()
-        .map(|n| format!("${}::text[]", n + 1))
-        .collect();
-    let names: Vec<String> = columns.map(|n| format!("k{n}")).collect();
+/// The rows with given keys, as a FROM clause. Its parameters are [`key_arrays`](TargetTable::key_arrays).
+fn joined_by_key(target: &TargetTable) -> String {
     format!(
-        "(SELECT {} FROM unnest({}) AS u({})) i JOIN {} t ON {}",
+        "(SELECT {} FROM {}) i JOIN {} t ON {}",
         target.key_casts("u"),
-        arrays.join(", "),
-        names.join(", "),
+        target.unnest_keys(&[]),
         target.from_clause(),
         target.key_join("t", "i")
     )
 }
 
-fn key_columns<'a>(target: &TargetTable, keys: &'a [Key]) -> Vec<Vec<&'a str>> {
-    (0..target.key.len())
-        .map(|position| keys.iter().map(|key| key.part(position)).collect())
-        .collect()
-}
-
-fn parameters<'a>(arrays: &'a [Vec<&'a str>]) -> Vec<&'a (dyn ToSql + Sync)> {
-    arrays
-        .iter()
-        .map(|array| array as &(dyn ToSql + Sync))
-        .collect()
-}
-
-fn key(target: &TargetTable, row: &tokio_postgres::Row) -> Key {
-    Key::new((0..target.key.len()).map(|position| row.get::<_, &str>(position).into()))
-}
-
+/// A row of key, source and vector.
 fn read_pair(target: &TargetTable, row: &tokio_postgres::Row) -> Pair {
     let keys = target.key.len();
     Pair {
-        key: key(target, row),
+        key: target.read_key(row),
         text: row.get(keys),
         vector: row.get(keys + 1),
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::state::Job;
 use crate::embedding::{Model, ModelName};
 use crate::jobs::InitProgress;
+use crate::pipeline::backfill::partitions::Coverage;
 use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
 use crate::pipeline::capture::join::Membership;
 use crate::pipeline::capture::streamable::Streamable;
@@ -110,24 +111,29 @@ impl Job {
         target: &Arc<TargetTable>,
         continuity: Continuity,
     ) -> Result<Option<BackfillPlan>, JobError> {
-        match scope::why_again(&self.row, continuity, session, target).await? {
+        match scope::unverified_because(&self.row, continuity, session, target).await? {
             Some(reason) => {
-                tracing::warn!("{reason}: {}", scope::again(&self.row.definition));
+                let effect = scope::effect_on_unverified(&self.row.definition);
+                tracing::warn!("{reason}: {effect}");
                 self.start_again().await;
             }
             None => self.reporter.started().await,
         }
         let is_caught_up = continuity == Continuity::Unbroken
             && (self.row.progress == InitProgress::Finished || self.partitions.are_pending());
+        let coverage = match is_caught_up {
+            true => Coverage::NewPartitions,
+            false => Coverage::WholeTable,
+        };
         let attached = self
             .partitions
-            .to_look_through(session, target, self.subscription.slot(), is_caught_up)
+            .to_scan(session, target, self.subscription.slot(), coverage)
             .await?;
         if self.row.progress == InitProgress::Finished && !attached.is_empty() {
             // After a crash the list of partitions is lost; then every row is scanned.
             self.start_again().await;
         }
-        let scope = scope::of(self.row.progress, continuity, &self.row.definition);
+        let scope = BackfillScope::for_start(self.row.progress, continuity, &self.row.definition);
         Ok(scope.map(|scope| BackfillPlan {
             scope,
             tables: match attached.is_empty() {

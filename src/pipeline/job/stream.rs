@@ -108,7 +108,7 @@ impl Job {
                     match flatten(ended) {
                         Ok(()) => {
                             self.row.progress = InitProgress::Finished;
-                            self.partitions.finished();
+                            self.partitions.scanned();
                         }
                         Err(error) => return Err(cause(error, &mut batcher).await),
                     }

@@ -79,7 +79,7 @@ async fn find_fault(
         return Ok(Some(JobError::Transient(reason)));
     }
     let attached = partitions
-        .attached(session, target, subscription.slot())
+        .attached_with_rows(session, target, subscription.slot())
         .await?;
     Ok(attached.map(|name| {
         JobError::Transient(format!("the partition {name} was attached with rows in it"))

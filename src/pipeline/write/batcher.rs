@@ -1,118 +1,95 @@
-//! The middle of a job: rows come in from stream and backfill, texts go to the embedder, and finished vectors are gathered
-//! into write-backs.
-//!
-//! Batching is natural: a write-back starts as soon as there is something to write and none is under way, and takes along
-//! what has gathered by then. A lone row waits for nothing. Live rows go before backfilled ones.
+//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedder, and their vectors
+//! are gathered into write-backs.
 //!
 //! ```text
-//! live ──┐                                        ┌── retry later (row locked, change not visible yet)
-//!        ├─▶ admit ─▶ embedder ─▶ ready ─▶ write ─┤
-//! backfill ┘  └─▶ read source by key ─┘           └── finished ─▶ whoever sent the row
+//! live ──────┐                                        ┌─▶ retry later (row locked, change not visible yet)
+//!            ├─▶ admit ─▶ embedder ─▶ queue ─▶ write ─┤
+//! backfill ──┘     ▲                                  ├─▶ finished: the receipt goes back to the sender
+//!                  │ read source by key               │
+//!                  └── unread                         └─▶ quarantine, then finished
 //! ```
+//!
+//! A write-back starts as soon as there is something to write and none is under way, and takes along what has gathered
+//! by then. So a lone row waits for nothing, and batches grow with the load by themselves.
+//!
+//! The batcher is one task, and the only owner of all this. The session is the exception: it travels with its work into
+//! a task of its own and comes back with the result.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
-use std::time::Duration;
+use std::collections::HashMap;
 
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
-use crate::embedding::{Completions, Priority, Submitter};
+use crate::embedding::{Completions, Embedded, Priority, Submitter};
 use crate::failpoint;
-use crate::postgres::sqlstate::{SqlStateClass, classify};
-
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Ack, BackfillAck, LiveAck, Row, SourceText};
+use crate::pipeline::write::failed_batch::{Decision, decide, refusal};
+use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::quarantine::Quarantine;
-use crate::pipeline::write::queue::{Pending, WriteQueue};
-use crate::pipeline::write::writer::{EmbeddedRow, Outcome, Reading, Writer};
+use crate::pipeline::write::queue::{PendingWrite, RetryQueue, WriteQueue};
+use crate::pipeline::write::writer::Writer;
+use crate::postgres::error::describe;
 
-/// A row whose write-backs fail this often, with errors that should pass, is taken for their cause. With the pauses in between
-/// that is some ten seconds.
-const MOST_ERRORS: u32 = 16;
-/// Rows whose text is read by key at a time, and the texts beyond which no more are read for now: whoever sent such a row
+/// Rows whose texts are read by key at a time.
+const MAX_READ_ROWS: usize = 64;
+/// While the batcher holds more text than this, in bytes, it reads no further texts by key: the sender of such a row
 /// could not count its text.
-const READ_ROWS: usize = 64;
-const MOST_TEXT: usize = 32 << 20;
-/// The longest pause before a locked row is tried again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const MAX_TEXT_BYTES: usize = 32 << 20;
+/// Rows, or vectors, that are taken out of a channel at a time.
+const MAX_RECEIVED: usize = 1024;
 
-/// The two ends that rows come from and go back to.
+/// The channels that rows come from and receipts go back to.
 pub struct Ports {
+    /// The changes of the stream. The batcher ends when their sender is dropped.
     pub live: mpsc::Receiver<Row>,
+    /// The rows of a scan.
     pub backfill: mpsc::Receiver<Row>,
-    /// Every live row that came in goes out here when it is finished. Capacity: as many as can be outstanding.
+    /// Takes the receipt of each live row when it is finished. Capacity: the most that can be outstanding.
     pub live_finished: mpsc::Sender<LiveAck>,
+    /// Takes the receipt of each row of a scan when it is finished. Capacity: the most that can be outstanding.
     pub backfill_finished: mpsc::Sender<BackfillAck>,
 }
 
+/// See the [module](self).
 pub struct Batcher {
     ports: Ports,
     submitter: Submitter,
     completions: Completions,
     batch_rows: usize,
+    /// The target table, for messages.
     table: String,
-    aside: Quarantine,
-    /// Rows whose text is at the embedder, by the number they were given.
+    quarantine: Quarantine,
+    /// Rows whose text is at the embedder, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
     next_number: u64,
-    unread: Vec<Row>,
-    ready: WriteQueue,
-    /// Halves of a batch that the server refused, on the search for the row that it refused it for.
-    suspects: Vec<Vec<Pending>>,
-    later: BinaryHeap<Reverse<Later>>,
+    /// Rows whose text is to be read by key.
+    unread: Vec<PendingWrite>,
+    queue: WriteQueue,
+    /// Halves of a batch that the server refused, to be written next: one of them holds the row that it refused.
+    halves: Vec<Vec<PendingWrite>>,
+    later: RetryQueue,
 }
 
-struct Later {
-    due: Instant,
-    number: u64,
-    pending: Pending,
-}
-
-impl PartialEq for Later {
-    fn eq(&self, other: &Self) -> bool {
-        (self.due, self.number) == (other.due, other.number)
-    }
-}
-impl Eq for Later {}
-impl PartialOrd for Later {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Later {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.due, self.number).cmp(&(other.due, other.number))
-    }
-}
-
-/// What the session to the target is busy with. The writer travels with its work and comes back with the result.
+/// What the writer has done, with the writer itself.
 enum Work {
     Wrote(
         Writer,
-        Vec<Pending>,
+        Vec<PendingWrite>,
         Result<Vec<Outcome>, tokio_postgres::Error>,
     ),
-    Read(Writer, Vec<Row>, Result<Vec<Reading>, JobError>),
-}
-
-/// Work under way; it ends with its owner.
-struct AbortOnDrop(JoinHandle<Work>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    Read(Writer, Vec<PendingWrite>, Result<Vec<Reading>, JobError>),
 }
 
 impl Batcher {
+    /// A batcher that writes at most `batch_rows` rows at a time. `table` is the target's name for messages.
     pub fn new(
         ports: Ports,
         (submitter, completions): (Submitter, Completions),
         batch_rows: usize,
         table: String,
-        aside: Quarantine,
+        quarantine: Quarantine,
     ) -> Self {
         Batcher {
             ports,
@@ -120,17 +97,22 @@ impl Batcher {
             completions,
             batch_rows,
             table,
-            aside,
+            quarantine,
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
-            ready: WriteQueue::default(),
-            suspects: Vec::new(),
-            later: BinaryHeap::new(),
+            queue: WriteQueue::default(),
+            halves: Vec::new(),
+            later: RetryQueue::default(),
         }
     }
 
-    /// Works until the stream's end of `ports.live` is closed, or the first error that ends the attempt.
+    /// Works until the sender of `ports.live` is dropped.
+    ///
+    /// # Errors
+    /// The first error that ends the attempt.
+    ///
+    /// Cancellation: rows without a receipt are not finished, and are sent again by the next attempt.
     pub async fn run(mut self, writer: Writer) -> Result<(), JobError> {
         let mut idle = Some(writer);
         let mut under_way = None;
@@ -142,28 +124,29 @@ impl Batcher {
                     Err(writer) => idle = Some(writer),
                 }
             }
-            let due = self.later.peek().map(|Reverse(later)| later.due);
+            // The end of a scan is no event: without this it would be one over and over.
             let backfill_open =
                 !(self.ports.backfill.is_closed() && self.ports.backfill.is_empty());
+            // What frees memory and locks comes before what brings new rows.
             tokio::select! {
                 biased;
-                work = finished(&mut under_way) => {
+                work = ended(&mut under_way) => {
                     under_way = None;
                     idle = Some(self.conclude(work?).await?);
                 }
-                noted = self.aside.next() => self.finish(noted?.ack).await,
-                () = sleep_until(due) => self.wake_due(),
-                count = self.completions.next_many(&mut completed, 1024) => {
+                recorded = self.quarantine.next_recorded() => self.finish(recorded?.ack).await,
+                () = self.later.until_due() => self.wake_due(),
+                count = self.completions.next_many(&mut completed, MAX_RECEIVED) => {
                     if count == 0 {
                         return Err(JobError::Transient("the embedder has stopped".into()));
                     }
                     for embedded in completed.drain(..) {
-                        self.embedded(embedded.id, embedded.vector)?;
+                        self.embedded(embedded)?;
                     }
                 }
-                count = self.ports.live.recv_many(&mut live, 1024) => {
+                count = self.ports.live.recv_many(&mut live, MAX_RECEIVED) => {
                     if count == 0 {
-                        self.aside.settle().await;
+                        self.quarantine.flush().await;
                         return Ok(());
                     }
                     if failpoint::is_set("batcher-lets-go") {
@@ -173,82 +156,68 @@ impl Batcher {
                     }
                     live.drain(..).for_each(|row| self.admit(row));
                 }
-                _ = self.ports.backfill.recv_many(&mut backfill, 1024), if backfill_open => {
+                _ = self.ports.backfill.recv_many(&mut backfill, MAX_RECEIVED), if backfill_open => {
                     backfill.drain(..).for_each(|row| self.admit(row));
                 }
             }
         }
     }
 
+    /// Sends a row on its way, by what is known of its text.
     fn admit(&mut self, row: Row) {
         match &row.source {
             SourceText::Text(text) => {
                 let number = self.next_number;
                 self.next_number += 1;
-                let priority = if row.is_live() {
-                    Priority::Live
-                } else {
-                    Priority::Backfill
+                let priority = match row.ack {
+                    Ack::Live(_) => Priority::Live,
+                    Ack::Backfill(_) => Priority::Backfill,
                 };
                 self.submitter.submit(priority, number, text.clone());
                 self.embedding.insert(number, row);
             }
-            SourceText::Empty => self.ready(Pending::new(row, None)),
-            SourceText::Unread => self.unread.push(row),
+            SourceText::Empty => self.queue.push(PendingWrite::new(row, None)),
+            SourceText::Unread => self.unread.push(PendingWrite::new(row, None)),
         }
     }
 
-    fn embedded(
-        &mut self,
-        number: u64,
-        vector: Result<Vec<f32>, crate::embedding::EmbeddingError>,
-    ) -> Result<(), JobError> {
-        let Some(row) = self.embedding.remove(&number) else {
+    fn embedded(&mut self, embedded: Embedded) -> Result<(), JobError> {
+        let Some(row) = self.embedding.remove(&embedded.id) else {
             return Ok(());
         };
-        match vector {
-            Ok(vector) => {
-                self.ready(Pending::new(row, Some(vector)));
-                Ok(())
+        match embedded.vector {
+            Ok(vector) => self.queue.push(PendingWrite::new(row, Some(vector))),
+            Err(error) if error.concerns_one_text() => {
+                self.quarantine.add(row, error.to_string(), 1)?;
             }
-            Err(error) if error.concerns_one_text() => self.aside.put(row, error.to_string(), 1),
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
-    }
-
-    fn ready(&mut self, pending: Pending) {
-        if pending.embedded.row.source == SourceText::Unread {
-            self.unread.push(pending.embedded.row);
-        } else {
-            self.ready.push(pending);
-        }
+        Ok(())
     }
 
     fn wake_due(&mut self) {
         let now = Instant::now();
-        while self
-            .later
-            .peek()
-            .is_some_and(|Reverse(later)| later.due <= now)
-        {
-            if let Some(Reverse(later)) = self.later.pop() {
-                self.ready(later.pending);
+        while let Some(pending) = self.later.pop_due(now) {
+            match pending.embedded.row.source {
+                SourceText::Unread => self.unread.push(pending),
+                SourceText::Text(_) | SourceText::Empty => self.queue.push(pending),
             }
         }
     }
 
     /// Gives the writer the most urgent work, or hands it back where there is none.
-    fn start_work(&mut self, writer: Writer) -> Result<AbortOnDrop, Writer> {
-        if !self.unread.is_empty() && self.text_bytes() < MOST_TEXT {
-            let count = self.unread.len().min(READ_ROWS);
-            let rows: Vec<Row> = self.unread.drain(..count).collect();
+    fn start_work(&mut self, writer: Writer) -> Result<AbortOnDropHandle<Work>, Writer> {
+        if !self.unread.is_empty() && self.text_bytes() < MAX_TEXT_BYTES {
+            let count = self.unread.len().min(MAX_READ_ROWS);
+            let batch: Vec<PendingWrite> = self.unread.drain(..count).collect();
             return Ok(spawn(async move {
+                let rows: Vec<&Row> = batch.iter().map(|pending| &pending.embedded.row).collect();
                 let readings = writer.read_sources(&rows).await;
-                Work::Read(writer, rows, readings)
+                Work::Read(writer, batch, readings)
             }));
         }
-        let cut = || self.ready.next_batch(self.batch_rows);
-        let batch = self.suspects.pop().unwrap_or_else(cut);
+        let next = || self.queue.next_batch(self.batch_rows);
+        let batch = self.halves.pop().unwrap_or_else(next);
         if batch.is_empty() {
             return Err(writer);
         }
@@ -259,150 +228,121 @@ impl Batcher {
         }))
     }
 
-    /// The texts of all rows that are here.
+    /// The texts of all rows that are here, in bytes.
     fn text_bytes(&self) -> usize {
-        let later = self.later.iter().map(|Reverse(later)| &later.pending);
-        let ready = self.ready.iter().chain(later);
-        let ready = ready.map(|pending| &pending.embedded.row);
-        let rows = self.embedding.values().chain(ready);
+        let pending = self.queue.iter().chain(self.later.iter());
+        let pending = pending.map(|pending| &pending.embedded.row);
+        let rows = self.embedding.values().chain(pending);
         rows.map(|row| row.source.bytes()).sum()
     }
 
     async fn conclude(&mut self, work: Work) -> Result<Writer, JobError> {
         match work {
-            Work::Read(writer, rows, readings) => {
-                for (row, reading) in rows.into_iter().zip(readings?) {
-                    match reading {
-                        Reading::Found(source) => self.admit(Row { source, ..row }),
-                        Reading::Fits | Reading::Gone => {
-                            self.aside.done(&row.key);
-                            self.finish(row.ack).await;
-                        }
-                        Reading::NotYetVisible => self.put_off(Pending::new(row, None)),
-                    }
+            Work::Read(writer, batch, readings) => {
+                for (pending, reading) in batch.into_iter().zip(readings?) {
+                    self.settle_reading(pending, reading).await;
                 }
                 Ok(writer)
             }
             Work::Wrote(writer, batch, Ok(outcomes)) => {
                 for (pending, outcome) in batch.into_iter().zip(outcomes) {
-                    self.settle(pending, outcome).await;
+                    self.settle_outcome(pending, outcome).await;
                 }
                 Ok(writer)
             }
-            Work::Wrote(writer, mut batch, Err(error)) => {
+            Work::Wrote(writer, batch, Err(error)) => {
                 if writer.session().is_closed() {
                     return Err(JobError::Transient(format!(
                         "the connection was lost: {}",
                         describe(&error)
                     )));
                 }
-                // An error in the middle of the pipeline leaves the transaction aborted; COMMIT has ended it.
-                let passes = error
-                    .code()
-                    .is_none_or(|code| classify(code).is_transient());
-                let lasts = batch.iter().all(|pending| pending.errors >= MOST_ERRORS);
-                if passes && (is_outage(&error) || !lasts) {
-                    for mut pending in batch {
-                        pending.errors += u32::from(!is_outage(&error));
-                        self.put_off(pending);
-                    }
-                } else if !passes && !is_of_one_row(&error) {
-                    return Err(JobError::permanent(format!(
-                        "writing to {} failed: {}",
-                        self.table,
-                        describe(&error)
-                    )));
-                } else if batch.len() > 1 {
-                    let second = batch.split_off(batch.len() / 2);
-                    self.suspects.extend([second, batch]);
-                } else if let Some(Pending {
-                    embedded, errors, ..
-                }) = batch.pop()
-                {
-                    self.aside.put(embedded.row, refusal(&error), errors + 1)?;
-                }
+                // The session goes on: the COMMIT that was sent behind the statement has ended the aborted transaction.
+                self.settle_error(batch, &error)?;
                 Ok(writer)
             }
         }
     }
 
-    async fn settle(&mut self, pending: Pending, outcome: Outcome) {
-        match outcome {
-            Outcome::Written => {
-                self.aside.done(&pending.embedded.row.key);
+    async fn settle_reading(&mut self, pending: PendingWrite, reading: Reading) {
+        match reading {
+            Reading::Found(source) => self.admit(Row {
+                source,
+                ..pending.embedded.row
+            }),
+            Reading::Current | Reading::Gone => {
+                self.quarantine.release(&pending.embedded.row.key);
                 self.finish(pending.embedded.row.ack).await;
             }
-            Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
-            Outcome::Locked | Outcome::NotYetVisible => self.put_off(pending),
+            Reading::NotYetVisible => self.later.push(pending),
         }
+    }
+
+    async fn settle_outcome(&mut self, pending: PendingWrite, outcome: Outcome) {
+        match outcome {
+            Outcome::Written => {
+                self.quarantine.release(&pending.embedded.row.key);
+                self.finish(pending.embedded.row.ack).await;
+            }
+            // Not released: the change that supersedes it decides whether the row can be written.
+            Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
+            Outcome::Locked | Outcome::NotYetVisible => self.later.push(pending),
+        }
+    }
+
+    fn settle_error(
+        &mut self,
+        mut batch: Vec<PendingWrite>,
+        error: &tokio_postgres::Error,
+    ) -> Result<(), JobError> {
+        match decide(error, &batch) {
+            Decision::RetryAfterOutage => batch.into_iter().for_each(|row| self.later.push(row)),
+            Decision::RetryAfterConflict => {
+                for mut pending in batch {
+                    pending.conflicts += 1;
+                    self.later.push(pending);
+                }
+            }
+            Decision::Halve => {
+                let second = batch.split_off(batch.len() / 2);
+                self.halves.extend([second, batch]);
+            }
+            Decision::Quarantine => {
+                for pending in batch {
+                    let attempts = pending.conflicts + 1;
+                    self.quarantine
+                        .add(pending.embedded.row, refusal(error), attempts)?;
+                }
+            }
+            Decision::FailJob => {
+                return Err(JobError::permanent(format!(
+                    "writing to {} failed: {}",
+                    self.table,
+                    describe(error)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Sends the receipt of a finished row back to the row's sender.
     async fn finish(&mut self, ack: Ack) {
-        // A closed port means that the attempt is ending. What is not confirmed is sent again.
+        // A closed channel means that the attempt is ending. What is not confirmed is sent again.
         match ack {
             Ack::Live(ack) => drop(self.ports.live_finished.send(ack).await),
             Ack::Backfill(ack) => drop(self.ports.backfill_finished.send(ack).await),
         }
     }
-
-    /// Tries a row again after a pause that doubles from 2 ms.
-    fn put_off(&mut self, mut pending: Pending) {
-        let pause = Duration::from_millis(2 << pending.attempts.min(9)).min(LONGEST_PAUSE);
-        pending.attempts += 1;
-        self.next_number += 1;
-        self.later.push(Reverse(Later {
-            due: Instant::now() + pause,
-            number: self.next_number,
-            pending,
-        }));
-    }
 }
 
-fn spawn(work: impl Future<Output = Work> + Send + 'static) -> AbortOnDrop {
-    AbortOnDrop(tokio::spawn(work))
+fn spawn(work: impl Future<Output = Work> + Send + 'static) -> AbortOnDropHandle<Work> {
+    AbortOnDropHandle::new(tokio::spawn(work))
 }
 
-/// Pends for ever while nothing is under way. Cancellation safe.
-async fn finished(under_way: &mut Option<AbortOnDrop>) -> Result<Work, JobError> {
+/// Waits for ever while nothing is under way. Cancellation safe.
+async fn ended(under_way: &mut Option<AbortOnDropHandle<Work>>) -> Result<Work, JobError> {
     match under_way {
-        Some(task) => (&mut task.0).await.map_err(|error| {
-            JobError::Transient(format!("the write-back task ended early: {error}"))
-        }),
+        Some(task) => Ok(task.await?),
         None => std::future::pending().await,
     }
-}
-
-/// Pends for ever while nothing is due.
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The data of one row was refused, not the statement.
-fn is_of_one_row(error: &tokio_postgres::Error) -> bool {
-    error
-        .code()
-        .is_some_and(|code| classify(code) == SqlStateClass::Row)
-}
-
-/// The server or the way to it is in trouble, whatever the rows are like. An error without a code is the network's.
-fn is_outage(error: &tokio_postgres::Error) -> bool {
-    error
-        .code()
-        .is_none_or(|code| classify(code) == SqlStateClass::Outage)
-}
-
-/// The server's words about one row, without the detail, which would repeat the row's own.
-fn refusal(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(refused) => format!("{} (SQLSTATE {})", refused.message(), refused.code().code()),
-        None => describe(error),
-    }
-}
-
-fn describe(error: &tokio_postgres::Error) -> String {
-    crate::postgres::error::describe(error)
 }

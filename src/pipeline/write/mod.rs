@@ -1,9 +1,35 @@
-//! Vectors to the table.
+//! From rows to vectors in the table.
+//!
+//! ```text
+//! rows ──▶ batcher ──▶ embedder ──▶ queue ──▶ writer ──▶ table
+//!   ▲         │                                  │
+//!   └ receipt ┴── quarantine ◀── failed_batch ◀──┘
+//! ```
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | [`path`] | all of it put together, for the daemon and for the commands |
+//! | [`batcher`] | the task that moves rows from one place to the next |
+//! | [`queue`] | rows that wait for a write-back or for a retry |
+//! | [`writer`] | the session that writes and reads |
+//! | [`statement`] | the SQL of a write-back, with its guard |
+//! | [`outcome`] | what goes to the writer, and what became of it |
+//! | [`failed_batch`] | what to do with a batch that the server refused |
+//! | [`quarantine`] | rows that cannot be written |
+//! | [`fence`] | one session at a time writes for a job |
+//! | [`triggers`] | the option `skip_triggers` |
+//!
+//! Delivery is at least once: a row may come again, after a crash or beside a command. Write-backs are idempotent,
+//! because their guard compares the text that was embedded with the one that the row holds, so repeating one is
+//! harmless.
 
 pub mod batcher;
+pub mod failed_batch;
 pub mod fence;
+pub mod outcome;
 pub mod path;
 pub mod quarantine;
 pub mod queue;
+pub mod statement;
 pub mod triggers;
 pub mod writer;

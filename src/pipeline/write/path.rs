@@ -10,8 +10,8 @@
 //!      └ BackfillAck
 //! ```
 //!
-//! A path is opened first and started later. In between the daemon acquires the fence and joins its slot's reader, so that
-//! everything that can fail for good has failed before the first row.
+//! A path is opened first and started later. In between the daemon acquires the fence and joins its slot's reader, so
+//! that everything that can fail for good has failed before the first row.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ use crate::postgres::{ConnectionString, Session};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH_ROWS: usize = 512;
-/// A statement locks its rows until it commits, and holds all their vectors in memory: more rows than this make neither faster.
+/// The limit of `batch_size`. A larger transaction would only keep more rows locked for longer.
 const MAX_BATCH_ROWS: usize = 4096;
 /// Rows of a scan that may be outstanding: sent and not finished.
 pub const MAX_BACKFILL_ROWS: usize = 2048;
@@ -129,7 +129,8 @@ impl WritePath {
     /// Starts the batcher as a task of its own, in the current tracing span.
     ///
     /// The task ends well when the sender of `live.rows` is dropped, and with the first error that ends the attempt.
-    /// Dropping the handle aborts it: rows whose receipts are not out are then neither lost nor finished, and come again.
+    /// Dropping the handle aborts it: rows whose receipts are not out are then neither lost nor finished, and come
+    /// again.
     pub fn start(
         self,
         engine: &Engine,

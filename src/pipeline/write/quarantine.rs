@@ -1,4 +1,13 @@
-//! Rows that cannot be embedded or written are put aside: noted in the failures table, so that everything else goes on.
+//! Rows that cannot be embedded or written are recorded in the failures table, so that the stream goes on past them.
+//!
+//! ```text
+//! add ─▶ recording ─▶ next_recorded: now the row is finished, and its position may be confirmed
+//!                          │
+//!        release ◀── a later change of the row, or retry-failed, could be written
+//! ```
+//!
+//! The order matters: if a row's position were confirmed before its failure is recorded, a crash in between would lose
+//! it. In the other direction nothing can be lost, so a release is only told and not waited for.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,28 +21,29 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Key, Row};
 use crate::pipeline::table::target::TargetTable;
 
-/// So many rows of a job may be aside. What refuses more than that refuses every row, and is for a person to mend.
-pub const MOST_ROWS: usize = 1000;
+/// The most rows of a job that may be quarantined. What refuses more refuses every row, and is for a person to fix.
+pub const MAX_ROWS: usize = 1000;
 
-/// The rows of one job that are aside, and the way there.
+/// The quarantined rows of one job.
 pub struct Quarantine {
     reporter: Reporter,
     target: Arc<TargetTable>,
     keys: HashSet<Key>,
-    /// Quarantine until a moment ago.
-    done: Vec<Value>,
-    /// What the jobs database is being told.
-    under_way: JoinSet<Told>,
+    /// Keys of rows that were quarantined until now, for the next report.
+    released: Vec<Value>,
+    /// Reports that the jobs database has not answered yet. Dropping the set aborts them.
+    reports: JoinSet<Answered>,
 }
 
-enum Told {
-    /// The row is finished once this is so.
-    Quarantine(Row, Result<(), String>),
-    TakenBack,
+/// A report that was answered.
+enum Answered {
+    /// The row is recorded, or the reason why it cannot be.
+    Recorded(Row, Result<(), String>),
+    Released,
 }
 
 impl Quarantine {
-    /// Reads which rows are aside from earlier on. Waits while the jobs database is away.
+    /// Reads which rows are quarantined already. Waits while the jobs database cannot be reached.
     pub async fn open(reporter: Reporter, target: Arc<TargetTable>) -> Quarantine {
         let failures = reporter.failures().await;
         let keys = failures
@@ -44,24 +54,25 @@ impl Quarantine {
             reporter,
             target,
             keys,
-            done: Vec::new(),
-            under_way: JoinSet::new(),
+            released: Vec::new(),
+            reports: JoinSet::new(),
         }
     }
 
-    /// Begins to put a row aside; [`next`](Self::next) returns it when that is done.
+    /// Begins to quarantine a row for the reason `error`, after `attempts` attempts to write it.
+    /// [`next_recorded`](Self::next_recorded) returns it when that is done.
     ///
     /// # Errors
-    /// When so many are aside already that it cannot be the rows' fault.
-    pub fn put(&mut self, row: Row, error: String, attempts: u32) -> Result<(), JobError> {
+    /// Permanent, where so many rows are quarantined that it cannot be their own fault.
+    pub fn add(&mut self, row: Row, error: String, attempts: u32) -> Result<(), JobError> {
         let table = self.target.qualified();
-        if !self.keys.contains(&row.key) && self.keys.len() >= MOST_ROWS {
+        if !self.keys.contains(&row.key) && self.keys.len() >= MAX_ROWS {
             return Err(JobError::permanent(format!(
-                "{MOST_ROWS} rows of {table} are in the failures table, the last one for: {error}; mend what refuses them, then set \
+                "{MAX_ROWS} rows of {table} are in the failures table, the last one because of: {error}; fix the cause, then set \
                  init_failed_at to NULL and run: lantern-cli retry-failed"
             )));
         }
-        tracing::warn!("the row {} of {table} is put aside: {error}", row.key);
+        tracing::warn!("quarantined the row {} of {table}: {error}", row.key);
         self.keys.insert(row.key.clone());
         let failure = Failure {
             key: self.target.key_to_json(&row.key),
@@ -69,57 +80,55 @@ impl Quarantine {
             attempts: attempts.try_into().unwrap_or(i32::MAX),
         };
         let reporter = self.reporter.clone();
-        self.under_way
-            .spawn(async move { Told::Quarantine(row, reporter.quarantine(failure).await) });
+        self.reports
+            .spawn(async move { Answered::Recorded(row, reporter.quarantine(failure).await) });
         Ok(())
     }
 
-    /// The next row that is safely noted. Pends for ever while there is none. Cancellation safe.
+    /// A row was written or is gone: if it was quarantined, it no longer is.
+    pub fn release(&mut self, key: &Key) {
+        if !self.keys.is_empty() && self.keys.remove(key) {
+            self.released.push(self.target.key_to_json(key));
+        }
+    }
+
+    /// The next row whose failure is recorded. Waits for ever while there is none. Cancellation safe.
     ///
     /// # Errors
-    /// When the failures table cannot be written; then the job stops as if there were none.
-    pub async fn next(&mut self) -> Result<Row, JobError> {
-        self.take_back();
+    /// Permanent, where the failures table cannot be written: then the row is as bad as any other error.
+    pub async fn next_recorded(&mut self) -> Result<Row, JobError> {
+        self.report_released();
         loop {
-            match self.under_way.join_next().await {
-                Some(Ok(Told::TakenBack)) => {}
-                Some(Ok(Told::Quarantine(row, Ok(())))) => return Ok(row),
-                Some(Ok(Told::Quarantine(row, Err(error)))) => {
+            match self.reports.join_next().await {
+                Some(Ok(Answered::Released)) => {}
+                Some(Ok(Answered::Recorded(row, Ok(())))) => return Ok(row),
+                Some(Ok(Answered::Recorded(row, Err(error)))) => {
                     return Err(JobError::permanent(format!(
-                        "the row {} of {} is refused, and cannot be put aside: {error}",
+                        "the row {} of {} cannot be written, and the failures table cannot record it: {error}",
                         row.key,
                         self.target.qualified()
                     )));
                 }
-                Some(Err(error)) => {
-                    return Err(JobError::Transient(format!("a task ended early: {error}")));
-                }
+                Some(Err(error)) => return Err(error.into()),
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// Waits until all is told, for an orderly end.
-    pub async fn settle(&mut self) {
-        self.take_back();
-        while self.under_way.join_next().await.is_some() {}
+    /// Waits until every report is answered, for an orderly end.
+    pub async fn flush(&mut self) {
+        self.report_released();
+        while self.reports.join_next().await.is_some() {}
     }
 
-    fn take_back(&mut self) {
-        if self.done.is_empty() {
+    fn report_released(&mut self) {
+        if self.released.is_empty() {
             return;
         }
-        let (reporter, done) = (self.reporter.clone(), std::mem::take(&mut self.done));
-        self.under_way.spawn(async move {
-            reporter.release(done).await;
-            Told::TakenBack
+        let (reporter, keys) = (self.reporter.clone(), std::mem::take(&mut self.released));
+        self.reports.spawn(async move {
+            reporter.release(keys).await;
+            Answered::Released
         });
-    }
-
-    /// A row is done or gone: if it was aside, it is no longer.
-    pub fn done(&mut self, key: &Key) {
-        if !self.keys.is_empty() && self.keys.remove(key) {
-            self.done.push(self.target.key_to_json(key));
-        }
     }
 }

@@ -1,77 +1,93 @@
-//! Rows that are ready to be written, and the batches that are cut out of them.
+//! Rows that wait for a write-back: those that can be written now, and those that are retried later.
 
-use std::collections::{HashSet, VecDeque};
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use crate::backoff::pause_after;
 use crate::pipeline::table::row::Row;
-use crate::pipeline::write::writer::EmbeddedRow;
+use crate::pipeline::write::outcome::EmbeddedRow;
 
 /// Texts travel with a write-back as its guard; past this many bytes a batch is full.
-const BATCH_BYTES: usize = 4 << 20;
+const MAX_BATCH_BYTES: usize = 4 << 20;
+/// The first pause before a row is retried, and the longest.
+const FIRST_RETRY: Duration = Duration::from_millis(2);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
-/// A row ready to be written, and how often that was tried.
-pub struct Pending {
+/// A row that waits for a write-back.
+pub struct PendingWrite {
+    /// The row with its vector.
     pub embedded: EmbeddedRow,
-    pub attempts: u32,
-    /// How often the statement that it was in failed with an error that may pass.
-    pub errors: u32,
+    /// How often it has been retried since it came in.
+    retries: u32,
+    /// How often a conflict ended the statement that it was in.
+    pub conflicts: u32,
 }
 
-impl Pending {
-    /// `None` clears the destination.
+impl PendingWrite {
+    /// A row that was not tried yet. `None` clears the destination.
     pub fn new(row: Row, vector: Option<Vec<f32>>) -> Self {
-        Pending {
+        PendingWrite {
             embedded: EmbeddedRow { row, vector },
-            attempts: 0,
-            errors: 0,
+            retries: 0,
+            conflicts: 0,
         }
+    }
+
+    fn row(&self) -> &Row {
+        &self.embedded.row
     }
 }
 
-/// Rows of one job that are ready, in the order in which they became so.
+/// Rows of one job that can be written, in the order in which they came. Live rows go before those of a scan.
 #[derive(Default)]
 pub struct WriteQueue {
-    live: VecDeque<Pending>,
-    backfill: VecDeque<Pending>,
+    live: VecDeque<PendingWrite>,
+    backfill: VecDeque<PendingWrite>,
 }
 
 impl WriteQueue {
-    pub fn push(&mut self, pending: Pending) {
+    /// Adds a row at the end of its line.
+    pub fn push(&mut self, pending: PendingWrite) {
         self.line(&pending).push_back(pending);
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = &Pending> {
+    /// All rows, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &PendingWrite> {
         self.live.iter().chain(&self.backfill)
     }
 
-    /// Takes at most so many rows, live ones first, and no more than some megabytes of texts. One statement updates a row
-    /// once, so a key that occurs twice waits for the next batch.
-    pub fn next_batch(&mut self, rows: usize) -> Vec<Pending> {
+    /// Takes at most `max_rows` rows, and ends with the row that fills [`MAX_BATCH_BYTES`]. Empty where the queue is.
+    ///
+    /// One statement can update a row once only, so a key that occurs twice waits for the next batch, in its place.
+    pub fn next_batch(&mut self, max_rows: usize) -> Vec<PendingWrite> {
         let mut keys = HashSet::new();
-        let mut batch: Vec<Pending> = Vec::new();
-        let mut again = Vec::new();
+        let mut batch: Vec<PendingWrite> = Vec::new();
+        let mut repeated = Vec::new();
         let mut bytes = 0;
-        while batch.len() < rows && bytes < BATCH_BYTES {
+        while batch.len() < max_rows && bytes < MAX_BATCH_BYTES {
             let next = self.live.pop_front().or_else(|| self.backfill.pop_front());
             let Some(pending) = next else {
                 break;
             };
-            if keys.insert(pending.embedded.row.key.clone()) {
+            if keys.insert(pending.row().key.clone()) {
                 // Not what the row was counted with: a text that was read by key is not in that.
-                let row = &pending.embedded.row;
-                bytes += row.key.bytes() + row.source.bytes();
+                bytes += pending.row().key.bytes() + pending.row().source.bytes();
                 batch.push(pending);
             } else {
-                again.push(pending);
+                repeated.push(pending);
             }
         }
-        for pending in again.into_iter().rev() {
+        for pending in repeated.into_iter().rev() {
             self.line(&pending).push_front(pending);
         }
         batch
     }
 
-    fn line(&mut self, pending: &Pending) -> &mut VecDeque<Pending> {
-        if pending.embedded.row.is_live() {
+    fn line(&mut self, pending: &PendingWrite) -> &mut VecDeque<PendingWrite> {
+        if pending.row().is_live() {
             &mut self.live
         } else {
             &mut self.backfill
@@ -79,13 +95,83 @@ impl WriteQueue {
     }
 }
 
+/// Rows that are retried after a pause: they were locked, or their change was not visible yet.
+#[derive(Default)]
+pub struct RetryQueue {
+    waiting: BinaryHeap<DelayedWrite>,
+    /// Tells apart rows that are due at the same moment.
+    pushed: u64,
+}
+
+impl RetryQueue {
+    /// Adds a row. It is due after a pause that doubles with each of its retries.
+    pub fn push(&mut self, mut pending: PendingWrite) {
+        let pause = pause_after(pending.retries, FIRST_RETRY, MAX_BACKOFF);
+        pending.retries += 1;
+        self.pushed += 1;
+        self.waiting.push(DelayedWrite {
+            due: Instant::now() + pause,
+            number: self.pushed,
+            pending,
+        });
+    }
+
+    /// All rows, in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &PendingWrite> {
+        self.waiting.iter().map(|waiting| &waiting.pending)
+    }
+
+    /// Waits until a row is due, for ever while there is none. Cancellation safe: nothing is taken.
+    pub async fn until_due(&self) {
+        match self.waiting.peek() {
+            Some(first) => tokio::time::sleep_until(first.due).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Takes the next row that is due.
+    pub fn pop_due(&mut self, now: Instant) -> Option<PendingWrite> {
+        if self.waiting.peek()?.due > now {
+            return None;
+        }
+        self.waiting.pop().map(|waiting| waiting.pending)
+    }
+}
+
+/// A row in the heap, which has its greatest element on top: that is the one which is due first.
+struct DelayedWrite {
+    due: Instant,
+    number: u64,
+    pending: PendingWrite,
+}
+
+impl Ord for DelayedWrite {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.due, other.number).cmp(&(self.due, self.number))
+    }
+}
+
+impl PartialOrd for DelayedWrite {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for DelayedWrite {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for DelayedWrite {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::pipeline::table::row::{Key, SourceText, SubscriberId};
     use crate::replication::{Lsn, LsnTracker};
 
-    fn row(key: &str, text: &str, live: bool) -> Pending {
+    fn row(key: &str, text: &str, live: bool) -> PendingWrite {
         let (key, source) = (Key::new([key.into()]), SourceText::Text(text.into()));
         let row = match live {
             true => {
@@ -94,47 +180,68 @@ mod tests {
             }
             false => Row::backfill(key, source),
         };
-        Pending::new(row, Some(vec![0.0]))
+        PendingWrite::new(row, Some(vec![0.0]))
     }
 
-    fn keys(batch: &[Pending]) -> Vec<&str> {
+    fn keys(batch: &[PendingWrite]) -> Vec<&str> {
         batch
             .iter()
-            .map(|pending| pending.embedded.row.key.part(0))
+            .map(|pending| pending.row().key.part(0))
             .collect()
     }
 
     #[test]
-    fn live_rows_go_first_and_a_key_twice_waits_for_the_next_batch_in_its_place() {
-        let mut ready = WriteQueue::default();
-        ready.push(row("old", "a", false));
-        ready.push(row("1", "first", true));
-        ready.push(row("1", "second", true));
-        ready.push(row("2", "b", true));
-        ready.push(row("1", "third", true));
-        assert_eq!(keys(&ready.next_batch(512)), ["1", "2", "old"]);
-        let second = ready.next_batch(512);
+    fn live_rows_go_first_and_a_key_that_occurs_twice_waits_for_the_next_batch_in_its_place() {
+        let mut queue = WriteQueue::default();
+        queue.push(row("old", "a", false));
+        queue.push(row("1", "first", true));
+        queue.push(row("1", "second", true));
+        queue.push(row("2", "b", true));
+        queue.push(row("1", "third", true));
+        assert_eq!(keys(&queue.next_batch(512)), ["1", "2", "old"]);
+        let second = queue.next_batch(512);
         assert_eq!(keys(&second), ["1"]);
-        assert_eq!(
-            second[0].embedded.row.source,
-            SourceText::Text("second".into())
-        );
-        assert_eq!(ready.iter().count(), 1);
+        assert_eq!(second[0].row().source, SourceText::Text("second".into()));
+        assert_eq!(queue.iter().count(), 1);
     }
 
     #[test]
     fn a_batch_ends_at_its_rows_or_at_its_bytes() {
-        let mut ready = WriteQueue::default();
+        let mut queue = WriteQueue::default();
         for number in 0..5 {
-            ready.push(row(&number.to_string(), "short", true));
+            queue.push(row(&number.to_string(), "short", true));
         }
-        assert_eq!(ready.next_batch(3).len(), 3);
-        let long = "x".repeat(BATCH_BYTES / 2);
+        assert_eq!(queue.next_batch(3).len(), 3);
+        let long = "x".repeat(MAX_BATCH_BYTES / 2);
         for number in 5..9 {
-            ready.push(row(&number.to_string(), &long, true));
+            queue.push(row(&number.to_string(), &long, true));
         }
-        assert_eq!(keys(&ready.next_batch(512)), ["3", "4", "5", "6"]);
-        assert_eq!(keys(&ready.next_batch(512)), ["7", "8"]);
-        assert!(ready.next_batch(512).is_empty());
+        assert_eq!(keys(&queue.next_batch(512)), ["3", "4", "5", "6"]);
+        assert_eq!(keys(&queue.next_batch(512)), ["7", "8"]);
+        assert!(queue.next_batch(512).is_empty());
+    }
+
+    #[test]
+    fn a_row_is_due_after_a_pause_that_grows_with_its_retries() {
+        let mut queue = RetryQueue::default();
+        let mut often_retried = row("often", "a", true);
+        often_retried.retries = 20;
+        queue.push(often_retried);
+        queue.push(row("first", "b", true));
+        let due_within = |queue: &mut RetryQueue, time| {
+            let pending = queue.pop_due(Instant::now() + time);
+            pending.map(|pending| pending.row().key.part(0).to_owned())
+        };
+        assert_eq!(
+            due_within(&mut queue, FIRST_RETRY).as_deref(),
+            Some("first")
+        );
+        assert_eq!(due_within(&mut queue, MAX_BACKOFF / 4), None);
+        assert_eq!(queue.iter().count(), 1);
+        assert_eq!(
+            due_within(&mut queue, MAX_BACKOFF).as_deref(),
+            Some("often")
+        );
+        assert_eq!(due_within(&mut queue, MAX_BACKOFF), None);
     }
 }

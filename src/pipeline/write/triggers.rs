@@ -1,4 +1,9 @@
-//! Write-backs that fire no triggers, for tables whose triggers are for their users' changes only.
+//! The option `skip_triggers`: write-backs that fire no triggers, for tables whose triggers are for their users'
+//! changes only.
+//!
+//! `session_replication_role = replica` does it for the session. It leaves out triggers and rules but for those that
+//! are enabled as REPLICA or ALWAYS (PostgreSQL manual, "Statement Behavior" and "ALTER TABLE"). The foreign keys of
+//! the table are among them: the server checks those by triggers, too. A write-back changes none of their columns.
 
 use tokio_postgres::error::SqlState;
 
@@ -6,15 +11,16 @@ use crate::pipeline::error::JobError;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// From now on the session's statements fire only triggers that are enabled as REPLICA or ALWAYS.
+/// The first version that can GRANT the right to set one parameter (manual, "GRANT").
+const GRANT_SET: u32 = 150_000;
+
+/// Lets the statements of this session, from now on, fire only triggers that are enabled as REPLICA or ALWAYS.
 ///
 /// # Errors
-/// Permanent, with the remedy, where the role may not do that.
+/// Permanent, with the remedy, where the role lacks the right to do that.
 pub async fn skip(session: &Session) -> Result<(), JobError> {
-    let Err(error) = session
-        .batch_execute("SET session_replication_role = replica")
-        .await
-    else {
+    let set = session.batch_execute("SET session_replication_role = replica");
+    let Err(error) = set.await else {
         return Ok(());
     };
     let refused = error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
@@ -22,16 +28,20 @@ pub async fn skip(session: &Session) -> Result<(), JobError> {
     if !refused {
         return Err(error);
     }
-    let role = session.role().await?;
-    let grant = if session.version() >= 150_000 {
-        format!(
-            "let a superuser GRANT SET ON PARAMETER session_replication_role TO {}",
-            identifier(&role)
-        )
-    } else {
-        "before PostgreSQL 15 only a superuser may".into()
-    };
     Err(error.with_remedy(format!(
-        "skip_triggers of the job asks for it; {grant}, or set skip_triggers to false"
+        "skip_triggers of the job asks for it; {}, or set skip_triggers to false",
+        grant(session).await?
     )))
+}
+
+/// What gives the role the right.
+async fn grant(session: &Session) -> Result<String, JobError> {
+    if session.version() < GRANT_SET {
+        return Ok("before PostgreSQL 15 only a superuser may".into());
+    }
+    let role = session.role().await?;
+    Ok(format!(
+        "let a superuser GRANT SET ON PARAMETER session_replication_role TO {}",
+        identifier(&role)
+    ))
 }

@@ -1,0 +1,101 @@
+//! Pages of a table in key order.
+//!
+//! Each page is one short statement that begins after the last key of the page before ("keyset pagination"). A cursor
+//! or one long query would hold a snapshot for as long as the scan takes, and keep vacuum from removing dead rows of
+//! the whole database meanwhile (PostgreSQL manual, "Routine Vacuuming"). `OFFSET` would read all earlier rows again
+//! for each page.
+//!
+//! Rows that change or move while a scan runs are none of its concern: the stream brings them.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use crate::pipeline::table::row::Key;
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::{DatabaseError, Session};
+
+/// The most rows in a page.
+const MAX_PAGE_ROWS: i64 = 512;
+/// A page ends before the row with which its texts would exceed this many bytes. It has at least one row if there is
+/// one.
+const MAX_PAGE_BYTES: i64 = 8 << 20;
+
+/// The pages of one table, one after the other.
+pub struct KeysetPages<'a> {
+    session: &'a Session,
+    target: &'a TargetTable,
+    condition: String,
+    further: Option<String>,
+    /// The last key of the page before.
+    after: Option<Key>,
+}
+
+impl<'a> KeysetPages<'a> {
+    /// Pages of the rows that meet `condition`, which is SQL over the row `t`. Their columns are the key as text, then
+    /// the source.
+    pub fn new(session: &'a Session, target: &'a TargetTable, condition: String) -> Self {
+        KeysetPages {
+            session,
+            target,
+            condition,
+            further: None,
+            after: None,
+        }
+    }
+
+    /// With one more column behind the source: SQL over the row `t`.
+    pub fn with_column(mut self, sql: String) -> Self {
+        self.further = Some(sql);
+        self
+    }
+
+    /// The next page; empty when there are no further rows.
+    ///
+    /// # Errors
+    /// The server's.
+    ///
+    /// Cancellation safe: a dropped future leaves the place where it was.
+    pub async fn next(&mut self) -> Result<Vec<Row>, DatabaseError> {
+        let parts: Vec<&str> = self.after.iter().flat_map(Key::parts).collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> = parts.iter().map(|part| part as _).collect();
+        let page = self.session.query(&self.statement(), &parameters).await;
+        let page = page.map_err(DatabaseError::during(format!(
+            "scanning {}",
+            self.target.qualified()
+        )))?;
+        if let Some(last) = page.last() {
+            self.after = Some(self.target.read_key(last));
+        }
+        Ok(page)
+    }
+
+    /// The innermost query finds the rows by the key's index. Around it, the running total of the texts before each row
+    /// cuts the page where it is long enough, inside the server: nothing is sent that would not be used.
+    fn statement(&self) -> String {
+        let target = self.target;
+        let after = match self.after {
+            Some(_) => format!("{} AND ", target.after_key("t", 1)),
+            None => String::new(),
+        };
+        let further = self.further.as_deref();
+        let mut columns: Vec<String> = (0..target.key.len()).map(|n| format!("p.k{n}")).collect();
+        columns.push("p.source".into());
+        columns.extend(further.map(|_| "p.further".into()));
+        format!(
+            "SELECT {columns} FROM ( \
+               SELECT q.*, sum(COALESCE(octet_length(q.source), 0)) OVER (ORDER BY q.place ROWS UNBOUNDED PRECEDING) \
+                           - COALESCE(octet_length(q.source), 0) AS before \
+               FROM (SELECT row_number() OVER () AS place, r.* FROM ( \
+                       SELECT {keys}, {source} AS source{further} FROM {table} t \
+                       WHERE {after}{condition} ORDER BY {order} LIMIT {MAX_PAGE_ROWS}) r) q \
+             ) p WHERE p.before < {MAX_PAGE_BYTES} ORDER BY p.place",
+            columns = columns.join(", "),
+            keys = target.key_texts("t"),
+            source = target.source.sql("t"),
+            further = further.map_or(String::new(), |sql| format!(", {sql} AS further")),
+            table = target.from_clause(),
+            condition = self.condition,
+            order = target.key_columns("t"),
+        )
+    }
+}

@@ -1,0 +1,364 @@
+//! The two statements of a write-back session, with their parameters.
+//!
+//! **Write.** One statement for a batch of any size:
+//!
+//! ```text
+//! incoming   the batch: keys, texts, which vector, transaction ids, fingerprints
+//!    │
+//! held       the rows whose text still is the one that was embedded (the guard), locked; rows that another
+//!    │       session holds are left out
+//! written    the UPDATE of exactly the held rows
+//!    │
+//! result     for each incoming row a number, the Outcome: written, or why not
+//! ```
+//!
+//! It is one statement for two reasons. Row locks are held for as short as possible, without a round trip in between.
+//! And all parts of a `WITH` see the same snapshot (PostgreSQL manual, "Data-Modifying Statements in WITH"), so what
+//! was not written can be judged by what this very statement saw.
+//!
+//! **The guard** compares key and text. The key alone would put a vector beside a text that it was not computed from,
+//! where the row has changed meanwhile. Such a change is in the stream, so the row is left to it.
+//!
+//! **Locks.** `SKIP LOCKED` never waits for a row while it holds others, so a write-back by itself cannot be part of a
+//! deadlock, and a row that a user keeps locked delays itself alone. Rows are locked and updated in key order: triggers
+//! that fire for them may wait, and then all write-backs wait in the same order. `FOR NO KEY UPDATE` does not conflict
+//! with the locks of foreign keys that refer to the row (manual, "Explicit Locking").
+//!
+//! **Read.** Sources by key, for rows whose text the stream did not carry.
+
+use tokio_postgres::types::{ToSql, Type};
+use uuid::Uuid;
+
+use crate::pipeline::table::key_sql::parameters;
+use crate::pipeline::table::row::{Row, SourceText};
+use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::write::outcome::{EmbeddedRow, Outcome};
+use crate::postgres::quote::identifier;
+use crate::postgres::vector_array::VectorArray;
+
+/// How many arrays the vectors of a batch are dealt among, for pgvector's types.
+///
+/// To find an element, the server walks through an array of varying elements from its front (`array_seek` in
+/// `arrayfuncs.c`). With one array for 512 rows that took a tenth of a write-back.
+const VECTOR_ARRAYS: usize = 16;
+
+/// The statement that writes a batch. Its parameters are [`WriteParameters`]; each result row is the place of a row in
+/// the batch, counted from 1, and the number of its [`Outcome`].
+pub fn write_statement(target: &TargetTable, dimensions: usize) -> String {
+    format!(
+        "WITH incoming AS MATERIALIZED ({incoming}), held AS MATERIALIZED ({held}), written AS ({written}) \
+         SELECT i.n, {outcome} FROM incoming i",
+        incoming = incoming(target),
+        held = held(target),
+        written = written(target, dimensions),
+        outcome = outcome(target),
+    )
+}
+
+/// The types of the write statement's parameters but for the vectors. Those are left to the server, which infers them
+/// from the casts: the types of an extension have no fixed OID.
+pub fn write_types(target: &TargetTable) -> Vec<Type> {
+    let mut types = vec![Type::TEXT_ARRAY; target.key.len()];
+    types.extend([Type::TEXT_ARRAY, Type::INT4_ARRAY, Type::INT8_ARRAY]);
+    types.extend(target.fingerprint.iter().map(|_| Type::UUID_ARRAY));
+    types
+}
+
+/// What a batch has besides keys: the text, which of the vectors the row gets (counted from 1, NULL for none), the
+/// transaction that brought the change, and the fingerprint where the table has one.
+fn columns(target: &TargetTable) -> Vec<(&'static str, &'static str)> {
+    let mut columns = vec![("text", "text"), ("int", "nth"), ("bigint", "xid")];
+    columns.extend(target.fingerprint.iter().map(|_| ("uuid", "fingerprint")));
+    columns
+}
+
+/// The batch, its keys in their own types. The text compares byte by byte, as [`source`](TargetTable::source) does.
+fn incoming(target: &TargetTable) -> String {
+    let fingerprint = target.fingerprint.iter().map(|_| ", u.fingerprint");
+    format!(
+        "SELECT u.n, {keys}, u.text COLLATE \"C\" AS text, u.nth, u.xid{fingerprint} FROM {batch}",
+        keys = target.key_casts("u"),
+        fingerprint = fingerprint.collect::<String>(),
+        batch = target.unnest_keys(&columns(target)),
+    )
+}
+
+/// The rows that pass the guard, locked.
+///
+/// Under READ COMMITTED a row that another transaction has changed since the snapshot is checked again in its newest
+/// version before it is locked (EvalPlanQual, `src/backend/executor/README`), so `ctid` is that of the version that
+/// passed.
+fn held(target: &TargetTable) -> String {
+    let fingerprint = target.fingerprint.iter().map(|_| ", i.fingerprint");
+    format!(
+        "SELECT t.ctid AS place, t.tableoid AS part, i.n, i.nth{fingerprint} \
+         FROM incoming i JOIN {table} t ON {join} \
+         WHERE {source} IS NOT DISTINCT FROM i.text AND NOT ({cleared}) \
+         ORDER BY {order} FOR NO KEY UPDATE OF t SKIP LOCKED",
+        fingerprint = fingerprint.collect::<String>(),
+        table = target.from_clause(),
+        join = target.key_join("t", "i"),
+        source = target.source.sql("t"),
+        cleared = cleared(target),
+        order = target.key_columns("t"),
+    )
+}
+
+/// The update of the held rows, found by their physical place. A `ctid` says nothing without its partition.
+fn written(target: &TargetTable, dimensions: usize) -> String {
+    let fingerprint = target.fingerprint.iter();
+    let fingerprint =
+        fingerprint.map(|column| format!(", {} = h.fingerprint", identifier(&column.name)));
+    format!(
+        "UPDATE {table} t SET {destination} = ({vector})::{kind}{fingerprint} \
+         FROM held h WHERE t.ctid = h.place AND t.tableoid = h.part RETURNING h.n",
+        table = target.from_clause(),
+        destination = identifier(&target.destination.name),
+        vector = nth_vector(target, dimensions),
+        kind = target.destination.type_name,
+        fingerprint = fingerprint.collect::<String>(),
+    )
+}
+
+/// The vector of a held row, out of the parameters; NULL where it gets none.
+fn nth_vector(target: &TargetTable, dimensions: usize) -> String {
+    let first = target.key.len() + columns(target).len() + 1;
+    let Some(schema) = &target.destination.vector_schema else {
+        return format!(
+            "(${first}::real[])[(h.nth - 1) * {dimensions} + 1 : h.nth * {dimensions}]"
+        );
+    };
+    let schema = identifier(schema);
+    let array = |number| {
+        let parameter = first + number;
+        format!("WHEN {number} THEN ${parameter}::{schema}.vector[] ")
+    };
+    let arrays: String = (0..VECTOR_ARRAYS).map(array).collect();
+    format!("(CASE (h.nth - 1) % {VECTOR_ARRAYS} {arrays}END)[(h.nth - 1) / {VECTOR_ARRAYS} + 1]")
+}
+
+/// True for a row that gets no vector and has none: an update would only make a new version of it.
+fn cleared(target: &TargetTable) -> String {
+    let destination = identifier(&target.destination.name);
+    let fingerprint = target.fingerprint.iter();
+    let fingerprint =
+        fingerprint.map(|fingerprint| format!(" AND {} IS NULL", fingerprint.column("t")));
+    format!(
+        "i.nth IS NULL AND t.{destination} IS NULL{}",
+        fingerprint.collect::<String>()
+    )
+}
+
+/// What became of an incoming row.
+///
+/// A row that passes the guard in the snapshot and was not held is locked by another session, or has just changed.
+/// Where no row passes, it is superseded, but only if the change that it came with can be seen: before that, the row
+/// that is there is the one before the change.
+fn outcome(target: &TargetTable) -> String {
+    format!(
+        "CASE WHEN i.n IN (SELECT w.n FROM written w) THEN {written} ELSE COALESCE( \
+           (SELECT CASE WHEN {cleared} THEN {written} ELSE {locked} END \
+            FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
+           CASE WHEN {visible} THEN {superseded} ELSE {not_yet_visible} END) END",
+        written = Outcome::Written as i32,
+        locked = Outcome::Locked as i32,
+        superseded = Outcome::Superseded as i32,
+        not_yet_visible = Outcome::NotYetVisible as i32,
+        cleared = cleared(target),
+        table = target.from_clause(),
+        join = target.key_join("t", "i"),
+        source = target.source.sql("t"),
+        visible = is_visible(),
+    )
+}
+
+/// Whether the transaction `i.xid` is visible in the statement's snapshot; 0 stands for a row that a scan has seen.
+///
+/// The stream carries the lower 32 bits of a transaction id, `pg_visible_in_snapshot` wants all 64 (manual,
+/// "Transaction ID and Snapshot Information Functions"). The upper ones are those that bring it nearest to the
+/// snapshot's newest. A transaction in the stream is less than 2³¹ older than that, because the slot's `catalog_xmin`
+/// keeps catalogs from being frozen beyond it, and a server assigns no further ids that far ahead of what is frozen
+/// (manual, "Preventing Transaction ID Wraparound Failures").
+fn is_visible() -> String {
+    const FULL_XID: &str = "((SELECT newest - ((newest - i.xid + 2147483648) & 4294967295) + 2147483648 \
+         FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest) s)::text::xid8)";
+    format!("i.xid = 0 OR pg_visible_in_snapshot({FULL_XID}, pg_current_snapshot())")
+}
+
+/// The parameters of the write statement, column by column.
+pub struct WriteParameters<'a> {
+    keys: Vec<Vec<&'a str>>,
+    texts: Vec<Option<&'a str>>,
+    nths: Vec<Option<i32>>,
+    xids: Vec<i64>,
+    fingerprints: Option<Vec<Option<Uuid>>>,
+    vectors: Vectors<'a>,
+}
+
+/// The vectors of a batch, in the one form that the destination's type allows.
+enum Vectors<'a> {
+    /// For pgvector's types: dealt among [`VECTOR_ARRAYS`] arrays like cards.
+    Dealt(Vec<VectorArray<'a>>),
+    /// For arrays: all in one, of which each row takes its slice.
+    Flat(Vec<f32>),
+}
+
+impl<'a> WriteParameters<'a> {
+    /// The parameters for this batch.
+    pub fn new(target: &TargetTable, batch: &[&'a EmbeddedRow]) -> Self {
+        let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
+        let vectors = batch.iter().filter_map(|row| row.vector.as_deref());
+        let vectors: Vec<&[f32]> = vectors.collect();
+        let mut numbers = 1..;
+        let mut nth = |row: &&EmbeddedRow| row.vector.as_ref().and_then(|_| numbers.next());
+        let fingerprints = target.fingerprint.as_ref().map(|fingerprint| {
+            let fingerprints = texts
+                .iter()
+                .map(|text| text.map(|text| fingerprint.compute(text)));
+            fingerprints.collect()
+        });
+        WriteParameters {
+            keys: target.key_arrays(batch.iter().map(|row| &row.row.key)),
+            nths: batch.iter().map(&mut nth).collect(),
+            xids: batch.iter().map(|row| xid(&row.row)).collect(),
+            fingerprints,
+            texts,
+            vectors: match target.destination.vector_schema {
+                Some(_) => Vectors::Dealt(VectorArray::dealt(&vectors, VECTOR_ARRAYS)),
+                None => Vectors::Flat(vectors.concat()),
+            },
+        }
+    }
+
+    /// In the statement's order.
+    pub fn as_sql(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut all = parameters(&self.keys);
+        all.extend([&self.texts as &(dyn ToSql + Sync), &self.nths, &self.xids]);
+        if let Some(fingerprints) = &self.fingerprints {
+            all.push(fingerprints);
+        }
+        match &self.vectors {
+            Vectors::Dealt(arrays) => all.extend(parameters(arrays)),
+            Vectors::Flat(numbers) => all.push(numbers),
+        }
+        all
+    }
+}
+
+/// The text that the row must still hold; NULL stands for an empty source.
+fn guard(source: &SourceText) -> Option<&str> {
+    match source {
+        SourceText::Text(text) => Some(text),
+        SourceText::Empty | SourceText::Unread => None,
+    }
+}
+
+/// The statement that reads sources by key. Its parameters are the key arrays and [`xids`]; the columns of its result
+/// are the place in the batch, whether the row exists, whether its change is visible, whether its vector is current,
+/// and the text where it is not.
+pub fn read_statement(target: &TargetTable) -> String {
+    format!(
+        "SELECT i.n, t.ctid IS NOT NULL, {visible}, {current}, CASE WHEN NOT {current} THEN {source} END \
+         FROM (SELECT u.n, {keys}, u.xid FROM {batch}) i LEFT JOIN {table} t ON {join}",
+        visible = is_visible(),
+        current = target.is_current("t"),
+        source = target.source.sql("t"),
+        keys = target.key_casts("u"),
+        batch = target.unnest_keys(&[("bigint", "xid")]),
+        table = target.from_clause(),
+        join = target.key_join("t", "i"),
+    )
+}
+
+/// The types of the read statement's parameters.
+pub fn read_types(target: &TargetTable) -> Vec<Type> {
+    let mut types = vec![Type::TEXT_ARRAY; target.key.len()];
+    types.push(Type::INT8_ARRAY);
+    types
+}
+
+/// The transactions that the rows came with, one array.
+pub fn xids(rows: &[&Row]) -> Vec<i64> {
+    rows.iter().map(|row| xid(row)).collect()
+}
+
+/// The transaction that a change came with; 0 for rows that a scan has seen.
+fn xid(row: &Row) -> i64 {
+    row.xid.map_or(0, i64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::table::fingerprint::Fingerprint;
+    use crate::pipeline::table::row::Key;
+    use crate::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn, TextForm};
+
+    /// A table with two key columns.
+    fn table(vector_schema: Option<&str>, fingerprint: bool) -> TargetTable {
+        let key = |name: &str| KeyColumn {
+            name: name.into(),
+            type_name: "bigint".into(),
+        };
+        TargetTable {
+            oid: 1,
+            schema: "public".into(),
+            name: "t".into(),
+            partitioned: false,
+            key: vec![key("a"), key("b")],
+            identity_full: false,
+            source: SourceColumn {
+                name: "s".into(),
+                form: TextForm::Plain,
+                published: true,
+            },
+            destination: DestinationColumn {
+                name: "d".into(),
+                type_name: "real[]".into(),
+                vector_schema: vector_schema.map(String::from),
+            },
+            fingerprint: fingerprint.then(|| Fingerprint::new("f", "m", "d")),
+        }
+    }
+
+    fn row(text: &str, vector: Option<Vec<f32>>) -> EmbeddedRow {
+        let key = Key::new(["1".into(), text.into()]);
+        EmbeddedRow {
+            row: Row::backfill(key, SourceText::from_column(Some(text))),
+            vector,
+        }
+    }
+
+    #[test]
+    fn the_write_statement_has_a_value_for_each_parameter() {
+        for (vector_schema, vectors) in [(Some("public"), VECTOR_ARRAYS), (None, 1)] {
+            for fingerprint in [false, true] {
+                let table = table(vector_schema, fingerprint);
+                let rows = [row("text", Some(vec![0.0]))];
+                let batch: Vec<&EmbeddedRow> = rows.iter().collect();
+                let values = WriteParameters::new(&table, &batch).as_sql().len();
+                assert_eq!(values, write_types(&table).len() + vectors);
+                let statement = write_statement(&table, 1);
+                assert!(statement.contains(&format!("${values}::")), "{statement}");
+                assert!(
+                    !statement.contains(&format!("${}", values + 1)),
+                    "{statement}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn rows_without_a_vector_leave_no_gap_among_the_vectors() {
+        let rows = [
+            row("one", Some(vec![1.0])),
+            row("", None),
+            row("two", Some(vec![2.0])),
+        ];
+        let batch: Vec<&EmbeddedRow> = rows.iter().collect();
+        let parameters = WriteParameters::new(&table(None, false), &batch);
+        assert_eq!(parameters.nths, [Some(1), None, Some(2)]);
+        assert_eq!(parameters.texts, [Some("one"), None, Some("two")]);
+        assert!(matches!(parameters.vectors, Vectors::Flat(numbers) if numbers == [1.0, 2.0]));
+    }
+}

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::embedding::{Completions, Priority, Submitter};
 use crate::failpoint;
+use crate::postgres::sqlstate::{SqlStateClass, classify};
 
 use super::aside::Aside;
 use super::error::{JobError, is_retryable};
@@ -382,19 +383,18 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-/// Data exceptions, integrity violations, and what triggers raise: the fault of one row, not of the statement (appendix
-/// "PostgreSQL Error Codes", classes 22, 23, P0 and 44).
+/// The data of one row was refused, not the statement.
 fn is_of_one_row(error: &tokio_postgres::Error) -> bool {
     error
         .code()
-        .is_some_and(|code| matches!(&code.code()[..2], "22" | "23" | "P0" | "44" | "27" | "54"))
+        .is_some_and(|code| classify(code) == SqlStateClass::Row)
 }
 
-/// The server or the way to it is in trouble, whatever the rows are like (classes 08, 53, 57, 58, or no code at all).
+/// The server or the way to it is in trouble, whatever the rows are like. An error without a code is the network's.
 fn is_outage(error: &tokio_postgres::Error) -> bool {
     error
         .code()
-        .is_none_or(|code| matches!(&code.code()[..2], "08" | "53" | "57" | "58"))
+        .is_none_or(|code| classify(code) == SqlStateClass::Outage)
 }
 
 /// The server's words about one row, without the detail, which would repeat the row's own.

@@ -6,7 +6,7 @@ use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
 use crate::postgres::allowed_hosts::HostNotAllowed;
 use crate::postgres::connection_string::InvalidConnectionString;
-use crate::postgres::error::is_transient_code;
+use crate::postgres::sqlstate::classify;
 use crate::replication::ReplicationError;
 
 /// An error that ends the current attempt of a job.
@@ -112,5 +112,7 @@ impl JobError {
 
 /// For errors of statements that need no wrapping: transient or definite as SQLSTATE says.
 pub fn is_retryable(error: &tokio_postgres::Error) -> bool {
-    error.code().is_none_or(is_transient_code)
+    error
+        .code()
+        .is_none_or(|code| classify(code).is_transient())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 
 use super::connecting::ConnectFailure;
+use super::sqlstate::classify;
 use super::tls::TlsError;
 
 /// An error of a database session, with the database it happened at (never with a password).
@@ -64,7 +65,7 @@ impl DatabaseError {
 /// in what was asked.
 pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     match error.code() {
-        Some(code) => is_transient_code(code),
+        Some(code) => classify(code).is_transient(),
         None => {
             use std::error::Error;
             let authentication = error.to_string().starts_with("authentication error");
@@ -75,16 +76,6 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
             !authentication && !configuration && !certificate
         }
     }
-}
-
-/// Connection, resource, lock and shutdown classes pass by themselves; everything else needs somebody to change something.
-pub fn is_transient_code(code: &SqlState) -> bool {
-    let class = &code.code()[..2];
-    matches!(class, "08" | "40" | "53" | "57" | "58")
-        || *code == SqlState::LOCK_NOT_AVAILABLE
-        || *code == SqlState::OBJECT_IN_USE
-        || *code == SqlState::READ_ONLY_SQL_TRANSACTION
-        || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
 }
 
 /// The server's own words with detail and hint, or the chain of causes below a network error.

@@ -8,6 +8,7 @@ pub mod error;
 pub mod quote;
 pub mod remedy;
 pub mod session;
+pub mod sqlstate;
 pub mod tls;
 pub mod vector_array;
 

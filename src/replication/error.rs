@@ -85,7 +85,7 @@ impl ReplicationError {
         match self {
             Self::Connect { .. } | Self::Io(_) | Self::Closed | Self::Timeout { .. } => true,
             Self::Tls { source, .. } => source.downcast_ref::<io::Error>().is_some_and(is_cut),
-            Self::Server { code, .. } => is_transient_state(code),
+            Self::Server { code, .. } => crate::postgres::sqlstate::classify(code).is_transient(),
             Self::Refused { refusal, .. } => refusal.is_transient(),
             Self::Config(_) | Self::Authentication(_) | Self::Protocol(_) => false,
         }
@@ -148,29 +148,6 @@ impl ReplicationError {
             hint,
         }
     }
-}
-
-fn is_transient_state(code: &SqlState) -> bool {
-    // The database is gone, or a file of it is: nothing that passes, though the rest of their
-    // classes does.
-    if [
-        SqlState::DATABASE_DROPPED,
-        SqlState::UNDEFINED_FILE,
-        SqlState::DUPLICATE_FILE,
-    ]
-    .contains(code)
-    {
-        return false;
-    }
-    // The slot is in use by another walsender, perhaps one that does not know yet that its client
-    // is gone.
-    if [SqlState::OBJECT_IN_USE, SqlState::LOCK_NOT_AVAILABLE].contains(code) {
-        return true;
-    }
-    // Connection exception, transaction rollback, insufficient resources, operator intervention,
-    // system error.
-    ["08", "40", "53", "57", "58"].contains(&code.code().get(..2).unwrap_or_default())
-        && *code != SqlState::PROTOCOL_VIOLATION
 }
 
 /// Whether the connection broke, as opposed to the two sides not agreeing.

@@ -47,7 +47,7 @@ pub struct OpenJob {
 impl JobArguments {
     /// Finds the job, loads its model and looks its table up.
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
-        let jobs = ConnectionString::of_operator(&self.uri).context("--uri")?;
+        let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs).await?;
         let table = JobsTable::discover(&session, &self.schema, &self.table, None).await?;
         let store = JobStore::new(session, table, None);

@@ -53,7 +53,7 @@ impl JobError {
             | JobError::Host(_) => false,
             JobError::Transient(_) | JobError::StartOver(_) => true,
             JobError::Database(error) => error.is_transient(),
-            JobError::Replication(error) => error.is_transient() || self.gives_up_slot(),
+            JobError::Replication(error) => is_passing(error) || self.gives_up_slot(),
             JobError::Embedding(error) => error.is_transient(),
         }
     }
@@ -108,6 +108,12 @@ impl JobError {
         }
         JobError::Definite(format!("{self}; {remedy}"))
     }
+}
+
+/// Whether a replication connection may do better later, without a change by a person.
+pub fn is_passing(error: &ReplicationError) -> bool {
+    let by_code = error.code().map(|code| classify(code).is_transient());
+    by_code.unwrap_or_else(|| error.is_link_failure())
 }
 
 /// For errors of statements that need no wrapping: transient or definite as SQLSTATE says.

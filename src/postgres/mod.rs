@@ -2,12 +2,13 @@
 //! error means. Nothing in here knows of jobs or embeddings.
 
 pub mod allowed_hosts;
-pub mod connecting;
 pub mod connection_string;
+pub mod connector;
 pub mod error;
 pub mod quote;
 pub mod remedy;
 pub mod session;
+pub mod socket;
 pub mod sqlstate;
 pub mod tls;
 pub mod vector_array;

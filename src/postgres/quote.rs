@@ -20,14 +20,6 @@ pub fn literal(text: &str) -> String {
     escape::escape_literal(text)
 }
 
-/// Quotes a text for a replication command: `it's` becomes `'it''s'`, and a backslash is itself.
-///
-/// Replication commands have a grammar of their own (PostgreSQL's `repl_scanner.l`), which knows no
-/// escape strings: a [`literal`] with backslashes would be a syntax error there.
-pub fn replication_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,11 +39,5 @@ mod tests {
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal(r#"say "hi""#), r#"'say "hi"'"#);
         assert_eq!(literal(r"a\b'c"), r" E'a\\b''c'");
-    }
-
-    #[test]
-    fn a_replication_literal_leaves_backslashes_alone() {
-        assert_eq!(replication_literal("it's"), "'it''s'");
-        assert_eq!(replication_literal(r"a\b"), r"'a\b'");
     }
 }

@@ -12,9 +12,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Statement};
 
-use super::connecting::{ConnectFailure, Connected, connect};
 use super::connection_string::ConnectionString;
-use super::error::DatabaseError;
+use super::connector::{Connected, connect};
+use super::error::{ConnectFailure, DatabaseError};
 use super::quote::literal;
 
 /// Settings that shape how values look as text. The replication connection sends them in its startup packet, where they

@@ -317,7 +317,7 @@ fn walk_relation(body: RelationBody<'_>) -> Sent {
                 .is_some_and(|first| first <= index)
         );
     }
-    let column = |column: lantern::replication::pgoutput::Column| Column {
+    let column = |column: lantern::replication::pgoutput::ColumnSchema| Column {
         is_key: column.is_key,
         name: column.name,
         type_oid: column.type_oid,

@@ -190,7 +190,7 @@ fn the_servers_last_words_are_the_error() {
     let (received, error) = drain(&mut stream_over(&bytes, []));
     assert_eq!(received, [keepalive(1)]);
     assert_eq!(error.to_string(), "terminating connection (SQLSTATE 57P01)");
-    assert!(error.is_transient());
+    assert!(!error.is_link_failure());
 }
 
 /// A connection whose sending side is broken.

@@ -1,4 +1,4 @@
-//! Servers that are none, and messages that announce more than ever comes. Found by fuzzing.
+//! Servers of other protocols, and messages that claim to be longer than they are. Found by fuzzing.
 
 use lantern::replication::{ReplicationConnection, ReplicationError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -14,13 +14,13 @@ async fn log_in(
     let (client, mut server) = tokio::io::duplex(1024);
     server.write_all(answer).await.unwrap();
     let mut config = Config::new();
-    config.user("somebody");
+    config.user("me");
     let login = ReplicationConnection::over(client, &config, &[]).await;
     (login, server)
 }
 
 #[tokio::test]
-async fn another_protocol_is_told_at_once() {
+async fn a_server_of_another_protocol_is_recognised_at_once() {
     for answer in [
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "220 smtp.example.org\r\n",
@@ -32,7 +32,7 @@ async fn another_protocol_is_told_at_once() {
             error.to_string().contains("is this a PostgreSQL server?"),
             "{error}"
         );
-        assert!(!error.is_transient());
+        assert!(!error.is_link_failure());
     }
 }
 
@@ -47,8 +47,8 @@ fn peak_virtual_memory() -> u64 {
 }
 
 #[tokio::test]
-async fn an_announced_message_takes_no_memory_before_it_comes() {
-    // AuthenticationOk and ReadyForQuery, then a DataRow of 1.9 GiB of which nothing comes.
+async fn a_message_takes_no_memory_before_it_arrives() {
+    // AuthenticationOk and ReadyForQuery, then a DataRow of 1.9 GiB of which nothing arrives.
     let (login, mut server) = log_in(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await;
     let mut connection = login.unwrap();
     let before = peak_virtual_memory();

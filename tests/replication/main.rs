@@ -1,5 +1,7 @@
-//! The replication room: properties that hold without a server, and behaviour with one.
+//! The replication client: properties that hold without a server, and behaviour with one. And the connector that opens
+//! sockets for it.
 
+mod connector;
 mod decoder;
 mod framing;
 mod hostile;

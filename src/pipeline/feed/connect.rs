@@ -5,13 +5,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use crate::pipeline::error::JobError;
+use crate::pipeline::error::{JobError, is_passing};
 use crate::pipeline::provision;
 use crate::pipeline::retention::RetentionLimit;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
-use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
+use crate::postgres::{ConnectionString, DatabaseError, Session, connector, remedy, tls};
 use crate::replication::pgoutput::RelationId;
-use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName, slot_lifecycle};
+use crate::replication::{
+    Lsn, ReplicationConnection, ReplicationError, ReplicationStream, SlotName, slot_lifecycle,
+};
 
 use super::capture::FEEDBACK;
 use super::{MemberId, publication};
@@ -83,12 +85,10 @@ impl Source {
 
     async fn start_replication(&self, session: &Session) -> Result<ReplicationStream, JobError> {
         let deadline = Instant::now() + Duration::from_secs(5);
-        let database = self.named("stream");
+        let server = self.named("stream");
         let settings = [TEXT_FORM, newer_settings(session.version())].concat();
         loop {
-            let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
-            let connection =
-                ReplicationConnection::connect(&database.config(), connector, &settings).await?;
+            let connection = connect_walsender(&server, &settings).await?;
             // 0/0: from the slot's own position. Starting anywhere ahead of it would lose what lies between.
             match connection
                 .start_replication(&self.slot, Lsn::ZERO, &[&self.publication])
@@ -108,6 +108,34 @@ impl Source {
                 other => return Ok(other?),
             }
         }
+    }
+}
+
+/// Logs in for replication at the one server of `server`, at which an SQL session is open already.
+async fn connect_walsender(
+    server: &ConnectionString,
+    settings: &[(&str, &str)],
+) -> Result<ReplicationConnection, JobError> {
+    let tls = tls::connector(server.tls()).map_err(DatabaseError::from)?;
+    let config = server.config();
+    connector::open(server, &tls, async |socket, tls| {
+        ReplicationConnection::connect(socket, tls, &config, settings).await
+    })
+    .await
+    .map_err(|failure| DatabaseError::connect(server, failure))?
+    .map_err(refused)
+}
+
+/// Adds what to do about a server that refuses the login, if that is known.
+fn refused(error: ReplicationError) -> JobError {
+    let remedy = match &error {
+        ReplicationError::Server { code, message, .. } => remedy::for_refusal(code, message),
+        _ => None,
+    };
+    match remedy {
+        Some(remedy) if is_passing(&error) => JobError::Transient(format!("{error}: {remedy}")),
+        Some(remedy) => JobError::definite(format!("{error}: {remedy}")),
+        None => error.into(),
     }
 }
 

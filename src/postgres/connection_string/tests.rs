@@ -10,7 +10,7 @@ use super::*;
 use crate::postgres::tls::Verification;
 
 fn parse(text: &str) -> ConnectionString {
-    ConnectionString::of_job(text, &nowhere(), None)
+    ConnectionString::from_job(text, &nowhere(), None)
         .unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
@@ -77,7 +77,7 @@ fn a_refusal_does_not_repeat_the_string() {
         "host=h port=s3cret",
         "host=h connect_timeout=s3cret",
     ] {
-        let refused = ConnectionString::of_job(text, &nowhere(), None);
+        let refused = ConnectionString::from_job(text, &nowhere(), None);
         let error = refused.expect_err(text).to_string();
         assert!(!error.contains("s3cret"), "{error}");
     }
@@ -120,7 +120,7 @@ fn sslmode_decides_what_is_verified() {
     );
     assert_eq!(tls("ssl=true"), (Encryption::Require, Verification::None));
     let weak = "postgres://u@h/d?sslrootcert=system&sslmode=require";
-    assert!(ConnectionString::of_job(weak, &nowhere(), None).is_err());
+    assert!(ConnectionString::from_job(weak, &nowhere(), None).is_err());
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn an_option_that_would_be_disregarded_at_a_cost_is_refused() {
     ] {
         let text = format!("host=h {option}");
         assert!(
-            ConnectionString::of_job(&text, &nowhere(), None).is_err(),
+            ConnectionString::from_job(&text, &nowhere(), None).is_err(),
             "{option}"
         );
     }
@@ -193,7 +193,7 @@ fn several_servers_have_a_port_each_or_one_for_all() {
         "hostaddr=a",
     ] {
         assert!(
-            ConnectionString::of_job(wrong, &nowhere(), None).is_err(),
+            ConnectionString::from_job(wrong, &nowhere(), None).is_err(),
             "{wrong}"
         );
     }
@@ -270,7 +270,7 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
         home.path(),
     );
     let own = ConnectionString::completed("postgresql://db/jobs", &environment).unwrap();
-    let job = |text: &str| ConnectionString::of_job(text, &environment, Some(&own));
+    let job = |text: &str| ConnectionString::from_job(text, &environment, Some(&own));
     let given = |text: &str| password(&job(text).unwrap());
 
     // The server of --uri, as its user, as well secured.
@@ -318,7 +318,7 @@ fn the_client_certificate_of_the_home_folder_goes_to_our_own_server_alone() {
     let environment = Environment::with(&[("PGUSER", "me")], home.path());
     let own = ConnectionString::completed("postgresql://db/jobs", &environment).unwrap();
     assert!(own.tls.client_key.is_some() && own.tls.root_certificates.is_some());
-    let job = |text: &str| ConnectionString::of_job(text, &environment, Some(&own)).unwrap();
+    let job = |text: &str| ConnectionString::from_job(text, &environment, Some(&own)).unwrap();
     assert!(job("host=db user=me").tls.client_key.is_some());
     let elsewhere = job("host=evil user=me sslmode=require").tls;
     assert_eq!(elsewhere.client_key, None);

@@ -8,4 +8,5 @@ mod hostile;
 mod login;
 mod postgres;
 mod streaming;
+mod tail;
 mod tracker;

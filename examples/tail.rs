@@ -4,8 +4,8 @@
 //! cargo run --example tail -- 'host=localhost user=me password=secret dbname=app' my_publication
 //! ```
 //!
-//! The server needs `wal_level = logical`, and the role the attribute REPLICATION. The slot is temporary: the server drops it
-//! when the connection ends. For TLS, pass a connector in place of `NoTls`.
+//! The server needs `wal_level = logical`, and the role the attribute REPLICATION. The slot is temporary: the server
+//! drops it when the connection ends. For TLS, pass a connector in place of `NoTls`.
 
 use std::{collections::HashMap, error::Error, io::Write, pin::pin};
 
@@ -61,8 +61,8 @@ pub async fn tail(
                 Message::Relation(body) => drop(relations.insert(body.id, body.to_owned())),
                 Message::Commit { end_lsn, .. } => tracker.commit(end_lsn),
                 change => {
-                    // A row is outstanding until it is processed. Here that is at once. Where tasks finish rows in any order,
-                    // the tracker confirms a transaction when all rows up to its end are finished.
+                    // A row is outstanding until it is processed. Here that is at once. Where tasks finish rows in any
+                    // order, the tracker confirms a transaction when all rows up to its end are finished.
                     if let (Some(ticket), Some(line)) = (transaction, describe(&relations, change))
                     {
                         tracker.row(ticket);

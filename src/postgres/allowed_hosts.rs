@@ -1,7 +1,7 @@
 //! Where jobs may connect (`--allow-host`).
 //!
-//! Every role that can write to the jobs table names hosts there, and the daemon may reach more of the network than that
-//! role can.
+//! Every role that can write to the jobs table names hosts there, and the daemon may reach more of the network than
+//! that role can.
 
 use std::fmt;
 use std::net::IpAddr;

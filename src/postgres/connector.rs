@@ -8,8 +8,8 @@
 //!                          replication: its own login, to the address of a Session that is open already
 //! ```
 //!
-//! The order is libpq's (PostgreSQL manual, "Specifying Multiple Hosts" and "SSL Mode Descriptions"). A server that knows the
-//! user and refuses the login ends the search.
+//! The order is libpq's (PostgreSQL manual, "Specifying Multiple Hosts" and "SSL Mode Descriptions"). A server that
+//! knows the user and refuses the login ends the search.
 
 use std::error::Error;
 use std::io;
@@ -36,8 +36,8 @@ type SqlConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Soc
 const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
     pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'";
 
-/// An SQL connection, and the connection string of the one server that it leads to. Other connections that must reach the same
-/// server use that string.
+/// An SQL connection, and the connection string of the one server that it leads to. Other connections that must reach
+/// the same server use that string.
 pub struct Connected {
     /// Sends statements.
     pub client: Client,
@@ -52,7 +52,8 @@ pub struct Connected {
 /// Cancellation safe: dropping the future closes the socket.
 ///
 /// # Errors
-/// [`DatabaseError::Connect`] with the reason of each server, [`DatabaseError::Tls`] if the TLS settings cannot be used.
+/// [`DatabaseError::Connect`] with the reason of each server, [`DatabaseError::Tls`] if the TLS settings cannot be
+/// used.
 pub async fn connect(target: &ConnectionString) -> Result<Connected, DatabaseError> {
     let tls = tls::connector(target.tls())?;
     let mut failures = Vec::new();
@@ -73,7 +74,8 @@ pub async fn connect(target: &ConnectionString) -> Result<Connected, DatabaseErr
     Err(DatabaseError::connect(target, failure))
 }
 
-/// Opens a socket to the first server of `server` and lets `log_in` make a connection of it, all within `connect_timeout`.
+/// Opens a socket to the first server of `server` and lets `log_in` make a connection of it, all within
+/// `connect_timeout`.
 ///
 /// Sends nothing itself. `server` should name one resolved server, as that of [`Session::server`] does.
 ///

@@ -1,5 +1,5 @@
-//! What went wrong at a database, for two readers: the code (is it worth a retry?) and the person (what failed, and what to
-//! do).
+//! What went wrong at a database, for two readers: the code (is it worth a retry?) and the person (what failed, and
+//! what to do).
 
 use std::error::Error;
 use std::fmt;
@@ -203,8 +203,8 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     }
 }
 
-/// Whether the driver could not do what the settings ask for. It tells the kind of an error by the first words of its text
-/// alone (`error/mod.rs` of tokio-postgres 0.7).
+/// Whether the driver could not do what the settings ask for. It tells the kind of an error by the first words of its
+/// text alone (`error/mod.rs` of tokio-postgres 0.7).
 fn is_about_settings(error: &tokio_postgres::Error) -> bool {
     let kinds = ["authentication error", "invalid configuration"];
     let text = error.to_string();

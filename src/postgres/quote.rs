@@ -1,21 +1,22 @@
-//! The one place that quotes: every name and value that goes into the text of a statement passes
-//! through here.
+//! Quoting for SQL: every name and value in the text of a statement passes through here.
 //!
-//! The input must not contain NUL: PostgreSQL has no way to say it, and the protocol encoder
-//! refuses such a statement as a whole.
+//! The input must not contain NUL: no text in PostgreSQL can, and the protocol encoder refuses such a statement.
 
 use postgres_protocol::escape;
 
-/// Quotes a name: `a"b` becomes `"a""b"`. Upper case and reserved words survive.
+/// Quotes a name: `a"b` becomes `"a""b"`. Upper case and reserved words are kept.
+///
+/// ```
+/// assert_eq!(lantern::postgres::quote::identifier("My Table"), "\"My Table\"");
+/// ```
 pub fn identifier(name: &str) -> String {
     escape::escape_identifier(name)
 }
 
 /// Quotes a text for SQL: `it's` becomes `'it''s'`.
 ///
-/// A text with backslashes becomes an escape string with a space before it (` E'a\\b'`), so that it
-/// means the same under either value of `standard_conforming_strings` and cannot run into a word to
-/// its left.
+/// A text with backslashes becomes an escape string with a space before it (` E'a\\b'`). It means the same under either
+/// value of `standard_conforming_strings`, and cannot join a word to its left.
 pub fn literal(text: &str) -> String {
     escape::escape_literal(text)
 }

@@ -46,8 +46,8 @@ impl Socket {
     }
 }
 
-/// A peer that vanished must be noticed: the kernel's defaults wait for hours, in which a walsender keeps WAL for a client
-/// that is gone.
+/// A peer that vanished must be noticed: the kernel's defaults wait for hours, in which a walsender keeps WAL for a
+/// client that is gone.
 fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);

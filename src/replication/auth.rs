@@ -1,7 +1,8 @@
 //! Authentication: the server names a method, and the client answers it.
 //!
-//! PostgreSQL manual, "Message Flow", section "Start-up", and "SASL Authentication". Supported: trust and client certificates
-//! (where the server asks for nothing), `password`, `md5`, `scram-sha-256` with and without channel binding.
+//! PostgreSQL manual, "Message Flow", section "Start-up", and "SASL Authentication". Supported: trust and client
+//! certificates (where the server asks for nothing), `password`, `md5`, `scram-sha-256` with and without channel
+//! binding.
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;

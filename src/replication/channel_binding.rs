@@ -1,9 +1,9 @@
 //! Getting at the channel binding of a TLS stream.
 //!
-//! SCRAM-SHA-256-PLUS mixes a hash of the server's certificate into the proof (RFC 5929, `tls-server-end-point`), so that
-//! an attacker between client and server cannot forward it. A [`TlsStream`] computes that hash, but returns it in a
-//! [`ChannelBinding`] that only tokio-postgres can open. So tokio-postgres logs in to a server that is simulated here, in
-//! memory, and sends the hash as part of the login:
+//! SCRAM-SHA-256-PLUS mixes a hash of the server's certificate into the proof (RFC 5929, `tls-server-end-point`), so
+//! that an attacker between client and server cannot forward it. A [`TlsStream`] computes that hash, but returns it in
+//! a [`ChannelBinding`] that only tokio-postgres can open. So tokio-postgres logs in to a server that is simulated
+//! here, in memory, and sends the hash as part of the login:
 //!
 //! ```text
 //! tokio-postgres ──▶ StartupMessage                                ──▶ learn

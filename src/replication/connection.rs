@@ -58,12 +58,13 @@ pub struct SystemIdentity {
 impl ReplicationConnection {
     /// Logs in over an open socket with `replication=database`.
     ///
-    /// The socket is the caller's: which server, which of its addresses, keepalives and time limits. Of `config` this takes
-    /// user, password, database, options, `application_name`, TLS mode and negotiation, and channel binding. `parameters`
-    /// are settings for the session, such as `("DateStyle", "ISO")`. They outrank defaults of the role and the database.
+    /// The socket is the caller's: which server, which of its addresses, keepalives and time limits. Of `config` this
+    /// takes user, password, database, options, `application_name`, TLS mode and negotiation, and channel binding.
+    /// `parameters` are settings for the session, such as `("DateStyle", "ISO")`. They outrank defaults of the role and
+    /// the database.
     ///
-    /// As in libpq, a Unix socket never has TLS, and a server that has none is accepted under `sslmode=prefer`. A failed
-    /// handshake is always an error: only a new socket can go without TLS after it.
+    /// As in libpq, a Unix socket never has TLS, and a server that has none is accepted under `sslmode=prefer`. A
+    /// failed handshake is always an error: only a new socket can go without TLS after it.
     ///
     /// Cancellation safe: dropping the future closes the socket.
     ///
@@ -88,8 +89,8 @@ impl ReplicationConnection {
         Ok(ReplicationConnection::from(started))
     }
 
-    /// Logs in over a transport that does its own encryption or needs none, such as a tunnel or, in tests, a recording. The
-    /// TLS settings of `config` do not count.
+    /// Logs in over a transport that does its own encryption or needs none, such as a tunnel or, in tests, a recording.
+    /// The TLS settings of `config` do not count.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -119,8 +120,8 @@ impl ReplicationConnection {
 
     /// Runs SQL or a replication command and returns the rows of the answer.
     ///
-    /// Cancellation: if the future is dropped, the command continues on the server. The next command first reads the rest
-    /// of its answer and discards it.
+    /// Cancellation: if the future is dropped, the command continues on the server. The next command first reads the
+    /// rest of its answer and discards it.
     ///
     /// # Errors
     /// After [`ReplicationError::Server`] the connection is usable, after others it is not.
@@ -197,14 +198,14 @@ impl ReplicationConnection {
     /// Starts to stream the changes of `publications` from `slot`.
     ///
     /// The server starts at `start` or at the slot's confirmed position, whichever is later, and does not say which.
-    /// [`Lsn::ZERO`] stands for the slot's. Asks for protocol version 1 (whole committed transactions, in commit order) and
-    /// for logical messages.
+    /// [`Lsn::ZERO`] stands for the slot's. Asks for protocol version 1 (whole committed transactions, in commit order)
+    /// and for logical messages.
     ///
     /// Cancellation: dropping the future closes the connection.
     ///
     /// # Errors
-    /// SQLSTATE 42704 if there is no such slot, 55006 if another process streams from it, 55000 if the server has removed
-    /// its WAL. Servers before 17 report a missing publication only when they come to the first change.
+    /// SQLSTATE 42704 if there is no such slot, 55006 if another process streams from it, 55000 if the server has
+    /// removed its WAL. Servers before 17 report a missing publication only when they come to the first change.
     pub async fn start_replication(
         mut self,
         slot: &SlotName,
@@ -257,8 +258,8 @@ impl From<Started> for ReplicationConnection {
     }
 }
 
-/// START_REPLICATION (manual: "Streaming Replication Protocol"), with the options of `pgoutput` (manual: "Logical Streaming
-/// Replication Protocol").
+/// START_REPLICATION (manual: "Streaming Replication Protocol"), with the options of `pgoutput` (manual: "Logical
+/// Streaming Replication Protocol").
 ///
 /// `publication_names` is a list of identifiers within a literal, so each name is quoted first and the whole again.
 fn start_command(slot: &SlotName, start: Lsn, publications: &[&str]) -> String {

@@ -1,7 +1,7 @@
 //! What can go wrong between this client and a walsender.
 //!
-//! Whether to retry is the caller's decision: [`ReplicationError::code`] has the SQLSTATE of an error that the server reported,
-//! and [`ReplicationError::is_link_failure`] tells a broken connection from two sides that do not agree.
+//! Whether to retry is the caller's decision: [`ReplicationError::code`] has the SQLSTATE of an error that the server
+//! reported, and [`ReplicationError::is_link_failure`] tells a broken connection from two sides that do not agree.
 
 use std::error::Error;
 use std::io;
@@ -22,7 +22,8 @@ pub enum ReplicationError {
     #[error("unusable connection settings: {0}")]
     Config(String),
 
-    /// The server asks for proof that this client cannot give. A refusal by the server is a [`ReplicationError::Server`].
+    /// The server asks for proof that this client cannot give. A refusal by the server is a
+    /// [`ReplicationError::Server`].
     #[error("cannot authenticate: {0}")]
     Authentication(String),
 

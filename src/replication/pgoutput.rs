@@ -1,16 +1,16 @@
 //! Decoder for the messages of the `pgoutput` plugin, protocol version 1.
 //!
 //! Bytes in, values out, which borrow from the bytes; no input or output, no allocation. PostgreSQL manual, "Logical
-//! Replication Message Formats"; the encoder is `logicalrep_write_*` in the server's `proto.c`. Integers are big-endian,
-//! strings end in NUL. Any bytes give a message or an error.
+//! Replication Message Formats"; the encoder is `logicalrep_write_*` in the server's `proto.c`. Integers are
+//! big-endian, strings end in NUL. Any bytes give a message or an error.
 //!
 //! ```text
 //! Begin ─▶ Relation ─▶ Insert, Update, Delete, Truncate, … ─▶ Commit
 //!          the table behind a number, before its first use
 //! ```
 //!
-//! A row names its table by number alone ([`RelationId`]). The server explains a number by a Relation message before its
-//! first use in a connection, and again after the table has changed: keep it as a [`RelationSchema`].
+//! A row names its table by number alone ([`RelationId`]). The server explains a number by a Relation message before
+//! its first use in a connection, and again after the table has changed: keep it as a [`RelationSchema`].
 //!
 //! ```
 //! use lantern::replication::pgoutput::{Message, RelationId, Value, decode};

@@ -1,7 +1,7 @@
 //! Quoting for replication commands, which have a grammar of their own (PostgreSQL's `repl_scanner.l`).
 //!
-//! It has no escape strings: a backslash is a plain character in every literal. The input must not contain NUL, which the
-//! protocol cannot carry; [`simple_query`](super::ReplicationConnection::simple_query) refuses such a command.
+//! It has no escape strings: a backslash is a plain character in every literal. The input must not contain NUL, which
+//! the protocol cannot carry; [`simple_query`](super::ReplicationConnection::simple_query) refuses such a command.
 
 /// Quotes a name: `a"b` becomes `"a""b"`.
 pub(super) fn identifier(name: &str) -> String {

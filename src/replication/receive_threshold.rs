@@ -1,7 +1,7 @@
 //! How many bytes must arrive before the kernel wakes the reader of a socket (`SO_RCVLOWAT`).
 //!
-//! A runtime waits for all of its sockets at once. It is woken for each packet of each of them, also for a socket that no
-//! task reads at the moment. Only the kernel can leave out such a wake-up.
+//! A runtime waits for all of its sockets at once. It is woken for each packet of each of them, also for a socket that
+//! no task reads at the moment. Only the kernel can leave out such a wake-up.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 

@@ -1,5 +1,5 @@
-//! From an open transport to a session that takes commands: startup message, authentication, and what the server then says
-//! about itself.
+//! From an open transport to a session that takes commands: startup message, authentication, and what the server then
+//! says about itself.
 //!
 //! PostgreSQL manual, "Message Flow", section "Start-up".
 

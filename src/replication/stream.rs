@@ -42,8 +42,8 @@ pub enum Frame {
         wal_start: Lsn,
         /// How far the server had sent.
         wal_end: Lsn,
-        /// The input of [`pgoutput::decode`](super::pgoutput::decode). Shares the buffer of its read, up to 128 KiB, which
-        /// lives until the last payload in it is dropped: copy what you keep.
+        /// The input of [`pgoutput::decode`](super::pgoutput::decode). Shares the buffer of its read, up to 128 KiB,
+        /// which lives until the last payload in it is dropped: copy what you keep.
         payload: Bytes,
     },
     /// The server is alive.
@@ -99,8 +99,8 @@ impl ReplicationStream {
     /// Cancellation safe: no frame is lost, and part of a frame stays for the next call.
     ///
     /// # Errors
-    /// [`ReplicationError::Server`] with the server's last message, [`ReplicationError::Closed`] if it ended the stream. The
-    /// stream is then over.
+    /// [`ReplicationError::Server`] with the server's last message, [`ReplicationError::Closed`] if it ended the
+    /// stream. The stream is then over.
     pub async fn next(&mut self) -> Result<Frame, ReplicationError> {
         loop {
             if let Some(frame) = self.try_next()? {
@@ -111,7 +111,8 @@ impl ReplicationStream {
         }
     }
 
-    /// The next frame, if it has arrived already. One read may bring hundreds: a loop can take them all without waiting.
+    /// The next frame, if it has arrived already. One read may bring hundreds: a loop can take them all without
+    /// waiting.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -146,8 +147,8 @@ impl ReplicationStream {
         }
     }
 
-    /// Confirms `flushed` as written, flushed and applied: the server may remove the WAL before it, and never sends changes of
-    /// transactions that ended before it again.
+    /// Confirms `flushed` as written, flushed and applied: the server may remove the WAL before it, and never sends
+    /// changes of transactions that ended before it again.
     ///
     /// Cancellation safe: an unsent status stays here and goes out with the next [`next`](Self::next), `send_status` or
     /// [`finish`](Self::finish). If several wait, only the latest is sent.
@@ -175,8 +176,8 @@ impl ReplicationStream {
         self.wire.flush().await
     }
 
-    /// Encodes the waiting status if the previous one is sent. So at most one is in the output and one waits, however slow
-    /// the server is.
+    /// Encodes the waiting status if the previous one is sent. So at most one is in the output and one waits, however
+    /// slow the server is.
     fn queue_status(&mut self) {
         if self.wire.outgoing.is_empty()
             && let Some(status) = self.pending_status.take()
@@ -185,10 +186,11 @@ impl ReplicationStream {
         }
     }
 
-    /// Ends the stream in good order, after any status update that waits. Takes at most 5 s; do not use the stream afterwards.
+    /// Ends the stream in good order, after any status update that waits. Takes at most 5 s; do not use the stream
+    /// afterwards.
     ///
-    /// The server answers when it has sent the current transaction to its end. For a large one that may take longer than the
-    /// limit. Dropping the stream then closes the connection.
+    /// The server answers when it has sent the current transaction to its end. For a large one that may take longer
+    /// than the limit. Dropping the stream then closes the connection.
     ///
     /// Cancellation: a dropped future leaves a stream that can only be dropped.
     ///
@@ -252,8 +254,8 @@ fn take_frame(incoming: &mut BytesMut, length: usize) -> Result<Frame, Replicati
     }
 }
 
-/// Takes the complete message at the start of `incoming`, which is not a CopyData: either it can be skipped, or it ends the
-/// stream.
+/// Takes the complete message at the start of `incoming`, which is not a CopyData: either it can be skipped, or it ends
+/// the stream.
 fn skip_or_end(incoming: &mut BytesMut) -> Result<(), ReplicationError> {
     use backend::Message;
     match Message::parse(incoming).map_err(ReplicationError::protocol)? {

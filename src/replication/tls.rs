@@ -85,8 +85,8 @@ where
     })
 }
 
-/// Asks whether the server has TLS. Reads its one byte and no more: an attacker could have put more behind it, in the clear,
-/// for the client to take for the encrypted answer (CVE-2021-23222).
+/// Asks whether the server has TLS. Reads its one byte and no more: an attacker could have put more behind it, in the
+/// clear, for the client to take for the encrypted answer (CVE-2021-23222).
 async fn is_offered(
     socket: &mut (impl AsyncRead + AsyncWrite + Unpin),
 ) -> Result<bool, ReplicationError> {

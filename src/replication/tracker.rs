@@ -1,9 +1,9 @@
 //! Up to which position the WAL is processed.
 //!
-//! Transactions arrive in commit order. Their rows are finished in any order, by many tasks. A position may be confirmed only
-//! when every row before it is finished, because the server then never sends that part of the WAL again. It sends
-//! transactions whole, so only the end of a committed transaction can be confirmed, or the position of a keepalive that came
-//! after it.
+//! Transactions arrive in commit order. Their rows are finished in any order, by many tasks. A position may be
+//! confirmed only when every row before it is finished, because the server then never sends that part of the WAL again.
+//! It sends transactions whole, so only the end of a committed transaction can be confirmed, or the position of a
+//! keepalive that came after it.
 //!
 //! ```text
 //! transactions, oldest first    rows outstanding    end        confirmed()
@@ -13,8 +13,8 @@
 //!   D                           1                   0/40
 //! ```
 //!
-//! Only transactions with outstanding rows take memory. A finished one that waits for an older one passes its end to its older
-//! neighbour: "when you are finished, so is everything up to here".
+//! Only transactions with outstanding rows take memory. A finished one that waits for an older one passes its end to
+//! its older neighbour: "when you are finished, so is everything up to here".
 
 use super::lsn::Lsn;
 
@@ -27,8 +27,8 @@ pub struct Ticket {
 
 /// Counts the unfinished rows of each transaction and says which position may be confirmed.
 ///
-/// Every operation takes constant time, whatever the number of transactions and rows. Memory is that of the transactions
-/// with outstanding rows. A transaction of a million rows is one counter.
+/// Every operation takes constant time, whatever the number of transactions and rows. Memory is that of the
+/// transactions with outstanding rows. A transaction of a million rows is one counter.
 ///
 /// ```
 /// use lantern::replication::{Lsn, LsnTracker};
@@ -65,8 +65,8 @@ pub struct LsnTracker {
 struct Transaction {
     sequence: u64,
     outstanding: u64,
-    /// The position that can be confirmed when this transaction and all older ones are finished: its own end, or that of
-    /// finished ones right after it.
+    /// The position that can be confirmed when this transaction and all older ones are finished: its own end, or that
+    /// of finished ones right after it.
     end: Lsn,
     is_open: bool,
     older: Option<u32>,
@@ -122,8 +122,8 @@ impl LsnTracker {
         }
     }
 
-    /// The open transaction is complete. `end_lsn` is the position after its commit record (`end_lsn` of the Commit message,
-    /// not `commit_lsn`).
+    /// The open transaction is complete. `end_lsn` is the position after its commit record (`end_lsn` of the Commit
+    /// message, not `commit_lsn`).
     pub fn commit(&mut self, end_lsn: Lsn) {
         let Some(ticket) = self.open.take() else {
             return;
@@ -156,8 +156,8 @@ impl LsnTracker {
 
     /// The server has sent everything up to `wal_end`.
     ///
-    /// This releases the WAL of a busy database while the published tables are quiet. The position is confirmed when all
-    /// transactions before it are finished, so at once on an idle tracker. Between Begin and Commit it is ignored.
+    /// This releases the WAL of a busy database while the published tables are quiet. The position is confirmed when
+    /// all transactions before it are finished, so at once on an idle tracker. Between Begin and Commit it is ignored.
     pub fn keepalive(&mut self, wal_end: Lsn) {
         if self.open.is_some() {
             return;

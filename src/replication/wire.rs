@@ -5,8 +5,8 @@
 //! socket ◀─flush── outgoing ◀── whole messages
 //! ```
 //!
-//! All bytes that were received or wait to be sent are in [`Wire`], never in a future. So every wait here can be dropped at
-//! any point and repeated: no byte is lost, repeated or torn.
+//! All bytes that were received or wait to be sent are in [`Wire`], never in a future. So every wait here can be
+//! dropped at any point and repeated: no byte is lost, repeated or torn.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -70,8 +70,8 @@ impl Wire {
     /// Waits for more bytes in `incoming`, and meanwhile sends `outgoing`. Cancellation safe.
     ///
     /// # Errors
-    /// [`ReplicationError::Closed`] at the end of the connection. A failure to send is reported only when there is nothing
-    /// more to receive: the server's last message may say the reason.
+    /// [`ReplicationError::Closed`] at the end of the connection. A failure to send is reported only when there is
+    /// nothing more to receive: the server's last message may say the reason.
     pub async fn fill(&mut self) -> Result<(), ReplicationError> {
         self.make_room()?;
         match poll_fn(|cx| self.poll_fill(cx)).await? {
@@ -163,8 +163,8 @@ impl Wire {
 /// The length of the message at the start of `bytes`, tag included, or `None` if there are too few bytes to tell.
 ///
 /// # Errors
-/// If no PostgreSQL server sends such a message. It is how the answers of other protocols read (an HTTP server's `HTTP/1.1`
-/// is a message `H` of 1.4 GB), and the client would wait for the rest in vain.
+/// If no PostgreSQL server sends such a message. It is how the answers of other protocols read (an HTTP server's
+/// `HTTP/1.1` is a message `H` of 1.4 GB), and the client would wait for the rest in vain.
 pub(super) fn message_length(bytes: &[u8]) -> Result<Option<usize>, ReplicationError> {
     let header = backend::Header::parse(bytes).map_err(ReplicationError::protocol)?;
     let Some(header) = header else {

@@ -1,5 +1,5 @@
-//! The connector: which of several servers, which of its addresses, with TLS or without. And a walsender that is reached
-//! through the same connector.
+//! The connector: which of several servers, which of its addresses, with TLS or without. And a walsender that is
+//! reached through the same connector.
 
 use std::time::{Duration, Instant};
 
@@ -82,8 +82,8 @@ async fn target_session_attrs_decides_which_server_will_do() {
     assert!(error.is_transient());
 }
 
-/// A server whose TLS is broken: it accepts SSLRequest and answers the handshake with another protocol. Connections without
-/// TLS pass through to the real server. Returns its port.
+/// A server whose TLS is broken: it accepts SSLRequest and answers the handshake with another protocol. Connections
+/// without TLS pass through to the real server. Returns its port.
 async fn server_with_broken_tls() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -40,8 +40,8 @@ pub struct Server {
     directory: PathBuf,
     port: u16,
     has_tls: bool,
-    /// Stops the server when this process ends, however it ends: its standard input is a pipe from here. (Statics are never
-    /// dropped.)
+    /// Stops the server when this process ends, however it ends: its standard input is a pipe from here. (Statics are
+    /// never dropped.)
     _watchdog: Child,
 }
 
@@ -236,9 +236,9 @@ impl Tools {
             .to_owned()
     }
 
-    /// Starts a shell that waits for the end of its input and then stops the server and removes its directory. It does so
-    /// several times, because initdb or the server may still be starting. It has its own process group, so that Ctrl-C does
-    /// not reach it.
+    /// Starts a shell that waits for the end of its input and then stops the server and removes its directory. It does
+    /// so several times, because initdb or the server may still be starting. It has its own process group, so that
+    /// Ctrl-C does not reach it.
     fn watch_over(&self, directory: &Path, data: &Path) -> Child {
         let script = r#"read _; for _ in 1 2 3; do "$0" -D "$1" -m immediate stop; rm -rf "$2"; sleep 1; done"#;
         let mut command = self.as_user(Command::new("sh"));

@@ -7,10 +7,10 @@
 //!                    └─ settings ─▶ Config, TlsOptions: how
 //! ```
 //!
-//! There are two kinds. `--uri` is the operator's: service files, PG* variables, the passfile and `~/.postgresql` complete
-//! it as they would for psql. A jobs row may come from any role that can insert one, and names a server of that role's
-//! choice. So it gets the harmless defaults, and our own credentials only for the server that they belong to. The rules are
-//! in `ARCHITECTURE.md`, "Whose credentials".
+//! There are two kinds. `--uri` is the operator's: service files, PG* variables, the passfile and `~/.postgresql`
+//! complete it as they would for psql. A jobs row may come from any role that can insert one, and names a server of
+//! that role's choice. So it gets the harmless defaults, and our own credentials only for the server that they belong
+//! to. The rules are in `ARCHITECTURE.md`, "Whose credentials".
 //!
 //! ```
 //! use lantern::postgres::ConnectionString;
@@ -80,8 +80,8 @@ enum Author {
 static OWN: OnceLock<ConnectionString> = OnceLock::new();
 
 impl ConnectionString {
-    /// Reads `--uri`, completed from service files and the environment as in libpq. A process has one: from then on jobs on
-    /// the same server may use the credentials of the environment too.
+    /// Reads `--uri`, completed from service files and the environment as in libpq. A process has one: from then on
+    /// jobs on the same server may use the credentials of the environment too.
     ///
     /// # Errors
     /// If the string, a service file or a variable is not valid.
@@ -224,8 +224,8 @@ impl ConnectionString {
         narrowed
     }
 
-    /// The settings that the driver and the replication client log in with. This looks up the password in the passfile, for
-    /// the first server: call [`narrowed`](Self::narrowed) before if there are several.
+    /// The settings that the driver and the replication client log in with. This looks up the password in the passfile,
+    /// for the first server: call [`narrowed`](Self::narrowed) before if there are several.
     pub fn config(&self) -> Config {
         let mut config = self.base.clone();
         if let Some(purpose) = &self.purpose

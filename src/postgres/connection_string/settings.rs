@@ -145,7 +145,8 @@ pub(super) fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
             ],
         )?
     };
-    // As in libpq: the authorities of the operating system issue certificates to everyone, so only the host name counts.
+    // As in libpq: the authorities of the operating system issue certificates to everyone, so only the host name
+    // counts.
     if is_system && verification != Verification::ChainAndHost {
         return refused("sslrootcert=system needs sslmode=verify-full");
     }

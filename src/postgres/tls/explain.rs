@@ -16,7 +16,8 @@ pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     error.downcast_ref()
 }
 
-/// A sentence for the operator, for the errors that have a remedy. `host` and `options` are those of the failed handshake.
+/// A sentence for the operator, for the errors that have a remedy. `host` and `options` are those of the failed
+/// handshake.
 pub fn explain(error: &rustls::Error, host: &str, options: &TlsOptions) -> Option<String> {
     Some(match error {
         rustls::Error::InvalidCertificate(error) => certificate(error, host, options)?,

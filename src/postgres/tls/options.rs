@@ -70,8 +70,8 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// Whether these options accept only servers that `other` accepts too, with no less protection. The client certificate
-    /// does not count.
+    /// Whether these options accept only servers that `other` accepts too, with no less protection. The client
+    /// certificate does not count.
     pub fn asks_as_much_as(&self, other: &TlsOptions) -> bool {
         self.encryption >= other.encryption
             && self.verification >= other.verification

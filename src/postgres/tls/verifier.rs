@@ -100,8 +100,8 @@ impl Trusting {
 
     /// Whether the chain was refused because the certificate is self-signed and its own root in `sslrootcert`.
     ///
-    /// PostgreSQL's manual creates such certificates ("Creating Certificates"). OpenSSL marks them as those of an authority,
-    /// which webpki refuses for a server. It checks the validity period before that.
+    /// PostgreSQL's manual creates such certificates ("Creating Certificates"). OpenSSL marks them as those of an
+    /// authority, which webpki refuses for a server. It checks the validity period before that.
     fn is_its_own_root(&self, certificate: &CertificateDer<'_>, error: &Error) -> bool {
         let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else {
             return false;

@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused_as_an_argument() {
+    fn an_argument_that_is_not_a_host_is_refused() {
         for text in [
             "",
             "a b",

@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_doubles_quotes_and_turns_into_an_escape_string_for_backslashes() {
+    fn a_literal_doubles_quotes_and_is_an_escape_string_if_it_has_backslashes() {
         assert_eq!(literal(""), "''");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal(r#"say "hi""#), r#"'say "hi"'"#);

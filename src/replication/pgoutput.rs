@@ -311,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_insert_is_read_as_a_server_sent_it() {
+    fn an_insert_of_a_real_server_is_decoded() {
         let payload = b"I\0\0\x40\x01N\0\x03t\0\0\0\x0242nu";
         let Message::Insert { relation, new } = decode(payload).unwrap() else {
             panic!("an Insert")
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_version_1_does_not_have_is_an_error() {
+    fn messages_of_other_protocol_versions_are_errors() {
         assert_eq!(decode(b""), Err(DecodeError::Truncated));
         assert_eq!(
             decode(b"S\0\0\0\x01\x01"),

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn finishing_too_often_changes_nothing() {
+    fn finishing_a_row_twice_changes_nothing() {
         let mut tracker = LsnTracker::new(Lsn::ZERO);
         let ticket = transaction(&mut tracker, 1, 10);
         let other = transaction(&mut tracker, 1, 20);

@@ -253,7 +253,7 @@ async fn tls_is_used_where_the_server_has_it_and_binds_the_login_to_it() {
 }
 
 #[tokio::test]
-async fn channel_binding_is_not_pretended_where_there_is_none() {
+async fn channel_binding_required_without_tls_is_an_error() {
     for user in ["postgres", "scram", "md5", "plain"] {
         let mut config = server().tcp_config(user);
         config

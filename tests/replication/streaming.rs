@@ -63,7 +63,7 @@ impl Scene {
         self.client.batch_execute(sql).await.unwrap();
     }
 
-    /// The next message, described, and the position to confirm if it is a commit. Answers keepalives.
+    /// The next message as text, and the position to confirm if it is a commit. Answers keepalives.
     async fn next(&mut self) -> (String, Option<Lsn>) {
         loop {
             match self.stream.next().await.unwrap() {
@@ -192,7 +192,7 @@ impl Scene {
             .unwrap()
     }
 
-    /// Ends the stream and starts another from where the slot stands.
+    /// Ends the stream and starts another from the confirmed position of the slot.
     async fn restart(mut self) -> Scene {
         self.stream.finish().await.unwrap();
         let database: String = self
@@ -201,7 +201,7 @@ impl Scene {
             .await
             .unwrap()
             .get(0);
-        // The walsender lets go of the slot a moment after the stream has ended.
+        // The walsender releases the slot shortly after the stream has ended.
         let held = "SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active";
         while !self
             .client
@@ -320,7 +320,7 @@ async fn a_table_that_was_altered_is_described_again() {
 }
 
 #[tokio::test]
-async fn confirming_moves_the_slot_and_what_was_not_confirmed_comes_again() {
+async fn confirming_moves_the_slot_and_unconfirmed_changes_are_sent_again() {
     let mut scene = Scene::new("confirming").await;
     scene.run("INSERT INTO docs VALUES (1, 'a', 0)").await;
     let (_, first_end) = scene.transaction().await;
@@ -341,7 +341,7 @@ async fn confirming_moves_the_slot_and_what_was_not_confirmed_comes_again() {
 }
 
 #[tokio::test]
-async fn a_status_that_is_given_up_at_once_still_arrives() {
+async fn a_status_whose_future_is_dropped_at_once_still_arrives() {
     let mut scene = Scene::new("given_up").await;
     scene.run("INSERT INTO docs VALUES (1, 'a', 0)").await;
     let (_, end) = scene.transaction().await;
@@ -371,7 +371,7 @@ async fn finishing_confirms_first_and_frees_the_slot() {
 }
 
 #[tokio::test]
-async fn waits_given_up_midway_lose_nothing() {
+async fn dropped_futures_lose_no_change() {
     const TRANSACTIONS: i32 = 300;
     let mut scene = Scene::new("given_up_waits").await;
     let writer = server().client("given_up_waits").await;
@@ -493,7 +493,7 @@ async fn a_resting_stream_is_not_woken_and_later_reads_all() {
     scene.run("INSERT INTO docs VALUES (1)").await;
     scene.transaction().await;
     let moment = Duration::from_millis(200);
-    // Keepalives are on their way.
+    // Read the keepalives that are still to come.
     while timeout(moment, scene.stream.next()).await.is_ok() {}
     scene.stream.rest();
     scene.run("INSERT INTO docs VALUES (2)").await;

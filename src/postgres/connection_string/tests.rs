@@ -24,7 +24,7 @@ fn password(string: &ConnectionString) -> Option<String> {
     Some(String::from_utf8(password.to_vec()).unwrap())
 }
 
-/// A folder with these files in it, readable by nobody else.
+/// A folder with these files, which no other user may read.
 fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -71,7 +71,7 @@ fn a_refusal_does_not_repeat_the_string() {
         "host=h password='s3cret",
         "host=h password=my s3cret=",
         "host=me:s3cret@h",
-        // Found by fuzzing: with an address the name was taken as it came.
+        // Found by fuzzing: with an address, the name was not checked.
         "host=me:s3cret@h hostaddr=::1",
         "host=h sslmode=s3cret",
         "host=h port=s3cret",
@@ -140,7 +140,7 @@ fn other_parameters_reach_the_configuration() {
 }
 
 #[test]
-fn an_option_that_would_be_disregarded_at_a_cost_is_refused() {
+fn an_option_that_restricts_and_is_not_supported_is_refused() {
     for option in [
         "require_auth=scram-sha-256",
         "sslcrl=/crl",
@@ -200,7 +200,7 @@ fn several_servers_have_a_port_each_or_one_for_all() {
 }
 
 #[test]
-fn the_string_comes_before_the_service_and_that_before_the_environment() {
+fn the_string_outranks_the_service_and_the_service_the_environment() {
     let home = home(&[(
         ".pg_service.conf",
         "# comment\n[other]\nhost=other\n[shop]\nhost=service\nuser=service\npassword=from the file\n\n[last]\n",
@@ -229,7 +229,7 @@ fn the_string_comes_before_the_service_and_that_before_the_environment() {
 }
 
 #[test]
-fn a_passfile_answers_by_host_port_database_and_user() {
+fn a_passfile_is_searched_by_host_port_database_and_user() {
     let home = home(&[(
         ".pgpass",
         "# comment\nother:*:*:*:wrong\nh:1:d:u:first\nh:*:d:u:a\\:b\\\\c\n*:*:*:any:star\nlocalhost:*:*:*:local\n2001\\:db8\\:\\:1:*:*:*:six\n",
@@ -273,9 +273,9 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
     let job = |text: &str| ConnectionString::from_job(text, &environment, Some(&own));
     let given = |text: &str| password(&job(text).unwrap());
 
-    // The server of --uri, as its user, as well secured.
+    // The server of --uri, as its user, with no less protection.
     assert_eq!(given("postgresql://me@db/other").as_deref(), Some("ours"));
-    // Anything less: what the passfile has for just this server.
+    // Otherwise: the entry of the passfile for this server.
     assert_eq!(
         given("postgresql://you@db/other").as_deref(),
         Some("the db's")
@@ -288,7 +288,7 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
         given("postgresql://me@db/other?sslmode=prefer").as_deref(),
         Some("the db's")
     );
-    // Nothing for one that the operator has never named, whatever it calls itself.
+    // Nothing for a server that the operator has not named, whatever name the row gives it.
     assert_eq!(given("postgresql://me@evil/other"), None);
     assert_eq!(given("host=db hostaddr=192.0.2.1 user=me"), None);
     assert_eq!(given("host=db,evil user=me"), Some("the db's".to_owned()));
@@ -301,7 +301,7 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
             .to_string();
         assert!(refused.contains("a job may not"), "{refused}");
     }
-    // What only says how to connect is for everybody.
+    // Variables that only say how to connect apply to every string.
     assert_eq!(
         job("host=evil user=me").unwrap().tls.encryption,
         Encryption::Require

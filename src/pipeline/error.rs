@@ -53,7 +53,9 @@ impl JobError {
             | JobError::Host(_) => false,
             JobError::Transient(_) | JobError::StartOver(_) => true,
             JobError::Database(error) => error.is_transient(),
-            JobError::Replication(error) => is_passing(error) || self.gives_up_slot(),
+            JobError::Replication(error) => {
+                is_transient_replication_error(error) || self.gives_up_slot()
+            }
             JobError::Embedding(error) => error.is_transient(),
         }
     }
@@ -111,7 +113,7 @@ impl JobError {
 }
 
 /// Whether a replication connection may do better later, without a change by a person.
-pub fn is_passing(error: &ReplicationError) -> bool {
+pub fn is_transient_replication_error(error: &ReplicationError) -> bool {
     let by_code = error.code().map(|code| classify(code).is_transient());
     by_code.unwrap_or_else(|| error.is_link_failure())
 }

@@ -93,7 +93,7 @@ pub async fn open<C, E>(
     let limit = server.connect_timeout();
     let attempt = async {
         let address = server.first_server();
-        let socket = Socket::open(address, &server.config())
+        let socket = Socket::open(address, server.socket_options())
             .await
             .map_err(ConnectFailure::Unreachable)?;
         let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls.clone(), &address.host());

@@ -22,7 +22,7 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Opens a socket to `server`, with the keepalives and the `tcp_user_timeout` of `config`.
+    /// Opens a socket to `server`, with the keepalives and the `tcp_user_timeout` of `options`.
     ///
     /// [`Server::resolve`] comes first, so that the caller knows which address it is. There is no time limit here.
     ///
@@ -30,7 +30,7 @@ impl Socket {
     ///
     /// # Errors
     /// Those of the operating system.
-    pub async fn open(server: &Server, config: &Config) -> io::Result<Socket> {
+    pub async fn open(server: &Server, options: &Config) -> io::Result<Socket> {
         let stream = match &server.location {
             Location::Directory(directory) => {
                 let path = directory.join(format!(".s.PGSQL.{}", server.port));
@@ -41,24 +41,24 @@ impl Socket {
             }
             Location::Name(name) => TcpStream::connect((name.as_str(), server.port)).await?,
         };
-        set_options(&stream, config)?;
+        set_options(&stream, options)?;
         Ok(Socket::Tcp(stream))
     }
 }
 
 /// A peer that vanished must be noticed: the kernel's defaults wait for hours, in which a walsender keeps WAL for a
 /// client that is gone.
-fn set_options(stream: &TcpStream, config: &Config) -> io::Result<()> {
+fn set_options(stream: &TcpStream, options: &Config) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     #[cfg(target_os = "linux")]
-    socket.set_tcp_user_timeout(config.get_tcp_user_timeout().copied())?;
-    if config.get_keepalives() {
-        let mut keepalive = TcpKeepalive::new().with_time(config.get_keepalives_idle());
-        if let Some(interval) = config.get_keepalives_interval() {
+    socket.set_tcp_user_timeout(options.get_tcp_user_timeout().copied())?;
+    if options.get_keepalives() {
+        let mut keepalive = TcpKeepalive::new().with_time(options.get_keepalives_idle());
+        if let Some(interval) = options.get_keepalives_interval() {
             keepalive = keepalive.with_interval(interval);
         }
-        if let Some(count) = config.get_keepalives_retries() {
+        if let Some(count) = options.get_keepalives_retries() {
             keepalive = keepalive.with_retries(count);
         }
         socket.set_tcp_keepalive(&keepalive)?;
@@ -129,7 +129,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let text = format!("host=127.0.0.1 port={port} user=me {options}");
         let string: ConnectionString = text.parse().unwrap();
-        Socket::open(&string.servers()[0], &string.config())
+        Socket::open(string.first_server(), string.socket_options())
             .await
             .unwrap()
     }

@@ -110,8 +110,8 @@ pub async fn names_with_prefix(
 }
 
 /// The statement that creates a publication of inserts and updates of one table (`qualified`: schema and name, quoted),
-/// of the given columns only where a list is given. A partitioned table is published as itself, a plain one without
-/// tables that inherit from it.
+/// of the given columns only where a list is given. A partitioned table is published as itself, a plain one without tables
+/// that inherit from it.
 pub fn create_statement(
     name: &str,
     qualified: &str,
@@ -148,11 +148,11 @@ pub fn seal_statement(name: &str, publication: &Publication) -> String {
     )
 }
 
-/// Whether the publication, with this table in it, is certainly older than what the slot has yet to send: its rows in
-/// the catalogues were written before the oldest transaction that the slot may still need (`catalog_xmin`).
+/// Whether the publication, with this table in it, is certainly older than what the slot has yet to send: its rows in the
+/// catalogues were written before the oldest transaction that the slot may still need (`catalog_xmin`).
 ///
-/// A slot that is only seconds old may not be able to tell, and then the answer is no. Transaction ids are compared in
-/// the circle that they go round in; one that is neither newer than the slot's nor yet to come is old.
+/// A slot that is only seconds old may not be able to tell, and then the answer is no. Transaction ids are compared in the
+/// circle that they go round in; one that is neither newer than the slot's nor yet to come is old.
 ///
 /// # Errors
 /// The server's.

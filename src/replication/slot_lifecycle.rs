@@ -76,8 +76,7 @@ pub async fn held_back(
     }))
 }
 
-/// What begins with `prefix` in this database and nobody uses: slots that nobody reads from, and publications without a
-/// slot.
+/// What begins with `prefix` in this database and nobody uses: slots that nobody reads from, and publications without a slot.
 ///
 /// # Errors
 /// The server's.

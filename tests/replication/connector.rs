@@ -82,6 +82,27 @@ async fn target_session_attrs_decides_which_server_will_do() {
     assert!(error.is_transient());
 }
 
+#[tokio::test]
+async fn a_server_that_sends_a_malformed_sqlstate_is_a_permanent_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        client.read_u8().await.unwrap();
+        let refusal = b"E\0\0\0\x18SFATAL\0C5\0Mgo away\0\0";
+        client.write_all(refusal).await.unwrap();
+        // Waits for the client to hang up, so that it reads the refusal before a reset.
+        let _ = client.read_to_end(&mut Vec::new()).await;
+    });
+    let host = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+    let error = failure(&host).await;
+    assert!(
+        error.to_string().contains("go away (SQLSTATE 5)"),
+        "{error}"
+    );
+    assert!(!error.is_transient());
+}
+
 /// A server whose TLS is broken: it accepts SSLRequest and answers the handshake with another protocol. Connections
 /// without TLS pass through to the real server. Returns its port.
 async fn server_with_broken_tls() -> u16 {

@@ -1,5 +1,6 @@
 //! Servers of other protocols, and messages that claim to be longer than they are. Found by fuzzing.
 
+use lantern::postgres::sqlstate::classify;
 use lantern::replication::{ReplicationConnection, ReplicationError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_postgres::Config;
@@ -33,6 +34,19 @@ async fn a_server_of_another_protocol_is_recognised_at_once() {
             "{error}"
         );
         assert!(!error.is_link_failure());
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_sqlstate_is_an_error_like_any_other() {
+    for code in ["", "5", "57", "é", "57P01X"] {
+        let fields = format!("SFATAL\0C{code}\0Mgo away\0\0");
+        let length = u32::try_from(fields.len() + 4).unwrap();
+        let answer = [b"E", &length.to_be_bytes()[..], fields.as_bytes()].concat();
+        let (login, _server) = log_in(&answer).await;
+        let error = login.err().expect("no login");
+        assert!(error.to_string().starts_with("go away"), "{error}");
+        assert!(!classify(error.code().unwrap()).is_transient(), "{code}");
     }
 }
 

@@ -35,8 +35,9 @@ impl Write for Output {
     }
 }
 
+/// A slot is visible while it is being created, and has a confirmed position once it is complete.
 const SLOTS: &str = "SELECT count(*) FROM pg_replication_slots \
-    WHERE database = 'tail' AND plugin = 'pgoutput' AND temporary AND active";
+    WHERE database = 'tail' AND plugin = 'pgoutput' AND temporary AND confirmed_flush_lsn IS NOT NULL";
 
 #[tokio::test]
 async fn the_example_prints_confirms_and_ends_cleanly() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use crate::pipeline::error::{JobError, is_passing};
+use crate::pipeline::error::{JobError, is_transient_replication_error};
 use crate::pipeline::provision;
 use crate::pipeline::retention::RetentionLimit;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
@@ -133,7 +133,9 @@ fn refused(error: ReplicationError) -> JobError {
         _ => None,
     };
     match remedy {
-        Some(remedy) if is_passing(&error) => JobError::Transient(format!("{error}: {remedy}")),
+        Some(remedy) if is_transient_replication_error(&error) => {
+            JobError::Transient(format!("{error}: {remedy}"))
+        }
         Some(remedy) => JobError::definite(format!("{error}: {remedy}")),
         None => error.into(),
     }

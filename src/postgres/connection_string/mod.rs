@@ -189,6 +189,11 @@ impl ConnectionString {
         &self.servers[0]
     }
 
+    /// Keepalives and `tcp_user_timeout`. Unlike [`config`](Self::config), this does not read the passfile.
+    pub fn socket_options(&self) -> &Config {
+        &self.base
+    }
+
     /// How long a connection to one address may take.
     pub fn connect_timeout(&self) -> Duration {
         let limit = self.base.get_connect_timeout();

@@ -87,9 +87,11 @@ impl Server {
 
     /// The server of a connection string that names none: the one with a socket on this machine.
     pub(super) fn local(parameters: &Parameters) -> Parsed<Server> {
-        let ports = parameters.get("port").filter(|ports| !ports.is_empty());
-        let first = ports.and_then(|ports| ports.split(',').next());
-        let port = port(first.map(str::trim))?;
+        let ports = parameters.get("port").map(str::trim);
+        if ports.is_some_and(|ports| ports.contains(',')) {
+            return refused("it has not as many ports as hosts");
+        }
+        let port = port(ports)?;
         Ok(Server {
             location: Location::Directory(default_socket_directory(port)),
             port,

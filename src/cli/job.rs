@@ -60,7 +60,7 @@ impl JobArguments {
     /// # Errors
     /// Where something of it is missing, or where `--allow-host` does not allow the job's host.
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
-        let jobs = ConnectionString::of_operator(&self.uri).context("--uri")?;
+        let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs).await?;
         let table = JobsTable::discover(&session, &self.schema, &self.table, None).await?;
         let store = JobStore::new(session, table, None);

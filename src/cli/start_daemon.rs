@@ -98,7 +98,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     stop_on_signals(stop.clone())?;
 
     let (database, private) = match &arguments.uri {
-        Some(uri) => (ConnectionString::of_operator(uri).context("--uri")?, None),
+        Some(uri) => (ConnectionString::from_operator(uri).context("--uri")?, None),
         None => {
             let (uri, server) = private_server(&arguments).await?;
             (uri, Some(server))

@@ -12,6 +12,7 @@ use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
 use crate::postgres::allowed_hosts::HostNotAllowed;
 use crate::postgres::connection_string::InvalidConnectionString;
+use crate::postgres::sqlstate::classify;
 use crate::replication::ReplicationError;
 use crate::replication::pgoutput::DecodeError;
 
@@ -67,7 +68,9 @@ impl JobError {
             | JobError::Host(_) => false,
             JobError::Transient(_) | JobError::NewSlotRequired(_) => true,
             JobError::Database(error) => error.is_transient(),
-            JobError::Replication(error) => error.is_transient() || self.requires_new_slot(),
+            JobError::Replication(error) => {
+                is_transient_replication_error(error) || self.requires_new_slot()
+            }
             JobError::Embedding(error) => error.is_transient(),
         }
     }
@@ -136,4 +139,10 @@ impl From<tokio::task::JoinError> for JobError {
     fn from(error: tokio::task::JoinError) -> Self {
         JobError::Transient(format!("a task of the job ended early: {error}"))
     }
+}
+
+/// Whether a replication connection may fare better later, without a change by a person.
+pub fn is_transient_replication_error(error: &ReplicationError) -> bool {
+    let by_code = error.code().map(|code| classify(code).is_transient());
+    by_code.unwrap_or_else(|| error.is_link_failure())
 }

@@ -1,26 +1,37 @@
-//! Where jobs may connect: whoever can write to the jobs table names hosts there, and the daemon may reach more of the
-//! network than they do.
+//! Where jobs may connect (`--allow-host`).
+//!
+//! Every role that can write to the jobs table names hosts there, and the daemon may reach more of the network than
+//! that role can.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::connection_string::{self, Server};
+use super::connection_string::server::{Location, Server};
 
 /// One `--allow-host`: `host`, `host:port`, `[IPv6 address]:port`, or the directory of a Unix socket.
 ///
-/// Names are compared as they are written, without regard to case; nothing is looked up.
+/// Names are compared as written, without regard to case. They are not resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AllowedHost {
-    Tcp { host: HostName, port: Option<u16> },
+    /// A host, at one port or at all.
+    Tcp {
+        /// Its name or address.
+        host: HostName,
+        /// The only port, if there is one.
+        port: Option<u16>,
+    },
+    /// The directory of a Unix socket.
     Unix(PathBuf),
 }
 
-/// A host as the network is asked for it: an address in any notation is that address.
+/// A host. An address is the same in every notation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostName {
+    /// An IP address.
     Address(IpAddr),
+    /// A name, in lower case and without a dot at its end.
     Name(String),
 }
 
@@ -42,6 +53,7 @@ impl fmt::Display for HostName {
     }
 }
 
+/// The value of `--allow-host` is not a host.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0:?} is not a host: write host, host:port, [IPv6 address]:port or the path of a Unix socket's directory"
@@ -85,10 +97,10 @@ impl FromStr for AllowedHost {
 }
 
 impl AllowedHost {
-    fn admits(&self, place: &Place<'_>) -> bool {
-        match (self, place) {
-            (AllowedHost::Unix(allowed), Place::Unix(path)) => allowed == path,
-            (AllowedHost::Tcp { host, port }, Place::Tcp(wanted, wanted_port)) => {
+    fn admits(&self, destination: &Destination<'_>) -> bool {
+        match (self, destination) {
+            (AllowedHost::Unix(allowed), Destination::Unix(path)) => allowed == path,
+            (AllowedHost::Tcp { host, port }, Destination::Tcp(wanted, wanted_port)) => {
                 host == wanted && port.is_none_or(|port| port == *wanted_port)
             }
             _ => false,
@@ -96,72 +108,73 @@ impl AllowedHost {
     }
 }
 
-/// The hosts that jobs may connect to; without any, all are allowed.
+/// The hosts that jobs may connect to. Without any, all are allowed.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedHosts(Vec<AllowedHost>);
 
+/// A job names a host that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "db_connection names {place}, which --allow-host does not allow; to allow it, add --allow-host {place}"
+    "db_connection names {destination}, which --allow-host does not allow; to allow it, add --allow-host {destination}"
 )]
 pub struct HostNotAllowed {
-    place: String,
+    destination: String,
 }
 
 impl AllowedHosts {
+    /// Only these hosts; all if there are none.
     pub fn new(hosts: Vec<AllowedHost>) -> Self {
         AllowedHosts(hosts)
     }
 
-    /// Each of the servers must be allowed. An address (`hostaddr`) is what is
-    /// connected to, whatever name stands beside it.
+    /// Checks each of the servers. If a server has an address (`hostaddr`), the address must be allowed: it is what is
+    /// connected to, whatever its name.
     ///
     /// # Errors
-    /// The first place that is not.
+    /// The first host that is not allowed.
     pub fn check(&self, servers: &[Server]) -> Result<(), HostNotAllowed> {
         if self.0.is_empty() {
             return Ok(());
         }
         let refused = servers
             .iter()
-            .map(Place::of)
-            .find(|place| !self.0.iter().any(|allowed| allowed.admits(place)));
+            .map(Destination::from_server)
+            .find(|destination| !self.0.iter().any(|allowed| allowed.admits(destination)));
         match refused {
-            Some(place) => Err(HostNotAllowed {
-                place: place.to_string(),
+            Some(destination) => Err(HostNotAllowed {
+                destination: destination.to_string(),
             }),
             None => Ok(()),
         }
     }
 }
 
-/// What a connection may be opened to.
-enum Place<'a> {
+/// What a connection is opened to.
+enum Destination<'a> {
     Tcp(HostName, u16),
     Unix(&'a Path),
 }
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for Destination<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Tcp(HostName::Address(IpAddr::V6(address)), port) => {
+            Destination::Tcp(HostName::Address(IpAddr::V6(address)), port) => {
                 write!(f, "[{address}]:{port}")
             }
-            Place::Tcp(host, port) => write!(f, "{host}:{port}"),
-            Place::Unix(path) => path.display().fmt(f),
+            Destination::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Destination::Unix(path) => path.display().fmt(f),
         }
     }
 }
 
-impl<'a> Place<'a> {
-    fn of(server: &'a Server) -> Place<'a> {
-        use connection_string::Place as Named;
-        match &server.place {
-            Named::Name(name) => Place::Tcp(HostName::new(name), server.port),
-            Named::Resolved { address, .. } | Named::Address { address, .. } => {
-                Place::Tcp(HostName::Address(*address), server.port)
+impl<'a> Destination<'a> {
+    fn from_server(server: &'a Server) -> Destination<'a> {
+        match &server.location {
+            Location::Name(name) => Destination::Tcp(HostName::new(name), server.port),
+            Location::Resolved { address, .. } | Location::Address { address, .. } => {
+                Destination::Tcp(HostName::Address(*address), server.port)
             }
-            Named::Socket(directory) => Place::Unix(directory),
+            Location::Directory(directory) => Destination::Unix(directory),
         }
     }
 }
@@ -228,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused_as_an_argument() {
+    fn an_argument_that_is_not_a_host_is_refused() {
         for text in [
             "",
             "a b",

@@ -1,34 +1,54 @@
-//! What went wrong at a database, for two readers: the code (is it worth another try?) and the person.
+//! What went wrong at a database, for two readers: the code (is it worth a retry?) and the person (what failed, and
+//! what to do).
 
+use std::error::Error;
+use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::connecting::ConnectFailure;
+use super::connection_string::ConnectionString;
+use super::connection_string::server::Server;
+use super::remedy;
 use super::sqlstate::classify;
-use super::tls::TlsError;
+use super::tls;
+use super::tls::error::TlsError;
 
-/// An error of a database session, with the database it happened at (never with a password).
+/// An error of a database session. Names the database, never a password.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
+    /// There is no connection.
     #[error("cannot connect to {database}: {failure}")]
     Connect {
+        /// The connection string, without its password.
         database: String,
+        /// Why.
         failure: ConnectFailure,
     },
+    /// The server accepted the connection, and then did not answer in time.
     #[error("cannot connect to {database}: no answer within {} s", patience.as_secs())]
     NoAnswer {
+        /// The connection string, without its password.
         database: String,
+        /// The time limit.
         patience: Duration,
     },
-    /// The session is there, but what it said last is lost.
-    #[error("the session with {database} has fallen silent")]
-    Silent { database: String },
+    /// The session is open, but does not answer.
+    #[error("the session with {database} no longer answers")]
+    Silent {
+        /// The connection string, without its password.
+        database: String,
+    },
+    /// TLS cannot be set up on our side.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A statement failed.
     #[error("{doing} failed: {}", describe(cause))]
     Query {
+        /// What the statement was for, as the subject of a sentence.
         doing: String,
+        /// The driver's error.
         cause: tokio_postgres::Error,
     },
 }
@@ -40,6 +60,15 @@ impl DatabaseError {
         move |cause| DatabaseError::Query { doing, cause }
     }
 
+    /// There is no connection to `target`.
+    pub fn connect(target: &ConnectionString, failure: ConnectFailure) -> DatabaseError {
+        DatabaseError::Connect {
+            database: target.to_string(),
+            failure,
+        }
+    }
+
+    /// The SQLSTATE, if a server reported the error.
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             DatabaseError::Connect { failure, .. } => failure.code(),
@@ -50,7 +79,7 @@ impl DatabaseError {
         }
     }
 
-    /// True where the same call may succeed later without anybody's doing.
+    /// Whether the same call may succeed later without a change by a person.
     pub fn is_transient(&self) -> bool {
         match self {
             DatabaseError::Connect { failure, .. } => failure.is_transient(),
@@ -61,34 +90,149 @@ impl DatabaseError {
     }
 }
 
-/// SQLSTATE decides (appendix "PostgreSQL Error Codes"); an error without one is the network's, but for our own mistakes
-/// in what was asked.
-pub fn is_transient(error: &tokio_postgres::Error) -> bool {
-    match error.code() {
-        Some(code) => classify(code).is_transient(),
-        None => {
-            use std::error::Error;
-            let authentication = error.to_string().starts_with("authentication error");
-            let configuration = error.to_string().starts_with("invalid con");
-            let certificate = error
-                .source()
-                .is_some_and(|cause| cause.to_string().contains("certificate"));
-            !authentication && !configuration && !certificate && !is_about_types(error)
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum ConnectFailure {
+    /// The host name could not be resolved.
+    Name(io::Error),
+    /// No socket could be opened.
+    Unreachable(io::Error),
+    /// The login failed, for the server's or the network's reason.
+    Refused(tokio_postgres::Error),
+    /// The TLS handshake failed: what is wrong on which side, and what to do.
+    Tls(String),
+    /// The server asks for a password, and there is none for it.
+    PasswordMissing,
+    /// `connect_timeout` has passed.
+    Timeout(Duration),
+    /// The server does not have the role that `target_session_attrs` asks for.
+    WrongRole(&'static str),
+    /// The failure of each of several servers.
+    Each(Vec<(Server, ConnectFailure)>),
+}
+
+impl ConnectFailure {
+    /// The failures of the servers that were tried.
+    pub(super) fn from_servers(mut failures: Vec<(Server, ConnectFailure)>) -> ConnectFailure {
+        match failures.len() {
+            1 => failures.remove(0).1,
+            _ => ConnectFailure::Each(failures),
+        }
+    }
+
+    /// Whether the same call may succeed later without a change by a person.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            ConnectFailure::Name(_)
+            | ConnectFailure::Unreachable(_)
+            | ConnectFailure::Timeout(_)
+            | ConnectFailure::WrongRole(_) => true,
+            ConnectFailure::Refused(cause) => is_transient(cause),
+            ConnectFailure::Tls(_) | ConnectFailure::PasswordMissing => false,
+            ConnectFailure::Each(all) => all.iter().any(|(_, failure)| failure.is_transient()),
+        }
+    }
+
+    /// The SQLSTATE, if a server reported the error.
+    pub fn code(&self) -> Option<&SqlState> {
+        match self {
+            ConnectFailure::Refused(cause) => cause.code(),
+            ConnectFailure::Each(all) => all.iter().find_map(|(_, failure)| failure.code()),
+            _ => None,
+        }
+    }
+
+    /// Whether another address or server of the same connection string may do better.
+    pub(super) fn may_try_next(&self) -> bool {
+        self.is_transient() || self.code().is_none()
+    }
+
+    /// Whether the server may accept the login with the other choice, TLS or no TLS.
+    pub(super) fn is_about_encryption(&self) -> bool {
+        match self {
+            ConnectFailure::Tls(_) => true,
+            // Most often a rule of pg_hba.conf (`hostssl`, `hostnossl`). A wrong password has a code of its own.
+            ConnectFailure::Refused(cause) => {
+                cause.code() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+                    || tls_cause(cause).is_some()
+            }
+            _ => false,
         }
     }
 }
 
-/// Whether the server's answer has another shape than the statement asks for. PostgreSQL never does that, so the same
-/// statement gets the same answer again.
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectFailure::Name(cause) => write!(f, "its name cannot be resolved: {cause}"),
+            ConnectFailure::Unreachable(cause) => cause.fmt(f),
+            ConnectFailure::Refused(cause) => {
+                f.write_str(&describe(cause))?;
+                let refusal = cause.as_db_error();
+                match refusal.and_then(|error| remedy::for_refusal(error.code(), error.message())) {
+                    Some(remedy) => write!(f, ": {remedy}"),
+                    None => Ok(()),
+                }
+            }
+            ConnectFailure::Tls(what) => f.write_str(what),
+            ConnectFailure::PasswordMissing => f.write_str(
+                "password missing: the server asks for one, and there is none in the connection string, nor in the \
+                 password file (~/.pgpass or PGPASSFILE) for this host, port, database and user; PGPASSWORD is for the \
+                 server of --uri alone",
+            ),
+            ConnectFailure::Timeout(limit) => write!(f, "no answer within {limit:?}"),
+            ConnectFailure::WrongRole(what) => f.write_str(what),
+            ConnectFailure::Each(all) => {
+                for (position, (server, failure)) in all.iter().enumerate() {
+                    let separator = if position == 0 { "" } else { "; " };
+                    write!(f, "{separator}{server}: {failure}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether the same call may succeed later without a change by a person.
+///
+/// The SQLSTATE decides. An error without one comes from the network, unless the settings or a certificate are wrong.
+pub fn is_transient(error: &tokio_postgres::Error) -> bool {
+    match error.code() {
+        Some(code) => classify(code).is_transient(),
+        None => !is_about_settings(error) && !is_about_certificate(error) && !is_about_types(error),
+    }
+}
+
+/// Whether the driver could not do what the settings ask for. It tells the kind of an error by the first words of its
+/// text alone (`error/mod.rs` of tokio-postgres 0.7).
+fn is_about_settings(error: &tokio_postgres::Error) -> bool {
+    let kinds = ["authentication error", "invalid configuration"];
+    let text = error.to_string();
+    kinds.iter().any(|kind| text.starts_with(kind))
+}
+
+/// Whether the answer has another shape than the statement asks for. PostgreSQL never sends one, so the same statement would
+/// get the same answer again.
 fn is_about_types(error: &tokio_postgres::Error) -> bool {
     let kinds = ["expected ", "error deserializing"];
     let text = error.to_string();
     kinds.iter().any(|kind| text.starts_with(kind))
 }
 
-/// The server's own words with detail and hint, or the chain of causes below a network error.
+fn is_about_certificate(error: &tokio_postgres::Error) -> bool {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented};
+    matches!(
+        tls_cause(error),
+        Some(InvalidCertificate(_) | NoCertificatesPresented)
+    )
+}
+
+fn tls_cause(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
+    error.source().and_then(tls::cause)
+}
+
+/// The server's words with detail and hint, or the chain of causes of an error of the network.
 pub fn describe(error: &tokio_postgres::Error) -> String {
-    use std::error::Error;
     if let Some(database) = error.as_db_error() {
         let mut text = database.message().to_string();
         for more in [database.detail(), database.hint()].into_iter().flatten() {

@@ -1,13 +1,44 @@
 //! How this program talks to PostgreSQL: connection strings, TLS, sessions with pinned settings, quoting, and what an
 //! error means. Nothing in here knows of jobs or embeddings.
+//!
+//! ```text
+//! connection_string     connector              socket           tls            session
+//! ConnectionString ──▶ server, address ──▶ open Socket ──▶ TLS ──▶ login ──▶ Session
+//!        ▲                                      │                              │
+//!        │                                      └──▶ a walsender's login       │ server(): the one server reached
+//!        └─────────────────────────────────────────────────────────────────────┘
+//!
+//! sqlstate, error, remedy: what an error means, and what to do        quote: names and values in SQL
+//! ```
+//!
+//! A session is opened from a connection string, which may name several servers. Everything else that must reach the
+//! same server (a walsender, a second session) connects by [`Session::server`], which names that server at that address
+//! alone.
+//!
+//! ```no_run
+//! use lantern::postgres::{ConnectionString, DatabaseError, Session, quote};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let target: ConnectionString = "postgresql://me@a,b/app?target_session_attrs=primary".parse()?;
+//! let session = Session::open(&target).await?;
+//! let count = format!("SELECT count(*) FROM {}", quote::identifier("My Table"));
+//! let row = session
+//!     .query_one(&count, &[])
+//!     .await
+//!     .map_err(DatabaseError::during("counting rows"))?;
+//! println!("{} rows at {}", row.get::<_, i64>(0), session.server());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod allowed_hosts;
-pub mod connecting;
 pub mod connection_string;
+pub mod connector;
 pub mod error;
 pub mod quote;
 pub mod remedy;
 pub mod session;
+pub mod socket;
 pub mod sqlstate;
 pub mod tls;
 pub mod vector_array;

@@ -1,31 +1,24 @@
-//! The one place that quotes: every name and value that goes into the text of a statement passes
-//! through here.
+//! Quoting for SQL: every name and value in the text of a statement passes through here.
 //!
-//! The input must not contain NUL: PostgreSQL has no way to say it, and the protocol encoder
-//! refuses such a statement as a whole.
+//! The input must not contain NUL: no text in PostgreSQL can, and the protocol encoder refuses such a statement.
 
 use postgres_protocol::escape;
 
-/// Quotes a name: `a"b` becomes `"a""b"`. Upper case and reserved words survive.
+/// Quotes a name: `a"b` becomes `"a""b"`. Upper case and reserved words are kept.
+///
+/// ```
+/// assert_eq!(lantern::postgres::quote::identifier("My Table"), "\"My Table\"");
+/// ```
 pub fn identifier(name: &str) -> String {
     escape::escape_identifier(name)
 }
 
 /// Quotes a text for SQL: `it's` becomes `'it''s'`.
 ///
-/// A text with backslashes becomes an escape string with a space before it (` E'a\\b'`), so that it
-/// means the same under either value of `standard_conforming_strings` and cannot run into a word to
-/// its left.
+/// A text with backslashes becomes an escape string with a space before it (` E'a\\b'`). It means the same under either
+/// value of `standard_conforming_strings`, and cannot join a word to its left.
 pub fn literal(text: &str) -> String {
     escape::escape_literal(text)
-}
-
-/// Quotes a text for a replication command: `it's` becomes `'it''s'`, and a backslash is itself.
-///
-/// Replication commands have a grammar of their own (PostgreSQL's `repl_scanner.l`), which knows no
-/// escape strings: a [`literal`] with backslashes would be a syntax error there.
-pub fn replication_literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]
@@ -42,16 +35,10 @@ mod tests {
     }
 
     #[test]
-    fn a_literal_doubles_quotes_and_turns_into_an_escape_string_for_backslashes() {
+    fn a_literal_doubles_quotes_and_is_an_escape_string_if_it_has_backslashes() {
         assert_eq!(literal(""), "''");
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal(r#"say "hi""#), r#"'say "hi"'"#);
         assert_eq!(literal(r"a\b'c"), r" E'a\\b''c'");
-    }
-
-    #[test]
-    fn a_replication_literal_leaves_backslashes_alone() {
-        assert_eq!(replication_literal("it's"), "'it''s'");
-        assert_eq!(replication_literal(r"a\b"), r"'a\b'");
     }
 }

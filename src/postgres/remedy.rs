@@ -1,11 +1,11 @@
-//! What to do about a server that does not let us in, or not as a walsender, where its own words leave that open.
+//! What to do about a server that refuses a login, or a walsender, if its own message does not say.
 
 use tokio_postgres::error::SqlState;
 
-/// A sentence for the operator. Only for errors of connecting: later the same codes mean other things.
+/// A sentence for the operator. Only for errors of a login: later the same codes mean other things.
 pub fn for_refusal(code: &SqlState, message: &str) -> Option<&'static str> {
-    // The words are those of PostgreSQL and PgBouncer; both send them untranslated to a client that they do not know yet,
-    // or with a code that is enough.
+    // The messages are those of PostgreSQL and PgBouncer. Both send them untranslated to a client that is not yet
+    // authenticated. Otherwise the code is enough.
     match *code {
         SqlState::PROTOCOL_VIOLATION if message.contains("startup parameter") => Some(
             "this is how a pooler such as PgBouncer answers, and poolers carry no replication: name the server itself in \

@@ -1,8 +1,8 @@
-//! One SQL session with every setting pinned that we depend on.
+//! An SQL session, with a fixed value for every setting that our statements depend on.
 //!
-//! Role and database defaults reach each session (`ALTER ROLE … SET`, `ALTER DATABASE … SET`). The text of a key or of a
-//! source must be the same in the replication stream and in our statements, so both kinds of connection pin the settings
-//! that shape text; SQL sessions also pin what decides durability and isolation.
+//! Defaults of a role or a database apply to each session (`ALTER ROLE … SET`, `ALTER DATABASE … SET`). The text of a
+//! key or a source must be the same in the replication stream and in our statements, so both kinds of connection fix
+//! the settings that shape text ([`TEXT_FORM`]). SQL sessions also fix those of durability, isolation and time limits.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -12,13 +12,13 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_postgres::{Client, Statement};
 
-use super::connecting::{ConnectFailure, Connected, connect};
 use super::connection_string::ConnectionString;
-use super::error::DatabaseError;
+use super::connector::{Connected, connect};
+use super::error::{ConnectFailure, DatabaseError};
 use super::quote::literal;
 
-/// Settings that shape how values look as text. The replication connection sends them in its startup packet, where they
-/// outrank role and database defaults.
+/// Settings that decide how values look as text. A replication connection sends them in its startup message, where they
+/// outrank defaults of role and database.
 pub const TEXT_FORM: &[(&str, &str)] = &[
     ("client_encoding", "UTF8"),
     ("DateStyle", "ISO, MDY"),
@@ -28,12 +28,12 @@ pub const TEXT_FORM: &[(&str, &str)] = &[
     ("bytea_output", "hex"),
 ];
 
-/// Settings of every SQL session: unqualified names are the system's only, no inherited time-outs, no surprises from
-/// defaults. `standard_conforming_strings` keeps our literals what they look like.
+/// Settings of every SQL session: unqualified names are those of the system, time limits are our own, and literals mean
+/// what they look like (`standard_conforming_strings`).
 ///
-/// `synchronous_commit = local`, because neither of the others will do. With `off`, what is noted or confirmed could outlive
-/// the vectors that it speaks of. With `on` and beyond, a commit waits for a synchronous standby, for ever where there is
-/// none, and keeps its rows locked meanwhile. Slots are bound to their server, so what is durable there is enough.
+/// `synchronous_commit = local`, because the other values do harm. With `off`, a confirmed position could survive a
+/// crash that loses the vectors before it. With `on` and above, a commit waits for a synchronous standby, forever if
+/// there is none, and keeps its rows locked. A slot is bound to its server, so durability on that server is enough.
 const SESSION: &str = "SET statement_timeout = 0;
 SET search_path = pg_catalog;
 SET idle_in_transaction_session_timeout = 0;
@@ -46,7 +46,7 @@ SET default_transaction_read_only = off;
 SET default_transaction_deferrable = off;
 SET row_security = on;";
 
-/// Settings of both kinds of connection that not every server knows.
+/// Further settings of both kinds of connection, for servers of this version (`server_version_num`).
 pub fn newer_settings(version: u32) -> &'static [(&'static str, &'static str)] {
     if version >= 170_000 {
         &[("transaction_timeout", "0")]
@@ -61,18 +61,18 @@ pub struct Session {
     connection: AbortHandle,
     server: ConnectionString,
     version: u32,
-    /// Statements that are asked again and again, by their text.
+    /// Prepared statements by their text.
     repeated: Mutex<HashMap<String, Statement>>,
 }
 
 impl Session {
-    /// Connects and pins the settings, each within `connect_timeout`, at each address: a network that swallows what is sent
-    /// must not hold anybody up for longer than it takes to try again.
+    /// Connects and pins the settings, each within `connect_timeout`: a network that drops packets must not delay a
+    /// retry.
+    ///
+    /// Cancellation safe: dropping the future closes the connection.
     ///
     /// # Errors
-    /// [`DatabaseError::Connect`] with the server's reason, or [`DatabaseError::NoAnswer`].
-    ///
-    /// Cancellation safe: a dropped future closes what it opened.
+    /// [`DatabaseError::Connect`] with the server's reason, [`DatabaseError::NoAnswer`], or [`DatabaseError::Tls`].
     pub async fn open(target: &ConnectionString) -> Result<Session, DatabaseError> {
         let Connected {
             client,
@@ -98,10 +98,10 @@ impl Session {
         };
         match timeout(patience, session.pin_settings()).await {
             Ok(Ok(())) => Ok(session),
-            Ok(Err(cause)) => Err(DatabaseError::Connect {
-                database: target.to_string(),
-                failure: ConnectFailure::Refused(cause),
-            }),
+            Ok(Err(cause)) => Err(DatabaseError::connect(
+                target,
+                ConnectFailure::Refused(cause),
+            )),
             Err(_) => Err(DatabaseError::NoAnswer {
                 database: target.to_string(),
                 patience,
@@ -123,11 +123,11 @@ impl Session {
         Ok(())
     }
 
-    /// A prepared statement, prepared by the first call with this text: for questions that a session asks every second,
-    /// which otherwise are parsed and planned each time, in three round trips.
+    /// A prepared statement for `sql`; the first call prepares it. For queries that a session repeats every second: an
+    /// unprepared one is parsed and planned each time, in three round trips.
     ///
     /// # Errors
-    /// The server's.
+    /// Those of the server.
     pub async fn repeated(&self, sql: &str) -> Result<Statement, tokio_postgres::Error> {
         let known = self.known_statements().get(sql).cloned();
         if let Some(statement) = known {
@@ -143,7 +143,8 @@ impl Session {
         self.repeated.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection string of just the server that this session has reached, for whatever must reach the same one.
+    /// The connection string of the one server that this session has reached, at its address. Other connections that
+    /// must reach the same server use it.
     pub fn server(&self) -> &ConnectionString {
         &self.server
     }
@@ -180,7 +181,7 @@ impl Drop for Session {
     }
 }
 
-/// As `SET` statements rather than startup options: connection poolers refuse the latter.
+/// As `SET` statements, because connection poolers refuse startup options.
 fn pinned_settings() -> String {
     let mut statements = String::from(SESSION);
     for (name, value) in TEXT_FORM {

@@ -1,7 +1,7 @@
 //! What an SQLSTATE means for us: the one table of them.
 //!
-//! A server reports every error with a code of five characters. The first two are its class (PostgreSQL manual, appendix
-//! "PostgreSQL Error Codes"). Four answers are enough for everything that this program does with an error:
+//! A server reports every error with a code of five characters. The first two are its class (PostgreSQL manual,
+//! appendix "PostgreSQL Error Codes"). Four answers are enough for everything that this program does with an error:
 //!
 //! ```text
 //!                       ┌ Outage     the server or the way to it is in trouble     ┐ transient: retry

@@ -1,20 +1,25 @@
 //! pgvector's `vector[]` in binary form, for parameters.
 //!
-//! An array parameter is: dimensions, a flag for nulls, the element type, then length and lower bound of each dimension,
-//! then each element behind its length (`array_recv` in `arrayfuncs.c`). A vector is: its dimensions and an unused field,
-//! two bytes each, then its numbers (`vector_recv` of pgvector). Everything is in network byte order.
+//! ```text
+//! array:   dimensions, null flag, element type, then for each dimension length and lower bound,
+//!          then each element after its length                        (array_recv in PostgreSQL's arrayfuncs.c)
+//! vector:  dimensions (2 bytes), unused (2 bytes), then the numbers  (vector_recv of pgvector)
+//! ```
+//!
+//! All numbers are in network byte order.
 
 use std::error::Error;
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 
-/// Vectors on their way to a `vector[]` parameter.
+/// The elements of a `vector[]` parameter.
 #[derive(Debug)]
 pub struct VectorArray<'a>(Vec<&'a [f32]>);
 
 impl<'a> VectorArray<'a> {
-    /// Deals vectors among arrays like cards: that at `n` goes to array `n % parts`, there at `n / parts`.
+    /// Distributes vectors over `parts` arrays in turn: the vector at index `n` goes to array `n % parts`, at index
+    /// `n / parts`.
     pub fn dealt(vectors: &[&'a [f32]], parts: usize) -> Vec<VectorArray<'a>> {
         let part = |from| vectors.iter().skip(from).step_by(parts).copied();
         (0..parts)

@@ -1,5 +1,8 @@
-//! Proving who we are: the server names a way, and we go it (documentation: protocol-flow,
-//! "Start-up").
+//! Authentication: the server names a method, and the client answers it.
+//!
+//! PostgreSQL manual, "Message Flow", section "Start-up", and "SASL Authentication". Supported: trust and client
+//! certificates (where the server asks for nothing), `password`, `md5`, `scram-sha-256` with and without channel
+//! binding.
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::authentication::md5_hash;
@@ -10,14 +13,14 @@ use tokio_postgres::Config;
 use tokio_postgres::config::ChannelBinding as ChannelBindingMode;
 use tokio_postgres::tls::ChannelBinding;
 
-use super::ReplicationError;
 use super::channel_binding::tls_server_end_point;
+use super::error::ReplicationError;
 use super::wire::Wire;
 
-/// Answers the server's requests until it is satisfied.
+/// Answers the server's requests up to AuthenticationOk.
 ///
-/// `binding` is that of the TLS stream, if there is one. Every way but SCRAM-SHA-256-PLUS is
-/// refused under `channel_binding=require`.
+/// `binding` is that of the TLS stream, if there is one. Every method but SCRAM-SHA-256-PLUS is refused under
+/// `channel_binding=require`.
 pub(super) async fn authenticate(
     wire: &mut Wire,
     config: &Config,
@@ -41,7 +44,7 @@ pub(super) async fn authenticate(
         }
         _ => {
             return Err(refused(
-                "the server asks for a way that is not supported: use scram-sha-256",
+                "the server asks for a method that is not supported: use scram-sha-256",
             ));
         }
     }
@@ -55,6 +58,7 @@ fn refused(why: impl ToString) -> ReplicationError {
     ReplicationError::Authentication(why.to_string())
 }
 
+/// Refuses a method that does not bind the login to the TLS connection, if binding is required.
 fn without_binding(config: &Config) -> Result<(), ReplicationError> {
     match config.get_channel_binding() {
         ChannelBindingMode::Require => Err(refused(
@@ -76,7 +80,7 @@ async fn send_password(wire: &mut Wire, password: &[u8]) -> Result<(), Replicati
     wire.flush().await
 }
 
-/// A SASL mechanism, with what it binds to.
+/// The SASL mechanism to use, with what it binds to.
 struct SaslPlan {
     mechanism: &'static str,
     binding: sasl::ChannelBinding,
@@ -105,8 +109,8 @@ impl SaslPlan {
             }),
             hash if offered.contains(&sasl::SCRAM_SHA_256) => {
                 without_binding(config)?;
-                // Saying that we could have bound, had it been offered, lets the server notice when
-                // its offer was tampered with.
+                // "The client supports channel binding, and thinks that the server does not" (RFC 5802, gs2-cbind-flag
+                // `y`): a server that did offer it then knows that an attacker has removed the offer.
                 let could_bind = hash.is_some();
                 let binding = if could_bind {
                     sasl::ChannelBinding::unrequested()
@@ -142,12 +146,12 @@ async fn scram(wire: &mut Wire, plan: SaslPlan, password: &[u8]) -> Result<(), R
 
     let Message::AuthenticationSaslFinal(proof) = wire.expect_message().await? else {
         return Err(ReplicationError::protocol(
-            "no proof of the server's in the authentication",
+            "no proof by the server in the authentication",
         ));
     };
     scram.finish(proof.data()).map_err(|error| {
         refused(format!(
-            "the server does not know the password either: {error}"
+            "the server cannot prove that it knows the password: {error}"
         ))
     })
 }

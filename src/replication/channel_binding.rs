@@ -1,11 +1,19 @@
 //! Getting at the channel binding of a TLS stream.
 //!
-//! SCRAM-SHA-256-PLUS mixes a hash of the server's certificate into the proof (RFC 5929,
-//! `tls-server-end-point`), so that nobody between us and the server can pass it on. A
-//! [`TlsStream`] computes that hash, but hands it over in a [`ChannelBinding`] that only
-//! tokio-postgres can open. So tokio-postgres is asked: it logs in to a server made up here, in
-//! memory, and says the hash in the course of it. That way every TLS implementation written for
-//! tokio-postgres works here too, with the binding that the SQL connections use.
+//! SCRAM-SHA-256-PLUS mixes a hash of the server's certificate into the proof (RFC 5929, `tls-server-end-point`), so
+//! that an attacker between client and server cannot forward it. A [`TlsStream`] computes that hash, but returns it in
+//! a [`ChannelBinding`] that only tokio-postgres can open. So tokio-postgres logs in to a server that is simulated
+//! here, in memory, and sends the hash as part of the login:
+//!
+//! ```text
+//! tokio-postgres ──▶ StartupMessage                                ──▶ learn
+//!                ◀── AuthenticationSASL SCRAM-SHA-256-PLUS         ◀──
+//!                ──▶ p=tls-server-end-point,,n=,r=NONCE            ──▶
+//!                ◀── AuthenticationSASLContinue r=NONCE0,s=…,i=1   ◀──
+//!                ──▶ c=BASE64(p=tls-server-end-point,, + HASH),…   ──▶ HASH
+//! ```
+//!
+//! Thus every TLS implementation written for tokio-postgres works here, with the same binding as on SQL connections.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -13,6 +21,8 @@ use std::pin::Pin;
 use std::sync::Mutex;
 use std::task::{Context, Poll};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio_postgres::Config;
@@ -21,7 +31,7 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 /// More than the few short messages of the exchange.
 const EXCHANGE_SIZE: usize = 4096;
-/// How a client that binds the channel opens its side of SCRAM (RFC 5802, gs2-header).
+/// How a client that binds the channel begins its side of SCRAM (RFC 5802, gs2-header).
 const GS2_HEADER: &[u8] = b"p=tls-server-end-point,,";
 
 /// The `tls-server-end-point` hash in `binding`, or `None` if the stream has none.
@@ -32,14 +42,14 @@ pub(super) async fn tls_server_end_point(binding: ChannelBinding) -> Option<Vec<
     config
         .ssl_mode(SslMode::Require)
         .ssl_negotiation(SslNegotiation::Direct);
+    // The login never completes. It is dropped once the hash is known.
     tokio::select! {
         learned = learn(server) => learned.ok().flatten(),
         _ = config.connect_raw(client, Bound(binding)) => None,
     }
 }
 
-/// The server's side of a SCRAM-SHA-256-PLUS login, up to where the client has said what it binds
-/// to (documentation: sasl-authentication).
+/// The server's side of a SCRAM-SHA-256-PLUS login, up to the client's channel binding (manual: "SASL Authentication").
 async fn learn(mut client: DuplexStream) -> io::Result<Option<Vec<u8>>> {
     let startup = client.read_i32().await?;
     skip(&mut client, startup - 4).await?;
@@ -53,9 +63,11 @@ async fn learn(mut client: DuplexStream) -> io::Result<Option<Vec<u8>>> {
     let challenge = [b"r=", nonce, b"0,s=AAAA,i=1"].concat();
     send(&mut client, 11, &challenge).await?; // AuthenticationSASLContinue
     let last = receive(&mut client).await?;
-    let bound = last
-        .strip_prefix(b"c=")
-        .and_then(|rest| decode_base64(rest.split(|&byte| byte == b',').next()?));
+    let bound = last.strip_prefix(b"c=").and_then(|rest| {
+        STANDARD
+            .decode(rest.split(|&byte| byte == b',').next()?)
+            .ok()
+    });
     Ok(bound.and_then(|bound| bound.strip_prefix(GS2_HEADER).map(<[u8]>::to_vec)))
 }
 
@@ -92,29 +104,6 @@ fn attribute<'a>(message: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     message[start..].split(|&byte| byte == b',').next()
 }
 
-/// Decodes base64 in the standard alphabet; `None` for any other character.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0_u32, 0);
-    for &character in text.iter().take_while(|&&character| character != b'=') {
-        let six = match character {
-            b'A'..=b'Z' => character - b'A',
-            b'a'..=b'z' => character - b'a' + 26,
-            b'0'..=b'9' => character - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u32::from(six);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    Some(bytes)
-}
-
 /// "TLS" over the in-memory connection, with the binding of the real one.
 struct Bound(ChannelBinding);
 
@@ -133,17 +122,17 @@ impl TlsConnect<DuplexStream> for Bound {
 
 struct BoundStream {
     stream: DuplexStream,
-    /// Asked for once. Locked only because the question comes by a shared reference.
+    /// Taken once. Locked only because `channel_binding` gets a shared reference.
     binding: Mutex<Option<ChannelBinding>>,
 }
 
 impl TlsStream for BoundStream {
     fn channel_binding(&self) -> ChannelBinding {
-        let asked = self
+        let binding = self
             .binding
             .lock()
             .map_or(None, |mut binding| binding.take());
-        asked.unwrap_or_else(ChannelBinding::none)
+        binding.unwrap_or_else(ChannelBinding::none)
     }
 }
 
@@ -180,7 +169,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_hash_comes_out_as_it_went_in() {
+    async fn the_hash_is_returned_unchanged() {
         for hash in [
             vec![0; 32],
             (0..64).collect(),

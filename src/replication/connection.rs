@@ -1,25 +1,29 @@
 //! A replication connection while it takes commands: before, or instead of, streaming.
+//!
+//! ```text
+//! connect ──▶ simple_query, identify_system, … ──▶ start_replication ──▶ ReplicationStream
+//! ```
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::os::fd::AsFd;
 
 use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::{DataRowBody, Message};
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_postgres::Config;
-use tokio_postgres::config::{SslMode, SslNegotiation, TargetSessionAttrs};
-use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::tls::TlsConnect;
 
-use super::socket::Endpoint;
-use super::startup::{Login, Session};
+use super::error::ReplicationError;
+use super::lsn::Lsn;
+use super::quote;
+use super::receive_threshold::ReceiveThreshold;
+use super::slot::SlotName;
+use super::startup::{Started, start};
+use super::stream::ReplicationStream;
+use super::tls::{Negotiated, negotiate};
 use super::wire::{Wire, message_length};
-use super::{Lsn, ReplicationError, ReplicationStream, SlotName, Socket};
-use crate::postgres::quote;
 
-/// How long one host may take until it takes commands, where the settings do not say.
-const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The tag of CopyBothResponse, which only replication uses and `postgres_protocol` does not know.
 const COPY_BOTH_RESPONSE: u8 = b'W';
 
@@ -41,87 +45,70 @@ pub struct ReplicationConnection {
 /// The answer to IDENTIFY_SYSTEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemIdentity {
-    /// The cluster's own number, from when it was made. A restored copy has the same.
+    /// The number that identifies the cluster, chosen by `initdb`. A restored copy has the same.
     pub system_id: String,
     /// Rises with every failover.
     pub timeline: u32,
-    /// Where the log had been flushed to.
+    /// How far the WAL was flushed to disk.
     pub flushed: Lsn,
+    /// The database that the session is in.
     pub database: Option<String>,
 }
 
 impl ReplicationConnection {
-    /// Connects to the first host of `config` that is there, and logs in with
-    /// `replication=database`.
+    /// Logs in over an open socket with `replication=database`.
     ///
-    /// Takes from `config` what libpq would: hosts with their ports, user, password, database,
-    /// options, TLS mode and negotiation, channel binding, `connect_timeout` (for all of one host's
-    /// login; 30 s if unset), keepalives (after 30 s if unset), `tcp_user_timeout` (30 s if unset),
-    /// `application_name` (`lantern-cli` if unset) and `target_session_attrs`. `parameters` are
-    /// settings for the session, such as `("DateStyle", "ISO")`, that no default of the role or the
-    /// database overrides.
+    /// The socket is the caller's: which server, which of its addresses, keepalives and time limits. Of `config` this
+    /// takes user, password, database, options, `application_name`, TLS mode and negotiation, and channel binding.
+    /// `parameters` are settings for the session, such as `("DateStyle", "ISO")`. They outrank defaults of the role and
+    /// the database.
     ///
-    /// As in libpq, `sslmode=prefer` goes without TLS when the handshake fails, a Unix socket
-    /// always does, and the next host is tried when one is not there, but not when it refuses the
-    /// login.
+    /// As in libpq, a Unix socket never has TLS, and a server that has none is accepted under `sslmode=prefer`. A
+    /// failed handshake is always an error: only a new socket can go without TLS after it.
     ///
-    /// Cancellation safe: nothing is left behind but a login that the server gives up.
+    /// Cancellation safe: dropping the future closes the socket.
     ///
     /// # Errors
-    /// That of the last host tried.
-    pub async fn connect<T>(
+    /// [`ReplicationError::Tls`], [`ReplicationError::Authentication`], or the server's refusal as
+    /// [`ReplicationError::Server`].
+    pub async fn connect<S, T>(
+        socket: S,
+        tls: T,
         config: &Config,
-        mut tls: T,
         parameters: &[(&str, &str)],
     ) -> Result<ReplicationConnection, ReplicationError>
     where
-        T: MakeTlsConnect<Socket>,
+        S: AsyncRead + AsyncWrite + AsFd + Unpin + Send + 'static,
+        T: TlsConnect<S> + 'static,
         T::Stream: Send + 'static,
     {
-        if config.get_ssl_negotiation() == SslNegotiation::Direct
-            && config.get_ssl_mode() != SslMode::Require
-        {
-            return Err(ReplicationError::Config(
-                "sslnegotiation=direct needs sslmode=require".to_owned(),
-            ));
-        }
-        let login = Login { config, parameters };
-        let mut failure = ReplicationError::Config("no host is given".to_owned());
-        for endpoint in Endpoint::all(config)? {
-            match connect_to(&endpoint, &login, &mut tls).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) if !may_try_next(&error) => return Err(error),
-                Err(error) => {
-                    tracing::debug!(host = endpoint.name(), %error, "no connection");
-                    failure = error;
-                }
-            }
-        }
-        Err(failure)
+        let threshold = ReceiveThreshold::new(&socket);
+        let opened = negotiate(socket, tls, config).await?;
+        let mut started = start(opened, config, parameters).await?;
+        started.wire.threshold = threshold;
+        Ok(ReplicationConnection::from(started))
     }
 
-    /// Logs in over a transport that is open already and has no TLS of ours, as a tunnel or, in tests, a recording.
-    /// Hosts, TLS and time limits of `config` mean nothing here.
+    /// Logs in over a transport that does its own encryption or needs none, such as a tunnel or, in tests, a recording.
+    /// The TLS settings of `config` do not count.
     ///
     /// # Errors
-    /// That of the login.
+    /// As [`connect`](Self::connect).
     pub async fn over(
         transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         config: &Config,
         parameters: &[(&str, &str)],
     ) -> Result<ReplicationConnection, ReplicationError> {
-        let login = Login { config, parameters };
-        let session = login.log_in(Box::new(transport), None).await?;
-        Ok(ReplicationConnection::from(session))
+        let started = start(Negotiated::plain(transport), config, parameters).await?;
+        Ok(ReplicationConnection::from(started))
     }
 
-    /// The server process of this session: what `pg_replication_slots.active_pid` shows while it
-    /// streams.
+    /// The server process of this session: `pg_replication_slots.active_pid` while it streams.
     pub fn process_id(&self) -> i32 {
         self.process_id
     }
 
-    /// With the process id, what a cancel request has to name.
+    /// The key that a cancel request carries beside the process id.
     pub fn secret_key(&self) -> i32 {
         self.secret_key
     }
@@ -133,11 +120,11 @@ impl ReplicationConnection {
 
     /// Runs SQL or a replication command and returns the rows of the answer.
     ///
-    /// If the future is dropped, the command goes on in the server; the next command waits for its
-    /// end and drops its answer.
+    /// Cancellation: if the future is dropped, the command continues on the server. The next command first reads the
+    /// rest of its answer and discards it.
     ///
     /// # Errors
-    /// [`ReplicationError::Server`] leaves the connection usable, others do not.
+    /// After [`ReplicationError::Server`] the connection is usable, after others it is not.
     pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<TextRow>, ReplicationError> {
         self.send_query(sql).await?;
         self.read_answer().await
@@ -167,7 +154,7 @@ impl ReplicationConnection {
             match self.wire.message().await {
                 Ok(Message::DataRow(row)) => rows.push(text_row(&row)?),
                 Ok(Message::ErrorResponse(body)) => {
-                    failure = Some(ReplicationError::server(body.fields()))
+                    failure = Some(ReplicationError::server(body.fields()));
                 }
                 Ok(Message::ReadyForQuery(_)) => break,
                 Ok(Message::RowDescription(_) | Message::CommandComplete(_)) => {}
@@ -177,7 +164,7 @@ impl ReplicationConnection {
                         "an unknown message in the answer to a command",
                     ));
                 }
-                // After a fatal error the server hangs up. The error says why.
+                // After a fatal error the server closes the connection. The error says why.
                 Err(error) => return Err(failure.unwrap_or(error)),
             }
         }
@@ -185,8 +172,12 @@ impl ReplicationConnection {
         failure.map_or(Ok(rows), Err)
     }
 
-    /// Asks which cluster this is and how far its log is. Cancellation as
-    /// [`simple_query`](Self::simple_query).
+    /// Asks which cluster this is and how far its WAL is flushed.
+    ///
+    /// Cancellation as for [`simple_query`](Self::simple_query).
+    ///
+    /// # Errors
+    /// Those of [`simple_query`](Self::simple_query).
     pub async fn identify_system(&mut self) -> Result<SystemIdentity, ReplicationError> {
         let rows = self.simple_query("IDENTIFY_SYSTEM").await?;
         let [Some(system_id), Some(timeline), Some(flushed), database] =
@@ -206,14 +197,15 @@ impl ReplicationConnection {
 
     /// Starts to stream the changes of `publications` from `slot`.
     ///
-    /// The server starts at `start` or at the slot's own position, whichever is later, and does not
-    /// say which: [`Lsn::ZERO`] means the slot's. Asks for protocol version 1 (whole committed
-    /// transactions, in commit order) and for logical messages.
+    /// The server starts at `start` or at the slot's confirmed position, whichever is later, and does not say which.
+    /// [`Lsn::ZERO`] stands for the slot's. Asks for protocol version 1 (whole committed transactions, in commit order)
+    /// and for logical messages.
+    ///
+    /// Cancellation: dropping the future closes the connection.
     ///
     /// # Errors
-    /// SQLSTATE 42704 if there is no such slot, 55006 if another process streams from it, 55000 if
-    /// it has lost its log. Servers before 17 name a missing publication only when they come to the
-    /// first change.
+    /// SQLSTATE 42704 if there is no such slot, 55006 if another process streams from it, 55000 if the server has
+    /// removed its WAL. Servers before 17 report a missing publication only when they come to the first change.
     pub async fn start_replication(
         mut self,
         slot: &SlotName,
@@ -228,8 +220,7 @@ impl ReplicationConnection {
         Ok(ReplicationStream::new(self.wire, self.process_id))
     }
 
-    /// Takes what has come in answer to START_REPLICATION; true at CopyBothResponse, behind which
-    /// the stream starts.
+    /// Reads what has arrived in answer to START_REPLICATION. True at CopyBothResponse, after which the stream begins.
     fn has_copy_started(&mut self) -> Result<bool, ReplicationError> {
         let incoming = &mut self.wire.incoming;
         while let Some(length) =
@@ -255,99 +246,22 @@ impl ReplicationConnection {
     }
 }
 
-async fn connect_to<T>(
-    endpoint: &Endpoint,
-    login: &Login<'_>,
-    tls: &mut T,
-) -> Result<ReplicationConnection, ReplicationError>
-where
-    T: MakeTlsConnect<Socket>,
-    T::Stream: Send + 'static,
-{
-    let limit = login
-        .config
-        .get_connect_timeout()
-        .copied()
-        .unwrap_or(DEFAULT_CONNECT_TIMEOUT);
-    let connecting = async {
-        let mode = login.config.get_ssl_mode();
-        let session = match login.open(endpoint, mode, tls).await {
-            Err(ReplicationError::Tls { .. }) if mode == SslMode::Prefer => {
-                login.open(endpoint, SslMode::Disable, tls).await?
-            }
-            opened => opened?,
-        };
-        let mut connection = ReplicationConnection::from(session);
-        connection
-            .check_role(login.config.get_target_session_attrs(), endpoint)
-            .await?;
-        Ok(connection)
-    };
-    let late = |_| ReplicationError::Timeout {
-        what: format!("connecting to {}", endpoint.name()),
-        limit,
-    };
-    let connected = timeout(limit, connecting).await.map_err(late)?;
-    connected.map_err(ReplicationError::with_remedy)
-}
-
-/// As in libpq: a host that is not there, or not ready yet, is passed over; one that knows us and
-/// says no is not.
-fn may_try_next(error: &ReplicationError) -> bool {
-    error.is_transient()
-        || matches!(
-            error,
-            ReplicationError::Tls { .. } | ReplicationError::Protocol(_)
-        )
-}
-
-impl From<Session> for ReplicationConnection {
-    fn from(session: Session) -> ReplicationConnection {
+impl From<Started> for ReplicationConnection {
+    fn from(started: Started) -> ReplicationConnection {
         ReplicationConnection {
-            wire: session.wire,
-            process_id: session.process_id,
-            secret_key: session.secret_key,
-            parameters: session.parameters,
+            wire: started.wire,
+            process_id: started.process_id,
+            secret_key: started.secret_key,
+            parameters: started.parameters,
             is_answering: false,
         }
     }
 }
 
-impl ReplicationConnection {
-    /// With several hosts, finds out whether this is the primary that is looked for
-    /// (`target_session_attrs`).
-    async fn check_role(
-        &mut self,
-        wanted: TargetSessionAttrs,
-        endpoint: &Endpoint,
-    ) -> Result<(), ReplicationError> {
-        let (standby, what) = match wanted {
-            TargetSessionAttrs::ReadWrite => (
-                "f",
-                "the server is a standby, and target_session_attrs=read-write",
-            ),
-            TargetSessionAttrs::ReadOnly => (
-                "t",
-                "the server is no standby, and target_session_attrs=read-only",
-            ),
-            _ => return Ok(()),
-        };
-        let rows = self
-            .simple_query("SELECT pg_catalog.pg_is_in_recovery()")
-            .await?;
-        if rows == [[Some(standby.to_owned())]] {
-            return Ok(());
-        }
-        let source = std::io::Error::other(what);
-        Err(ReplicationError::Connect {
-            host: endpoint.name(),
-            source,
-        })
-    }
-}
-
-/// START_REPLICATION (documentation: protocol-replication), with the options of `pgoutput`
-/// (documentation: protocol-logical-replication).
+/// START_REPLICATION (manual: "Streaming Replication Protocol"), with the options of `pgoutput` (manual: "Logical
+/// Streaming Replication Protocol").
+///
+/// `publication_names` is a list of identifiers within a literal, so each name is quoted first and the whole again.
 fn start_command(slot: &SlotName, start: Lsn, publications: &[&str]) -> String {
     let names: Vec<String> = publications
         .iter()
@@ -356,11 +270,11 @@ fn start_command(slot: &SlotName, start: Lsn, publications: &[&str]) -> String {
     format!(
         "START_REPLICATION SLOT {} LOGICAL {start} (proto_version '1', publication_names {}, messages 'true')",
         quote::identifier(slot.as_str()),
-        quote::replication_literal(&names.join(",")),
+        quote::literal(&names.join(",")),
     )
 }
 
-/// Grows with the values that are there: the number of columns is the server's word alone.
+/// Grows with the values that have arrived: the number of columns is only what the server claims.
 fn text_row(row: &DataRowBody) -> Result<TextRow, ReplicationError> {
     let mut values = TextRow::new();
     let mut ranges = row.ranges();

@@ -1,4 +1,7 @@
-//! What can go wrong between us and a walsender, and whether trying again can help.
+//! What can go wrong between this client and a walsender.
+//!
+//! Whether to retry is the caller's decision: [`ReplicationError::code`] has the SQLSTATE of an error that the server
+//! reported, and [`ReplicationError::is_link_failure`] tells a broken connection from two sides that do not agree.
 
 use std::error::Error;
 use std::io;
@@ -8,54 +11,42 @@ use fallible_iterator::FallibleIterator;
 use postgres_protocol::message::backend::ErrorFields;
 use tokio_postgres::error::SqlState;
 
-use crate::postgres::remedy;
-
 /// A failure of a replication connection. Never contains the password.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicationError {
-    /// No connection to a host, or none that was of use.
-    #[error("cannot connect to {host}: {source}")]
-    Connect { host: String, source: io::Error },
+    /// The TLS handshake failed, or the server has no TLS under `sslmode=require`.
+    #[error("cannot set up TLS: {0}")]
+    Tls(Box<dyn Error + Send + Sync>),
 
-    /// The TLS handshake with a host failed, or the server does not speak TLS and has to.
-    #[error("cannot set up TLS with {host}: {source}")]
-    Tls {
-        host: String,
-        source: Box<dyn Error + Send + Sync>,
-    },
-
-    /// The connection settings cannot be used as they are.
+    /// The connection settings or a command cannot be sent as they are.
     #[error("unusable connection settings: {0}")]
     Config(String),
 
-    /// The server and we found no way to prove who we are. A refusal by the server is a
+    /// The server asks for proof that this client cannot give. A refusal by the server is a
     /// [`ReplicationError::Server`].
     #[error("cannot authenticate: {0}")]
     Authentication(String),
 
-    /// The server refused the connection, and this is what to do about it.
-    #[error("{refusal}: {remedy}")]
-    Refused {
-        refusal: Box<ReplicationError>,
-        remedy: &'static str,
-    },
-
     /// The server reported an error.
     #[error("{}", sentence(.message, .code, .detail.as_deref(), .hint.as_deref()))]
     Server {
+        /// What kind of error it is (PostgreSQL manual, appendix "PostgreSQL Error Codes").
         code: SqlState,
         /// `ERROR`, `FATAL` or `PANIC`.
         severity: Box<str>,
+        /// The server's words, in its language.
         message: Box<str>,
+        /// More about the error, if the server says more.
         detail: Option<Box<str>>,
+        /// What to do about it, if the server has a proposal.
         hint: Option<Box<str>>,
     },
 
-    /// What arrived is not the replication protocol: no PostgreSQL server, or something between it
-    /// and us.
+    /// The peer does not speak the replication protocol: it is no PostgreSQL server, or another program is in between.
     #[error("unexpected data from the server: {0}")]
     Protocol(String),
 
+    /// The connection broke.
     #[error("the connection failed: {0}")]
     Io(#[from] io::Error),
 
@@ -63,8 +54,14 @@ pub enum ReplicationError {
     #[error("the server closed the connection")]
     Closed,
 
+    /// The server did not do `what` in time.
     #[error("{what} took longer than {limit:?}")]
-    Timeout { what: String, limit: Duration },
+    Timeout {
+        /// The action that was waited for.
+        what: String,
+        /// How long.
+        limit: Duration,
+    },
 }
 
 fn sentence(message: &str, code: &SqlState, detail: Option<&str>, hint: Option<&str>) -> String {
@@ -77,41 +74,24 @@ fn sentence(message: &str, code: &SqlState, detail: Option<&str>, hint: Option<&
 }
 
 impl ReplicationError {
-    /// Whether the same attempt may succeed later without anybody changing anything.
-    ///
-    /// For errors of the server the SQLSTATE decides (PostgreSQL documentation, "PostgreSQL Error
-    /// Codes").
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Connect { .. } | Self::Io(_) | Self::Closed | Self::Timeout { .. } => true,
-            Self::Tls { source, .. } => source.downcast_ref::<io::Error>().is_some_and(is_cut),
-            Self::Server { code, .. } => crate::postgres::sqlstate::classify(code).is_transient(),
-            Self::Refused { refusal, .. } => refusal.is_transient(),
-            Self::Config(_) | Self::Authentication(_) | Self::Protocol(_) => false,
-        }
-    }
-
     /// The SQLSTATE, if the server reported the error.
     pub fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Server { code, .. } => Some(code),
-            Self::Refused { refusal, .. } => refusal.code(),
             _ => None,
         }
     }
 
-    /// The same error of connecting, with what to do about it where that is known.
-    pub(super) fn with_remedy(self) -> ReplicationError {
-        let remedy = match &self {
-            Self::Server { code, message, .. } => remedy::for_refusal(code, message),
-            _ => None,
-        };
-        match remedy {
-            Some(remedy) => Self::Refused {
-                refusal: Box::new(self),
-                remedy,
-            },
-            None => self,
+    /// Whether the connection broke or was too slow, as opposed to two sides that do not agree.
+    ///
+    /// Such a failure may pass without a change by a person. Never true for an error with a [`code`](Self::code).
+    pub fn is_link_failure(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Closed | Self::Timeout { .. } => true,
+            Self::Tls(cause) => cause.downcast_ref().is_some_and(is_cut),
+            Self::Server { .. } | Self::Config(_) | Self::Authentication(_) | Self::Protocol(_) => {
+                false
+            }
         }
     }
 
@@ -119,24 +99,19 @@ impl ReplicationError {
         Self::Protocol(what.to_string())
     }
 
-    /// From the fields of an ErrorResponse (documentation: protocol-error-fields).
+    /// From the fields of an ErrorResponse (manual: "Error and Notice Message Fields").
     pub(super) fn server(mut fields: ErrorFields<'_>) -> ReplicationError {
         let (mut severity, mut code, mut message) = (None, None, None);
         let (mut detail, mut hint) = (None, None);
         while let Ok(Some(field)) = fields.next() {
-            let value = || {
-                Some(
-                    String::from_utf8_lossy(field.value_bytes())
-                        .into_owned()
-                        .into_boxed_str(),
-                )
-            };
+            let text = String::from_utf8_lossy(field.value_bytes());
+            let value = Some(text.into_owned().into_boxed_str());
             match field.type_() {
-                b'V' => severity = value(), // what `S` says, untranslated
-                b'C' => code = value(),
-                b'M' => message = value(),
-                b'D' => detail = value(),
-                b'H' => hint = value(),
+                b'V' => severity = value, // what `S` says, untranslated
+                b'C' => code = value,
+                b'M' => message = value,
+                b'D' => detail = value,
+                b'H' => hint = value,
                 _ => {}
             }
         }
@@ -150,7 +125,7 @@ impl ReplicationError {
     }
 }
 
-/// Whether the connection broke, as opposed to the two sides not agreeing.
+/// Whether the connection broke during the handshake.
 fn is_cut(error: &io::Error) -> bool {
     use io::ErrorKind::*;
     matches!(
@@ -168,44 +143,35 @@ mod tests {
             code: SqlState::from_code(code),
             severity: "FATAL".into(),
             message: "something happened".into(),
-            detail: Some("Nobody was hurt.".into()),
+            detail: Some("There is more to say.".into()),
             hint: None,
         }
     }
 
     #[test]
-    fn the_sqlstate_decides_whether_to_try_again() {
-        for code in [
-            "57P01", "57P03", "53300", "55006", "08006", "40001", "55P03", "58030",
-        ] {
-            assert!(server(code).is_transient(), "{code}");
-        }
-        for code in [
-            "28P01", "28000", "3D000", "42704", "55000", "42601", "57P04", "58P01", "08P01",
-            "XX000",
-        ] {
-            assert!(!server(code).is_transient(), "{code}");
-        }
-        assert!(ReplicationError::Closed.is_transient());
-        assert!(!ReplicationError::protocol("?").is_transient());
+    fn a_broken_connection_is_a_link_failure_and_a_refusal_is_not() {
+        assert!(ReplicationError::Closed.is_link_failure());
+        assert!(
+            ReplicationError::from(io::Error::from(io::ErrorKind::BrokenPipe)).is_link_failure()
+        );
+        assert!(!ReplicationError::protocol("?").is_link_failure());
+        // An outage by its code, but the link has carried the server's answer.
+        assert!(!server("57P01").is_link_failure());
     }
 
     #[test]
     fn a_server_error_reads_as_one_sentence_with_its_code() {
         assert_eq!(
             server("57P01").to_string(),
-            "something happened (SQLSTATE 57P01). Nobody was hurt"
+            "something happened (SQLSTATE 57P01). There is more to say"
         );
         assert_eq!(server("57P01").code(), Some(&SqlState::ADMIN_SHUTDOWN));
     }
 
     #[test]
-    fn a_cut_handshake_is_transient_and_a_bad_certificate_is_not() {
-        let tls = |kind| ReplicationError::Tls {
-            host: "db".into(),
-            source: Box::new(io::Error::from(kind)),
-        };
-        assert!(tls(io::ErrorKind::UnexpectedEof).is_transient());
-        assert!(!tls(io::ErrorKind::InvalidData).is_transient());
+    fn a_handshake_that_was_cut_is_a_link_failure_and_a_bad_certificate_is_not() {
+        let tls = |kind| ReplicationError::Tls(Box::new(io::Error::from(kind)));
+        assert!(tls(io::ErrorKind::UnexpectedEof).is_link_failure());
+        assert!(!tls(io::ErrorKind::InvalidData).is_link_failure());
     }
 }

@@ -1,16 +1,26 @@
-//! Log sequence numbers.
+//! Log sequence numbers: positions in the write-ahead log (PostgreSQL manual, "`pg_lsn` Type").
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A position in the write-ahead log: a byte offset since the cluster was made.
+/// A position in the write-ahead log: the offset in bytes since the cluster was initialized.
 ///
-/// Written as PostgreSQL's `pg_lsn` type writes it, two hexadecimal halves: `16/B374D848`.
+/// Text is that of PostgreSQL's `pg_lsn` type, two hexadecimal halves:
+///
+/// ```
+/// use lantern::replication::Lsn;
+///
+/// let position: Lsn = "16/B374D848".parse()?;
+/// assert_eq!(position, Lsn(0x16_B374_D848));
+/// assert_eq!(position.to_string(), "16/B374D848");
+/// assert_eq!(Lsn(0x16_B374_D850).bytes_since(position), 8);
+/// # Ok::<(), lantern::replication::ParseLsnError>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Lsn(pub u64);
 
 impl Lsn {
-    /// `0/0`: no position at all. The server reads it as "from where the slot stands".
+    /// `0/0`: no position. START_REPLICATION takes it for the slot's confirmed position.
     pub const ZERO: Lsn = Lsn(0);
 
     /// The number of bytes of WAL from `earlier` to here; 0 if `earlier` is not earlier.
@@ -55,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_written_and_read_as_postgres_writes_it() {
+    fn text_is_that_of_the_pg_lsn_type() {
         for (text, number) in [
             ("0/0", 0),
             ("16/B374D848", 0x16_B374_D848),
@@ -71,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused() {
+    fn other_texts_are_refused() {
         for text in [
             "",
             "/",
@@ -95,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn order_is_the_order_of_the_log() {
+    fn positions_are_ordered_as_in_the_log() {
         assert!("0/FFFFFFFF".parse::<Lsn>().unwrap() < "1/0".parse().unwrap());
         assert_eq!(Lsn::default(), Lsn::ZERO);
         assert_eq!(Lsn(7).bytes_since(Lsn(3)), 4);

@@ -1,12 +1,28 @@
-//! Decoder of the messages of the `pgoutput` plugin, protocol version 1.
+//! Decoder for the messages of the `pgoutput` plugin, protocol version 1.
 //!
-//! Pure: bytes in, values out, which borrow from the bytes. Formats are those of the PostgreSQL
-//! documentation, "Logical Replication Message Formats" (protocol-logicalrep-message-formats);
-//! integers are big-endian, strings end in NUL. Any bytes whatever give a message or an error.
+//! Bytes in, values out, which borrow from the bytes; no input or output, no allocation. PostgreSQL manual, "Logical
+//! Replication Message Formats"; the encoder is `logicalrep_write_*` in the server's `proto.c`. Integers are
+//! big-endian, strings end in NUL. Any bytes give a message or an error.
 //!
-//! A message says which relation a row belongs to by number alone. The server explains a number by
-//! a Relation message before its first use in a connection, and again whenever the table has
-//! changed: keep it as a [`Relation`].
+//! ```text
+//! Begin ─▶ Relation ─▶ Insert, Update, Delete, Truncate, … ─▶ Commit
+//!          the table behind a number, before its first use
+//! ```
+//!
+//! A row names its table by number alone ([`RelationId`]). The server explains a number by a Relation message before
+//! its first use in a connection, and again after the table has changed: keep it as a [`RelationSchema`].
+//!
+//! ```
+//! use lantern::replication::pgoutput::{Message, RelationId, Value, decode};
+//!
+//! let payload = b"I\0\0\x40\x01N\0\x02t\0\0\0\x0242n";
+//! let Message::Insert { relation, new } = decode(payload)? else {
+//!     panic!("an Insert");
+//! };
+//! assert_eq!(relation, RelationId(0x4001));
+//! assert_eq!(new.iter().collect::<Vec<_>>(), [Value::Text(b"42"), Value::Null]);
+//! # Ok::<(), lantern::replication::pgoutput::DecodeError>(())
+//! ```
 
 mod reader;
 mod relation;
@@ -17,20 +33,22 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub use reader::DecodeError;
 use reader::Reader;
 pub use relation::{
-    Column, ColumnBody, Columns, Relation, RelationBody, RelationId, ReplicaIdentity,
+    ColumnBody, ColumnSchema, Columns, RelationBody, RelationId, RelationSchema, ReplicaIdentity,
 };
 pub use tuple::{TupleData, Value, Values};
 
-use super::Lsn;
+use super::lsn::Lsn;
 
 /// One message of the stream. Strings and values borrow from the decoded bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// A transaction begins; its changes follow, then its Commit.
+    /// A transaction begins. Its changes follow, then its Commit.
     Begin {
         /// Where its commit record starts.
         final_lsn: Lsn,
+        /// When it was committed.
         commit_time: Timestamp,
+        /// Its transaction id, without the epoch.
         xid: u32,
     },
     /// The transaction is complete.
@@ -39,51 +57,72 @@ pub enum Message<'a> {
         commit_lsn: Lsn,
         /// Where its commit record ends: the position to confirm.
         end_lsn: Lsn,
+        /// When it was committed.
         commit_time: Timestamp,
     },
-    /// The transaction came to the server by replication from elsewhere.
+    /// The transaction reached the server by replication from another one.
     Origin {
-        /// Where it was committed there.
+        /// Where it was committed on that server.
         commit_lsn: Lsn,
+        /// The replication origin (`pg_replication_origin`).
         name: &'a str,
     },
+    /// The table behind a number, before its first use.
     Relation(RelationBody<'a>),
     /// A type that is not built in, before its first use in a Relation.
     Type {
+        /// Its OID.
         oid: u32,
+        /// Its schema; empty for `pg_catalog`.
         namespace: &'a str,
+        /// Its name.
         name: &'a str,
     },
+    /// A row was inserted.
     Insert {
+        /// Its table.
         relation: RelationId,
+        /// The row.
         new: TupleData<'a>,
     },
-    /// A row was updated. At most one of `key` and `old` is there.
+    /// A row was updated. At most one of `key` and `old` is present.
     Update {
+        /// Its table.
         relation: RelationId,
-        /// The replica identity as it was, if the update changed it; the other columns are Null.
+        /// The old replica identity, if the update changed it. The other columns are Null.
         key: Option<TupleData<'a>>,
-        /// The whole row as it was, under REPLICA IDENTITY FULL.
+        /// The whole old row, under REPLICA IDENTITY FULL.
         old: Option<TupleData<'a>>,
+        /// The row as it is now.
         new: TupleData<'a>,
     },
-    /// A row was deleted. Exactly one of `key` and `old` is there.
+    /// A row was deleted. Exactly one of `key` and `old` is present.
     Delete {
+        /// Its table.
         relation: RelationId,
+        /// The old replica identity. The other columns are Null.
         key: Option<TupleData<'a>>,
+        /// The whole old row, under REPLICA IDENTITY FULL.
         old: Option<TupleData<'a>>,
     },
+    /// Tables were truncated.
     Truncate {
+        /// The published ones among them.
         relations: Relations<'a>,
+        /// `TRUNCATE … CASCADE`.
         cascade: bool,
+        /// `TRUNCATE … RESTART IDENTITY`.
         restart_identity: bool,
     },
-    /// What somebody wrote by `pg_logical_emit_message`.
+    /// A message written by `pg_logical_emit_message`.
     LogicalMessage {
-        /// Whether it belongs to the transaction around it, or stands alone.
+        /// Whether it is part of a transaction. Otherwise it may arrive between transactions.
         transactional: bool,
+        /// Its position in the WAL.
         lsn: Lsn,
+        /// Says which application it is for.
         prefix: &'a str,
+        /// Its bytes.
         content: &'a [u8],
     },
 }
@@ -213,19 +252,22 @@ fn truncate<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
 
 const RELATION_ID_SIZE: usize = size_of::<u32>();
 
-/// The relations of a Truncate, walked without allocating.
+/// The relations of a Truncate. Iterating does not allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Relations<'a>(&'a [u8]);
 
 impl<'a> Relations<'a> {
+    /// The number of relations.
     pub fn len(&self) -> usize {
         self.0.len() / RELATION_ID_SIZE
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// The relations, in the order of the message.
     pub fn iter(&self) -> impl Iterator<Item = RelationId> + 'a {
         self.0
             .as_chunks::<RELATION_ID_SIZE>()
@@ -235,8 +277,7 @@ impl<'a> Relations<'a> {
     }
 }
 
-/// A moment on the server's clock, in microseconds since 2000-01-01 00:00 UTC (PostgreSQL's
-/// `timestamptz`).
+/// A time on the server's clock, in microseconds since 2000-01-01 00:00 UTC (PostgreSQL's `timestamptz`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -244,7 +285,7 @@ impl Timestamp {
     /// 2000-01-01 as seconds since 1970-01-01.
     const EPOCH: Duration = Duration::from_secs(946_684_800);
 
-    /// The same moment on the system's clock, or `None` if that cannot tell it.
+    /// The same time on the system's clock, or `None` if it is out of that clock's range.
     pub fn to_system_time(self) -> Option<SystemTime> {
         let epoch = UNIX_EPOCH + Self::EPOCH;
         let distance = Duration::from_micros(self.0.unsigned_abs());
@@ -255,8 +296,7 @@ impl Timestamp {
         }
     }
 
-    /// The moment `time`, to the microsecond. Moments that a `timestamptz` cannot tell become the
-    /// first or last that it can.
+    /// `time` to the microsecond. A time that is out of range becomes the first or last one in range.
     pub fn from_system_time(time: SystemTime) -> Timestamp {
         let micros = |distance: Duration| i64::try_from(distance.as_micros()).unwrap_or(i64::MAX);
         Timestamp(match time.duration_since(UNIX_EPOCH + Self::EPOCH) {
@@ -271,7 +311,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_insert_is_read_as_a_server_sent_it() {
+    fn an_insert_of_a_real_server_is_decoded() {
         let payload = b"I\0\0\x40\x01N\0\x03t\0\0\0\x0242nu";
         let Message::Insert { relation, new } = decode(payload).unwrap() else {
             panic!("an Insert")
@@ -295,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn what_version_1_does_not_have_is_an_error() {
+    fn messages_of_other_protocol_versions_are_errors() {
         assert_eq!(decode(b""), Err(DecodeError::Truncated));
         assert_eq!(
             decode(b"S\0\0\0\x01\x01"),

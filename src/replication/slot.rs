@@ -1,35 +1,54 @@
-//! Names of replication slots.
+//! Names of replication slots, checked by the rules of the server before it is asked.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name that the server takes: `NAMEDATALEN` less the terminator, in bytes.
+/// The longest name in bytes: the server's `NAMEDATALEN` less the terminator.
 const MAX_LENGTH: usize = 63;
 
-/// A name that a replication slot can have: 1 to 63 of `a`–`z`, `0`–`9` and `_`.
+/// A valid name of a replication slot: 1 to 63 characters from `a`–`z`, `0`–`9` and `_`.
 ///
-/// The rule is that of the server's `ReplicationSlotValidateName` (`slot.c`). Such a name needs no
-/// quoting.
+/// The rule is that of the server's `ReplicationSlotValidateName` (`slot.c`). Such a name needs no quoting.
+///
+/// ```
+/// use lantern::replication::SlotName;
+///
+/// assert_eq!(SlotName::try_from("job_42")?.as_str(), "job_42");
+/// assert!(SlotName::try_from("Job 42").is_err());
+/// # Ok::<(), lantern::replication::InvalidSlotName>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotName(String);
 
 impl SlotName {
+    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The text cannot name a replication slot.
+/// Why a text cannot name a replication slot.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSlotName {
+    /// The name is empty.
     #[error("a replication slot needs a name")]
     Empty,
+    /// The name has more than 63 bytes.
     #[error("`{name}` is too long for a replication slot: {} bytes, where {MAX_LENGTH} are allowed", name.len())]
-    TooLong { name: String },
+    TooLong {
+        /// The refused name.
+        name: String,
+    },
+    /// The name has a character that is not allowed.
     #[error(
         "`{name}` cannot name a replication slot because of {character:?}: use lower-case letters a-z, digits and underscores"
     )]
-    Character { name: String, character: char },
+    Character {
+        /// The refused name.
+        name: String,
+        /// Its first character that is not allowed.
+        character: char,
+    },
 }
 
 impl TryFrom<String> for SlotName {
@@ -86,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_rule_holds() {
+    fn names_are_valid_by_the_rule_of_the_server() {
         for name in ["a", "lantern_job_42", "_", "0", &"x".repeat(63)] {
             assert_eq!(SlotName::try_from(name).unwrap().as_str(), name);
         }
@@ -111,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_error_says_what_to_do() {
+    fn the_error_says_which_characters_are_allowed() {
         let sentence = "Job 1".parse::<SlotName>().unwrap_err().to_string();
         assert!(
             sentence.contains("Job 1") && sentence.contains("lower-case"),

@@ -1,7 +1,12 @@
 //! The stream of changes: frames in, standby status updates out, over one CopyBoth.
 //!
-//! Formats are those of the documentation, protocol-replication (XLogData, Primary keepalive
-//! message, Standby status update) within CopyData of protocol-message-formats.
+//! ```text
+//! CopyData: d length ┬ w start end time payload          XLogData                    server ──▶ client
+//!                    ├ k end time reply                  Primary keepalive message   server ──▶ client
+//!                    └ r written flushed applied time …  Standby status update       client ──▶ server
+//! ```
+//!
+//! PostgreSQL manual, "Streaming Replication Protocol". The server side is `walsender.c`.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,17 +15,18 @@ use postgres_protocol::message::{backend, frontend};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::error::ReplicationError;
+use super::lsn::Lsn;
 use super::pgoutput::Timestamp;
 use super::wire::{Wire, log_notice, message_length};
-use super::{Lsn, ReplicationError};
 
 /// How long [`ReplicationStream::finish`] waits for the server to stop.
-const FINISH_LIMIT: Duration = Duration::from_secs(5);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Bytes that wake up the runtime though nobody means to read: less than the kernel keeps for any socket.
-const A_LOT: i32 = 64 * 1024;
+/// Bytes that wake the runtime while the stream rests: less than the kernel buffers for any socket.
+const RESTING_THRESHOLD: i32 = 64 * 1024;
 
-/// Tag and length, before every message.
+/// Bytes of tag and length, before every message.
 const HEADER_SIZE: usize = 5;
 /// Kind, start, end and time, before the payload of XLogData.
 const XLOG_DATA_HEADER_SIZE: usize = 1 + 8 + 8 + 8;
@@ -32,39 +38,38 @@ const KEEPALIVE_SIZE: usize = 1 + 8 + 8 + 1;
 pub enum Frame {
     /// One message of the output plugin.
     XLogData {
-        /// Where in the log the change stands; 0/0 for messages that stand for none.
+        /// The position of the change in the WAL; 0/0 for messages that have none, such as Relation.
         wal_start: Lsn,
         /// How far the server had sent.
         wal_end: Lsn,
-        /// What [`pgoutput::decode`](super::pgoutput::decode) takes. Shares the buffer of the read
-        /// that it came by, up to 128 KiB, which lives until the last payload of it is dropped:
-        /// copy what is to be kept.
+        /// The input of [`pgoutput::decode`](super::pgoutput::decode). Shares the buffer of its read, up to 128 KiB,
+        /// which lives until the last payload in it is dropped: copy what you keep.
         payload: Bytes,
     },
-    /// The server is there.
+    /// The server is alive.
     Keepalive {
         /// How far the server had sent.
         wal_end: Lsn,
-        /// Whether it wants a status update at once, because it is about to take us for dead.
+        /// Whether the server asks for a status update at once: half of `wal_sender_timeout` has passed without one.
         reply_requested: bool,
     },
 }
 
-/// A standby status update that is to be sent.
+/// A standby status update that waits to be sent.
 #[derive(Debug, Clone, Copy)]
 struct Status {
     flushed: Lsn,
     reply_requested: bool,
 }
 
-/// A walsender's stream. One task owns it: it reads, and says how far the changes are safe.
+/// A walsender's stream. One task owns it: it reads changes, and confirms the position up to which they are processed.
 ///
-/// All state is in here and none in the futures of its methods, so any of them may be dropped at
-/// any point, as by `select!`.
+/// All state is in here and none in the futures of its methods, so each of them may be dropped at any point, as by
+/// `select!`.
 pub struct ReplicationStream {
     wire: Wire,
     process_id: i32,
-    /// The latest status that has not come to the front of the wire's output yet.
+    /// The latest status that is not yet in the wire's output.
     pending_status: Option<Status>,
 }
 
@@ -77,26 +82,25 @@ impl ReplicationStream {
         }
     }
 
-    /// A stream over any transport that is already within CopyBoth, as for tests without a server.
+    /// A stream over a transport that is in CopyBoth already, for tests without a server.
     pub fn over(
         transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> ReplicationStream {
         ReplicationStream::new(Wire::new(Box::new(transport)), 0)
     }
 
-    /// The server process at the other end: the slot's `active_pid`.
+    /// The server process: the slot's `active_pid`.
     pub fn process_id(&self) -> i32 {
         self.process_id
     }
 
-    /// Waits for the next frame. Sends what [`send_status`](Self::send_status) left behind
-    /// meanwhile.
+    /// Waits for the next frame, and meanwhile sends what [`send_status`](Self::send_status) could not.
     ///
-    /// Cancellation safe: no frame is lost, and part of a frame is kept for the next call.
+    /// Cancellation safe: no frame is lost, and part of a frame stays for the next call.
     ///
     /// # Errors
-    /// [`ReplicationError::Server`] with what the server said last, [`ReplicationError::Closed`]
-    /// when it ended the stream. The stream is over then.
+    /// [`ReplicationError::Server`] with the server's last message, [`ReplicationError::Closed`] if it ended the
+    /// stream. The stream is then over.
     pub async fn next(&mut self) -> Result<Frame, ReplicationError> {
         loop {
             if let Some(frame) = self.try_next()? {
@@ -107,8 +111,8 @@ impl ReplicationStream {
         }
     }
 
-    /// The next frame, if it has been received already. One read may bring hundreds: a loop can
-    /// take them all without waiting.
+    /// The next frame, if it has arrived already. One read may bring hundreds: a loop can take them all without
+    /// waiting.
     ///
     /// # Errors
     /// As [`next`](Self::next).
@@ -128,27 +132,26 @@ impl ReplicationStream {
         }
     }
 
-    /// Nobody means to read for now: what arrives need wake nobody up, unless it is a lot. Until [`resume`](Self::resume),
-    /// [`next`](Self::next) may find nothing.
+    /// Tells the kernel not to wake the runtime for small amounts of data: the caller reads later. Until
+    /// [`resume`](Self::resume), [`next`](Self::next) may wait although there is data.
     pub fn rest(&self) {
         if let Some(threshold) = &self.wire.threshold {
-            threshold.set(A_LOT);
+            threshold.set(RESTING_THRESHOLD);
         }
     }
 
-    /// Somebody means to read again.
+    /// Ends the effect of [`rest`](Self::rest): from now on the first byte wakes the reader.
     pub fn resume(&self) {
         if let Some(threshold) = &self.wire.threshold {
             threshold.set(1);
         }
     }
 
-    /// Tells the server that everything up to `flushed` is safe (written, flushed and applied) and
-    /// may be forgotten.
+    /// Confirms `flushed` as written, flushed and applied: the server may remove the WAL before it, and never sends
+    /// changes of transactions that ended before it again.
     ///
-    /// Cancellation safe: what could not be sent stays here and goes out with the next
-    /// [`next`](Self::next), `send_status` or [`finish`](Self::finish). When several wait, only the
-    /// latest is sent.
+    /// Cancellation safe: an unsent status stays here and goes out with the next [`next`](Self::next), `send_status` or
+    /// [`finish`](Self::finish). If several wait, only the latest is sent.
     ///
     /// # Errors
     /// [`ReplicationError::Io`] if the connection is broken.
@@ -173,8 +176,8 @@ impl ReplicationStream {
         self.wire.flush().await
     }
 
-    /// Encodes the waiting status if the one before is out, so that at most one is on its way and
-    /// one waits, however slow the server is.
+    /// Encodes the waiting status if the previous one is sent. So at most one is in the output and one waits, however
+    /// slow the server is.
     fn queue_status(&mut self) {
         if self.wire.outgoing.is_empty()
             && let Some(status) = self.pending_status.take()
@@ -183,20 +186,22 @@ impl ReplicationStream {
         }
     }
 
-    /// Ends the stream in good order, with any status update that waits; it is of no use any more then. Takes 5 s at most.
+    /// Ends the stream in good order, after any status update that waits. Takes at most 5 s; do not use the stream
+    /// afterwards.
     ///
-    /// The server answers when it is through with the transaction that it is sending. In the middle
-    /// of a large one that may be too late; the connection is then closed all the same.
+    /// The server answers when it has sent the current transaction to its end. For a large one that may take longer
+    /// than the limit. Dropping the stream then closes the connection.
+    ///
+    /// Cancellation: a dropped future leaves a stream that can only be dropped.
     ///
     /// # Errors
-    /// [`ReplicationError::Timeout`], or that the connection broke. Nothing is left to be done in
-    /// either case.
+    /// [`ReplicationError::Timeout`], or that the connection broke. There is nothing to do about either.
     pub async fn finish(&mut self) -> Result<(), ReplicationError> {
         let late = |_| ReplicationError::Timeout {
             what: "ending the stream".to_owned(),
-            limit: FINISH_LIMIT,
+            limit: FINISH_TIMEOUT,
         };
-        timeout(FINISH_LIMIT, self.end()).await.map_err(late)?
+        timeout(FINISH_TIMEOUT, self.end()).await.map_err(late)?
     }
 
     async fn end(&mut self) -> Result<(), ReplicationError> {
@@ -216,7 +221,7 @@ impl ReplicationStream {
     }
 }
 
-/// Takes the CopyData of `length` bytes at the start of `incoming`.
+/// Splits the CopyData of `length` bytes off the front of `incoming`.
 fn take_frame(incoming: &mut BytesMut, length: usize) -> Result<Frame, ReplicationError> {
     let body = &incoming[HEADER_SIZE..length];
     match body.first() {
@@ -249,8 +254,8 @@ fn take_frame(incoming: &mut BytesMut, length: usize) -> Result<Frame, Replicati
     }
 }
 
-/// Takes the complete message at the start of `incoming`, which is no CopyData: either it says
-/// nothing, or the stream ends with it.
+/// Takes the complete message at the start of `incoming`, which is not a CopyData: either it can be skipped, or it ends
+/// the stream.
 fn skip_or_end(incoming: &mut BytesMut) -> Result<(), ReplicationError> {
     use backend::Message;
     match Message::parse(incoming).map_err(ReplicationError::protocol)? {
@@ -271,7 +276,7 @@ fn skip_or_end(incoming: &mut BytesMut) -> Result<(), ReplicationError> {
     Ok(())
 }
 
-/// Standby status update, as CopyData.
+/// Encodes a standby status update, as CopyData.
 fn write_status(status: Status, out: &mut BytesMut) {
     const SIZE: u32 = 4 + 1 + 4 * 8 + 1;
     out.put_u8(backend::COPY_DATA_TAG);

@@ -1,37 +1,60 @@
-//! Which part of the log is done with.
+//! Up to which position the WAL is processed.
 //!
-//! Transactions arrive in commit order; their rows are finished in any order, by many hands. The
-//! server may only be told of a position when every row before it is finished: it forgets what lies
-//! before. A position inside a transaction is no use to it either, because it sends transactions
-//! whole, so only the end of a committed transaction is ever confirmed, or a keepalive's position,
-//! which by then lies behind every transaction sent.
+//! Transactions arrive in commit order. Their rows are finished in any order, by many tasks. A position may be
+//! confirmed only when every row before it is finished, because the server then never sends that part of the WAL again.
+//! It sends transactions whole, so only the end of a committed transaction can be confirmed, or the position of a
+//! keepalive that came after it.
 //!
-//! Only transactions with rows outstanding take up memory. One that is done waits for an older one
-//! by handing its end to its older neighbour: "when you are done, so is everything up to here".
+//! ```text
+//! transactions, oldest first    rows outstanding    end        confirmed()
+//!   A                           0 (retired)         0/10       0/10
+//!   B                           2                   0/20
+//!   C                           0 (retired into B)  0/30       0/30 when both rows of B are finished
+//!   D                           1                   0/40
+//! ```
+//!
+//! Only transactions with outstanding rows take memory. A finished one that waits for an older one passes its end to
+//! its older neighbour: "when you are finished, so is everything up to here".
 
-use super::Lsn;
+use super::lsn::Lsn;
 
-/// Names a transaction of a [`LsnTracker`]. Outlives its transaction harmlessly: a ticket whose
-/// transaction is done or forgotten means nothing.
+/// Identifies a transaction of an [`LsnTracker`]. A ticket may outlive its transaction: it then has no effect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ticket {
     place: u32,
     sequence: u64,
 }
 
-/// Counts the unfinished rows of each transaction and says how far the log is done with.
+/// Counts the unfinished rows of each transaction and says which position may be confirmed.
 ///
-/// Every operation takes constant time, whatever the number of transactions and rows; memory is
-/// that of the transactions with rows outstanding. A transaction of a million rows is one counter.
+/// Every operation takes constant time, whatever the number of transactions and rows. Memory is that of the
+/// transactions with outstanding rows. A transaction of a million rows is one counter.
+///
+/// ```
+/// use lantern::replication::{Lsn, LsnTracker};
+///
+/// let mut tracker = LsnTracker::new(Lsn(5));
+/// let first = tracker.begin();
+/// tracker.row(first);
+/// tracker.commit(Lsn(10));
+/// let second = tracker.begin();
+/// tracker.row(second);
+/// tracker.commit(Lsn(20));
+///
+/// tracker.finish(second); // out of order
+/// assert_eq!(tracker.confirmed(), Lsn(5));
+/// tracker.finish(first);
+/// assert_eq!(tracker.confirmed(), Lsn(20));
+/// ```
 #[derive(Debug)]
 pub struct LsnTracker {
     confirmed: Lsn,
     outstanding_rows: u64,
     /// Counts transactions and is never reset, so that no two tickets of one tracker are equal.
     next_sequence: u64,
-    /// The transaction between its Begin and its Commit: always the newest.
+    /// The transaction between its Begin and its Commit. It is always the newest.
     open: Option<Ticket>,
-    /// The unfinished transactions, linked by age, in places that are used again.
+    /// The unfinished transactions, linked by age. Places are reused.
     places: Vec<Transaction>,
     vacant: Vec<u32>,
     oldest: Option<u32>,
@@ -42,8 +65,8 @@ pub struct LsnTracker {
 struct Transaction {
     sequence: u64,
     outstanding: u64,
-    /// What is done when this transaction and all older ones are: its own end, or that of done ones
-    /// right behind it.
+    /// The position that can be confirmed when this transaction and all older ones are finished: its own end, or that
+    /// of finished ones right after it.
     end: Lsn,
     is_open: bool,
     older: Option<u32>,
@@ -67,8 +90,7 @@ impl LsnTracker {
 
     /// Forgets every transaction, for a new connection whose stream starts at `start`.
     ///
-    /// The server sends again what was not confirmed. Tickets given out before do nothing from now
-    /// on.
+    /// The server sends again what was not confirmed. Earlier tickets have no effect from now on.
     pub fn reset(&mut self, start: Lsn) {
         let next_sequence = self.next_sequence;
         *self = LsnTracker {
@@ -79,8 +101,8 @@ impl LsnTracker {
 
     /// A transaction begins.
     ///
-    /// If the one before never came to its commit, which the protocol rules out, then nothing from
-    /// there on is confirmed until [`reset`](Self::reset).
+    /// If the previous one had no commit, which the protocol rules out, nothing from there on is confirmed until
+    /// [`reset`](Self::reset).
     pub fn begin(&mut self) -> Ticket {
         let ticket = self.occupy();
         self.open = Some(ticket);
@@ -92,8 +114,7 @@ impl LsnTracker {
         self.add(ticket, 1);
     }
 
-    /// `rows` more rows of the transaction are now outstanding. Without effect once the transaction
-    /// is committed and done.
+    /// `rows` more rows of the transaction are now outstanding. No effect once it is committed and finished.
     pub fn add(&mut self, ticket: Ticket, rows: u64) {
         if let Some(transaction) = self.transaction(ticket) {
             transaction.outstanding += rows;
@@ -101,8 +122,8 @@ impl LsnTracker {
         }
     }
 
-    /// The open transaction is complete, and the log is at `end_lsn` behind it (`end_lsn` of the
-    /// Commit message, not `commit_lsn`).
+    /// The open transaction is complete. `end_lsn` is the position after its commit record (`end_lsn` of the Commit
+    /// message, not `commit_lsn`).
     pub fn commit(&mut self, end_lsn: Lsn) {
         let Some(ticket) = self.open.take() else {
             return;
@@ -117,7 +138,7 @@ impl LsnTracker {
         }
     }
 
-    /// One row of the transaction is finished: written, superseded, gone, or parked.
+    /// One row of the transaction is finished: it need never be sent again.
     pub fn finish(&mut self, ticket: Ticket) {
         let Some(transaction) = self.transaction(ticket) else {
             return;
@@ -126,30 +147,28 @@ impl LsnTracker {
             return;
         }
         transaction.outstanding -= 1;
-        let is_done = transaction.outstanding == 0 && !transaction.is_open;
+        let is_finished = transaction.outstanding == 0 && !transaction.is_open;
         self.outstanding_rows -= 1;
-        if is_done {
+        if is_finished {
             self.retire(ticket.place);
         }
     }
 
     /// The server has sent everything up to `wal_end`.
     ///
-    /// This lets the log of a busy database go while the published tables are quiet. It counts when
-    /// all that was sent before is finished, so at once on an idle tracker. Between Begin and
-    /// Commit it is ignored.
+    /// This releases the WAL of a busy database while the published tables are quiet. The position is confirmed when
+    /// all transactions before it are finished, so at once on an idle tracker. Between Begin and Commit it is ignored.
     pub fn keepalive(&mut self, wal_end: Lsn) {
         if self.open.is_some() {
             return;
         }
         match self.newest {
-            Some(place) => self.done_after(place, wal_end),
+            Some(place) => self.finished_up_to(place, wal_end),
             None => self.confirmed = self.confirmed.max(wal_end),
         }
     }
 
-    /// The position that the server may forget up to. Never goes back, except by
-    /// [`reset`](Self::reset).
+    /// The position to confirm to the server. Never goes back, except by [`reset`](Self::reset).
     pub fn confirmed(&self) -> Lsn {
         self.confirmed
     }
@@ -159,7 +178,7 @@ impl LsnTracker {
         self.oldest.is_none()
     }
 
-    /// Rows that were announced and are not finished.
+    /// Rows that are not finished.
     pub fn outstanding_rows(&self) -> u64 {
         self.outstanding_rows
     }
@@ -170,12 +189,12 @@ impl LsnTracker {
             .filter(|transaction| transaction.sequence == ticket.sequence)
     }
 
-    fn done_after(&mut self, place: u32, end: Lsn) {
+    fn finished_up_to(&mut self, place: u32, end: Lsn) {
         let transaction = &mut self.places[place as usize];
         transaction.end = transaction.end.max(end);
     }
 
-    /// Gives a new, newest transaction a place.
+    /// Adds a transaction as the newest.
     fn occupy(&mut self) -> Ticket {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
@@ -205,15 +224,15 @@ impl LsnTracker {
         Ticket { place, sequence }
     }
 
-    /// Takes a done transaction out of the list. Its end counts when the older ones are done too.
+    /// Removes a finished transaction from the list. Its end counts when the older ones are finished too.
     fn retire(&mut self, place: u32) {
-        let done = &mut self.places[place as usize];
-        let (end, older, newer) = (done.end, done.older, done.newer);
-        done.sequence = u64::MAX;
+        let finished = &mut self.places[place as usize];
+        let (end, older, newer) = (finished.end, finished.older, finished.newer);
+        finished.sequence = u64::MAX;
         match older {
             Some(older) => {
                 self.places[older as usize].newer = newer;
-                self.done_after(older, end);
+                self.finished_up_to(older, end);
             }
             None => {
                 self.oldest = newer;
@@ -269,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn transactions_without_rows_of_ours_are_confirmed_at_once() {
+    fn transactions_without_rows_are_confirmed_at_once() {
         let mut tracker = LsnTracker::new(Lsn::ZERO);
         transaction(&mut tracker, 0, 10);
         assert_eq!(tracker.confirmed(), Lsn(10));
@@ -284,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keepalive_behind_unfinished_rows_counts_when_they_are_finished() {
+    fn a_keepalive_after_unfinished_rows_counts_when_they_are_finished() {
         let mut tracker = LsnTracker::new(Lsn::ZERO);
         let ticket = transaction(&mut tracker, 1, 10);
         tracker.keepalive(Lsn(90));
@@ -294,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn finished_transactions_behind_an_unfinished_one_take_no_memory() {
+    fn finished_transactions_after_an_unfinished_one_take_no_memory() {
         let mut tracker = LsnTracker::new(Lsn::ZERO);
         let slow = transaction(&mut tracker, 1, 1);
         for end in 2..100_000 {
@@ -308,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn tickets_of_an_earlier_connection_are_harmless() {
+    fn tickets_of_an_earlier_connection_have_no_effect() {
         let mut tracker = LsnTracker::new(Lsn::ZERO);
         let stale = transaction(&mut tracker, 2, 10);
         tracker.reset(Lsn(3));
@@ -328,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn finishing_too_often_changes_nothing() {
+    fn finishing_a_row_twice_changes_nothing() {
         let mut tracker = LsnTracker::new(Lsn::ZERO);
         let ticket = transaction(&mut tracker, 1, 10);
         let other = transaction(&mut tracker, 1, 20);

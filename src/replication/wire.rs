@@ -1,7 +1,12 @@
-//! A connection's two buffers and the moving of bytes between them and the socket.
+//! The two buffers of a connection, and the moves of bytes between them and the socket.
 //!
-//! Whatever was received or is still to be sent stands in [`Wire`], never in a future, so every
-//! wait here can be dropped at any point and taken up again: no byte is lost, doubled or torn.
+//! ```text
+//! socket ──fill──▶ incoming ──▶ whole messages
+//! socket ◀─flush── outgoing ◀── whole messages
+//! ```
+//!
+//! All bytes that were received or wait to be sent are in [`Wire`], never in a future. So every wait here can be
+//! dropped at any point and repeated: no byte is lost, repeated or torn.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -12,18 +17,18 @@ use bytes::{Buf, BytesMut};
 use postgres_protocol::message::backend::{self, Message};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::ReplicationError;
-use super::socket::Threshold;
+use super::error::ReplicationError;
+use super::receive_threshold::ReceiveThreshold;
 
-/// How much room a read is given. A walsender under load fills it, which makes one system call for
-/// hundreds of small messages.
+/// Bytes of room for a read. A walsender under load fills it: one system call for hundreds of small messages.
 const READ_SIZE: usize = 128 * 1024;
-/// With less room than this the buffer is extended before reading.
+/// Below this many bytes of room the buffer is extended before a read.
 const MIN_ROOM: usize = 16 * 1024;
-/// A message larger than this takes its buffer along; the connection goes on with a small one.
+/// The buffer of a larger message (in bytes) is given away with it; the connection continues with a small one.
 const LARGE_MESSAGE: usize = 1024 * 1024;
 
-/// Messages of the other kinds are a few bytes, and this at most (PostgreSQL's `fe-protocol3.c`, VALID_LONG_MESSAGE_TYPE).
+/// The limit in bytes for messages of all kinds but those of [`MAY_BE_LONG`], as in libpq (`fe-protocol3.c`,
+/// VALID_LONG_MESSAGE_TYPE).
 const MAX_SHORT_MESSAGE: usize = 30_000;
 /// CopyData, DataRow, RowDescription, ErrorResponse, NoticeResponse, NotificationResponse, FunctionCallResponse.
 const MAY_BE_LONG: &[u8] = b"dDTENAV";
@@ -35,14 +40,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
 
 pub(super) struct Wire {
     transport: Box<dyn Transport>,
-    /// Received and not yet taken.
+    /// Received, and not yet taken.
     pub incoming: BytesMut,
-    /// Written and not yet sent. Holds whole messages, but for the first, which may have been sent
-    /// in part.
+    /// Written, and not yet sent. All messages are whole but the first, which may have been sent in part.
     pub outgoing: BytesMut,
     needs_flush: bool,
-    /// Of the socket under the transport.
-    pub threshold: Option<Threshold>,
+    /// That of the socket under the transport, if it has one.
+    pub threshold: Option<ReceiveThreshold>,
 }
 
 impl Wire {
@@ -56,19 +60,18 @@ impl Wire {
         }
     }
 
-    /// Sends all of `outgoing`. Cancellation safe: what was not sent stays.
+    /// Sends all of `outgoing`. Cancellation safe: unsent bytes stay there.
     pub async fn flush(&mut self) -> Result<(), ReplicationError> {
         poll_fn(|cx| self.poll_flush(cx))
             .await
             .map_err(ReplicationError::from)
     }
 
-    /// Waits for more bytes in `incoming`, and sends what is in `outgoing` meanwhile. Cancellation
-    /// safe.
+    /// Waits for more bytes in `incoming`, and meanwhile sends `outgoing`. Cancellation safe.
     ///
     /// # Errors
-    /// [`ReplicationError::Closed`] at the end of the connection. A failure to send counts when
-    /// there is nothing more to receive: the server's last words may be the reason for it.
+    /// [`ReplicationError::Closed`] at the end of the connection. A failure to send is reported only when there is
+    /// nothing more to receive: the server's last message may say the reason.
     pub async fn fill(&mut self) -> Result<(), ReplicationError> {
         self.make_room()?;
         match poll_fn(|cx| self.poll_fill(cx)).await? {
@@ -102,8 +105,8 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// Makes room for the next read. The buffer grows with what has arrived of a large message, not
-    /// with what its header promises.
+    /// Makes room for the next read. The buffer grows with the bytes of a large message that have arrived, not with the
+    /// length that its header claims: an attacker could claim gigabytes.
     fn make_room(&mut self) -> Result<(), ReplicationError> {
         let room = self.incoming.capacity() - self.incoming.len();
         if room < MIN_ROOM {
@@ -116,8 +119,7 @@ impl Wire {
         Ok(())
     }
 
-    /// To be called after a message of `length` bytes was split off: gives its buffer away if it
-    /// was a large one.
+    /// Call after a message of `length` bytes was split off. Gives its buffer away if it was a large one.
     pub fn release(&mut self, length: usize) {
         if length > LARGE_MESSAGE {
             let mut fresh = BytesMut::with_capacity(READ_SIZE.max(self.incoming.len()));
@@ -126,11 +128,10 @@ impl Wire {
         }
     }
 
-    /// The next message of the ordinary protocol; notices are logged and left out. Cancellation
-    /// safe.
+    /// The next message of the ordinary protocol. Notices are logged and skipped. Cancellation safe.
     pub async fn message(&mut self) -> Result<Message, ReplicationError> {
         loop {
-            // `parse` makes room for all that a header announces, so it is shown whole messages only.
+            // `parse` reserves the length that a header claims, so it gets whole messages only.
             while message_length(&self.incoming)?.is_none_or(|length| length > self.incoming.len())
             {
                 self.fill().await?;
@@ -143,7 +144,7 @@ impl Wire {
         }
     }
 
-    /// As [`message`](Self::message), with an ErrorResponse as the error that it reports.
+    /// As [`message`](Self::message), but an ErrorResponse is an `Err`.
     pub async fn expect_message(&mut self) -> Result<Message, ReplicationError> {
         match self.message().await? {
             Message::ErrorResponse(body) => Err(ReplicationError::server(body.fields())),
@@ -159,11 +160,11 @@ impl Wire {
     }
 }
 
-/// The length of the message that `bytes` start with, tag included, or `None` if they are too few
-/// to tell.
+/// The length of the message at the start of `bytes`, tag included, or `None` if there are too few bytes to tell.
 ///
 /// # Errors
-/// Where no server says such a thing. It would be waited for in vain: this is how answers of other protocols read.
+/// If no PostgreSQL server sends such a message. It is how the answers of other protocols read (an HTTP server's
+/// `HTTP/1.1` is a message `H` of 1.4 GB), and the client would wait for the rest in vain.
 pub(super) fn message_length(bytes: &[u8]) -> Result<Option<usize>, ReplicationError> {
     let header = backend::Header::parse(bytes).map_err(ReplicationError::protocol)?;
     let Some(header) = header else {
@@ -180,5 +181,5 @@ pub(super) fn message_length(bytes: &[u8]) -> Result<Option<usize>, ReplicationE
 }
 
 pub(super) fn log_notice(fields: backend::ErrorFields<'_>) {
-    tracing::debug!(notice = %ReplicationError::server(fields), "the server says");
+    tracing::debug!(notice = %ReplicationError::server(fields), "notice from the server");
 }

@@ -1,5 +1,5 @@
-//! The decoder against an encoder of its own, written from the documentation
-//! (protocol-logicalrep-message-formats), and against nonsense.
+//! The decoder against an encoder written from the PostgreSQL manual ("Logical Replication Message Formats"), and
+//! against random bytes.
 
 use lantern::replication::Lsn;
 use lantern::replication::pgoutput::{
@@ -218,7 +218,7 @@ fn encode(sent: &Sent) -> Vec<u8> {
     encoder.0
 }
 
-/// Reads everything that a decoded message holds.
+/// Reads every field of a decoded message.
 fn walk(message: Message<'_>) -> Sent {
     match message {
         Message::Begin {
@@ -317,7 +317,7 @@ fn walk_relation(body: RelationBody<'_>) -> Sent {
                 .is_some_and(|first| first <= index)
         );
     }
-    let column = |column: lantern::replication::pgoutput::Column| Column {
+    let column = |column: lantern::replication::pgoutput::ColumnSchema| Column {
         is_key: column.is_key,
         name: column.name,
         type_oid: column.type_oid,
@@ -465,7 +465,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_cut_short_or_drawn_out_is_an_error(sent in message(), cut: Index, more: u8) {
+    fn a_message_that_is_too_short_or_too_long_is_an_error(sent in message(), cut: Index, more: u8) {
         let mut bytes = encode(&sent);
         prop_assert!(decode(&bytes[..cut.index(bytes.len())]).is_err());
         bytes.push(more);

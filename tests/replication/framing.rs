@@ -1,5 +1,5 @@
-//! Frames out of a byte stream that comes, and status updates into one that goes, in pieces of any
-//! size with any pauses, while the waiting for them is given up again and again.
+//! Frames from a byte stream and status updates into one, in pieces of any size with any pauses, while the futures that
+//! wait for them are dropped and created again.
 
 use std::collections::VecDeque;
 use std::io;
@@ -131,7 +131,7 @@ fn frame() -> impl Strategy<Value = Frame> {
     ]
 }
 
-/// What a server may say in between.
+/// Messages that a server may send between frames.
 fn noise() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => Just(Vec::new()),
@@ -140,8 +140,7 @@ fn noise() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// All frames up to the end of the stream, and the error that it ends with. Gives up each wait that
-/// is not over at once.
+/// All frames up to the end of the stream, and the error at its end. Drops each future that is not ready at once.
 fn drain(stream: &mut ReplicationStream) -> (Vec<Frame>, ReplicationError) {
     let mut frames = Vec::new();
     loop {
@@ -171,7 +170,7 @@ fn a_stream_cut_at_any_position_gives_the_same_frames() {
 }
 
 #[test]
-fn frames_of_one_read_need_no_waiting() {
+fn frames_of_one_read_are_ready_without_waiting() {
     let frames: Vec<Frame> = (0..100).map(keepalive).collect();
     let bytes: Vec<u8> = frames.iter().flat_map(encode).collect();
     let mut stream = stream_over(&bytes, []);
@@ -184,13 +183,13 @@ fn frames_of_one_read_need_no_waiting() {
 }
 
 #[test]
-fn the_servers_last_words_are_the_error() {
+fn the_last_message_of_a_server_is_the_error() {
     let fatal = message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mterminating connection\0\0");
     let bytes = [encode(&keepalive(1)), fatal].concat();
     let (received, error) = drain(&mut stream_over(&bytes, []));
     assert_eq!(received, [keepalive(1)]);
     assert_eq!(error.to_string(), "terminating connection (SQLSTATE 57P01)");
-    assert!(error.is_transient());
+    assert!(!error.is_link_failure());
 }
 
 /// A connection whose sending side is broken.
@@ -221,7 +220,7 @@ impl AsyncWrite for Deaf {
 }
 
 #[test]
-fn the_servers_last_words_are_heard_even_when_it_listens_no_more() {
+fn the_last_message_of_a_server_is_read_after_it_stopped_reading() {
     let mut stream = ReplicationStream::over(Deaf(Scripted {
         incoming: message(b'E', b"SFATAL\0VFATAL\0C57P01\0Mgoodbye\0\0").into(),
         read_sizes: VecDeque::new(),
@@ -234,7 +233,7 @@ fn the_servers_last_words_are_heard_even_when_it_listens_no_more() {
 }
 
 #[test]
-fn bytes_that_are_no_replication_protocol_are_an_error() {
+fn bytes_of_another_protocol_are_an_error() {
     for bytes in [
         message(b'd', b""),
         message(b'd', b"x........"),
@@ -256,7 +255,7 @@ fn bytes_that_are_no_replication_protocol_are_an_error() {
 }
 
 #[test]
-fn a_length_that_never_comes_true_is_the_end_of_the_stream() {
+fn a_message_that_never_completes_ends_the_stream() {
     let mut bytes = b"d\x7F\xFF\xFF\xFFw".to_vec();
     bytes.resize(100_000, 0);
     let (received, error) = drain(&mut stream_over(&bytes, vec![1000; 100]));
@@ -279,7 +278,7 @@ proptest! {
     }
 
     #[test]
-    fn status_updates_given_up_midway_stay_whole_and_the_latest_arrives(
+    fn status_updates_that_are_dropped_midway_stay_whole_and_the_latest_arrives(
         count in 1_u64..20,
         write_sizes in vec(0_usize..60, 0..60),
         read_sizes in vec(0_usize..20, 0..60),

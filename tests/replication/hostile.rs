@@ -1,5 +1,6 @@
-//! Servers that are none, and messages that announce more than ever comes. Found by fuzzing.
+//! Servers of other protocols, and messages that claim to be longer than they are. Found by fuzzing.
 
+use lantern::postgres::sqlstate::classify;
 use lantern::replication::{ReplicationConnection, ReplicationError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_postgres::Config;
@@ -14,13 +15,13 @@ async fn log_in(
     let (client, mut server) = tokio::io::duplex(1024);
     server.write_all(answer).await.unwrap();
     let mut config = Config::new();
-    config.user("somebody");
+    config.user("me");
     let login = ReplicationConnection::over(client, &config, &[]).await;
     (login, server)
 }
 
 #[tokio::test]
-async fn another_protocol_is_told_at_once() {
+async fn a_server_of_another_protocol_is_recognised_at_once() {
     for answer in [
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "220 smtp.example.org\r\n",
@@ -32,7 +33,20 @@ async fn another_protocol_is_told_at_once() {
             error.to_string().contains("is this a PostgreSQL server?"),
             "{error}"
         );
-        assert!(!error.is_transient());
+        assert!(!error.is_link_failure());
+    }
+}
+
+#[tokio::test]
+async fn a_malformed_sqlstate_is_an_error_like_any_other() {
+    for code in ["", "5", "57", "é", "57P01X"] {
+        let fields = format!("SFATAL\0C{code}\0Mgo away\0\0");
+        let length = u32::try_from(fields.len() + 4).unwrap();
+        let answer = [b"E", &length.to_be_bytes()[..], fields.as_bytes()].concat();
+        let (login, _server) = log_in(&answer).await;
+        let error = login.err().expect("no login");
+        assert!(error.to_string().starts_with("go away"), "{error}");
+        assert!(!classify(error.code().unwrap()).is_transient(), "{code}");
     }
 }
 
@@ -47,8 +61,8 @@ fn peak_virtual_memory() -> u64 {
 }
 
 #[tokio::test]
-async fn an_announced_message_takes_no_memory_before_it_comes() {
-    // AuthenticationOk and ReadyForQuery, then a DataRow of 1.9 GiB of which nothing comes.
+async fn a_message_takes_no_memory_before_it_arrives() {
+    // AuthenticationOk and ReadyForQuery, then a DataRow of 1.9 GiB of which nothing arrives.
     let (login, mut server) = log_in(b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I").await;
     let mut connection = login.unwrap();
     let before = peak_virtual_memory();

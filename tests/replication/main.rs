@@ -1,9 +1,12 @@
-//! The replication room: properties that hold without a server, and behaviour with one.
+//! The replication client: properties that hold without a server, and behaviour with one. And the connector that opens
+//! sockets for it.
 
+mod connector;
 mod decoder;
 mod framing;
 mod hostile;
 mod login;
 mod postgres;
 mod streaming;
+mod tail;
 mod tracker;

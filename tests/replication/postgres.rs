@@ -10,11 +10,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use lantern::postgres::socket::Socket;
 use lantern::replication::ReplicationConnection;
 use nix::unistd::{User, geteuid};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// Who can log in, and how the server has them prove themselves, over TCP and the Unix socket alike.
+/// The roles that can log in, and their authentication methods, over TCP and the Unix socket alike.
 const LOGINS: [(&str, &str); 4] = [
     ("postgres", "trust"),
     ("scram", "scram-sha-256"),
@@ -27,7 +30,7 @@ pub const PASSWORD: &str = r"cörrect 'horse' \battery";
 
 static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
 
-/// The server that all tests share. Each makes its own database.
+/// The server that all tests share. Each creates its own database.
 pub fn server() -> &'static Server {
     &SERVER
 }
@@ -37,8 +40,8 @@ pub struct Server {
     directory: PathBuf,
     port: u16,
     has_tls: bool,
-    /// Stops the server when this process ends, however it ends: its standard input is a pipe from
-    /// here, and statics are never dropped.
+    /// Stops the server when this process ends, however it ends: its standard input is a pipe from here. (Statics are
+    /// never dropped.)
     _watchdog: Child,
 }
 
@@ -136,9 +139,22 @@ impl Server {
 
     /// A replication connection of the superuser.
     pub async fn connect(&self, database: &str) -> ReplicationConnection {
-        ReplicationConnection::connect(&self.config(database), NoTls, &[])
+        let config = self.config(database);
+        ReplicationConnection::connect(open(&config).await, NoTls, &config, &[])
             .await
             .unwrap()
+    }
+}
+
+/// An open socket to the only host of `config`.
+pub async fn open(config: &Config) -> Socket {
+    let port = config.get_ports()[0];
+    match &config.get_hosts()[0] {
+        Host::Tcp(name) => Socket::Tcp(TcpStream::connect((name.as_str(), port)).await.unwrap()),
+        Host::Unix(directory) => {
+            let path = directory.join(format!(".s.PGSQL.{port}"));
+            Socket::Unix(UnixStream::connect(path).await.unwrap())
+        }
     }
 }
 
@@ -220,9 +236,9 @@ impl Tools {
             .to_owned()
     }
 
-    /// Starts a shell that waits for the end of its input and then stops the server and removes its
-    /// directory. More than once, because initdb or the server may just be starting. Its own process
-    /// group, so that Ctrl-C does not reach it.
+    /// Starts a shell that waits for the end of its input and then stops the server and removes its directory. It does
+    /// so several times, because initdb or the server may still be starting. It has its own process group, so that
+    /// Ctrl-C does not reach it.
     fn watch_over(&self, directory: &Path, data: &Path) -> Child {
         let script = r#"read _; for _ in 1 2 3; do "$0" -D "$1" -m immediate stop; rm -rf "$2"; sleep 1; done"#;
         let mut command = self.as_user(Command::new("sh"));
@@ -268,7 +284,7 @@ impl Tools {
         }
     }
 
-    /// Makes the roles in single-user mode: one statement a line.
+    /// Creates the roles in single-user mode: one statement a line.
     fn create_roles(&self, data: &Path) {
         let mut command = self.command("postgres");
         command.arg("--single").arg("-D").arg(data).arg("postgres");
@@ -292,7 +308,7 @@ impl Tools {
         assert!(process.wait().unwrap().success());
     }
 
-    /// Starts the server on a port that was free a moment ago; `None` if somebody was faster.
+    /// Starts the server on a port that was free a moment ago; `None` if another process has taken it since.
     fn try_start(&self, data: &Path) -> Option<u16> {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()

@@ -1,4 +1,4 @@
-//! The LSN tracker against a model that keeps everything and counts again each time.
+//! The LSN tracker against a model that keeps all transactions and counts again at each step.
 
 use lantern::replication::{Lsn, LsnTracker, Ticket};
 use proptest::collection::vec;
@@ -9,7 +9,7 @@ use proptest::sample::Index;
 enum Step {
     Begin,
     Rows(u64),
-    /// Of any transaction ever, done and forgotten ones included.
+    /// Of any transaction so far, finished and forgotten ones included.
     Finish(Index),
     Commit(u64),
     Keepalive(u64),
@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A position of the stream that can be confirmed when it and all before it are done.
+/// A position of the stream that can be confirmed when all rows before it are finished.
 struct Entry {
     ticket: Option<Ticket>,
     outstanding: u64,
@@ -36,7 +36,7 @@ struct Entry {
 
 struct Model {
     start: u64,
-    /// How far the stream has come.
+    /// The current position of the stream.
     position: u64,
     entries: Vec<Entry>,
 }
@@ -61,7 +61,7 @@ impl Model {
     }
 }
 
-/// The tracker and its model, side by side, with every ticket that was ever given out.
+/// The tracker and its model, with every ticket so far.
 struct Pair {
     tracker: LsnTracker,
     model: Model,
@@ -162,7 +162,7 @@ proptest! {
     }
 
     #[test]
-    fn the_end_is_reached_when_all_rows_are_finished_in_any_order(
+    fn the_end_is_confirmed_when_all_rows_are_finished_in_any_order(
         transactions in vec(vec(any::<u32>(), 0..5), 1..60),
     ) {
         let mut tracker = LsnTracker::new(Lsn::ZERO);

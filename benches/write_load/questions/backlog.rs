@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use lantern::postgres::tls;
+use lantern::postgres::{connector, tls};
 use lantern::replication::pgoutput::{Message, Value, decode};
 use lantern::replication::{Frame, Lsn, ReplicationConnection, SlotName};
 use serde::Serialize;
@@ -79,8 +79,12 @@ async fn recvlogical(place: &Place, rows: usize, end: &str) -> f64 {
 async fn ours(place: &Place, rows: usize) -> f64 {
     let slot = copy_of_the_slot(place).await;
     let begin = Instant::now();
-    let connector = tls::connector(place.database.tls()).expect("no certificates are needed");
-    let connection = ReplicationConnection::connect(&place.database.config(), connector, &[]).await;
+    let tls = tls::connector(place.database.tls()).expect("no certificates are needed");
+    let config = place.database.config();
+    let opened = connector::open(&place.database, &tls, async |socket, tls| {
+        ReplicationConnection::connect(socket, tls, &config, &[]).await
+    });
+    let connection = opened.await.expect("a socket");
     let mut stream = connection
         .expect("a connection")
         .start_replication(&slot, Lsn::ZERO, &["measured"])

@@ -5,16 +5,18 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use crate::pipeline::error::JobError;
+use crate::pipeline::error::{JobError, is_transient_replication_error};
 use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::drop::free_slot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
-use crate::postgres::{ConnectionString, DatabaseError, Session, tls};
+use crate::postgres::{ConnectionString, DatabaseError, Session, connector, remedy, tls};
 use crate::replication::pgoutput::RelationId;
-use crate::replication::{Lsn, ReplicationConnection, ReplicationStream, SlotName};
+use crate::replication::{
+    Lsn, ReplicationConnection, ReplicationError, ReplicationStream, SlotName,
+};
 
 /// Status updates go out at least this often, to a patient server too.
 const MAX_FEEDBACK_INTERVAL: Duration = Duration::from_secs(10);
@@ -94,8 +96,10 @@ impl SlotSource {
     /// living daemon is behind it.
     async fn start_replication(&self, session: &Session) -> Result<ReplicationStream, JobError> {
         let deadline = Instant::now() + FREE_SLOT_TIMEOUT;
+        let server = self.named("stream");
+        let settings = [TEXT_FORM, newer_settings(session.version())].concat();
         loop {
-            let connection = self.connect(session).await?;
+            let connection = connect_walsender(&server, &settings).await?;
             // 0/0 stands for the slot's own position. Any position ahead of it would lose what lies between.
             let started = connection
                 .start_replication(&self.slot, Lsn::ZERO, &[&self.publication])
@@ -116,13 +120,36 @@ impl SlotSource {
             }
         }
     }
+}
 
-    /// Connects as a walsender with the settings on which the text of values depends.
-    async fn connect(&self, session: &Session) -> Result<ReplicationConnection, JobError> {
-        let database = self.named("stream");
-        let settings = [TEXT_FORM, newer_settings(session.version())].concat();
-        let connector = tls::connector(database.tls()).map_err(DatabaseError::from)?;
-        Ok(ReplicationConnection::connect(&database.config(), connector, &settings).await?)
+/// Logs in as a walsender at the one server of `server`, to which an SQL session is open already. `settings` are those on
+/// which the text of values depends.
+async fn connect_walsender(
+    server: &ConnectionString,
+    settings: &[(&str, &str)],
+) -> Result<ReplicationConnection, JobError> {
+    let tls = tls::connector(server.tls()).map_err(DatabaseError::from)?;
+    let config = server.config();
+    connector::open(server, &tls, async |socket, tls| {
+        ReplicationConnection::connect(socket, tls, &config, settings).await
+    })
+    .await
+    .map_err(|failure| DatabaseError::connect(server, failure))?
+    .map_err(refused)
+}
+
+/// Adds what a person can do about a server that refuses the login, if that is known.
+fn refused(error: ReplicationError) -> JobError {
+    let remedy = match &error {
+        ReplicationError::Server { code, message, .. } => remedy::for_refusal(code, message),
+        _ => None,
+    };
+    match remedy {
+        Some(remedy) if is_transient_replication_error(&error) => {
+            JobError::Transient(format!("{error}: {remedy}"))
+        }
+        Some(remedy) => JobError::permanent(format!("{error}: {remedy}")),
+        None => error.into(),
     }
 }
 

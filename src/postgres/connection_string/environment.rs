@@ -1,4 +1,4 @@
-//! What of the process and its user stands in for what a connection string leaves out.
+//! The process and its user, as defaults for what a connection string leaves out.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use nix::unistd::{User, geteuid};
 
-/// Looked up once: the answer may come over the network.
+/// Looked up once: the answer may come over the network (LDAP).
 static ACCOUNT: LazyLock<Option<User>> = LazyLock::new(|| User::from_uid(geteuid()).ok().flatten());
 
 /// Environment variables, home folder and name of the user.
@@ -18,8 +18,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Of this process.
-    pub fn of_process() -> Environment {
+    /// That of this process.
+    pub fn from_process() -> Environment {
         let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         };
@@ -47,7 +47,7 @@ impl Environment {
         self.user.as_deref()
     }
 
-    /// A file under the home folder's `.postgresql`, where libpq looks for certificates, if it is there.
+    /// A file in `~/.postgresql`, where libpq looks for certificates, if it exists.
     pub fn certificate_file(&self, name: &str) -> Option<String> {
         let path = self.home()?.join(".postgresql").join(name);
         let path = path.is_file().then_some(path)?;

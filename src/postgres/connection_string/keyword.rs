@@ -1,9 +1,9 @@
-//! The keywords of connection strings (documentation: libpq-paramkeywords) and the environment variables that stand in
-//! for them (libpq-envars).
+//! The keywords of connection strings (PostgreSQL manual, "Parameter Key Words") and the environment variables that are
+//! their defaults ("Environment Variables").
 
 use std::collections::BTreeMap;
 
-use super::InvalidConnectionString;
+use super::error::{Parsed, refused};
 
 /// Which connections an environment variable is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Audience {
     OwnServer,
     /// The server of `--uri`, also where a job names it: the variable proves who we are.
     OwnServerAndItsJobs,
-    /// Every connection: the variable says in what manner we connect, and holds nothing to keep.
+    /// Every connection: the variable says how to connect, and holds no secret.
     Everyone,
 }
 
@@ -73,7 +73,7 @@ const KEYWORDS: &[Keyword] = &[
     plain("keepalives_count"),
 ];
 
-/// Keywords of libpq that change nothing here: what they are about does not exist, or is always so.
+/// Keywords of libpq that have no effect here: the feature does not exist, or is always on.
 const WITHOUT_EFFECT: &[&str] = &[
     "client_encoding",
     "sslcompression",
@@ -84,7 +84,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "ssl_max_protocol_version",
 ];
 
-/// Files that only the operator may name: from one they would be sent as a password to a server of the row's choice.
+/// Files that only the operator may name: their content would be sent as a password to a server of the row's choice.
 const NOT_IN_JOBS: &[&str] = &["passfile", "service", "servicefile"];
 
 /// Values by keyword.
@@ -99,14 +99,14 @@ impl Parameters {
     /// Sets a value as a connection string does: the last one counts.
     ///
     /// # Errors
-    /// For a keyword that libpq does not know, and for one that asks for a restraint which we would not keep.
-    pub fn set(&mut self, name: &str, value: String) -> Result<(), InvalidConnectionString> {
+    /// For a keyword that libpq does not know, and for one that asks for a restriction that is not implemented here.
+    pub fn set(&mut self, name: &str, value: String) -> Parsed<()> {
         if let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.name == name) {
             self.0.insert(keyword.name, value);
             return Ok(());
         }
         match (name, value.as_str()) {
-            // JDBC's form, which libpq takes too.
+            // The form of JDBC, which libpq accepts too.
             ("ssl", "true") => self.set("sslmode", "require".to_owned()),
             ("requiressl", "0") => Ok(()),
             ("requiressl", "1") => self.set("sslmode", "require".to_owned()),
@@ -115,24 +115,22 @@ impl Parameters {
             (name, _) if WITHOUT_EFFECT.contains(&name) => Ok(()),
             ("gssencmode" | "sslcrl" | "sslcrldir" | "sslpassword" | "sslcertmode" | "ssl", _)
             | ("require_auth" | "requirepeer" | "replication" | "min_protocol_version", _)
-            | ("max_protocol_version" | "scram_client_key" | "scram_server_key", _) => Err(
-                InvalidConnectionString(format!("{name} is not supported here")),
-            ),
+            | ("max_protocol_version" | "scram_client_key" | "scram_server_key", _) => {
+                refused(format!("{name} is not supported here"))
+            }
             // The name is not repeated: it may be part of a password.
-            _ => Err(InvalidConnectionString(
-                "it has an option that is not one of libpq's".to_owned(),
-            )),
+            _ => refused("it has an option that is not one of libpq's"),
         }
     }
 
-    /// Sets a value where there is none yet. libpq takes an empty one for none.
+    /// Sets a value if there is none. As in libpq, an empty one counts as none.
     pub fn set_default(&mut self, name: &'static str, value: String) {
         if self.0.get(name).is_none_or(String::is_empty) {
             self.0.insert(name, value);
         }
     }
 
-    /// Sets what `others` have and these do not.
+    /// Sets the values of `others` that are missing here.
     pub fn set_defaults(&mut self, others: &Parameters) {
         for (name, value) in &others.0 {
             self.set_default(name, value.clone());

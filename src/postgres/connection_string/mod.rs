@@ -1,16 +1,34 @@
-//! Connection strings as libpq users write them, and what stands in for what they leave out.
+//! Connection strings as libpq users write them, and the defaults for what they leave out.
 //!
-//! There are two kinds. `--uri` is the operator's: service files, PG* variables, the passfile and `~/.postgresql` complete
-//! it as they would for psql. A jobs row may come from anybody who can insert one, and names a server of that person's
-//! choice; so it gets what is harmless there, and our own credentials only towards the server that they are for. The
-//! rules are in `ARCHITECTURE.md`, "Whose credentials".
+//! ```text
+//! text ──text──▶ Parameters ◀── service file, PG* variables, ~/.postgresql
+//!                    │
+//!                    ├─ server ──▶ Server: where to connect
+//!                    └─ settings ─▶ Config, TlsOptions: how
+//! ```
+//!
+//! There are two kinds. `--uri` is the operator's: service files, PG* variables, the passfile and `~/.postgresql`
+//! complete it as they would for psql. A jobs row may come from any role that can insert one, and names a server of
+//! that role's choice. So it gets the harmless defaults, and our own credentials only for the server that they belong
+//! to. The rules are in `ARCHITECTURE.md`, "Whose credentials".
+//!
+//! ```
+//! use lantern::postgres::ConnectionString;
+//!
+//! let string: ConnectionString = "postgresql://me:s3cret@a.example.org,b.example.org:5433/app".parse()?;
+//! assert_eq!(string.servers()[1].to_string(), "b.example.org:5433");
+//! assert_eq!(string.database(), "app");
+//! assert!(!format!("{string} {string:?}").contains("s3cret"));
+//! # Ok::<(), lantern::postgres::connection_string::InvalidConnectionString>(())
+//! ```
 
 mod environment;
+pub mod error;
 mod keyword;
 mod passfile;
-mod server;
+pub mod server;
 mod service;
-mod settings;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -24,10 +42,12 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
-use super::tls::{Encryption, TlsOptions};
+use super::tls::options::{Encryption, TlsOptions};
 use environment::Environment;
+pub use error::InvalidConnectionString;
+use error::refused;
 use keyword::{Audience, Parameters};
-pub use server::{Place, Server};
+pub use server::{Location, Server};
 pub use settings::SessionAttributes;
 
 /// A parsed connection string. `Display` and `Debug` never show the password.
@@ -43,38 +63,30 @@ pub struct ConnectionString {
     password: Option<String>,
     passfile: Option<PathBuf>,
     author: Author,
-    /// What the session is for.
+    /// What the session is for, as part of its `application_name`.
     purpose: Option<String>,
 }
 
 /// Who wrote a connection string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Author {
-    /// Whoever started the program.
+    /// The person who started the program.
     Operator,
-    /// Whoever inserted a row into the jobs table.
+    /// Any role that can insert a row into the jobs table.
     JobsRow,
 }
 
-/// Why a connection string was refused. The message never repeats a value of it: each may be a password.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the connection string is not valid: {0}; expected postgresql://user:password@host:port/database \
-     (percent-encode special characters in the password)"
-)]
-pub struct InvalidConnectionString(String);
-
-/// The server of `--uri`: the one that PGPASSWORD and the default client certificate are for.
+/// The string of `--uri`: PGPASSWORD and the default client certificate are for its servers.
 static OWN: OnceLock<ConnectionString> = OnceLock::new();
 
 impl ConnectionString {
-    /// Reads `--uri`, of which a process has one, completed from service files and the environment as libpq does it. From then on jobs on the same
-    /// server may use the credentials of the environment too.
+    /// Reads `--uri`, completed from service files and the environment as in libpq. A process has one: from then on
+    /// jobs on the same server may use the credentials of the environment too.
     ///
     /// # Errors
-    /// Where the string, a service file or a variable is not valid.
-    pub fn of_operator(text: &str) -> Result<ConnectionString, InvalidConnectionString> {
-        let own = Self::completed(text, &Environment::of_process())?;
+    /// If the string, a service file or a variable is not valid.
+    pub fn from_operator(text: &str) -> Result<ConnectionString, InvalidConnectionString> {
+        let own = Self::completed(text, &Environment::from_process())?;
         Ok(OWN.get_or_init(|| own).clone())
     }
 
@@ -96,19 +108,19 @@ impl ConnectionString {
     }
 
     /// Reads the connection string of a jobs row; `own` is the server of `--uri`.
-    fn of_job(
+    fn from_job(
         text: &str,
         environment: &Environment,
         own: Option<&ConnectionString>,
     ) -> Result<ConnectionString, InvalidConnectionString> {
         let mut parameters = text::parameters(text)?;
         if let Some(name) = parameters.not_for_jobs() {
-            return Err(InvalidConnectionString(format!(
+            return refused(format!(
                 "{name} names a file of the daemon's machine, which a job may not; --uri may"
-            )));
+            ));
         }
         if parameters.get("host").is_none() && parameters.get("hostaddr").is_none() {
-            return Err(InvalidConnectionString("it names no host".into()));
+            return refused("it names no host");
         }
         take_variables(&mut parameters, &[Audience::Everyone], environment);
         take_root(&mut parameters, environment);
@@ -132,18 +144,18 @@ impl ConnectionString {
     ) -> Result<ConnectionString, InvalidConnectionString> {
         let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
         let Some(user) = text("user").or(environment.user()) else {
-            return Err(InvalidConnectionString("it names no user".into()));
+            return refused("it names no user");
         };
-        let mut servers = Server::all(parameters)?;
+        let mut servers = Server::from_parameters(parameters)?;
         if servers.is_empty() {
-            servers = Server::local(parameters)?;
+            servers.push(Server::local(parameters)?);
         }
         let passfile = text("passfile").map(PathBuf::from);
         Ok(ConnectionString {
             base: settings::base(parameters)?,
             user: user.to_owned(),
             servers,
-            wanted: SessionAttributes::of(parameters)?,
+            wanted: SessionAttributes::from_parameters(parameters)?,
             balanced: settings::is_balanced(parameters)?,
             tls: settings::tls(parameters)?,
             password: text("password").map(str::to_owned),
@@ -153,7 +165,7 @@ impl ConnectionString {
         })
     }
 
-    /// Whether our own credentials may go where this string leads: to servers of `own`, as its user, and no less secured.
+    /// Whether our own credentials may be used: for servers of `own`, as its user, and with no less protection.
     fn is_for_the_server_of(&self, own: &ConnectionString) -> bool {
         self.servers
             .iter()
@@ -163,7 +175,7 @@ impl ConnectionString {
             && self.base.get_channel_binding() == own.base.get_channel_binding()
     }
 
-    /// The servers in the order to try them in.
+    /// The servers in the order in which to try them. At least one.
     pub fn servers(&self) -> Vec<Server> {
         let mut servers = self.servers.clone();
         if self.balanced {
@@ -172,29 +184,40 @@ impl ConnectionString {
         servers
     }
 
-    /// How long one address may take.
+    /// The first server. After [`narrowed`](Self::narrowed) it is the only one.
+    pub fn first_server(&self) -> &Server {
+        &self.servers[0]
+    }
+
+    /// Keepalives and `tcp_user_timeout`. Unlike [`config`](Self::config), this does not read the passfile.
+    pub fn socket_options(&self) -> &Config {
+        &self.base
+    }
+
+    /// How long a connection to one address may take.
     pub fn connect_timeout(&self) -> Duration {
         let limit = self.base.get_connect_timeout();
         limit.copied().unwrap_or(settings::CONNECT_TIMEOUT)
     }
 
-    /// Which of the servers is wanted.
+    /// Which role the server must have.
     pub fn wanted(&self) -> SessionAttributes {
         self.wanted
     }
 
+    /// The TLS part.
     pub fn tls(&self) -> &TlsOptions {
         &self.tls
     }
 
-    /// The same, with a session name (`application_name`) that says what the session is for, unless the string gives one.
+    /// The same with an `application_name` that says what the session is for, unless the string has one.
     pub fn named(&self, purpose: &str) -> ConnectionString {
         let mut named = self.clone();
         named.purpose = Some(purpose.to_owned());
         named
     }
 
-    /// The same connection string for `server` alone, with or without TLS as it was agreed on there.
+    /// The same connection string for `server` alone, with the encryption to use there.
     pub fn narrowed(&self, server: Server, encryption: Encryption) -> ConnectionString {
         let mut narrowed = self.clone();
         // As in libpq, whatever `sslmode` says.
@@ -206,8 +229,8 @@ impl ConnectionString {
         narrowed
     }
 
-    /// What `tokio_postgres` and the replication connection connect with. The password is looked up in the passfile now,
-    /// for the first server: [`narrowed`](Self::narrowed) comes first where there are several.
+    /// The settings that the driver and the replication client log in with. This looks up the password in the passfile,
+    /// for the first server: call [`narrowed`](Self::narrowed) before if there are several.
     pub fn config(&self) -> Config {
         let mut config = self.base.clone();
         if let Some(purpose) = &self.purpose
@@ -222,12 +245,12 @@ impl ConnectionString {
             Encryption::Require => SslMode::Require,
         });
         for server in &self.servers {
-            match &server.place {
-                Place::Name(name) => config.host(name),
-                Place::Resolved { name, address } | Place::Address { name, address } => {
+            match &server.location {
+                Location::Name(name) => config.host(name),
+                Location::Resolved { name, address } | Location::Address { name, address } => {
                     config.host(name).hostaddr(*address)
                 }
-                Place::Socket(directory) => config.host_path(directory),
+                Location::Directory(directory) => config.host_path(directory),
             };
             config.port(server.port);
         }
@@ -242,7 +265,7 @@ impl ConnectionString {
             return Some(password.clone());
         }
         let question = passfile::Question {
-            server: self.servers.first()?,
+            server: self.first_server(),
             database: self.database(),
             user: &self.user,
             is_trusted: self.author == Author::Operator,
@@ -250,7 +273,7 @@ impl ConnectionString {
         passfile::password(self.passfile.as_deref()?, &question)
     }
 
-    /// The database that the string names; libpq's default is the user's name.
+    /// The database. As in libpq, the default is the name of the user.
     pub fn database(&self) -> &str {
         self.base.get_dbname().unwrap_or(&self.user)
     }
@@ -264,7 +287,7 @@ fn take_variables(parameters: &mut Parameters, audiences: &[Audience], environme
     }
 }
 
-/// The client certificate in `~/.postgresql`, with its key, where none is named.
+/// The default client certificate and key: those in `~/.postgresql`.
 fn take_certificates(parameters: &mut Parameters, environment: &Environment) {
     let files = ["postgresql.crt", "postgresql.key"].map(|name| environment.certificate_file(name));
     if let [Some(certificate), Some(key)] = files
@@ -275,7 +298,7 @@ fn take_certificates(parameters: &mut Parameters, environment: &Environment) {
     }
 }
 
-/// The root certificates in `~/.postgresql`, where none are named.
+/// The default root certificates: those in `~/.postgresql`.
 fn take_root(parameters: &mut Parameters, environment: &Environment) {
     if let Some(file) = environment.certificate_file("root.crt") {
         parameters.set_default("sslrootcert", file);
@@ -287,7 +310,7 @@ impl FromStr for ConnectionString {
     type Err = InvalidConnectionString;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::of_job(text, &Environment::of_process(), OWN.get())
+        Self::from_job(text, &Environment::from_process(), OWN.get())
     }
 }
 

@@ -1,22 +1,22 @@
-//! `~/.pgpass`: passwords by host, port, database and user (documentation: libpq-pgpass).
+//! `~/.pgpass`: passwords by host, port, database and user (PostgreSQL manual, "The Password File").
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::server::{Place, SOCKET_DIRECTORIES, Server};
+use super::server::{Location, SOCKET_DIRECTORIES, Server};
 
-/// What is asked of a passfile.
+/// The connection that needs a password.
 pub struct Question<'a> {
     pub server: &'a Server,
     pub database: &'a str,
     pub user: &'a str,
-    /// The operator named the server. To one that a jobs row names, an entry for any host (`*`) gives nothing, and an
-    /// address goes by itself: the row may claim any name for it.
+    /// Whether the operator named the server. A jobs row gets no password from an entry for any host (`*`), and for an
+    /// address only from an entry for that address: the row may claim any name for it.
     pub is_trusted: bool,
 }
 
-/// The password of the first entry that fits. A file that others may read is not used, and a warning says so, as in libpq.
+/// The password of the first entry that matches. As in libpq, a file that others may read is ignored with a warning.
 pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
     let metadata = fs::metadata(path).ok()?;
     if !metadata.is_file() {
@@ -41,7 +41,7 @@ pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
     find(&String::from_utf8_lossy(&text), question)
 }
 
-/// The file's default place.
+/// The default path of the file.
 pub fn default_path(home: &Path) -> PathBuf {
     home.join(".pgpass")
 }
@@ -68,22 +68,22 @@ fn find(text: &str, question: &Question<'_>) -> Option<String> {
         })
 }
 
-/// The name by which a passfile knows a server; for sockets in libpq's default place that is `localhost`.
+/// The name of a server in a passfile. For a socket in a default directory it is `localhost`.
 fn host_in_passfile(question: &Question<'_>) -> String {
-    match &question.server.place {
-        Place::Socket(directory)
+    match &question.server.location {
+        Location::Directory(directory)
             if SOCKET_DIRECTORIES
                 .iter()
                 .any(|known| directory == Path::new(known)) =>
         {
             "localhost".to_owned()
         }
-        Place::Address { address, .. } if !question.is_trusted => address.to_string(),
+        Location::Address { address, .. } if !question.is_trusted => address.to_string(),
         _ => question.server.host(),
     }
 }
 
-/// Cuts the text up to the next `:` that is not escaped off the front of `rest`.
+/// Takes the text up to the next unescaped `:` from the front of `rest`.
 fn take_field<'a>(rest: &mut &'a str) -> Option<&'a str> {
     let mut escaped = false;
     let end = rest.find(|c| {

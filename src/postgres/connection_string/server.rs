@@ -1,4 +1,11 @@
 //! The servers that a connection string names.
+//!
+//! ```text
+//! host=a,b hostaddr=,10.0.0.7 port=5432 ──from_parameters──▶ Name(a), Address(b, 10.0.0.7)
+//!                                                             │ resolve
+//!                                                             ▼
+//!                                          Resolved(a, 192.0.2.1), Resolved(a, 2001:db8::1)
+//! ```
 
 use std::fmt;
 use std::io;
@@ -7,124 +14,119 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::lookup_host;
 
-use super::InvalidConnectionString;
+use super::error::{Parsed, refused};
 use super::keyword::Parameters;
 
 const DEFAULT_PORT: u16 = 5432;
-/// Where servers have their sockets: Debian's and Red Hat's packages, and PostgreSQL as it is.
+/// Where servers have their sockets: the packages of Debian and Red Hat, and PostgreSQL's own default.
 pub(super) const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 /// One server of a connection string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    pub place: Place,
+    /// Its host.
+    pub location: Location,
+    /// Its port. For a Unix socket, part of the name of the file.
     pub port: u16,
 }
 
 /// Where a server is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A host name, or an address in its place.
     Name(String),
-    /// A host name with one of its addresses, looked up by us.
-    Resolved { name: String, address: IpAddr },
+    /// A host name with one of its addresses, as [`Server::resolve`] found it.
+    Resolved {
+        /// The host name.
+        name: String,
+        /// One of its addresses.
+        address: IpAddr,
+    },
     /// The address that the string gives (`hostaddr`), with the name that it claims for it.
-    Address { name: String, address: IpAddr },
+    Address {
+        /// The claimed name; the address if there is none.
+        name: String,
+        /// Where to connect.
+        address: IpAddr,
+    },
     /// The directory of a Unix socket.
-    Socket(PathBuf),
+    Directory(PathBuf),
 }
 
 impl Server {
-    /// The servers of `host`, `hostaddr` and `port`, in order (documentation: libpq-multiple-hosts).
+    /// The servers of `host`, `hostaddr` and `port`, in order (PostgreSQL manual, "Specifying Multiple Hosts").
     ///
     /// # Errors
-    /// Where the lists do not fit together, or an element of them means nothing.
-    pub fn all(parameters: &Parameters) -> Result<Vec<Server>, InvalidConnectionString> {
+    /// If the lists have different lengths, or an element is not valid.
+    pub(super) fn from_parameters(parameters: &Parameters) -> Parsed<Vec<Server>> {
         let list = |name: &str| -> Vec<&str> {
             let value = parameters.get(name).filter(|value| !value.is_empty());
             value.map_or_else(Vec::new, |value| value.split(',').map(str::trim).collect())
         };
         let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
         let count = hosts.len().max(addresses.len());
-
         if !hosts.is_empty() && !addresses.is_empty() && hosts.len() != addresses.len() {
             return refused("it has not as many hostaddr as host");
         }
         if ports.len() > 1 && ports.len() != count {
             return refused("it has not as many ports as hosts");
         }
+        let element = |list: &[&str], index: usize| -> Option<String> {
+            let element = list.get(index).filter(|element| !element.is_empty());
+            element.map(ToString::to_string)
+        };
         (0..count)
             .map(|index| {
-                let port = match ports.get(index).or(ports.first()) {
-                    None | Some(&"") => DEFAULT_PORT,
-                    Some(port) => match port.parse() {
-                        Ok(0) | Err(_) => {
-                            return refused("a port is not a number from 1 to 65535: if it is part of a password, \
-                                            special characters in that need percent-encoding");
-                        }
-                        Ok(port) => port,
-                    },
-                };
-                let host = hosts.get(index).copied().filter(|host| !host.is_empty());
-                let address = addresses.get(index).copied().filter(|address| !address.is_empty());
-                if host.is_some_and(|host| host.contains('@') && !host.starts_with('/')) {
-                    return refused(
-                        "a host has an '@' in it: write %40 for one in the user's name or the password",
-                    );
-                }
-                let place = match (host, address) {
-                    (host, Some(address)) => match address.parse() {
-                        Ok(parsed) => Place::Address {
-                            name: host.unwrap_or(address).to_owned(),
-                            address: parsed,
-                        },
-                        Err(_) => return refused("a hostaddr is not an IP address"),
-                    },
-                    (Some(host), None) if host.starts_with('/') => Place::Socket(host.into()),
-                    (Some(host), None) => Place::Name(host.to_owned()),
-                    (None, None) => Place::Socket(default_socket_directory(port)),
-                };
-                Ok(Server { place, port })
+                let port = port(ports.get(index).or(ports.first()).copied())?;
+                let (host, address) = (element(&hosts, index), element(&addresses, index));
+                let location = location(host, address, port)?;
+                Ok(Server { location, port })
             })
             .collect()
     }
 
     /// The server of a connection string that names none: the one with a socket on this machine.
-    pub fn local(parameters: &Parameters) -> Result<Vec<Server>, InvalidConnectionString> {
-        let mut parameters = parameters.clone();
-        parameters.set_default("host", ",".to_owned());
-        let mut servers = Server::all(&parameters)?;
-        servers.truncate(1);
-        Ok(servers)
+    pub(super) fn local(parameters: &Parameters) -> Parsed<Server> {
+        let ports = parameters.get("port").map(str::trim);
+        if ports.is_some_and(|ports| ports.contains(',')) {
+            return refused("it has not as many ports as hosts");
+        }
+        let port = port(ports)?;
+        Ok(Server {
+            location: Location::Directory(default_socket_directory(port)),
+            port,
+        })
     }
 
-    /// Unix sockets carry no TLS.
+    /// Whether it is a Unix socket, which carries no TLS.
     pub fn is_socket(&self) -> bool {
-        matches!(self.place, Place::Socket(_))
+        matches!(self.location, Location::Directory(_))
     }
 
-    /// What the certificate must be for.
+    /// The name that the certificate must be for.
     pub fn host(&self) -> String {
-        match &self.place {
-            Place::Name(name) | Place::Resolved { name, .. } | Place::Address { name, .. } => {
-                name.clone()
-            }
-            Place::Socket(directory) => directory.display().to_string(),
+        match &self.location {
+            Location::Name(name)
+            | Location::Resolved { name, .. }
+            | Location::Address { name, .. } => name.clone(),
+            Location::Directory(directory) => directory.display().to_string(),
         }
     }
 
-    /// The same server at each of its addresses.
+    /// The same server at each of its addresses, in the order of the operating system.
+    ///
+    /// Cancellation safe.
     ///
     /// # Errors
-    /// Where the name has none.
+    /// If the name has no address.
     pub async fn resolve(&self) -> io::Result<Vec<Server>> {
-        let Place::Name(name) = &self.place else {
+        let Location::Name(name) = &self.location else {
             return Ok(vec![self.clone()]);
         };
         let mut found: Vec<Server> = Vec::new();
         for address in lookup_host((name.as_str(), self.port)).await? {
             let server = Server {
-                place: Place::Resolved {
+                location: Location::Resolved {
                     name: name.clone(),
                     address: address.ip(),
                 },
@@ -144,15 +146,54 @@ impl Server {
     }
 }
 
+fn port(text: Option<&str>) -> Parsed<u16> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else {
+        return Ok(DEFAULT_PORT);
+    };
+    match text.parse() {
+        Ok(0) | Err(_) => refused(
+            "a port is not a number from 1 to 65535: if it is part of a password, special characters in that need \
+             percent-encoding",
+        ),
+        Ok(port) => Ok(port),
+    }
+}
+
+/// `host` says where a server is, unless `address` (`hostaddr`) does.
+fn location(host: Option<String>, address: Option<String>, port: u16) -> Parsed<Location> {
+    let is_name = |host: &String| !host.starts_with('/');
+    if host
+        .as_ref()
+        .is_some_and(|host| host.contains('@') && is_name(host))
+    {
+        return refused(
+            "a host has an '@' in it: write %40 for one in the user's name or the password",
+        );
+    }
+    match (host, address) {
+        (host, Some(address)) => match address.parse() {
+            Ok(parsed) => Ok(Location::Address {
+                name: host.unwrap_or(address),
+                address: parsed,
+            }),
+            Err(_) => refused("a hostaddr is not an IP address"),
+        },
+        (Some(host), None) if is_name(&host) => Ok(Location::Name(host)),
+        (Some(directory), None) => Ok(Location::Directory(directory.into())),
+        (None, None) => Ok(Location::Directory(default_socket_directory(port))),
+    }
+}
+
+/// The first directory that has a socket for `port`.
 fn default_socket_directory(port: u16) -> PathBuf {
-    let is_there = |directory: &&str| {
+    let has_socket = |directory: &&str| {
         Path::new(directory)
             .join(format!(".s.PGSQL.{port}"))
             .exists()
     };
     let found = SOCKET_DIRECTORIES
         .iter()
-        .find(|directory| is_there(directory));
+        .find(|directory| has_socket(directory));
     found.unwrap_or(&SOCKET_DIRECTORIES[0]).into()
 }
 
@@ -160,15 +201,11 @@ fn default_socket_directory(port: u16) -> PathBuf {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let host = self.host();
-        match self.place {
-            Place::Socket(_) => f.write_str(&host.replace('/', "%2F"))?,
+        match self.location {
+            Location::Directory(_) => f.write_str(&host.replace('/', "%2F"))?,
             _ if host.contains(':') => write!(f, "[{host}]")?,
             _ => f.write_str(&host)?,
         }
         write!(f, ":{}", self.port)
     }
-}
-
-fn refused<T>(what: &str) -> Result<T, InvalidConnectionString> {
-    Err(InvalidConnectionString(what.to_owned()))
 }

@@ -1,24 +1,21 @@
-//! Connection service files: parameters under a name (documentation: libpq-pgservice).
+//! Connection service files: parameters under a name (PostgreSQL manual, "The Connection Service File").
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::InvalidConnectionString;
 use super::environment::Environment;
+use super::error::{Parsed, refused};
 use super::keyword::Parameters;
 
-/// Where packages of libpq have the system's file.
+/// Where packages of libpq put the file of the system.
 const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/postgresql-common", "/etc"];
 
-/// Adds to `parameters` what the service that they name says and they do not.
+/// Adds the parameters of the service that `parameters` name, as defaults.
 ///
 /// # Errors
-/// Where no file defines the service, or its definition is none.
-pub fn apply(
-    parameters: &mut Parameters,
-    environment: &Environment,
-) -> Result<(), InvalidConnectionString> {
+/// If no file defines the service, or its definition is not valid.
+pub fn apply(parameters: &mut Parameters, environment: &Environment) -> Parsed<()> {
     let named = parameters.get("service").filter(|name| !name.is_empty());
     let Some(name) = named.or_else(|| environment.variable("PGSERVICE")) else {
         return Ok(());
@@ -31,9 +28,7 @@ pub fn apply(
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => {
                 let path = file.display();
-                return Err(refused(format!(
-                    "the service file {path} cannot be read: {error}"
-                )));
+                return refused(format!("the service file {path} cannot be read: {error}"));
             }
         };
         if let Some(lines) = section(&text, &name) {
@@ -44,14 +39,10 @@ pub fn apply(
         .iter()
         .map(|file| file.display().to_string())
         .collect();
-    Err(refused(format!(
+    refused(format!(
         "no service of that name is defined in {}",
         looked.join(", ")
-    )))
-}
-
-fn refused(why: String) -> InvalidConnectionString {
-    InvalidConnectionString(why)
+    ))
 }
 
 fn files(parameters: &Parameters, environment: &Environment) -> Vec<PathBuf> {
@@ -83,20 +74,20 @@ fn take<'a>(
     lines: impl Iterator<Item = &'a str>,
     file: &Path,
     parameters: &mut Parameters,
-) -> Result<(), InvalidConnectionString> {
+) -> Parsed<()> {
     let mut service = Parameters::default();
     for line in lines {
         let Some((name, value)) = line.split_once('=') else {
             let path = file.display();
-            return Err(refused(format!(
+            return refused(format!(
                 "the service file {path} has a line that is not key=value"
-            )));
+            ));
         };
         if name == "service" {
             let path = file.display();
-            return Err(refused(format!(
+            return refused(format!(
                 "the service file {path} has a service in a service"
-            )));
+            ));
         }
         service.set(name, value.to_owned())?;
     }

@@ -1,4 +1,4 @@
-//! From parameters to what connecting needs: a `tokio_postgres::Config` without servers, and the TLS options.
+//! From parameters to what a connection needs: a `tokio_postgres::Config` without servers, and the TLS options.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,35 +6,40 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
-use super::InvalidConnectionString;
+use super::error::{Parsed, refused};
 use super::keyword::Parameters;
-use crate::postgres::tls::{Encryption, MinimumVersion, TlsOptions, Verification};
+use crate::postgres::tls::options::{Encryption, MinimumVersion, TlsOptions, Verification};
 
-/// How our sessions call themselves.
-pub const APPLICATION_NAME: &str = "lantern-cli";
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// A peer that vanished is noticed within half a minute, not after the two hours that are the kernel's default.
+/// The `application_name` of a string that has none.
+pub(super) const APPLICATION_NAME: &str = "lantern-cli";
+/// The `connect_timeout` of a string that has none.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A peer that vanished is noticed within half a minute. The kernel's default is two hours.
 const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_KEEPALIVE_COUNT: u32 = 4;
 
-type Parsed<T> = Result<T, InvalidConnectionString>;
-
-/// Which of several servers is wanted (documentation: libpq-connect-target-session-attrs).
+/// Which role a server must have (PostgreSQL manual, "Parameter Key Words", `target_session_attrs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionAttributes {
+    /// Every server will do.
     #[default]
     Any,
+    /// Sessions can write by default.
     ReadWrite,
+    /// Sessions cannot write by default.
     ReadOnly,
+    /// Not a standby.
     Primary,
+    /// A standby.
     Standby,
+    /// A standby, or any server if there is none.
     PreferStandby,
 }
 
 impl SessionAttributes {
-    pub(super) fn of(parameters: &Parameters) -> Parsed<SessionAttributes> {
+    pub(super) fn from_parameters(parameters: &Parameters) -> Parsed<SessionAttributes> {
         choice(
             parameters,
             "target_session_attrs",
@@ -49,7 +54,7 @@ impl SessionAttributes {
         )
     }
 
-    /// What to ask of the servers, one round after the other.
+    /// The roles to look for, one round over all servers after the other.
     pub fn rounds(self) -> &'static [SessionAttributes] {
         match self {
             SessionAttributes::Any => &[SessionAttributes::Any],
@@ -65,7 +70,7 @@ impl SessionAttributes {
 }
 
 /// Whether `load_balance_hosts` asks for a random order.
-pub fn is_balanced(parameters: &Parameters) -> Parsed<bool> {
+pub(super) fn is_balanced(parameters: &Parameters) -> Parsed<bool> {
     choice(
         parameters,
         "load_balance_hosts",
@@ -73,8 +78,8 @@ pub fn is_balanced(parameters: &Parameters) -> Parsed<bool> {
     )
 }
 
-/// Everything that goes into a `Config` but servers, user, password and TLS mode.
-pub fn base(parameters: &Parameters) -> Parsed<Config> {
+/// A `Config` with everything but servers, user, password and TLS mode.
+pub(super) fn base(parameters: &Parameters) -> Parsed<Config> {
     let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
     let mut config = Config::new();
     if let Some(database) = text("dbname") {
@@ -104,7 +109,7 @@ pub fn base(parameters: &Parameters) -> Parsed<Config> {
     )?);
     let seconds = |name| Parsed::Ok(positive(parameters, name)?.map(Duration::from_secs));
     config.connect_timeout(seconds("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT));
-    // The one time that libpq counts in milliseconds.
+    // The one time that libpq takes in milliseconds.
     let user_timeout = positive(parameters, "tcp_user_timeout")?.map(Duration::from_millis);
     config.tcp_user_timeout(user_timeout.unwrap_or(DEFAULT_USER_TIMEOUT));
     config.keepalives(number::<i32>(parameters, "keepalives")? != Some(0));
@@ -116,9 +121,8 @@ pub fn base(parameters: &Parameters) -> Parsed<Config> {
     Ok(config)
 }
 
-/// What is asked of TLS.
-pub fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
-    let refused = |what: &str| Err(InvalidConnectionString(what.to_owned()));
+/// The TLS options.
+pub(super) fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
     let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
     let root_certificates = text("sslrootcert");
     let is_system = root_certificates == Some("system");
@@ -141,7 +145,8 @@ pub fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
             ],
         )?
     };
-    // As in libpq: anybody can have a certificate from the system's authorities.
+    // As in libpq: the authorities of the operating system issue certificates to everyone, so only the host name
+    // counts.
     if is_system && verification != Verification::ChainAndHost {
         return refused("sslrootcert=system needs sslmode=verify-full");
     }
@@ -176,16 +181,19 @@ pub fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
     Ok(options)
 }
 
-/// One of several words; the first is the default.
+/// The meaning of one of several words. The first is the default.
 fn choice<T: Copy>(parameters: &Parameters, name: &str, all: &[(&str, T)]) -> Parsed<T> {
     match parameters.get(name).filter(|value| !value.is_empty()) {
         None => Ok(all[0].1),
         Some(value) => {
             let found = all.iter().find(|(word, _)| *word == value);
-            found.map(|(_, meaning)| *meaning).ok_or_else(|| {
-                let words: Vec<&str> = all.iter().map(|(word, _)| *word).collect();
-                InvalidConnectionString(format!("{name} is none of {}", words.join(", ")))
-            })
+            found.map_or_else(
+                || {
+                    let words: Vec<&str> = all.iter().map(|(word, _)| *word).collect();
+                    refused(format!("{name} is none of {}", words.join(", ")))
+                },
+                |(_, meaning)| Ok(*meaning),
+            )
         }
     }
 }
@@ -195,12 +203,12 @@ fn number<T: FromStr>(parameters: &Parameters, name: &str) -> Parsed<Option<T>> 
         None => Ok(None),
         Some(value) => match value.trim().parse() {
             Ok(number) => Ok(Some(number)),
-            Err(_) => Err(InvalidConnectionString(format!("{name} is not a number"))),
+            Err(_) => refused(format!("{name} is not a number")),
         },
     }
 }
 
-/// A number above zero; as in libpq, zero and what is below stand for the default.
+/// A number above zero. As in libpq, zero and negative numbers stand for the default.
 fn positive(parameters: &Parameters, name: &str) -> Parsed<Option<u64>> {
     let given = number::<i32>(parameters, name)?.and_then(|number| u64::try_from(number).ok());
     Ok(given.filter(|number| *number > 0))

@@ -10,7 +10,7 @@ use super::*;
 use crate::postgres::tls::Verification;
 
 fn parse(text: &str) -> ConnectionString {
-    ConnectionString::of_job(text, &nowhere(), None)
+    ConnectionString::from_job(text, &nowhere(), None)
         .unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
@@ -24,7 +24,7 @@ fn password(string: &ConnectionString) -> Option<String> {
     Some(String::from_utf8(password.to_vec()).unwrap())
 }
 
-/// A folder with these files in it, readable by nobody else.
+/// A folder with these files, which no other user may read.
 fn home(files: &[(&str, &str)]) -> tempfile::TempDir {
     let home = tempfile::tempdir().unwrap();
     for (name, text) in files {
@@ -71,13 +71,13 @@ fn a_refusal_does_not_repeat_the_string() {
         "host=h password='s3cret",
         "host=h password=my s3cret=",
         "host=me:s3cret@h",
-        // Found by fuzzing: with an address the name was taken as it came.
+        // Found by fuzzing: with an address, the name was not checked.
         "host=me:s3cret@h hostaddr=::1",
         "host=h sslmode=s3cret",
         "host=h port=s3cret",
         "host=h connect_timeout=s3cret",
     ] {
-        let refused = ConnectionString::of_job(text, &nowhere(), None);
+        let refused = ConnectionString::from_job(text, &nowhere(), None);
         let error = refused.expect_err(text).to_string();
         assert!(!error.contains("s3cret"), "{error}");
     }
@@ -120,7 +120,7 @@ fn sslmode_decides_what_is_verified() {
     );
     assert_eq!(tls("ssl=true"), (Encryption::Require, Verification::None));
     let weak = "postgres://u@h/d?sslrootcert=system&sslmode=require";
-    assert!(ConnectionString::of_job(weak, &nowhere(), None).is_err());
+    assert!(ConnectionString::from_job(weak, &nowhere(), None).is_err());
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn other_parameters_reach_the_configuration() {
 }
 
 #[test]
-fn an_option_that_would_be_disregarded_at_a_cost_is_refused() {
+fn an_option_that_restricts_and_is_not_supported_is_refused() {
     for option in [
         "require_auth=scram-sha-256",
         "sslcrl=/crl",
@@ -150,7 +150,7 @@ fn an_option_that_would_be_disregarded_at_a_cost_is_refused() {
     ] {
         let text = format!("host=h {option}");
         assert!(
-            ConnectionString::of_job(&text, &nowhere(), None).is_err(),
+            ConnectionString::from_job(&text, &nowhere(), None).is_err(),
             "{option}"
         );
     }
@@ -193,14 +193,14 @@ fn several_servers_have_a_port_each_or_one_for_all() {
         "hostaddr=a",
     ] {
         assert!(
-            ConnectionString::of_job(wrong, &nowhere(), None).is_err(),
+            ConnectionString::from_job(wrong, &nowhere(), None).is_err(),
             "{wrong}"
         );
     }
 }
 
 #[test]
-fn the_string_comes_before_the_service_and_that_before_the_environment() {
+fn the_string_outranks_the_service_and_the_service_the_environment() {
     let home = home(&[(
         ".pg_service.conf",
         "# comment\n[other]\nhost=other\n[shop]\nhost=service\nuser=service\npassword=from the file\n\n[last]\n",
@@ -229,7 +229,7 @@ fn the_string_comes_before_the_service_and_that_before_the_environment() {
 }
 
 #[test]
-fn a_passfile_answers_by_host_port_database_and_user() {
+fn a_passfile_is_searched_by_host_port_database_and_user() {
     let home = home(&[(
         ".pgpass",
         "# comment\nother:*:*:*:wrong\nh:1:d:u:first\nh:*:d:u:a\\:b\\\\c\n*:*:*:any:star\nlocalhost:*:*:*:local\n2001\\:db8\\:\\:1:*:*:*:six\n",
@@ -270,12 +270,12 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
         home.path(),
     );
     let own = ConnectionString::completed("postgresql://db/jobs", &environment).unwrap();
-    let job = |text: &str| ConnectionString::of_job(text, &environment, Some(&own));
+    let job = |text: &str| ConnectionString::from_job(text, &environment, Some(&own));
     let given = |text: &str| password(&job(text).unwrap());
 
-    // The server of --uri, as its user, as well secured.
+    // The server of --uri, as its user, with no less protection.
     assert_eq!(given("postgresql://me@db/other").as_deref(), Some("ours"));
-    // Anything less: what the passfile has for just this server.
+    // Otherwise: the entry of the passfile for this server.
     assert_eq!(
         given("postgresql://you@db/other").as_deref(),
         Some("the db's")
@@ -288,7 +288,7 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
         given("postgresql://me@db/other?sslmode=prefer").as_deref(),
         Some("the db's")
     );
-    // Nothing for one that the operator has never named, whatever it calls itself.
+    // Nothing for a server that the operator has not named, whatever name the row gives it.
     assert_eq!(given("postgresql://me@evil/other"), None);
     assert_eq!(given("host=db hostaddr=192.0.2.1 user=me"), None);
     assert_eq!(given("host=db,evil user=me"), Some("the db's".to_owned()));
@@ -301,7 +301,7 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
             .to_string();
         assert!(refused.contains("a job may not"), "{refused}");
     }
-    // What only says how to connect is for everybody.
+    // Variables that only say how to connect apply to every string.
     assert_eq!(
         job("host=evil user=me").unwrap().tls.encryption,
         Encryption::Require
@@ -318,7 +318,7 @@ fn the_client_certificate_of_the_home_folder_goes_to_our_own_server_alone() {
     let environment = Environment::with(&[("PGUSER", "me")], home.path());
     let own = ConnectionString::completed("postgresql://db/jobs", &environment).unwrap();
     assert!(own.tls.client_key.is_some() && own.tls.root_certificates.is_some());
-    let job = |text: &str| ConnectionString::of_job(text, &environment, Some(&own)).unwrap();
+    let job = |text: &str| ConnectionString::from_job(text, &environment, Some(&own)).unwrap();
     assert!(job("host=db user=me").tls.client_key.is_some());
     let elsewhere = job("host=evil user=me sslmode=require").tls;
     assert_eq!(elsewhere.client_key, None);

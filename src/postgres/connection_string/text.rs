@@ -1,18 +1,13 @@
-//! From the text of a connection string to its parameters, in both of libpq's forms (documentation: libpq-connstring).
+//! From the text of a connection string to its parameters, in both of libpq's forms (PostgreSQL manual, "Connection
+//! Strings").
 
-use super::InvalidConnectionString;
+use super::error::{Parsed, refused};
 use super::keyword::Parameters;
-
-type Parsed<T> = Result<T, InvalidConnectionString>;
-
-fn refused<T>(why: &str) -> Parsed<T> {
-    Err(InvalidConnectionString(why.to_owned()))
-}
 
 /// Reads a connection string of either form.
 ///
 /// # Errors
-/// What is wrong with it, without any of its values: each may turn out to be a password, misplaced for want of an escape.
+/// What is wrong with it, without any of its values: each may be part of a password that lacks an escape.
 pub fn parameters(text: &str) -> Parsed<Parameters> {
     let text = text.trim();
     if text.is_empty() {
@@ -28,11 +23,11 @@ pub fn parameters(text: &str) -> Parsed<Parameters> {
     }
 }
 
-/// What follows `postgresql://`: `[user[:password]@][host[:port][,...]][/database][?name=value[&...]]`.
+/// The part after `postgresql://`: `[user[:password]@][host[:port][,...]][/database][?name=value[&...]]`.
 fn url(mut rest: &str) -> Parsed<Parameters> {
     let mut parameters = Parameters::default();
-    // As in libpq, what comes before an '@' are credentials unless there is a '/' in it.
-    if let Some((credentials, behind)) = rest.split_once('@')
+    // As in libpq, the part before an '@' is credentials unless it has a '/'.
+    if let Some((credentials, after)) = rest.split_once('@')
         && !credentials.contains('/')
     {
         let (user, password) = match credentials.split_once(':') {
@@ -41,18 +36,18 @@ fn url(mut rest: &str) -> Parsed<Parameters> {
         };
         set_unless_empty(&mut parameters, "user", user)?;
         set_unless_empty(&mut parameters, "password", password.unwrap_or(""))?;
-        rest = behind;
+        rest = after;
     }
-    // An '@' further on may be that of a password with a '/' in it, the rest of which would pass for a database's name.
-    let (place, _) = rest.split_once('?').unwrap_or((rest, ""));
-    if place.contains('@') {
+    // A further '@' may belong to a password with a '/', whose rest would be taken for the name of a database.
+    let (authority, _) = rest.split_once('?').unwrap_or((rest, ""));
+    if authority.contains('@') {
         return refused(
             "there is an '@' too many: write %40 for one that is part of a name or the password, and %2F for a '/'",
         );
     }
-    let (hosts, behind) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (hosts, tail) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     set_hosts(&mut parameters, hosts)?;
-    let (path, query) = behind.split_once('?').unwrap_or((behind, ""));
+    let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
     set_unless_empty(
         &mut parameters,
         "dbname",
@@ -60,7 +55,7 @@ fn url(mut rest: &str) -> Parsed<Parameters> {
     )?;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some((name, value)) = pair.split_once('=') else {
-            return refused("an option behind the '?' has no value");
+            return refused("an option after the '?' has no value");
         };
         parameters.set(&percent_decode(name)?, percent_decode(value)?)?;
     }
@@ -74,7 +69,7 @@ fn set_unless_empty(parameters: &mut Parameters, name: &str, encoded: &str) -> P
     }
 }
 
-/// Splits hosts from their ports, as far as there are any.
+/// Splits hosts from their ports.
 fn set_hosts(parameters: &mut Parameters, hosts: &str) -> Parsed<()> {
     let (mut names, mut ports) = (Vec::new(), Vec::new());
     for host in hosts.split(',') {
@@ -125,7 +120,7 @@ fn percent_decode(text: &str) -> Parsed<String> {
     String::from_utf8(bytes).or_else(|_| refused("a value is not UTF-8"))
 }
 
-/// `name = value`, as often as there is one. Values may be quoted with `'`, and `\` escapes one character.
+/// Pairs of `name = value`. Values may be quoted with `'`, and `\` escapes one character.
 fn keywords(text: &str) -> Parsed<Parameters> {
     let mut parameters = Parameters::default();
     let mut characters = text.chars().peekable();

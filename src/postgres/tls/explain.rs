@@ -1,13 +1,13 @@
-//! What a failed handshake means, and what to do about it.
+//! What a failed handshake means, in a sentence with a remedy.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError};
 
-use crate::postgres::ConnectionString;
+use super::options::TlsOptions;
 
-/// The error of TLS below an error of the connection, if that is what it is about.
+/// The TLS error inside an error of a connection, if there is one.
 pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let error = match error.downcast_ref::<io::Error>() {
         Some(io) => io.get_ref()?,
@@ -16,11 +16,11 @@ pub fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> 
     error.downcast_ref()
 }
 
-/// A sentence for the errors that a person can do something about.
-pub fn explain(error: &rustls::Error, server: &ConnectionString) -> Option<String> {
-    let host = server.servers().first()?.host();
+/// A sentence for the operator, for the errors that have a remedy. `host` and `options` are those of the failed
+/// handshake.
+pub fn explain(error: &rustls::Error, host: &str, options: &TlsOptions) -> Option<String> {
     Some(match error {
-        rustls::Error::InvalidCertificate(error) => certificate(error, &host, server)?,
+        rustls::Error::InvalidCertificate(error) => certificate(error, host, options)?,
         rustls::Error::AlertReceived(alert) => match alert {
             AlertDescription::CertificateRequired => {
                 "the server asks for a client certificate: name one with sslcert and sslkey"
@@ -40,7 +40,7 @@ pub fn explain(error: &rustls::Error, server: &ConnectionString) -> Option<Strin
     })
 }
 
-fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) -> Option<String> {
+fn certificate(error: &CertificateError, host: &str, options: &TlsOptions) -> Option<String> {
     Some(match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "the server's certificate has expired: renew it there (ssl_cert_file) and reload the server".to_owned()
@@ -59,9 +59,9 @@ fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) 
                  have one issued for this name"
             )
         }
-        // A bad signature: an authority of the same name, but with another key.
+        // A bad signature means an authority of the same name with another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            let trusted = match &server.tls().root_certificates {
+            let trusted = match &options.root_certificates {
                 Some(file) if file.as_os_str() != "system" => format!("in {}", file.display()),
                 _ => "among this system's authorities".to_owned(),
             };
@@ -74,7 +74,7 @@ fn certificate(error: &CertificateError, host: &str, server: &ConnectionString) 
     })
 }
 
-/// `localhost` out of `DnsName("localhost")`, which is how the names of a certificate are given.
+/// `localhost` from `DnsName("localhost")`: rustls gives the names of a certificate in this form.
 fn bare(presented: &str) -> &str {
     let inner = presented
         .split_once('(')

@@ -1,4 +1,4 @@
-//! Certificates and keys from files. A jobs row may name them, so nothing is read that only looks like one.
+//! Certificates and keys from files. A jobs row may name a file, so only plain files of a moderate size are read.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -7,9 +7,9 @@ use std::path::Path;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::TlsError;
+use super::error::TlsError;
 
-/// The system's bundle of all roots has a quarter of this.
+/// In bytes. The bundle of all roots of an operating system has a quarter of this.
 const MAX_SIZE: u64 = 1 << 20;
 
 /// All certificates of a PEM file.
@@ -20,41 +20,41 @@ pub fn certificates(
     let text = read(path, what)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match all {
-        Ok(all) if all.is_empty() => Err(error(what, path, "there is no PEM certificate in it")),
-        all => all.map_err(|reason| error(what, path, reason)),
+        Ok(all) if all.is_empty() => Err(TlsError::file(
+            what,
+            path,
+            "there is no PEM certificate in it",
+        )),
+        all => all.map_err(|reason| TlsError::file(what, path, reason)),
     }
 }
 
-/// The key of a PEM file that nobody else may read.
+/// The key of a PEM file, which no other user may read.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     const WHAT: &str = "the client key";
-    let metadata = fs::metadata(path).map_err(|reason| error(WHAT, path, reason))?;
-    // As in libpq: root's file may be readable by a group that we are in.
+    let metadata = fs::metadata(path).map_err(|reason| TlsError::file(WHAT, path, reason))?;
+    // As in libpq (`fe-secure-openssl.c`): a file of root may be readable by a group of this process.
     let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
     if metadata.mode() & forbidden != 0 {
         let remedy = format!("others may read it; run chmod 0600 {}", path.display());
-        return Err(error(WHAT, path, remedy));
+        return Err(TlsError::file(WHAT, path, remedy));
     }
     PrivateKeyDer::from_pem_slice(&read(path, WHAT)?).map_err(|reason| match reason {
         pem::Error::NoItemsFound => {
-            error(WHAT, path, "there is no PEM key without a passphrase in it")
+            TlsError::file(WHAT, path, "there is no PEM key without a passphrase in it")
         }
-        reason => error(WHAT, path, reason),
+        reason => TlsError::file(WHAT, path, reason),
     })
 }
 
 fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, TlsError> {
-    let metadata = fs::metadata(path).map_err(|reason| error(what, path, reason))?;
+    let metadata = fs::metadata(path).map_err(|reason| TlsError::file(what, path, reason))?;
     if !metadata.is_file() || metadata.len() > MAX_SIZE {
-        return Err(error(what, path, "it is not a file of at most 1 MiB"));
+        return Err(TlsError::file(
+            what,
+            path,
+            "it is not a file of at most 1 MiB",
+        ));
     }
-    fs::read(path).map_err(|reason| error(what, path, reason))
-}
-
-pub fn error(what: &'static str, path: &Path, reason: impl ToString) -> TlsError {
-    TlsError::File {
-        what,
-        path: path.display().to_string(),
-        reason: reason.to_string(),
-    }
+    fs::read(path).map_err(|reason| TlsError::file(what, path, reason))
 }

@@ -1,4 +1,4 @@
-//! Looking at the server's certificate, or not, as `sslmode` has it.
+//! Verifies the certificate of the server as far as `sslmode` asks for it.
 
 use std::sync::Arc;
 
@@ -7,11 +7,15 @@ use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+};
 
-use super::{TlsError, TlsOptions, Verification, files};
+use super::error::TlsError;
+use super::files;
+use super::options::{TlsOptions, Verification};
 
-/// `sslmode=prefer` and `require`: the signatures of the handshake are checked, the certificate is not.
+/// `sslmode=prefer` and `require`: checks the signatures of the handshake, but not the certificate.
 #[derive(Debug)]
 pub struct AcceptAny(pub Arc<CryptoProvider>);
 
@@ -56,7 +60,7 @@ impl ServerCertVerifier for AcceptAny {
 #[derive(Debug)]
 pub struct Trusting {
     chain: Arc<WebPkiServerVerifier>,
-    /// The certificates of `sslrootcert`, as they are.
+    /// The certificates of `sslrootcert`. Empty for those of the operating system.
     roots: Vec<CertificateDer<'static>>,
     verification: Verification,
 }
@@ -74,7 +78,7 @@ impl Trusting {
                 let roots = files::certificates(path, WHAT)?;
                 for root in &roots {
                     let added = store.add(root.clone());
-                    added.map_err(|reason| files::error(WHAT, path, reason))?;
+                    added.map_err(|reason| TlsError::file(WHAT, path, reason))?;
                 }
                 roots
             }
@@ -88,19 +92,21 @@ impl Trusting {
         }
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone());
         Ok(Trusting {
-            chain: chain
-                .build()
-                .map_err(|error| TlsError::Setup(error.to_string()))?,
+            chain: chain.build().map_err(TlsError::setup)?,
             roots,
             verification,
         })
     }
 
-    /// A self-signed certificate that is its own root in `sslrootcert`, as PostgreSQL's documentation makes one: OpenSSL
-    /// marks it as an authority's, which the check of the chain refuses for a server. That comes after the check of its time.
+    /// Whether the chain was refused because the certificate is self-signed and its own root in `sslrootcert`.
+    ///
+    /// PostgreSQL's manual creates such certificates ("Creating Certificates"). OpenSSL marks them as those of an
+    /// authority, which webpki refuses for a server. It checks the validity period before that.
     fn is_its_own_root(&self, certificate: &CertificateDer<'_>, error: &Error) -> bool {
-        matches!(error, Error::InvalidCertificate(CertificateError::Other(other))
-            if other.to_string().contains("CaUsedAsEndEntity"))
+        let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else {
+            return false;
+        };
+        cause.downcast_ref() == Some(&webpki::Error::CaUsedAsEndEntity)
             && self.roots.iter().any(|root| root == certificate)
     }
 }

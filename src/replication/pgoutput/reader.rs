@@ -1,22 +1,29 @@
-//! Reading numbers and strings off the front of a message.
+//! Reads numbers and strings from the front of a message.
 
 use std::str;
 
 /// The bytes are not a message of the `pgoutput` protocol, version 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
+    /// The message ends before its last field.
     #[error("the replication message ends too early")]
     Truncated,
-    #[error("the replication message goes on for {0} bytes behind its end")]
+    /// There are this many bytes after the last field.
+    #[error("the replication message has {0} bytes after its end")]
     TrailingBytes(usize),
+    /// The tag of the message is not one of this version.
     #[error("unknown replication message {:?}", char::from(*.0))]
     UnknownMessage(u8),
+    /// A row begins with a letter other than N, K and O.
     #[error("unknown kind of row {:?} in a replication message", char::from(*.0))]
     UnknownTuple(u8),
+    /// A value begins with a letter other than n, u, t and b.
     #[error("unknown kind of value {:?} in a replication message", char::from(*.0))]
     UnknownValue(u8),
+    /// The replica identity is a letter other than d, n, f and i.
     #[error("unknown replica identity {:?} in a replication message", char::from(*.0))]
     UnknownReplicaIdentity(u8),
+    /// A name is not UTF-8, although the connection asks for it.
     #[error("a name in a replication message is not UTF-8")]
     NotUtf8,
 }
@@ -82,7 +89,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A string up to its NUL. The connection asks for UTF-8, so the server sends nothing else.
+    /// A string up to its NUL. The connection sets `client_encoding`, so a server sends UTF-8 only.
     pub fn string(&mut self) -> Result<&'a str, DecodeError> {
         let length = memchr::memchr(0, self.rest).ok_or(DecodeError::Truncated)?;
         let bytes = self.take(length)?;

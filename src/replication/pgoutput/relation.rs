@@ -1,4 +1,6 @@
-//! What a Relation message says about a table.
+//! Relation messages: what the row messages leave out about a table.
+//!
+//! PostgreSQL manual, "Logical Replication Message Formats", section Relation.
 
 use super::reader::{DecodeError, Reader};
 
@@ -6,16 +8,16 @@ use super::reader::{DecodeError, Reader};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelationId(pub u32);
 
-/// By what the old version of a row is told in Update and Delete (`pg_class.relreplident`).
+/// Which columns identify the old version of a row in Update and Delete (`pg_class.relreplident`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ReplicaIdentity {
-    /// By the primary key, if there is one.
+    /// Those of the primary key, if there is one.
     Default,
-    /// Not at all.
+    /// None.
     Nothing,
-    /// By the whole row.
+    /// All.
     Full,
-    /// By the columns of one unique index.
+    /// Those of one unique index.
     Index,
 }
 
@@ -31,13 +33,16 @@ impl ReplicaIdentity {
     }
 }
 
-/// A Relation message. Borrows; [`Relation`] is for keeping.
+/// A Relation message. Borrows; [`RelationSchema`] is the owned form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelationBody<'a> {
+    /// The number that row messages use.
     pub id: RelationId,
-    /// Empty for `pg_catalog`.
+    /// The schema of the table; empty for `pg_catalog`.
     pub namespace: &'a str,
+    /// The name of the table.
     pub name: &'a str,
+    /// Which columns identify old rows.
     pub replica_identity: ReplicaIdentity,
     /// The published columns, in the order of the values in rows.
     pub columns: Columns<'a>,
@@ -54,18 +59,19 @@ impl<'a> RelationBody<'a> {
         })
     }
 
-    pub fn to_owned(&self) -> Relation {
-        Relation {
+    /// A copy to keep until the next Relation message about the same table.
+    pub fn to_owned(&self) -> RelationSchema {
+        RelationSchema {
             id: self.id,
             namespace: self.namespace.to_owned(),
             name: self.name.to_owned(),
             replica_identity: self.replica_identity,
-            columns: self.columns.iter().map(Column::from).collect(),
+            columns: self.columns.iter().map(ColumnSchema::from).collect(),
         }
     }
 }
 
-/// The columns of a Relation message, walked without allocating.
+/// The columns of a Relation message. Iterating does not allocate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Columns<'a> {
     count: u16,
@@ -84,14 +90,17 @@ impl<'a> Columns<'a> {
         Ok(Columns { count, bytes })
     }
 
+    /// The number of columns.
     pub fn len(&self) -> usize {
         self.count.into()
     }
 
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
+    /// The columns, in the order of the values in rows.
     pub fn iter(&self) -> impl Iterator<Item = ColumnBody<'a>> + use<'a> {
         let mut reader = Reader::new(self.bytes);
         // The bytes were checked when the message was decoded, so an error can only be their end.
@@ -104,7 +113,9 @@ impl<'a> Columns<'a> {
 pub struct ColumnBody<'a> {
     /// Whether the column is part of the replica identity.
     pub is_key: bool,
+    /// Its name.
     pub name: &'a str,
+    /// The OID of its type.
     pub type_oid: u32,
     /// `atttypmod`; -1 for none.
     pub type_modifier: i32,
@@ -121,32 +132,37 @@ impl<'a> ColumnBody<'a> {
     }
 }
 
-/// A table as its latest Relation message described it.
+/// A table as its latest Relation message describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Relation {
+pub struct RelationSchema {
+    /// The number that row messages use.
     pub id: RelationId,
-    /// Empty for `pg_catalog`.
+    /// The schema of the table; empty for `pg_catalog`.
     pub namespace: String,
+    /// The name of the table.
     pub name: String,
+    /// Which columns identify old rows.
     pub replica_identity: ReplicaIdentity,
     /// The published columns, in the order of the values in rows.
-    pub columns: Vec<Column>,
+    pub columns: Vec<ColumnSchema>,
 }
 
-/// A column of a [`Relation`].
+/// A column of a [`RelationSchema`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Column {
+pub struct ColumnSchema {
     /// Whether the column is part of the replica identity.
     pub is_key: bool,
+    /// Its name.
     pub name: String,
+    /// The OID of its type.
     pub type_oid: u32,
     /// `atttypmod`; -1 for none.
     pub type_modifier: i32,
 }
 
-impl From<ColumnBody<'_>> for Column {
-    fn from(column: ColumnBody<'_>) -> Column {
-        Column {
+impl From<ColumnBody<'_>> for ColumnSchema {
+    fn from(column: ColumnBody<'_>) -> ColumnSchema {
+        ColumnSchema {
             is_key: column.is_key,
             name: column.name.to_owned(),
             type_oid: column.type_oid,
@@ -155,13 +171,13 @@ impl From<ColumnBody<'_>> for Column {
     }
 }
 
-impl Relation {
-    /// Where the values of column `name` stand in a row.
+impl RelationSchema {
+    /// The index of column `name` in rows.
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|column| column.name == name)
     }
 
-    /// Where the values of the replica identity stand in a row.
+    /// The indices of the replica identity in rows.
     pub fn key_indices(&self) -> impl Iterator<Item = usize> {
         self.columns
             .iter()
@@ -177,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relation_knows_its_columns_by_name() {
+    fn a_schema_finds_its_columns_by_name() {
         let payload = b"R\0\0\0\x09public\0docs\0d\0\x02\x01id\0\0\0\0\x14\xFF\xFF\xFF\xFF\0body\0\0\0\0\x19\0\0\0\x2A";
         let Message::Relation(body) = decode(payload).unwrap() else {
             panic!("a Relation")

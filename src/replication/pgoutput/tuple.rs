@@ -1,14 +1,22 @@
 //! Rows: the TupleData part of Insert, Update and Delete.
+//!
+//! ```text
+//! count (2 bytes), then for each column:
+//!   n              NULL
+//!   u              an unchanged TOAST value, which is not sent
+//!   t length text  or  b length bytes
+//! ```
 
 use std::str;
 
 use super::reader::{DecodeError, Reader};
 
-/// One value of a row. Which column it belongs to follows from its place in the row.
+/// One value of a row. Its column is the one at the same index of the Relation message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
+    /// NULL.
     Null,
-    /// Stored out of line and not touched by the update, so the server does not have it at hand.
+    /// A value that is stored out of line (TOAST) and that the update did not change, so the WAL does not have it.
     UnchangedToast,
     /// In the text format of its type.
     Text(&'a [u8]),
@@ -17,8 +25,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text, if the value is one and is UTF-8, which it is on a connection with
-    /// `client_encoding` UTF8.
+    /// The text of a text value. `None` if it is not UTF-8, which does not occur if `client_encoding` is UTF8.
     pub fn as_str(self) -> Option<&'a str> {
         match self {
             Value::Text(bytes) => str::from_utf8(bytes).ok(),
@@ -48,8 +55,8 @@ impl<'a> Value<'a> {
 
 /// The values of one row, in the order of the columns of its Relation.
 ///
-/// Borrows the bytes of the message, which were checked when it was decoded, and reads them again
-/// as it is walked: no allocation.
+/// Borrows the bytes of the message, which were checked when it was decoded. Iterating reads them again instead of
+/// allocating.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TupleData<'a> {
     count: u16,
@@ -74,10 +81,12 @@ impl<'a> TupleData<'a> {
         self.count.into()
     }
 
+    /// Whether the row has no columns, as for a table without any.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
+    /// The values, in the order of the columns.
     pub fn iter(&self) -> Values<'a> {
         Values {
             remaining: self.len(),
@@ -85,8 +94,7 @@ impl<'a> TupleData<'a> {
         }
     }
 
-    /// The value in column `index`, or `None` if the row is shorter. Walks over the values before
-    /// it.
+    /// The value at `index`, or `None` if the row is shorter. Reads all values before it.
     pub fn get(&self, index: usize) -> Option<Value<'a>> {
         self.iter().nth(index)
     }
@@ -101,7 +109,7 @@ impl<'a> IntoIterator for TupleData<'a> {
     }
 }
 
-/// Walks the values of a row.
+/// An iterator over the values of a row.
 #[derive(Clone)]
 pub struct Values<'a> {
     remaining: usize,
@@ -131,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_walked_and_indexed_without_allocating() {
+    fn a_row_is_read_in_order_and_by_index() {
         let bytes = b"\0\x04t\0\0\0\x02hinb\0\0\0\x01\xFFu";
         let row = TupleData::read(&mut Reader::new(bytes)).unwrap();
         assert_eq!((row.len(), row.iter().len()), (4, 4));

@@ -11,20 +11,16 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use lantern::embedding::{Pooling, PoolingMode, TextTokenizer};
 use lantern::pipeline::batcher::DEFAULT_BATCH;
 use lantern::pipeline::ready::{Pending, Ready};
-use lantern::pipeline::row::{Key, Origin, Row, Source};
-
-use support::REAL_MODEL;
-use support::data_path::runtime;
+use support::writer::row;
+use testkit::engine::MODEL;
+use testkit::paths::runtime;
 
 const SENTENCE: &str = "Semantic search over the text that is in PostgreSQL already. ";
 const HIDDEN: usize = 384;
 const ROWS: u64 = 4096;
 
 fn tokenizing(criterion: &mut Criterion) {
-    let file = runtime()
-        .join("models")
-        .join(REAL_MODEL)
-        .join("tokenizer.json");
+    let file = runtime().join("models").join(MODEL).join("tokenizer.json");
     let tokenizer = TextTokenizer::load(&file, 256, true).expect("run `make setup` first");
     let mut group = criterion.benchmark_group("tokenize");
     for bytes in [60, 600, 6_000, 600_000] {
@@ -56,8 +52,7 @@ fn pooling(criterion: &mut Criterion) {
 /// Rows with vectors, of which each key comes `times` times.
 fn rows(times: u64) -> Vec<Pending> {
     let row = |number: u64| {
-        let key = Key::new([(number / times).to_string().into()]);
-        let row = Row::new(key, Source::Text(SENTENCE.into()), Origin::Backfill);
+        let row = row((number / times).cast_signed(), SENTENCE);
         Pending::new(row, Some(Vec::new()))
     };
     (0..ROWS).map(row).collect()

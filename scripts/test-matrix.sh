@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs the integration tests and some chaos on every version that setup_matrix.py has fetched, and on 18. CHAOS=n schedules each.
 #
-# What a version cannot do is passed over by the test itself, which says so: all of that is listed.
+# A test skips what a version or its build cannot do, and reports that: all skips are listed. These builds come without pgvector.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=target/matrix
 mkdir -p "$logs"
+# With CI set, a test without pgvector would fail.
+unset CI
 cargo test --no-run --test integration || exit 1
 cargo test --no-run --features failpoints --test chaos || exit 1
 
@@ -19,7 +21,7 @@ for bindir in .runtime/postgres-*/bin .runtime/postgres/bin; do
     cargo test --test integration -- --show-output >"$log.tests" 2>&1 || failed=1
     echo "$name: $(grep '^test result' "$log.tests" || echo "the tests did not end: see $log.tests")"
     grep -E '^test .* FAILED' "$log.tests"
-    grep -h '^passed over' "$log.tests" | sort | uniq -c
+    grep -h '^skipped: ' "$log.tests" | sort
 
     cargo test --features failpoints --test chaos -- --schedules "${CHAOS:-24}" >"$log.chaos" 2>&1 || failed=1
     grep -E 'schedules clean|streaming again|failed seeds' "$log.chaos"

@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use lantern::embedding::onnx_environment;
 use ort::session::Session;
 use ort::value::TensorRef;
+use testkit::engine::MODEL;
+use testkit::paths::runtime;
 use tokenizers::{Tokenizer, TruncationParams};
-
-use super::REAL_MODEL;
-use super::data_path::runtime;
 
 /// The model's window in tokens.
 const WINDOW: usize = 256;
@@ -32,7 +31,7 @@ pub struct Batches {
 impl Bare {
     /// The default model, one session for each thread that the process may use.
     pub fn load() -> Bare {
-        let folder = runtime().join("models").join(REAL_MODEL);
+        let folder = runtime().join("models").join(MODEL);
         assert!(folder.is_dir(), "run `make setup` first");
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();

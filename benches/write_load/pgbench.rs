@@ -7,7 +7,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::support::server::Server;
-use crate::support::statistics::quantile;
+use testkit::statistics::quantile;
 
 /// What a run came to.
 #[derive(Debug, Clone)]

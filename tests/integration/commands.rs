@@ -1,14 +1,15 @@
 //! The commands that look after a job: `verify`, `resync`, `retry-failed`.
 
-use crate::hazards::scene::{CAVES, DESERT, MOON, Scene, TIDES};
-use crate::support::server;
-use crate::support::vectors::lantern_cli;
+use testkit::Scene;
+use testkit::scene::{CAVES, DESERT, MOON, TIDES};
+
+use crate::support::{notes_scene, program, scene_with};
 
 const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, embedding vector(384))";
 
 /// Four rows in step, and no daemon any more.
 async fn in_step(fingerprints: bool) -> Scene {
-    let mut scene = Scene::on(server(), NOTES).await;
+    let mut scene = scene_with(NOTES).await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN fingerprint_column text")
         .await;
@@ -20,8 +21,8 @@ async fn in_step(fingerprints: bool) -> Scene {
     }
     scene.write(&[TIDES, MOON, CAVES, DESERT]).await;
     scene.sql("INSERT INTO notes (id) VALUES (5)").await;
-    scene.start().await;
-    scene.sigterm().await;
+    scene.start_daemon().await;
+    scene.stop_daemon().await;
     scene
 }
 
@@ -41,7 +42,7 @@ async fn run(scene: &Scene, command: &str, more: &[&str]) -> (bool, String) {
     );
     let mut arguments = vec![command, "--uri", &uri, "--job", &job];
     arguments.extend(more);
-    let output = lantern_cli(&arguments).await;
+    let output = program().run(&arguments).await;
     let printed = [output.stdout, output.stderr].concat();
     (
         output.status.success(),
@@ -86,7 +87,7 @@ async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() 
     let version = scene.value(untouched).await;
     let (repaired, printed) = run(&scene, "resync", &[]).await;
     assert!(repaired && printed.contains("3 rows done"), "{printed}");
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     assert_eq!(scene.value(untouched).await, version);
     assert_eq!(
         verified(&scene, &["--full"]).await,
@@ -112,7 +113,7 @@ async fn without_fingerprints_texts_are_embedded_again_to_compare() {
         (false, "5 3 0 0 1 0 3 0".into())
     );
     run(&scene, "resync", &["--all"]).await;
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     assert_eq!(
         verified(&scene, &["--sample", "1000"]).await,
         (true, "5 3 0 0 0 0 3 0".into())
@@ -125,11 +126,11 @@ async fn rows_that_are_aside_are_tried_again() {
     scene
         .sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id NOT IN (6, 7, 8)) NOT VALID")
         .await;
-    scene.start().await;
+    scene.start_daemon().await;
     for id in [6, 7, 8] {
         scene.put(id, TIDES).await;
     }
-    scene.wait_for_aside("key->>'id'", "6, 7, 8").await;
+    scene.wait_for_failed_rows("key->>'id'", "6, 7, 8").await;
     scene
         .sql("ALTER TABLE notes DROP CONSTRAINT keeps, ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id <> 6); DELETE FROM notes WHERE id = 8")
         .await;
@@ -138,20 +139,22 @@ async fn rows_that_are_aside_are_tried_again() {
         !all && printed.contains("3 rows tried") && printed.contains("\"keeps\""),
         "{printed}"
     );
-    scene.wait_for_aside("key->>'id'", "6").await;
-    scene.wait_for_aside("attempts", "2").await;
+    scene.wait_for_failed_rows("key->>'id'", "6").await;
+    scene.wait_for_failed_rows("attempts", "2").await;
     scene.sql("ALTER TABLE notes DROP CONSTRAINT keeps").await;
     let (all, printed) = run(&scene, "retry-failed", &[]).await;
     assert!(all, "{printed}");
-    scene.wait_for_aside("key->>'id'", "").await;
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    scene.wait_for_failed_rows("key->>'id'", "").await;
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
 }
 
 #[tokio::test]
 async fn a_job_that_does_not_exist_is_named_with_those_that_do() {
-    let scene = Scene::of_notes().await;
+    let scene = notes_scene().await;
     for command in ["verify", "resync", "retry-failed"] {
-        let output = lantern_cli(&[command, "--uri", &scene.database.uri(), "--job", "77"]).await;
+        let output = program()
+            .run(&[command, "--uri", &scene.database.uri(), "--job", "77"])
+            .await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             !output.status.success() && said.contains("no job 77") && said.contains("it has 1"),

@@ -10,35 +10,36 @@ use lantern::embedded::{EmbeddedError, Options, PrivatePostgres};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
+use testkit::psql::psql;
+use testkit::wait::wait_until;
+use testkit::{TestDatabase, procfs, server, skip};
 
-use crate::support::{TestDatabase, installation, program_of, server, wait_until};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn the_server_answers_in_utf8_and_streams_logically() {
-    let database = TestDatabase::create(server()).await;
+    let database = TestDatabase::create(server::shared()).await;
     let version = database.psql("SHOW server_version_num").await;
-    assert!(version.starts_with(&server().version().to_string()));
+    assert!(version.starts_with(&server::shared().version().to_string()));
     assert_eq!(database.psql("SHOW wal_level").await, "logical\n");
     assert_eq!(database.psql("SHOW server_encoding").await, "UTF8\n");
 }
 
 #[tokio::test]
 async fn the_server_that_setup_fetches_knows_pgvector() {
-    if std::env::var_os("LANTERN_TEST_PG_BINDIR").is_some() {
-        println!("passed over: these are other programs");
+    if std::env::var_os(server::BINDIR_VARIABLE).is_some() {
+        skip::does_not_apply("these are not the server programs that `make setup` fetches");
         return;
     }
-    let database = TestDatabase::with_vector(server()).await;
+    let database = TestDatabase::with_vector(server::shared()).await;
     let distance = database.psql("SELECT '[3,0]'::vector <-> '[0,4]'").await;
     assert_eq!(distance, "5\n");
 }
 
 #[tokio::test]
 async fn nobody_gets_in_without_the_password() {
-    let uri = server().uri("postgres");
-    let guessed = uri.replace(server().password(), "postgres");
+    let uri = server::shared().uri("postgres");
+    let guessed = uri.replace(server::shared().password(), "postgres");
     let refused = tokio_postgres::connect(&guessed, tokio_postgres::NoTls).await;
     let error = refused.err().expect("a wrong password is refused");
     assert_eq!(
@@ -47,27 +48,31 @@ async fn nobody_gets_in_without_the_password() {
     );
 }
 
-#[test]
-fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
+#[tokio::test]
+async fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
     let place = place();
     let options = || Options {
         durable: false,
         ..Options::new(place.path().join("server"))
     };
-    let first = PrivatePostgres::start(&installation(), options()).expect("it starts");
+    let first = PrivatePostgres::start(&server::installation(), options()).expect("it starts");
     let uri = first.uri("postgres");
-    psql(&first, "CREATE TABLE kept (n int)");
+    psql(&first, "postgres", "CREATE TABLE kept (n int)").await;
     first.stop().expect("it stops");
 
-    let second = PrivatePostgres::start(&installation(), options()).expect("it starts again");
+    let second =
+        PrivatePostgres::start(&server::installation(), options()).expect("it starts again");
     assert_eq!(second.uri("postgres"), uri);
-    psql(&second, "SELECT n FROM kept");
+    psql(&second, "postgres", "SELECT n FROM kept").await;
 }
 
 #[test]
 fn a_directory_in_use_is_refused_by_name_of_its_user() {
-    let error = PrivatePostgres::start(&installation(), Options::new(server().data_directory()))
-        .expect_err("the tests' own server runs there");
+    let error = PrivatePostgres::start(
+        &server::installation(),
+        Options::new(server::shared().data_directory()),
+    )
+    .expect_err("the tests' own server runs there");
     assert!(matches!(error, EmbeddedError::InUse { .. }));
     assert!(error.to_string().ends_with(&std::process::id().to_string()));
 }
@@ -75,7 +80,7 @@ fn a_directory_in_use_is_refused_by_name_of_its_user() {
 #[test]
 fn what_the_server_complains_about_is_quoted() {
     let wrong = vec![("max_connections".to_owned(), "many".to_owned())];
-    let error = PrivatePostgres::start_temporary(&installation(), wrong)
+    let error = PrivatePostgres::start_temporary(&server::installation(), wrong)
         .expect_err("the setting is invalid");
     let said = error.to_string();
     assert!(
@@ -94,7 +99,7 @@ fn a_taken_port_is_named() {
         durable: false,
         ..Options::new(place.path().join("server"))
     };
-    let error = PrivatePostgres::start(&installation(), options).expect_err("it is taken");
+    let error = PrivatePostgres::start(&server::installation(), options).expect_err("it is taken");
     assert!(matches!(error, EmbeddedError::PortTaken { port: named } if named == port));
 }
 
@@ -104,13 +109,15 @@ async fn a_server_never_outlives_an_owner_that_was_killed() {
     let place = place();
     let Some(mut owner) = Owner::start("a_server_never_outlives_an_owner_that_was_killed", &place)
     else {
-        return own_a_server(|| PrivatePostgres::start_temporary(&installation(), Vec::new()));
+        return own_a_server(|| {
+            PrivatePostgres::start_temporary(&server::installation(), Vec::new())
+        });
     };
     let server = owner.server(&place).await;
     assert!(Path::new(&server.directory).exists());
     owner.0.kill().expect("it runs");
 
-    wait_until("server and files are gone", PATIENCE, async || {
+    wait_until("server and files are gone", TIMEOUT, async || {
         let leftovers = (server.is_alive(), Path::new(&server.directory).exists());
         (leftovers == (false, false)).then_some(()).ok_or(leftovers)
     })
@@ -134,18 +141,19 @@ async fn a_leftover_server_is_stopped_by_the_next_start() {
                 durable: false,
                 ..Options::new(Path::new(&directory).join("server"))
             };
-            PrivatePostgres::start(&installation(), options)
+            PrivatePostgres::start(&server::installation(), options)
         });
     };
     let leftover = owner.server(&place).await;
-    kill(leftover.parent(), Signal::SIGKILL).expect("the supervisor runs");
+    let supervisor = Pid::from_raw(procfs::parent(leftover.process).cast_signed());
+    kill(supervisor, Signal::SIGKILL).expect("the supervisor runs");
     owner.0.kill().expect("it runs");
     owner.0.wait().expect("it is our child");
     assert!(leftover.is_alive());
 
-    let server = PrivatePostgres::start(&installation(), options()).expect("it starts");
+    let server = PrivatePostgres::start(&server::installation(), options()).expect("it starts");
     assert!(!leftover.is_alive());
-    psql(&server, "SELECT 1");
+    psql(&server, "postgres", "SELECT 1").await;
 }
 
 /// A directory that the account of the server can enter.
@@ -154,16 +162,6 @@ fn place() -> TempDir {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(place.path(), open).expect("it is ours");
     place
-}
-
-fn psql(server: &PrivatePostgres, sql: &str) {
-    let status = Command::new(program_of(server, "psql"))
-        .args(["--no-psqlrc", "--quiet", "--command", sql])
-        .arg(server.uri("postgres"))
-        .stdout(Stdio::null())
-        .status()
-        .expect("psql starts");
-    assert!(status.success());
 }
 
 /// Set for a process that is to own a server until it is killed: where it tells about the server.
@@ -189,7 +187,7 @@ impl Owner {
 
     /// The server, once it runs.
     async fn server(&self, place: &TempDir) -> OwnedServer {
-        wait_until("the owner has a server", PATIENCE, async || {
+        wait_until("the owner has a server", TIMEOUT, async || {
             let told = fs::read_to_string(place.path().join("told")).unwrap_or_default();
             let (directory, process) = told.trim_end().split_once('\n').ok_or(told.clone())?;
             Ok::<_, String>(OwnedServer {
@@ -227,18 +225,11 @@ fn own_a_server(start: impl FnOnce() -> Result<PrivatePostgres, EmbeddedError>) 
 
 struct OwnedServer {
     directory: String,
-    process: i32,
+    process: u32,
 }
 
 impl OwnedServer {
     fn is_alive(&self) -> bool {
-        // A zombie, which only waits for somebody to ask about it, has no memory map any more.
-        fs::read(format!("/proc/{}/cmdline", self.process)).is_ok_and(|line| !line.is_empty())
-    }
-
-    fn parent(&self) -> Pid {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process)).expect("it runs");
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        Pid::from_raw(parent.expect("a line").trim().parse().expect("a number"))
+        !procfs::command_line(self.process).is_empty()
     }
 }

@@ -8,24 +8,29 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lantern::embedded::PrivatePostgres;
+use testkit::client::execute;
+use testkit::jobs::{articles, wait_for_failure};
+use testkit::wait::wait_until;
+use testkit::{server, skip};
 
-use super::secure_server::{PASSWORD_IN_URL, Scene, SecureServer};
-use crate::support::observe::{articles, execute, failure};
-use crate::support::{installation, server, start, wait_until};
+use super::secure_server::{JobsDatabase, PASSWORD_IN_URL, SecureServer};
 
-async fn scene_on(settings: &[(&str, &str)]) -> Scene {
-    let server: &'static PrivatePostgres = Box::leak(Box::new(start(&installation(), settings)));
+async fn jobs_database_on(settings: &[(&str, &str)]) -> JobsDatabase {
+    let server: &'static PrivatePostgres = Box::leak(Box::new(server::start_with_room(
+        &server::installation(),
+        settings,
+    )));
     let (database, client) = articles(server).await;
-    Scene {
+    JobsDatabase {
         server,
         database,
         client,
     }
 }
 
-async fn reason_of(scene: &Scene, table: &str, uri: &str, said: &[&str]) {
-    let job = scene.job(table, uri).await;
-    let reason = failure(&scene.client, job).await;
+async fn reason_of(target: &JobsDatabase, table: &str, uri: &str, said: &[&str]) {
+    let job = target.job(table, uri).await;
+    let reason = wait_for_failure(&target.client, job).await;
     for part in said {
         assert!(reason.contains(part), "{part}: {reason}");
     }
@@ -33,12 +38,12 @@ async fn reason_of(scene: &Scene, table: &str, uri: &str, said: &[&str]) {
 
 #[tokio::test]
 async fn a_server_that_logs_too_little_is_told_how_to_log_more() {
-    let scene = scene_on(&[("wal_level", "replica")]).await;
-    let _daemon = scene.daemon();
+    let target = jobs_database_on(&[("wal_level", "replica")]).await;
+    let _daemon = target.start_daemon();
     reason_of(
-        &scene,
+        &target,
         "docs",
-        &scene.database.uri(),
+        &target.database.uri(),
         &["ALTER SYSTEM SET wal_level = logical", "restart"],
     )
     .await;
@@ -46,56 +51,56 @@ async fn a_server_that_logs_too_little_is_told_how_to_log_more() {
 
 #[tokio::test]
 async fn exhausted_slots_and_walsenders_are_told_by_name() {
-    let scene = scene_on(&[("max_replication_slots", "1")]).await;
-    let daemon = scene.daemon();
-    let first = scene.job("first", &scene.database.uri()).await;
-    scene.streams(first, "first").await;
+    let target = jobs_database_on(&[("max_replication_slots", "1")]).await;
+    let daemon = target.start_daemon();
+    let first = target.job("first", &target.database.uri()).await;
+    target.wait_for_stream(first, "first").await;
     reason_of(
-        &scene,
+        &target,
         "second",
-        &scene.database.uri(),
+        &target.database.uri(),
         &["ALTER SYSTEM SET max_replication_slots = 2", "restart"],
     )
     .await;
     drop(daemon);
 
-    let scene = scene_on(&[("max_wal_senders", "1")]).await;
-    let mut daemon = scene.daemon();
-    let first = scene.job("first", &scene.database.uri()).await;
-    scene.streams(first, "first").await;
+    let target = jobs_database_on(&[("max_wal_senders", "1")]).await;
+    let mut daemon = target.start_daemon();
+    let first = target.job("first", &target.database.uri()).await;
+    target.wait_for_stream(first, "first").await;
     // It may pass: another job may end. So the second one goes on trying, and says what would help.
-    let second = scene.job("second", &scene.database.uri()).await;
+    let second = target.job("second", &target.database.uri()).await;
     let line = daemon
         .wait_for_line("raise max_wal_senders", Duration::from_secs(60))
         .await;
     assert!(line.contains("53300"), "{line}");
     execute(
-        &scene.client,
+        &target.client,
         &format!("UPDATE jobs SET canceled_at = true WHERE id = {first}"),
     )
     .await;
-    scene.streams(second, "second").await;
-    daemon.sigterm_and_wait().await;
+    target.wait_for_stream(second, "second").await;
+    daemon.terminate().await;
 }
 
 #[tokio::test]
 async fn a_role_that_may_not_replicate_is_told_the_statement() {
-    let (database, client) = articles(server()).await;
-    let scene = Scene {
-        server: server(),
+    let (database, client) = articles(server::shared()).await;
+    let target = JobsDatabase {
+        server: server::shared(),
         database,
         client,
     };
-    let role = format!("reader_{}", scene.database.name());
+    let role = format!("reader_{}", target.database.name());
     let create = format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT ALL ON DATABASE {} TO {role}",
-        scene.database.name()
+        target.database.name()
     );
-    execute(&scene.client, &create).await;
-    let _daemon = scene.daemon();
-    let uri = scene.uri(&format!("{role}:pw"), "127.0.0.1", "");
+    execute(&target.client, &create).await;
+    let _daemon = target.start_daemon();
+    let uri = target.uri(&format!("{role}:pw"), "127.0.0.1", "");
     let said = [format!("ALTER ROLE \"{role}\" REPLICATION")];
-    reason_of(&scene, "docs", &uri, &said.each_ref().map(String::as_str)).await;
+    reason_of(&target, "docs", &uri, &said.each_ref().map(String::as_str)).await;
 }
 
 #[tokio::test]
@@ -103,11 +108,11 @@ async fn a_rule_that_keeps_us_out_is_told_with_where_to_change_it() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
-    let _daemon = scene.daemon();
-    let uri = scene.uri("secured", "localhost", "sslmode=disable");
+    let target = secure.jobs_database().await;
+    let _daemon = target.start_daemon();
+    let uri = target.uri("secured", "localhost", "sslmode=disable");
     reason_of(
-        &scene,
+        &target,
         "docs",
         &uri,
         &["pg_hba.conf", "no encryption", "pg_reload_conf()"],
@@ -126,7 +131,7 @@ impl Pooler {
     async fn start(server: &PrivatePostgres) -> Option<Pooler> {
         let program = Path::new("/usr/sbin/pgbouncer");
         if !program.exists() {
-            println!("passed over: no PgBouncer");
+            skip::missing("no PgBouncer in /usr/sbin", "apt-get install pgbouncer");
             return None;
         }
         let owner = fs::metadata(server.data_directory().join("data")).expect("the data directory");
@@ -180,12 +185,12 @@ async fn a_pooler_is_recognised() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
-    let Some(pooler) = Pooler::start(scene.server).await else {
+    let target = secure.jobs_database().await;
+    let Some(pooler) = Pooler::start(target.server).await else {
         return;
     };
-    let _daemon = scene.daemon();
-    let direct = scene.uri(
+    let _daemon = target.start_daemon();
+    let direct = target.uri(
         &format!("clear:{PASSWORD_IN_URL}"),
         "127.0.0.1",
         "sslmode=disable",
@@ -195,7 +200,7 @@ async fn a_pooler_is_recognised() {
         &format!(":{}/", pooler.port),
     );
     reason_of(
-        &scene,
+        &target,
         "docs",
         &through,
         &["PgBouncer", "name the server itself in db_connection"],

@@ -1,9 +1,11 @@
 //! Certificates that must not be trusted, and what a person reads about them.
 
+use testkit::jobs::{articles, wait_for_failure};
+use testkit::server;
+
 use super::certificates::Authority;
-use super::secure_server::{Scene, SecureServer};
-use crate::support::Daemon;
-use crate::support::observe::failure;
+use super::secure_server::{JobsDatabase, SecureServer};
+use crate::support::program;
 
 /// A server that lives as long as the process.
 fn server(
@@ -12,9 +14,11 @@ fn server(
     SecureServer::start(make).map(|server| &*Box::leak(Box::new(server)))
 }
 
-async fn refused(scene: &Scene, table: &str, host: &str, options: &str, said: &[&str]) {
-    let job = scene.job(table, &scene.uri("anybody", host, options)).await;
-    let reason = failure(&scene.client, job).await;
+async fn refused(target: &JobsDatabase, table: &str, host: &str, options: &str, said: &[&str]) {
+    let job = target
+        .job(table, &target.uri("anybody", host, options))
+        .await;
+    let reason = wait_for_failure(&target.client, job).await;
     for part in said {
         assert!(reason.contains(part), "{part}: {reason}");
     }
@@ -25,8 +29,8 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
-    let _daemon = scene.daemon();
+    let target = secure.jobs_database().await;
+    let _daemon = target.start_daemon();
     let root = secure.authority.root().display().to_string();
     let stranger = Authority::new();
     let strange = stranger.root().display().to_string();
@@ -37,7 +41,7 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
         "localhost",
         "connect by a name",
     ];
-    refused(&scene, "other_host", "127.0.0.1", &options, &said).await;
+    refused(&target, "other_host", "127.0.0.1", &options, &said).await;
     for mode in ["verify-ca", "verify-full", "require"] {
         let options = format!("sslmode={mode}&sslrootcert={strange}");
         let said = [
@@ -46,7 +50,7 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
             "sslrootcert",
         ];
         refused(
-            &scene,
+            &target,
             &format!("stranger_{}", mode.replace('-', "_")),
             "localhost",
             &options,
@@ -58,10 +62,10 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
         "not signed by an authority among this system's authorities",
         "sslrootcert",
     ];
-    refused(&scene, "system", "localhost", "sslrootcert=system", &said).await;
+    refused(&target, "system", "localhost", "sslrootcert=system", &said).await;
     let said = ["cannot read the root certificates from /nowhere.crt"];
     refused(
-        &scene,
+        &target,
         "nowhere",
         "localhost",
         "sslmode=verify-ca&sslrootcert=/nowhere.crt",
@@ -70,7 +74,7 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
     .await;
     let said = ["it is not a file of at most 1 MiB"];
     refused(
-        &scene,
+        &target,
         "endless",
         "localhost",
         "sslmode=verify-ca&sslrootcert=/dev/zero",
@@ -79,7 +83,7 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
     .await;
     let said = ["sslrootcert=system needs sslmode=verify-full"];
     refused(
-        &scene,
+        &target,
         "weak",
         "localhost",
         "sslrootcert=system&sslmode=require",
@@ -89,13 +93,13 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
 
     // The same certificate is good enough for verify-ca under any name.
     let by_address = format!("sslmode=verify-ca&sslrootcert={root}");
-    let job = scene
+    let job = target
         .job(
             "by_address",
-            &scene.uri("anybody", "127.0.0.1", &by_address),
+            &target.uri("anybody", "127.0.0.1", &by_address),
         )
         .await;
-    scene.streams(job, "by_address").await;
+    target.wait_for_stream(job, "by_address").await;
 }
 
 #[tokio::test]
@@ -103,8 +107,8 @@ async fn an_expired_certificate_is_refused_with_a_remedy() {
     let Some(secure) = server(|authority| authority.expired(&["localhost"])) else {
         return;
     };
-    let scene = secure.scene().await;
-    let _daemon = scene.daemon();
+    let target = secure.jobs_database().await;
+    let _daemon = target.start_daemon();
     for mode in ["verify-ca", "verify-full"] {
         let options = format!(
             "sslmode={mode}&sslrootcert={}",
@@ -112,7 +116,7 @@ async fn an_expired_certificate_is_refused_with_a_remedy() {
         );
         let said = ["certificate has expired", "renew it"];
         refused(
-            &scene,
+            &target,
             &mode.replace('-', "_"),
             "localhost",
             &options,
@@ -124,18 +128,18 @@ async fn an_expired_certificate_is_refused_with_a_remedy() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_it_is_required() {
-    let (database, client) = crate::support::observe::articles(crate::support::server()).await;
-    let scene = Scene {
-        server: crate::support::server(),
+    let (database, client) = articles(server::shared()).await;
+    let target = JobsDatabase {
+        server: server::shared(),
         database,
         client,
     };
-    let _daemon = scene.daemon();
+    let _daemon = target.start_daemon();
     for mode in ["require", "verify-full"] {
         let options = format!("sslmode={mode}");
         let said = ["server does not support TLS"];
         refused(
-            &scene,
+            &target,
             &mode.replace('-', "_"),
             "localhost",
             &options,
@@ -150,16 +154,16 @@ async fn a_self_signed_certificate_is_trusted_as_its_own_root_and_only_for_its_h
     let Some(secure) = server(|authority| authority.self_signed(&["localhost"])) else {
         return;
     };
-    let scene = secure.scene().await;
-    let _daemon = scene.daemon();
+    let target = secure.jobs_database().await;
+    let _daemon = target.start_daemon();
     let own = secure.authority.root().with_file_name("self-signed.crt");
     let options = format!("sslmode=verify-full&sslrootcert={}", own.display());
-    let job = scene
-        .job("itself", &scene.uri("anybody", "localhost", &options))
+    let job = target
+        .job("itself", &target.uri("anybody", "localhost", &options))
         .await;
-    scene.streams(job, "itself").await;
+    target.wait_for_stream(job, "itself").await;
     refused(
-        &scene,
+        &target,
         "address",
         "127.0.0.1",
         &options,
@@ -170,7 +174,7 @@ async fn a_self_signed_certificate_is_trusted_as_its_own_root_and_only_for_its_h
         "sslmode=verify-ca&sslrootcert={}",
         secure.authority.root().display()
     );
-    refused(&scene, "authority", "localhost", &other, &["certificate"]).await;
+    refused(&target, "authority", "localhost", &other, &["certificate"]).await;
 }
 
 #[tokio::test]
@@ -178,16 +182,16 @@ async fn the_systems_authorities_are_those_of_ssl_cert_file() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
+    let target = secure.jobs_database().await;
     let root = secure.authority.root();
-    let uri = scene.uri("anybody", "localhost", "sslrootcert=system");
-    let job = scene.job("system", &uri).await;
-    let by_default = scene.uri("anybody", "localhost", "sslmode=verify-full");
-    let by_default = scene.job("by_default", &by_default).await;
-    let _daemon = Daemon::start_with_env(
+    let uri = target.uri("anybody", "localhost", "sslrootcert=system");
+    let job = target.job("system", &uri).await;
+    let by_default = target.uri("anybody", "localhost", "sslmode=verify-full");
+    let by_default = target.job("by_default", &by_default).await;
+    let _daemon = program().start_daemon_with_env(
         &[("SSL_CERT_FILE", root.to_str().expect("a path"))],
         &["--uri", &uri, "--table", "jobs"],
     );
-    scene.streams(job, "system").await;
-    scene.streams(by_default, "by_default").await;
+    target.wait_for_stream(job, "system").await;
+    target.wait_for_stream(by_default, "by_default").await;
 }

@@ -1,7 +1,8 @@
 //! The jobs database goes away for a moment, and with it every lock of every daemon.
 
+use testkit::scene::{CAVES, MOON};
+
 use super::{Fleet, TIDES};
-use crate::hazards::scene::{CAVES, MOON};
 
 const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                    WHERE application_name = 'lantern-cli: jobs' AND datname = current_database()";
@@ -15,12 +16,12 @@ async fn daemons_that_lose_their_locks_come_back_to_their_own_jobs() {
     for (id, text) in [(2, TIDES), (3, MOON), (4, CAVES)] {
         assert_eq!(fleet.scene.value(CUT).await, "2");
         fleet.put(id, text).await;
-        fleet.settled().await;
+        fleet.wait_for_vectors().await;
         fleet.wait_for_loads("3 3").await;
     }
-    fleet.confirmed().await;
+    fleet.scene.wait_until_confirmed().await;
     assert_eq!(fleet.not_written(1).await, "");
     // The streams went on all the while.
     assert_eq!(fleet.scene.value(walsenders).await, before);
-    fleet.no_job_has_failed().await;
+    assert_eq!(fleet.scene.failures().await, "");
 }

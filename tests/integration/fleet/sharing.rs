@@ -1,39 +1,42 @@
 //! Jobs are shared out evenly, and nothing moves without need.
 
+use testkit::client::execute;
+use testkit::scene::{CAVES, DESERT, MOON};
+
 use super::{Fleet, TIDES};
-use crate::hazards::scene::{CAVES, DESERT, MOON};
+use crate::support::start_daemon;
 
 #[tokio::test]
 async fn a_newcomer_gets_its_share_and_gives_it_back_when_it_leaves() {
     let mut fleet = Fleet::of(6).await;
     fleet.start_daemon();
     fleet.wait_for_loads("6").await;
-    fleet.streaming(6).await;
-    fleet.scene.start_is_over().await;
+    fleet.wait_for_streams(6).await;
+    fleet.scene.wait_for_backfill().await;
     fleet.put(1, TIDES).await;
-    fleet.settled().await;
+    fleet.wait_for_vectors().await;
 
     fleet.start_daemon();
     fleet.wait_for_loads("3 3").await;
     fleet.put(2, MOON).await;
-    fleet.settled().await;
-    fleet.streaming(6).await;
+    fleet.wait_for_vectors().await;
+    fleet.wait_for_streams(6).await;
 
     fleet.start_daemon();
     fleet.wait_for_loads("2 2 2").await;
     fleet.put(3, CAVES).await;
-    fleet.settled().await;
-    fleet.streaming(6).await;
+    fleet.wait_for_vectors().await;
+    fleet.wait_for_streams(6).await;
 
-    let (status, _) = fleet.daemons.remove(0).sigterm_and_wait().await;
+    let (status, _) = fleet.daemons.remove(0).terminate().await;
     assert!(status.success(), "{status}");
     fleet.wait_for_loads("3 3").await;
     fleet.put(4, DESERT).await;
-    fleet.settled().await;
-    fleet.confirmed().await;
+    fleet.wait_for_vectors().await;
+    fleet.scene.wait_until_confirmed().await;
     // Handed over from the confirmed position: nothing was done twice.
     assert_eq!(fleet.not_written(1).await, "");
-    fleet.no_job_has_failed().await;
+    assert_eq!(fleet.scene.failures().await, "");
 }
 
 /// Once shared out, every job stays where it is.
@@ -75,15 +78,15 @@ async fn what_a_living_daemon_leaves_lying_is_taken_by_another() {
              $$ SELECT ('x' || lpad(to_hex($1::bigint), 8, '0'))::bit(32)::int $$",
         )
         .await;
-    idle.batch_execute(join).await.expect("it takes part");
+    execute(&idle, join).await;
     tokio::spawn(async move { idle.batch_execute("SELECT pg_sleep(3600)").await });
     for table in fleet.tables() {
         fleet.scene.job(&table, "body").await;
     }
     fleet.wait_for_loads("2").await;
-    fleet.scene.start_is_over().await;
+    fleet.scene.wait_for_backfill().await;
     fleet.put(1, TIDES).await;
-    fleet.settled().await;
+    fleet.wait_for_vectors().await;
 
     let settled = "SELECT min(clock_timestamp() - backend_start) > interval '6 s' FROM pg_stat_activity \
                    WHERE datname = current_database() AND backend_type = 'walsender' HAVING count(*) = 2";
@@ -93,7 +96,7 @@ async fn what_a_living_daemon_leaves_lying_is_taken_by_another() {
         .await;
     let log = fleet.daemons[0].log();
     assert!(!log.contains("handing the job over"), "{log}");
-    fleet.no_job_has_failed().await;
+    assert_eq!(fleet.scene.failures().await, "");
 }
 
 /// Daemons with different labels do not share: each has its own jobs.
@@ -105,12 +108,12 @@ async fn labels_are_shared_out_by_themselves() {
         .sql("ALTER TABLE jobs ADD COLUMN label text; UPDATE jobs SET label = CASE WHEN id <= 3 THEN 'a' ELSE 'b' END")
         .await;
     for label in ["a", "b"] {
-        let daemon = crate::support::Daemon::start(&fleet.scene.database, &["--label", label]);
+        let daemon = start_daemon(&fleet.scene.database, &["--label", label]);
         fleet.daemons.push(daemon);
     }
-    fleet.scene.start_is_over().await;
+    fleet.scene.wait_for_backfill().await;
     fleet.wait_for_loads("1 3").await;
     fleet.put(1, TIDES).await;
-    fleet.settled().await;
+    fleet.wait_for_vectors().await;
     assert_eq!(fleet.not_written(1).await, "");
 }

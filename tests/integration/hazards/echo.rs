@@ -1,7 +1,9 @@
 //! What must not be embedded again, and what must although it looks the same.
 
-use super::{CAVES, DESERT, LONG, MOON, Scene, TIDES};
-use crate::support::server;
+use testkit::client::execute;
+use testkit::scene::{CAVES, DESERT, LONG, MOON, TIDES};
+
+use crate::support::{notes_scene, scene_with};
 
 /// Counts the updates of each row, whoever makes them.
 const COUNTED: &str = "
@@ -19,14 +21,13 @@ const COUNTS: &str = "SELECT string_agg(id || ':' || n, ' ' ORDER BY id) \
 async fn a_write_back_is_not_embedded_again() {
     let tables = "CREATE TABLE notes (id int PRIMARY KEY, raw text, embedding vector(384), \
                   body text GENERATED ALWAYS AS (raw) STORED)";
-    let mut scene = Scene::on(server(), tables).await;
+    let mut scene = scene_with(tables).await;
     scene.job("notes", "body").await;
     scene.sql(COUNTED).await;
-    scene.start().await;
+    scene.start_daemon().await;
     for (id, text) in [(1, TIDES), (2, MOON), (3, CAVES)] {
         let insert = "INSERT INTO notes (id, raw) VALUES ($1, $2)";
-        let inserted = scene.client.execute(insert, &[&id, &text]).await;
-        inserted.expect("a row");
+        scene.execute(insert, &[&id, &text]).await;
         scene.caught_up().await;
     }
     assert_eq!(scene.value(COUNTS).await, "1:1 2:1 3:1");
@@ -36,11 +37,11 @@ async fn a_write_back_is_not_embedded_again() {
 /// daemon sees the write-backs, and knows nothing of the texts.
 #[tokio::test]
 async fn a_write_back_that_is_streamed_after_a_crash_is_not_embedded_again() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.put(1, TIDES).await;
     scene.caught_up().await;
-    scene.sigterm().await;
+    scene.stop_daemon().await;
 
     for (id, text) in [(2, TIDES), (3, MOON)] {
         scene.put(id, text).await;
@@ -48,20 +49,19 @@ async fn a_write_back_that_is_streamed_after_a_crash_is_not_embedded_again() {
     // Within the transaction: behind it other databases write, too, and the position stays at its end.
     scene.sql("BEGIN").await;
     scene.put(4, CAVES).await;
-    let texts = scene.lsn().await;
+    let texts = scene.wal_end().await;
     scene.sql("COMMIT").await;
     scene.put(1, MOON).await;
     scene.sql(COUNTED).await;
-    let locking = scene.database.client().await;
     let lock = "BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE";
-    locking.batch_execute(lock).await.expect("locked");
-    scene.start().await;
+    let locking = scene.session(lock).await;
+    scene.start_daemon().await;
     scene.wait_for(COUNTS, "2:1 3:1 4:1").await;
-    scene.confirmed(&texts).await;
-    scene.sigkill();
-    locking.batch_execute("COMMIT").await.expect("released");
+    scene.wait_for_confirmation(&texts).await;
+    scene.kill_daemon();
+    execute(&locking, "COMMIT").await;
 
-    scene.start().await;
+    scene.start_daemon().await;
     scene.caught_up().await;
     scene.put(5, DESERT).await;
     scene.caught_up().await;
@@ -71,33 +71,29 @@ async fn a_write_back_that_is_streamed_after_a_crash_is_not_embedded_again() {
 /// Hazard 4. The version of the row stays the user's.
 #[tokio::test]
 async fn an_update_of_another_column_writes_nothing() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON]).await;
     scene.caught_up().await;
     scene.sql("UPDATE notes SET views = views + 1").await;
-    let versions = scene.versions().await;
+    let versions = scene.row_versions().await;
     scene.put(3, CAVES).await;
     scene.caught_up().await;
-    assert!(scene.versions().await.starts_with(&versions));
+    assert!(scene.row_versions().await.starts_with(&versions));
 }
 
 /// Hazard 4. The text that was seen last counts, not any text that was seen.
 #[tokio::test]
 async fn a_text_that_comes_back_gets_its_vector_back() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     for text in [TIDES, MOON, TIDES, "", TIDES] {
         scene.put(1, text).await;
         scene.caught_up().await;
     }
     let three = "UPDATE notes SET body = $1 WHERE id = 1";
     for text in [MOON, TIDES, MOON, TIDES] {
-        scene
-            .client
-            .execute(three, &[&text])
-            .await
-            .expect("updated");
+        scene.execute(three, &[&text]).await;
     }
     scene.caught_up().await;
 }
@@ -105,8 +101,8 @@ async fn a_text_that_comes_back_gets_its_vector_back() {
 /// Hazard 4. An insert is a new row, even with the key and the text of one that was there before.
 #[tokio::test]
 async fn a_row_inserted_again_with_the_same_text_gets_a_vector() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.put(1, TIDES).await;
     scene.caught_up().await;
     scene.sql("DELETE FROM notes").await;
@@ -121,19 +117,19 @@ async fn a_row_inserted_again_with_the_same_text_gets_a_vector() {
 /// Hazard 6. The stream says "unchanged" of a text that is stored out of line.
 #[tokio::test]
 async fn an_unrelated_update_of_a_long_text_keeps_its_vector() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE notes ALTER COLUMN body SET STORAGE EXTERNAL")
         .await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.write(&[&LONG, TIDES]).await;
     scene.caught_up().await;
     let out_of_line =
         "SELECT pg_relation_size(reltoastrelid) > 0 FROM pg_class WHERE oid = 'notes'::regclass";
     assert_eq!(scene.value(out_of_line).await, "true");
     scene.sql("UPDATE notes SET views = views + 1").await;
-    let versions = scene.versions().await;
+    let versions = scene.row_versions().await;
     scene.put(3, CAVES).await;
     scene.caught_up().await;
-    assert!(scene.versions().await.starts_with(&versions));
+    assert!(scene.row_versions().await.starts_with(&versions));
 }

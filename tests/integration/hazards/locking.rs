@@ -3,10 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use testkit::client::execute;
+use testkit::random::Random;
+use testkit::scene::VOCABULARY;
 use tokio_postgres::Client;
 
-use super::random::Dice;
-use super::{Scene, VOCABULARY};
+use crate::support::notes_scene;
 
 const USERS: u64 = 6;
 const ROWS: u64 = 60;
@@ -24,17 +26,19 @@ fn duration() -> Duration {
 /// Locks some rows in ascending order, one after the other or all at once, keeps them for a moment, and changes some. Returns
 /// the number of transactions and the longest that one statement took.
 async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
-    let mut dice = Dice(seed);
+    let mut random = Random::new(seed);
     let (mut done, mut longest) = (0, Duration::ZERO);
     while Instant::now() < until {
-        let mut rows: Vec<usize> = (0..=dice.below(5)).map(|_| 1 + dice.below(ROWS)).collect();
+        let mut rows: Vec<u64> = (0..=random.below(5))
+            .map(|_| 1 + random.below(ROWS))
+            .collect();
         rows.sort_unstable();
         rows.dedup();
-        let strength = ["UPDATE", "NO KEY UPDATE", "SHARE", "KEY SHARE"][dice.below(4)];
-        let list: Vec<String> = rows.iter().map(usize::to_string).collect();
+        let strength = *random.pick(&["UPDATE", "NO KEY UPDATE", "SHARE", "KEY SHARE"]);
+        let list: Vec<String> = rows.iter().map(u64::to_string).collect();
         let list = list.join(", ");
         let mut statements = vec!["BEGIN".to_owned()];
-        match dice.below(3) {
+        match random.below(3) {
             // A shared lock that is raised could deadlock with another user's.
             0 => statements.push(format!(
                 "SELECT FROM notes WHERE id IN ({list}) ORDER BY id FOR {strength}"
@@ -42,7 +46,7 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
             1 => statements.extend(rows.iter().map(|id| {
                 format!(
                     "UPDATE notes SET body = '{}' WHERE id = {id}",
-                    VOCABULARY[dice.below(4)]
+                    random.pick(&VOCABULARY[..4])
                 )
             })),
             _ => statements.extend(
@@ -56,13 +60,13 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
             run.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
             longest = longest.max(begin.elapsed());
         }
-        tokio::time::sleep(Duration::from_millis(dice.below(HOLD_MS) as u64)).await;
-        let end = if dice.below(10) == 0 {
+        tokio::time::sleep(Duration::from_millis(random.below(HOLD_MS))).await;
+        let end = if random.below(10) == 0 {
             "ROLLBACK"
         } else {
             "COMMIT"
         };
-        client.batch_execute(end).await.expect("ended");
+        execute(&client, end).await;
         done += 1;
     }
     (done, longest)
@@ -71,11 +75,11 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
 /// Hazard 30.
 #[tokio::test]
 async fn under_random_locking_nobody_deadlocks_or_waits_for_the_daemon() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     let rows =
         format!("INSERT INTO notes (id, body) SELECT n, '' FROM generate_series(1, {ROWS}) AS n");
     scene.sql(&rows).await;
-    scene.start().await;
+    scene.start_daemon().await;
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let until = Instant::now() + duration();

@@ -7,6 +7,7 @@
 mod columns;
 mod echo;
 mod guard;
+mod held_write_back;
 mod identity;
 mod keys;
 mod lifecycle;
@@ -15,7 +16,6 @@ mod locks;
 mod partitions;
 mod random;
 mod retention;
-pub mod scene;
 mod scripts;
 mod settings;
 mod shapes;
@@ -24,4 +24,15 @@ mod triggers;
 mod visibility;
 mod waiting;
 
-use scene::{CAVES, DESERT, LONG, MOON, PATIENCE, Scene, TIDES, VOCABULARY};
+use testkit::Scene;
+use testkit::scene::{CAVES, DESERT};
+
+/// Changes after which every vector is wrong that was there before, and which a stream from a later position does not bring.
+async fn change_everything(scene: &Scene) {
+    scene
+        .sql("UPDATE notes SET body = NULL WHERE id = 2; UPDATE notes SET id = 30 WHERE id = 3")
+        .await;
+    scene.put(1, DESERT).await;
+    scene.put(4, DESERT).await;
+    scene.put(50, CAVES).await;
+}

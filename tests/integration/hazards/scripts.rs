@@ -2,9 +2,11 @@
 
 use std::fs;
 
-use super::{CAVES, MOON, Scene, TIDES};
-use crate::support::checkout;
-use crate::support::jobs::{Job, insert_job};
+use testkit::jobs::{Job, insert_job};
+use testkit::paths::checkout;
+use testkit::scene::{CAVES, MOON, TIDES};
+
+use crate::support::notes_scene;
 
 fn file(name: &str) -> String {
     fs::read_to_string(checkout().join("sql").join(name)).expect("the file is there")
@@ -13,7 +15,7 @@ fn file(name: &str) -> String {
 /// The role may log in and replicate, and owns nothing.
 #[tokio::test]
 async fn a_prepared_table_serves_a_role_that_owns_nothing() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.sql("DELETE FROM jobs").await;
     let role = format!("reader of {}", scene.database.name());
     scene.sql(&format!("CREATE ROLE \"{role}\" LOGIN REPLICATION PASSWORD 'secret'; REVOKE ALL ON SCHEMA public FROM PUBLIC")).await;
@@ -41,8 +43,8 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
     };
     insert_job(&scene.client, job).await;
     scene.put(1, TIDES).await;
-    scene.start().await;
-    scene.settled("notes", "body").await;
+    scene.start_daemon().await;
+    scene.wait_for_vectors("notes", "body").await;
     scene.put(2, MOON).await;
     scene.sql("UPDATE notes SET id = 3 WHERE id = 1").await;
     scene.caught_up().await;
@@ -60,7 +62,7 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
         )
         .await;
     assert_eq!(scene.leftovers().await, "1 publications, 0 slots");
-    scene.sigterm().await;
+    scene.stop_daemon().await;
     scene.database.psql(&file("teardown.sql")).await;
     assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
     scene
@@ -71,15 +73,15 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
 /// Also of a daemon that was killed, or that still runs: it then fails or starts over, and loses nothing.
 #[tokio::test]
 async fn teardown_leaves_nothing_but_the_vectors() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
-    scene.start().await;
-    scene.sigkill();
+    scene.start_daemon().await;
+    scene.kill_daemon();
     scene.database.psql(&file("teardown.sql")).await;
     assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     scene.put(1, CAVES).await;
     scene.database.psql(&file("teardown.sql")).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.caught_up().await;
 }

@@ -1,7 +1,8 @@
 //! Jobs that leave take their part with them and nothing else.
 
+use testkit::scene::DESERT;
+
 use super::*;
-use crate::hazards::scene::DESERT;
 
 #[tokio::test]
 async fn a_cancelled_job_takes_its_table_along_and_the_others_go_on() {
@@ -11,10 +12,9 @@ async fn a_cancelled_job_takes_its_table_along_and_the_others_go_on() {
         .await;
     scene.wait_for(PUBLISHED, "pair parts whole").await;
     put(&scene, 3, NEWS).await;
-    scene.settled("whole", "body").await;
-    scene.settled("pair", "body").await;
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_for_vectors("whole", "body").await;
+    scene.wait_for_vectors("pair", "body").await;
+    scene.wait_until_confirmed().await;
     assert_eq!(
         scene
             .value("SELECT count(*) FROM plain WHERE id = 3 AND embedding IS NULL")
@@ -23,7 +23,7 @@ async fn a_cancelled_job_takes_its_table_along_and_the_others_go_on() {
     );
     // Back again: whatever was missed is made up for.
     scene.sql("UPDATE jobs SET canceled_at = NULL").await;
-    settled(&scene).await;
+    wait_for_all_vectors(&scene).await;
     scene.wait_for(PUBLISHED, "pair parts plain whole").await;
 }
 
@@ -38,10 +38,9 @@ async fn a_table_stays_published_for_its_other_job() {
     scene.wait_for(marks, "4").await;
     put(&scene, 3, NEWS).await;
     for table in FOLLOWED {
-        scene.settled(table, "body").await;
+        scene.wait_for_vectors(table, "body").await;
     }
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
     assert_eq!(scene.value(PUBLISHED).await, "pair parts plain whole");
     assert_eq!(scans(scene.daemon()), 5, "the other job was left in peace");
 }
@@ -52,12 +51,12 @@ async fn the_last_job_leaves_nothing_behind() {
     scene
         .sql("UPDATE jobs SET canceled_at = true WHERE id < 3; DELETE FROM jobs WHERE id >= 3")
         .await;
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
     scene.sql("UPDATE jobs SET canceled_at = NULL").await;
-    ready(&scene).await;
+    wait_until_ready(&scene).await;
     put(&scene, 3, NEWS).await;
-    scene.settled("plain", "body").await;
-    scene.settled("pair", "body").await;
+    scene.wait_for_vectors("plain", "body").await;
+    scene.wait_for_vectors("pair", "body").await;
 }
 
 /// One job fails in the middle of the stream. What it left undone holds nobody back.
@@ -73,15 +72,14 @@ async fn a_job_that_fails_stops_no_other() {
     scene.wait_for(failed, "plain").await;
     scene.wait_for(PUBLISHED, "pair parts whole").await;
     for table in ["pair", "parts", "whole"] {
-        put_into(&scene, table, 5, DESERT).await;
-        scene.settled(table, "body").await;
+        scene.put_into(table, 5, DESERT).await;
+        scene.wait_for_vectors(table, "body").await;
     }
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
     // Mended, it makes up for what it missed.
     scene
         .sql("ALTER TABLE plain RENAME text TO body; UPDATE jobs SET init_failed_at = NULL, init_failure_reason = NULL")
         .await;
-    scene.settled("plain", "body").await;
+    scene.wait_for_vectors("plain", "body").await;
     caught_up(&scene).await;
 }

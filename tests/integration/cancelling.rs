@@ -1,4 +1,4 @@
-//! The ends of a job: cancelled, deleted, taken back.
+//! Jobs that are cancelled, deleted and resumed.
 
 use testkit::client::{execute, value, wait_for_value};
 use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_slots};
@@ -22,7 +22,7 @@ async fn two_jobs() -> (TestDatabase, Client, Process, i32) {
     (database, client, daemon, job)
 }
 
-/// The job of the titles is at its end: a later insert is embedded by the other job alone.
+/// The job of the titles has ended: only the other job embeds a later insert.
 async fn only_the_other_job_works(client: &Client) {
     wait_for_slots(client, 1).await;
     let insert = "INSERT INTO articles (title, body) VALUES ('a late title', 'a late body')";
@@ -35,7 +35,7 @@ async fn only_the_other_job_works(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_ends_and_a_job_taken_back_embeds_what_it_missed() {
+async fn a_cancelled_job_stops_and_a_resumed_job_embeds_what_it_missed() {
     let (_database, client, _daemon, job) = two_jobs().await;
     let set = async |canceled: &str| {
         let update = format!("UPDATE jobs SET canceled_at = {canceled} WHERE id = {job}");
@@ -59,7 +59,7 @@ async fn a_cancelled_job_ends_and_a_job_taken_back_embeds_what_it_missed() {
     .await;
     wait_for_vectors(&client, "articles", "title", "vector").await;
 
-    // NULL is as good as false, and both ways at once are no trouble.
+    // NULL means false, too, and a quick change back and forth does no harm.
     set("true").await;
     set("NULL").await;
     execute(&client, "INSERT INTO articles (title) VALUES ('and again')").await;
@@ -73,7 +73,7 @@ async fn deleting_the_row_of_a_job_cancels_it() {
     only_the_other_job_works(&client).await;
 }
 
-/// The slot goes first: a daemon that dies there leaves a publication alone.
+/// The slot is dropped first: a daemon that dies right after it leaves a publication without a slot.
 #[tokio::test]
 async fn a_publication_without_a_slot_is_removed_when_no_job_asks_for_it() {
     let (database, client, mut daemon, job) = two_jobs().await;
@@ -107,7 +107,7 @@ async fn a_job_cancelled_while_no_daemon_ran_is_cleaned_up_at_the_next_start() {
 }
 
 #[tokio::test]
-async fn a_time_in_canceled_at_cancels() {
+async fn a_timestamp_in_canceled_at_cancels() {
     for kind in ["TIMESTAMP", "TIMESTAMPTZ"] {
         let (database, client) = articles(server::shared()).await;
         let alter = format!("ALTER TABLE jobs ALTER COLUMN canceled_at TYPE {kind} USING NULL");
@@ -138,7 +138,7 @@ async fn a_time_in_canceled_at_cancels() {
 }
 
 #[tokio::test]
-async fn cancelling_in_the_middle_of_the_first_run_stops_it() {
+async fn cancelling_stops_an_initial_backfill() {
     let (database, client) = articles(server::shared()).await;
     let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 600) n";
     execute(&client, insert).await;

@@ -1,4 +1,4 @@
-//! The commands that look after a job: `verify`, `resync`, `retry-failed`.
+//! The commands for one job: `verify`, `resync`, `retry-failed`.
 
 use testkit::Scene;
 use testkit::scene::{CAVES, DESERT, MOON, TIDES};
@@ -7,7 +7,7 @@ use crate::support::{notes_scene, program, scene_with};
 
 const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, embedding vector(384))";
 
-/// Four rows in step, and no daemon any more.
+/// Four rows with their vectors, and no daemon.
 async fn in_step(fingerprints: bool) -> Scene {
     let mut scene = scene_with(NOTES).await;
     scene
@@ -26,7 +26,7 @@ async fn in_step(fingerprints: bool) -> Scene {
     scene
 }
 
-/// One vector is missing, one is of an older text, and one has no text any more.
+/// One vector is missing, one is of an older text, and one belongs to a text that was removed.
 async fn spoil(scene: &Scene) {
     scene
         .sql("UPDATE notes SET embedding = NULL WHERE id = 1; UPDATE notes SET body = '' WHERE id = 3")
@@ -62,7 +62,7 @@ async fn verified(scene: &Scene, more: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() {
+async fn with_fingerprints_resync_repairs_exactly_the_rows_that_verify_counts() {
     let scene = in_step(true).await;
     assert_eq!(
         verified(&scene, &[]).await,
@@ -96,7 +96,7 @@ async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() 
 }
 
 #[tokio::test]
-async fn without_fingerprints_texts_are_embedded_again_to_compare() {
+async fn without_fingerprints_verify_embeds_texts_again_to_compare() {
     let scene = in_step(false).await;
     spoil(&scene).await;
     assert_eq!(
@@ -121,7 +121,7 @@ async fn without_fingerprints_texts_are_embedded_again_to_compare() {
 }
 
 #[tokio::test]
-async fn rows_that_are_aside_are_tried_again() {
+async fn failed_rows_are_retried() {
     let mut scene = in_step(false).await;
     scene
         .sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id NOT IN (6, 7, 8)) NOT VALID")
@@ -149,7 +149,7 @@ async fn rows_that_are_aside_are_tried_again() {
 }
 
 #[tokio::test]
-async fn a_job_that_does_not_exist_is_named_with_those_that_do() {
+async fn a_command_for_an_unknown_job_lists_the_jobs_that_exist() {
     let scene = notes_scene().await;
     for command in ["verify", "resync", "retry-failed"] {
         let output = program()

@@ -1,4 +1,4 @@
-//! What the documentation says, word for word, as somebody would type it.
+//! The examples of the documentation, word for word.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -122,7 +122,7 @@ async fn search_finds_the_nearest_row(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_there_fails_the_job_and_another_one_starts_it_again() {
+async fn a_missing_model_fails_the_job_and_another_model_restarts_it() {
     let database = TestDatabase::with_vector(server::shared()).await;
     let client = database.client().await;
     database.psql(&readme_sql()[1]).await;

@@ -1,4 +1,4 @@
-//! The private PostgreSQL: what it offers, and that nothing of it is left behind.
+//! The private PostgreSQL: what it offers, and that it leaves nothing behind.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -26,7 +26,7 @@ async fn the_server_answers_in_utf8_and_streams_logically() {
 }
 
 #[tokio::test]
-async fn the_server_that_setup_fetches_knows_pgvector() {
+async fn the_server_that_setup_fetches_has_pgvector() {
     if std::env::var_os(server::BINDIR_VARIABLE).is_some() {
         skip::does_not_apply("these are not the server programs that `make setup` fetches");
         return;
@@ -37,7 +37,7 @@ async fn the_server_that_setup_fetches_knows_pgvector() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_the_password() {
+async fn a_wrong_password_is_rejected() {
     let uri = server::shared().uri("postgres");
     let guessed = uri.replace(server::shared().password(), "postgres");
     let refused = tokio_postgres::connect(&guessed, tokio_postgres::NoTls).await;
@@ -67,7 +67,7 @@ async fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
 }
 
 #[test]
-fn a_directory_in_use_is_refused_by_name_of_its_user() {
+fn a_directory_in_use_is_rejected_and_its_owner_named() {
     let error = PrivatePostgres::start(
         &server::installation(),
         Options::new(server::shared().data_directory()),
@@ -78,7 +78,7 @@ fn a_directory_in_use_is_refused_by_name_of_its_user() {
 }
 
 #[test]
-fn what_the_server_complains_about_is_quoted() {
+fn a_start_error_quotes_the_servers_log() {
     let wrong = vec![("max_connections".to_owned(), "many".to_owned())];
     let error = PrivatePostgres::start_temporary(&server::installation(), wrong)
         .expect_err("the setting is invalid");
@@ -164,7 +164,7 @@ fn place() -> TempDir {
     place
 }
 
-/// Set for a process that is to own a server until it is killed: where it tells about the server.
+/// Set in a process that owns a server until it is killed: the folder into which it writes where the server is.
 const OWNER: &str = "LANTERN_TEST_OWNER";
 
 /// A second process of this test binary, which runs the same test and takes its other branch.
@@ -206,7 +206,7 @@ impl Drop for Owner {
     }
 }
 
-/// The second process's part: starts a server, tells about it, and waits to be killed.
+/// What the second process does: starts a server, writes down where it is, and waits to be killed.
 fn own_a_server(start: impl FnOnce() -> Result<PrivatePostgres, EmbeddedError>) {
     let server = start().expect("the server starts");
     let directory = server.data_directory();

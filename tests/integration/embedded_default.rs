@@ -1,4 +1,4 @@
-//! `lantern-cli start-daemon` without `--uri`: everything is there.
+//! `lantern-cli start-daemon` without `--uri`: the daemon starts a private server.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::program;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_daemon_without_a_database_brings_its_own_and_takes_it_along() {
+async fn a_daemon_without_a_database_starts_one_and_stops_it() {
     let data_path = tempfile::tempdir().expect("a directory");
     for part in ["lib", "models", "postgres"] {
         symlink(runtime().join(part), data_path.path().join(part)).expect("a link");
@@ -24,7 +24,7 @@ async fn a_daemon_without_a_database_brings_its_own_and_takes_it_along() {
     let mut daemon = program().start_daemon_with_env(&[("LANTERN_DATA_PATH", place)], &[]);
     daemon.wait_for_line("watching", TIMEOUT).await;
 
-    // What it prints is to be taken as it stands.
+    // The printed example works as it is.
     let printed = daemon.log();
     let (_, command) = printed.split_once("psql '").expect("how to connect");
     let (uri, _) = command

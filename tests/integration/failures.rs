@@ -1,12 +1,12 @@
-//! Rows that cannot be written are put aside: seen in the failures table, passed over by the stream, and taken back.
+//! Rows that cannot be written: they are noted in the failures table, do not stop the stream, and are removed once they are written.
 
 use testkit::Scene;
 use testkit::scene::{CAVES, DESERT, MOON, TIDES};
 
 use crate::support::notes_scene;
 
-/// A job on `notes` whose row 2 the server refuses.
-async fn refusing() -> Scene {
+/// A job on `notes`, whose row 2 violates a check once it has a vector.
+async fn scene_with_check() -> Scene {
     let mut scene = notes_scene().await;
     scene.start_daemon().await;
     scene
@@ -16,8 +16,8 @@ async fn refusing() -> Scene {
 }
 
 #[tokio::test]
-async fn the_stream_goes_on_past_a_refused_row() {
-    let mut scene = refusing().await;
+async fn the_stream_continues_past_a_rejected_row() {
+    let mut scene = scene_with_check().await;
     scene.write(&[TIDES, MOON, CAVES]).await;
     scene.wait_until_confirmed().await;
     scene.wait_for_failed_rows("key->>'id'", "2").await;
@@ -29,7 +29,7 @@ async fn the_stream_goes_on_past_a_refused_row() {
         "true"
     );
 
-    // Neither a restart nor another text makes it forgotten, and another round of attempts is counted.
+    // It survives a restart and another text, and the attempts are counted.
     scene.stop_daemon().await;
     scene.start_daemon().await;
     scene.put(2, DESERT).await;
@@ -43,8 +43,8 @@ async fn the_stream_goes_on_past_a_refused_row() {
 }
 
 #[tokio::test]
-async fn a_row_that_can_be_written_again_is_taken_back() {
-    let mut scene = refusing().await;
+async fn a_failed_row_is_removed_from_the_failures_table_once_it_is_written() {
+    let mut scene = scene_with_check().await;
     scene.write(&[TIDES, MOON]).await;
     scene.wait_for_failed_rows("key->>'id'", "2").await;
     scene.kill_daemon();
@@ -55,9 +55,9 @@ async fn a_row_that_can_be_written_again_is_taken_back() {
     scene.wait_for_failed_rows("key->>'id'", "").await;
 }
 
-/// A trigger that raises what usually passes by itself: a batch that holds such a row is tried again as a whole, then halved.
+/// A trigger raises an error that is usually transient: the batch with the row is retried as a whole, then in halves.
 #[tokio::test]
-async fn a_row_with_an_error_that_never_passes_does_not_hold_up_the_others() {
+async fn a_row_with_a_persistent_transient_error_does_not_hold_up_others() {
     let mut scene = notes_scene().await;
     scene
         .sql(
@@ -77,7 +77,7 @@ async fn a_row_with_an_error_that_never_passes_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn a_job_of_which_every_row_is_refused_fails_in_the_end() {
+async fn a_job_fails_when_every_row_is_rejected() {
     let mut scene = notes_scene().await;
     scene
         .sql(
@@ -91,7 +91,7 @@ async fn a_job_of_which_every_row_is_refused_fails_in_the_end() {
         reason.contains("1000 rows") && reason.contains("\"keeps\""),
         "{reason}"
     );
-    // A person has to see what is refused: the rows stay aside when everything else of the job is gone, and its lock is free.
+    // The failures table outlives the rest of the job, so that a person can read the reasons. The job's lock is free.
     scene.wait_for_cleanup().await;
     let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
                  AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
@@ -112,7 +112,7 @@ async fn a_job_of_which_every_row_is_refused_fails_in_the_end() {
 
 #[tokio::test]
 async fn a_cancelled_job_leaves_no_failures() {
-    let mut scene = refusing().await;
+    let mut scene = scene_with_check().await;
     scene.write(&[TIDES, MOON]).await;
     scene.wait_for_failed_rows("key->>'id'", "2").await;
     scene.sql("UPDATE jobs SET canceled_at = true").await;
@@ -123,7 +123,7 @@ async fn a_cancelled_job_leaves_no_failures() {
 
 #[tokio::test]
 async fn a_job_that_is_deleted_while_no_daemon_runs_leaves_no_failures() {
-    let mut scene = refusing().await;
+    let mut scene = scene_with_check().await;
     scene.write(&[TIDES, MOON]).await;
     scene.wait_for_failed_rows("key->>'id'", "2").await;
     scene.kill_daemon();
@@ -133,10 +133,10 @@ async fn a_job_that_is_deleted_while_no_daemon_runs_leaves_no_failures() {
     scene.wait_for_cleanup().await;
 }
 
-/// The rows that are aside are the old job's: the new one may never meet them.
+/// The failed rows belong to the old definition: the new job may never read them.
 #[tokio::test]
-async fn a_job_that_becomes_another_one_leaves_no_failures() {
-    let mut scene = refusing().await;
+async fn a_job_with_a_new_definition_leaves_no_failed_rows() {
+    let mut scene = scene_with_check().await;
     scene.write(&[TIDES, MOON]).await;
     scene.wait_for_failed_rows("key->>'id'", "2").await;
     scene
@@ -153,7 +153,7 @@ async fn a_job_that_becomes_another_one_leaves_no_failures() {
 /// Where the table cannot be created, the job stops rather than lose the row.
 #[tokio::test]
 async fn without_a_failures_table_the_job_fails_and_says_which_row() {
-    let mut scene = refusing().await;
+    let mut scene = scene_with_check().await;
     scene
         .sql("CREATE TABLE jobs_failures (something int)")
         .await;

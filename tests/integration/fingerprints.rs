@@ -1,4 +1,4 @@
-//! The fingerprint column: what it holds, and which work it saves. And jobs that take vectors as they find them.
+//! The fingerprint column: what it holds and which work it saves. And jobs that trust existing vectors.
 
 use testkit::Scene;
 use testkit::client::execute;
@@ -8,7 +8,7 @@ use crate::support::scene_with;
 
 const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, embedding vector(384))";
 
-/// Rows whose fingerprint and vector are there for a text, and not there without one.
+/// Whether rows have a fingerprint and a vector exactly where they have a text.
 const MARKED: &str = "SELECT bool_and((mark IS NULL) = (COALESCE(body, '') = '') AND (mark IS NULL) = (embedding IS NULL)) FROM notes";
 
 async fn scene() -> Scene {
@@ -24,7 +24,7 @@ async fn scene() -> Scene {
 }
 
 #[tokio::test]
-async fn the_fingerprint_is_written_with_the_vector_and_taken_away_with_it() {
+async fn the_fingerprint_is_written_and_cleared_with_the_vector() {
     let mut scene = scene().await;
     scene.write(&[TIDES, MOON]).await;
     scene
@@ -47,7 +47,7 @@ async fn the_fingerprint_is_written_with_the_vector_and_taken_away_with_it() {
 
 /// Hazard 4: after a restart the daemon remembers no texts, but the rows do.
 #[tokio::test]
-async fn an_update_of_another_column_is_known_for_what_it_is_after_a_restart() {
+async fn an_update_of_another_column_writes_nothing_after_a_restart() {
     let mut scene = scene().await;
     scene.write(&[TIDES, MOON, CAVES]).await;
     scene.start_daemon().await;
@@ -69,7 +69,7 @@ async fn an_update_of_another_column_is_known_for_what_it_is_after_a_restart() {
 
 /// Hazard 16.
 #[tokio::test]
-async fn after_a_lost_slot_exactly_the_rows_that_need_it_are_embedded() {
+async fn after_a_lost_slot_only_rows_that_need_it_are_embedded() {
     let mut scene = scene().await;
     scene.write(&[TIDES, MOON, CAVES, DESERT]).await;
     scene.start_daemon().await;
@@ -93,7 +93,7 @@ async fn after_a_lost_slot_exactly_the_rows_that_need_it_are_embedded() {
 /// Hazard 19. The first row of a large transaction is locked, so that none of it can be confirmed while the others are
 /// written; after a crash the stream repeats it all.
 #[tokio::test]
-async fn what_was_written_of_a_repeated_transaction_is_not_embedded_again() {
+async fn rows_already_written_of_a_repeated_transaction_are_not_embedded_again() {
     let mut scene = scene().await;
     scene.start_daemon().await;
     let insert = "INSERT INTO notes (id, body) SELECT row_number() OVER (), body FROM truth, generate_series(1, 4)";
@@ -125,7 +125,7 @@ async fn what_was_written_of_a_repeated_transaction_is_not_embedded_again() {
 }
 
 #[tokio::test]
-async fn a_fingerprint_column_of_another_type_is_refused() {
+async fn a_fingerprint_column_of_another_type_is_rejected() {
     let scene = &mut scene().await;
     scene
         .sql("UPDATE jobs SET fingerprint_column = 'views'")
@@ -142,7 +142,7 @@ async fn a_fingerprint_column_of_another_type_is_refused() {
     scene.wait_for_backfill().await;
 }
 
-/// A vector that nobody vouches for is not kept: it may be of an older text.
+/// An unverified vector is not kept: it may belong to an older text.
 #[tokio::test]
 async fn vectors_found_by_a_new_job_are_kept_only_if_it_trusts_them() {
     for (marked, trusting) in [(false, false), (false, true), (true, false), (true, true)] {
@@ -179,9 +179,9 @@ async fn without_backfill_only_rows_that_change_are_embedded() {
     assert_eq!(scene.value("SELECT string_agg(id::text, ',' ORDER BY id) FROM notes WHERE embedding IS NOT NULL").await, "2,3");
 }
 
-/// A vector that was trusted once is a vector like any other afterwards: when changes may have been missed, it counts for nothing.
+/// Trust applies to the initial backfill alone: when changes may have been missed, such a vector is unverified like any other.
 #[tokio::test]
-async fn what_was_trusted_in_the_first_run_is_not_trusted_after_a_lost_slot() {
+async fn vectors_trusted_by_the_initial_backfill_are_not_trusted_after_a_lost_slot() {
     for marked in [false, true] {
         let mut scene = scene().await;
         scene.write(&[TIDES, MOON]).await;

@@ -46,7 +46,7 @@ async fn a_daemon_with_a_label_takes_the_jobs_of_that_label_only() {
     let started = "SELECT string_agg(dst_column, ' ' ORDER BY id) FROM jobs WHERE init_started_at IS NOT NULL";
     assert_eq!(value::<String>(&client, started).await, "mine late");
 
-    // A daemon without a label takes all that nobody else runs.
+    // A daemon without a label takes all jobs that no other daemon runs.
     assert!(daemon.terminate().await.0.success());
     let _daemon = start_daemon(&database, &[]);
     for destination in ["mine", "late", "other", "none"] {
@@ -153,7 +153,7 @@ async fn a_jobs_table_may_be_anywhere_and_have_any_name() {
     wait_for_vectors(&client, "articles", "title", "vector").await;
 }
 
-/// The daemon ends by itself with a failure, and says why.
+/// The daemon ends with a failure and prints the reason.
 async fn refused(daemon: &mut Process, said: &[&str]) {
     let (status, _) = daemon.wait(TIMEOUT).await;
     let log = daemon.log();
@@ -164,7 +164,7 @@ async fn refused(daemon: &mut Process, said: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_jobs_table_that_does_not_do_is_refused_with_the_remedy() {
+async fn an_unsuitable_jobs_table_is_rejected_with_a_remedy() {
     let database = TestDatabase::create(server::shared()).await;
     let client = database.client().await;
     let mut daemon = start_daemon(&database, &[]);

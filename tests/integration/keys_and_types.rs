@@ -160,7 +160,7 @@ async fn a_scan_of_several_pages_follows_a_key_of_mixed_types() {
 }
 
 #[tokio::test]
-async fn names_may_be_odd() {
+async fn names_may_contain_any_character() {
     let (database, client) = articles(server::shared()).await;
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (schema, table) = (r#"My "schema" é"#, r#"Ta ble 'x' "y" \ 表"#);

@@ -1,4 +1,4 @@
-//! Existing rows first, then every insert and update; many jobs side by side.
+//! Existing rows first, then every insert and update; many jobs at once.
 
 use testkit::client::{execute, value};
 use testkit::jobs::{
@@ -40,7 +40,7 @@ async fn existing_rows_are_embedded_and_then_each_insert_and_update() {
 }
 
 #[tokio::test]
-async fn jobs_that_come_while_others_stream_work_beside_them() {
+async fn jobs_that_are_added_while_others_stream_run_beside_them() {
     let (database, client) = articles(server::shared()).await;
     execute(
         &client,
@@ -77,7 +77,7 @@ async fn jobs_that_come_while_others_stream_work_beside_them() {
 }
 
 #[tokio::test]
-async fn a_failing_job_leaves_the_others_alone() {
+async fn a_failing_job_does_not_affect_others() {
     let (database, client) = articles(server::shared()).await;
     execute(
         &client,

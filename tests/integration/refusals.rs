@@ -1,4 +1,4 @@
-//! What cannot work is told at the start of the job, with what a person can do about it, and leaves nothing behind.
+//! What cannot work is rejected when the job starts, with a remedy, and leaves nothing behind.
 
 use testkit::client::{execute, value};
 use testkit::jobs::{Job, articles, insert_job, wait_for_failure};
@@ -26,7 +26,7 @@ async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
+async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_helps() {
     let (database, client) = articles(server::shared()).await;
     let on = |table| Job::on(&database, table, "t", "v");
     let cases: &[(&str, Job<'_>, &[&str])] = &[
@@ -102,7 +102,7 @@ async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
 }
 
 #[tokio::test]
-async fn a_column_for_vectors_of_another_length_is_refused_with_the_statement_that_helps() {
+async fn a_vector_column_of_another_length_is_rejected_with_the_statement_that_helps() {
     let (database, client) = articles(server::shared()).await;
     if database.skips_vector() {
         return;

@@ -1,4 +1,4 @@
-//! Restarts: whatever happens while the daemon is away is made up for, and nothing is done twice.
+//! Restarts: changes made in the meantime are embedded, and nothing is embedded twice.
 
 use nix::sys::signal::Signal;
 use testkit::client::{connect, execute, value, wait_for_value};
@@ -46,13 +46,13 @@ async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
         assert_eq!(
             value::<String>(&client, untouched).await,
             version,
-            "a row that nobody touched was written again"
+            "an unchanged row was written again"
         );
     }
 }
 
 #[tokio::test]
-async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
+async fn an_unfinished_backfill_continues_after_a_restart() {
     let (database, client) = articles(server::shared()).await;
     // Long texts: there is time to stop in the middle.
     let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 30) FROM generate_series(1, 160) n";

@@ -1,4 +1,4 @@
-//! A failed job waits for a person, and runs again when one has acted.
+//! A failed job waits for a person, and is retried after a change.
 
 use testkit::client::{execute, value, wait_for_value};
 use testkit::jobs::{
@@ -26,14 +26,14 @@ async fn no_failure_is_left(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_failed_job_is_tried_again_once_its_failure_is_taken_back() {
+async fn a_failed_job_is_retried_when_its_failure_is_cleared() {
     let (database, client, mut daemon, job) = failed_job().await;
     execute(
         &client,
         "CREATE TABLE late (id INT PRIMARY KEY, title TEXT); INSERT INTO late VALUES (1, 'here now')",
     )
     .await;
-    // Not by itself, and not by a restart.
+    // Neither time nor a restart retries it.
     assert!(daemon.terminate().await.0.success());
     let _daemon = start_daemon(&database, &[]);
     let other = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
@@ -49,14 +49,14 @@ async fn a_failed_job_is_tried_again_once_its_failure_is_taken_back() {
 }
 
 #[tokio::test]
-async fn a_failed_job_is_tried_again_with_a_new_definition_and_may_fail_again() {
+async fn a_failed_job_is_retried_with_a_new_definition_and_may_fail_again() {
     let (database, client, daemon, job) = failed_job().await;
     let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
     execute(&client, row).await;
     execute(&client, "UPDATE jobs SET \"table\" = 'later'").await;
     let said = "SELECT init_failure_reason LIKE '%\"later\"%' FROM jobs";
     wait_for_value(&client, said, true).await;
-    // It was worth one more try: jobs that come later are started, and this one is not.
+    // It was retried once: later jobs are started, and this one is not.
     for column in ["first", "second"] {
         let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
                      AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
@@ -83,7 +83,7 @@ async fn a_failed_job_is_tried_again_with_a_new_definition_and_may_fail_again() 
 }
 
 #[tokio::test]
-async fn a_job_that_failed_in_mid_stream_embeds_what_it_missed() {
+async fn a_job_that_failed_while_streaming_embeds_what_it_missed() {
     let (database, client) = articles(server::shared()).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let _daemon = start_daemon(&database, &[]);

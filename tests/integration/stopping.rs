@@ -1,4 +1,4 @@
-//! How the daemon ends, what it has confirmed by then, and what it keeps to itself.
+//! How the daemon stops, what it has confirmed by then, and what it does not log.
 
 use std::fs;
 use std::time::Duration;
@@ -34,14 +34,14 @@ async fn backlog(client: &Client, transactions: u32) {
     execute(client, &insert).await;
 }
 
-/// Waits until part of the backlog is done; the rest is under way.
+/// Waits until part of the backlog is done.
 async fn in_the_middle(client: &Client) {
     let some = "SELECT count(vector) > 0 FROM articles";
     wait_for_value(client, some, true).await;
     let all = "SELECT count(vector) = count(*) FROM articles";
     assert!(
         !value::<bool>(client, all).await,
-        "nothing is left under way"
+        "the backlog is done already"
     );
 }
 

@@ -107,7 +107,7 @@ async fn a_source_may_be_anything_with_a_text_form() {
     }
 }
 
-/// What has broken other programs that moved text about.
+/// Texts that have broken other programs.
 const SCRIPTS: &[&str] = &[
     "'🦊 👩‍👩‍👧‍👦 🇨🇦'",
     "'שלום עולם'",
@@ -129,7 +129,7 @@ const SCRIPTS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn any_script_and_any_sign_comes_through_in_both_ways() {
+async fn texts_in_any_script_are_embedded_from_scan_and_stream() {
     let (database, client) = articles(server::shared()).await;
     let values = SCRIPTS
         .iter()
@@ -188,7 +188,7 @@ async fn a_text_of_five_megabytes_is_embedded_and_kept_out_of_line() {
         value::<i32>(&client, "SELECT min(octet_length(title)) FROM articles").await > 5_000_000
     );
 
-    // The update of another column does not carry the text; the vector stays. A later row shows that it was passed over.
+    // The update of another column does not carry the text; the vector stays. A later row shows that it was skipped.
     let version = "SELECT vector::text FROM articles WHERE id = 1";
     let before: String = value(&client, version).await;
     execute(

@@ -1,4 +1,4 @@
-//! Thousands of rows, written while the daemon is at work on them.
+//! Thousands of rows, written during their initial backfill.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ const BY_TEXT: &str = "WITH one AS (
      GROUP BY title, one.vector ORDER BY md5(title)";
 
 #[tokio::test]
-async fn thousands_of_rows_written_during_the_first_run_end_up_right() {
+async fn thousands_of_rows_written_during_the_initial_backfill_are_right() {
     let (database, client) = articles(server::shared()).await;
     if database.skips_vector() {
         return;

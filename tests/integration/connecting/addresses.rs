@@ -1,4 +1,4 @@
-//! Where a server may be: a Unix socket, an IPv6 address, an address under a name.
+//! Addresses of servers: a Unix socket, an IPv6 address, an address with a host name.
 
 use super::secure_server::SecureServer;
 use crate::support::program;

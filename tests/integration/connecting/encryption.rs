@@ -63,7 +63,7 @@ async fn every_sslmode_gets_the_encryption_that_it_asks_for() {
 }
 
 #[tokio::test]
-async fn a_client_certificate_logs_in_and_without_one_the_way_is_told() {
+async fn a_client_certificate_logs_in_and_a_missing_one_is_explained() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };

@@ -16,14 +16,14 @@ fn write(path: &Path, mode: u32, text: &str) -> String {
     path.display().to_string()
 }
 
-/// A daemon with nothing in its environment about PostgreSQL but this.
+/// Starts a daemon with these variables and an empty home.
 fn daemon(uri: &str, home: &Path, variables: &[(&str, &str)]) -> Process {
     let home = home.to_str().expect("a path");
     let all = [&[("HOME", home)], variables].concat();
     program().start_daemon_with_env(&all, &["--uri", uri, "--table", "jobs"])
 }
 
-/// The target has a job on a table of its own; the daemon, which has found the jobs table, runs it.
+/// Waits until the daemon, which has found the jobs table, runs the job under this role.
 async fn works(target: &JobsDatabase, job: i32, table: &str, role: &str) {
     target.wait_for_stream(job, table).await;
     let roles = format!(
@@ -31,7 +31,7 @@ async fn works(target: &JobsDatabase, job: i32, table: &str, role: &str) {
     );
     assert!(
         value::<i64>(&target.client, &roles).await > 0,
-        "nobody is {role}"
+        "no session of {role}"
     );
 }
 

@@ -1,4 +1,4 @@
-//! A jobs row may come from anybody: it gets no credential of the daemon's for a server of its own choice.
+//! A jobs row chooses its server, so it must not get credentials that are meant for another one.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,14 @@ async fn pgpassword_goes_to_the_server_of_uri_alone() {
     };
     let target = secure.jobs_database().await;
     let home = tempfile::tempdir().expect("a folder");
-    // The passfile's only entry is for any host: the operator meant no particular one.
+    // The passfile's only entry is for any host, so it is meant for none in particular.
     let passfile = home.path().join(".pgpass");
     fs::write(&passfile, "*:*:*:*:whatever\n").expect("a file");
     fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).expect("permissions");
 
     let uri = target.uri("scram", "localhost", "");
     let same = target.job("same", &uri).await;
-    // The same server, but by other names and ways: as far as we know, somebody else's.
+    // The same server under other names: it might as well be a different one.
     let others = [
         ("name", target.uri("scram", "127.0.0.1", "")),
         (

@@ -1,4 +1,4 @@
-//! Every way to reach a server, each walked by the real daemon until a vector is in the table.
+//! Every way to connect to a server. Each test runs the daemon until a vector is in the table.
 
 mod addresses;
 mod certificates;

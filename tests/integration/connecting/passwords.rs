@@ -1,4 +1,4 @@
-//! Every way to prove a password, and channel binding.
+//! Every password method, and channel binding.
 
 use testkit::jobs::wait_for_failure;
 
@@ -45,7 +45,7 @@ async fn every_password_method_works_with_the_password_of_the_url() {
 }
 
 #[tokio::test]
-async fn channel_binding_is_used_where_it_is_required_and_refused_where_it_cannot_be() {
+async fn channel_binding_is_used_where_it_is_required_or_the_job_fails() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Servers that could be reached, and do not let us replicate: what a person reads about it.
+//! Servers that accept connections but do not allow replication, and the reasons that the job gets.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -37,7 +37,7 @@ async fn reason_of(target: &JobsDatabase, table: &str, uri: &str, said: &[&str])
 }
 
 #[tokio::test]
-async fn a_server_that_logs_too_little_is_told_how_to_log_more() {
+async fn a_wal_level_that_is_too_low_is_rejected_with_the_remedy() {
     let target = jobs_database_on(&[("wal_level", "replica")]).await;
     let _daemon = target.start_daemon();
     reason_of(
@@ -50,7 +50,7 @@ async fn a_server_that_logs_too_little_is_told_how_to_log_more() {
 }
 
 #[tokio::test]
-async fn exhausted_slots_and_walsenders_are_told_by_name() {
+async fn exhausted_slots_and_walsenders_are_reported_with_the_setting() {
     let target = jobs_database_on(&[("max_replication_slots", "1")]).await;
     let daemon = target.start_daemon();
     let first = target.job("first", &target.database.uri()).await;
@@ -68,7 +68,7 @@ async fn exhausted_slots_and_walsenders_are_told_by_name() {
     let mut daemon = target.start_daemon();
     let first = target.job("first", &target.database.uri()).await;
     target.wait_for_stream(first, "first").await;
-    // It may pass: another job may end. So the second one goes on trying, and says what would help.
+    // This is transient, because another job may end. So the second job retries, and logs the remedy.
     let second = target.job("second", &target.database.uri()).await;
     let line = daemon
         .wait_for_line("raise max_wal_senders", Duration::from_secs(60))
@@ -84,7 +84,7 @@ async fn exhausted_slots_and_walsenders_are_told_by_name() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_replicate_is_told_the_statement() {
+async fn a_role_without_replication_gets_the_statement_that_grants_it() {
     let (database, client) = articles(server::shared()).await;
     let target = JobsDatabase {
         server: server::shared(),
@@ -104,7 +104,7 @@ async fn a_role_that_may_not_replicate_is_told_the_statement() {
 }
 
 #[tokio::test]
-async fn a_rule_that_keeps_us_out_is_told_with_where_to_change_it() {
+async fn a_pg_hba_rule_that_rejects_us_is_named_with_the_place_to_change_it() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };

@@ -1,4 +1,4 @@
-//! Certificates that must not be trusted, and what a person reads about them.
+//! Certificates that must not be trusted, and the reasons that the job gets.
 
 use testkit::jobs::{articles, wait_for_failure};
 use testkit::server;
@@ -25,7 +25,7 @@ async fn refused(target: &JobsDatabase, table: &str, host: &str, options: &str, 
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_a_remedy() {
+async fn a_certificate_for_another_host_or_of_another_authority_is_rejected_with_a_remedy() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
@@ -103,7 +103,7 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_refused_with_
 }
 
 #[tokio::test]
-async fn an_expired_certificate_is_refused_with_a_remedy() {
+async fn an_expired_certificate_is_rejected_with_a_remedy() {
     let Some(secure) = server(|authority| authority.expired(&["localhost"])) else {
         return;
     };
@@ -127,7 +127,7 @@ async fn an_expired_certificate_is_refused_with_a_remedy() {
 }
 
 #[tokio::test]
-async fn a_server_without_tls_is_refused_where_it_is_required() {
+async fn a_server_without_tls_is_rejected_where_tls_is_required() {
     let (database, client) = articles(server::shared()).await;
     let target = JobsDatabase {
         server: server::shared(),

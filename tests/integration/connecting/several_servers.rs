@@ -91,7 +91,7 @@ async fn the_wanted_server_is_found_and_every_connection_goes_there() {
     let password = primary.password();
     let hosts = |options: &str| {
         let (first, second) = (standby.port(), primary.port());
-        // A port where nobody listens, the standby, the primary.
+        // A port without a listener, the standby, the primary.
         format!(
             "postgresql://postgres:{password}@localhost:1,127.0.0.1:{first},localhost:{second}/{name}?{options}"
         )
@@ -143,7 +143,7 @@ async fn the_wanted_server_is_found_and_every_connection_goes_there() {
 }
 
 #[tokio::test]
-async fn after_a_failover_the_job_goes_on_at_the_new_primary() {
+async fn after_a_failover_the_job_continues_on_the_new_primary() {
     let primary = server::start_with_room(&server::installation(), &[]);
     let client = connect(&primary.uri("postgres")).await;
     create_documented_table(&client).await;

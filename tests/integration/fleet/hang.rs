@@ -1,4 +1,4 @@
-//! A daemon that hangs: stopped in its tracks, with all its connections open, and woken up when the others have given it up.
+//! A daemon that hangs with all its connections open, and continues after the others have taken its jobs over.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use super::Fleet;
 const GONE: &str = "another daemon has taken this job over";
 
 #[tokio::test]
-async fn the_jobs_of_a_hung_daemon_are_taken_over_and_it_comes_back_as_a_newcomer() {
+async fn the_jobs_of_a_hung_daemon_are_taken_over_until_it_is_back() {
     let fleet = Fleet::of_two(6, "3 3").await;
     fleet.daemons[0].signal(Signal::SIGSTOP);
     fleet.put(2, MOON).await;
@@ -34,9 +34,9 @@ async fn the_jobs_of_a_hung_daemon_are_taken_over_and_it_comes_back_as_a_newcome
     assert_eq!(fleet.scene.failures().await, "");
 }
 
-/// What the hung daemon had in its hands is done by the other one, and not once more when it wakes up.
+/// The other daemon does what the hung one was working on, and the hung one does not repeat it when it continues.
 #[tokio::test]
-async fn a_daemon_that_wakes_up_writes_nothing_that_another_has_done() {
+async fn a_resumed_daemon_does_not_repeat_the_writes_of_another() {
     let fleet = Fleet::of_two(1, "1").await;
     let holder = usize::from(!fleet.daemons[0].log().contains("listening for changes"));
     let rows = "INSERT INTO t1 SELECT n, (SELECT body FROM truth ORDER BY body OFFSET n % 4 LIMIT 1) \
@@ -57,7 +57,10 @@ async fn a_daemon_that_wakes_up_writes_nothing_that_another_has_done() {
     .await;
     fleet.daemons[holder].signal(Signal::SIGSTOP);
     let stopped_at = written().await;
-    assert!(stopped_at < 801, "it was to be stopped in the middle");
+    assert!(
+        stopped_at < 801,
+        "the daemon had written everything before it was stopped"
+    );
     fleet.wait_for_vectors().await;
     fleet.scene.wait_until_confirmed().await;
     let done = written().await;
@@ -68,16 +71,16 @@ async fn a_daemon_that_wakes_up_writes_nothing_that_another_has_done() {
     fleet.wait_for_vectors().await;
     fleet.scene.wait_until_confirmed().await;
     assert_eq!(written().await, done + 1, "only the new row was written");
-    // At the most, what was written and not yet confirmed when the daemon hung was done again.
+    // At most, what was written but not yet confirmed when the daemon hung was written again.
     assert!(
         done <= 802 + 256,
         "{done} writes for 802 rows, {stopped_at} of them by the first"
     );
 }
 
-/// A daemon that is busy with embedding answers in time.
+/// A daemon that is busy embedding still renews its presence in time.
 #[tokio::test]
-async fn a_busy_daemon_is_not_taken_for_dead() {
+async fn a_busy_daemon_is_not_declared_dead() {
     let fleet = Fleet::of_two(2, "1 1").await;
     let rows = |table: &str| {
         format!(

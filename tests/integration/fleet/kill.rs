@@ -1,4 +1,4 @@
-//! A daemon that is gone from one moment to the next.
+//! A daemon that is killed.
 
 use testkit::scene::{MOON, TIDES};
 
@@ -15,7 +15,7 @@ async fn the_jobs_of_a_killed_daemon_are_taken_over_from_the_confirmed_position(
     fleet.scene.wait_until_confirmed().await;
     assert_eq!(fleet.not_written(1).await, "");
 
-    // Whoever comes next gets its share again.
+    // The next daemon gets its share again.
     fleet.start_daemon();
     fleet.wait_for_loads("3 3").await;
     fleet.put(3, TIDES).await;

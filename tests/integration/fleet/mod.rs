@@ -1,6 +1,5 @@
-//! Several daemons with one jobs table. All of them are real processes, and what is asserted is what the server says: who
-//! holds which lock, and how often each vector was written. How soon others take over is measured, and bounded, by the chaos
-//! tests, whose model leaves the processors free.
+//! Several daemons with one jobs table. The tests assert what the server shows: which session holds which lock, and how often each
+//! vector was written. How soon others take over is measured, and bounded, by the chaos tests, whose model leaves the processors free.
 
 mod ends;
 mod hang;
@@ -16,7 +15,7 @@ use testkit::{Process, Scene};
 
 use crate::support::{scene_with, start_daemon};
 
-/// Some tables, each with a job, and the daemons that share them. Each write of a vector is noted down by a trigger.
+/// Some tables, each with a job, and the daemons that share them. A trigger notes each write of a vector.
 struct Fleet {
     // Dropped in this order.
     daemons: Vec<Process>,
@@ -91,7 +90,7 @@ impl Fleet {
     async fn wait_for_loads(&self, expected: &str) {
         let look = async || self.loads().await;
         wait_for(
-            "the jobs are shared out",
+            "the jobs are distributed",
             TIMEOUT,
             expected.to_owned(),
             look,
@@ -128,7 +127,7 @@ impl Fleet {
         self.scene.value(&query).await
     }
 
-    /// However many daemons think that a job is theirs, one session writes for it.
+    /// One session writes for each job, however many daemons believe that they run it.
     async fn each_job_has_one_writer(&self) {
         let writers = "SELECT count(*) || ' sessions for ' || count(DISTINCT application_name) || ' jobs' FROM pg_stat_activity \
                        WHERE datname = current_database() AND application_name LIKE 'lantern-cli: job % write-back'";

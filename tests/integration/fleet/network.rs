@@ -1,4 +1,4 @@
-//! A daemon that loses its network: it runs, and nothing that it sends or is sent arrives.
+//! A daemon that loses its network: it runs, but nothing arrives in either direction.
 
 use testkit::scene::{CAVES, MOON, TIDES};
 use testkit::server;
@@ -9,7 +9,7 @@ use super::process_network::ProcessNetwork;
 use crate::support::program;
 
 #[tokio::test]
-async fn the_jobs_of_a_daemon_without_network_are_taken_over_and_it_comes_back_as_a_newcomer() {
+async fn the_jobs_of_a_daemon_without_network_are_taken_over_until_it_is_back() {
     let mut fleet = Fleet::of(4).await;
     let network = ProcessNetwork::before(server::shared().port()).await;
     let direct = format!(":{}/", server::shared().port());

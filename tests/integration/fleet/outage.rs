@@ -8,7 +8,7 @@ const CUT: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                    WHERE application_name = 'lantern-cli: jobs' AND datname = current_database()";
 
 #[tokio::test]
-async fn daemons_that_lose_their_locks_come_back_to_their_own_jobs() {
+async fn daemons_that_lose_their_locks_take_their_own_jobs_again() {
     let fleet = Fleet::of_two(6, "3 3").await;
     let walsenders = "SELECT string_agg(slot_name || active_pid, ' ' ORDER BY slot_name) FROM pg_replication_slots \
                       WHERE database = current_database()";

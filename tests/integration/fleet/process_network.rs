@@ -104,7 +104,7 @@ async fn pass_on(
             return;
         }
         if length == 0 {
-            // Nobody hears of the end either.
+            // Nor does the other side learn of the end.
             let mended = states.wait_for(|states| !is_cut(states)).await;
             drop(mended);
             return;

@@ -1,4 +1,4 @@
-//! Jobs are shared out evenly, and nothing moves without need.
+//! Jobs are distributed evenly, and move only when necessary.
 
 use testkit::client::execute;
 use testkit::scene::{CAVES, DESERT, MOON};
@@ -7,7 +7,7 @@ use super::{Fleet, TIDES};
 use crate::support::start_daemon;
 
 #[tokio::test]
-async fn a_newcomer_gets_its_share_and_gives_it_back_when_it_leaves() {
+async fn a_new_daemon_gets_its_share_of_jobs_and_returns_it_when_it_stops() {
     let mut fleet = Fleet::of(6).await;
     fleet.start_daemon();
     fleet.wait_for_loads("6").await;
@@ -34,19 +34,19 @@ async fn a_newcomer_gets_its_share_and_gives_it_back_when_it_leaves() {
     fleet.put(4, DESERT).await;
     fleet.wait_for_vectors().await;
     fleet.scene.wait_until_confirmed().await;
-    // Handed over from the confirmed position: nothing was done twice.
+    // Jobs are handed over at the confirmed position: nothing was written twice.
     assert_eq!(fleet.not_written(1).await, "");
     assert_eq!(fleet.scene.failures().await, "");
 }
 
-/// Once shared out, every job stays where it is.
+/// Once distributed, every job stays where it is.
 #[tokio::test]
-async fn a_number_that_cannot_be_divided_is_left_alone() {
+async fn an_uneven_distribution_of_jobs_is_stable() {
     let fleet = Fleet::of_two(5, "2 3").await;
     let walsenders = "SELECT string_agg(slot_name || active_pid, ' ' ORDER BY slot_name) FROM pg_replication_slots \
                       WHERE database = current_database()";
     let before = fleet.scene.value(walsenders).await;
-    // A job that waits for a person is nobody's, and not counted.
+    // A failed job belongs to no daemon and does not count.
     let looks = "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
                  SELECT db_connection, schema, 'absent', src_column, dst_column, embedding_model FROM jobs LIMIT 1";
     for failed in 1..=3 {
@@ -62,10 +62,10 @@ async fn a_number_that_cannot_be_divided_is_left_alone() {
     }
 }
 
-/// A daemon that takes part and takes nothing, and does not count as dead, since the server is busy with its statement. What it
-/// leaves lying is taken by the other one, beyond its share, and is not handed over to somebody who does not want it.
+/// A session takes part like a daemon but takes no jobs, and does not count as dead, because it runs a statement. The other daemon takes
+/// the jobs beyond its share, and does not hand them over to a daemon that does not take them.
 #[tokio::test]
-async fn what_a_living_daemon_leaves_lying_is_taken_by_another() {
+async fn jobs_that_a_live_daemon_does_not_take_are_taken_by_another() {
     let mut fleet = Fleet::without_jobs(2).await;
     fleet.join().await;
     let idle = fleet.scene.database.client().await;
@@ -101,7 +101,7 @@ async fn what_a_living_daemon_leaves_lying_is_taken_by_another() {
 
 /// Daemons with different labels do not share: each has its own jobs.
 #[tokio::test]
-async fn labels_are_shared_out_by_themselves() {
+async fn jobs_are_distributed_among_daemons_of_the_same_label() {
     let mut fleet = Fleet::of(4).await;
     fleet
         .scene

@@ -5,8 +5,8 @@ use testkit::wait::TIMEOUT;
 
 use crate::support::{notes_scene, scene_with};
 
-/// Hazards 8 and 12. The server does not let a column be retyped that is in the column list of a publication: the owner
-/// cancels the job for so long. Versions before 15 have no column lists.
+/// Hazards 8 and 12. The type of a column in the column list of a publication cannot be changed, so the owner cancels the job
+/// meanwhile. Versions before 15 have no column lists.
 #[tokio::test]
 async fn columns_are_retyped_while_the_job_is_cancelled() {
     let mut scene = notes_scene().await;
@@ -30,9 +30,9 @@ async fn columns_are_retyped_while_the_job_is_cancelled() {
     scene.caught_up().await;
 }
 
-/// Hazard 12. Without a column list nothing holds the owner back, and the new types are followed on.
+/// Hazard 12. Without a column list the types can be changed at any time, and the job follows them.
 #[tokio::test]
-async fn a_source_and_a_key_of_other_types_are_followed_on() {
+async fn a_source_and_a_key_of_other_types_are_still_followed() {
     let notes = "CREATE TABLE notes (id int PRIMARY KEY, body varchar(200), embedding vector(384)); \
                  ALTER TABLE notes REPLICA IDENTITY FULL";
     let mut scene = scene_with(notes).await;
@@ -59,7 +59,7 @@ async fn a_source_and_a_key_of_other_types_are_followed_on() {
 
 /// Hazard 12.
 #[tokio::test]
-async fn a_destination_that_cannot_hold_the_vectors_any_more_fails_the_job_with_a_reason() {
+async fn a_destination_that_can_no_longer_hold_the_vectors_fails_the_job() {
     let mut scene = notes_scene().await;
     if scene.database.skips_vector() {
         return;
@@ -84,7 +84,7 @@ async fn a_destination_that_cannot_hold_the_vectors_any_more_fails_the_job_with_
 
 /// Hazard 12. A destination of another type that can hold them is written as before.
 #[tokio::test]
-async fn a_destination_of_another_type_is_written_on() {
+async fn a_destination_of_another_type_is_still_written() {
     let mut scene = notes_scene().await;
     if scene.database.skips_vector() {
         return;

@@ -1,11 +1,11 @@
-//! What must not be embedded again, and what must although it looks the same.
+//! Changes that must not be embedded again, and changes that must although the text looks the same.
 
 use testkit::client::execute;
 use testkit::scene::{CAVES, DESERT, LONG, MOON, TIDES};
 
 use crate::support::{notes_scene, scene_with};
 
-/// Counts the updates of each row, whoever makes them.
+/// Counts the updates of each row, those of the daemon included.
 const COUNTED: &str = "
     CREATE TABLE updates (id int);
     CREATE FUNCTION count_update() RETURNS trigger LANGUAGE plpgsql AS
@@ -15,8 +15,8 @@ const COUNTED: &str = "
 const COUNTS: &str = "SELECT string_agg(id || ':' || n, ' ' ORDER BY id) \
                       FROM (SELECT id, count(*) AS n FROM updates GROUP BY id) AS c";
 
-/// Hazard 1. Of a generated text the stream says nothing, so that the marker alone tells a write-back from a change. The next
-/// row comes after the write-back, so whatever that set off is done when the row is confirmed.
+/// Hazard 1. The stream does not carry generated texts, so only the marker tells a write-back from a change. The next row comes after
+/// the write-back, so when the row is confirmed, the write-back has been processed.
 #[tokio::test]
 async fn a_write_back_is_not_embedded_again() {
     let tables = "CREATE TABLE notes (id int PRIMARY KEY, raw text, embedding vector(384), \
@@ -33,8 +33,8 @@ async fn a_write_back_is_not_embedded_again() {
     assert_eq!(scene.value(COUNTS).await, "1:1 2:1 3:1");
 }
 
-/// Hazard 1, over a crash. A locked row keeps the position between the texts of the others and their write-backs: the next
-/// daemon sees the write-backs, and knows nothing of the texts.
+/// Hazard 1, after a crash. A locked row keeps the confirmed position between the texts of the other rows and their write-backs. So the
+/// next daemon reads the write-backs without having read the texts.
 #[tokio::test]
 async fn a_write_back_that_is_streamed_after_a_crash_is_not_embedded_again() {
     let mut scene = notes_scene().await;
@@ -82,7 +82,7 @@ async fn an_update_of_another_column_writes_nothing() {
     assert!(scene.row_versions().await.starts_with(&versions));
 }
 
-/// Hazard 4. The text that was seen last counts, not any text that was seen.
+/// Hazard 4. The latest text counts, not every earlier one.
 #[tokio::test]
 async fn a_text_that_comes_back_gets_its_vector_back() {
     let mut scene = notes_scene().await;

@@ -1,4 +1,4 @@
-//! A vector is written onto the text that it was computed from, or not at all.
+//! The guard: a vector is written to a row only while the row has the text that it was computed from.
 
 use testkit::scene::{CAVES, DESERT, MOON, TIDES, VOCABULARY};
 

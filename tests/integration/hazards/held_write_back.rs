@@ -1,4 +1,4 @@
-//! A write-back that waits until a test lets it go on: whatever comes after it has time to gather.
+//! A write-back that waits until a test releases it, so that later rows gather behind it.
 
 use testkit::Scene;
 use testkit::client::execute;

@@ -1,4 +1,4 @@
-//! Tables that change under a running job, and rows that the server refuses.
+//! Tables that change under a running job, and rows that the server rejects.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use testkit::wait::{TIMEOUT, wait_until};
 use super::held_write_back::HeldWriteBack;
 use crate::support::{notes_scene, scene_with};
 
-/// The user's updates work again, within seconds and with nobody's help.
+/// Waits until the user's updates work again, without any intervention.
 async fn updates_work(scene: &Scene) {
     wait_until("updates work", TIMEOUT, async || {
         scene
@@ -60,9 +60,9 @@ async fn a_changed_replica_identity_fails_the_job_and_frees_the_table() {
     }
 }
 
-/// Hazard 8. A person may have wanted FULL: then the job runs with it, without a column list.
+/// Hazard 8. FULL may be intended: then the job runs with it, without a column list.
 #[tokio::test]
-async fn a_job_goes_on_with_replica_identity_full_when_it_is_told_to() {
+async fn a_failed_job_continues_with_replica_identity_full_when_it_is_retried() {
     let mut scene = notes_scene().await;
     scene.write(&[TIDES, MOON]).await;
     scene.start_daemon().await;
@@ -78,9 +78,9 @@ async fn a_job_goes_on_with_replica_identity_full_when_it_is_told_to() {
     scene.caught_up().await;
 }
 
-/// Hazard 8. The other way round harms nobody: the publication has no column list.
+/// Hazard 8. The reverse is harmless: the publication has no column list.
 #[tokio::test]
-async fn a_table_that_leaves_replica_identity_full_is_followed_on() {
+async fn a_table_that_leaves_replica_identity_full_is_still_followed() {
     let mut scene = notes_scene().await;
     scene.sql("ALTER TABLE notes REPLICA IDENTITY FULL").await;
     scene.write(&[TIDES, MOON]).await;
@@ -88,7 +88,7 @@ async fn a_table_that_leaves_replica_identity_full_is_followed_on() {
     scene
         .sql("ALTER TABLE notes REPLICA IDENTITY DEFAULT")
         .await;
-    // The watchdog looks once a second: that it finds nothing to say is what is tested.
+    // The watchdog polls once a second. The test is that it reports nothing.
     tokio::time::sleep(Duration::from_secs(3)).await;
     scene.sql("UPDATE notes SET id = id + 5").await;
     scene.put(6, CAVES).await;
@@ -115,7 +115,7 @@ async fn a_key_dropped_while_the_daemon_is_stopped_is_noticed_at_its_start() {
     updates_work(&scene).await;
 }
 
-/// Hazard 12. The other job goes on; the failed one says what to mend, and goes on when that is done.
+/// Hazard 12. The other job continues. The failed one names the remedy, and continues after it.
 #[tokio::test]
 async fn a_renamed_source_column_fails_only_its_own_job() {
     let tables = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384)); \
@@ -172,10 +172,10 @@ async fn a_dropped_column_fails_the_job_with_its_name() {
     }
 }
 
-/// Hazard 24. The rows are named by their keys, and those that came with them are written. A first write-back waits in a trigger
-/// until all of them can come in one.
+/// Hazard 24. The failures table names the rows by their keys, and the others of the batch are written. A first write-back waits in a
+/// trigger until all of them are ready for one batch.
 #[tokio::test]
-async fn rows_that_a_check_refuses_are_put_aside_and_the_others_of_their_batch_are_written() {
+async fn rows_that_violate_a_check_are_noted_and_the_others_of_their_batch_are_written() {
     let mut scene = notes_scene().await;
     let insert = "INSERT INTO notes (id, body) SELECT row_number() OVER (), body FROM truth, generate_series(1, 3)";
     scene.sql(insert).await;

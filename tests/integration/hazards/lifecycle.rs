@@ -37,7 +37,7 @@ async fn a_publication_dropped_while_the_daemon_streams_loses_nothing() {
     scene.caught_up().await;
 }
 
-/// By all appearances the one that was there before.
+/// Looks exactly like the dropped one.
 async fn create_publication(scene: &Scene, name: &str) {
     scene
         .sql(&format!(
@@ -48,7 +48,7 @@ async fn create_publication(scene: &Scene, name: &str) {
 
 /// Hazard 13. Up to 17 the stream cannot be read any more; later servers leave out what lies between.
 #[tokio::test]
-async fn a_publication_made_anew_by_hand_while_the_daemon_is_stopped_loses_nothing() {
+async fn a_publication_recreated_while_the_daemon_is_stopped_loses_nothing() {
     let mut scene = notes_scene().await;
     scene.write(&*VOCABULARY).await;
     scene.start_daemon().await;
@@ -60,9 +60,9 @@ async fn a_publication_made_anew_by_hand_while_the_daemon_is_stopped_loses_nothi
     scene.caught_up().await;
 }
 
-/// Hazard 13. Quicker than anybody looks.
+/// Hazard 13. Faster than the daemon polls.
 #[tokio::test]
-async fn a_publication_made_anew_by_hand_while_the_daemon_streams_loses_nothing() {
+async fn a_publication_recreated_while_the_daemon_streams_loses_nothing() {
     let mut scene = notes_scene().await;
     scene.write(&*VOCABULARY).await;
     scene.start_daemon().await;
@@ -75,9 +75,9 @@ async fn a_publication_made_anew_by_hand_while_the_daemon_streams_loses_nothing(
     scene.caught_up().await;
 }
 
-/// Hazard 13. A table's owner prepared the publication, so that the daemon has no mark of its own on it.
+/// Hazard 13. The table's owner prepared the publication, so it carries no comment of the daemon.
 #[tokio::test]
-async fn a_prepared_publication_made_anew_while_the_daemon_is_stopped_loses_nothing() {
+async fn a_prepared_publication_recreated_while_the_daemon_is_stopped_loses_nothing() {
     let mut scene = notes_scene().await;
     create_publication(&scene, "lantern_prepared_notes").await;
     scene.write(&*VOCABULARY).await;
@@ -98,7 +98,7 @@ async fn a_slot_dropped_under_a_running_daemon_loses_no_update() {
     let mut scene = notes_scene().await;
     scene.write(&*VOCABULARY).await;
     scene.start_daemon().await;
-    // A slot that is in use cannot be dropped, so somebody who means it is quicker than the daemon's next connection.
+    // A slot that is in use cannot be dropped, so this has to be faster than the daemon's next connection.
     let drop_at_once = "DO $$ BEGIN \
           LOOP \
             BEGIN \
@@ -143,7 +143,7 @@ async fn a_crash_while_every_row_is_embedded_again_loses_no_update() {
     let update = "UPDATE notes SET body = $1";
     scene.execute(update, &[&MOON]).await;
 
-    // Nothing can be written while somebody holds this lock; it keeps no slot from being created.
+    // This lock blocks writes, but not the creation of slots.
     let lock = "BEGIN; LOCK TABLE notes IN SHARE MODE";
     let locking = scene.session(lock).await;
     scene.spawn_daemon();
@@ -177,9 +177,9 @@ async fn an_idle_table_in_a_busy_database_holds_back_no_wal() {
     }
 }
 
-/// Hazard 18. Rows written and changed while nobody listens, over an orderly stop and a crash.
+/// Hazard 18. Rows are written and changed while no daemon runs, after an orderly stop and after a crash.
 #[tokio::test]
-async fn a_restart_goes_on_where_the_last_daemon_had_come_to() {
+async fn a_restart_continues_where_the_last_daemon_stopped() {
     let mut scene = notes_scene().await;
     scene.start_daemon().await;
     scene.write(&[TIDES, MOON]).await;
@@ -200,7 +200,7 @@ async fn a_restart_goes_on_where_the_last_daemon_had_come_to() {
     );
 }
 
-/// I7. Whatever a job has on its server goes with it.
+/// I7. A job removes what it has created on its server, the vectors excepted.
 #[tokio::test]
 async fn a_cancelled_job_leaves_neither_publication_nor_slot() {
     let mut scene = notes_scene().await;

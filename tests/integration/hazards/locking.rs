@@ -1,5 +1,5 @@
-//! Random locking: users who lock rows as they like, in an order that cannot deadlock among themselves, and write-backs in
-//! between. Seconds of it in the suite; `LANTERN_LOCKING_SECONDS=3600` makes it an hour.
+//! Users who lock random rows, in an order that cannot deadlock among themselves, and write-backs in between. It takes some seconds;
+//! `LANTERN_LOCKING_SECONDS=3600` makes it an hour.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,10 @@ use crate::support::notes_scene;
 
 const USERS: u64 = 6;
 const ROWS: u64 = 60;
-/// A user holds its rows for as long at the most.
+/// The longest time for which a user holds its rows.
 const HOLD_MS: u64 = 60;
-/// With six users in turn, each a hold and the noise of a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Six users in turn, each with its hold, on a busy machine.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 fn duration() -> Duration {
     let seconds = std::env::var("LANTERN_LOCKING_SECONDS").ok();
@@ -39,7 +39,7 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
         let list = list.join(", ");
         let mut statements = vec!["BEGIN".to_owned()];
         match random.below(3) {
-            // A shared lock that is raised could deadlock with another user's.
+            // Only as a whole statement: upgrading a shared lock could deadlock with another user.
             0 => statements.push(format!(
                 "SELECT FROM notes WHERE id IN ({list}) ORDER BY id FOR {strength}"
             )),
@@ -74,7 +74,7 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
 
 /// Hazard 30.
 #[tokio::test]
-async fn under_random_locking_nobody_deadlocks_or_waits_for_the_daemon() {
+async fn under_random_locking_no_user_deadlocks_or_waits_for_the_daemon() {
     let mut scene = notes_scene().await;
     let rows =
         format!("INSERT INTO notes (id, body) SELECT n, '' FROM generate_series(1, {ROWS}) AS n");
@@ -102,7 +102,7 @@ async fn under_random_locking_nobody_deadlocks_or_waits_for_the_daemon() {
         "{done} transactions in {:?}; the longest statement took {longest:?}",
         duration()
     );
-    assert!(longest < LONGEST_WAIT, "{longest:?}");
+    assert!(longest < MAX_WAIT, "{longest:?}");
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(scene.value(deadlocks).await, "0");
     scene.caught_up().await;

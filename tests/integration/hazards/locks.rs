@@ -1,4 +1,4 @@
-//! Nobody waits for the daemon, and the daemon waits for nobody while it holds something.
+//! Users do not wait for the daemon, and the daemon does not wait for users while it holds locks.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use testkit::wait::{TIMEOUT, wait_until};
 
 use crate::support::{notes_scene, scene_with};
 
-/// A lock that the daemon asks for is given up after 300 ms; the rest is the noise of a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_millis(2000);
+/// The daemon gives up a lock request after 300 ms; the rest is for a busy machine.
+const MAX_WAIT: Duration = Duration::from_millis(2000);
 
-/// Hazard 14. ALTER TABLE (the column is missing) and then CREATE PUBLICATION wait behind a long transaction. Whoever comes
-/// after them would wait as long as they do.
+/// Hazard 14. ALTER TABLE (the column is missing) and then CREATE PUBLICATION wait behind a long transaction. A statement
+/// that queues behind them would wait just as long.
 #[tokio::test]
-async fn nobody_waits_behind_the_setting_up_of_a_job() {
+async fn users_do_not_wait_for_the_setup_of_a_job() {
     let mut scene = scene_with("CREATE TABLE notes (id int PRIMARY KEY, body text)").await;
     scene.job("notes", "body").await;
     scene.put(1, TIDES).await;
@@ -55,13 +55,13 @@ async fn waits_shortly(scene: &Scene) {
         scene
             .execute("INSERT INTO notes (id) VALUES ($1)", &[&id])
             .await;
-        assert!(begin.elapsed() < LONGEST_WAIT, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < MAX_WAIT, "{:?}", begin.elapsed());
     }
 }
 
 /// Hazard 15. An open transaction holds up the slot; a job that is cancelled meanwhile leaves no half-made one behind.
 #[tokio::test]
-async fn a_job_cancelled_while_its_slot_is_being_made_leaves_nothing() {
+async fn a_job_cancelled_during_slot_creation_leaves_nothing() {
     let mut scene = notes_scene().await;
     let write = "BEGIN; CREATE TABLE unrelated (n int)";
     let writer = scene.session(write).await;
@@ -100,7 +100,7 @@ async fn a_locked_row_holds_up_neither_other_rows_nor_other_users() {
         scene
             .sql("UPDATE notes SET views = views + 1 WHERE id <> 2")
             .await;
-        assert!(begin.elapsed() < LONGEST_WAIT, "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < MAX_WAIT, "{:?}", begin.elapsed());
     }
     // Later changes go on; only the position waits.
     scene.put(4, TIDES).await;

@@ -1,8 +1,8 @@
-//! The hazards of following a table by logical replication. Each was seen on real servers; the number in a test's comment
-//! is that of `docs/hazards.md`.
+//! The hazards of following a table by logical replication. Each was observed on real servers; the numbers in the tests' comments are
+//! those of `docs/hazards.md`.
 //!
-//! What is asserted is what a user sees in SQL. [`Scene::caught_up`] is the strongest of the questions: as soon as a position
-//! is confirmed, every vector up to it must be right.
+//! The tests assert what a user sees in SQL. [`Scene::caught_up`] is the strongest assertion: as soon as a position is confirmed,
+//! every vector up to it must be right.
 
 mod columns;
 mod echo;

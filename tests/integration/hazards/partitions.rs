@@ -49,7 +49,7 @@ async fn rows_are_followed_through_partitions_of_partitions() {
 
 /// Hazard 10.
 #[tokio::test]
-async fn a_detached_partition_is_left_alone_and_the_others_are_followed_on() {
+async fn a_detached_partition_is_ignored_and_the_others_are_still_followed() {
     let mut scene = of_partitioned_notes().await;
     insert(&scene, "notes", 1, "north", TIDES).await;
     insert(&scene, "notes", 2, "south", MOON).await;
@@ -102,7 +102,7 @@ async fn the_rows_of_an_attached_partition_are_found() {
     scene.wait_for_backfill().await;
     assert_eq!(scene.value(VERSION_OF_1).await, before, "written again");
 
-    // One that comes back is looked through again.
+    // A partition that is attached again is scanned again.
     let change_outside = "ALTER TABLE notes DETACH PARTITION notes_south; UPDATE notes_south SET body = NULL WHERE id = 2; \
          ALTER TABLE notes ATTACH PARTITION notes_south FOR VALUES IN ('south')";
     scene.sql(change_outside).await;
@@ -141,7 +141,7 @@ async fn a_new_empty_partition_is_followed_without_a_break() {
     scene
         .sql("CREATE TABLE notes_west PARTITION OF notes FOR VALUES IN ('west')")
         .await;
-    // The watchdog looks once a second: that it finds nothing to say is what is tested.
+    // The watchdog polls once a second. The test is that it reports nothing.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     insert(&scene, "notes", 1, "west", TIDES).await;
     scene.caught_up().await;

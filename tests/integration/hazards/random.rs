@@ -1,4 +1,4 @@
-//! Everything at once.
+//! Concurrent users and faults at random.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,7 @@ use crate::support::notes_scene;
 const CLIENTS: u64 = 4;
 const DURATION: Duration = Duration::from_secs(5);
 
-/// One user, who does anything to any row of a small table. Two users in each other's way may get an error, and then do
-/// something else.
+/// One user, who changes random rows of a small table. A conflict of two users may fail a statement; then the user goes on.
 async fn user(client: Client, seed: u64) -> usize {
     let mut random = Random::new(seed);
     let begin = Instant::now();
@@ -43,7 +42,7 @@ async fn user(client: Client, seed: u64) -> usize {
         };
         let typed = statement.replace("$1", "$1::text");
         done += usize::from(client.execute(&typed, &[&text]).await.is_ok());
-        // More would only make the backlog longer that the test waits for.
+        // Without a pause the backlog, for which the test waits, would only grow longer.
         tokio::time::sleep(Duration::from_millis(random.below(20))).await;
     }
     done
@@ -51,7 +50,7 @@ async fn user(client: Client, seed: u64) -> usize {
 
 /// I1 and I2, under four users, a crash, and two cut connections.
 #[tokio::test]
-async fn whatever_happens_every_text_ends_up_with_its_vector() {
+async fn every_text_has_its_vector_after_concurrent_users_and_faults() {
     let mut scene = notes_scene().await;
     let seed = u64::from(std::process::id());
     println!("seed {seed}");

@@ -1,4 +1,4 @@
-//! How much WAL the job's slot holds back on its server, and what becomes of a slot that the server has given up.
+//! How much WAL a slot retains, and slots that the server has invalidated.
 
 use std::sync::LazyLock;
 
@@ -15,7 +15,7 @@ use crate::support::program;
 const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384))";
 const LIMIT: [&str; 2] = ["--max-retained-wal", "64MB"];
 
-/// What the slot of this database holds back is within the limit; so it is where there is none.
+/// Whether the slot of this database retains less WAL than the limit. True without a slot.
 const WITHIN_LIMIT: &str = "SELECT COALESCE(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0) < 64 << 20 \
                             FROM pg_replication_slots WHERE database = current_database()";
 
@@ -54,7 +54,7 @@ async fn streaming(server: &'static PrivatePostgres, arguments: &[&str]) -> Scen
     scene
 }
 
-/// Writes so much WAL that concerns no table.
+/// Writes this much WAL that concerns no table.
 async fn write_wal(scene: &Scene, megabytes: u32) {
     let emit = format!(
         "SELECT count(pg_logical_emit_message(false, 'filler', repeat('x', 1 << 20))) FROM generate_series(1, {megabytes})"
@@ -63,9 +63,9 @@ async fn write_wal(scene: &Scene, megabytes: u32) {
     scene.sql("SELECT pg_switch_wal()").await;
 }
 
-/// Hazard 26. A job that falls behind does not fill its server's disk, and loses nothing by that.
+/// Hazard 26. A job that falls behind does not fill its server's disk, and loses nothing.
 #[tokio::test]
-async fn a_slot_past_its_limit_is_let_go_and_every_vector_is_right_afterwards() {
+async fn a_slot_past_its_limit_is_dropped_and_every_vector_is_right_afterwards() {
     let mut scene = streaming(quiet_server(), &LIMIT).await;
     let held = HeldWriteBack::begin(&scene).await;
     change_everything(&scene).await;
@@ -93,9 +93,9 @@ async fn a_slot_past_its_limit_is_let_go_and_every_vector_is_right_afterwards() 
     assert_eq!(log.matches(DROPPED).count(), 1, "{log}");
 }
 
-/// Hazard 26. What is noted is the slot's absence, so that a crash at any moment changes nothing.
+/// Hazard 26. The missing slot itself is the record that changes were missed, so a crash at any moment changes nothing.
 #[tokio::test]
-async fn a_crash_after_the_slot_was_let_go_loses_nothing() {
+async fn a_crash_after_the_slot_was_dropped_loses_nothing() {
     let mut scene = streaming(quiet_server(), &LIMIT).await;
     let held = HeldWriteBack::begin(&scene).await;
     change_everything(&scene).await;
@@ -107,8 +107,8 @@ async fn a_crash_after_the_slot_was_let_go_loses_nothing() {
     scene.caught_up().await;
 }
 
-/// Hazard 26. Not the job but somebody's open transaction holds back the WAL: it costs the job one slot, and the disk no more
-/// than the limit for as long as it stays open.
+/// Hazard 26. Not the job but an open transaction holds back the WAL. It costs the job one slot, and the disk no more than the limit
+/// while it stays open.
 #[tokio::test]
 async fn a_forgotten_transaction_costs_one_slot_and_never_the_disk() {
     let mut scene = streaming(server_with_open_transaction(), &LIMIT).await;
@@ -122,13 +122,13 @@ async fn a_forgotten_transaction_costs_one_slot_and_never_the_disk() {
     assert_eq!(
         scene.value(WITHIN_LIMIT).await,
         "false",
-        "nothing is held back"
+        "no WAL is retained"
     );
     scene.wait_for(WITHIN_LIMIT, "true").await;
     let dropped = scene.daemon().wait_for_line(DROPPED, TIMEOUT).await;
     assert!(dropped.contains("forgetful"), "{dropped}");
     scene.put(1, CAVES).await;
-    // The slot that is being made waits for the transaction too.
+    // The creation of the next slot waits for the transaction, too.
     let making = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND confirmed_flush_lsn IS NULL";
     scene.wait_for(making, "1").await;
     write_wal(&scene, 80).await;
@@ -141,9 +141,9 @@ async fn a_forgotten_transaction_costs_one_slot_and_never_the_disk() {
     assert_eq!(log.matches(DROPPED).count(), 1, "{log}");
 }
 
-/// Hazards 16 and 26. Nobody bounds the slot while no daemon runs, so the server does.
+/// Hazards 16 and 26. Without a daemon only the server can limit the slot.
 #[tokio::test]
-async fn a_slot_that_the_server_gave_up_while_the_daemon_was_stopped_loses_no_update() {
+async fn a_slot_invalidated_while_the_daemon_is_stopped_loses_no_update() {
     let mut scene = streaming(invalidating_server(), &[]).await;
     scene.stop_daemon().await;
     change_everything(&scene).await;
@@ -156,7 +156,7 @@ async fn a_slot_that_the_server_gave_up_while_the_daemon_was_stopped_loses_no_up
 
 /// Hazard 16. The server ends the connection and takes the WAL while the daemon streams.
 #[tokio::test]
-async fn a_slot_that_the_server_gives_up_under_a_running_daemon_loses_no_update() {
+async fn a_slot_invalidated_while_the_daemon_streams_loses_no_update() {
     let scene = streaming(invalidating_server(), &[]).await;
     let held = HeldWriteBack::begin(&scene).await;
     change_everything(&scene).await;
@@ -169,7 +169,7 @@ async fn a_slot_that_the_server_gives_up_under_a_running_daemon_loses_no_update(
     scene.caught_up().await;
 }
 
-/// Writes WAL until the server has given up the slot of this database.
+/// Writes WAL until the server has invalidated the slot of this database.
 async fn lose_slot(scene: &Scene) {
     write_wal(scene, 64).await;
     scene.sql("CHECKPOINT").await;

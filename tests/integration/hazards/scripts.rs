@@ -1,4 +1,4 @@
-//! The SQL files that a database's administrator runs.
+//! The SQL files for administrators.
 
 use std::fs;
 
@@ -70,7 +70,7 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
         .await;
 }
 
-/// Also of a daemon that was killed, or that still runs: it then fails or starts over, and loses nothing.
+/// Also after a daemon was killed; the next one starts over and loses nothing.
 #[tokio::test]
 async fn teardown_leaves_nothing_but_the_vectors() {
     let mut scene = notes_scene().await;

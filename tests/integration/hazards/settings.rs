@@ -1,11 +1,11 @@
-//! Defaults of databases and roles reach the daemon's sessions too.
+//! Defaults of databases and roles must not change what the daemon does.
 
 use testkit::client::execute;
 use testkit::scene::{CAVES, DESERT, LONG, MOON, TIDES};
 
 use crate::support::{notes_scene, scene_with};
 
-/// Writes down some settings of each session that updates `notes` and is the daemon's.
+/// Notes some settings of the daemon's sessions that update `notes`.
 const SPY: &str = "
     CREATE TABLE seen (setting text, value text);
     CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -20,7 +20,7 @@ const SPY: &str = "
 
 /// Hazard 28.
 #[tokio::test]
-async fn a_default_of_asynchronous_commit_does_not_reach_write_backs() {
+async fn a_default_of_asynchronous_commit_does_not_apply_to_write_backs() {
     let mut scene = notes_scene().await;
     scene.sql(SPY).await;
     scene.set_default("synchronous_commit", "off").await;
@@ -100,9 +100,9 @@ async fn a_source_of_another_type_has_one_text() {
     );
 }
 
-/// Hazard 29. Time-outs meant for applications end no session of the daemon's, although it idles and waits.
+/// Hazard 29. Timeouts for applications end no session of the daemon, although its sessions idle and wait.
 #[tokio::test]
-async fn time_outs_for_applications_do_not_reach_the_daemon() {
+async fn timeouts_for_applications_do_not_apply_to_the_daemon() {
     let mut scene = notes_scene().await;
     let mut unhurried =
         "SET idle_in_transaction_session_timeout = 0; BEGIN; CREATE TABLE unrelated (n int)"
@@ -121,7 +121,7 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
         scene.set_default(setting, "400ms").await;
     }
     scene.write(&[TIDES, &LONG]).await;
-    // The slot waits for this transaction, longer than any of the time-outs.
+    // The slot waits for this transaction, longer than any of the timeouts.
     let writer = scene.session(&unhurried).await;
     scene.spawn_daemon();
     let creating = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
@@ -135,7 +135,7 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
     scene.wait_for(&waiting, "true").await;
     execute(&writer, "COMMIT").await;
     scene.wait_for_backfill().await;
-    // The sessions idle between the seconds.
+    // The sessions are idle between two polls.
     let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
                     WHERE datname = current_database() AND application_name LIKE 'lantern-cli%'";
     scene.wait_for_vectors("notes", "body").await;
@@ -146,7 +146,7 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
         )
         .await;
     let before = scene.value(sessions).await;
-    // Longer than the time-outs that the database has for idle sessions: the wait is what is tested.
+    // Longer than the timeouts for idle sessions: the wait is what is tested.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(scene.value(sessions).await, before);
     scene.put(3, CAVES).await;

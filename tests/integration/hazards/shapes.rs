@@ -34,7 +34,7 @@ async fn only_key_and_source_are_published() {
 
 /// Hazard 8. Nothing may stand in the way of REPLICA IDENTITY FULL where the table has it from the beginning.
 #[tokio::test]
-async fn a_table_with_replica_identity_full_is_followed_whole() {
+async fn a_table_with_replica_identity_full_is_followed() {
     let mut scene = notes_scene().await;
     scene.sql("ALTER TABLE notes REPLICA IDENTITY FULL").await;
     scene.start_daemon().await;

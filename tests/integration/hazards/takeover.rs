@@ -1,4 +1,4 @@
-//! Two daemons with one jobs table, and connections that somebody cuts.
+//! Two daemons with one jobs table, and connections that the server terminates.
 
 use std::time::Duration;
 
@@ -33,10 +33,10 @@ async fn a_second_daemon_stands_by_and_takes_over_when_the_first_is_killed() {
     assert!(scene.row_versions().await.starts_with(&versions));
 }
 
-/// Hazard 20. The first daemon is stopped in its tracks with its connections open, and the server lets go of its lock: to the
-/// second one, its walsender is a zombie. When the first one comes back it must leave the job alone.
+/// Hazard 20. The first daemon hangs with its connections open and loses its lock. Its walsender still holds the slot. When it
+/// continues, it must not touch the job.
 #[tokio::test]
-async fn a_zombie_that_holds_the_slot_is_ended_and_does_not_come_back() {
+async fn a_hung_daemon_that_holds_the_slot_is_replaced_and_does_not_resume_the_job() {
     let mut scene = notes_scene().await;
     scene.start_daemon().await;
     let zombie = scene.value(WALSENDER).await;
@@ -68,7 +68,7 @@ async fn a_zombie_that_holds_the_slot_is_ended_and_does_not_come_back() {
             "1",
         )
         .await;
-    // The first one stands by now.
+    // The first daemon is the standby now.
     scene.daemon().signal(Signal::SIGKILL);
     scene.put(2, CAVES).await;
     scene.wait_for_vectors("notes", "body").await;

@@ -33,7 +33,7 @@ async fn write_backs_fire_triggers_unless_the_job_says_otherwise() {
 
 /// Hazard 31.
 #[tokio::test]
-async fn a_role_that_may_not_skip_triggers_is_told_so() {
+async fn a_role_that_may_not_skip_triggers_gets_the_statement_that_grants_it() {
     let mut scene = notes_scene().await;
     scene.sql(TOUCH).await;
     let role = format!("owner_{}", scene.database.name());

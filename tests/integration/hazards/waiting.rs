@@ -1,4 +1,4 @@
-//! A slot that has to wait says for whom.
+//! A slot whose creation has to wait for a transaction: the daemon reports which one.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::notes_scene;
 
 /// Hazard 15.
 #[tokio::test]
-async fn the_log_and_the_job_say_whom_a_new_slot_waits_for() {
+async fn the_log_and_the_job_say_what_a_new_slot_waits_for() {
     let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN waits_for text")
@@ -37,9 +37,9 @@ async fn the_log_and_the_job_say_whom_a_new_slot_waits_for() {
         .await;
 }
 
-/// Hazard 15. The daemon ends while the slot is being made; the next one makes it.
+/// Hazard 15. The daemon stops during slot creation; the next one creates the slot.
 #[tokio::test]
-async fn a_daemon_that_stops_while_its_slot_is_being_made_leaves_it_to_the_next() {
+async fn a_slot_whose_creation_was_interrupted_is_created_by_the_next_daemon() {
     let mut scene = notes_scene().await;
     let writer = scene.session("BEGIN; CREATE TABLE unrelated (n int)").await;
     scene.spawn_daemon();
@@ -57,9 +57,9 @@ async fn a_daemon_that_stops_while_its_slot_is_being_made_leaves_it_to_the_next(
     scene.wait_for_vectors("notes", "body").await;
 }
 
-/// Hazard 15. A job that is cancelled while it waits has nothing to wait for any more, nor has one that fails.
+/// Hazard 15. A job that is cancelled while it waits no longer waits.
 #[tokio::test]
-async fn a_job_cancelled_while_its_slot_waits_does_not_say_so_for_ever() {
+async fn waits_for_is_cleared_when_a_waiting_job_is_cancelled() {
     let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN waits_for text")

@@ -18,7 +18,7 @@ fn job(database: &TestDatabase, connection: String) -> Job<'_> {
 }
 
 #[tokio::test]
-async fn a_job_that_names_another_host_is_refused() {
+async fn a_job_that_names_another_host_is_rejected() {
     let (database, client) = articles(server::shared()).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
     let (uri, port) = (database.uri(), server::shared().port());
@@ -101,7 +101,7 @@ async fn the_directory_of_a_unix_socket_can_be_allowed() {
 }
 
 #[tokio::test]
-async fn what_is_no_host_is_refused_at_the_start() {
+async fn an_invalid_allow_host_is_rejected_at_the_start() {
     let (database, _client) = articles(server::shared()).await;
     let uri = database.uri();
     let mut daemon = program().start_daemon(&["--uri", &uri, "--allow-host", "a b"]);

@@ -9,7 +9,7 @@ use testkit::server;
 use crate::support::start_daemon;
 
 #[tokio::test]
-async fn a_model_name_that_leads_out_of_the_model_folder_is_refused() {
+async fn a_model_name_that_leads_out_of_the_model_folder_is_rejected() {
     let (database, client) = articles(server::shared()).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
     let original = runtime().join("models").join(MODEL);

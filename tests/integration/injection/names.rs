@@ -1,4 +1,4 @@
-//! Names made of everything that means something to somebody.
+//! Names with characters that have a meaning in SQL, shells, formats or connection strings.
 
 use testkit::Scene;
 use testkit::jobs::{Job, insert_job};
@@ -64,7 +64,7 @@ impl Place {
 }
 
 #[tokio::test]
-async fn vectors_come_into_tables_of_any_name() {
+async fn vectors_are_written_into_tables_of_any_name() {
     let mut scene = scene_with("ALTER TABLE jobs ALTER id DROP DEFAULT, ALTER id TYPE text").await;
     let places: Vec<Place> = (0..NAMES.len()).map(place).collect();
     for (number, place) in places.iter().enumerate() {
@@ -94,7 +94,7 @@ async fn vectors_come_into_tables_of_any_name() {
             ))
             .await;
     }
-    // A publication that somebody prepared, of such a name too.
+    // A prepared publication has such a name, too.
     let prepared = quoted(r#"lantern_prepared_"; DROP TABLE jobs; -- '\ %"#);
     scene
         .sql(&format!(
@@ -153,9 +153,9 @@ async fn vectors_come_into_tables_of_any_name() {
     scene.wait_for(published, "1").await;
 }
 
-/// Names that no table has are told as they are, and run by nobody.
+/// Names that do not exist are quoted in the reason, and never executed.
 #[tokio::test]
-async fn names_of_nothing_are_refused() {
+async fn names_that_do_not_exist_are_rejected() {
     let mut scene = notes_scene().await;
     scene.sql("DELETE FROM jobs").await;
     for name in NAMES

@@ -1,4 +1,4 @@
-//! A daemon that cannot start says why, and not with which password.
+//! A daemon that cannot start prints the reason without the password.
 
 use testkit::jobs::articles;
 use testkit::server;
@@ -8,7 +8,7 @@ use super::{MARK, PASSWORD, assert_clean, keywords, url};
 use crate::support::program;
 
 #[tokio::test]
-async fn a_daemon_that_cannot_start_keeps_the_password_to_itself() {
+async fn a_daemon_that_cannot_start_does_not_print_the_password() {
     let (database, _client) = articles(server::shared()).await;
     let wrong = url("postgres", PASSWORD, &database);
     let port = server::shared().port();

@@ -1,5 +1,5 @@
-//! Passwords stay where they belong: everything runs at the most talkative level with marked passwords, and the mark is
-//! looked for wherever somebody could find it.
+//! Passwords do not leak: everything runs at trace level with marked passwords, and the tests search for the mark in logs, the process
+//! list, SQL and the jobs table.
 
 mod mistakes;
 mod process_list;

@@ -1,4 +1,4 @@
-//! What everybody on the machine may see of the daemon's arguments.
+//! The daemon's arguments in the process list, which every user of the machine can read.
 
 use testkit::client::execute;
 use testkit::jobs::articles;

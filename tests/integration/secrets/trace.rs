@@ -1,4 +1,4 @@
-//! A daemon that says everything that it can.
+//! A daemon at trace level.
 
 use testkit::client::{execute, value, wait_for_value};
 use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
@@ -108,7 +108,10 @@ async fn nothing_is_told(format: &str) {
     assert_clean("the jobs table", &value::<String>(&client, rows).await);
     assert!(daemon.terminate().await.0.success());
     let log = daemon.log();
-    assert!(log.len() > 5000, "it was to be talkative: {log}");
+    assert!(
+        log.len() > 5000,
+        "the log is too short for trace level: {log}"
+    );
     assert_clean("the log", &log);
     drop_role(&database, &role).await;
 }
@@ -123,11 +126,11 @@ async fn drop_role(database: &TestDatabase, role: &str) {
 }
 
 #[tokio::test]
-async fn no_password_is_told_at_trace_level() {
+async fn no_password_is_logged_at_trace_level() {
     nothing_is_told("text").await;
 }
 
 #[tokio::test]
-async fn no_password_is_told_at_trace_level_in_json() {
+async fn no_password_is_logged_at_trace_level_in_json() {
     nothing_is_told("json").await;
 }

@@ -1,4 +1,4 @@
-//! A member that is away for a while: what happens to its table meanwhile waits for it.
+//! A job that leaves a shared slot for a while: the changes of its table are kept for it.
 
 use testkit::client::execute;
 use testkit::scene::DESERT;
@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use super::*;
 use crate::support::scene_with;
 
-/// Takes the job of `plain` out of the stream for as long as the lock is held: its session is ended, and its row is locked, so
-/// that it cannot report that it begins again.
+/// Takes the job of `plain` out of the stream while the returned session is open: its write-back session is terminated, and its jobs
+/// row is locked, so that it cannot report that it restarts.
 async fn keep_away(scene: &Scene) -> Client {
     let lock = scene
         .session("BEGIN; SELECT FROM jobs WHERE \"table\" = 'plain' FOR UPDATE")
@@ -24,7 +24,7 @@ async fn keep_away(scene: &Scene) -> Client {
 
 /// Changes that only a stream from before them brings.
 async fn change_everything(scene: &Scene) {
-    put(scene, 1, NEWS).await;
+    put(scene, 1, NEW_TEXT).await;
     put(scene, 3, DESERT).await;
     scene
         .sql("UPDATE plain SET body = NULL WHERE id = 2; UPDATE plain SET id = 30 WHERE id = 3")
@@ -39,13 +39,13 @@ async fn wait_for_others_vectors(scene: &Scene) {
 }
 
 #[tokio::test]
-async fn what_a_member_misses_comes_again_when_it_is_back() {
+async fn changes_that_a_job_missed_are_sent_again_when_it_is_back() {
     let mut scene = streaming().await;
     let lock = keep_away(&scene).await;
     let before = scene.wal_end().await;
     change_everything(&scene).await;
     wait_for_others_vectors(&scene).await;
-    // Two more looks at who is there, and a position that could move.
+    // The daemon polls the members in the meantime, and the position could advance.
     for _ in 0..3 {
         scene.put_into("whole", 9, MOON).await;
         scene.put_into("whole", 9, TIDES).await;
@@ -57,7 +57,7 @@ async fn what_a_member_misses_comes_again_when_it_is_back() {
     assert_eq!(
         scene.value(&confirmed).await,
         "true",
-        "nothing is confirmed over its head"
+        "nothing is confirmed for a job that is away"
     );
     execute(&lock, "COMMIT").await;
     wait_for_all_vectors(&scene).await;
@@ -71,7 +71,7 @@ async fn what_a_member_misses_comes_again_when_it_is_back() {
 }
 
 #[tokio::test]
-async fn a_crash_while_a_member_is_away_loses_nothing() {
+async fn a_crash_while_a_job_is_away_loses_nothing() {
     let mut scene = streaming().await;
     let lock = keep_away(&scene).await;
     change_everything(&scene).await;
@@ -84,9 +84,9 @@ async fn a_crash_while_a_member_is_away_loses_nothing() {
     assert_eq!(scans_again(scene.daemon()), 0);
 }
 
-/// It is cancelled while it is away: then nobody waits for it.
+/// A job that is cancelled while it is away no longer holds back the position.
 #[tokio::test]
-async fn a_member_that_is_cancelled_while_away_holds_back_nothing() {
+async fn a_job_that_is_cancelled_while_away_holds_back_nothing() {
     let scene = streaming().await;
     let lock = keep_away(&scene).await;
     change_everything(&scene).await;
@@ -102,10 +102,10 @@ async fn a_member_that_is_cancelled_while_away_holds_back_nothing() {
     scene.wait_for_vectors("pair", "body").await;
 }
 
-/// A table was taken out of the publication and put back by hand while no daemon ran. The job that comes first repairs that, and
-/// must not vouch for the one that comes later: what happened in between is in no stream.
+/// A table is removed from the publication and added again while no daemon runs. The job that starts first repairs the membership. The
+/// job that starts later must not take that for unbroken continuity: no stream holds the changes in between.
 #[tokio::test]
-async fn who_repairs_the_publication_does_not_vouch_for_a_job_that_is_away() {
+async fn repairing_the_publication_does_not_restore_the_continuity_of_a_job_that_is_away() {
     let mut scene = scene_with(TABLES).await;
     scene.job("pair", "body").await;
     start(&mut scene).await;
@@ -136,7 +136,7 @@ async fn who_repairs_the_publication_does_not_vouch_for_a_job_that_is_away() {
     scene.sql(&alter("DROP")).await;
     scene
         .sql(&format!(
-            "UPDATE pair SET body = '{NEWS}', title = '{DESERT}' WHERE id = 1"
+            "UPDATE pair SET body = '{NEW_TEXT}', title = '{DESERT}' WHERE id = 1"
         ))
         .await;
     scene.sql(&alter("ADD")).await;

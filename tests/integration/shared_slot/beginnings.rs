@@ -1,4 +1,4 @@
-//! One slot and one publication, however many jobs.
+//! One slot and one publication for any number of jobs.
 
 use testkit::client::execute;
 use testkit::scene::DESERT;
@@ -20,7 +20,7 @@ async fn five_jobs_on_four_tables_share_one_slot_and_one_publication() {
                  FROM pg_replication_slots, pg_publication WHERE database = current_database()";
     assert_eq!(scene.value(names).await, "true");
 
-    for (id, text) in [(1, MOON), (2, NEWS), (3, TIDES), (3, DESERT), (4, MOON)] {
+    for (id, text) in [(1, MOON), (2, NEW_TEXT), (3, TIDES), (3, DESERT), (4, MOON)] {
         put(&scene, id, text).await;
     }
     scene
@@ -46,27 +46,31 @@ async fn a_table_publishes_what_its_jobs_need() {
 }
 
 #[tokio::test]
-async fn a_job_comes_while_the_others_stream() {
+async fn a_job_is_added_while_others_stream() {
     let mut scene = streaming().await;
     let walsender =
         "SELECT active_pid FROM pg_replication_slots WHERE database = current_database()";
     let before = scene.value(walsender).await;
     scene.put_into("late", 1, TIDES).await;
     scene.job("late", "body").await;
-    put(&scene, 3, NEWS).await;
+    put(&scene, 3, NEW_TEXT).await;
     wait_until_ready(&scene).await;
     scene.put_into("late", 1, MOON).await;
     scene.put_into("late", 2, DESERT).await;
     scene.wait_for_vectors("late", "body").await;
     wait_for_all_vectors(&scene).await;
     assert_eq!(scene.value(PUBLISHED).await, "late pair parts plain whole");
-    assert_eq!(scene.value(walsender).await, before, "nobody was disturbed");
+    assert_eq!(
+        scene.value(walsender).await,
+        before,
+        "the stream was not interrupted"
+    );
     assert_eq!(scans(scene.daemon()), 6);
 }
 
-/// What a transaction has changed that was open when its table was published is neither in the stream nor, yet, in the table.
+/// The changes of a transaction that was open when its table was published are neither in the stream nor, yet, visible in the table.
 #[tokio::test]
-async fn a_transaction_that_was_open_when_its_table_came_loses_nothing() {
+async fn a_transaction_that_was_open_when_its_table_was_added_loses_nothing() {
     let scene = streaming().await;
     let writing = scene.database.client().await;
     let insert = format!("BEGIN; INSERT INTO late VALUES (1, '{TIDES}')");
@@ -78,7 +82,7 @@ async fn a_transaction_that_was_open_when_its_table_came_loses_nothing() {
             "6",
         )
         .await;
-    put(&scene, 3, NEWS).await;
+    put(&scene, 3, NEW_TEXT).await;
     wait_for_all_vectors(&scene).await;
     let more = format!("INSERT INTO late VALUES (2, '{MOON}'); COMMIT");
     execute(&writing, &more).await;

@@ -1,5 +1,4 @@
-//! Hazard 22: one slot for all jobs of a database (`--slots database`). Real daemons, real servers, and what is asserted is what
-//! stands in SQL.
+//! Hazard 22: one slot for all jobs of a database (`--slots database`).
 
 mod absence;
 mod beginnings;
@@ -90,7 +89,7 @@ async fn wait_for_second_vectors(scene: &Scene) {
     scene.wait_for(wrong, "0").await;
 }
 
-/// Waits until everything that has happened is confirmed, and holds every table to the truth then and there.
+/// Waits until everything that has happened is confirmed, and asserts that every vector is right at that moment.
 async fn caught_up(scene: &Scene) {
     scene.wait_until_confirmed().await;
     for table in FOLLOWED {
@@ -113,13 +112,13 @@ async fn streaming() -> Scene {
     scene
 }
 
-/// How often the daemon has looked through rows that were there.
+/// How many backfills the daemon has finished.
 fn scans(daemon: &Process) -> usize {
     daemon.log().matches("existing rows done").count()
 }
 
-/// As [`scans`], of a daemon that goes on from the confirmed position. The partitions of `parts`, the table of the third job, do
-/// not count: they are so young that they may have been attached after that position.
+/// As [`scans`], of a daemon that resumes at the confirmed position. The table of the third job, `parts`, does not count: its
+/// partitions may have been attached after that position.
 fn scans_again(daemon: &Process) -> usize {
     let log = daemon.log();
     log.lines()
@@ -127,5 +126,5 @@ fn scans_again(daemon: &Process) -> usize {
         .count()
 }
 
-/// The text that nothing has before a test changes it.
-const NEWS: &str = CAVES;
+/// A text that no row has before the test begins.
+const NEW_TEXT: &str = CAVES;

@@ -1,4 +1,4 @@
-//! From one slot a job to one for all, and back.
+//! Switching from one slot for each job to one for all, and back.
 
 use testkit::jobs::wait_for_failure;
 use testkit::scene::DESERT;
@@ -13,7 +13,7 @@ async fn switching_over_and_back_leaves_no_slot_behind_and_loses_nothing() {
     scene.spawn_daemon();
     scene.wait_for(SLOTS, "5 slot, 5 read").await;
     wait_for_all_vectors(&scene).await;
-    for (text, shared) in [(NEWS, true), (DESERT, false), (MOON, true)] {
+    for (text, shared) in [(NEW_TEXT, true), (DESERT, false), (MOON, true)] {
         scene.stop_daemon().await;
         put(&scene, 1, text).await;
         scene.sql("UPDATE pair SET title = NULL WHERE id = 1").await;
@@ -36,9 +36,10 @@ async fn switching_over_and_back_leaves_no_slot_behind_and_loses_nothing() {
     assert_eq!(scene.failures().await, "");
 }
 
-/// A publication that a table's owner has prepared is one job's. A role that may not make its own is told what it needs.
+/// A publication that a table's owner has prepared belongs to one job. A role that may not create a publication gets the statement
+/// that grants it.
 #[tokio::test]
-async fn a_prepared_publication_does_not_do() {
+async fn a_prepared_publication_cannot_be_shared() {
     let scene = scene_with(TABLES).await;
     scene
         .sql(

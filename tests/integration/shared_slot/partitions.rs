@@ -5,7 +5,7 @@ use testkit::jobs::wait_for_failure;
 use super::*;
 
 #[tokio::test]
-async fn a_job_on_a_partition_of_a_followed_table_is_refused() {
+async fn a_job_on_a_partition_of_a_followed_table_is_rejected() {
     let scene = streaming().await;
     let id = scene.job("parts_0", "body").await;
     let reason = wait_for_failure(&scene.client, id).await;
@@ -13,7 +13,7 @@ async fn a_job_on_a_partition_of_a_followed_table_is_refused() {
         reason.contains("parts") && reason.contains("--slots job"),
         "{reason}"
     );
-    put(&scene, 3, NEWS).await;
+    put(&scene, 3, NEW_TEXT).await;
     wait_for_all_vectors(&scene).await;
     caught_up(&scene).await;
 }

@@ -1,7 +1,8 @@
-//! What a row costs between the socket and the reader, in rows per second. The server sends some 300,000 a second; the goal is
-//! less than 100 ns a row, so that the server is always the limit.
+//! What a row costs between the socket and the reader, in rows per second. The server sends some 300,000 a second; the
+//! goal is less than 100 ns a row, so that the server is always the limit.
 //!
-//! Run: `cargo bench --bench decoder` (after `make setup`: a private PostgreSQL sends the messages when the benchmark starts).
+//! Run: `cargo bench --bench decoder` (after `make setup`: a private PostgreSQL sends the messages when the benchmark
+//! starts).
 
 use std::hint::black_box;
 use std::io;

@@ -1,7 +1,7 @@
 //! What an idle daemon costs: the real binary with the default model loaded and jobs that have nothing to do.
 //!
-//! Counts the processor time (user and system) of the daemon, and of the server's processes that work for it, from `/proc`
-//! over a minute. Run: `cargo bench --bench idle` (after `make setup`); `-- JOBS SECONDS` for other figures.
+//! Counts the processor time (user and system) of the daemon, and of the server's processes that work for it, from
+//! `/proc` over a minute. Run: `cargo bench --bench idle` (after `make setup`); `-- JOBS SECONDS` for other figures.
 
 #[path = "support/mod.rs"]
 mod support;

@@ -1,12 +1,13 @@
 //! Resident memory of the daemon, at rest and under the loads that could make it grow.
 //!
-//! The bar: whatever comes, at most 150 MB above the idle daemon with its model loaded. Each load is put on a daemon that
-//! has just been started; the peak is the kernel's high-water mark (`VmHWM`). All but the last use a model of 8 dimensions
-//! made by the tests, since a real one would take hours for a million rows: it runs through ONNX Runtime as any other, so
-//! that everything but the inference itself is as large as ever. The last one runs a real model for a while.
+//! The bar: whatever comes, at most 150 MB above the idle daemon with its model loaded. Each load is put on a daemon
+//! that has just been started; the peak is the kernel's high-water mark (`VmHWM`). All but the last use a model of 8
+//! dimensions made by the tests, since a real one would take hours for a million rows: it runs through ONNX Runtime as
+//! any other, so that everything but the inference itself is as large as ever. The last one runs a real model for a
+//! while.
 //!
-//! Run: `cargo bench --bench memory` (after `make setup`; 15 GB of disk, half an hour), or with `-- --quick`. Names of loads
-//! (`-- backlog by-key`) leave out the others.
+//! Run: `cargo bench --bench memory` (after `make setup`; 15 GB of disk, half an hour), or with `-- --quick`. Names of
+//! loads (`-- backlog by-key`) leave out the others.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -179,7 +180,7 @@ async fn second_job(name: &str, rows: u64, text: &str) -> u64 {
     print_line(name, backfill.idle, backfill.resident, backfill.elapsed)
 }
 
-/// The stream does not carry a generated text, so that nobody knows how large it is before it is read.
+/// The stream does not carry generated texts, so their sizes are unknown until they are read.
 async fn large_texts_by_key(sizes: &Sizes) -> u64 {
     let mut stage = stage_with(
         "CREATE TABLE notes (id bigint PRIMARY KEY, raw text, body text GENERATED ALWAYS AS (raw || '.') STORED)",

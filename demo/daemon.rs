@@ -12,7 +12,8 @@ use crate::paths::Paths;
 
 /// The pause between two polls for something that a person waits for.
 const CALM_INTERVAL: Duration = Duration::from_millis(20);
-/// The pause between two polls for something that is measured. Without a pause, polling would take a core from the model.
+/// The pause between two polls for something that is measured. Without a pause, polling would take a core from the
+/// model.
 const TIGHT_INTERVAL: Duration = Duration::from_micros(200);
 const TIGHT_PERIOD: Duration = Duration::from_millis(50);
 const LIVE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -88,7 +89,7 @@ impl Daemon {
                 bail!("waited until {what}, but the daemon ended by itself ({status})");
             }
             if started.elapsed() > timeout {
-                bail!("waited {} s until {what}, in vain", timeout.as_secs());
+                bail!("waited {} s, but not until {what}", timeout.as_secs());
             }
             pause(started.elapsed()).await;
         }

@@ -16,7 +16,8 @@ use tokio_postgres::types::Type;
 use crate::articles::Article;
 use crate::paths::Paths;
 
-/// A server in a temporary directory, which goes when the server goes. Its commits are durable, as those of a server in production.
+/// A server in a temporary directory, which goes when the server goes. Its commits are durable, as those of a server in
+/// production.
 ///
 /// Cancellation safe: where the future is dropped, the server stops as soon as it has started.
 pub async fn start_server(paths: &Paths) -> Result<PrivatePostgres> {

@@ -1,7 +1,7 @@
 //! Measuring: when a vector becomes visible to others, and what the model alone would have needed.
 //!
-//! The clock starts when the server has answered the COMMIT and stops when a SELECT in a second session sees the vector.
-//! That session asks every 0.2 ms or so. The figures contain half of that on average.
+//! The clock starts when the server has answered the COMMIT and stops when a SELECT in a second session sees the
+//! vector. That session asks every 0.2 ms or so. The figures contain half of that on average.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! `make demo`: the whole daemon at work, on a private PostgreSQL, in about a minute.
 //!
-//! It reads from top to bottom as what it prints. Everything that it starts belongs to [`Processes`], which stops it in order,
-//! whether the demo ends, fails or is interrupted.
+//! It reads from top to bottom as what it prints. Everything that it starts belongs to [`Processes`], which stops it in
+//! order, whether the demo ends, fails or is interrupted.
 
 mod articles;
 mod console;

@@ -6,8 +6,8 @@ use testkit::Program;
 use crate::database::Job;
 use crate::paths::Paths;
 
-/// None of them shares a significant word with the text that it should find. The best answer to the second is a row that arrived
-/// while the daemon was running.
+/// None of them shares a significant word with the text that it should find. The best answer to the second is a row
+/// that arrived while the daemon was running.
 pub const QUESTIONS: [&str; 3] = [
     "how to protect a home from tremors",
     "wildlife on very long journeys over the sea",

@@ -1,7 +1,7 @@
 //! ONNX Runtime with nothing around it: the ceiling of what can be embedded.
 //!
-//! Texts are tokenized and sorted beforehand, all of them at once, and cut into batches by a budget of padded tokens; one
-//! session a thread, no pooling, no spinning.
+//! Texts are tokenized and sorted beforehand, all of them at once, and cut into batches by a budget of padded tokens;
+//! one session a thread, no pooling, no spinning.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

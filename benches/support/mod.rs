@@ -1,5 +1,5 @@
-//! What the benchmarks share beside the [`testkit`]: a server with a session of the product, a daemon on it, the model without
-//! anything around it.
+//! What the benchmarks share beside the [`testkit`]: a server with a session of the product, a daemon on it, the model
+//! without anything around it.
 
 #![allow(dead_code, reason = "each benchmark needs a part of it")]
 
@@ -15,6 +15,6 @@ pub fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_lantern-cli"))
 }
 
-/// An environment variable with which a daemon drops each text instead of embedding it (see `src/failpoint.rs`). The capture runs
-/// at its own pace then, and leaves the processors to the users.
+/// An environment variable with which a daemon drops each text instead of embedding it (see `src/failpoint.rs`). The
+/// capture runs at its own pace then, and leaves the processors to the users.
 pub const WITHOUT_INFERENCE: (&str, &str) = ("FAILPOINTS", "batcher-lets-go=return");

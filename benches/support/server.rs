@@ -70,12 +70,11 @@ impl Server {
 
     /// Creates the jobs table, with its optional columns.
     pub async fn create_jobs_table(&self) {
-        let file = paths::checkout().join("sql/jobs.sql");
-        let statement = std::fs::read_to_string(file).expect("the file is there");
-        self.sql(&statement).await;
+        self.sql(&paths::read("sql/jobs.sql")).await;
     }
 
-    /// Inserts a job on `table (body)` that writes the column `embedding`. The daemon adds the column where it is missing.
+    /// Inserts a job on `table (body)` that writes the column `embedding`. The daemon adds the column where it is
+    /// missing.
     pub async fn job(&self, table: &str, model: &str) {
         self.insert_job(table, model, &[]).await;
     }

@@ -103,8 +103,8 @@ impl Stage {
         least
     }
 
-    /// Creates tables with `sql`, among them `few` and `notes`, starts a daemon with a job on `few`, so that the model is loaded,
-    /// and measures the initial backfill of `notes`.
+    /// Creates tables with `sql`, among them `few` and `notes`, starts a daemon with a job on `few`, so that the model
+    /// is loaded, and measures the initial backfill of `notes`.
     pub async fn measure_backfill(sql: &str) -> Backfill {
         let mut stage = Stage::new().await;
         stage.sql(sql).await;

@@ -1,5 +1,5 @@
-//! The daemon's writer on a table that is known beforehand, without a job. All that benchmarks know of rows and write-backs is
-//! here.
+//! The daemon's writer on a table that is known beforehand, without a job. All that benchmarks know of rows and
+//! write-backs is here.
 
 use std::sync::Arc;
 

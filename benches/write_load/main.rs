@@ -1,9 +1,9 @@
-//! What it costs to keep the embeddings of a table up to date, how fresh they are, and how that changes with the load, next to
-//! other ways of doing it.
+//! What it costs to keep the embeddings of a table up to date, how fresh they are, and how that changes with the load,
+//! next to other ways of doing it.
 //!
-//! Every comparison is made within one run, in turns, each way on an equal server of its own. Run: `make bench`, or `make bench-full`
-//! for more clients, rounds and sizes. By hand: `-- --smoke` only shows that everything works; names of questions
-//! (`-- freshness jobs`) select these; `--into FOLDER` writes `results.json`, from which `plots.py` draws.
+//! Every comparison is made within one run, in turns, each way on an equal server of its own. Run: `make bench`, or
+//! `make bench-full` for more clients, rounds and sizes. By hand: `-- --smoke` only shows that everything works; names
+//! of questions (`-- freshness jobs`) select these; `--into FOLDER` writes `results.json`, from which `plots.py` draws.
 //!
 //! ```text
 //!  main ──▶ scale ──▶ questions ──▶ capture ──▶ notes_server ──▶ support

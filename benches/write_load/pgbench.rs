@@ -83,7 +83,8 @@ pub fn run(
     }
 }
 
-/// A line a transaction, the third field its latency in microseconds (documentation: pgbench, "Per-Transaction Logging").
+/// A line a transaction, the third field its latency in microseconds (documentation: pgbench, "Per-Transaction
+/// Logging").
 fn latencies(folder: &Path) -> Vec<f64> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).expect("the folder") {

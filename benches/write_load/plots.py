@@ -134,14 +134,19 @@ def user_clients(folder, runs):
             rates = [median(run["tps"] for run in of(mine, clients=clients, way=way)) for clients in all_clients]
             axes.plot(all_clients, rates, marker="o", color=color, label=label)
         axes.set_title(name.replace("\n", " "))
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
-        axes.xaxis.set_minor_locator(NullLocator())
+        clients_axis(axes, all_clients)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("clients")
     panels[0].set_ylabel("transactions a second")
     ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
     folder.save("user-clients", figure, "The user's transactions a second, by number of clients", "Inference off. Medians over the rounds.")
+
+
+def clients_axis(axes, all_clients):
+    """Numbers of clients along a logarithmic x axis."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("clients")
 
 
 def user_latency(folder, runs):
@@ -156,13 +161,10 @@ def user_latency(folder, runs):
                 values = [median(run[figure_name] for run in of(mine, clients=clients, way=way)) for clients in all_clients]
                 axes.plot(all_clients, values, style, marker="o", color=color, label=label if style == "-" else None)
         axes.set_title(STATEMENTS[statement].replace("\n", " "))
-        axes.set_xscale("log", base=2)
+        clients_axis(axes, all_clients)
         axes.set_yscale("log")
-        axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
-        axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         plain(axes.yaxis)
-        axes.set_xlabel("clients")
     panels[0].set_ylabel("latency in ms")
     ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
     folder.save("user-latency", figure, "The user's latency", "Inference off. Solid: median; dotted: p99. Medians over the rounds.")
@@ -172,7 +174,7 @@ def processor_time(folder, runs):
     """Who spends how much on a row."""
     statements = ("insert", "update_text", "update_other")
     figure, panels = plt.subplots(1, 3, figsize=(12, 4))
-    parts = (("backend", "the user's server process", "#4d4d4d"), ("serving", "the server for whoever captures", "#5b8db8"), ("outside", "whoever captures", "#e2b07a"))
+    parts = (("backend", "the user's server process", "#4d4d4d"), ("serving", "the server, for the capture", "#5b8db8"), ("outside", "the capturing process", "#e2b07a"))
     for axes, statement in zip(panels, statements):
         mine = of(runs, statement=statement)
         clients = 8 if any(run["clients"] == 8 for run in mine) else mine[0]["clients"]

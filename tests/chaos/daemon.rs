@@ -28,7 +28,8 @@ pub enum Ending {
     Crash(ExitStatus),
 }
 
-/// The `application_name` of the daemon with this number, from the second on. The first one keeps the names that it has by default.
+/// The `application_name` of the daemon with this number, from the second on. The first one keeps the names that it has
+/// by default.
 fn name(number: usize) -> String {
     format!("lantern-cli-{}", number + 1)
 }

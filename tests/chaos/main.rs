@@ -1,8 +1,8 @@
 //! Chaos: seeded schedules of faults against the real daemon and real PostgreSQL servers.
 //!
-//! `make chaos` says how to run it, `docs/reliability.md` what it found. A schedule ([`schedule`]) runs ([`runner`]) on a testbed of
-//! its own ([`testbed`]): users ([`workload`]) write, [`faults`] strike the daemon, its server and the network between them
-//! ([`proxy`]), and when all faults are over every row is checked ([`checks`]).
+//! `make chaos` says how to run it, `docs/reliability.md` what it found. A schedule ([`schedule`]) runs ([`runner`]) on
+//! a testbed of its own ([`testbed`]): users ([`workload`]) write, [`faults`] strike the daemon, its server and the
+//! network between them ([`proxy`]), and when all faults are over every row is checked ([`checks`]).
 //!
 //! ```text
 //!  seed ──▶ schedule ──▶ runner ──▶ testbed: users ──▶ PostgreSQL ◀── proxy ◀── daemons
@@ -73,7 +73,7 @@ const SETTINGS: [(&str, &str); 6] = [
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // glibc overwrites freed memory: a server that uses it after all crashes at once instead of once in a thousand runs.
+    // glibc overwrites freed memory: a server that uses it after all crashes at once, not once in a thousand runs.
     // SAFETY: there is one thread.
     unsafe { std::env::set_var("MALLOC_PERTURB_", "165") };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -134,8 +134,8 @@ fn has_vector(installation: &Installation) -> bool {
     control.exists()
 }
 
-/// Runs one schedule after the other, on a server of its own and in a thread of its own: a panic ends this lane alone, and the run
-/// fails because schedules are missing.
+/// Runs one schedule after the other, on a server of its own and in a thread of its own: a panic ends this lane alone,
+/// and the run fails because schedules are missing.
 struct Lane {
     /// The seed of the next schedule of all lanes.
     next: Arc<AtomicU64>,

@@ -11,7 +11,8 @@ use super::workload::USER;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(40);
 
-/// Users may wait for the daemon as long as its `lock_timeout`, 300 ms. An observed wait is up to two intervals too long.
+/// Users may wait for the daemon as long as its `lock_timeout`, 300 ms. An observed wait is up to two intervals too
+/// long.
 const MAX_WAIT: Duration = Duration::from_millis(380);
 
 /// Whether a slot is read from, and which users wait for a lock that a daemon holds or is queued for.

@@ -1,7 +1,8 @@
 //! The network between a daemon and its server: a TCP proxy that can cut connections and stall or drop what they carry.
 //!
-//! It tells replication connections from SQL ones by the startup packet (PostgreSQL documentation, "Message Formats"), and one
-//! daemon from another by the `application_name` in it, so that faults can strike one kind of connection of one daemon.
+//! It tells replication connections from SQL ones by the startup packet (PostgreSQL documentation, "Message Formats"),
+//! and one daemon from another by the `application_name` in it, so that faults can strike one kind of connection of one
+//! daemon.
 
 use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -61,9 +62,11 @@ struct Link {
     condition: watch::Sender<Condition>,
     /// Connections that were opened under an earlier number are cut.
     generation: watch::Sender<u64>,
-    /// Bytes of each direction until the connection that carries the last of them is cut; not positive: without a limit.
+    /// Bytes of each direction until the connection that carries the last of them is cut; not positive: without a
+    /// limit.
     budgets: [AtomicI64; 2],
-    /// RestartableServer's ends of connections whose daemon's end was cut, where the server is not to know; `None` where it is.
+    /// RestartableServer's ends of connections whose daemon's end was cut, where the server is not to know; `None`
+    /// where it is.
     half_open: Mutex<Option<Vec<(OwnedReadHalf, OwnedWriteHalf)>>>,
 }
 
@@ -107,8 +110,8 @@ impl Network {
         self.link(kind).budgets[direction as usize].store(bytes.into(), Ordering::SeqCst);
     }
 
-    /// Puts the connections of a kind into a condition for a while. When `Dropping` ends, the connections that it struck are cut;
-    /// with `half_open` their ends at the server stay open until [`heal`](Self::heal).
+    /// Puts the connections of a kind into a condition for a while. When `Dropping` ends, the connections that it
+    /// struck are cut; with `half_open` their ends at the server stay open until [`heal`](Self::heal).
     pub async fn condition(
         &self,
         kind: Kind,
@@ -257,7 +260,7 @@ async fn pump(
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer).await?;
-        // Nobody drops the sender while the link is there.
+        // The link owns the sender, so this cannot fail.
         let _ = condition
             .wait_for(|condition| *condition != Condition::Stalled)
             .await;

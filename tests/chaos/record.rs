@@ -110,8 +110,8 @@ impl Record {
         *self.statements.lock().expect("no panics")
     }
 
-    /// How long it took, each time that it became possible, until the job streamed again. Where another fault came first, the time
-    /// does not count.
+    /// How long it took, each time that it became possible, until the job streamed again. Where another fault came
+    /// first, the time does not count.
     pub fn recoveries(&self) -> Vec<Duration> {
         let mut recoveries = Vec::new();
         let mut since = None;

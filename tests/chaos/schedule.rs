@@ -235,8 +235,8 @@ fn failpoint(random: &mut Random) -> String {
 }
 
 impl Schedule {
-    /// Whether the daemon may confirm positions for a moment before it notices a fault, because it polls the jobs table and the
-    /// publication. In all other schedules a confirmed position means right vectors at once.
+    /// Whether the daemon may confirm positions for a moment before it notices a fault, because it polls the jobs table
+    /// and the publication. In all other schedules a confirmed position means right vectors at once.
     pub fn is_noticed_late(&self) -> bool {
         // Of several jobs one may already stream while another has yet to restart.
         self.jobs() > 1

@@ -1,4 +1,5 @@
-//! What a schedule runs on: a database of its own on the lane's server, a proxy, daemons with their service managers, jobs.
+//! What a schedule runs on: a database of its own on the lane's server, a proxy, daemons with their service managers,
+//! jobs.
 
 use std::fs::OpenOptions;
 use std::io::Write;

@@ -1,7 +1,7 @@
 //! The users: clients that change their own rows of one table at random. None of their statements may fail.
 //!
-//! Each client owns a range of row numbers. So users never wait for each other, TRUNCATE excepted, and what a statement waits for
-//! is the daemon.
+//! Each client owns a range of row numbers. So users never wait for each other, TRUNCATE excepted, and what a statement
+//! waits for is the daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

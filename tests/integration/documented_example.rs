@@ -7,9 +7,9 @@ use serde_json::Value;
 use testkit::client::{execute, value, wait_for_value};
 use testkit::engine::MODEL;
 use testkit::jobs::{DOCUMENTED_TABLE, wait_for_backfill, wait_for_failure};
-use testkit::paths::{checkout, runtime};
+use testkit::paths::runtime;
 use testkit::vectors::{cosine, wait_for_vectors};
-use testkit::{TestDatabase, server};
+use testkit::{TestDatabase, paths, server};
 
 use crate::support::{program, start_daemon};
 
@@ -25,7 +25,7 @@ INSERT INTO articles (title) VALUES ('My articles title');
 
 /// The SQL in the README, block by block.
 fn readme_sql() -> Vec<String> {
-    let readme = fs::read_to_string(checkout().join("README.md")).expect("there is a README");
+    let readme = paths::read("README.md");
     let blocks = readme.split("```sql\n").skip(1);
     blocks
         .map(|block| {

@@ -1,4 +1,5 @@
-//! Rows that cannot be written: they are noted in the failures table, do not stop the stream, and are removed once they are written.
+//! Rows that cannot be written: they are noted in the failures table, do not stop the stream, and are removed once they
+//! are written.
 
 use testkit::Scene;
 use testkit::scene::{CAVES, DESERT, MOON, TIDES};

@@ -179,7 +179,8 @@ async fn without_backfill_only_rows_that_change_are_embedded() {
     assert_eq!(scene.value("SELECT string_agg(id::text, ',' ORDER BY id) FROM notes WHERE embedding IS NOT NULL").await, "2,3");
 }
 
-/// Trust applies to the initial backfill alone: when changes may have been missed, such a vector is unverified like any other.
+/// Trust applies to the initial backfill alone: when changes may have been missed, such a vector is unverified like any
+/// other.
 #[tokio::test]
 async fn vectors_trusted_by_the_initial_backfill_are_not_trusted_after_a_lost_slot() {
     for marked in [false, true] {

@@ -5,10 +5,9 @@ use testkit::jobs::{
     DOCUMENTED_TABLE, Job, articles, create_documented_table, insert_job, wait_for_backfill,
     wait_for_failure,
 };
-use testkit::paths::checkout;
 use testkit::vectors::wait_for_vectors;
 use testkit::wait::TIMEOUT;
-use testkit::{Process, TestDatabase, server};
+use testkit::{Process, TestDatabase, paths, server};
 use tokio_postgres::Client;
 
 use crate::support::{program, start_daemon};
@@ -17,8 +16,7 @@ use crate::support::{program, start_daemon};
 async fn full_table() -> (TestDatabase, Client) {
     let (database, client) = articles(server::shared()).await;
     execute(&client, "DROP TABLE jobs").await;
-    let file = std::fs::read_to_string(checkout().join("sql/jobs.sql"));
-    database.psql(&file.expect("the file is there")).await;
+    database.psql(&paths::read("sql/jobs.sql")).await;
     (database, client)
 }
 

@@ -88,8 +88,8 @@ async fn an_unfinished_backfill_continues_after_a_restart() {
     }
 }
 
-/// A job that is changed while no daemon runs is another job at the next start: nothing of the old one stays, and the new
-/// destination is filled.
+/// A job that is changed while no daemon runs is another job at the next start: nothing of the old one stays, and the
+/// new destination is filled.
 #[tokio::test]
 async fn a_job_changed_while_no_daemon_runs_starts_over() {
     let (database, client) = articles(server::shared()).await;
@@ -111,8 +111,8 @@ async fn a_job_changed_while_no_daemon_runs_starts_over() {
     wait_for_slots(&client, 1).await;
 }
 
-/// The target's server is away for as long as several attempts take. Each of them needs the model, which is large and slow to
-/// load: it stays where it is.
+/// The target's server is away for as long as several attempts take. Each of them needs the model, which is large and
+/// slow to load: it stays where it is.
 #[tokio::test]
 async fn the_model_stays_loaded_while_the_target_is_away() {
     let (database, client) = articles(server::shared()).await;

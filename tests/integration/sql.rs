@@ -1,14 +1,7 @@
 //! The files in `sql/` do what they say.
 
-use std::fs;
-
 use testkit::jobs::{Job, create_documented_table, init_state, insert_job};
-use testkit::paths::checkout;
-use testkit::{TestDatabase, server};
-
-fn file(name: &str) -> String {
-    fs::read_to_string(checkout().join("sql").join(name)).expect("the file is there")
-}
+use testkit::{TestDatabase, paths, server};
 
 #[tokio::test]
 async fn jobs_sql_creates_the_documented_table_and_may_run_again() {
@@ -17,7 +10,7 @@ async fn jobs_sql_creates_the_documented_table_and_may_run_again() {
         .flatten()
     {
         let database = TestDatabase::create(server).await;
-        database.psql(&file("jobs.sql")).await;
+        database.psql(&paths::read("sql/jobs.sql")).await;
         let client = database.client().await;
         let id = insert_job(
             &client,
@@ -25,7 +18,7 @@ async fn jobs_sql_creates_the_documented_table_and_may_run_again() {
         )
         .await;
 
-        database.psql(&file("jobs.sql")).await;
+        database.psql(&paths::read("sql/jobs.sql")).await;
         assert!(!init_state(&client, id).await.started);
     }
 }
@@ -39,7 +32,7 @@ async fn jobs_sql_has_every_documented_column_with_its_type() {
         TestDatabase::create(server::shared()).await,
     );
     create_documented_table(&documented.client().await).await;
-    full.psql(&file("jobs.sql")).await;
+    full.psql(&paths::read("sql/jobs.sql")).await;
 
     let full = full.psql(COLUMNS).await;
     let full: Vec<&str> = full.trim().split(',').collect();

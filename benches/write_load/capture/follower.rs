@@ -1,7 +1,7 @@
 //! What follows the triggers: the daemon's own embedder and writer, so that only the capture differs.
 //!
-//! It is a process of its own, this program started with `follow-…`, so that its processor time can be told from that of the
-//! benchmark.
+//! It is a process of its own, this program started with `follow-…`, so that its processor time can be told from that
+//! of the benchmark.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -67,8 +67,8 @@ async fn listen(uri: &str, inference: Inference) {
     }
 }
 
-/// Takes keys from the queue table. The vector is written by another session and becomes visible before the key is gone: after a
-/// crash in between the work is done again.
+/// Takes keys from the queue table. The vector is written by another session and becomes visible before the key is
+/// gone: after a crash in between the work is done again.
 async fn work(uri: &str, inference: Inference) {
     let client = connect(uri).await;
     let rows = Rows::open(uri, client, inference).await;

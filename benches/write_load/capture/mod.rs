@@ -42,8 +42,8 @@ impl Capture {
         capture
     }
 
-    /// All ways that end in vectors, each with an empty table. Its column `born` holds the transaction that inserted the row: the commit
-    /// times of that transaction and of the vector's tell how long the way took.
+    /// All ways that end in vectors, each with an empty table. Its column `born` holds the transaction that inserted
+    /// the row: the commit times of that transaction and of the vector's tell how long the way took.
     pub async fn all_embedding(texts: &Texts) -> Vec<Capture> {
         let mut captures = Vec::new();
         for way in Way::EMBEDDING {
@@ -114,7 +114,8 @@ impl Capture {
         self.server.until(query, interval, TIMEOUT, log).await;
     }
 
-    /// Waits until every row has a vector. `interval` is the pause between two queries, which take processor time themselves.
+    /// Waits until every row has a vector. `interval` is the pause between two queries, which take processor time
+    /// themselves.
     pub async fn wait_for_vectors(&self, interval: Duration, timeout: Duration) {
         let none = "SELECT NOT EXISTS (SELECT FROM public.notes WHERE embedding IS NULL)";
         self.server
@@ -142,8 +143,8 @@ impl Capture {
         begin.elapsed()
     }
 
-    /// Processor time so far of the server's processes that work for the follower: its walsender, or the session through which it
-    /// reads.
+    /// Processor time so far of the server's processes that work for the follower: its walsender, or the session
+    /// through which it reads.
     pub async fn cpu_time_serving(&self) -> Duration {
         let sessions =
             "SELECT array(SELECT pid FROM pg_stat_activity WHERE application_name = 'follower')";

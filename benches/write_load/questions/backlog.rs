@@ -1,5 +1,5 @@
-//! How fast is the stream alone? Rows a second out of a backlog that was prepared, through the product's connection and decoder,
-//! next to `pg_recvlogical` on the same backlog.
+//! How fast is the stream alone? Rows a second out of a backlog that was prepared, through the product's connection and
+//! decoder, next to `pg_recvlogical` on the same backlog.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::capture;
 use crate::notes_server::{NotesServer, ROWS};
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub rows: usize,
     pub rounds: usize,

@@ -1,5 +1,5 @@
-//! What do users notice while vectors are computed on the processors of their server? Transactions a second and latency of
-//! single-row INSERTs, of which many more arrive than can be embedded at once.
+//! What do users notice while vectors are computed on the processors of their server? Transactions a second and latency
+//! of single-row INSERTs, of which many more arrive than can be embedded at once.
 //!
 //! All ways embed with the same engine, so what differs is how it is fed.
 
@@ -13,7 +13,7 @@ use crate::notes_server::ROWS;
 use crate::pgbench::{self, Length, Speed};
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub rounds: u32,
     /// Of one run.

@@ -1,5 +1,5 @@
-//! How many rows a second can be embedded, of what the processors could do? Bursts of rows in one transaction, and how long it
-//! takes until the last one has its vector, next to a bare ONNX Runtime loop over the same texts in turns.
+//! How many rows a second can be embedded, of what the processors could do? Bursts of rows in one transaction, and how
+//! long it takes until the last one has its vector, next to a bare ONNX Runtime loop over the same texts in turns.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::notes_server::load_texts;
 use crate::support::bare::Bare;
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     /// Rows of a burst.
     pub rows: usize,

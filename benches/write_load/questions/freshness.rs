@@ -1,5 +1,5 @@
-//! How fresh are vectors? From the commit of a text to the commit of its vector, under loads from one row a second up to more
-//! than can be embedded.
+//! How fresh are vectors? From the commit of a text to the commit of its vector, under loads from one row a second up
+//! to more than can be embedded.
 //!
 //! Both times are the server's (`track_commit_timestamp`), so nothing has to poll in the meantime.
 
@@ -14,7 +14,7 @@ use crate::capture::{Capture, Way};
 use crate::texts::Texts;
 use testkit::statistics::{median, quantile};
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     /// Rows a second.
     pub loads: Vec<u32>,

@@ -1,5 +1,5 @@
-//! What do more jobs on one database cost its users? The same writes, to a database with 1, 10 or 50 jobs, with a slot for each
-//! job and with one for all: all to the table of one job, and spread over the tables of all.
+//! What do more jobs on one database cost its users? The same writes, to a database with 1, 10 or 50 jobs, with a slot
+//! for each job and with one for all: all to the table of one job, and spread over the tables of all.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::server::Server;
 use crate::support::stage::Stage;
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub rounds: u32,
     /// Of one run.

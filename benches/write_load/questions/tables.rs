@@ -1,5 +1,5 @@
-//! Does the size of a table matter to its first run? Rows a second and memory of a backfill, with a model that takes next to
-//! no time, so that everything else shows.
+//! Does the size of a table matter to its first run? Rows a second and memory of a backfill, with a model that takes
+//! next to no time, so that everything else shows.
 
 use serde::Serialize;
 use testkit::tiny_model::DIMENSIONS;

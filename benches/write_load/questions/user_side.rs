@@ -1,5 +1,5 @@
-//! What does it cost the users of a database that its changes are captured? Transactions a second, their latency, and the
-//! processor time of their own server processes.
+//! What does it cost the users of a database that its changes are captured? Transactions a second, their latency, and
+//! the processor time of their own server processes.
 
 use std::fs;
 use std::time::Duration;
@@ -90,8 +90,8 @@ pub struct Run {
     pub round: u32,
     #[serde(flatten)]
     pub speed: Speed,
-    /// Microseconds of processor time a row: in the users' own server processes, in the server's processes that work for the
-    /// capture, and outside of the server.
+    /// Microseconds of processor time a row: in the users' own server processes, in the server's processes that work
+    /// for the capture, and outside of the server.
     pub backend: f64,
     pub serving: f64,
     pub outside: f64,
@@ -113,7 +113,7 @@ pub struct UserSide {
     pub wal: Vec<Wal>,
 }
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub clients: Vec<u32>,
     /// With statements of many rows.
@@ -213,7 +213,8 @@ pub async fn clear(capture: &Capture) {
     server.sql("VACUUM notes").await;
 }
 
-/// Runs the statement twice without a checkpoint in between: the second time finds pages whose images are in the WAL already.
+/// Runs the statement twice without a checkpoint in between: the second time finds pages whose images are in the WAL
+/// already.
 async fn wal(capture: &Capture, statement: Statement, script: &[String]) -> Wal {
     let server = &capture.server;
     let transactions: u32 = if statement.is_bulk() { 20 } else { 2000 };

@@ -1,5 +1,5 @@
-//! How fast are write-backs? Rows a second when vectors are ready, next to the same UPDATE with vectors that the server has
-//! already. Both write the same rows in transactions of the same size, in turn, with durable commits.
+//! How fast are write-backs? Rows a second when vectors are ready, next to the same UPDATE with vectors that the server
+//! has already. Both write the same rows in transactions of the same size, in turn, with durable commits.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::support::server::Server;
 use crate::support::writer::{Embedded, RowWriter};
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     /// Rows of the table, a multiple of [`BATCH`].
     pub rows: usize,

@@ -1,5 +1,5 @@
-//! Rows that the table rejected: they are noted in the failures table, no others are, and they are right once the table accepts
-//! them.
+//! Rows that the table rejected: they are noted in the failures table, no others are, and they are right once the table
+//! accepts them.
 
 use super::RECOVERY_TIMEOUT;
 use super::checker::Checker;

@@ -10,8 +10,8 @@ use crate::schedule::Loss;
 const MEANWHILE: u64 = 1_999_999;
 
 impl Checker<'_> {
-    /// Takes down the daemon that streams, and waits until others read all its slots and a row written meanwhile has its vectors;
-    /// returns the number of the lost daemon.
+    /// Takes down the daemon that streams, and waits until others read all its slots and a row written meanwhile has
+    /// its vectors; returns the number of the lost daemon.
     pub async fn others_take_over(&self, loss: Loss) -> Result<usize, String> {
         let daemon = faults::take_down(self.testbed, loss)
             .await

@@ -46,7 +46,8 @@ impl Checker<'_> {
         poll_until(Duration::from_millis(20), CATCH_UP_TIMEOUT, check).await
     }
 
-    /// Every row of a job's table has the vector of its text, or is noted in the failures table because it was rejected.
+    /// Every row of a job's table has the vector of its text, or is noted in the failures table because it was
+    /// rejected.
     async fn vectors_are_right_for(&self, job: &Job) -> Result<(), String> {
         let Job {
             id,

@@ -8,8 +8,8 @@ use super::{CATCH_UP_TIMEOUT, RECOVERY_TIMEOUT, WAL_END};
 const LAST_ROWS: std::ops::Range<u64> = 2_000_000..2_000_030;
 
 impl Checker<'_> {
-    /// Kills the daemons as soon as the last change of a user is confirmed. Most of their write-backs come after that in the
-    /// stream. The next daemons remember nothing of them, and still must not change any row.
+    /// Kills the daemons as soon as the last change of a user is confirmed. Most of their write-backs come after that
+    /// in the stream. The next daemons remember nothing of them, and still must not change any row.
     pub async fn own_write_backs_are_ignored(&self) -> Result<(), String> {
         let Self { testbed, .. } = self;
         testbed.log("killing the daemons, to see whether the next ones ignore their write-backs");

@@ -2,6 +2,7 @@
 
 use testkit::jobs::wait_for_failure;
 
+use super::certificates::Signed;
 use super::secure_server::SecureServer;
 
 #[tokio::test]
@@ -12,8 +13,8 @@ async fn every_sslmode_gets_the_encryption_that_it_asks_for() {
     let target = secure.jobs_database().await;
     let root = secure.authority.root().display().to_string();
     let verifying = format!("sslrootcert={root}&sslmode=");
-    // By application name: the role, whose rule in pg_hba.conf may ask for TLS or forbid it, the options, and what comes
-    // of it.
+    // By application name: the role, whose rule in pg_hba.conf may ask for TLS or forbid it, the options, and what
+    // comes of it.
     let cases = [
         ("disable", "anybody", "sslmode=disable".to_owned(), false),
         ("allow", "anybody", "sslmode=allow".to_owned(), false),
@@ -69,29 +70,24 @@ async fn a_client_certificate_logs_in_and_a_missing_one_is_explained() {
     };
     let target = secure.jobs_database().await;
     let own = secure.authority.client("certified");
-    let options = format!(
-        "sslmode=require&sslcert={}&sslkey={}&application_name=certified",
-        own.certificate.display(),
-        own.key.display()
-    );
-    let good = target
-        .job("good", &target.uri("certified", "localhost", &options))
-        .await;
-    let without = target.uri("certified", "localhost", "sslmode=require");
-    let without = target.job("without", &without).await;
     let other = secure.authority.client("another");
-    let other = format!(
-        "sslmode=require&sslcert={}&sslkey={}",
-        other.certificate.display(),
-        other.key.display()
-    );
-    let other = target
-        .job("other", &target.uri("certified", "localhost", &other))
-        .await;
+    let both = |signed: &Signed| {
+        format!(
+            "sslmode=require&sslcert={}&sslkey={}",
+            signed.certificate.display(),
+            signed.key.display()
+        )
+    };
+    let job = async |table: &str, options: &str| {
+        let uri = target.uri("certified", "localhost", options);
+        target.job(table, &uri).await
+    };
+    let good = format!("{}&application_name=certified", both(&own));
+    let good = job("good", &good).await;
+    let without = job("without", "sslmode=require").await;
+    let other = job("other", &both(&other)).await;
     let unpaired = format!("sslcert={}", own.certificate.display());
-    let unpaired = target
-        .job("unpaired", &target.uri("certified", "localhost", &unpaired))
-        .await;
+    let unpaired = job("unpaired", &unpaired).await;
     let _daemon = target.start_daemon();
 
     target.wait_for_stream(good, "good").await;

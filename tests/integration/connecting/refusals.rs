@@ -9,44 +9,27 @@ use std::time::Duration;
 
 use lantern::embedded::PrivatePostgres;
 use testkit::client::execute;
-use testkit::jobs::{articles, wait_for_failure};
 use testkit::wait::wait_until;
 use testkit::{server, skip};
 
 use super::secure_server::{JobsDatabase, PASSWORD_IN_URL, SecureServer};
 
 async fn jobs_database_on(settings: &[(&str, &str)]) -> JobsDatabase {
-    let server: &'static PrivatePostgres = Box::leak(Box::new(server::start_with_room(
-        &server::installation(),
-        settings,
-    )));
-    let (database, client) = articles(server).await;
-    JobsDatabase {
-        server,
-        database,
-        client,
-    }
-}
-
-async fn reason_of(target: &JobsDatabase, table: &str, uri: &str, said: &[&str]) {
-    let job = target.job(table, uri).await;
-    let reason = wait_for_failure(&target.client, job).await;
-    for part in said {
-        assert!(reason.contains(part), "{part}: {reason}");
-    }
+    let server = server::start_with_room(&server::installation(), settings);
+    JobsDatabase::create(Box::leak(Box::new(server))).await
 }
 
 #[tokio::test]
 async fn a_wal_level_that_is_too_low_is_rejected_with_the_remedy() {
     let target = jobs_database_on(&[("wal_level", "replica")]).await;
     let _daemon = target.start_daemon();
-    reason_of(
-        &target,
-        "docs",
-        &target.database.uri(),
-        &["ALTER SYSTEM SET wal_level = logical", "restart"],
-    )
-    .await;
+    target
+        .assert_failure(
+            "docs",
+            &target.database.uri(),
+            &["ALTER SYSTEM SET wal_level = logical", "restart"],
+        )
+        .await;
 }
 
 #[tokio::test]
@@ -55,13 +38,13 @@ async fn exhausted_slots_and_walsenders_are_reported_with_the_setting() {
     let daemon = target.start_daemon();
     let first = target.job("first", &target.database.uri()).await;
     target.wait_for_stream(first, "first").await;
-    reason_of(
-        &target,
-        "second",
-        &target.database.uri(),
-        &["ALTER SYSTEM SET max_replication_slots = 2", "restart"],
-    )
-    .await;
+    target
+        .assert_failure(
+            "second",
+            &target.database.uri(),
+            &["ALTER SYSTEM SET max_replication_slots = 2", "restart"],
+        )
+        .await;
     drop(daemon);
 
     let target = jobs_database_on(&[("max_wal_senders", "1")]).await;
@@ -85,12 +68,7 @@ async fn exhausted_slots_and_walsenders_are_reported_with_the_setting() {
 
 #[tokio::test]
 async fn a_role_without_replication_gets_the_statement_that_grants_it() {
-    let (database, client) = articles(server::shared()).await;
-    let target = JobsDatabase {
-        server: server::shared(),
-        database,
-        client,
-    };
+    let target = JobsDatabase::create(server::shared()).await;
     let role = format!("reader_{}", target.database.name());
     let create = format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT ALL ON DATABASE {} TO {role}",
@@ -100,7 +78,9 @@ async fn a_role_without_replication_gets_the_statement_that_grants_it() {
     let _daemon = target.start_daemon();
     let uri = target.uri(&format!("{role}:pw"), "127.0.0.1", "");
     let said = [format!("ALTER ROLE \"{role}\" REPLICATION")];
-    reason_of(&target, "docs", &uri, &said.each_ref().map(String::as_str)).await;
+    target
+        .assert_failure("docs", &uri, &said.each_ref().map(String::as_str))
+        .await;
 }
 
 #[tokio::test]
@@ -111,13 +91,13 @@ async fn a_pg_hba_rule_that_rejects_us_is_named_with_the_place_to_change_it() {
     let target = secure.jobs_database().await;
     let _daemon = target.start_daemon();
     let uri = target.uri("secured", "localhost", "sslmode=disable");
-    reason_of(
-        &target,
-        "docs",
-        &uri,
-        &["pg_hba.conf", "no encryption", "pg_reload_conf()"],
-    )
-    .await;
+    target
+        .assert_failure(
+            "docs",
+            &uri,
+            &["pg_hba.conf", "no encryption", "pg_reload_conf()"],
+        )
+        .await;
 }
 
 /// PgBouncer in front of a server, where it is installed. Ends with this value.
@@ -199,11 +179,11 @@ async fn a_pooler_is_recognised() {
         &format!(":{}/", secure.port()),
         &format!(":{}/", pooler.port),
     );
-    reason_of(
-        &target,
-        "docs",
-        &through,
-        &["PgBouncer", "name the server itself in db_connection"],
-    )
-    .await;
+    target
+        .assert_failure(
+            "docs",
+            &through,
+            &["PgBouncer", "name the server itself in db_connection"],
+        )
+        .await;
 }

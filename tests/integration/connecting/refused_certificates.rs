@@ -1,6 +1,5 @@
 //! Certificates that must not be trusted, and the reasons that the job gets.
 
-use testkit::jobs::{articles, wait_for_failure};
 use testkit::server;
 
 use super::certificates::Authority;
@@ -14,14 +13,19 @@ fn server(
     SecureServer::start(make).map(|server| &*Box::leak(Box::new(server)))
 }
 
-async fn refused(target: &JobsDatabase, table: &str, host: &str, options: &str, said: &[&str]) {
-    let job = target
-        .job(table, &target.uri("anybody", host, options))
-        .await;
-    let reason = wait_for_failure(&target.client, job).await;
-    for part in said {
-        assert!(reason.contains(part), "{part}: {reason}");
-    }
+/// A job on a table that connects to `localhost` with these options fails with this reason.
+async fn rejected(target: &JobsDatabase, table: &str, options: &str, said: &[&str]) {
+    rejected_at(target, table, "localhost", options, said).await;
+}
+
+async fn rejected_at(target: &JobsDatabase, table: &str, host: &str, options: &str, said: &[&str]) {
+    let uri = target.uri("anybody", host, options);
+    target.assert_failure(table, &uri, said).await;
+}
+
+/// A name for a table.
+fn table(prefix: &str, mode: &str) -> String {
+    format!("{prefix}_{}", mode.replace('-', "_"))
 }
 
 #[tokio::test]
@@ -41,7 +45,7 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_rejected_with
         "localhost",
         "connect by a name",
     ];
-    refused(&target, "other_host", "127.0.0.1", &options, &said).await;
+    rejected_at(&target, "other_host", "127.0.0.1", &options, &said).await;
     for mode in ["verify-ca", "verify-full", "require"] {
         let options = format!("sslmode={mode}&sslrootcert={strange}");
         let said = [
@@ -49,47 +53,31 @@ async fn a_certificate_for_another_host_or_of_another_authority_is_rejected_with
             strange.as_str(),
             "sslrootcert",
         ];
-        refused(
-            &target,
-            &format!("stranger_{}", mode.replace('-', "_")),
-            "localhost",
-            &options,
-            &said,
-        )
-        .await;
+        rejected(&target, &table("stranger", mode), &options, &said).await;
     }
     let said = [
         "not signed by an authority among this system's authorities",
         "sslrootcert",
     ];
-    refused(&target, "system", "localhost", "sslrootcert=system", &said).await;
+    rejected(&target, "system", "sslrootcert=system", &said).await;
     let said = ["cannot read the root certificates from /nowhere.crt"];
-    refused(
+    rejected(
         &target,
         "nowhere",
-        "localhost",
         "sslmode=verify-ca&sslrootcert=/nowhere.crt",
         &said,
     )
     .await;
     let said = ["it is not a file of at most 1 MiB"];
-    refused(
+    rejected(
         &target,
         "endless",
-        "localhost",
         "sslmode=verify-ca&sslrootcert=/dev/zero",
         &said,
     )
     .await;
     let said = ["sslrootcert=system needs sslmode=verify-full"];
-    refused(
-        &target,
-        "weak",
-        "localhost",
-        "sslrootcert=system&sslmode=require",
-        &said,
-    )
-    .await;
+    rejected(&target, "weak", "sslrootcert=system&sslmode=require", &said).await;
 
     // The same certificate is good enough for verify-ca under any name.
     let by_address = format!("sslmode=verify-ca&sslrootcert={root}");
@@ -115,37 +103,18 @@ async fn an_expired_certificate_is_rejected_with_a_remedy() {
             secure.authority.root().display()
         );
         let said = ["certificate has expired", "renew it"];
-        refused(
-            &target,
-            &mode.replace('-', "_"),
-            "localhost",
-            &options,
-            &said,
-        )
-        .await;
+        rejected(&target, &table("refused", mode), &options, &said).await;
     }
 }
 
 #[tokio::test]
 async fn a_server_without_tls_is_rejected_where_tls_is_required() {
-    let (database, client) = articles(server::shared()).await;
-    let target = JobsDatabase {
-        server: server::shared(),
-        database,
-        client,
-    };
+    let target = JobsDatabase::create(server::shared()).await;
     let _daemon = target.start_daemon();
     for mode in ["require", "verify-full"] {
         let options = format!("sslmode={mode}");
         let said = ["server does not support TLS"];
-        refused(
-            &target,
-            &mode.replace('-', "_"),
-            "localhost",
-            &options,
-            &said,
-        )
-        .await;
+        rejected(&target, &table("refused", mode), &options, &said).await;
     }
 }
 
@@ -162,7 +131,7 @@ async fn a_self_signed_certificate_is_trusted_as_its_own_root_and_only_for_its_h
         .job("itself", &target.uri("anybody", "localhost", &options))
         .await;
     target.wait_for_stream(job, "itself").await;
-    refused(
+    rejected_at(
         &target,
         "address",
         "127.0.0.1",
@@ -174,7 +143,7 @@ async fn a_self_signed_certificate_is_trusted_as_its_own_root_and_only_for_its_h
         "sslmode=verify-ca&sslrootcert={}",
         secure.authority.root().display()
     );
-    refused(&target, "authority", "localhost", &other, &["certificate"]).await;
+    rejected(&target, "authority", &other, &["certificate"]).await;
 }
 
 #[tokio::test]

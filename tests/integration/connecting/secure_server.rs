@@ -1,5 +1,5 @@
-//! Debian's PostgreSQL with a certificate, and roles that log in by every method. The build that `make setup` fetches has
-//! no TLS.
+//! Debian's PostgreSQL with a certificate, and roles that log in by every method. The build that `make setup` fetches
+//! has no TLS.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use lantern::embedded::PrivatePostgres;
 use testkit::client::{execute, value, wait_for_value};
-use testkit::jobs::{Job, articles, insert_job, wait_for_backfill};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
 use testkit::{Process, TestDatabase, server};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
@@ -40,8 +40,8 @@ pub struct SecureServer {
 }
 
 impl SecureServer {
-    /// The server that the tests of this folder share; its certificate is for `localhost` alone. `None`, which is reported as a
-    /// skip, where Debian's PostgreSQL is not installed.
+    /// The server that the tests of this folder share; its certificate is for `localhost` alone. `None`, which is
+    /// reported as a skip, where Debian's PostgreSQL is not installed.
     pub fn shared() -> Option<&'static SecureServer> {
         static SHARED: LazyLock<Option<SecureServer>> =
             LazyLock::new(|| SecureServer::start(|authority| authority.server(&["localhost"])));
@@ -92,13 +92,10 @@ impl SecureServer {
 
     /// A database with the jobs table.
     pub async fn jobs_database(&'static self) -> JobsDatabase {
-        let (database, client) = articles(&self.server).await;
-        self.is_ready.get_or_init(|| prepare(&client)).await;
-        JobsDatabase {
-            server: &self.server,
-            database,
-            client,
-        }
+        let target = JobsDatabase::create(&self.server).await;
+        let prepare = || prepare(&target.client);
+        self.is_ready.get_or_init(prepare).await;
+        target
     }
 
     pub fn port(&self) -> u16 {
@@ -135,6 +132,15 @@ pub struct JobsDatabase {
 }
 
 impl JobsDatabase {
+    pub async fn create(server: &'static PrivatePostgres) -> JobsDatabase {
+        let (database, client) = articles(server).await;
+        JobsDatabase {
+            server,
+            database,
+            client,
+        }
+    }
+
     /// Creates a table with one text and a job on it with this connection string; returns the job's id.
     pub async fn job(&self, table: &str, connection: &str) -> i32 {
         let create = format!(
@@ -148,7 +154,8 @@ impl JobsDatabase {
         insert_job(&self.client, job).await
     }
 
-    /// A connection string for TCP: `postgresql://` + `user` + `@` + `host` + the port, the database and `?` + `options`.
+    /// A connection string for TCP: `postgresql://` + `user` + `@` + `host` + the port, the database and `?` +
+    /// `options`.
     pub fn uri(&self, user: &str, host: &str, options: &str) -> String {
         let (port, database) = (self.server.port(), self.database.name());
         format!("postgresql://{user}@{host}:{port}/{database}?{options}")
@@ -157,6 +164,15 @@ impl JobsDatabase {
     /// A daemon on the jobs table, as the server's superuser.
     pub fn start_daemon(&self) -> Process {
         start_daemon(&self.database, &[])
+    }
+
+    /// A [`job`](Self::job) fails with a reason that has these parts.
+    pub async fn assert_failure(&self, table: &str, connection: &str, said: &[&str]) {
+        let job = self.job(table, connection).await;
+        let reason = wait_for_failure(&self.client, job).await;
+        for part in said {
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
     }
 
     /// Waits until a change in the job's table has its vector: replication and SQL connections both work.

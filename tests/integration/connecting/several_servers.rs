@@ -10,7 +10,7 @@ use lantern::embedded::{Options, PrivatePostgres};
 use tempfile::TempDir;
 use testkit::client::{connect, execute, value, wait_for_value};
 use testkit::engine::MODEL;
-use testkit::jobs::{articles, create_documented_table, wait_for_failure};
+use testkit::jobs::{create_documented_table, wait_for_failure};
 use testkit::server;
 use testkit::server::client_program;
 use testkit::wait::wait_until;
@@ -80,12 +80,7 @@ async fn the_wanted_server_is_found_and_every_connection_goes_there() {
         &server::installation(),
         &[],
     )));
-    let (database, client) = articles(primary).await;
-    let target = JobsDatabase {
-        server: primary,
-        database,
-        client,
-    };
+    let target = JobsDatabase::create(primary).await;
     let (standby, _folder) = standby(primary);
     let name = target.database.name().to_owned();
     let password = primary.password();

@@ -1,5 +1,6 @@
-//! Several daemons with one jobs table. The tests assert what the server shows: which session holds which lock, and how often each
-//! vector was written. How soon others take over is measured, and bounded, by the chaos tests, whose model leaves the processors free.
+//! Several daemons with one jobs table. The tests assert what the server shows: which session holds which lock, and how
+//! often each vector was written. How soon others take over is measured, and bounded, by the chaos tests, whose model
+//! leaves the processors free.
 
 mod ends;
 mod hang;
@@ -102,6 +103,13 @@ impl Fleet {
     async fn wait_for_streams(&self, jobs: usize) {
         let active = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active";
         self.scene.wait_for(active, &jobs.to_string()).await;
+    }
+
+    /// Each slot with the walsender that reads it: a stream that was interrupted has another one.
+    async fn walsenders(&self) -> String {
+        let walsenders = "SELECT string_agg(slot_name || active_pid, ' ' ORDER BY slot_name) FROM pg_replication_slots \
+                          WHERE database = current_database()";
+        self.scene.value(walsenders).await
     }
 
     /// Writes a row into every table.

@@ -1,5 +1,5 @@
-//! The network of one process: a TCP proxy that all daemons connect through, and that can cut off one of them by what the
-//! kernel knows of its sockets. A cut connection stays open and swallows what is sent, in both directions.
+//! The network of one process: a TCP proxy that all daemons connect through, and that can cut off one of them by what
+//! the kernel knows of its sockets. A cut connection stays open and swallows what is sent, in both directions.
 
 use std::collections::HashSet;
 use std::fs;

@@ -43,9 +43,7 @@ async fn a_new_daemon_gets_its_share_of_jobs_and_returns_it_when_it_stops() {
 #[tokio::test]
 async fn an_uneven_distribution_of_jobs_is_stable() {
     let fleet = Fleet::of_two(5, "2 3").await;
-    let walsenders = "SELECT string_agg(slot_name || active_pid, ' ' ORDER BY slot_name) FROM pg_replication_slots \
-                      WHERE database = current_database()";
-    let before = fleet.scene.value(walsenders).await;
+    let before = fleet.walsenders().await;
     // A failed job belongs to no daemon and does not count.
     let looks = "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
                  SELECT db_connection, schema, 'absent', src_column, dst_column, embedding_model FROM jobs LIMIT 1";
@@ -55,15 +53,15 @@ async fn an_uneven_distribution_of_jobs_is_stable() {
         fleet.scene.wait_for(count, &failed.to_string()).await;
     }
     fleet.wait_for_loads("2 3").await;
-    assert_eq!(fleet.scene.value(walsenders).await, before);
+    assert_eq!(fleet.walsenders().await, before);
     for daemon in &fleet.daemons {
         let log = daemon.log();
         assert!(log.matches("handing the job over").count() <= 3, "{log}");
     }
 }
 
-/// A session takes part like a daemon but takes no jobs, and does not count as dead, because it runs a statement. The other daemon takes
-/// the jobs beyond its share, and does not hand them over to a daemon that does not take them.
+/// A session takes part like a daemon but takes no jobs, and does not count as dead, because it runs a statement. The
+/// other daemon takes the jobs beyond its share, and does not hand them over to a daemon that does not take them.
 #[tokio::test]
 async fn jobs_that_a_live_daemon_does_not_take_are_taken_by_another() {
     let mut fleet = Fleet::without_jobs(2).await;

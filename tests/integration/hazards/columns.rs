@@ -5,8 +5,8 @@ use testkit::wait::TIMEOUT;
 
 use crate::support::{notes_scene, scene_with};
 
-/// Hazards 8 and 12. The type of a column in the column list of a publication cannot be changed, so the owner cancels the job
-/// meanwhile. Versions before 15 have no column lists.
+/// Hazards 8 and 12. The type of a column in the column list of a publication cannot be changed, so the owner cancels
+/// the job meanwhile. Versions before 15 have no column lists.
 #[tokio::test]
 async fn columns_are_retyped_while_the_job_is_cancelled() {
     let mut scene = notes_scene().await;
@@ -103,7 +103,8 @@ async fn a_destination_of_another_type_is_still_written() {
     );
 }
 
-/// Hazard 12. Each name that the job knows, renamed under it, fails the job with that name, and it goes on with the new one.
+/// Hazard 12. Each name that the job knows, renamed under it, fails the job with that name, and it goes on with the new
+/// one.
 #[tokio::test]
 async fn a_renamed_key_destination_or_table_fails_the_job_with_its_name() {
     let cases = [

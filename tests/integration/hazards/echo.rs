@@ -15,8 +15,8 @@ const COUNTED: &str = "
 const COUNTS: &str = "SELECT string_agg(id || ':' || n, ' ' ORDER BY id) \
                       FROM (SELECT id, count(*) AS n FROM updates GROUP BY id) AS c";
 
-/// Hazard 1. The stream does not carry generated texts, so only the marker tells a write-back from a change. The next row comes after
-/// the write-back, so when the row is confirmed, the write-back has been processed.
+/// Hazard 1. The stream does not carry generated texts, so only the marker tells a write-back from a change. The next
+/// row comes after the write-back, so when the row is confirmed, the write-back has been processed.
 #[tokio::test]
 async fn a_write_back_is_not_embedded_again() {
     let tables = "CREATE TABLE notes (id int PRIMARY KEY, raw text, embedding vector(384), \
@@ -33,8 +33,8 @@ async fn a_write_back_is_not_embedded_again() {
     assert_eq!(scene.value(COUNTS).await, "1:1 2:1 3:1");
 }
 
-/// Hazard 1, after a crash. A locked row keeps the confirmed position between the texts of the other rows and their write-backs. So the
-/// next daemon reads the write-backs without having read the texts.
+/// Hazard 1, after a crash. A locked row keeps the confirmed position between the texts of the other rows and their
+/// write-backs. So the next daemon reads the write-backs without having read the texts.
 #[tokio::test]
 async fn a_write_back_that_is_streamed_after_a_crash_is_not_embedded_again() {
     let mut scene = notes_scene().await;

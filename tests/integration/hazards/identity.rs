@@ -172,8 +172,8 @@ async fn a_dropped_column_fails_the_job_with_its_name() {
     }
 }
 
-/// Hazard 24. The failures table names the rows by their keys, and the others of the batch are written. A first write-back waits in a
-/// trigger until all of them are ready for one batch.
+/// Hazard 24. The failures table names the rows by their keys, and the others of the batch are written. A first
+/// write-back waits in a trigger until all of them are ready for one batch.
 #[tokio::test]
 async fn rows_that_violate_a_check_are_noted_and_the_others_of_their_batch_are_written() {
     let mut scene = notes_scene().await;

@@ -1,5 +1,5 @@
-//! Users who lock random rows, in an order that cannot deadlock among themselves, and write-backs in between. It takes some seconds;
-//! `LANTERN_LOCKING_SECONDS=3600` makes it an hour.
+//! Users who lock random rows, in an order that cannot deadlock among themselves, and write-backs in between. It takes
+//! some seconds; `LANTERN_LOCKING_SECONDS=3600` makes it an hour.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +23,8 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(5))
 }
 
-/// Locks some rows in ascending order, one after the other or all at once, keeps them for a moment, and changes some. Returns
-/// the number of transactions and the longest that one statement took.
+/// Locks some rows in ascending order, one after the other or all at once, keeps them for a moment, and changes some.
+/// Returns the number of transactions and the longest that one statement took.
 async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
     let mut random = Random::new(seed);
     let (mut done, mut longest) = (0, Duration::ZERO);

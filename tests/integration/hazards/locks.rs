@@ -12,8 +12,8 @@ use crate::support::{notes_scene, scene_with};
 /// The daemon gives up a lock request after 300 ms; the rest is for a busy machine.
 const MAX_WAIT: Duration = Duration::from_millis(2000);
 
-/// Hazard 14. ALTER TABLE (the column is missing) and then CREATE PUBLICATION wait behind a long transaction. A statement
-/// that queues behind them would wait just as long.
+/// Hazard 14. ALTER TABLE (the column is missing) and then CREATE PUBLICATION wait behind a long transaction. A
+/// statement that queues behind them would wait just as long.
 #[tokio::test]
 async fn users_do_not_wait_for_the_setup_of_a_job() {
     let mut scene = scene_with("CREATE TABLE notes (id int PRIMARY KEY, body text)").await;
@@ -116,7 +116,8 @@ async fn a_locked_row_holds_up_neither_other_rows_nor_other_users() {
     scene.caught_up().await;
 }
 
-/// Hazard 30. Two users who update all rows in opposite orders, and the daemon in between: no deadlock is of its making.
+/// Hazard 30. Two users who update all rows in opposite orders, and the daemon in between: no deadlock is of its
+/// making.
 #[tokio::test]
 async fn write_backs_take_no_part_in_deadlocks() {
     let mut scene = notes_scene().await;

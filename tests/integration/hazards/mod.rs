@@ -1,8 +1,8 @@
-//! The hazards of following a table by logical replication. Each was observed on real servers; the numbers in the tests' comments are
-//! those of `docs/hazards.md`.
+//! The hazards of following a table by logical replication. Each was observed on real servers; the numbers in the
+//! tests' comments are those of `docs/hazards.md`.
 //!
-//! The tests assert what a user sees in SQL. [`Scene::caught_up`] is the strongest assertion: as soon as a position is confirmed,
-//! every vector up to it must be right.
+//! The tests assert what a user sees in SQL. [`Scene::caught_up`] is the strongest assertion: as soon as a position is
+//! confirmed, every vector up to it must be right.
 
 mod columns;
 mod echo;
@@ -27,7 +27,8 @@ mod waiting;
 use testkit::Scene;
 use testkit::scene::{CAVES, DESERT};
 
-/// Changes after which every vector is wrong that was there before, and which a stream from a later position does not bring.
+/// Changes after which every vector is wrong that was there before, and which a stream from a later position does not
+/// bring.
 async fn change_everything(scene: &Scene) {
     scene
         .sql("UPDATE notes SET body = NULL WHERE id = 2; UPDATE notes SET id = 30 WHERE id = 3")

@@ -11,7 +11,8 @@ use crate::support::notes_scene;
 const CLIENTS: u64 = 4;
 const DURATION: Duration = Duration::from_secs(5);
 
-/// One user, who changes random rows of a small table. A conflict of two users may fail a statement; then the user goes on.
+/// One user, who changes random rows of a small table. A conflict of two users may fail a statement; then the user goes
+/// on.
 async fn user(client: Client, seed: u64) -> usize {
     let mut random = Random::new(seed);
     let begin = Instant::now();

@@ -107,8 +107,8 @@ async fn a_crash_after_the_slot_was_dropped_loses_nothing() {
     scene.caught_up().await;
 }
 
-/// Hazard 26. Not the job but an open transaction holds back the WAL. It costs the job one slot, and the disk no more than the limit
-/// while it stays open.
+/// Hazard 26. Not the job but an open transaction holds back the WAL. It costs the job one slot, and the disk no more
+/// than the limit while it stays open.
 #[tokio::test]
 async fn a_forgotten_transaction_costs_one_slot_and_never_the_disk() {
     let mut scene = streaming(server_with_open_transaction(), &LIMIT).await;

@@ -1,16 +1,10 @@
 //! The SQL files for administrators.
 
-use std::fs;
-
 use testkit::jobs::{Job, insert_job};
-use testkit::paths::checkout;
+use testkit::paths;
 use testkit::scene::{CAVES, MOON, TIDES};
 
 use crate::support::notes_scene;
-
-fn file(name: &str) -> String {
-    fs::read_to_string(checkout().join("sql").join(name)).expect("the file is there")
-}
 
 /// The role may log in and replicate, and owns nothing.
 #[tokio::test]
@@ -33,7 +27,7 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
         .concat();
     scene
         .database
-        .psql(&(set + &file("prepare_publication.sql")))
+        .psql(&(set + &paths::read("sql/prepare_publication.sql")))
         .await;
     let uri = scene.database.uri();
     let (_, place) = uri.split_once('@').expect("a URI with a password");
@@ -55,15 +49,10 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
 
     // The slot is the daemon's own and goes with the job; the publication is the administrator's and stays.
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene
-        .wait_for(
-            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
-            "0",
-        )
-        .await;
+    scene.wait_for_no_slot().await;
     assert_eq!(scene.leftovers().await, "1 publications, 0 slots");
     scene.stop_daemon().await;
-    scene.database.psql(&file("teardown.sql")).await;
+    scene.database.psql(&paths::read("sql/teardown.sql")).await;
     assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
     scene
         .sql(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""))
@@ -77,11 +66,11 @@ async fn teardown_leaves_nothing_but_the_vectors() {
     scene.put(1, TIDES).await;
     scene.start_daemon().await;
     scene.kill_daemon();
-    scene.database.psql(&file("teardown.sql")).await;
+    scene.database.psql(&paths::read("sql/teardown.sql")).await;
     assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
     assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     scene.put(1, CAVES).await;
-    scene.database.psql(&file("teardown.sql")).await;
+    scene.database.psql(&paths::read("sql/teardown.sql")).await;
     scene.start_daemon().await;
     scene.caught_up().await;
 }

@@ -33,8 +33,8 @@ async fn a_second_daemon_stands_by_and_takes_over_when_the_first_is_killed() {
     assert!(scene.row_versions().await.starts_with(&versions));
 }
 
-/// Hazard 20. The first daemon hangs with its connections open and loses its lock. Its walsender still holds the slot. When it
-/// continues, it must not touch the job.
+/// Hazard 20. The first daemon hangs with its connections open and loses its lock. Its walsender still holds the slot.
+/// When it continues, it must not touch the job.
 #[tokio::test]
 async fn a_hung_daemon_that_holds_the_slot_is_replaced_and_does_not_resume_the_job() {
     let mut scene = notes_scene().await;

@@ -11,8 +11,8 @@ use tokio_postgres::Client;
 
 use crate::support::program;
 
-/// A server on which commits wait for a standby that does not exist, if they ask for it, and walsenders wait two seconds for an
-/// answer.
+/// A server on which commits wait for a standby that does not exist, if they ask for it, and walsenders wait two
+/// seconds for an answer.
 fn strict_server() -> &'static PrivatePostgres {
     static SERVER: LazyLock<PrivatePostgres> = LazyLock::new(|| {
         let settings = [
@@ -149,7 +149,8 @@ async fn a_missing_standby_does_not_hold_up_vectors() {
     scene.caught_up().await;
 }
 
-/// Hazard 21. One transaction that takes many times the server's two seconds: its position cannot be confirmed meanwhile.
+/// Hazard 21. One transaction that takes many times the server's two seconds: its position cannot be confirmed
+/// meanwhile.
 #[tokio::test]
 async fn a_slow_embedder_does_not_time_out_the_walsender() {
     let notes = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384))";

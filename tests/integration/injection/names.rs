@@ -144,12 +144,7 @@ async fn vectors_are_written_into_tables_of_any_name() {
     }
     scene.wait_until_confirmed().await;
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene
-        .wait_for(
-            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
-            "0",
-        )
-        .await;
+    scene.wait_for_no_slot().await;
     scene.wait_for(published, "1").await;
 }
 

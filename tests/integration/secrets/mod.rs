@@ -1,5 +1,5 @@
-//! Passwords do not leak: everything runs at trace level with marked passwords, and the tests search for the mark in logs, the process
-//! list, SQL and the jobs table.
+//! Passwords do not leak: everything runs at trace level with marked passwords, and the tests search for the mark in
+//! logs, the process list, SQL and the jobs table.
 
 mod mistakes;
 mod process_list;

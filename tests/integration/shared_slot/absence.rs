@@ -7,8 +7,8 @@ use tokio_postgres::Client;
 use super::*;
 use crate::support::scene_with;
 
-/// Takes the job of `plain` out of the stream while the returned session is open: its write-back session is terminated, and its jobs
-/// row is locked, so that it cannot report that it restarts.
+/// Takes the job of `plain` out of the stream while the returned session is open: its write-back session is terminated,
+/// and its jobs row is locked, so that it cannot report that it restarts.
 async fn keep_away(scene: &Scene) -> Client {
     let lock = scene
         .session("BEGIN; SELECT FROM jobs WHERE \"table\" = 'plain' FOR UPDATE")
@@ -102,8 +102,9 @@ async fn a_job_that_is_cancelled_while_away_holds_back_nothing() {
     scene.wait_for_vectors("pair", "body").await;
 }
 
-/// A table is removed from the publication and added again while no daemon runs. The job that starts first repairs the membership. The
-/// job that starts later must not take that for unbroken continuity: no stream holds the changes in between.
+/// A table is removed from the publication and added again while no daemon runs. The job that starts first repairs the
+/// membership. The job that starts later must not take that for unbroken continuity: no stream holds the changes in
+/// between.
 #[tokio::test]
 async fn repairing_the_publication_does_not_restore_the_continuity_of_a_job_that_is_away() {
     let mut scene = scene_with(TABLES).await;

@@ -68,7 +68,8 @@ async fn a_job_is_added_while_others_stream() {
     assert_eq!(scans(scene.daemon()), 6);
 }
 
-/// The changes of a transaction that was open when its table was published are neither in the stream nor, yet, visible in the table.
+/// The changes of a transaction that was open when its table was published are neither in the stream nor, yet, visible
+/// in the table.
 #[tokio::test]
 async fn a_transaction_that_was_open_when_its_table_was_added_loses_nothing() {
     let scene = streaming().await;

@@ -117,8 +117,8 @@ fn scans(daemon: &Process) -> usize {
     daemon.log().matches("existing rows done").count()
 }
 
-/// As [`scans`], of a daemon that resumes at the confirmed position. The table of the third job, `parts`, does not count: its
-/// partitions may have been attached after that position.
+/// As [`scans`], of a daemon that resumes at the confirmed position. The table of the third job, `parts`, does not
+/// count: its partitions may have been attached after that position.
 fn scans_again(daemon: &Process) -> usize {
     let log = daemon.log();
     log.lines()

@@ -36,8 +36,8 @@ async fn switching_over_and_back_leaves_no_slot_behind_and_loses_nothing() {
     assert_eq!(scene.failures().await, "");
 }
 
-/// A publication that a table's owner has prepared belongs to one job. A role that may not create a publication gets the statement
-/// that grants it.
+/// A publication that a table's owner has prepared belongs to one job. A role that may not create a publication gets
+/// the statement that grants it.
 #[tokio::test]
 async fn a_prepared_publication_cannot_be_shared() {
     let scene = scene_with(TABLES).await;

@@ -1,4 +1,5 @@
-//! What binds the [`testkit`] to this package: the program under test, which Cargo names to its integration tests alone.
+//! What binds the [`testkit`] to this package: the program under test, which Cargo names to its integration tests
+//! alone.
 
 use testkit::scene::NOTES;
 use testkit::{Process, Program, Scene, TestDatabase, server};

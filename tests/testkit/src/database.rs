@@ -33,8 +33,8 @@ impl TestDatabase {
         }
     }
 
-    /// A database with pgvector. On a server without, the distance of two arrays takes its place; there, statements with
-    /// `vector(384)` have to go through [`adapted`](Self::adapted).
+    /// A database with pgvector. On a server without, the distance of two arrays takes its place; there, statements
+    /// with `vector(384)` have to go through [`adapted`](Self::adapted).
     pub async fn with_vector(server: &'static PrivatePostgres) -> Self {
         let mut database = Self::create(server).await;
         let client = database.client().await;
@@ -59,7 +59,8 @@ impl TestDatabase {
         }
     }
 
-    /// Whether a test of pgvector has to be skipped here, which is reported. The servers of `make test-matrix` come without it.
+    /// Whether a test of pgvector has to be skipped here, which is reported. The servers of `make test-matrix` come
+    /// without it.
     pub fn skips_vector(&self) -> bool {
         if !self.has_vector {
             let version = self.server.version();

@@ -7,8 +7,8 @@
 //!     └───── process    server, paths    vectors   program ──▶ process
 //! ```
 //!
-//! A test takes what it needs in this order, because Rust drops the values of a scope in the opposite one: the daemon stops
-//! first, then the connection closes, then the database is dropped.
+//! A test takes what it needs in this order, because Rust drops the values of a scope in the opposite one: the daemon
+//! stops first, then the connection closes, then the database is dropped.
 //!
 //! ```no_run
 //! # async fn example() {

@@ -147,8 +147,9 @@ fn spawn(mut command: Command, log: Log) -> io::Result<Process> {
     Ok(Process { child, name, log })
 }
 
-/// Has the kernel kill the child when the thread that starts it ends, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG). It is the
-/// thread that counts, not the process: a test's daemon ends with the test, and the demo starts its daemon on the main thread.
+/// Has the kernel kill the child when the thread that starts it ends, even by SIGKILL (prctl(2), PR_SET_PDEATHSIG). It
+/// is the thread that counts, not the process: a test's daemon ends with the test, and the demo starts its daemon on
+/// the main thread.
 #[cfg(target_os = "linux")]
 fn end_with_this_thread(command: &mut Command) {
     let end = || Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?);

@@ -1,5 +1,5 @@
-//! What the kernel tells about a process: relatives and arguments, processor time, which the noise of a shared machine hardly
-//! changes (proc_pid_stat(5)), and memory (proc_pid_status(5), proc_pid_clear_refs(5)).
+//! What the kernel tells about a process: relatives and arguments, processor time, which the noise of a shared machine
+//! hardly changes (proc_pid_stat(5)), and memory (proc_pid_status(5), proc_pid_clear_refs(5)).
 
 use std::fs;
 use std::time::Duration;
@@ -52,8 +52,8 @@ fn fields(process: u32) -> Vec<String> {
     rest.split_whitespace().map(str::to_owned).collect()
 }
 
-/// How long the threads of a process whose names have this prefix were runnable so far, all together: on a processor or in a
-/// run queue (`schedstat` in the kernel's sched-stats.rst). And the number of these threads.
+/// How long the threads of a process whose names have this prefix were runnable so far, all together: on a processor or
+/// in a run queue (`schedstat` in the kernel's sched-stats.rst). And the number of these threads.
 pub fn runnable_time_of_threads(process: u32, prefix: &str) -> (Duration, usize) {
     let threads = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
     let (mut runnable, mut count) = (0, 0);
@@ -101,8 +101,8 @@ pub fn resident(process: u32) -> Resident {
     }
 }
 
-/// Sets the peak to what is resident now. Where the kernel does not allow that, the peak is that since the process's start,
-/// which can only be higher.
+/// Sets the peak to what is resident now. Where the kernel does not allow that, the peak is that since the process's
+/// start, which can only be higher.
 pub fn reset_peak(process: u32) {
     let _ = fs::write(format!("/proc/{process}/clear_refs"), "5");
 }

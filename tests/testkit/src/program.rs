@@ -6,8 +6,9 @@ use std::process::{Command, Output};
 use crate::paths::runtime;
 use crate::process::Process;
 
-/// A build of `lantern-cli` and the data path that it gets. Cargo tells the path of the build in `CARGO_BIN_EXE_lantern-cli`,
-/// but only to integration tests and benchmarks of the package itself, so this crate takes it as a value.
+/// A build of `lantern-cli` and the data path that it gets. Cargo tells the path of the build in
+/// `CARGO_BIN_EXE_lantern-cli`, but only to integration tests and benchmarks of the package itself, so this crate takes
+/// it as a value.
 #[derive(Clone, Debug)]
 pub struct Program {
     path: PathBuf,

@@ -1,7 +1,7 @@
 //! Random numbers that a seed repeats.
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): small, and good from any seed.
-/// Whatever a test decides at random comes from one of these, so that its seed replays it.
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014): small, and good from any
+/// seed. Whatever a test decides at random comes from one of these, so that its seed replays it.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

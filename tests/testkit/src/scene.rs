@@ -197,6 +197,12 @@ impl Scene {
         wait_for("nothing is left", TIMEOUT, none, ask).await;
     }
 
+    /// Waits until no slot is left; publications may stay.
+    pub async fn wait_for_no_slot(&self) {
+        let slots = format!("SELECT count(*) FROM {SLOTS}");
+        self.wait_for(&slots, "0").await;
+    }
+
     /// The number of publications and slots.
     pub async fn leftovers(&self) -> String {
         let query = format!(
@@ -235,8 +241,8 @@ impl Scene {
         self.wait_for_confirmation(&now).await;
     }
 
-    /// Waits until everything that has happened so far is confirmed, and asserts that every vector of `notes` is right at that
-    /// moment. A confirmed position promises that, so this is the strongest question that a test can ask.
+    /// Waits until everything that has happened so far is confirmed, and asserts that every vector of `notes` is right
+    /// at that moment. A confirmed position promises that, so this is the strongest question that a test can ask.
     pub async fn caught_up(&self) {
         self.wait_until_confirmed().await;
         assert_eq!(self.wrong_vectors("notes", "body").await, "");

@@ -39,8 +39,8 @@ pub fn installation() -> Installation {
     Installation::at(&bindir).unwrap_or_else(|error| panic!("run `make setup` first: {error}"))
 }
 
-/// A client program that belongs to a server. Some builds of older servers come without; then it is the one that `make setup`
-/// has fetched.
+/// A client program that belongs to a server. Some builds of older servers come without; then it is the one that `make
+/// setup` has fetched.
 pub fn client_program(server: &PrivatePostgres, name: &str) -> PathBuf {
     let own = server.bindir().join(name);
     if own.exists() {
@@ -85,8 +85,8 @@ pub fn shared() -> &'static PrivatePostgres {
     &SERVER
 }
 
-/// A server of Debian's packages, for the tests that run on a second version or need TLS. `None`, which is reported as a skip,
-/// where they are not installed.
+/// A server of Debian's packages, for the tests that run on a second version or need TLS. `None`, which is reported as
+/// a skip, where they are not installed.
 pub fn debian() -> Option<&'static PrivatePostgres> {
     static SERVER: LazyLock<Option<PrivatePostgres>> = LazyLock::new(|| {
         let installation = newest_of_debian()?;
@@ -99,8 +99,8 @@ pub fn debian() -> Option<&'static PrivatePostgres> {
     server
 }
 
-/// The server programs of Debian's packages, the newest that are installed. `None`, which is reported as a skip, where there
-/// are none.
+/// The server programs of Debian's packages, the newest that are installed. `None`, which is reported as a skip, where
+/// there are none.
 pub fn debian_installation() -> Option<Installation> {
     let newest = newest_of_debian();
     if newest.is_none() {

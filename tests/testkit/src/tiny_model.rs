@@ -1,8 +1,8 @@
-//! A real model that is small enough to be written here: each word of a short vocabulary has a vector of its own, and the vector
-//! of a text is their mean, normalised.
+//! A real model that is small enough to be written here: each word of a short vocabulary has a vector of its own, and
+//! the vector of a text is their mean, normalised.
 //!
-//! The product runs it as any other model, with ONNX Runtime, tokenizer and pooling. [`TinyModel::vector`] computes the same
-//! vectors from the formula behind the file, without any of that.
+//! The product runs it as any other model, with ONNX Runtime, tokenizer and pooling. [`TinyModel::vector`] computes the
+//! same vectors from the formula behind the file, without any of that.
 
 use std::fs;
 use std::path::Path;
@@ -95,7 +95,8 @@ impl TinyModel {
         )
     }
 
-    /// `last_hidden_state = Gather(words, input_ids)`, as an ONNX `ModelProto`; field numbers are those of `onnx.proto`.
+    /// `last_hidden_state = Gather(words, input_ids)`, as an ONNX `ModelProto`; field numbers are those of
+    /// `onnx.proto`.
     fn graph(self) -> Vec<u8> {
         let weights: Vec<u8> = (0..=WORDS)
             .flat_map(|token| self.word_vector(token))

@@ -13,8 +13,8 @@ use crate::wait::{TIMEOUT, wait_until};
 /// Vectors that point the same way but for rounding.
 const SAME: f64 = 0.9999;
 
-/// The vectors of texts by the default model. All tests of a process share one engine: loading the model takes longer than most
-/// tests.
+/// The vectors of texts by the default model. All tests of a process share one engine: loading the model takes longer
+/// than most tests.
 ///
 /// # Panics
 ///
@@ -42,8 +42,8 @@ pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-/// Waits until each row of `table` has in `destination` the vector of the text in `source`, and NULL where there is no text. All
-/// three are SQL, so the caller quotes names.
+/// Waits until each row of `table` has in `destination` the vector of the text in `source`, and NULL where there is no
+/// text. All three are SQL, so the caller quotes names.
 pub async fn wait_for_vectors(client: &Client, table: &str, source: &str, destination: &str) {
     let statement =
         format!("SELECT NULLIF({source}::text, ''), ({destination})::real[] FROM {table}");

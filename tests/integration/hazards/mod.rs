@@ -5,7 +5,6 @@
 //! confirmed, every vector up to it must be right.
 
 mod columns;
-mod echo;
 mod guard;
 mod held_write_back;
 mod identity;
@@ -15,6 +14,7 @@ mod locking;
 mod locks;
 mod partitions;
 mod random;
+mod repeated_work;
 mod retention;
 mod scripts;
 mod settings;

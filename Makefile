@@ -12,10 +12,10 @@ build: setup ## Build target/release/lantern-cli
 	cargo build --release --bins
 
 demo: setup ## Watch the daemon at work on a private PostgreSQL
-	cargo build --release --bins --features demo
-	@cargo run --quiet --release --features demo --bin demo
+	cargo build --release --package lantern-cli --package demo --bins
+	@cargo run --quiet --release --package demo
 
-# The same schedules each time, in under three minutes.
+# The same schedules each time, in less than three minutes.
 TEST_CHAOS = --seed 150 --schedules 40
 
 test: setup ## Run all tests
@@ -25,18 +25,18 @@ test: setup ## Run all tests
 SEED ?= $(shell date +%s)
 SCHEDULES ?= 40
 
-chaos: setup ## Play SCHEDULES=40 schedules of faults, from SEED=n on; a failed one says how to play it again
+chaos: setup ## Run SCHEDULES=40 schedules of faults, from SEED=n on; a failed one says how to replay it
 	cargo test --features failpoints --test chaos -- --seed $(SEED) --schedules $(SCHEDULES)
 
 test-matrix: setup ## Run the integration tests and some chaos on PostgreSQL 14 to 18
 	@scripts/setup.sh setup_matrix.py
 	@scripts/test-matrix.sh
 
-# Tables, bars, docs/benchmarks/results.json and the plots of it.
+# Prints tables and bars, and writes docs/benchmarks/results.json and plots of it.
 WRITE_LOAD = cargo bench --profile measured --features failpoints --bench write_load -- --into docs/benchmarks
 PLOTS = PYTHONPATH=.runtime/plots $${PYTHON:-python3} -S benches/write_load/plots.py docs/benchmarks
 
-bench: setup ## What capturing changes costs and how fresh vectors are, next to triggers (15 minutes)
+bench: setup ## Compare the cost of capturing changes and the freshness of vectors with triggers (15 minutes)
 	@scripts/setup.sh setup_plots.py
 	$(WRITE_LOAD)
 	$(PLOTS)
@@ -55,8 +55,8 @@ fuzz: ## Fuzz what reads from servers and users, SECONDS=60 each (needs nightly 
 	@scripts/fuzz.sh $(SECONDS)
 
 lint: ## Check formatting and run clippy, warnings denied
-	cargo fmt --check
-	cargo clippy --all-targets --all-features -- --deny warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --all-features -- --deny warnings
 
 clean: ## Remove what was built and fetched
 	cargo clean

@@ -1,21 +1,20 @@
-//! What a row costs us between the socket and the reader, in rows per second. The server manages
-//! some 300,000 a second; the aim is less than 100 ns a row, so that it is always the limit.
+//! What a row costs between the socket and the reader, in rows per second. The server sends some 300,000 a second; the
+//! goal is less than 100 ns a row, so that the server is always the limit.
 //!
-//! The messages are captured from a private PostgreSQL when the benchmark starts, so `make setup`
-//! comes first.
+//! Run: `cargo bench --bench decoder` (after `make setup`: a private PostgreSQL sends the messages when the benchmark
+//! starts).
 
 use std::hint::black_box;
 use std::io;
-use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use lantern::embedded::{Installation, PrivatePostgres};
 use lantern::replication::pgoutput::{Message, decode};
 use lantern::replication::{Frame, ReplicationStream};
+use testkit::client::{connect, execute};
+use testkit::server;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::NoTls;
 
 const ROWS: usize = 10_000;
 
@@ -44,19 +43,14 @@ struct Captured {
 }
 
 fn capture() -> Captured {
-    let runtime = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime");
-    let installation = Installation::find(&runtime).expect("run `make setup` first");
-    let server = PrivatePostgres::start_temporary(&installation, Vec::new()).expect("a server");
+    let server = server::start(&server::installation(), &[]).expect("a server");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
-        let (client, connection) = tokio_postgres::connect(&server.uri("postgres"), NoTls)
-            .await
-            .expect("a session");
-        tokio::spawn(connection);
-        client.batch_execute(TABLES).await.expect("tables");
+        let client = connect(&server.uri("postgres")).await;
+        execute(&client, TABLES).await;
         let create = "SELECT pg_create_logical_replication_slot('bench', 'pgoutput')";
         client.execute(create, &[]).await.expect("a slot");
-        client.batch_execute(CHANGES).await.expect("changes");
+        execute(&client, CHANGES).await;
         let messages = async |publication: &str| -> Vec<Vec<u8>> {
             let peek = "SELECT data FROM pg_logical_slot_peek_binary_changes('bench', NULL, NULL, \
                         'proto_version', '1', 'publication_names', $1)";

@@ -9,12 +9,11 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, ModelName, Priority, TextRole};
-
+use lantern::embedding::{Engine, Model, Priority, TextRole};
 use support::bare::{Bare, Batches};
-use support::data_path::runtime;
-use support::process;
-use support::statistics::{median, quantile};
+use testkit::paths::runtime;
+use testkit::statistics::{median, quantile};
+use testkit::{engine, procfs};
 
 const TEXTS: usize = 800;
 const ROUNDS: usize = 5;
@@ -34,13 +33,8 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    let options = EngineOptions {
-        data_path: runtime(),
-        ..EngineOptions::default()
-    };
-    let engine = Engine::new(Catalogue::new(runtime().join("models")), options);
-    let name = ModelName::DEFAULT.parse().unwrap();
-    let model = tokio.block_on(engine.model(&name)).unwrap();
+    let loaded = tokio.block_on(engine::load(&runtime()));
+    let (engine, model) = loaded.expect("run `make setup` first");
 
     if std::env::args().any(|argument| argument == "engine-only") {
         let elapsed = tokio.block_on(backlog(&engine, &model, &texts));
@@ -151,11 +145,11 @@ fn rate(elapsed: Duration) -> f64 {
 
 /// On a busy machine a steadier measure than the clock.
 fn cpu_seconds() -> f64 {
-    process::used(std::process::id()).as_secs_f64()
+    procfs::cpu_time(std::process::id()).as_secs_f64()
 }
 
 fn print_memory() {
-    let resident = process::resident(std::process::id());
+    let resident = procfs::resident(std::process::id());
     let megabytes = |bytes: u64| bytes >> 20;
     println!(
         "resident: {} MB, at most {} MB",

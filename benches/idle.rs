@@ -1,17 +1,17 @@
 //! What an idle daemon costs: the real binary with the default model loaded and jobs that have nothing to do.
 //!
-//! Counts the processor time (user and system) of the daemon, and of the server's processes that work for it, from `/proc`
-//! over a minute. Run: `cargo bench --bench idle` (after `make setup`); `-- JOBS SECONDS` for other figures.
+//! Counts the processor time (user and system) of the daemon, and of the server's processes that work for it, from
+//! `/proc` over a minute. Run: `cargo bench --bench idle` (after `make setup`); `-- JOBS SECONDS` for other figures.
 
 #[path = "support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
 
-use support::REAL_MODEL;
-use support::process;
 use support::server::Server;
 use support::stage::Stage;
+use testkit::engine::MODEL;
+use testkit::procfs;
 
 /// Jobs are started and the caches of the server warm after this.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -31,7 +31,7 @@ async fn main() {
                 "CREATE TABLE t{job} (id INT PRIMARY KEY, body TEXT); INSERT INTO t{job} VALUES (1, 'one row')"
             ))
             .await;
-        stage.job(&format!("t{job}"), REAL_MODEL).await;
+        stage.job(&format!("t{job}"), MODEL).await;
     }
     stage.start_daemon().await;
     tokio::time::sleep(SETTLING).await;
@@ -39,12 +39,12 @@ async fn main() {
     let postmaster = stage.server.postmaster().await;
     let daemon = stage.daemon().id();
     let (before, begin) = (
-        [process::used(daemon), used_by_children(postmaster)],
+        [procfs::cpu_time(daemon), used_by_children(postmaster)],
         Instant::now(),
     );
     tokio::time::sleep(Duration::from_secs(seconds.into())).await;
     let (after, took) = (
-        [process::used(daemon), used_by_children(postmaster)],
+        [procfs::cpu_time(daemon), used_by_children(postmaster)],
         begin.elapsed(),
     );
     let share = |side: usize| {
@@ -60,6 +60,6 @@ async fn main() {
 }
 
 fn used_by_children(parent: u32) -> Duration {
-    let children = process::children(parent);
-    children.into_iter().map(process::used).sum()
+    let children = procfs::children(parent);
+    children.into_iter().map(procfs::cpu_time).sum()
 }

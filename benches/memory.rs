@@ -1,21 +1,24 @@
 //! Resident memory of the daemon, at rest and under the loads that could make it grow.
 //!
-//! The bar: whatever comes, at most 150 MB above the idle daemon with its model loaded. Each load is put on a daemon that
-//! has just been started; the peak is the kernel's high-water mark (`VmHWM`). All but the last use a model of 8 dimensions
-//! made by the tests, since a real one would take hours for a million rows: it runs through ONNX Runtime as any other, so
-//! that everything but the inference itself is as large as ever. The last one runs a real model for a while.
+//! The bar: whatever comes, at most 150 MB above the idle daemon with its model loaded. Each load is put on a daemon
+//! that has just been started; the peak is the kernel's high-water mark (`VmHWM`). All but the last use a model of 8
+//! dimensions made by the tests, since a real one would take hours for a million rows: it runs through ONNX Runtime as
+//! any other, so that everything but the inference itself is as large as ever. The last one runs a real model for a
+//! while.
 //!
-//! Run: `cargo bench --bench memory` (after `make setup`; 15 GB of disk, half an hour), or with `-- --quick`. Names of loads
-//! (`-- backlog by-key`) leave out the others.
+//! Run: `cargo bench --bench memory` (after `make setup`; 15 GB of disk, half an hour), or with `-- --quick`. Names of
+//! loads (`-- backlog by-key`) leave out the others.
 
 #[path = "support/mod.rs"]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use support::REAL_MODEL;
 use support::stage::Stage;
-use support::tiny_model::{DIMENSIONS, Model};
+use testkit::engine::MODEL;
+use testkit::procfs;
+use testkit::procfs::Resident;
+use testkit::tiny_model::{DIMENSIONS, TinyModel};
 
 const BAR: u64 = 150 << 20;
 
@@ -100,11 +103,11 @@ async fn run(sizes: &Sizes, named: &[&str]) -> bool {
 
 /// One transaction, of which nothing can be confirmed before its last row is written.
 async fn transaction(sizes: &Sizes) -> u64 {
-    let mut stage = Stage::new().await;
-    stage
-        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
-        .await;
-    stage.job("notes", Model::One.name()).await;
+    let mut stage = stage_with(
+        "CREATE TABLE notes (id bigint PRIMARY KEY, body text)",
+        TinyModel::One.name(),
+    )
+    .await;
     let idle = warm(&mut stage, SHORT).await;
     let rows = sizes.transaction_rows;
     stage
@@ -112,7 +115,7 @@ async fn transaction(sizes: &Sizes) -> u64 {
             "INSERT INTO notes SELECT n, {SHORT} FROM generate_series(10, 9 + {rows}) AS n"
         ))
         .await;
-    let elapsed = stage.settled("notes").await;
+    let elapsed = stage.wait_until_confirmed("notes").await;
     line(
         &stage,
         &format!("one transaction of {rows} rows"),
@@ -123,11 +126,11 @@ async fn transaction(sizes: &Sizes) -> u64 {
 
 /// Long texts and short ones that gathered while no daemon ran.
 async fn backlog(sizes: &Sizes) -> u64 {
-    let mut stage = Stage::new().await;
-    stage
-        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, body text); ALTER TABLE notes ALTER body SET STORAGE EXTERNAL")
-        .await;
-    stage.job("notes", Model::One.name()).await;
+    let mut stage = stage_with(
+        "CREATE TABLE notes (id bigint PRIMARY KEY, body text); ALTER TABLE notes ALTER body SET STORAGE EXTERNAL",
+        TinyModel::One.name(),
+    )
+    .await;
     let idle = warm(&mut stage, LONG).await;
     stage.stop_daemon();
     let behind = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint FROM pg_replication_slots";
@@ -144,7 +147,7 @@ async fn backlog(sizes: &Sizes) -> u64 {
     }
     let gathered = stage.number(behind).await.unsigned_abs();
     stage.spawn_daemon(&[]);
-    let elapsed = stage.settled("notes").await;
+    let elapsed = stage.wait_until_confirmed("notes").await;
     let name = format!(
         "a backlog of {} MB of WAL, {from} rows",
         megabytes(gathered)
@@ -152,80 +155,58 @@ async fn backlog(sizes: &Sizes) -> u64 {
     line(&stage, &name, idle, elapsed)
 }
 
-/// A table that was there before its job.
+/// An existing table.
 async fn table(sizes: &Sizes) -> u64 {
-    let mut stage = Stage::new().await;
     let rows = sizes.table_rows;
-    stage
-        .sql(&format!(
-            "CREATE TABLE few (id bigint PRIMARY KEY, body text); \
-             CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({})); \
-             INSERT INTO notes SELECT n, {SHORT} FROM generate_series(1, {rows}) AS n; ANALYZE",
-            DIMENSIONS
-        ))
-        .await;
-    stage.job("few", Model::One.name()).await;
-    stage.start_daemon().await;
-    let idle = stage.daemon().resident_at_rest().await;
-    let begin = Instant::now();
-    stage.job("notes", Model::One.name()).await;
-    stage.initialised().await;
-    line(
-        &stage,
-        &format!("a table of {rows} rows, a second job"),
-        idle,
-        begin.elapsed(),
-    )
+    let name = format!("a table of {rows} rows, a second job");
+    second_job(&name, rows, SHORT).await
 }
 
-/// Rows of which some hundred are as much as may be on their way.
+/// Rows of which some hundred are as much as the daemon takes at a time.
 async fn large_texts(sizes: &Sizes) -> u64 {
-    let mut stage = Stage::new().await;
     let rows = sizes.large_texts;
-    stage
-        .sql(&format!(
-            "CREATE TABLE few (id bigint PRIMARY KEY, body text); \
-             CREATE TABLE notes (id bigint PRIMARY KEY, body text); \
-             INSERT INTO notes SELECT n, {LARGE} FROM generate_series(1, {rows}) AS n"
-        ))
-        .await;
-    stage.job("few", Model::One.name()).await;
-    stage.start_daemon().await;
-    let idle = stage.daemon().resident_at_rest().await;
-    let begin = Instant::now();
-    stage.job("notes", Model::One.name()).await;
-    stage.initialised().await;
     let name = format!("a table of {rows} rows of 256 kB");
-    line(&stage, &name, idle, begin.elapsed())
+    second_job(&name, rows, LARGE).await
 }
 
-/// The stream does not carry a generated text, so that nobody knows how large it is before it is read.
+/// The backfill of a table with these texts.
+async fn second_job(name: &str, rows: u64, text: &str) -> u64 {
+    let backfill = Stage::measure_backfill(&format!(
+        "CREATE TABLE few (id bigint PRIMARY KEY, body text); \
+         CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({DIMENSIONS})); \
+         INSERT INTO notes SELECT n, {text} FROM generate_series(1, {rows}) AS n"
+    ))
+    .await;
+    print_line(name, backfill.idle, backfill.resident, backfill.elapsed)
+}
+
+/// The stream does not carry generated texts, so their sizes are unknown until they are read.
 async fn large_texts_by_key(sizes: &Sizes) -> u64 {
-    let mut stage = Stage::new().await;
-    stage
-        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, raw text, body text GENERATED ALWAYS AS (raw || '.') STORED)")
-        .await;
-    stage.job("notes", Model::One.name()).await;
+    let mut stage = stage_with(
+        "CREATE TABLE notes (id bigint PRIMARY KEY, raw text, body text GENERATED ALWAYS AS (raw || '.') STORED)",
+        TinyModel::One.name(),
+    )
+    .await;
     stage.start_daemon().await;
-    let idle = stage.daemon().resident_at_rest().await;
+    let idle = stage.resident_at_rest().await;
     let rows = sizes.large_texts;
     stage
         .sql(&format!(
             "INSERT INTO notes SELECT n, {LARGE} FROM generate_series(1, {rows}) AS n"
         ))
         .await;
-    let elapsed = stage.settled("notes").await;
+    let elapsed = stage.wait_until_confirmed("notes").await;
     let name = format!("{rows} rows of 256 kB, read by key");
     line(&stage, &name, idle, elapsed)
 }
 
 /// Inference counts too: texts of all lengths, from the stream and from the table, for a while.
 async fn real_model(sizes: &Sizes) -> u64 {
-    let mut stage = Stage::new().await;
-    stage
-        .sql("CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
-        .await;
-    stage.job("notes", REAL_MODEL).await;
+    let mut stage = stage_with(
+        "CREATE TABLE notes (id bigint PRIMARY KEY, body text)",
+        MODEL,
+    )
+    .await;
     let idle = warm(&mut stage, SHORT).await;
     stage
         .sql(
@@ -235,10 +216,18 @@ async fn real_model(sizes: &Sizes) -> u64 {
     tokio::time::sleep(sizes.real_model).await;
     line(
         &stage,
-        &format!("{REAL_MODEL} at full load"),
+        &format!("{MODEL} at full load"),
         idle,
         sizes.real_model,
     )
+}
+
+/// A stage with a table `notes` and its job.
+async fn stage_with(table: &str, model: &str) -> Stage {
+    let stage = Stage::new().await;
+    stage.sql(table).await;
+    stage.job("notes", model).await;
+    stage
 }
 
 /// A daemon at rest that has embedded a handful of rows; returns its memory.
@@ -249,13 +238,17 @@ async fn warm(stage: &mut Stage, text: &str) -> u64 {
             "INSERT INTO notes SELECT n, {text} FROM generate_series(1, 9) AS n"
         ))
         .await;
-    stage.settled("notes").await;
-    stage.daemon().resident_at_rest().await
+    stage.wait_until_confirmed("notes").await;
+    stage.resident_at_rest().await
+}
+
+/// Prints the line of a daemon that still runs; returns the growth.
+fn line(stage: &Stage, load: &str, idle: u64, elapsed: Duration) -> u64 {
+    print_line(load, idle, procfs::resident(stage.daemon().id()), elapsed)
 }
 
 /// Prints a line of the table; returns the growth.
-fn line(stage: &Stage, load: &str, idle: u64, elapsed: Duration) -> u64 {
-    let resident = stage.daemon().resident();
+fn print_line(load: &str, idle: u64, resident: Resident, elapsed: Duration) -> u64 {
     let growth = resident.peak.saturating_sub(idle);
     println!(
         "{load:<58} {:>6} {:>6} {:>7} {:>6} {:>8.0}",

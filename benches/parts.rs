@@ -9,22 +9,18 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lantern::embedding::{Pooling, PoolingMode, TextTokenizer};
-use lantern::pipeline::table::row::{Key, Origin, Row, Source};
-use lantern::pipeline::write::batcher::DEFAULT_BATCH;
-use lantern::pipeline::write::queue::{Pending, Ready};
-
-use support::REAL_MODEL;
-use support::data_path::runtime;
+use lantern::pipeline::write::path::DEFAULT_BATCH_ROWS;
+use lantern::pipeline::write::queue::{PendingWrite, WriteQueue};
+use support::writer::row;
+use testkit::engine::MODEL;
+use testkit::paths::runtime;
 
 const SENTENCE: &str = "Semantic search over the text that is in PostgreSQL already. ";
 const HIDDEN: usize = 384;
 const ROWS: u64 = 4096;
 
 fn tokenizing(criterion: &mut Criterion) {
-    let file = runtime()
-        .join("models")
-        .join(REAL_MODEL)
-        .join("tokenizer.json");
+    let file = runtime().join("models").join(MODEL).join("tokenizer.json");
     let tokenizer = TextTokenizer::load(&file, 256, true).expect("run `make setup` first");
     let mut group = criterion.benchmark_group("tokenize");
     for bytes in [60, 600, 6_000, 600_000] {
@@ -54,11 +50,10 @@ fn pooling(criterion: &mut Criterion) {
 }
 
 /// Rows with vectors, of which each key comes `times` times.
-fn rows(times: u64) -> Vec<Pending> {
+fn rows(times: u64) -> Vec<PendingWrite> {
     let row = |number: u64| {
-        let key = Key::new([(number / times).to_string().into()]);
-        let row = Row::new(key, Source::Text(SENTENCE.into()), Origin::Backfill);
-        Pending::new(row, Some(Vec::new()))
+        let row = row((number / times).cast_signed(), SENTENCE);
+        PendingWrite::new(row, Some(Vec::new()))
     };
     (0..ROWS).map(row).collect()
 }
@@ -68,11 +63,11 @@ fn batching(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(ROWS));
     for (name, times) in [("each row once", 1), ("each row four times", 4)] {
         group.bench_function(name, |bencher| {
-            let cut = |rows: Vec<Pending>| {
-                let mut ready = Ready::default();
+            let cut = |rows: Vec<PendingWrite>| {
+                let mut ready = WriteQueue::default();
                 rows.into_iter().for_each(|row| ready.push(row));
                 let mut batches = Vec::new();
-                while let batch = ready.next_batch(DEFAULT_BATCH)
+                while let batch = ready.next_batch(DEFAULT_BATCH_ROWS)
                     && !batch.is_empty()
                 {
                     batches.push(batch);

@@ -1,32 +1,28 @@
 //! The demo's database as its user sees it: tables, articles, the job, and what the daemon left in the catalogs.
 
-use std::fs;
-use std::path::Path;
 use std::pin::pin;
 
 use anyhow::{Context, Result, bail};
 use lantern::embedded::{Installation, PrivatePostgres};
 use lantern::postgres::ConnectionString;
+use testkit::client::try_connect;
+use testkit::jobs::{DOCUMENTED_TABLE, try_insert_job};
+use testkit::{jobs, server};
+use tokio_postgres::Client;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, NoTls};
 
 use crate::articles::Article;
 use crate::paths::Paths;
 
-/// A server in a temporary directory, which goes when the server goes.
+/// A server in a temporary directory, which goes when the server goes. Its commits are durable, as those of a server in
+/// production.
 ///
-/// Cancellation safe: a server that nobody waits for any more is stopped as soon as it has started.
+/// Cancellation safe: where the future is dropped, the server stops as soon as it has started.
 pub async fn start_server(paths: &Paths) -> Result<PrivatePostgres> {
     let data = paths.data.clone();
-    let start = move || {
-        let installation = Installation::find(&data)?;
-        // Temporary servers are otherwise set up not to wait for the disk, which would flatter every COMMIT.
-        let durable =
-            ["fsync", "full_page_writes"].map(|name| (name.to_string(), "on".to_string()));
-        PrivatePostgres::start_temporary(&installation, durable.to_vec())
-    };
+    let start = move || server::start(&Installation::find(&data)?, &server::DURABLE);
     Ok(tokio::task::spawn_blocking(start).await??)
 }
 
@@ -40,14 +36,14 @@ pub struct Job {
     id: i32,
 }
 
-/// How far the first run of a job is.
+/// How far the initial backfill of a job is.
 pub struct Progress {
     pub rows: i64,
     pub embedded: i64,
     pub finished: bool,
 }
 
-/// What a job keeps on the server, by number.
+/// The numbers of what a job keeps on the server.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Leftovers {
     pub publications: i64,
@@ -100,20 +96,10 @@ impl Database {
         Ok(format!("PostgreSQL {server} with pgvector {pgvector}"))
     }
 
-    /// With the statement that the README shows, so that the README cannot be wrong.
-    pub async fn create_jobs_table(&self, readme: &Path) -> Result<()> {
-        let text = fs::read_to_string(readme)
-            .with_context(|| format!("cannot read {}", readme.display()))?;
-        let statement = jobs_table_of(&text).with_context(|| {
-            format!(
-                "{} has no ```sql block with CREATE TABLE jobs (…);",
-                readme.display()
-            )
-        })?;
-        self.client
-            .batch_execute(&statement)
-            .await
-            .context("the README's CREATE TABLE jobs was refused")
+    /// Creates the jobs table with the statement of README.md: a test compares the two.
+    pub async fn create_jobs_table(&self) -> Result<()> {
+        let created = self.client.batch_execute(DOCUMENTED_TABLE).await;
+        created.context("the server rejects the documented CREATE TABLE jobs")
     }
 
     /// Creates the table that is searched in, and copies the articles into it.
@@ -135,14 +121,10 @@ impl Database {
         Ok(writer.finish().await?)
     }
 
-    pub async fn insert_job(&self, model: &str) -> Result<Job> {
-        let statement = "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model)
-             VALUES ($1, 'public', 'articles', 'body', 'body_embedding', $2) RETURNING id";
-        let row = self
-            .client
-            .query_one(statement, &[&self.uri, &model])
-            .await?;
-        Ok(Job { id: row.get(0) })
+    pub async fn insert_job(&self) -> Result<Job> {
+        let job = jobs::Job::at(self.uri.clone(), "articles", "body", "body_embedding");
+        let id = try_insert_job(&self.client, &job).await?;
+        Ok(Job { id })
     }
 
     pub async fn cancel(&self, job: &Job) -> Result<()> {
@@ -170,7 +152,7 @@ impl Database {
             .query_one("SELECT count(*) FROM articles", &[])
             .await?
             .get(0);
-        // Preparing anew each time: the daemon adds the column while we look.
+        // Prepared each time: the daemon adds the column in the meantime.
         match self
             .client
             .query_one("SELECT count(body_embedding) FROM articles", &[])
@@ -207,34 +189,6 @@ impl Job {
 }
 
 async fn connect(uri: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(uri, NoTls)
-        .await
-        .context("cannot connect to the private PostgreSQL")?;
-    // An error of the connection reaches the client's next call.
-    tokio::spawn(connection);
-    Ok(client)
-}
-
-/// The statement from `CREATE TABLE jobs` to its closing `);`, out of the first ```` ```sql ```` block that holds it.
-fn jobs_table_of(markdown: &str) -> Option<String> {
-    let blocks = markdown
-        .split("```sql\n")
-        .skip(1)
-        .filter_map(|rest| rest.split("```").next());
-    let block = blocks
-        .into_iter()
-        .find(|block| block.contains("CREATE TABLE jobs"))?;
-    let mut lines = block
-        .lines()
-        .skip_while(|line| !line.starts_with("CREATE TABLE jobs"));
-    let mut statement = String::new();
-    // Up to the line that closes the list of columns: comments inside may well contain a semicolon.
-    loop {
-        let line = lines.next()?;
-        statement.push_str(line);
-        statement.push('\n');
-        if line.trim_end() == ");" {
-            return Some(statement);
-        }
-    }
+    let connected = try_connect(uri, "demo").await;
+    connected.context("cannot connect to the private PostgreSQL")
 }

@@ -1,12 +1,14 @@
 //! Measuring: when a vector becomes visible to others, and what the model alone would have needed.
 //!
-//! The clock starts when the server has answered the COMMIT and stops when a SELECT in a second session sees the vector.
-//! That session asks again every 0.2 ms or so, which the figures contain: half of it on average.
+//! The clock starts when the server has answered the COMMIT and stops when a SELECT in a second session sees the
+//! vector. That session asks every 0.2 ms or so. The figures contain half of that on average.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lantern::embedding::{Catalogue, Engine, EngineOptions, Model, TextRole};
+use lantern::embedding::{Engine, Model, TextRole};
+use testkit::engine;
+use testkit::statistics::{median, quantile};
 use tokio_postgres::{Client, Statement};
 
 use crate::daemon::Daemon;
@@ -16,15 +18,15 @@ use crate::paths::Paths;
 /// A vector as the server sends it; only ever compared.
 pub type Vector = Option<Vec<u8>>;
 
-/// The second session, which looks at rows as any other user would.
-pub struct Witness {
+/// The second session, which reads rows as any other user does.
+pub struct Observer {
     client: Client,
     vector: Statement,
     confirmed: Statement,
 }
 
-impl Witness {
-    pub async fn open(database: &Database) -> Result<Witness> {
+impl Observer {
+    pub async fn open(database: &Database) -> Result<Observer> {
         let client = database.another_session().await?;
         let vector = client
             .prepare("SELECT vector_send(body_embedding) FROM articles WHERE id = $1")
@@ -32,7 +34,7 @@ impl Witness {
         let confirmed = client
             .prepare("SELECT bool_and(confirmed_flush_lsn >= $1::text::pg_lsn) FROM pg_replication_slots")
             .await?;
-        Ok(Witness {
+        Ok(Observer {
             client,
             vector,
             confirmed,
@@ -41,6 +43,12 @@ impl Witness {
 
     pub async fn vector(&self, id: i32) -> Result<Vector> {
         Ok(self.client.query_one(&self.vector, &[&id]).await?.get(0))
+    }
+
+    /// How long it takes from now until an inserted row has a vector.
+    pub async fn sees_vector(&self, daemon: &mut Daemon, id: i32) -> Result<Duration> {
+        let what = "the inserted row has a vector";
+        self.sees(daemon, what, &[id], Option::is_some).await
     }
 
     /// How long it takes from now until `expected` holds for the vectors of all these rows.
@@ -101,13 +109,8 @@ pub struct ModelAlone {
 }
 
 impl ModelAlone {
-    pub async fn load(paths: &Paths, name: &str) -> Result<ModelAlone> {
-        let options = EngineOptions {
-            data_path: paths.data.clone(),
-            ..EngineOptions::default()
-        };
-        let engine = Engine::new(Catalogue::new(paths.data.join("models")), options);
-        let model = engine.model(&name.parse()?).await?;
+    pub async fn load(paths: &Paths) -> Result<ModelAlone> {
+        let (engine, model) = engine::load(&paths.data).await?;
         Ok(ModelAlone { engine, model })
     }
 
@@ -131,8 +134,7 @@ pub struct Series(Vec<f64>);
 
 impl Series {
     pub fn push(&mut self, milliseconds: f64) {
-        let position = self.0.partition_point(|other| *other < milliseconds);
-        self.0.insert(position, milliseconds);
+        self.0.push(milliseconds);
     }
 
     pub fn len(&self) -> usize {
@@ -140,19 +142,10 @@ impl Series {
     }
 
     pub fn median(&self) -> f64 {
-        self.quantile(0.5)
+        median(self.0.iter().copied())
     }
 
     pub fn p95(&self) -> f64 {
-        self.quantile(0.95)
-    }
-
-    /// The nearest-rank definition: the smallest value that at least this share does not exceed.
-    fn quantile(&self, share: f64) -> f64 {
-        let rank = (share * self.0.len() as f64).ceil() as usize;
-        self.0
-            .get(rank.saturating_sub(1))
-            .copied()
-            .unwrap_or(f64::NAN)
+        quantile(self.0.iter().copied(), 0.95)
     }
 }

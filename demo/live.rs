@@ -5,10 +5,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::articles::Article;
+use crate::console::{Console, milliseconds};
 use crate::daemon::Daemon;
 use crate::database::Database;
-use crate::latency::{ModelAlone, Series, Witness};
-use crate::stage::{Stage, milliseconds};
+use crate::latency::{ModelAlone, Observer, Series};
 
 /// Single INSERTs that the median is taken from.
 const INSERTS: usize = 200;
@@ -19,33 +19,26 @@ const INSERT: &str = "INSERT INTO articles (title, body) VALUES ($1, $2) RETURNI
 
 /// One change of each kind.
 pub async fn single_changes(
-    stage: &Stage,
+    console: &Console,
     daemon: &mut Daemon,
     database: &mut Database,
     articles: &[Article],
 ) -> Result<()> {
-    let witness = Witness::open(database).await?;
+    let observer = Observer::open(database).await?;
     let (first, others) = articles
         .split_first()
         .context("no article is left for the live part")?;
 
-    let id: i32 = database
-        .client()
+    let client = database.client();
+    let inserted = client
         .query_one(INSERT, &[&first.title, &first.body])
-        .await?
-        .get(0);
-    let took = witness
-        .sees(
-            daemon,
-            "the inserted row has a vector",
-            &[id],
-            Option::is_some,
-        )
         .await?;
-    stage.measured("INSERT of one row", took, "has its vector");
+    let id = inserted.get(0);
+    let took = observer.sees_vector(daemon, id).await?;
+    console.measured("INSERT of one row", took, "has its vector");
 
     let ids = insert_together(database, others).await?;
-    let took = witness
+    let took = observer
         .sees(
             daemon,
             "the rows inserted together have vectors",
@@ -53,14 +46,14 @@ pub async fn single_changes(
             Option::is_some,
         )
         .await?;
-    stage.measured(
+    console.measured(
         &format!("INSERT of {} rows, one transaction", ids.len()),
         took,
         "all have theirs",
     );
 
     let client = database.client();
-    let old = witness.vector(id).await?;
+    let old = observer.vector(id).await?;
     client
         .execute(
             "UPDATE articles SET body = body || ' ' || title || '.' WHERE id = $1",
@@ -68,20 +61,20 @@ pub async fn single_changes(
         )
         .await?;
     let renewed = |vector: &Option<Vec<u8>>| vector.is_some() && *vector != old;
-    let took = witness
+    let took = observer
         .sees(daemon, "the new text has a new vector", &[id], renewed)
         .await?;
-    stage.measured("UPDATE of the text", took, "new vector");
+    console.measured("UPDATE of the text", took, "new vector");
 
     let statement = "UPDATE articles SET title = title || ' (revised)' WHERE id = $1
                      RETURNING pg_current_xact_id()::text";
     let ours: String = client.query_one(statement, &[&id]).await?.get(0);
-    let took = witness.sees_confirmation(daemon).await?;
+    let took = observer.sees_confirmation(daemon).await?;
     ensure!(
-        witness.last_writer(id).await? == ours,
+        observer.last_writer(id).await? == ours,
         "the daemon wrote to a row whose text had not changed"
     );
-    stage.measured(
+    console.measured(
         "UPDATE of another column",
         took,
         "confirmed; nothing was embedded or written",
@@ -94,7 +87,7 @@ pub async fn single_changes(
             &[&withdrawn],
         )
         .await?;
-    let took = witness
+    let took = observer
         .sees(
             daemon,
             "the vector of a withdrawn text is gone",
@@ -102,9 +95,9 @@ pub async fn single_changes(
             Option::is_none,
         )
         .await?;
-    stage.measured("UPDATE of the text to NULL", took, "vector cleared");
+    console.measured("UPDATE of the text to NULL", took, "vector cleared");
 
-    stage.note("from the server's answer to COMMIT until a second session, which asks every 0.2 ms, sees it");
+    console.note("from the server's answer to COMMIT until a second session, which asks every 0.2 ms, sees it");
     Ok(())
 }
 
@@ -127,13 +120,13 @@ async fn insert_together(database: &mut Database, articles: &[Article]) -> Resul
 /// A series of single INSERTs into the idle table. Each text goes through the model alone right before, so that a
 /// neighbour's load on the machine weighs on both sides of the difference.
 pub async fn beyond_the_model(
-    stage: &Stage,
+    console: &Console,
     daemon: &mut Daemon,
     database: &Database,
     model: &ModelAlone,
     texts: impl Iterator<Item = String>,
 ) -> Result<()> {
-    let witness = Witness::open(database).await?;
+    let observer = Observer::open(database).await?;
     let insert = database.client().prepare(INSERT).await?;
     let (mut alone, mut visible, mut beyond) =
         (Series::default(), Series::default(), Series::default());
@@ -148,42 +141,35 @@ pub async fn beyond_the_model(
         let committed = Instant::now();
         // Looking before the model can be ready finds nothing, and takes processor time from it.
         std::thread::sleep(model_time * 3 / 4);
-        witness
-            .sees(
-                daemon,
-                "the inserted row has a vector",
-                &[id],
-                Option::is_some,
-            )
-            .await?;
+        observer.sees_vector(daemon, id).await?;
         let took = milliseconds(committed.elapsed());
         ids.push(id);
         alone.push(milliseconds(model_time));
         visible.push(took);
         beyond.push(took - milliseconds(model_time));
-        stage.progress(ids.len() as i64, INSERTS as i64);
+        console.progress(ids.len() as i64, INSERTS as i64);
     }
-    stage.end_progress();
+    console.end_progress();
     // They were copies of other articles, and would come up twice in every search.
     database
         .client()
         .execute("DELETE FROM articles WHERE id = ANY($1)", &[&ids])
         .await?;
 
-    stage.row(
+    console.row(
         &format!("{} single INSERTs into the idle table", visible.len()),
         ["median", "p95"],
         "",
     );
     let figures =
         |series: &Series| [series.median(), series.p95()].map(|figure| format!("{figure:.1} ms"));
-    stage.row("COMMIT to visible vector", figures(&visible), "");
-    stage.row(
+    console.row("COMMIT to visible vector", figures(&visible), "");
+    console.row(
         "the model alone, same texts",
         figures(&alone),
         "the engine in this process, no database",
     );
-    stage.row(
+    console.row(
         "beyond the model's own time",
         figures(&beyond),
         &format!("goal: a median of at most {GOAL:.0} ms"),

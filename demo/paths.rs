@@ -4,9 +4,9 @@ use std::env;
 use std::path::{Display, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use testkit::paths::{checkout, runtime};
 
 pub struct Paths {
-    pub readme: PathBuf,
     pub articles: PathBuf,
     /// `.runtime` of the checkout: libonnxruntime, PostgreSQL, models.
     pub data: PathBuf,
@@ -20,9 +20,7 @@ impl Paths {
     /// # Errors
     /// Names the first part that is missing and the command that makes it.
     pub fn find() -> Result<Paths> {
-        let checkout = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let data = env::var_os("LANTERN_DATA_PATH")
-            .map_or_else(|| checkout.join(".runtime"), PathBuf::from);
+        let data = env::var_os("LANTERN_DATA_PATH").map_or_else(runtime, PathBuf::from);
         ensure!(
             data.is_dir(),
             "{} does not exist; `make setup` fetches what belongs there",
@@ -38,8 +36,7 @@ impl Paths {
             binary.display()
         );
         Ok(Paths {
-            readme: checkout.join("README.md"),
-            articles: checkout.join("demo/articles.jsonl"),
+            articles: checkout().join("demo/articles.jsonl"),
             log: data.join("demo.log"),
             data,
             binary,

@@ -1,13 +1,13 @@
 //! Questions to the articles, answered by `lantern-cli search` as a user would call it.
 
-use anyhow::{Context, Result, ensure};
-use tokio::process::Command;
+use anyhow::{Result, ensure};
+use testkit::Program;
 
 use crate::database::Job;
 use crate::paths::Paths;
 
-/// None of them shares a word that matters with the text it should find. The second is answered best by a row that came
-/// in while the daemon was listening.
+/// None of them shares a significant word with the text that it should find. The best answer to the second is a row
+/// that arrived while the daemon was running.
 pub const QUESTIONS: [&str; 3] = [
     "how to protect a home from tremors",
     "wildlife on very long journeys over the sea",
@@ -16,23 +16,17 @@ pub const QUESTIONS: [&str; 3] = [
 
 /// The table that the command prints.
 pub async fn ask(paths: &Paths, jobs: &str, job: &Job, question: &str) -> Result<String> {
-    let output = Command::new(&paths.binary)
-        .args([
-            "search",
-            "--uri",
-            jobs,
-            "--table",
-            "jobs",
-            "--job",
-            &job.id().to_string(),
-        ])
-        .args(["--limit", "5", "--columns", "title", "--data-path"])
-        .arg(&paths.data)
-        .arg(question)
-        .kill_on_drop(true)
-        .output()
-        .await
-        .context("cannot run lantern-cli search")?;
+    let program = Program::new(&paths.binary).with_data_path(&paths.data);
+    let id = job.id().to_string();
+    let output = program
+        .run(
+            &[
+                &["search", "--uri", jobs, "--table", "jobs", "--job", &id][..],
+                &["--limit", "5", "--columns", "title", question],
+            ]
+            .concat(),
+        )
+        .await;
     ensure!(
         output.status.success(),
         "lantern-cli search ended with {}: {}",

@@ -1,7 +1,7 @@
 //! ONNX Runtime with nothing around it: the ceiling of what can be embedded.
 //!
-//! Texts are tokenized and sorted beforehand, all of them at once, and cut into batches by a budget of padded tokens; one
-//! session a thread, no pooling, no spinning.
+//! Texts are tokenized and sorted beforehand, all of them at once, and cut into batches by a budget of padded tokens;
+//! one session a thread, no pooling, no spinning.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 use lantern::embedding::onnx_environment;
 use ort::session::Session;
 use ort::value::TensorRef;
+use testkit::engine::MODEL;
+use testkit::paths::runtime;
 use tokenizers::{Tokenizer, TruncationParams};
-
-use super::REAL_MODEL;
-use super::data_path::runtime;
 
 /// The model's window in tokens.
 const WINDOW: usize = 256;
@@ -32,7 +31,7 @@ pub struct Batches {
 impl Bare {
     /// The default model, one session for each thread that the process may use.
     pub fn load() -> Bare {
-        let folder = runtime().join("models").join(REAL_MODEL);
+        let folder = runtime().join("models").join(MODEL);
         assert!(folder.is_dir(), "run `make setup` first");
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();

@@ -1,12 +1,18 @@
-//! A private server and a session on it.
+//! A private server and a session of the product on it.
 
 use std::time::{Duration, Instant};
 
-use lantern::embedded::{Installation, PrivatePostgres};
+use lantern::embedded::PrivatePostgres;
 use lantern::postgres::{ConnectionString, Session};
+use testkit::client::{self, execute};
+use testkit::jobs::{Job, insert_job};
+use testkit::server::{self, DURABLE};
+use testkit::wait::poll_until;
+use testkit::{paths, procfs};
+use tokio_postgres::types::FromSqlOwned;
 
-use super::data_path::runtime;
-use super::process;
+/// How long a server may take to send what is in its log.
+const SEND_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Server {
     pub postgres: PrivatePostgres,
@@ -14,22 +20,10 @@ pub struct Server {
     pub session: Session,
 }
 
-/// How long a server may take to send what is in its log.
-const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Of a temporary server, which would otherwise be a fast one.
-const DURABLE: [(&str, &str); 2] = [("fsync", "on"), ("full_page_writes", "on")];
-
 impl Server {
-    /// A server in a folder of its own, with pgvector, which forgets what it holds when the machine crashes.
+    /// A server with pgvector in a temporary directory. A crash of the machine loses what it holds.
     pub async fn start(settings: &[(&str, &str)]) -> Server {
-        let installation = Installation::find(&runtime()).expect("run `make setup` first");
-        let settings = settings
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
-        let postgres =
-            PrivatePostgres::start_temporary(&installation, settings).expect("it starts");
+        let postgres = server::start(&server::installation(), settings).expect("it starts");
         let database: ConnectionString = postgres.uri("postgres").parse().expect("a URI");
         let session = Session::open(&database).await.expect("a session");
         let server = Server {
@@ -43,7 +37,7 @@ impl Server {
         server
     }
 
-    /// As [`Server::start`], but commits are durable.
+    /// As [`Server::start`], with durable commits.
     pub async fn durable(settings: &[(&str, &str)]) -> Server {
         Server::start(&[&DURABLE, settings].concat()).await
     }
@@ -53,60 +47,81 @@ impl Server {
     }
 
     pub async fn sql(&self, statements: &str) {
-        let done = self.session.batch_execute(statements).await;
-        done.unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+        execute(&self.session, statements).await;
     }
 
-    /// The first column of the first row.
-    pub async fn value<T>(&self, query: &str) -> T
-    where
-        T: for<'a> tokio_postgres::types::FromSql<'a>,
-    {
-        let row = self.session.query_one(query, &[]).await;
-        row.unwrap_or_else(|error| panic!("{query}: {error:?}"))
-            .get(0)
+    /// The first column of the one row that a query returns.
+    pub async fn value<T: FromSqlOwned>(&self, query: &str) -> T {
+        client::value(&self.session, query).await
     }
 
-    /// A jobs table.
-    pub async fn jobs_table(&self) {
-        self.sql(include_str!("../../sql/jobs.sql")).await;
+    /// Waits until a query returns true, and panics with `context` after `timeout`.
+    pub async fn until(
+        &self,
+        query: &str,
+        interval: Duration,
+        timeout: Duration,
+        context: impl Fn() -> String,
+    ) {
+        let holds = async || self.value::<bool>(query).await.then_some(()).ok_or(());
+        let polled = poll_until(interval, timeout, holds).await;
+        polled.unwrap_or_else(|()| panic!("not within {timeout:?}: {query}: {}", context()));
     }
 
-    /// A job on `table (body)`; where it has no column for vectors, the daemon adds it.
-    pub async fn job(&self, table: &str, model: &str, backfill: bool) {
-        self.sql(&format!(
-            "INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model, backfill) \
-             VALUES ('{}', 'public', '{table}', 'body', 'embedding', '{model}', {backfill})",
-            self.uri()
-        ))
-        .await;
+    /// Creates the jobs table, with its optional columns.
+    pub async fn create_jobs_table(&self) {
+        self.sql(&paths::read("sql/jobs.sql")).await;
+    }
+
+    /// Inserts a job on `table (body)` that writes the column `embedding`. The daemon adds the column where it is
+    /// missing.
+    pub async fn job(&self, table: &str, model: &str) {
+        self.insert_job(table, model, &[]).await;
+    }
+
+    /// As [`job`](Self::job), for rows to come alone.
+    pub async fn job_without_backfill(&self, table: &str, model: &str) {
+        self.insert_job(table, model, &[("backfill", "false")])
+            .await;
+    }
+
+    async fn insert_job(&self, table: &str, model: &str, options: &[(&str, &str)]) {
+        let job = Job {
+            embedding_model: model,
+            options,
+            ..Job::at(self.uri(), table, "body", "embedding")
+        };
+        insert_job(&self.session, job).await;
     }
 
     /// The parent of every process that works for the server.
     pub async fn postmaster(&self) -> u32 {
         let backend: i32 = self.value("SELECT pg_backend_pid()").await;
-        process::parent(backend.unsigned_abs())
+        procfs::parent(backend.unsigned_abs())
     }
 
-    /// Waits until everything that has happened so far has been sent to all who receive changes; returns how long that took.
-    pub async fn all_is_sent(&self) -> Duration {
+    /// Waits until everything that has happened so far has been sent by all walsenders; returns how long that took.
+    pub async fn wait_until_sent(&self) -> Duration {
         let begin = Instant::now();
         let now: String = self.value("SELECT pg_current_wal_insert_lsn()::text").await;
-        let all = format!(
+        let sent = format!(
             "SELECT COALESCE(bool_and(sent_lsn >= '{now}'), true) FROM pg_stat_replication"
         );
-        while !self.value::<bool>(&all).await {
-            assert!(begin.elapsed() < PATIENCE, "somebody is behind");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let interval = Duration::from_millis(20);
+        self.until(&sent, interval, SEND_TIMEOUT, String::new).await;
         begin.elapsed()
     }
 
-    /// Processor time so far of the processes that send changes.
-    pub async fn used_by_walsenders(&self) -> Duration {
-        let walsenders = "SELECT array(SELECT pid FROM pg_stat_replication)";
-        let walsenders: Vec<i32> = self.value(walsenders).await;
-        let walsenders = walsenders.into_iter().map(i32::unsigned_abs);
-        walsenders.map(process::used).sum()
+    /// Processor time of the walsenders so far.
+    pub async fn cpu_time_of_walsenders(&self) -> Duration {
+        self.cpu_time_of("SELECT array(SELECT pid FROM pg_stat_replication)")
+            .await
+    }
+
+    /// Processor time so far of the server's processes whose ids a query returns as an array.
+    pub async fn cpu_time_of(&self, processes: &str) -> Duration {
+        let processes: Vec<i32> = self.value(processes).await;
+        let processes = processes.into_iter().map(i32::unsigned_abs);
+        processes.map(procfs::cpu_time).sum()
     }
 }

@@ -1,15 +1,29 @@
-//! A private server with a jobs table, and the real daemon on it, which has the tiny model too.
+//! A private server with a jobs table, and the real daemon on it, which has the tiny models too.
 
 use std::time::{Duration, Instant};
 
-use super::child::{self, Child};
-use super::data_path;
+use tempfile::TempDir;
+use testkit::procfs::{self, Resident};
+use testkit::tiny_model::TinyModel;
+use testkit::{Process, data_path};
+
+use super::program;
 use super::server::Server;
 
 pub struct Stage {
-    daemon: Option<Child>,
+    // Dropped in this order.
+    daemon: Option<Process>,
     pub server: Server,
-    data: tempfile::TempDir,
+    data_path: TempDir,
+}
+
+/// What the initial backfill of a table took.
+pub struct Backfill {
+    pub elapsed: Duration,
+    /// Resident memory of the daemon before it, in bytes.
+    pub idle: u64,
+    /// Resident memory of the daemon since then.
+    pub resident: Resident,
 }
 
 impl Stage {
@@ -24,11 +38,11 @@ impl Stage {
 
     /// On a server that has no jobs table yet.
     pub async fn on(server: Server) -> Stage {
-        server.jobs_table().await;
+        server.create_jobs_table().await;
         Stage {
             daemon: None,
             server,
-            data: data_path::with_tiny_model(),
+            data_path: data_path::with_tiny_models(),
         }
     }
 
@@ -40,28 +54,28 @@ impl Stage {
         self.server.value(query).await
     }
 
-    /// A job that embeds the rows that are there, too.
+    /// Inserts a job with a backfill.
     pub async fn job(&self, table: &str, model: &str) {
-        self.server.job(table, model, true).await;
+        self.server.job(table, model).await;
     }
 
-    /// Starts the daemon and waits until all jobs have looked through their existing rows.
+    /// Starts the daemon and waits until all jobs have finished their backfill.
     pub async fn start_daemon(&mut self) {
         self.spawn_daemon(&[]);
-        self.initialised().await;
+        self.wait_for_backfill().await;
     }
 
     /// Starts the daemon with these variables in its environment.
     pub fn spawn_daemon(&mut self, environment: &[(&str, &str)]) {
-        let mut command = child::daemon(&self.server.uri(), self.data.path());
-        command.envs(environment.iter().copied());
-        let log = self.data.path().join("daemon.log");
-        self.daemon = Some(Child::spawn(command, log));
+        let uri = self.server.uri();
+        let variables = [&[("LANTERN_URI", uri.as_str())], environment].concat();
+        let program = program().with_data_path(self.data_path.path());
+        self.daemon = Some(program.start_daemon_with_env(&variables, &[]));
     }
 
-    /// Waits until all jobs have looked through their existing rows.
-    pub async fn initialised(&self) {
-        self.until("SELECT count(*) FROM jobs WHERE init_finished_at IS NULL")
+    /// Waits until all jobs have finished their backfill.
+    pub async fn wait_for_backfill(&self) {
+        self.until_none("SELECT count(*) FROM jobs WHERE init_finished_at IS NULL")
             .await;
     }
 
@@ -69,22 +83,53 @@ impl Stage {
         self.daemon = None;
     }
 
-    pub fn daemon(&self) -> &Child {
+    pub fn daemon(&self) -> &Process {
         self.running_daemon().expect("the daemon runs")
     }
 
-    pub fn running_daemon(&self) -> Option<&Child> {
+    pub fn running_daemon(&self) -> Option<&Process> {
         self.daemon.as_ref()
     }
 
+    /// The daemon's resident memory at rest, in bytes: the least of ten samples. Its peak counts from then on.
+    pub async fn resident_at_rest(&self) -> u64 {
+        let process = self.daemon().id();
+        let mut least = u64::MAX;
+        for _ in 0..10 {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            least = least.min(procfs::resident(process).now);
+        }
+        procfs::reset_peak(process);
+        least
+    }
+
+    /// Creates tables with `sql`, among them `few` and `notes`, starts a daemon with a job on `few`, so that the model
+    /// is loaded, and measures the initial backfill of `notes`.
+    pub async fn measure_backfill(sql: &str) -> Backfill {
+        let mut stage = Stage::new().await;
+        stage.sql(sql).await;
+        stage.sql("VACUUM ANALYZE").await;
+        stage.job("few", TinyModel::One.name()).await;
+        stage.start_daemon().await;
+        let idle = stage.resident_at_rest().await;
+        let begin = Instant::now();
+        stage.job("notes", TinyModel::One.name()).await;
+        stage.wait_for_backfill().await;
+        Backfill {
+            elapsed: begin.elapsed(),
+            idle,
+            resident: procfs::resident(stage.daemon().id()),
+        }
+    }
+
     /// Waits until everything that has been written so far is embedded and confirmed; returns how long that took.
-    pub async fn settled(&self, table: &str) -> Duration {
+    pub async fn wait_until_confirmed(&self, table: &str) -> Duration {
         let begin = Instant::now();
         let now: String = self
             .server
             .value("SELECT pg_current_wal_insert_lsn()::text")
             .await;
-        self.until(&format!(
+        self.until_none(&format!(
             "SELECT count(*) FROM pg_replication_slots WHERE confirmed_flush_lsn < '{now}'"
         ))
         .await;
@@ -95,14 +140,15 @@ impl Stage {
         elapsed
     }
 
-    /// Waits until a count is 0.
-    pub async fn until(&self, count: &str) {
+    /// Waits, without a limit, until a count is 0. Panics where a job has failed or the daemon has ended.
+    pub async fn until_none(&self, count: &str) {
         while self.number(count).await > 0 {
             let failed = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
             let failed = self.number(failed).await;
             if let Some(daemon) = &self.daemon {
                 assert_eq!(failed, 0, "{}", daemon.log());
-                assert!(daemon.is_alive(), "the daemon has ended:\n{}", daemon.log());
+                let has_ended = procfs::command_line(daemon.id()).is_empty();
+                assert!(!has_ended, "the daemon has ended:\n{}", daemon.log());
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

@@ -1,18 +1,24 @@
-//! What it costs to have the embeddings of a table kept, how fresh they are, and how that changes as the writes grow, next to
-//! the other ways of doing it.
+//! What it costs to keep the embeddings of a table up to date, how fresh they are, and how that changes with the load,
+//! next to other ways of doing it.
 //!
-//! Every comparison is made within one run, in turns, each way on a server of its own that is otherwise the same. Run:
-//! `make bench`, or `make bench-full` for more clients, rounds and sizes. By hand: `-- --smoke` only shows that everything works;
-//! names of questions (`-- freshness jobs`) leave out the others; `--into FOLDER` takes `results.json`, from which `plots.py` draws.
+//! Every comparison is made within one run, in turns, each way on an equal server of its own. Run: `make bench`, or
+//! `make bench-full` for more clients, rounds and sizes. By hand: `-- --smoke` only shows that everything works; names
+//! of questions (`-- freshness jobs`) select these; `--into FOLDER` writes `results.json`, from which `plots.py` draws.
+//!
+//! ```text
+//!  main ──▶ scale ──▶ questions ──▶ capture ──▶ notes_server ──▶ support
+//!    │                    │
+//!    └──▶ report ──▶ bars ──▶ results ──▶ bar
+//! ```
 
-mod answers;
+mod bar;
 mod bars;
 mod capture;
-mod engine;
+mod notes_server;
 mod pgbench;
-mod place;
 mod questions;
 mod report;
+mod results;
 mod scale;
 #[path = "../support/mod.rs"]
 mod support;
@@ -22,9 +28,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use answers::{About, Answers};
 use capture::{Inference, Way, follower};
 use questions::{backlog, beside_inference, burst, freshness, jobs, tables, user_side, write_back};
+use results::{About, Results};
 use scale::Scale;
 use texts::Texts;
 
@@ -59,7 +65,7 @@ const QUESTIONS: [&str; 9] = [
 ];
 
 async fn measure(arguments: &[String]) {
-    let scale = Scale::of(arguments);
+    let scale = Scale::from_arguments(arguments);
     let into = arguments.iter().skip_while(|given| *given != "--into");
     let into = into.skip(1).map(PathBuf::from).next();
     let texts = Texts::load();
@@ -69,55 +75,55 @@ async fn measure(arguments: &[String]) {
         Scale::Full => "make bench-full",
     };
     let begin = Instant::now();
-    let about = About::look(command.to_owned(), &texts).await;
+    let about = About::collect(command.to_owned(), &texts).await;
     println!("{}\n{}\n{}", about.machine, about.versions, about.texts);
     let named = QUESTIONS.map(|question| has(arguments, question));
     let all = !named.contains(&true);
-    let mut answers = Answers::none(about);
+    let mut results = Results::new(about);
     for (question, named) in QUESTIONS.into_iter().zip(named) {
         if !named && !all {
             continue;
         }
         eprintln!("{:>5.0} s  {question}", begin.elapsed().as_secs_f64());
-        ask(question, scale, &texts, &mut answers).await;
-        answers.about.minutes = begin.elapsed().as_secs_f64() / 60.0;
-        answers.bars = bars::bars(&answers);
-        // After each: whoever ends an hour's run early keeps what there is.
+        ask(question, scale, &texts, &mut results).await;
+        results.about.minutes = begin.elapsed().as_secs_f64() / 60.0;
+        results.bars = bars::bars(&results);
+        // After each question, so that a run that is ended early leaves what it has measured.
         if let Some(folder) = &into {
-            write(&answers, folder);
+            write(&results, folder);
         }
     }
-    report::print(&answers);
-    println!("\n{:.1} minutes", answers.about.minutes);
+    report::print(&results);
+    println!("\n{:.1} minutes", results.about.minutes);
 }
 
-async fn ask(question: &str, scale: Scale, texts: &Texts, answers: &mut Answers) {
+async fn ask(question: &str, scale: Scale, texts: &Texts, results: &mut Results) {
     match question {
         "user_side" => {
-            answers.user_side = Some(user_side::measure(&scale.user_side(), texts).await);
+            results.user_side = Some(user_side::measure(&scale.user_side(), texts).await);
         }
         "beside_inference" => {
             let plan = scale.beside_inference();
-            answers.beside_inference = Some(beside_inference::measure(&plan, texts).await);
+            results.beside_inference = Some(beside_inference::measure(&plan, texts).await);
         }
         "freshness" => {
-            answers.freshness = Some(freshness::measure(&scale.freshness(), texts).await);
+            results.freshness = Some(freshness::measure(&scale.freshness(), texts).await);
         }
-        "bursts" => answers.bursts = Some(burst::measure(&scale.bursts(), texts).await),
-        "drain" => answers.drain = Some(burst::drain(scale.drain(), texts).await),
-        "backlog" => answers.backlog = Some(backlog::measure(&scale.backlog(), texts).await),
+        "bursts" => results.bursts = Some(burst::measure(&scale.bursts(), texts).await),
+        "drain" => results.drain = Some(burst::drain(scale.drain(), texts).await),
+        "backlog" => results.backlog = Some(backlog::measure(&scale.backlog(), texts).await),
         "write_back" => {
-            answers.write_back = Some(write_back::measure(&scale.write_back(), texts).await);
+            results.write_back = Some(write_back::measure(&scale.write_back(), texts).await);
         }
-        "jobs" => answers.jobs = Some(jobs::measure(&scale.jobs(), texts).await),
-        "tables" => answers.tables = Some(tables::measure(&scale.tables()).await),
+        "jobs" => results.jobs = Some(jobs::measure(&scale.jobs(), texts).await),
+        "tables" => results.tables = Some(tables::measure(&scale.tables()).await),
         _ => unreachable!("all questions are above"),
     }
 }
 
-fn write(answers: &Answers, folder: &Path) {
+fn write(results: &Results, folder: &Path) {
     fs::create_dir_all(folder).expect("the folder is made");
-    let json = serde_json::to_string_pretty(answers).expect("it can be written as JSON");
+    let json = serde_json::to_string_pretty(results).expect("it can be written as JSON");
     fs::write(folder.join("results.json"), json).expect("the results are written");
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde::Serialize;
 
 use crate::support::server::Server;
-use crate::support::statistics::quantile;
+use testkit::statistics::quantile;
 
 /// What a run came to.
 #[derive(Debug, Clone)]
@@ -83,7 +83,8 @@ pub fn run(
     }
 }
 
-/// A line a transaction, the third field its latency in microseconds (documentation: pgbench, "Per-Transaction Logging").
+/// A line a transaction, the third field its latency in microseconds (documentation: pgbench, "Per-Transaction
+/// Logging").
 fn latencies(folder: &Path) -> Vec<f64> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).expect("the folder") {

@@ -120,7 +120,7 @@ def user_rates(folder, runs):
     axes.set_ylabel("transactions a second,\nas a share of those without capture")
     axes.set_ylim(0, max(1.25, axes.get_ylim()[1] * 1.18))
     ways_legend(axes, ncols=4, loc="upper left")
-    folder.save("user-rates", figure, "What is left of the user's throughput while changes are captured",
+    folder.save("user-rates", figure, "Throughput of users while changes are captured",
                 "Inference off, so that only the capture counts. Bars: medians over the rounds; lines: from the least to the most.")
 
 
@@ -134,14 +134,19 @@ def user_clients(folder, runs):
             rates = [median(run["tps"] for run in of(mine, clients=clients, way=way)) for clients in all_clients]
             axes.plot(all_clients, rates, marker="o", color=color, label=label)
         axes.set_title(name.replace("\n", " "))
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
-        axes.xaxis.set_minor_locator(NullLocator())
+        clients_axis(axes, all_clients)
         axes.set_ylim(bottom=0)
-        axes.set_xlabel("clients")
     panels[0].set_ylabel("transactions a second")
     ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
-    folder.save("user-clients", figure, "The user's transactions a second, by number of clients", "Inference off. Medians over the rounds.")
+    folder.save("user-clients", figure, "Transactions a second of users, by number of clients", "Inference off. Medians over the rounds.")
+
+
+def clients_axis(axes, all_clients):
+    """Numbers of clients along a logarithmic x axis."""
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("clients")
 
 
 def user_latency(folder, runs):
@@ -156,23 +161,20 @@ def user_latency(folder, runs):
                 values = [median(run[figure_name] for run in of(mine, clients=clients, way=way)) for clients in all_clients]
                 axes.plot(all_clients, values, style, marker="o", color=color, label=label if style == "-" else None)
         axes.set_title(STATEMENTS[statement].replace("\n", " "))
-        axes.set_xscale("log", base=2)
+        clients_axis(axes, all_clients)
         axes.set_yscale("log")
-        axes.set_xticks(all_clients, [str(clients) for clients in all_clients])
-        axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         plain(axes.yaxis)
-        axes.set_xlabel("clients")
     panels[0].set_ylabel("latency in ms")
     ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
-    folder.save("user-latency", figure, "The user's latency", "Inference off. Solid: median; dotted: p99. Medians over the rounds.")
+    folder.save("user-latency", figure, "Latency of users", "Inference off. Solid: median; dotted: p99. Medians over the rounds.")
 
 
 def processor_time(folder, runs):
-    """Who spends how much on a row."""
+    """Processor time of one row, by process."""
     statements = ("insert", "update_text", "update_other")
     figure, panels = plt.subplots(1, 3, figsize=(12, 4))
-    parts = (("backend", "the user's server process", "#4d4d4d"), ("serving", "the server for whoever captures", "#5b8db8"), ("outside", "whoever captures", "#e2b07a"))
+    parts = (("backend", "the user's server process", "#4d4d4d"), ("serving", "the server, for the capture", "#5b8db8"), ("outside", "the capturing process", "#e2b07a"))
     for axes, statement in zip(panels, statements):
         mine = of(runs, statement=statement)
         clients = 8 if any(run["clients"] == 8 for run in mine) else mine[0]["clients"]
@@ -189,7 +191,7 @@ def processor_time(folder, runs):
         axes.set_ylim(0, axes.get_ylim()[1] * 1.1)
     panels[0].set_ylabel("µs of processor time a row")
     ways_legend(panels[-1], loc="upper left", bbox_to_anchor=(1.02, 1))
-    folder.save("processor-time", figure, "Processor time of one row, and who spends it",
+    folder.save("processor-time", figure, "Processor time of one row, by process",
                 "Inference off. Capturing ends where key and text are known: triggers give keys, so that the texts are read. Medians over the rounds.")
 
 
@@ -206,7 +208,7 @@ def log_bytes(folder, wal):
     axes.set_ylabel("bytes of WAL a row")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
     ways_legend(axes, ncols=5, loc="upper left")
-    folder.save("wal", figure, "What the user's statements write to the log",
+    folder.save("wal", figure, "WAL written by the statements of users",
                 "Without page images and without the write-back of the vector, which is the same for all ways.")
 
 
@@ -232,7 +234,7 @@ def beside_inference(folder, runs):
     left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
     left.set_ylabel("the user's INSERTs a second")
     right.set_ylabel("latency in ms")
-    folder.save("beside-inference", figure, "The user's INSERTs while all cores compute vectors",
+    folder.save("beside-inference", figure, "INSERTs of users while all cores compute vectors",
                 "8 clients insert far more than can be embedded. Medians over the rounds; lines: from the least to the most.")
 
 
@@ -370,7 +372,7 @@ def jobs(folder, runs):
     spent.set_title("µs of all walsenders a row")
     spent.set_ylim(bottom=0)
     ways_legend(one, loc="lower left")
-    folder.save("jobs", figure, "What more jobs on one database cost its users",
+    folder.save("jobs", figure, "The cost of more jobs on one database for its users",
                 "8 clients; inference off. Lines up and down: from the least to the most.")
 
 
@@ -391,7 +393,7 @@ def tables(folder, rows):
     right.set_ylabel("MB of resident memory")
     right.set_ylim(0, right.get_ylim()[1] * 1.2)
     ways_legend(right, loc="lower right")
-    folder.save("tables", figure, "The first run over a table, by its size",
+    folder.save("tables", figure, "The initial backfill of a table, by its size",
                 "With a model of 8 dimensions that takes next to no time, so that everything else shows.")
 
 

@@ -1,41 +1,42 @@
 //! Tables of what was measured.
 
-use crate::answers::Answers;
-use crate::bars::{Bar, Bound, ratio};
+use crate::bar::{Bar, Bound};
+use crate::bars::ratio;
 use crate::capture::Way;
 use crate::questions::burst::Burst;
-use crate::questions::freshness::Freshness;
+use crate::questions::freshness::{Freshness, Lone, Point};
 use crate::questions::user_side::{Run, Statement, UserSide};
 use crate::questions::{backlog, beside_inference, jobs, tables, write_back};
-use crate::support::statistics::median;
+use crate::results::Results;
+use testkit::statistics::median;
 
 /// Prints what there is.
-pub fn print(answers: &Answers) {
-    answers.user_side.iter().for_each(user_side);
-    answers
+pub fn print(results: &Results) {
+    results.user_side.iter().for_each(user_side);
+    results
         .beside_inference
         .iter()
         .for_each(|runs| beside_inference(runs));
-    answers.freshness.iter().for_each(freshness);
-    answers
+    results.freshness.iter().for_each(freshness);
+    results
         .bursts
         .iter()
         .for_each(|bursts| self::bursts("bursts", bursts));
-    answers
+    results
         .drain
         .iter()
         .for_each(|bursts| self::bursts("one large burst", bursts));
-    answers.backlog.iter().for_each(|rounds| backlog(rounds));
-    answers
+    results.backlog.iter().for_each(|rounds| backlog(rounds));
+    results
         .write_back
         .iter()
         .for_each(|rounds| write_back(rounds));
-    answers.jobs.iter().for_each(|runs| jobs(runs));
-    answers
+    results.jobs.iter().for_each(|runs| jobs(runs));
+    results
         .tables
         .iter()
         .for_each(|tables| self::tables(tables));
-    bars(&answers.bars);
+    bars(&results.bars);
 }
 
 /// The first column is a name, the others are figures.
@@ -127,7 +128,7 @@ fn beside_inference(runs: &[beside_inference::Run]) {
         ]
     };
     let title = format!(
-        "INSERT, {} clients, while more comes than can be embedded on the same processors",
+        "INSERT, {} clients, while more arrives than can be embedded on the same processors",
         beside_inference::CLIENTS
     );
     let head = ["", "tx/s", "p50 ms", "p95 ms", "p99 ms"];
@@ -135,7 +136,7 @@ fn beside_inference(runs: &[beside_inference::Run]) {
 }
 
 fn freshness(freshness: &Freshness) {
-    let row = |point: &crate::questions::freshness::Point| {
+    let row = |point: &Point| {
         vec![
             point.way.name().to_owned(),
             format!("{:.1}", point.offered),
@@ -159,7 +160,7 @@ fn freshness(freshness: &Freshness) {
         ],
         freshness.points.iter().map(row).collect(),
     );
-    let row = |lone: &crate::questions::freshness::Lone| {
+    let row = |lone: &Lone| {
         vec![
             lone.way.name().to_owned(),
             format!("{:.2}", lone.p50),
@@ -253,7 +254,7 @@ fn jobs(runs: &[jobs::Run]) {
                 };
                 rows.push(vec![
                     match slots {
-                        jobs::Slots::Nobody => "no daemon".to_owned(),
+                        jobs::Slots::None => "no daemon".to_owned(),
                         _ => format!("a slot a {}", slots.name()),
                     },
                     count.to_string(),
@@ -291,7 +292,7 @@ fn tables(tables: &[tables::Table]) {
         ]
     };
     table(
-        "the first run over a table, with a model that takes next to no time",
+        "the initial backfill of a table, with a model that takes almost no time",
         &["rows", "rows/s", "idle MB", "peak MB"],
         tables.iter().map(row).collect(),
     );

@@ -13,7 +13,7 @@ pub enum Scale {
 }
 
 impl Scale {
-    pub fn of(arguments: &[String]) -> Scale {
+    pub fn from_arguments(arguments: &[String]) -> Scale {
         let has = |argument: &str| arguments.iter().any(|given| given == argument);
         match (has("--full"), has("--smoke")) {
             (_, true) => Scale::Smoke,

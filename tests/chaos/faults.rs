@@ -1,37 +1,38 @@
-//! Doing to a stage what its schedule says.
+//! Applies the faults of a schedule to its testbed.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
+use testkit::client::try_connect;
+use testkit::restartable::Stop;
+use testkit::tiny_model::TinyModel;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error};
 
-use super::daemon::{Daemon, number};
-use super::model::Model;
+use super::daemon::number;
 use super::schedule::{Fault, Incident, Loss};
-use super::server::{Stop, connect};
-use super::stage::Stage;
+use super::testbed::{HARNESS, Testbed};
 
-/// A row that none of the users touches.
-const NOBODYS_ROW: u64 = 999_999;
+/// A row that no user touches.
+const UNTOUCHED_ROW: u64 = 999_999;
 
-/// Does all of a schedule's faults at their times; returns when the last of them is over.
-pub async fn run(stage: Arc<Stage>) {
-    // What takes a while and leaves others room goes on beside them.
+/// Applies all faults of a schedule at their times; returns when the last of them is over.
+pub async fn run(testbed: Arc<Testbed>) {
+    // Faults that last run concurrently with later ones.
     let mut lasting = JoinSet::new();
-    for Incident { at, daemon, fault } in stage.schedule.faults.clone() {
-        tokio::time::sleep_until((stage.began + at).into()).await;
-        stage.say(&format!("{fault:?}"));
-        stage.record.disturbed();
+    for Incident { at, daemon, fault } in testbed.schedule.faults.clone() {
+        tokio::time::sleep_until((testbed.began + at).into()).await;
+        testbed.log(&format!("{fault:?}"));
+        testbed.record.disturbed();
         if lasts(&fault) {
-            let stage = Arc::clone(&stage);
+            let testbed = Arc::clone(&testbed);
             lasting.spawn(async move {
-                report(&stage, &fault, apply(&stage, daemon, &fault).await);
+                report(&testbed, &fault, apply(&testbed, daemon, &fault).await);
             });
         } else {
-            report(&stage, &fault, apply(&stage, daemon, &fault).await);
+            report(&testbed, &fault, apply(&testbed, daemon, &fault).await);
         }
     }
     lasting.join_all().await;
@@ -47,64 +48,64 @@ fn lasts(fault: &Fault) -> bool {
     )
 }
 
-/// A fault may fail where another one is at work already: the server is down, say.
-fn report(stage: &Stage, fault: &Fault, result: Result<(), Error>) {
+/// A fault may fail because of another one: the server is down, for example.
+fn report(testbed: &Testbed, fault: &Fault, result: Result<(), Error>) {
     match result {
-        Ok(()) => stage.say(&format!("done: {fault:?}")),
-        Err(error) => stage.say(&format!("not done: {fault:?}: {error:?}")),
+        Ok(()) => testbed.log(&format!("done: {fault:?}")),
+        Err(error) => testbed.log(&format!("not done: {fault:?}: {error:?}")),
     }
 }
 
-/// `daemon`: the number of the one that it happens to.
-async fn apply(stage: &Stage, daemon: usize, fault: &Fault) -> Result<(), Error> {
-    let (keeper, network) = (&stage.keepers[daemon], stage.proxy.network(daemon));
+/// `daemon` is the number of the one that the fault strikes.
+async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Error> {
+    let (manager, network) = (&testbed.managers[daemon], testbed.proxy.network(daemon));
     match fault {
-        Fault::Kill => keeper.signal(Signal::SIGKILL),
-        Fault::Terminate => keeper.signal(Signal::SIGTERM),
+        Fault::Kill => manager.signal(Signal::SIGKILL),
+        Fault::Terminate => manager.signal(Signal::SIGTERM),
         Fault::Freeze(pause) => {
-            keeper.signal(Signal::SIGSTOP);
+            manager.signal(Signal::SIGSTOP);
             tokio::time::sleep(*pause).await;
-            keeper.signal(Signal::SIGCONT);
-            stage.record.returned();
+            manager.signal(Signal::SIGCONT);
+            testbed.record.recoverable();
         }
-        Fault::Failpoint(failpoint) => keeper.kill_and_arm(failpoint),
+        Fault::Failpoint(failpoint) => manager.kill_and_arm(failpoint),
         Fault::Cut(kinds) => {
             kinds.iter().for_each(|kind| network.cut(*kind));
-            stage.record.returned();
+            testbed.record.recoverable();
         }
         Fault::CutAfter(kind, direction, bytes) => network.cut_after(*kind, *direction, *bytes),
         Fault::Network {
             kinds,
-            weather,
+            condition,
             pause,
-            zombies,
+            half_open,
         } => {
             let storms = kinds
                 .iter()
-                .map(|kind| network.weather(*kind, *weather, *pause, *zombies));
+                .map(|kind| network.condition(*kind, *condition, *pause, *half_open));
             join_all(storms).await;
-            stage.record.returned();
+            testbed.record.recoverable();
         }
-        Fault::Restart(stop, pause) => restart(stage, *stop, *pause).await,
-        Fault::TerminateWalsender => return terminate(stage, "walsender").await,
-        Fault::TerminateBackends => return terminate(stage, "client backend").await,
-        Fault::DropSlot => return drop_slot(stage).await,
-        Fault::InvalidateSlot => return invalidate_slot(stage).await,
+        Fault::Restart(stop, pause) => restart(testbed, *stop, *pause).await,
+        Fault::TerminateWalsender => return terminate(testbed, "walsender").await,
+        Fault::TerminateBackends => return terminate(testbed, "client backend").await,
+        Fault::DropSlot => return drop_slot(testbed).await,
+        Fault::InvalidateSlot => return invalidate_slot(testbed).await,
         Fault::DropPublication => {
             let drop = "DO $$ DECLARE p name; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP \
                         EXECUTE format('DROP PUBLICATION %I', p); END LOOP; END $$";
-            return client(stage).await?.batch_execute(drop).await;
+            return client(testbed).await?.batch_execute(drop).await;
         }
         Fault::SecondDaemon(pause) => {
-            let second = Daemon::start(&stage.home, 0, "");
+            let second = testbed.config.start(0, "");
             tokio::time::sleep(*pause).await;
             drop(second);
         }
         Fault::LongTransaction { pause, writes } => {
-            return long_transaction(stage, *pause, *writes).await;
+            return long_transaction(testbed, *pause, *writes).await;
         }
         Fault::Cancel(pause) => {
-            let client = client(stage).await?;
+            let client = client(testbed).await?;
             client
                 .batch_execute("UPDATE jobs SET canceled_at = true")
                 .await?;
@@ -114,34 +115,34 @@ async fn apply(stage: &Stage, daemon: usize, fault: &Fault) -> Result<(), Error>
                 .await?;
         }
         Fault::Recreate(pause) => {
-            let client = client(stage).await?;
+            let client = client(testbed).await?;
             client.batch_execute("DELETE FROM jobs").await?;
             tokio::time::sleep(*pause).await;
-            stage.insert_jobs(&client).await?;
+            testbed.insert_jobs(&client).await?;
         }
         Fault::ChangeModel => {
             let change = "UPDATE jobs SET embedding_model = $1";
-            client(stage)
+            client(testbed)
                 .await?
-                .execute(change, &[&Model::Two.name()])
+                .execute(change, &[&TinyModel::Two.name()])
                 .await?;
         }
         Fault::ChangeDestination => {
             let change =
-                "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'beside'";
-            client(stage).await?.batch_execute(change).await?;
+                "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'second'";
+            client(testbed).await?.batch_execute(change).await?;
         }
     }
     Ok(())
 }
 
-async fn client(stage: &Stage) -> Result<Client, Error> {
-    connect(&stage.direct, "chaos").await
+async fn client(testbed: &Testbed) -> Result<Client, Error> {
+    try_connect(&testbed.direct, HARNESS).await
 }
 
-async fn restart(stage: &Stage, how: Stop, pause: Duration) {
-    stage.record.outage_begins();
-    let server = Arc::clone(&stage.server);
+async fn restart(testbed: &Testbed, how: Stop, pause: Duration) {
+    testbed.record.outage_begins();
+    let server = Arc::clone(&testbed.server);
     let restarted = tokio::task::spawn_blocking(move || {
         let mut server = server.blocking_lock();
         server.stop(how);
@@ -149,20 +150,23 @@ async fn restart(stage: &Stage, how: Stop, pause: Duration) {
         server.start_again();
     });
     restarted.await.expect("the server starts again");
-    stage.record.outage_ends();
+    testbed.record.outage_ends();
 }
 
-async fn terminate(stage: &Stage, kind: &str) -> Result<(), Error> {
+async fn terminate(testbed: &Testbed, kind: &str) -> Result<(), Error> {
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                      WHERE application_name LIKE 'lantern-cli%' AND datname = current_database() AND backend_type = $1";
-    client(stage).await?.query_one(terminate, &[&kind]).await?;
-    stage.record.returned();
+    client(testbed)
+        .await?
+        .query_one(terminate, &[&kind])
+        .await?;
+    testbed.record.recoverable();
     Ok(())
 }
 
-/// Only a slot that nobody reads from can be dropped, and the daemon comes back to it soon.
-async fn drop_slot(stage: &Stage) -> Result<(), Error> {
-    let client = client(stage).await?;
+/// A slot that is read from cannot be dropped, and the daemon soon reads from it again.
+async fn drop_slot(testbed: &Testbed) -> Result<(), Error> {
+    let client = client(testbed).await?;
     let drop = "DO $$ DECLARE s record; BEGIN FOR round IN 1..100 LOOP \
                   FOR s IN SELECT slot_name, active_pid FROM pg_replication_slots WHERE database = current_database() LOOP \
                     BEGIN \
@@ -173,8 +177,8 @@ async fn drop_slot(stage: &Stage) -> Result<(), Error> {
     client.batch_execute(drop).await
 }
 
-async fn invalidate_slot(stage: &Stage) -> Result<(), Error> {
-    let client = client(stage).await?;
+async fn invalidate_slot(testbed: &Testbed) -> Result<(), Error> {
+    let client = client(testbed).await?;
     for statement in [
         "ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'",
         "SELECT pg_reload_conf()",
@@ -190,44 +194,46 @@ async fn invalidate_slot(stage: &Stage) -> Result<(), Error> {
     Ok(())
 }
 
-async fn long_transaction(stage: &Stage, pause: Duration, writes: bool) -> Result<(), Error> {
-    let client = client(stage).await?;
+async fn long_transaction(testbed: &Testbed, pause: Duration, writes: bool) -> Result<(), Error> {
+    let client = client(testbed).await?;
     client.batch_execute("BEGIN").await?;
     if writes {
-        let shape = &stage.schedule.shape;
+        let shape = &testbed.schedule.shape;
         let row = format!(
             "INSERT INTO notes ({keys}, body) VALUES ({key}, 'w1 w2') ON CONFLICT ({keys}) DO UPDATE SET body = notes.body || ' w3'",
             keys = shape.key_columns(),
-            key = shape.key(NOBODYS_ROW),
+            key = shape.key(UNTOUCHED_ROW),
         );
         client.batch_execute(&row).await?;
     } else {
-        client.batch_execute("SELECT count(*) FROM aside").await?;
+        client
+            .batch_execute("SELECT count(*) FROM unrelated")
+            .await?;
     }
     tokio::time::sleep(pause).await;
     client.batch_execute("COMMIT").await
 }
 
-/// Takes the daemon away that reads from the job's slot, as the schedule says, until [`find`]; returns its number.
-pub async fn lose(stage: &Stage, loss: Loss) -> Result<usize, Error> {
+/// Takes down the daemon that reads from the job's slot until [`bring_back`]; returns its number.
+pub async fn take_down(testbed: &Testbed, loss: Loss) -> Result<usize, Error> {
     let holder = "SELECT a.application_name FROM pg_replication_slots s JOIN pg_stat_activity a ON a.pid = s.active_pid \
                   WHERE s.database = current_database() ORDER BY s.slot_name LIMIT 1";
-    let holder = client(stage).await?.query_opt(holder, &[]).await?;
+    let holder = client(testbed).await?.query_opt(holder, &[]).await?;
     let daemon = holder.and_then(|row| number(row.get(0))).unwrap_or(0);
-    stage.say(&format!("lost, daemon {daemon}: {loss:?}"));
-    stage.record.disturbed();
+    testbed.log(&format!("lost, daemon {daemon}: {loss:?}"));
+    testbed.record.disturbed();
     match loss {
-        Loss::Killed => stage.keepers[daemon].lose(Signal::SIGKILL),
-        Loss::Hung => stage.keepers[daemon].lose(Signal::SIGSTOP),
-        Loss::CutOff => stage.proxy.network(daemon).lose(),
+        Loss::Killed => testbed.managers[daemon].take_down(Signal::SIGKILL),
+        Loss::Hung => testbed.managers[daemon].take_down(Signal::SIGSTOP),
+        Loss::CutOff => testbed.proxy.network(daemon).drop_all(),
     }
     Ok(daemon)
 }
 
-/// Ends what [`lose`] did.
-pub fn find(stage: &Stage, daemon: usize) {
-    stage.say(&format!("daemon {daemon} is back"));
-    stage.record.disturbed();
-    stage.keepers[daemon].find();
-    stage.proxy.network(daemon).heal();
+/// Ends what [`take_down`] did.
+pub fn bring_back(testbed: &Testbed, daemon: usize) {
+    testbed.log(&format!("daemon {daemon} is back"));
+    testbed.record.disturbed();
+    testbed.managers[daemon].bring_back();
+    testbed.proxy.network(daemon).heal();
 }

@@ -1,7 +1,8 @@
-//! The network between a daemon and its server: a TCP proxy that can cut, stall and swallow.
+//! The network between a daemon and its server: a TCP proxy that can cut connections and stall or drop what they carry.
 //!
-//! It tells replication connections from SQL ones by the startup packet (PostgreSQL documentation, "Message Formats"), and one
-//! daemon from another by the name that it gives itself there, so that each kind of each daemon's can be harmed alone.
+//! It tells replication connections from SQL ones by the startup packet (PostgreSQL documentation, "Message Formats"),
+//! and one daemon from another by the `application_name` in it, so that faults can strike one kind of connection of one
+//! daemon.
 
 use std::io;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -30,15 +31,15 @@ pub enum Direction {
     ToDaemon,
 }
 
-/// What happens to the bytes of a kind of connection.
+/// The condition of the network for one kind of connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
-    Fair,
-    /// Bytes wait, and go on when it clears up.
+pub enum Condition {
+    Normal,
+    /// Bytes are held back until the condition ends.
     Stalled,
-    /// Bytes vanish, and nobody is told: a half-open connection.
-    Silent,
-    /// Nobody answers at the address; connections that are there go on.
+    /// Bytes are dropped, and neither side learns of it.
+    Dropping,
+    /// New connections are closed; existing ones go on.
     Refusing,
 }
 
@@ -52,19 +53,21 @@ pub struct Proxy {
 /// What lies between one daemon and the server.
 #[derive(Default)]
 pub struct Network {
-    replication: Line,
-    sql: Line,
+    replication: Link,
+    sql: Link,
 }
 
 /// All connections of one kind.
-struct Line {
-    weather: watch::Sender<Weather>,
+struct Link {
+    condition: watch::Sender<Condition>,
     /// Connections that were opened under an earlier number are cut.
     generation: watch::Sender<u64>,
-    /// Bytes of each direction until the connection that carries the last of them is cut; not positive: no such thing.
+    /// Bytes of each direction until the connection that carries the last of them is cut; not positive: without a
+    /// limit.
     budgets: [AtomicI64; 2],
-    /// Server's ends of connections whose daemon's end was cut, where the server is not to know; `None` where it is.
-    zombies: Mutex<Option<Vec<(OwnedReadHalf, OwnedWriteHalf)>>>,
+    /// RestartableServer's ends of connections whose daemon's end was cut, where the server is not to know; `None`
+    /// where it is.
+    half_open: Mutex<Option<Vec<(OwnedReadHalf, OwnedWriteHalf)>>>,
 }
 
 impl Proxy {
@@ -97,55 +100,61 @@ impl Proxy {
 }
 
 impl Network {
-    /// Cuts every connection of this kind; new ones are welcome.
+    /// Cuts every connection of this kind; new ones are accepted.
     pub fn cut(&self, kind: Kind) {
-        self.line(kind).cut();
+        self.link(kind).cut();
     }
 
-    /// Cuts the connection that carries the byte with this number, counted from now on, right behind it.
+    /// Cuts the connection that carries the byte with this number, counted from now, right after that byte.
     pub fn cut_after(&self, kind: Kind, direction: Direction, bytes: u32) {
-        self.line(kind).budgets[direction as usize].store(bytes.into(), Ordering::SeqCst);
+        self.link(kind).budgets[direction as usize].store(bytes.into(), Ordering::SeqCst);
     }
 
-    /// Lets this weather come over the connections of a kind for a while. When `Silent` clears up, the connections that were
-    /// caught in it are gone; with `zombies` the server's ends of what is cut stay until [`heal`](Self::heal).
-    pub async fn weather(&self, kind: Kind, weather: Weather, pause: Duration, zombies: bool) {
-        let line = self.line(kind);
-        line.weather.send_replace(weather);
+    /// Puts the connections of a kind into a condition for a while. When `Dropping` ends, the connections that it
+    /// struck are cut; with `half_open` their ends at the server stay open until [`heal`](Self::heal).
+    pub async fn condition(
+        &self,
+        kind: Kind,
+        condition: Condition,
+        pause: Duration,
+        half_open: bool,
+    ) {
+        let link = self.link(kind);
+        link.condition.send_replace(condition);
         tokio::time::sleep(pause).await;
-        if zombies {
-            line.zombies
+        if half_open {
+            link.half_open
                 .lock()
                 .expect("no panics")
                 .get_or_insert_default();
         }
-        if weather == Weather::Silent {
-            line.cut();
+        if condition == Condition::Dropping {
+            link.cut();
         }
-        line.weather.send_replace(Weather::Fair);
+        link.condition.send_replace(Condition::Normal);
     }
 
-    /// Everything is well again, and forgotten.
+    /// Ends all faults.
     pub fn heal(&self) {
-        for line in [&self.replication, &self.sql] {
-            line.budgets
+        for link in [&self.replication, &self.sql] {
+            link.budgets
                 .iter()
                 .for_each(|budget| budget.store(0, Ordering::SeqCst));
-            if line.weather.send_replace(Weather::Fair) == Weather::Silent {
-                line.cut();
+            if link.condition.send_replace(Condition::Normal) == Condition::Dropping {
+                link.cut();
             }
-            *line.zombies.lock().expect("no panics") = None;
+            *link.half_open.lock().expect("no panics") = None;
         }
     }
 
-    /// Nothing arrives any more, in neither direction, until [`heal`](Self::heal); nobody is told.
-    pub fn lose(&self) {
-        for line in [&self.replication, &self.sql] {
-            line.weather.send_replace(Weather::Silent);
+    /// Drops everything in both directions until [`heal`](Self::heal); neither side learns of it.
+    pub fn drop_all(&self) {
+        for link in [&self.replication, &self.sql] {
+            link.condition.send_replace(Condition::Dropping);
         }
     }
 
-    fn line(&self, kind: Kind) -> &Line {
+    fn link(&self, kind: Kind) -> &Link {
         match kind {
             Kind::Replication => &self.replication,
             Kind::Sql => &self.sql,
@@ -163,18 +172,18 @@ impl Drop for Proxy {
     }
 }
 
-impl Default for Line {
+impl Default for Link {
     fn default() -> Self {
         Self {
-            weather: watch::Sender::new(Weather::Fair),
+            condition: watch::Sender::new(Condition::Normal),
             generation: watch::Sender::new(0),
             budgets: [AtomicI64::new(0), AtomicI64::new(0)],
-            zombies: Mutex::default(),
+            half_open: Mutex::default(),
         }
     }
 }
 
-impl Line {
+impl Link {
     fn cut(&self) {
         self.generation.send_modify(|generation| *generation += 1);
     }
@@ -186,7 +195,7 @@ async fn carry(mut daemon: TcpStream, upstream: u16, networks: &[Network]) -> io
     let (kind, startup) = loop {
         let packet = startup_packet(&mut daemon).await?;
         match u32::from_be_bytes(packet[4..8].try_into().expect("four bytes")) {
-            // SSLRequest and GSSENCRequest: neither.
+            // SSLRequest and GSSENCRequest: no.
             80_877_103 | 80_877_104 => daemon.write_all(b"N").await?,
             _ if packet.windows(12).any(|name| name == b"\0replication") => {
                 break (Kind::Replication, packet);
@@ -194,9 +203,9 @@ async fn carry(mut daemon: TcpStream, upstream: u16, networks: &[Network]) -> io
             _ => break (Kind::Sql, packet),
         }
     };
-    let line = networks[number_in(&startup)].line(kind);
-    let mut generation = line.generation.subscribe();
-    if *line.weather.borrow() == Weather::Refusing {
+    let link = networks[number_in(&startup)].link(kind);
+    let mut generation = link.generation.subscribe();
+    if *link.condition.borrow() == Condition::Refusing {
         return Ok(());
     }
     let mut server = TcpStream::connect(("127.0.0.1", upstream)).await?;
@@ -206,12 +215,12 @@ async fn carry(mut daemon: TcpStream, upstream: u16, networks: &[Network]) -> io
     let (mut from_daemon, mut to_daemon) = daemon.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let cut = tokio::select! {
-        _ = pump(&mut from_daemon, &mut to_server, line, Direction::ToServer) => false,
-        _ = pump(&mut from_server, &mut to_daemon, line, Direction::ToDaemon) => false,
+        _ = pump(&mut from_daemon, &mut to_server, link, Direction::ToServer) => false,
+        _ = pump(&mut from_server, &mut to_daemon, link, Direction::ToDaemon) => false,
         _ = generation.changed() => true,
     };
-    if cut && let Some(zombies) = &mut *line.zombies.lock().expect("no panics") {
-        zombies.push((from_server, to_server));
+    if cut && let Some(half_open) = &mut *link.half_open.lock().expect("no panics") {
+        half_open.push((from_server, to_server));
     }
     Ok(())
 }
@@ -244,22 +253,22 @@ fn number_in(startup: &[u8]) -> usize {
 async fn pump(
     from: &mut OwnedReadHalf,
     to: &mut OwnedWriteHalf,
-    line: &Line,
+    link: &Link,
     direction: Direction,
 ) -> io::Result<()> {
-    let mut weather = line.weather.subscribe();
+    let mut condition = link.condition.subscribe();
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let count = from.read(&mut buffer).await?;
-        // Nobody drops the sender while the line is there.
-        let _ = weather
-            .wait_for(|weather| *weather != Weather::Stalled)
+        // The link owns the sender, so this cannot fail.
+        let _ = condition
+            .wait_for(|condition| *condition != Condition::Stalled)
             .await;
-        if *weather.borrow() == Weather::Silent {
+        if *condition.borrow() == Condition::Dropping {
             if count == 0 {
-                // Nor is anybody told that the other side hung up.
-                let _ = weather
-                    .wait_for(|weather| *weather != Weather::Silent)
+                // Nor does this side learn that the other one has hung up.
+                let _ = condition
+                    .wait_for(|condition| *condition != Condition::Dropping)
                     .await;
             }
             continue;
@@ -267,7 +276,7 @@ async fn pump(
         if count == 0 {
             return Ok(());
         }
-        let budget = &line.budgets[direction as usize];
+        let budget = &link.budgets[direction as usize];
         let before = budget.load(Ordering::SeqCst);
         if before > 0 {
             let left = before - count as i64;

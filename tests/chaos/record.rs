@@ -1,4 +1,4 @@
-//! What was seen during a schedule: violations, and the times that recoveries are measured by.
+//! What was observed during a schedule: violations, and the events from which recovery times follow.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -19,18 +19,18 @@ pub struct Record {
 enum Event {
     /// Something was done to the job or what it needs.
     Disturbed,
-    /// What was away (server, network) is back.
-    Returned,
-    /// The job's slot is being read from, or not any more.
+    /// What was missing (server, network, daemon) is back: the job can recover.
+    Recoverable,
+    /// Whether the job's slot is read from.
     Streaming(bool),
 }
 
-/// What the users' statements came to.
+/// Figures of the users' statements.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Statements {
     pub done: u64,
     pub longest: Duration,
-    /// The longest that one was seen waiting for a lock that a daemon holds or asks for.
+    /// The longest observed wait for a lock that a daemon holds or is queued for.
     pub longest_behind_daemon: Duration,
 }
 
@@ -47,12 +47,12 @@ impl Record {
         self.event(Event::Disturbed);
     }
 
-    pub fn returned(&self) {
-        self.event(Event::Returned);
+    pub fn recoverable(&self) {
+        self.event(Event::Recoverable);
     }
 
-    pub fn streaming(&self, is: bool) {
-        self.event(Event::Streaming(is));
+    pub fn streaming(&self, is_streaming: bool) {
+        self.event(Event::Streaming(is_streaming));
     }
 
     fn event(&self, event: Event) {
@@ -74,7 +74,7 @@ impl Record {
         if let Some(last) = self.outages.lock().expect("no panics").last_mut() {
             last.1 = Some(Instant::now());
         }
-        self.returned();
+        self.recoverable();
     }
 
     /// Whether the server was down at some time since `begin`, or just before.
@@ -110,14 +110,15 @@ impl Record {
         *self.statements.lock().expect("no panics")
     }
 
-    /// How long after each return the job streamed again. Returns after which something else happened first do not count.
+    /// How long it took, each time that it became possible, until the job streamed again. Where another fault came
+    /// first, the time does not count.
     pub fn recoveries(&self) -> Vec<Duration> {
         let mut recoveries = Vec::new();
         let mut since = None;
         for (at, event) in self.events.lock().expect("no panics").iter() {
             match event {
                 Event::Disturbed => since = None,
-                Event::Returned => since = Some(*at),
+                Event::Recoverable => since = Some(*at),
                 Event::Streaming(false) => {}
                 Event::Streaming(true) => {
                     recoveries.extend(since.take().map(|since: Instant| *at - since));

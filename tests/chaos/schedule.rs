@@ -3,16 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::dice::Dice;
-use super::proxy::{Direction, Kind, Weather};
-use super::server::Stop;
+use testkit::random::Random;
+use testkit::restartable::Stop;
+
+use super::proxy::{Condition, Direction, Kind};
 use super::shape::Shape;
 
 #[derive(Clone, Debug)]
 pub struct Schedule {
     pub seed: u64,
     pub shape: Shape,
-    /// Rows that are there before the job is.
+    /// Rows that exist before the job.
     pub rows_before: u64,
     pub clients: u64,
     /// How long the workload runs.
@@ -20,19 +21,19 @@ pub struct Schedule {
     /// In order of time.
     pub faults: Vec<Incident>,
     /// For the clients.
-    pub dice: Dice,
+    pub random: Random,
     /// The jobs share one slot.
     pub shares_slot: bool,
     /// How many daemons share the jobs.
     pub daemons: usize,
-    /// What becomes at the end of the daemon that streams: the others take over.
+    /// How the daemon that streams is lost at the end, so that the others take over.
     pub loss: Option<Loss>,
 }
 
 #[derive(Clone, Debug)]
 pub struct Incident {
     pub at: Duration,
-    /// The number of the daemon that it happens to, where it happens to one.
+    /// The number of the daemon that it strikes, where it strikes one.
     pub daemon: usize,
     pub fault: Fault,
 }
@@ -45,7 +46,7 @@ pub enum Loss {
     CutOff,
 }
 
-/// One thing that goes wrong, or that a person does at an unlucky moment.
+/// One thing that goes wrong, or that an operator does at an unlucky moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// SIGKILL; the service manager starts the daemon again.
@@ -54,19 +55,19 @@ pub enum Fault {
     Terminate,
     /// SIGSTOP, and SIGCONT after a while.
     Freeze(Duration),
-    /// SIGKILL; the next daemon kills itself at this place or is held there (see `src/failpoint.rs`).
+    /// SIGKILL; the next daemon kills itself at this failpoint or is delayed there (see `src/failpoint.rs`).
     Failpoint(String),
     /// All connections of these kinds are cut.
     Cut(Vec<Kind>),
-    /// A connection is cut behind this many bytes, which is in the middle of a message.
+    /// A connection is cut after this many bytes, in the middle of a message.
     CutAfter(Kind, Direction, u32),
-    /// The weather over connections of these kinds for a while.
+    /// A condition of the network for connections of these kinds, for a while.
     Network {
         kinds: Vec<Kind>,
-        weather: Weather,
+        condition: Condition,
         pause: Duration,
-        /// The server does not hear of the end of its connections.
-        zombies: bool,
+        /// The server does not learn of the end of its connections.
+        half_open: bool,
     },
     /// The server stops, and starts again after a while.
     Restart(Stop, Duration),
@@ -85,7 +86,7 @@ pub enum Fault {
         pause: Duration,
         writes: bool,
     },
-    /// The job is cancelled, and taken back after a while.
+    /// The job is cancelled, and resumed after a while.
     Cancel(Duration),
     /// The job's row is deleted and inserted again after a while.
     Recreate(Duration),
@@ -96,21 +97,21 @@ pub enum Fault {
 }
 
 impl Schedule {
-    pub fn roll(seed: u64, knows_vector: bool) -> Self {
-        let mut dice = Dice::new(seed);
-        // Neighbouring seeds make neighbouring dice.
-        let mut dice = dice.fork();
-        let shape = Shape::roll(&mut dice, knows_vector);
-        let duration = Duration::from_millis(dice.within(1800..3200));
-        let daemons = *dice.pick(&[1, 1, 1, 1, 1, 1, 2, 2, 3]);
-        let number = dice.within(1..6);
+    pub fn from_seed(seed: u64, has_vector: bool) -> Self {
+        let mut random = Random::new(seed);
+        // The first number mixes the bits of neighbouring seeds.
+        let mut random = random.fork();
+        let shape = Shape::random(&mut random, has_vector);
+        let duration = Duration::from_millis(random.within(1800..3200));
+        let daemons = *random.pick(&[1, 1, 1, 1, 1, 1, 2, 2, 3]);
+        let number = random.within(1..6);
         let mut faults: Vec<Incident> = (0..number)
             .map(|_| {
-                let at = Duration::from_millis(dice.below(duration.as_millis() as u64));
-                let daemon = dice.below(daemons) as usize;
-                let fault = fault(&mut dice);
+                let at = Duration::from_millis(random.below(duration.as_millis() as u64));
+                let daemon = random.below(daemons) as usize;
+                let fault = fault(&mut random);
                 let at = match fault {
-                    // The next daemon has to come to the place while there are still users.
+                    // The next daemon has to reach the failpoint while there are still users.
                     Fault::Failpoint(_) => at / 2,
                     _ => at,
                 };
@@ -124,23 +125,23 @@ impl Schedule {
             Some(Loss::Hung),
             Some(Loss::CutOff),
         ];
-        let loss = *dice.pick(&losses);
+        let loss = *random.pick(&losses);
         Self {
             seed,
             shape,
-            rows_before: *dice.pick(&[0, 20, 300, 1500]),
-            clients: dice.within(2..5),
+            rows_before: *random.pick(&[0, 20, 300, 1500]),
+            clients: random.within(2..5),
             duration,
             faults,
-            dice: dice.fork(),
-            shares_slot: dice.percent(30),
+            random: random.fork(),
+            shares_slot: random.percent(30),
             daemons: daemons as usize,
             loss: loss.filter(|_| daemons > 1),
         }
     }
 
     /// How many jobs there are.
-    pub fn jobs(&self) -> i64 {
+    pub fn jobs(&self) -> usize {
         if self.shares_slot || self.daemons > 1 {
             3
         } else {
@@ -148,68 +149,69 @@ impl Schedule {
         }
     }
 
-    pub fn slots(&self) -> i64 {
+    pub fn slots(&self) -> usize {
         if self.shares_slot { 1 } else { self.jobs() }
     }
 }
 
-fn fault(dice: &mut Dice) -> Fault {
-    let pause = |dice: &mut Dice| Duration::from_millis(dice.within(50..1500));
-    match dice.below(30) {
+fn fault(random: &mut Random) -> Fault {
+    let pause = |random: &mut Random| Duration::from_millis(random.within(50..1500));
+    match random.below(30) {
         0..3 => Fault::Kill,
         3 => Fault::Terminate,
-        4 => Fault::Freeze(pause(dice)),
-        5..10 => Fault::Failpoint(failpoint(dice)),
-        10..12 => Fault::Cut(kinds(dice)),
+        4 => Fault::Freeze(pause(random)),
+        5..10 => Fault::Failpoint(failpoint(random)),
+        10..12 => Fault::Cut(kinds(random)),
         12..14 => Fault::CutAfter(
-            *dice.pick(&[Kind::Replication, Kind::Sql]),
-            *dice.pick(&[Direction::ToServer, Direction::ToDaemon]),
-            dice.within(1..3000) as u32,
+            *random.pick(&[Kind::Replication, Kind::Sql]),
+            *random.pick(&[Direction::ToServer, Direction::ToDaemon]),
+            random.within(1..3000) as u32,
         ),
         14..17 => Fault::Network {
-            kinds: kinds(dice),
-            weather: *dice.pick(&[
-                Weather::Stalled,
-                Weather::Silent,
-                Weather::Silent,
-                Weather::Refusing,
+            kinds: kinds(random),
+            condition: *random.pick(&[
+                Condition::Stalled,
+                Condition::Dropping,
+                Condition::Dropping,
+                Condition::Refusing,
             ]),
-            pause: pause(dice),
-            zombies: dice.percent(50),
+            pause: pause(random),
+            half_open: random.percent(50),
         },
-        17 => Fault::Restart(Stop::Fast, pause(dice) / 3),
-        18 => Fault::Restart(Stop::Immediate, pause(dice) / 3),
+        17 => Fault::Restart(Stop::Fast, pause(random) / 3),
+        18 => Fault::Restart(Stop::Immediate, pause(random) / 3),
         19 => Fault::TerminateWalsender,
         20 => Fault::TerminateBackends,
         21 => Fault::DropSlot,
         22 => Fault::InvalidateSlot,
         23 => Fault::DropPublication,
-        24 => Fault::SecondDaemon(pause(dice)),
+        24 => Fault::SecondDaemon(pause(random)),
         25 => Fault::LongTransaction {
-            pause: pause(dice),
-            writes: dice.percent(60),
+            pause: pause(random),
+            writes: random.percent(60),
         },
-        26 => Fault::Cancel(pause(dice) / 2),
-        27 => Fault::Recreate(pause(dice) / 2),
+        26 => Fault::Cancel(pause(random) / 2),
+        27 => Fault::Recreate(pause(random) / 2),
         28 => Fault::ChangeModel,
         _ => Fault::ChangeDestination,
     }
 }
 
-fn kinds(dice: &mut Dice) -> Vec<Kind> {
-    dice.pick(&[
-        vec![Kind::Replication],
-        vec![Kind::Sql],
-        vec![Kind::Replication, Kind::Sql],
-    ])
-    .clone()
+fn kinds(random: &mut Random) -> Vec<Kind> {
+    random
+        .pick(&[
+            vec![Kind::Replication],
+            vec![Kind::Sql],
+            vec![Kind::Replication, Kind::Sql],
+        ])
+        .clone()
 }
 
-/// One failpoint after some passes through it.
-fn failpoint(dice: &mut Dice) -> String {
-    let moment = dice.within(100..1500);
-    // Longer than any user should wait for the rows of a write-back.
-    let long = dice.within(1200..2500);
+/// A failpoint that acts once, after some passes through it.
+fn failpoint(random: &mut Random) -> String {
+    let moment = random.within(100..1500);
+    // Longer than users may wait for the rows of a write-back.
+    let long = random.within(1200..2500);
     let die = || "return".to_owned();
     let choices = [
         ("write-back-before-commit", 30, die()),
@@ -225,18 +227,18 @@ fn failpoint(dice: &mut Dice) -> String {
         ("within-backfill-page", 400, die()),
         ("embedder", 20, format!("sleep({moment})")),
     ];
-    let (name, passes, action) = dice.pick(&choices).clone();
-    match dice.below(passes) {
+    let (name, passes, action) = random.pick(&choices).clone();
+    match random.below(passes) {
         0 => format!("{name}=1*{action}"),
         after => format!("{name}={after}*off->1*{action}"),
     }
 }
 
 impl Schedule {
-    /// Whether the daemon may go on for a moment, confirming what it has, before it notices: it looks at the jobs table and at
-    /// the publication now and then. In all other schedules a confirmed position means right vectors at once.
+    /// Whether the daemon may confirm positions for a moment before it notices a fault, because it polls the jobs table
+    /// and the publication. In all other schedules a confirmed position means right vectors at once.
     pub fn is_noticed_late(&self) -> bool {
-        // Of several jobs one may already stream while another has yet to begin again.
+        // Of several jobs one may already stream while another has yet to restart.
         self.jobs() > 1
             || self.faults.iter().any(|incident| {
                 matches!(

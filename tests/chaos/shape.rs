@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use super::dice::Dice;
-use super::model::DIMENSIONS;
+use testkit::random::Random;
+use testkit::tiny_model::DIMENSIONS;
 
 #[derive(Clone, Copy, Debug)]
 enum Key {
@@ -29,7 +29,7 @@ enum Identity {
     Full,
 }
 
-/// What a table looks like. Rows are numbered by the workload; [`Shape::key`] makes the number a key.
+/// The definition of a table. The workload numbers rows; [`Shape::key`] turns a number into a key.
 #[derive(Clone, Debug)]
 pub struct Shape {
     key: Key,
@@ -38,45 +38,45 @@ pub struct Shape {
     partitioned: bool,
     /// The job has a fingerprint column.
     pub fingerprint: bool,
-    /// The table refuses the vectors of some rows, see [`REFUSED`].
-    pub refuses: bool,
+    /// A trigger of the table rejects the vectors of some rows, see [`REJECTED`].
+    pub rejects: bool,
 }
 
-/// The first word of texts whose vectors a table refuses.
-pub const REFUSED: &str = "refused";
-/// Its fingerprint column.
-pub const MARK: &str = "mark";
+/// The first word of texts whose vectors a table rejects.
+pub const REJECTED: &str = "rejected";
+/// The fingerprint column.
+pub const FINGERPRINT: &str = "fingerprint";
 
 impl Shape {
-    pub fn roll(dice: &mut Dice, knows_vector: bool) -> Self {
-        let key = *dice.pick(&[Key::Int, Key::Int, Key::Text, Key::Uuid, Key::Composite]);
-        let destination = *dice.pick(&[
+    pub fn random(random: &mut Random, has_vector: bool) -> Self {
+        let key = *random.pick(&[Key::Int, Key::Int, Key::Text, Key::Uuid, Key::Composite]);
+        let destination = *random.pick(&[
             Destination::Vector,
             Destination::Vector,
             Destination::Array,
             Destination::Missing,
         ]);
-        let identity = *dice.pick(&[
+        let identity = *random.pick(&[
             Identity::Default,
             Identity::Default,
             Identity::Index,
             Identity::Full,
         ]);
-        let partitioned = dice.percent(20);
+        let partitioned = random.percent(20);
         Self {
             key,
             destination: match destination {
-                Destination::Vector if !knows_vector => Destination::Array,
+                Destination::Vector if !has_vector => Destination::Array,
                 other => other,
             },
             identity: match identity {
-                // Each partition would need its own statement with a name that the server has made up.
+                // Each partition would need a statement with an index name that the server has generated.
                 Identity::Index if partitioned => Identity::Default,
                 other => other,
             },
             partitioned,
-            fingerprint: dice.percent(30),
-            refuses: dice.percent(30),
+            fingerprint: random.percent(30),
+            rejects: random.percent(30),
         }
     }
 
@@ -98,12 +98,12 @@ impl Shape {
             (true, Key::Composite) => " PARTITION BY HASH (part)",
             (true, _) => " PARTITION BY HASH (id)",
         };
-        let mark = match self.fingerprint {
-            true => format!(", {MARK} uuid"),
+        let fingerprint = match self.fingerprint {
+            true => format!(", {FINGERPRINT} uuid"),
             false => String::new(),
         };
         let mut statements = format!(
-            "CREATE TABLE notes ({columns}, body text, views int NOT NULL DEFAULT 0, other text{destination}{mark}){partitioned};"
+            "CREATE TABLE notes ({columns}, body text, views int NOT NULL DEFAULT 0, other text{destination}{fingerprint}){partitioned};"
         );
         let mut leaves = vec!["notes".to_owned()];
         if self.partitioned {
@@ -134,20 +134,20 @@ impl Shape {
                 );
             }
         }
-        if self.refuses {
+        if self.rejects {
             statements += &format!(
-                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
-                   IF current_setting('application_name') LIKE 'lantern-cli%' THEN RAISE 'not this one'; END IF; RETURN NEW; END $$;
-                 CREATE TRIGGER refuse BEFORE UPDATE ON notes FOR EACH ROW WHEN (NEW.body LIKE '{REFUSED} %') EXECUTE FUNCTION refuse();"
+                "CREATE FUNCTION reject() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                   IF current_setting('application_name') LIKE 'lantern-cli%' THEN RAISE 'rejected by the trigger'; END IF; RETURN NEW; END $$;
+                 CREATE TRIGGER reject BEFORE UPDATE ON notes FOR EACH ROW WHEN (NEW.body LIKE '{REJECTED} %') EXECUTE FUNCTION reject();"
             );
         }
         statements
     }
 
-    /// The table takes every vector from now on.
-    pub const RELENT: &str = "DROP TRIGGER IF EXISTS refuse ON notes";
+    /// After this statement the table accepts every vector.
+    pub const ACCEPT_ALL: &str = "DROP TRIGGER IF EXISTS reject ON notes";
 
-    /// The key of a row of `notes n` as the failures table has it, as SQL.
+    /// The key of a row of `notes n` in the form that it has in the failures table, as SQL.
     pub fn key_as_json(&self) -> &'static str {
         match self.key {
             Key::Composite => "jsonb_build_object('part', n.part::text, 'the id', n.\"the id\")",
@@ -205,8 +205,8 @@ impl fmt::Display for Shape {
             } else {
                 ""
             },
-            if self.refuses {
-                ", refuses some rows"
+            if self.rejects {
+                ", rejects some rows"
             } else {
                 ""
             },

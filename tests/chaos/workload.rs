@@ -1,24 +1,24 @@
-//! The users: clients that do anything to their own rows of one table. None of their statements may fail.
+//! The users: clients that change their own rows of one table at random. None of their statements may fail.
 //!
-//! Each client owns a range of row numbers, so that users are never in each other's way but for TRUNCATE, and what a statement
+//! Each client owns a range of row numbers. So users never wait for each other, TRUNCATE excepted, and what a statement
 //! waits for is the daemon.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use testkit::client::{connect_when_ready, try_connect};
+use testkit::random::Random;
+use testkit::tiny_model::{long_text, short_text};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use super::dice::Dice;
-use super::model::{long_text, short_text};
 use super::record::Record;
-use super::server::{connect, connect_patiently};
-use super::shape::{REFUSED, Shape};
+use super::shape::{REJECTED, Shape};
 
 /// The clients' `application_name`.
 pub const USER: &str = "chaos-user";
-/// Row numbers of each client that are changed one by one; behind them are those of bulk loads.
+/// Row numbers of each client that are changed one by one; those of bulk loads follow.
 const HOT_ROWS: u64 = 40;
 const ROWS: u64 = 10_000;
 
@@ -26,15 +26,15 @@ pub struct User {
     pub number: u64,
     pub uri: String,
     pub shape: Shape,
-    pub dice: Dice,
+    pub random: Random,
     pub record: Arc<Record>,
     pub stop: Arc<AtomicBool>,
 }
 
 impl User {
-    /// Works until told to stop. Connects again when the server was away.
+    /// Works until told to stop. Reconnects after the server was down.
     pub async fn run(mut self) {
-        let mut client = connect_patiently(&self.uri, USER).await;
+        let mut client = connect_when_ready(&self.uri, USER).await;
         while !self.stop.load(Ordering::SeqCst) {
             let statements = self.next();
             for statement in &statements {
@@ -43,7 +43,7 @@ impl User {
                     break;
                 }
             }
-            let pause = self.dice.below(25);
+            let pause = self.random.below(25);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
     }
@@ -51,12 +51,12 @@ impl User {
     async fn reconnect(&self) -> Client {
         let began = Instant::now();
         loop {
-            match connect(&self.uri, USER).await {
+            match try_connect(&self.uri, USER).await {
                 Ok(client) => return client,
                 Err(error) if !self.record.outage_since(began) => {
                     self.record
                         .violation(format!("a user cannot connect: {error:?}"));
-                    return connect_patiently(&self.uri, USER).await;
+                    return connect_when_ready(&self.uri, USER).await;
                 }
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
@@ -87,22 +87,24 @@ impl User {
 
     /// One row of this client's.
     fn row(&mut self) -> u64 {
-        self.number * ROWS + self.dice.below(HOT_ROWS)
+        self.number * ROWS + self.random.below(HOT_ROWS)
     }
 
     fn text(&mut self) -> String {
-        match self.dice.below(12) {
+        match self.random.below(12) {
             0 => "NULL".to_owned(),
             1 => "''".to_owned(),
-            2 | 3 => quoted(&long_text(&mut self.dice)),
-            4 if self.shape.refuses => quoted(&format!("{REFUSED} {}", short_text(&mut self.dice))),
-            _ => quoted(&short_text(&mut self.dice)),
+            2 | 3 => quoted(&long_text(&mut self.random)),
+            4 if self.shape.rejects => {
+                quoted(&format!("{REJECTED} {}", short_text(&mut self.random)))
+            }
+            _ => quoted(&short_text(&mut self.random)),
         }
     }
 
     /// What to do next: one statement, or those of a transaction.
     fn next(&mut self) -> Vec<String> {
-        match self.dice.below(100) {
+        match self.random.below(100) {
             0..80 => vec![self.change()],
             80..84 => vec![self.bulk_load()],
             84 => vec!["TRUNCATE notes".to_owned()],
@@ -112,28 +114,28 @@ impl User {
 
     fn transaction(&mut self) -> Vec<String> {
         let mut statements = vec!["BEGIN".to_owned()];
-        for _ in 0..self.dice.within(1..6) {
-            if self.dice.percent(20) {
+        for _ in 0..self.random.within(1..6) {
+            if self.random.percent(20) {
                 statements.extend([
                     "SAVEPOINT s".to_owned(),
                     self.change(),
-                    (*self.dice.pick(&["ROLLBACK TO s", "RELEASE s"])).to_owned(),
+                    (*self.random.pick(&["ROLLBACK TO s", "RELEASE s"])).to_owned(),
                 ]);
             } else {
                 statements.push(self.change());
             }
-            if self.dice.percent(20) {
-                statements.push(format!("SELECT pg_sleep(0.0{})", self.dice.below(10)));
+            if self.random.percent(20) {
+                statements.push(format!("SELECT pg_sleep(0.0{})", self.random.below(10)));
             }
         }
-        statements.push((*self.dice.pick(&["COMMIT", "COMMIT", "ROLLBACK"])).to_owned());
+        statements.push((*self.random.pick(&["COMMIT", "COMMIT", "ROLLBACK"])).to_owned());
         statements
     }
 
     fn change(&mut self) -> String {
         let (row, text) = (self.row(), self.text());
         let (shape, is) = (self.shape.clone(), self.shape.is(row));
-        match self.dice.below(20) {
+        match self.random.below(20) {
             0..7 => format!(
                 "INSERT INTO notes ({keys}, body) VALUES ({key}, {text}) ON CONFLICT ({keys}) DO UPDATE SET body = excluded.body",
                 keys = shape.key_columns(),
@@ -156,7 +158,7 @@ impl User {
             }
             _ => {
                 let other = self.row();
-                let body = if self.dice.percent(30) {
+                let body = if self.random.percent(30) {
                     format!(", body = {text}")
                 } else {
                     String::new()
@@ -171,13 +173,13 @@ impl User {
     }
 
     fn bulk_load(&mut self) -> String {
-        let from = self.number * ROWS + HOT_ROWS + self.dice.below(2000);
-        let to = from + self.dice.within(50..400);
+        let from = self.number * ROWS + HOT_ROWS + self.random.below(2000);
+        let to = from + self.random.within(50..400);
         load(&self.shape, from, to)
     }
 }
 
-/// Rows `from` up to `to`, with texts that follow from their numbers; rows that are there stay as they are.
+/// Inserts rows `from` to `to`, with texts that follow from their numbers; existing rows stay as they are.
 pub fn load(shape: &Shape, from: u64, to: u64) -> String {
     format!(
         "INSERT INTO notes ({keys}, body) SELECT {key}, CASE WHEN n % 17 = 0 THEN NULL ELSE 'w' || n % 400 || ' w' || n % 391 END \
@@ -187,7 +189,7 @@ pub fn load(shape: &Shape, from: u64, to: u64) -> String {
     )
 }
 
-/// What the end of a server looks like to its clients.
+/// Whether clients see this error when the server stops.
 fn is_outage(error: &tokio_postgres::Error) -> bool {
     let codes = [
         SqlState::ADMIN_SHUTDOWN,

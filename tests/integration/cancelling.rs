@@ -1,32 +1,33 @@
-//! The ends of a job: cancelled, deleted, taken back.
+//! Jobs that are cancelled, deleted and resumed.
 
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_slots};
+use testkit::vectors::wait_for_vectors;
+use testkit::{Process, TestDatabase, server};
 use tokio_postgres::Client;
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value, wait_for_slots, wait_for_value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, server};
+use crate::support::start_daemon;
 
 /// Two jobs on `articles`, of title and body, that stream.
-async fn two_jobs() -> (TestDatabase, Client, Daemon, i32) {
-    let (database, client) = articles(server()).await;
+async fn two_jobs() -> (TestDatabase, Client, Process, i32) {
+    let (database, client) = articles(server::shared()).await;
     let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
     execute(&client, row).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let other = insert_job(&client, Job::on(&database, "articles", "body", "other")).await;
-    let daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
-    finished(&client, other).await;
+    let daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    wait_for_backfill(&client, other).await;
     wait_for_slots(&client, 2).await;
     (database, client, daemon, job)
 }
 
-/// The job of the titles is at its end: a later insert is embedded by the other job alone.
+/// The job of the titles has ended: only the other job embeds a later insert.
 async fn only_the_other_job_works(client: &Client) {
     wait_for_slots(client, 1).await;
     let insert = "INSERT INTO articles (title, body) VALUES ('a late title', 'a late body')";
     execute(client, insert).await;
-    in_step(client, "articles", "body", "other").await;
+    wait_for_vectors(client, "articles", "body", "other").await;
     let late = "SELECT count(vector) FROM articles WHERE title = 'a late title'";
     assert_eq!(value::<i64>(client, late).await, 0);
     let early = "SELECT count(vector) FROM articles WHERE title = 'a title'";
@@ -34,7 +35,7 @@ async fn only_the_other_job_works(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_ends_and_a_job_taken_back_embeds_what_it_missed() {
+async fn a_cancelled_job_stops_and_a_resumed_job_embeds_what_it_missed() {
     let (_database, client, _daemon, job) = two_jobs().await;
     let set = async |canceled: &str| {
         let update = format!("UPDATE jobs SET canceled_at = {canceled} WHERE id = {job}");
@@ -49,20 +50,20 @@ async fn a_cancelled_job_ends_and_a_job_taken_back_embeds_what_it_missed() {
     .await;
 
     set("false").await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     wait_for_slots(&client, 2).await;
     execute(
         &client,
         "INSERT INTO articles (title, body) VALUES ('live again', 'as well')",
     )
     .await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 
-    // NULL is as good as false, and both ways at once are no trouble.
+    // NULL means false, too, and a quick change back and forth does no harm.
     set("true").await;
     set("NULL").await;
     execute(&client, "INSERT INTO articles (title) VALUES ('and again')").await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 }
 
 #[tokio::test]
@@ -72,11 +73,11 @@ async fn deleting_the_row_of_a_job_cancels_it() {
     only_the_other_job_works(&client).await;
 }
 
-/// The slot goes first: a daemon that dies there leaves a publication alone.
+/// The slot is dropped first: a daemon that dies right after it leaves a publication without a slot.
 #[tokio::test]
 async fn a_publication_without_a_slot_is_removed_when_no_job_asks_for_it() {
     let (database, client, mut daemon, job) = two_jobs().await;
-    daemon.sigkill();
+    daemon.kill();
     let slot = format!(
         "SELECT slot_name FROM pg_replication_slots WHERE database = current_database() AND split_part(slot_name, '_', 3) = '{job}'"
     );
@@ -88,27 +89,27 @@ async fn a_publication_without_a_slot_is_removed_when_no_job_asks_for_it() {
     )
     .await;
     execute(&client, &format!("DELETE FROM jobs WHERE id = {job}")).await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     only_the_other_job_works(&client).await;
 }
 
 #[tokio::test]
 async fn a_job_cancelled_while_no_daemon_ran_is_cleaned_up_at_the_next_start() {
     let (database, client, mut daemon, job) = two_jobs().await;
-    assert!(daemon.sigterm_and_wait().await.0.success());
+    assert!(daemon.terminate().await.0.success());
     execute(
         &client,
         &format!("UPDATE jobs SET canceled_at = true WHERE id = {job}"),
     )
     .await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     only_the_other_job_works(&client).await;
 }
 
 #[tokio::test]
-async fn a_time_in_canceled_at_cancels() {
+async fn a_timestamp_in_canceled_at_cancels() {
     for kind in ["TIMESTAMP", "TIMESTAMPTZ"] {
-        let (database, client) = articles(server()).await;
+        let (database, client) = articles(server::shared()).await;
         let alter = format!("ALTER TABLE jobs ALTER COLUMN canceled_at TYPE {kind} USING NULL");
         execute(&client, &alter).await;
         let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
@@ -118,8 +119,8 @@ async fn a_time_in_canceled_at_cancels() {
             "UPDATE jobs SET canceled_at = now() WHERE src_column = 'body'",
         )
         .await;
-        let _daemon = Daemon::start(&database, &[]);
-        finished(&client, job).await;
+        let _daemon = start_daemon(&database, &[]);
+        wait_for_backfill(&client, job).await;
         wait_for_slots(&client, 1).await;
         execute(&client, "UPDATE jobs SET canceled_at = now()").await;
         wait_for_slots(&client, 0).await;
@@ -129,7 +130,7 @@ async fn a_time_in_canceled_at_cancels() {
             "UPDATE jobs SET canceled_at = NULL WHERE src_column = 'title'",
         )
         .await;
-        in_step(&client, "articles", "title", "vector").await;
+        wait_for_vectors(&client, "articles", "title", "vector").await;
         let started =
             "SELECT count(*) FROM jobs WHERE src_column = 'body' AND init_started_at IS NOT NULL";
         assert_eq!(value::<i64>(&client, started).await, 0);
@@ -137,14 +138,14 @@ async fn a_time_in_canceled_at_cancels() {
 }
 
 #[tokio::test]
-async fn cancelling_in_the_middle_of_the_first_run_stops_it() {
-    let (database, client) = articles(server()).await;
+async fn cancelling_stops_an_initial_backfill() {
+    let (database, client) = articles(server::shared()).await;
     let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 600) n";
     execute(&client, insert).await;
     insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let column = "ALTER TABLE articles ADD COLUMN vector vector(384)";
     execute(&client, &database.adapted(column)).await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     wait_for_value(&client, "SELECT count(vector) > 0 FROM articles", true).await;
     execute(&client, "UPDATE jobs SET canceled_at = true").await;
     wait_for_slots(&client, 0).await;

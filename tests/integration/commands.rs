@@ -1,14 +1,15 @@
-//! The commands that look after a job: `verify`, `resync`, `retry-failed`.
+//! The commands for one job: `verify`, `resync`, `retry-failed`.
 
-use crate::hazards::scene::{CAVES, DESERT, MOON, Scene, TIDES};
-use crate::support::server;
-use crate::support::vectors::lantern_cli;
+use testkit::Scene;
+use testkit::scene::{CAVES, DESERT, MOON, TIDES};
+
+use crate::support::{notes_scene, program, scene_with};
 
 const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, embedding vector(384))";
 
-/// Four rows in step, and no daemon any more.
+/// Four rows with their vectors, and no daemon.
 async fn in_step(fingerprints: bool) -> Scene {
-    let mut scene = Scene::on(server(), NOTES).await;
+    let mut scene = scene_with(NOTES).await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN fingerprint_column text")
         .await;
@@ -20,12 +21,12 @@ async fn in_step(fingerprints: bool) -> Scene {
     }
     scene.write(&[TIDES, MOON, CAVES, DESERT]).await;
     scene.sql("INSERT INTO notes (id) VALUES (5)").await;
-    scene.start().await;
-    scene.sigterm().await;
+    scene.start_daemon().await;
+    scene.stop_daemon().await;
     scene
 }
 
-/// One vector is missing, one is of an older text, and one has no text any more.
+/// One vector is missing, one is of an older text, and one belongs to a text that was removed.
 async fn spoil(scene: &Scene) {
     scene
         .sql("UPDATE notes SET embedding = NULL WHERE id = 1; UPDATE notes SET body = '' WHERE id = 3")
@@ -41,7 +42,7 @@ async fn run(scene: &Scene, command: &str, more: &[&str]) -> (bool, String) {
     );
     let mut arguments = vec![command, "--uri", &uri, "--job", &job];
     arguments.extend(more);
-    let output = lantern_cli(&arguments).await;
+    let output = program().run(&arguments).await;
     let printed = [output.stdout, output.stderr].concat();
     (
         output.status.success(),
@@ -68,7 +69,7 @@ async fn verified(scene: &Scene, more: &[&str]) -> (bool, String) {
 }
 
 #[tokio::test]
-async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() {
+async fn with_fingerprints_resync_repairs_exactly_the_rows_that_verify_counts() {
     let scene = in_step(true).await;
     assert_eq!(
         verified(&scene, &[]).await,
@@ -93,7 +94,7 @@ async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() 
     let version = scene.value(untouched).await;
     let (repaired, printed) = run(&scene, "resync", &[]).await;
     assert!(repaired && printed.contains("3 rows done"), "{printed}");
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     assert_eq!(scene.value(untouched).await, version);
     assert_eq!(
         verified(&scene, &["--full"]).await,
@@ -102,7 +103,7 @@ async fn with_fingerprints_faults_are_counted_and_exactly_these_rows_repaired() 
 }
 
 #[tokio::test]
-async fn without_fingerprints_texts_are_embedded_again_to_compare() {
+async fn without_fingerprints_verify_embeds_texts_again_to_compare() {
     let scene = in_step(false).await;
     spoil(&scene).await;
     assert_eq!(
@@ -119,7 +120,7 @@ async fn without_fingerprints_texts_are_embedded_again_to_compare() {
         (false, "5 3 0 0 1 0 3 0".into())
     );
     run(&scene, "resync", &["--all"]).await;
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     assert_eq!(
         verified(&scene, &["--sample", "1000"]).await,
         (true, "5 3 0 0 0 0 3 0".into())
@@ -132,11 +133,11 @@ async fn quarantined_rows_are_retried() {
     scene
         .sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id NOT IN (6, 7, 8)) NOT VALID")
         .await;
-    scene.start().await;
+    scene.start_daemon().await;
     for id in [6, 7, 8] {
         scene.put(id, TIDES).await;
     }
-    scene.wait_for_aside("key->>'id'", "6, 7, 8").await;
+    scene.wait_for_failed_rows("key->>'id'", "6, 7, 8").await;
     scene
         .sql("ALTER TABLE notes DROP CONSTRAINT keeps, ADD CONSTRAINT keeps CHECK (embedding IS NULL OR id <> 6); DELETE FROM notes WHERE id = 8")
         .await;
@@ -145,20 +146,22 @@ async fn quarantined_rows_are_retried() {
         !all && printed.contains("3 rows tried") && printed.contains("\"keeps\""),
         "{printed}"
     );
-    scene.wait_for_aside("key->>'id'", "6").await;
-    scene.wait_for_aside("attempts", "2").await;
+    scene.wait_for_failed_rows("key->>'id'", "6").await;
+    scene.wait_for_failed_rows("attempts", "2").await;
     scene.sql("ALTER TABLE notes DROP CONSTRAINT keeps").await;
     let (all, printed) = run(&scene, "retry-failed", &[]).await;
     assert!(all, "{printed}");
-    scene.wait_for_aside("key->>'id'", "").await;
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    scene.wait_for_failed_rows("key->>'id'", "").await;
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
 }
 
 #[tokio::test]
-async fn a_job_that_does_not_exist_is_named_with_those_that_do() {
-    let scene = Scene::of_notes().await;
+async fn a_command_for_an_unknown_job_lists_the_jobs_that_exist() {
+    let scene = notes_scene().await;
     for command in ["verify", "resync", "retry-failed"] {
-        let output = lantern_cli(&[command, "--uri", &scene.database.uri(), "--job", "77"]).await;
+        let output = program()
+            .run(&[command, "--uri", &scene.database.uri(), "--job", "77"])
+            .await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(
             !output.status.success() && said.contains("no job 77") && said.contains("it has 1"),
@@ -174,7 +177,7 @@ const TOUCH: &str = "ALTER TABLE notes ADD COLUMN touched int NOT NULL DEFAULT 0
 
 #[tokio::test]
 async fn commands_fire_no_triggers_of_a_job_with_skip_triggers() {
-    let scene = Scene::of_notes().await;
+    let scene = notes_scene().await;
     scene.sql(TOUCH).await;
     scene
         .sql(
@@ -202,7 +205,7 @@ async fn commands_fire_no_triggers_of_a_job_with_skip_triggers() {
 
 #[tokio::test]
 async fn resync_writes_at_most_batch_size_rows_in_a_transaction() {
-    let scene = Scene::of_notes().await;
+    let scene = notes_scene().await;
     scene
         .sql(&format!(
             "ALTER TABLE jobs ADD COLUMN batch_size bigint; UPDATE jobs SET batch_size = 3; \
@@ -211,7 +214,7 @@ async fn resync_writes_at_most_batch_size_rows_in_a_transaction() {
         .await;
     let (all, printed) = run(&scene, "resync", &[]).await;
     assert!(all && printed.contains("60 rows done"), "{printed}");
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     // Rows that were written in one transaction share xmin.
     let largest = "SELECT max(rows) FROM (SELECT count(*) AS rows FROM notes GROUP BY xmin) t";
     assert_eq!(scene.value(largest).await, "3");
@@ -220,21 +223,21 @@ async fn resync_writes_at_most_batch_size_rows_in_a_transaction() {
 #[tokio::test]
 async fn commands_connect_only_to_hosts_that_are_allowed() {
     let scene = in_step(false).await;
-    let place = format!("127.0.0.1:{}", server().port());
+    let place = format!("127.0.0.1:{}", server::shared().port());
     for (command, more) in [
         ("search", &["the moon"][..]),
         ("verify", &[]),
         ("resync", &["--all"]),
         ("retry-failed", &[]),
     ] {
-        let versions = scene.versions().await;
+        let versions = scene.row_versions().await;
         let other = [&["--allow-host", "db.example.org"], more].concat();
         let (done, said) = run(&scene, command, &other).await;
         assert!(
             !done && said.contains(&format!("--allow-host {place}")),
             "{command}: {said}"
         );
-        assert_eq!(scene.versions().await, versions, "{command}");
+        assert_eq!(scene.row_versions().await, versions, "{command}");
 
         let both = [&["--allow-host", &place][..], &other].concat();
         let (done, said) = run(&scene, command, &both).await;

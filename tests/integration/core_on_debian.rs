@@ -1,14 +1,17 @@
 //! The core on a second version of PostgreSQL: the newest of Debian's packages, without pgvector.
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, finished, value, wait_for_slots};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, debian_server};
+use testkit::client::{execute, value};
+use testkit::jobs::{
+    Job, articles, insert_job, wait_for_backfill, wait_for_failure, wait_for_slots,
+};
+use testkit::server;
+use testkit::vectors::wait_for_vectors;
+
+use crate::support::start_daemon;
 
 #[tokio::test]
 async fn the_core_works_on_debians_postgresql() {
-    let Some(server) = debian_server() else {
-        println!("passed over: no PostgreSQL of Debian's in /usr/lib/postgresql");
+    let Some(server) = server::debian() else {
         return;
     };
     let (database, client) = articles(server).await;
@@ -34,18 +37,18 @@ async fn the_core_works_on_debians_postgresql() {
         jobs.push(insert_job(&client, Job::on(&database, table, source, destination)).await);
     }
     let refused = insert_job(&client, Job::on(&database, "no_key", "t", "v")).await;
-    let mut daemon = Daemon::start(&database, &[]);
+    let mut daemon = start_daemon(&database, &[]);
     for job in &jobs {
-        finished(&client, *job).await;
+        wait_for_backfill(&client, *job).await;
     }
-    let reason = failure(&client, refused).await;
+    let reason = wait_for_failure(&client, refused).await;
     assert!(
         reason.contains("ALTER TABLE \"public\".\"no_key\""),
         "{reason}"
     );
     let all_in_step = async || {
         for (table, source, destination) in columns {
-            in_step(&client, table, source, destination).await;
+            wait_for_vectors(&client, table, source, destination).await;
         }
     };
     all_in_step().await;
@@ -68,8 +71,8 @@ async fn the_core_works_on_debians_postgresql() {
         .await;
         match round {
             // Live; then what happened while the daemon was away, after an orderly end and after none.
-            0 => assert!(daemon.sigterm_and_wait().await.0.success()),
-            1 => daemon.sigkill(),
+            0 => assert!(daemon.terminate().await.0.success()),
+            1 => daemon.kill(),
             _ => continue,
         }
         execute(
@@ -77,7 +80,7 @@ async fn the_core_works_on_debians_postgresql() {
             "UPDATE articles SET title = 'meanwhile' WHERE id = 3",
         )
         .await;
-        daemon = Daemon::start(&database, &[]);
+        daemon = start_daemon(&database, &[]);
         all_in_step().await;
     }
     all_in_step().await;
@@ -94,7 +97,7 @@ async fn the_core_works_on_debians_postgresql() {
         "INSERT INTO articles (title, body) VALUES ('late', 'late')",
     )
     .await;
-    in_step(&client, "articles", "title", "v").await;
+    wait_for_vectors(&client, "articles", "title", "v").await;
     let late = "SELECT count(w) FROM articles WHERE body = 'late'";
     assert_eq!(value::<i64>(&client, late).await, 0);
     execute(&client, "DELETE FROM jobs").await;

@@ -1,14 +1,16 @@
 //! Destinations: every kind of vector column, existing and created.
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, server};
+use testkit::client::{execute, value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill};
+use testkit::server;
+use testkit::vectors::wait_for_vectors;
+
+use crate::support::start_daemon;
 
 #[tokio::test]
 async fn vectors_go_into_every_kind_of_column() {
-    let (database, client) = articles(server()).await;
-    if database.lacks_vector().await {
+    let (database, client) = articles(server::shared()).await;
+    if database.skips_vector() {
         return;
     }
     execute(
@@ -31,32 +33,32 @@ async fn vectors_go_into_every_kind_of_column() {
             .await,
         );
     }
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     for job in jobs {
-        finished(&client, job).await;
+        wait_for_backfill(&client, job).await;
     }
     execute(&client, "INSERT INTO articles (title) VALUES ('live'); UPDATE articles SET title = 'changed' WHERE id = 1").await;
     for destination in destinations {
-        in_step(&client, "articles", "title", destination).await;
+        wait_for_vectors(&client, "articles", "title", destination).await;
     }
     execute(&client, "UPDATE articles SET title = NULL").await;
     for destination in destinations {
-        in_step(&client, "articles", "title", destination).await;
+        wait_for_vectors(&client, "articles", "title", destination).await;
     }
 }
 
 #[tokio::test]
 async fn without_pgvector_a_real_array_is_created() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "DROP EXTENSION IF EXISTS vector; INSERT INTO articles (title) VALUES ('a title')",
     )
     .await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
-    in_step(&client, "articles", "title", "vector").await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     let kind = "SELECT pg_typeof(vector)::text FROM articles";
     assert_eq!(value::<String>(&client, kind).await, "real[]");
 }

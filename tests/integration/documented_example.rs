@@ -1,14 +1,17 @@
-//! What the documentation says, word for word, as somebody would type it.
+//! The examples of the documentation, word for word.
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::Value;
+use testkit::client::{execute, value, wait_for_value};
+use testkit::engine::MODEL;
+use testkit::jobs::{DOCUMENTED_TABLE, wait_for_backfill, wait_for_failure};
+use testkit::paths::runtime;
+use testkit::vectors::{cosine, wait_for_vectors};
+use testkit::{TestDatabase, paths, server};
 
-use crate::support::jobs::{DOCUMENTED_TABLE, MODEL};
-use crate::support::observe::{execute, failure, finished, value, wait_for_value};
-use crate::support::vectors::{cosine, in_step, printed};
-use crate::support::{Daemon, TestDatabase, checkout, runtime, server};
+use crate::support::{program, start_daemon};
 
 /// The connection string of the examples.
 const EXAMPLE_URI: &str = "postgres://postgres@localhost:5432/test";
@@ -22,7 +25,7 @@ INSERT INTO articles (title) VALUES ('My articles title');
 
 /// The SQL in the README, block by block.
 fn readme_sql() -> Vec<String> {
-    let readme = fs::read_to_string(checkout().join("README.md")).expect("there is a README");
+    let readme = paths::read("README.md");
     let blocks = readme.split("```sql\n").skip(1);
     blocks
         .map(|block| {
@@ -44,8 +47,8 @@ async fn the_readme_works_word_for_word() {
     };
     assert_eq!(jobs_table.trim(), DOCUMENTED_TABLE.trim());
 
-    let database = TestDatabase::with_vector(server()).await;
-    if database.lacks_vector().await {
+    let database = TestDatabase::with_vector(server::shared()).await;
+    if database.skips_vector() {
         return;
     }
     let client = database.client().await;
@@ -56,10 +59,10 @@ async fn the_readme_works_word_for_word() {
         "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)",
     )
     .await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     database.psql(&with_uri(example, &database)).await;
     let appeared = "SELECT count(*) FROM articles WHERE title = 'My articles title' AND title_embedding IS NOT NULL";
-    finished(&client, 1).await;
+    wait_for_backfill(&client, 1).await;
     wait_for_value(&client, appeared, 1_i64).await;
     assert_eq!(
         database
@@ -71,13 +74,15 @@ async fn the_readme_works_word_for_word() {
     database.psql(fingerprints).await;
     let marked = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'title_fingerprint'";
     wait_for_value(&client, marked, 1_i64).await;
-    in_step(&client, "articles", "title", "title_embedding").await;
+    wait_for_vectors(&client, "articles", "title", "title_embedding").await;
     let monitored = database.psql(slots).await;
     assert!(monitored.contains("|reserved|"), "{monitored}");
 
     let vector: Vec<f32> = value(&client, "SELECT title_embedding::real[] FROM articles").await;
-    let literal = printed(&["embed", "My articles title"]).await;
-    let json = printed(&["embed", "--format", "json", "My articles title"]).await;
+    let literal = program().stdout_of(&["embed", "My articles title"]).await;
+    let json = program()
+        .stdout_of(&["embed", "--format", "json", "My articles title"])
+        .await;
     for text in [literal, json] {
         let embedded: Vec<f32> = serde_json::from_str(&text).expect("a list of numbers");
         let cosine = cosine(&vector, &embedded);
@@ -94,10 +99,12 @@ async fn search_finds_the_nearest_row(database: &TestDatabase) {
         )
         .await;
     let client = database.client().await;
-    in_step(&client, "articles", "title", "title_embedding").await;
+    wait_for_vectors(&client, "articles", "title", "title_embedding").await;
     let (uri, query) = (database.uri(), "how do tides work?");
 
-    let table = printed(&["search", "--uri", &uri, "--job", "1", query]).await;
+    let table = program()
+        .stdout_of(&["search", "--uri", &uri, "--job", "1", query])
+        .await;
     let lines: Vec<&str> = table.lines().collect();
     let headings: Vec<&str> = lines[0].split_whitespace().collect();
     assert_eq!(headings, ["similarity", "id", "title"], "{table}");
@@ -105,7 +112,9 @@ async fn search_finds_the_nearest_row(database: &TestDatabase) {
     assert_eq!(lines.len(), 5, "{table}");
 
     let limited = ["--limit", "1", "--format", "json", query];
-    let json = printed(&[&["search", "--uri", &uri, "--job", "1"], &limited[..]].concat()).await;
+    let json = program()
+        .stdout_of(&[&["search", "--uri", &uri, "--job", "1"], &limited[..]].concat())
+        .await;
     let found: Value = serde_json::from_str(&json).expect("it is JSON");
     assert_eq!(found.as_array().map(Vec::len), Some(1), "{json}");
     assert_eq!(found[0]["title"], "The moon pulls the sea");
@@ -115,8 +124,8 @@ async fn search_finds_the_nearest_row(database: &TestDatabase) {
 }
 
 #[tokio::test]
-async fn a_model_that_is_not_there_fails_the_job_and_another_one_starts_it_again() {
-    let database = TestDatabase::with_vector(server()).await;
+async fn a_missing_model_fails_the_job_and_another_model_restarts_it() {
+    let database = TestDatabase::with_vector(server::shared()).await;
     let client = database.client().await;
     database.psql(&readme_sql()[1]).await;
     execute(
@@ -124,10 +133,10 @@ async fn a_model_that_is_not_there_fails_the_job_and_another_one_starts_it_again
         "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)",
     )
     .await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     database.psql(&with_uri(EXAMPLE, &database)).await;
 
-    let reason = failure(&client, 1).await;
+    let reason = wait_for_failure(&client, 1).await;
     let folder = runtime().join("models/sentence-transformers/all-MiniLM-L12-v2");
     let folder = folder.to_str().expect("a readable path");
     assert!(reason.contains("looked in"), "{reason}");
@@ -138,8 +147,8 @@ async fn a_model_that_is_not_there_fails_the_job_and_another_one_starts_it_again
         &format!("UPDATE jobs SET embedding_model = '{MODEL}'"),
     )
     .await;
-    finished(&client, 1).await;
-    in_step(&client, "articles", "title", "title_embedding").await;
+    wait_for_backfill(&client, 1).await;
+    wait_for_vectors(&client, "articles", "title", "title_embedding").await;
 }
 
 /// The name of the older daemon stands for the original one. The files are those of another model, with vectors of the
@@ -156,22 +165,22 @@ async fn the_example_of_the_older_daemon_works_word_for_word_once_its_model_is_t
     )
     .expect("a link");
 
-    let database = TestDatabase::with_vector(server()).await;
+    let database = TestDatabase::with_vector(server::shared()).await;
     let client = database.client().await;
     database.psql(DOCUMENTED_TABLE).await;
     let articles = "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)";
     execute(&client, articles).await;
     let data_path = data_path.path().to_str().expect("a readable path");
     let arguments = ["--uri", &database.uri(), "--table", "jobs"];
-    let _daemon = Daemon::start_with_env(&[("LANTERN_DATA_PATH", data_path)], &arguments);
+    let _daemon = program().start_daemon_with_env(&[("LANTERN_DATA_PATH", data_path)], &arguments);
     database.psql(&with_uri(EXAMPLE, &database)).await;
-    finished(&client, 1).await;
-    in_step(&client, "articles", "title", "title_embedding").await;
+    wait_for_backfill(&client, 1).await;
+    wait_for_vectors(&client, "articles", "title", "title_embedding").await;
 }
 
 #[tokio::test]
 async fn show_models_says_what_is_here_and_where() {
-    let shown = printed(&["show-models"]).await;
+    let shown = program().stdout_of(&["show-models"]).await;
     let line = |name: &str| {
         let found = shown.lines().find(|line| line.starts_with(name));
         found.unwrap_or_else(|| panic!("no {name} in {shown}"))

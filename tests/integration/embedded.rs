@@ -1,4 +1,4 @@
-//! The private PostgreSQL: what it offers, and that it leaves neither a process nor files behind.
+//! The private PostgreSQL: what it offers, and that it leaves nothing behind.
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,90 +6,91 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lantern::embedded::{EmbeddedError, PrivatePostgres, ServerOptions};
+use lantern::embedded::{EmbeddedError, ServerOptions, PrivatePostgres};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-
-use crate::support::{TestDatabase, installation, program_of, server, wait_until};
+use testkit::psql::psql;
+use testkit::wait::wait_until;
+use testkit::{TestDatabase, procfs, server, skip};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 #[tokio::test]
-async fn the_server_uses_utf8_and_allows_logical_replication() {
-    let database = TestDatabase::create(server()).await;
+async fn the_server_answers_in_utf8_and_streams_logically() {
+    let database = TestDatabase::create(server::shared()).await;
     let version = database.psql("SHOW server_version_num").await;
-    assert!(version.starts_with(&server().version().to_string()));
+    assert!(version.starts_with(&server::shared().version().to_string()));
     assert_eq!(database.psql("SHOW wal_level").await, "logical\n");
     assert_eq!(database.psql("SHOW server_encoding").await, "UTF8\n");
 }
 
 #[tokio::test]
-async fn the_server_that_make_setup_fetches_has_pgvector() {
-    if std::env::var_os("LANTERN_TEST_PG_BINDIR").is_some() {
-        println!("skipped: LANTERN_TEST_PG_BINDIR names another server");
+async fn the_server_that_setup_fetches_has_pgvector() {
+    if std::env::var_os(server::BINDIR_VARIABLE).is_some() {
+        skip::does_not_apply("these are not the server programs that `make setup` fetches");
         return;
     }
-    let database = TestDatabase::with_vector(server()).await;
+    let database = TestDatabase::with_vector(server::shared()).await;
     let distance = database.psql("SELECT '[3,0]'::vector <-> '[0,4]'").await;
     assert_eq!(distance, "5\n");
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_rejected() {
-    let uri = server().uri("postgres");
-    let guessed = uri.replace(server().password(), "postgres");
+    let uri = server::shared().uri("postgres");
+    let guessed = uri.replace(server::shared().password(), "postgres");
     let refused = tokio_postgres::connect(&guessed, tokio_postgres::NoTls).await;
-    let error = refused.err().expect("the password is wrong");
+    let error = refused.err().expect("a wrong password is refused");
     assert_eq!(
         error.code(),
         Some(&tokio_postgres::error::SqlState::INVALID_PASSWORD)
     );
 }
 
-#[test]
-fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
+#[tokio::test]
+async fn a_restarted_server_keeps_its_data_its_password_and_its_port() {
     let place = place();
     let options = || ServerOptions {
         durable: false,
         ..ServerOptions::new(place.path().join("server"))
     };
-    let first = PrivatePostgres::start(&installation(), options()).expect("it starts");
+    let first = PrivatePostgres::start(&server::installation(), options()).expect("it starts");
     let uri = first.uri("postgres");
-    psql(&first, "CREATE TABLE kept (n int)");
+    psql(&first, "postgres", "CREATE TABLE kept (n int)").await;
     first.stop().expect("it stops");
 
-    let second = PrivatePostgres::start(&installation(), options()).expect("it starts again");
+    let second =
+        PrivatePostgres::start(&server::installation(), options()).expect("it starts again");
     assert_eq!(second.uri("postgres"), uri);
-    psql(&second, "SELECT n FROM kept");
+    psql(&second, "postgres", "SELECT n FROM kept").await;
 }
 
 #[test]
-fn a_directory_in_use_is_rejected_with_the_id_of_its_owner() {
+fn a_directory_in_use_is_rejected_and_its_owner_named() {
     let error = PrivatePostgres::start(
-        &installation(),
-        ServerOptions::new(server().data_directory()),
+        &server::installation(),
+        ServerOptions::new(server::shared().data_directory()),
     )
     .expect_err("the tests' own server runs there");
     assert!(matches!(error, EmbeddedError::InUse { .. }));
-    let owner = format!("process {}", std::process::id());
-    assert!(error.to_string().contains(&owner), "{error}");
+    assert!(error.to_string().ends_with(&std::process::id().to_string()));
 }
 
 #[test]
-fn the_error_message_quotes_the_log_of_the_server() {
+fn a_start_error_quotes_the_servers_log() {
     let wrong = vec![("max_connections".to_owned(), "many".to_owned())];
-    let error = PrivatePostgres::start_temporary(&installation(), wrong)
+    let error = PrivatePostgres::start_temporary(&server::installation(), wrong)
         .expect_err("the setting is invalid");
-    let message = error.to_string();
+    let said = error.to_string();
     assert!(
-        message.contains("invalid value for parameter \"max_connections\""),
-        "{message}"
+        said.contains("invalid value for parameter \"max_connections\""),
+        "{said}"
     );
 }
 
 #[test]
-fn a_port_in_use_is_rejected_by_its_number() {
+fn a_taken_port_is_named() {
     let place = place();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
@@ -98,31 +99,32 @@ fn a_port_in_use_is_rejected_by_its_number() {
         durable: false,
         ..ServerOptions::new(place.path().join("server"))
     };
-    let error = PrivatePostgres::start(&installation(), options).expect_err("it is taken");
+    let error = PrivatePostgres::start(&server::installation(), options).expect_err("it is taken");
     assert!(matches!(error, EmbeddedError::PortTaken { port: named } if named == port));
 }
 
-/// A temporary server must leave no files either.
+/// Where it is a temporary server, its files must be gone as well.
 #[tokio::test]
-async fn a_server_does_not_outlive_an_owner_that_was_killed() {
+async fn a_server_never_outlives_an_owner_that_was_killed() {
     let place = place();
-    let Some(mut owner) =
-        Owner::start("a_server_does_not_outlive_an_owner_that_was_killed", &place)
+    let Some(mut owner) = Owner::start("a_server_never_outlives_an_owner_that_was_killed", &place)
     else {
-        return own_a_server(|| PrivatePostgres::start_temporary(&installation(), Vec::new()));
+        return own_a_server(|| {
+            PrivatePostgres::start_temporary(&server::installation(), Vec::new())
+        });
     };
     let server = owner.server(&place).await;
     assert!(Path::new(&server.directory).exists());
     owner.0.kill().expect("it runs");
 
-    wait_until("the server and its files are gone", TIMEOUT, async || {
+    wait_until("server and files are gone", TIMEOUT, async || {
         let leftovers = (server.is_alive(), Path::new(&server.directory).exists());
         (leftovers == (false, false)).then_some(()).ok_or(leftovers)
     })
     .await;
 }
 
-/// As after the out-of-memory killer: even the script that should have stopped the server was killed.
+/// As after the out-of-memory killer: even the script that should have stopped the server is gone.
 #[tokio::test]
 async fn a_leftover_server_is_stopped_by_the_next_start() {
     let place = place();
@@ -139,21 +141,22 @@ async fn a_leftover_server_is_stopped_by_the_next_start() {
                 durable: false,
                 ..ServerOptions::new(Path::new(&directory).join("server"))
             };
-            PrivatePostgres::start(&installation(), options)
+            PrivatePostgres::start(&server::installation(), options)
         });
     };
     let leftover = owner.server(&place).await;
-    kill(leftover.parent(), Signal::SIGKILL).expect("the script runs");
+    let supervisor = Pid::from_raw(procfs::parent(leftover.process).cast_signed());
+    kill(supervisor, Signal::SIGKILL).expect("the supervisor runs");
     owner.0.kill().expect("it runs");
     owner.0.wait().expect("it is our child");
     assert!(leftover.is_alive());
 
-    let server = PrivatePostgres::start(&installation(), options()).expect("it starts");
+    let server = PrivatePostgres::start(&server::installation(), options()).expect("it starts");
     assert!(!leftover.is_alive());
-    psql(&server, "SELECT 1");
+    psql(&server, "postgres", "SELECT 1").await;
 }
 
-/// A temporary directory that the account of the server can enter.
+/// A directory that the account of the server can enter.
 fn place() -> TempDir {
     let place = TempDir::new().expect("a temporary directory");
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -161,18 +164,7 @@ fn place() -> TempDir {
     place
 }
 
-fn psql(server: &PrivatePostgres, sql: &str) {
-    let status = Command::new(program_of(server, "psql"))
-        .args(["--no-psqlrc", "--quiet", "--command", sql])
-        .arg(server.uri("postgres"))
-        .stdout(Stdio::null())
-        .status()
-        .expect("psql starts");
-    assert!(status.success());
-}
-
-/// The environment variable of a process that owns a server until it is killed. Its value is the directory in which the
-/// process describes the server.
+/// Set in a process that owns a server until it is killed: the folder into which it writes where the server is.
 const OWNER: &str = "LANTERN_TEST_OWNER";
 
 /// A second process of this test binary, which runs the same test and takes its other branch.
@@ -184,7 +176,7 @@ impl Owner {
         if std::env::var_os(OWNER).is_some() {
             return None;
         }
-        let process = Command::new(std::env::current_exe().expect("it has a path"))
+        let process = Command::new(std::env::current_exe().expect("we have a name"))
             .args(["--exact", &format!("embedded::{test}"), "--nocapture"])
             .env(OWNER, place.path())
             .stdout(Stdio::null())
@@ -196,12 +188,8 @@ impl Owner {
     /// The server, once it runs.
     async fn server(&self, place: &TempDir) -> OwnedServer {
         wait_until("the owner has a server", TIMEOUT, async || {
-            let description =
-                fs::read_to_string(place.path().join("server.txt")).unwrap_or_default();
-            let (directory, process) = description
-                .trim_end()
-                .split_once('\n')
-                .ok_or(description.clone())?;
+            let told = fs::read_to_string(place.path().join("told")).unwrap_or_default();
+            let (directory, process) = told.trim_end().split_once('\n').ok_or(told.clone())?;
             Ok::<_, String>(OwnedServer {
                 directory: directory.to_owned(),
                 process: process.parse().expect("a process id"),
@@ -218,37 +206,30 @@ impl Drop for Owner {
     }
 }
 
-/// The part of the second process: starts a server, describes it in a file, and waits to be killed.
+/// What the second process does: starts a server, writes down where it is, and waits to be killed.
 fn own_a_server(start: impl FnOnce() -> Result<PrivatePostgres, EmbeddedError>) {
     let server = start().expect("the server starts");
     let directory = server.data_directory();
     let pid_file = fs::read_to_string(directory.join("data/postmaster.pid")).expect("it runs");
     let process = pid_file.lines().next().expect("the process id");
     let place = std::env::var_os(OWNER).expect("set by the test");
-    let description = format!("{}\n{process}\n", directory.display());
+    let told = format!("{}\n{process}\n", directory.display());
     let (written, final_name) = (
-        Path::new(&place).join("server.txt.new"),
-        Path::new(&place).join("server.txt"),
+        Path::new(&place).join("told.new"),
+        Path::new(&place).join("told"),
     );
-    fs::write(&written, description).expect("the place is writable");
+    fs::write(&written, told).expect("the place is writable");
     fs::rename(written, final_name).expect("the place is writable");
     std::thread::sleep(Duration::from_secs(60));
 }
 
 struct OwnedServer {
     directory: String,
-    process: i32,
+    process: u32,
 }
 
 impl OwnedServer {
     fn is_alive(&self) -> bool {
-        // The command line of a zombie, whose parent has not waited for it yet, is empty (proc(5)).
-        fs::read(format!("/proc/{}/cmdline", self.process)).is_ok_and(|line| !line.is_empty())
-    }
-
-    fn parent(&self) -> Pid {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process)).expect("it runs");
-        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-        Pid::from_raw(parent.expect("a line").trim().parse().expect("a number"))
+        !procfs::command_line(self.process).is_empty()
     }
 }

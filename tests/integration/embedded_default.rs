@@ -1,51 +1,51 @@
-//! `lantern-cli start-daemon` without `--uri`: it starts a private server and stops it again.
+//! `lantern-cli start-daemon` without `--uri`: the daemon starts a private server.
 
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
+use testkit::client::{connect, execute, wait_for_value};
+use testkit::jobs::wait_for_backfill;
+use testkit::paths::runtime;
+use testkit::vectors::wait_for_vectors;
+use testkit::wait::wait_until;
 use tokio_postgres::NoTls;
 
-use crate::support::observe::{execute, finished, wait_for_value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, runtime, wait_until};
+use crate::support::program;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 #[tokio::test]
-async fn a_daemon_without_uri_starts_its_own_server_and_stops_it() {
+async fn a_daemon_without_a_database_starts_one_and_stops_it() {
     let data_path = tempfile::tempdir().expect("a directory");
     for part in ["lib", "models", "postgres"] {
         symlink(runtime().join(part), data_path.path().join(part)).expect("a link");
     }
     let place = data_path.path().to_str().expect("a readable path");
-    let mut daemon = Daemon::start_with_env(&[("LANTERN_DATA_PATH", place)], &[]);
+    let mut daemon = program().start_daemon_with_env(&[("LANTERN_DATA_PATH", place)], &[]);
     daemon.wait_for_line("watching", TIMEOUT).await;
 
-    // Users copy what the daemon prints, so it must work as it stands.
+    // The printed example works as it is.
     let printed = daemon.log();
-    let (_, connect) = printed.split_once("psql '").expect("how to connect");
-    let (uri, _) = connect
+    let (_, command) = printed.split_once("psql '").expect("how to connect");
+    let (uri, _) = command
         .split_once('\'')
         .expect("a quoted connection string");
     let (_, example) = printed.split_once("for example:\n\n").expect("an example");
     let (example, _) = example.split_once("\n\n").expect("the example ends");
-    let (client, connection) = tokio_postgres::connect(uri, NoTls)
-        .await
-        .expect("a session");
-    tokio::spawn(connection);
+    let client = connect(uri).await;
     execute(&client, example).await;
-    let embedded = "SELECT count(*) FROM articles WHERE title = 'My articles title' AND title_embedding IS NOT NULL";
-    finished(&client, 1).await;
-    wait_for_value(&client, embedded, 1_i64).await;
-    in_step(&client, "articles", "title", "title_embedding").await;
+    let appeared = "SELECT count(*) FROM articles WHERE title = 'My articles title' AND title_embedding IS NOT NULL";
+    wait_for_backfill(&client, 1).await;
+    wait_for_value(&client, appeared, 1_i64).await;
+    wait_for_vectors(&client, "articles", "title", "title_embedding").await;
 
-    let (status, _) = daemon.sigterm_and_wait().await;
+    let (status, _) = daemon.terminate().await;
     assert!(status.success(), "{status}");
     wait_until(
-        "the server has stopped",
+        "the server is gone",
         TIMEOUT,
         async || match tokio_postgres::connect(uri, NoTls).await {
-            Ok(_) => Err("it accepts connections"),
+            Ok(_) => Err("it answers"),
             Err(_) => Ok(()),
         },
     )

@@ -1,20 +1,22 @@
 //! The jobs table: labels, optional columns, other names, and tables that a daemon cannot work with.
 
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{
+    DOCUMENTED_TABLE, Job, articles, create_documented_table, insert_job, wait_for_backfill,
+    wait_for_failure,
+};
+use testkit::vectors::wait_for_vectors;
+use testkit::wait::TIMEOUT;
+use testkit::{Process, TestDatabase, paths, server};
 use tokio_postgres::Client;
 
-use crate::support::jobs::{DOCUMENTED_TABLE, Job, create_documented_table, insert_job};
-use crate::support::observe::{
-    PATIENCE, articles, execute, failure, finished, value, wait_for_value,
-};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, checkout, server};
+use crate::support::{program, start_daemon};
 
 /// A database with the table of `sql/jobs.sql` and an empty table `articles`.
 async fn full_table() -> (TestDatabase, Client) {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(&client, "DROP TABLE jobs").await;
-    let file = std::fs::read_to_string(checkout().join("sql/jobs.sql"));
-    database.psql(&file.expect("the file is there")).await;
+    database.psql(&paths::read("sql/jobs.sql")).await;
     (database, client)
 }
 
@@ -29,8 +31,8 @@ async fn a_daemon_with_a_label_takes_the_jobs_of_that_label_only() {
     }
     let label = "UPDATE jobs SET label = NULLIF(dst_column, 'none')";
     execute(&client, label).await;
-    let mut daemon = Daemon::start(&database, &["--label", "mine"]);
-    finished(&client, mine).await;
+    let mut daemon = start_daemon(&database, &["--label", "mine"]);
+    wait_for_backfill(&client, mine).await;
     // Once a later job has come to its end, the earlier ones would have started.
     let late = insert_job(&client, Job::on(&database, "articles", "body", "late")).await;
     execute(
@@ -38,34 +40,34 @@ async fn a_daemon_with_a_label_takes_the_jobs_of_that_label_only() {
         "UPDATE jobs SET label = 'mine' WHERE dst_column = 'late'",
     )
     .await;
-    finished(&client, late).await;
+    wait_for_backfill(&client, late).await;
     let started = "SELECT string_agg(dst_column, ' ' ORDER BY id) FROM jobs WHERE init_started_at IS NOT NULL";
     assert_eq!(value::<String>(&client, started).await, "mine late");
 
-    // A daemon without a label takes all that nobody else runs.
-    assert!(daemon.sigterm_and_wait().await.0.success());
-    let _daemon = Daemon::start(&database, &[]);
+    // A daemon without a label takes all jobs that no other daemon runs.
+    assert!(daemon.terminate().await.0.success());
+    let _daemon = start_daemon(&database, &[]);
     for destination in ["mine", "late", "other", "none"] {
         let source = if destination == "mine" {
             "title"
         } else {
             "body"
         };
-        in_step(&client, "articles", source, destination).await;
+        wait_for_vectors(&client, "articles", source, destination).await;
     }
 }
 
 #[tokio::test]
 async fn a_label_needs_its_column() {
-    let (database, _client) = articles(server()).await;
-    let mut daemon = Daemon::start(&database, &["--label", "mine"]);
+    let (database, _client) = articles(server::shared()).await;
+    let mut daemon = start_daemon(&database, &["--label", "mine"]);
     refused(&mut daemon, &["label", "ADD COLUMN label TEXT"]).await;
 }
 
 #[tokio::test]
 async fn optional_columns_of_the_jobs_table_are_used() {
     let (database, client) = full_table().await;
-    if database.lacks_vector().await {
+    if database.skips_vector() {
         return;
     }
     execute(
@@ -96,13 +98,13 @@ async fn optional_columns_of_the_jobs_table_are_used() {
         execute(&client, &format!("UPDATE jobs SET {set} WHERE id = {job}")).await;
         refusals.push((job, said));
     }
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     for (job, said) in refusals {
-        let reason = failure(&client, job).await;
+        let reason = wait_for_failure(&client, job).await;
         assert!(reason.contains(said), "{said}: {reason}");
     }
     for (source, destination, _) in wanted {
-        in_step(&client, "articles", source, destination).await;
+        wait_for_vectors(&client, "articles", source, destination).await;
     }
     let done = "SELECT count(*) FROM jobs WHERE init_progress = 100 AND init_finished_at IS NOT NULL AND updated_at >= created_at";
     wait_for_value(&client, done, 4_i64).await;
@@ -116,7 +118,7 @@ async fn optional_columns_of_the_jobs_table_are_used() {
 
 #[tokio::test]
 async fn a_jobs_table_may_be_anywhere_and_have_any_name() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     // A table of the same name in another schema is no trouble.
     execute(
         &client,
@@ -130,7 +132,7 @@ async fn a_jobs_table_may_be_anywhere_and_have_any_name() {
     execute(&client, &create).await;
     let (uri, name) = (database.uri(), r#"the "good" jobs"#);
     let place = ["--schema", "Jobs & more", "--table", name];
-    let _daemon = Daemon::start_with(&[&["--uri", &uri], &place[..]].concat());
+    let _daemon = program().start_daemon(&[&["--uri", &uri], &place[..]].concat());
     // The other helpers know the table by its documented name.
     execute(
         &client,
@@ -145,13 +147,13 @@ async fn a_jobs_table_may_be_anywhere_and_have_any_name() {
         ..Job::on(&database, "articles", "title", "vector")
     };
     let job = insert_job(&client, job).await;
-    finished(&client, job).await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_backfill(&client, job).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 }
 
-/// The daemon ends by itself with a failure, and says why.
-async fn refused(daemon: &mut Daemon, said: &[&str]) {
-    let (status, _) = daemon.wait(PATIENCE).await;
+/// The daemon ends with a failure and prints the reason.
+async fn refused(daemon: &mut Process, said: &[&str]) {
+    let (status, _) = daemon.wait(TIMEOUT).await;
     let log = daemon.log();
     assert_eq!(status.code(), Some(1), "{log}");
     for part in said {
@@ -160,10 +162,10 @@ async fn refused(daemon: &mut Daemon, said: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_jobs_table_that_does_not_do_is_refused_with_the_remedy() {
-    let database = TestDatabase::create(server()).await;
+async fn an_unsuitable_jobs_table_is_rejected_with_a_remedy() {
+    let database = TestDatabase::create(server::shared()).await;
     let client = database.client().await;
-    let mut daemon = Daemon::start(&database, &[]);
+    let mut daemon = start_daemon(&database, &[]);
     refused(
         &mut daemon,
         &["no table \"public\".\"jobs\"", "sql/jobs.sql"],
@@ -172,7 +174,7 @@ async fn a_jobs_table_that_does_not_do_is_refused_with_the_remedy() {
 
     create_documented_table(&client).await;
     execute(&client, "ALTER TABLE jobs DROP COLUMN src_column").await;
-    let mut daemon = Daemon::start(&database, &[]);
+    let mut daemon = start_daemon(&database, &[]);
     let remedy = "ALTER TABLE \"public\".\"jobs\" ADD COLUMN \"src_column\" TEXT;";
     refused(&mut daemon, &["lacks the column src_column", remedy]).await;
     let (_, statement) = remedy.split_once("jobs\" ").expect("a remedy");
@@ -183,12 +185,12 @@ async fn a_jobs_table_that_does_not_do_is_refused_with_the_remedy() {
         "ALTER TABLE jobs ALTER canceled_at TYPE INT USING NULL",
     )
     .await;
-    let mut daemon = Daemon::start(&database, &[]);
+    let mut daemon = start_daemon(&database, &[]);
     refused(&mut daemon, &["canceled_at", "integer", "BOOL, TIMESTAMP"]).await;
 
     let elsewhere = database
         .uri()
         .replace("postgresql://postgres", "postgresql://nobody");
-    let mut daemon = Daemon::start_with(&["--uri", &elsewhere]);
+    let mut daemon = program().start_daemon(&["--uri", &elsewhere]);
     refused(&mut daemon, &["nobody"]).await;
 }

@@ -1,9 +1,11 @@
 //! Keys of any type and number of columns, and names of any kind.
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished};
-use crate::support::vectors::{in_step, printed};
-use crate::support::{Daemon, server};
+use testkit::client::execute;
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill};
+use testkit::server;
+use testkit::vectors::wait_for_vectors;
+
+use crate::support::{program, start_daemon};
 
 /// A table whose key is under test: the columns of the key with what makes them one, and four keys.
 struct Keyed {
@@ -97,7 +99,7 @@ const KEYS: &[Keyed] = &[
 
 #[tokio::test]
 async fn keys_may_have_any_type_and_number_of_columns() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "CREATE TYPE \"Mood \"\"s\"\"\" AS ENUM ('so so', 'good', '{}', 'it''s')",
@@ -123,10 +125,10 @@ async fn keys_may_have_any_type_and_number_of_columns() {
     for name in &names {
         jobs.push(insert_job(&client, Job::on(&database, name, "t", "v")).await);
     }
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     for (job, name) in jobs.into_iter().zip(&names) {
-        finished(&client, job).await;
-        in_step(&client, name, "t", "v").await;
+        wait_for_backfill(&client, job).await;
+        wait_for_vectors(&client, name, "t", "v").await;
     }
     for (name, key) in names.iter().zip(KEYS) {
         let [.., third, fourth] = key.keys;
@@ -137,13 +139,13 @@ async fn keys_may_have_any_type_and_number_of_columns() {
         execute(&client, &change).await;
     }
     for name in &names {
-        in_step(&client, name, "t", "v").await;
+        wait_for_vectors(&client, name, "t", "v").await;
     }
 }
 
 #[tokio::test]
 async fn a_scan_of_several_pages_follows_a_key_of_mixed_types() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "CREATE TABLE pages (a CHAR(4), b TIMESTAMPTZ, c VARCHAR(5) COLLATE \"C\", t TEXT, PRIMARY KEY (c, a, b));
@@ -152,14 +154,14 @@ async fn a_scan_of_several_pages_follows_a_key_of_mixed_types() {
     )
     .await;
     let job = insert_job(&client, Job::on(&database, "pages", "t", "v")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
-    in_step(&client, "pages", "t", "v").await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    wait_for_vectors(&client, "pages", "t", "v").await;
 }
 
 #[tokio::test]
-async fn names_may_be_odd() {
-    let (database, client) = articles(server()).await;
+async fn names_may_contain_any_character() {
+    let (database, client) = articles(server::shared()).await;
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (schema, table) = (r#"My "schema" é"#, r#"Ta ble 'x' "y" \ 表"#);
     let (key, source, destination) = (r#"I "d""#, "Te xt, $1 🦊", r#"emb'ed "ding""#);
@@ -180,22 +182,22 @@ async fn names_may_be_odd() {
         ..Job::on(&database, table, source, destination)
     };
     let job = insert_job(&client, job).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
     let (source, destination) = (quoted(source), quoted(destination));
-    in_step(&client, &qualified, &source, &destination).await;
+    wait_for_vectors(&client, &qualified, &source, &destination).await;
     let change = format!(
         "INSERT INTO {qualified} VALUES (3, 'live'); UPDATE {qualified} SET {source} = 'set' WHERE {} = 2",
         quoted(key)
     );
     execute(&client, &change).await;
-    in_step(&client, &qualified, &source, &destination).await;
+    wait_for_vectors(&client, &qualified, &source, &destination).await;
 
     let uri = database.uri();
     let search = [
         "search", "--uri", &uri, "--job", "1", "--limit", "1", "live",
     ];
-    let found = printed(&search).await;
+    let found = program().stdout_of(&search).await;
     assert!(
         found.contains(r#"I "d""#) && found.ends_with("3      live\n"),
         "{found}"

@@ -1,22 +1,26 @@
-//! Existing rows first, then every insert and update; many jobs side by side.
+//! Existing rows first, then every insert and update; many jobs at once.
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, finished, value, wait_for_slots};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, server};
+use testkit::client::{execute, value};
+use testkit::jobs::{
+    Job, articles, insert_job, wait_for_backfill, wait_for_failure, wait_for_slots,
+};
+use testkit::server;
+use testkit::vectors::wait_for_vectors;
+
+use crate::support::start_daemon;
 
 #[tokio::test]
 async fn existing_rows_are_embedded_and_then_each_insert_and_update() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "INSERT INTO articles (title) VALUES ('one'), ('two'), (NULL), (''), ('three')",
     )
     .await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
-    in_step(&client, "articles", "title", "vector").await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 
     for change in [
         "INSERT INTO articles (title) VALUES ('four')",
@@ -31,13 +35,13 @@ async fn existing_rows_are_embedded_and_then_each_insert_and_update() {
         "BEGIN; UPDATE articles SET title = 'first' WHERE id = 20; UPDATE articles SET title = 'second' WHERE id = 20; COMMIT",
     ] {
         execute(&client, change).await;
-        in_step(&client, "articles", "title", "vector").await;
+        wait_for_vectors(&client, "articles", "title", "vector").await;
     }
 }
 
 #[tokio::test]
-async fn jobs_that_come_while_others_stream_work_beside_them() {
-    let (database, client) = articles(server()).await;
+async fn jobs_that_are_added_while_others_stream_run_beside_them() {
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "CREATE TABLE books (isbn TEXT PRIMARY KEY, name TEXT);
@@ -45,7 +49,7 @@ async fn jobs_that_come_while_others_stream_work_beside_them() {
          INSERT INTO books VALUES ('1-2-3', 'a book')",
     )
     .await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     let columns = [
         ("articles", "title", "title_vector"),
         ("articles", "body", "body_vector"),
@@ -53,7 +57,7 @@ async fn jobs_that_come_while_others_stream_work_beside_them() {
     ];
     for (count, (table, source, destination)) in (1..).zip(columns) {
         let job = insert_job(&client, Job::on(&database, table, source, destination)).await;
-        finished(&client, job).await;
+        wait_for_backfill(&client, job).await;
         wait_for_slots(&client, count).await;
         execute(
             &client,
@@ -68,13 +72,13 @@ async fn jobs_that_come_while_others_stream_work_beside_them() {
     )
     .await;
     for (table, source, destination) in columns {
-        in_step(&client, table, source, destination).await;
+        wait_for_vectors(&client, table, source, destination).await;
     }
 }
 
 #[tokio::test]
-async fn a_failing_job_leaves_the_others_alone() {
-    let (database, client) = articles(server()).await;
+async fn a_failing_job_does_not_affect_others() {
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "CREATE TABLE checked (id INT PRIMARY KEY, name TEXT, vector REAL[] CHECK (id < 100))",
@@ -97,15 +101,15 @@ async fn a_failing_job_leaves_the_others_alone() {
     }
     let good = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let checked = insert_job(&client, Job::on(&database, "checked", "name", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     for job in [good, checked] {
-        finished(&client, job).await;
+        wait_for_backfill(&client, job).await;
     }
     for (id, said) in bad_ids
         .into_iter()
         .zip(["nowhere", "port", "acme/no-such-model"])
     {
-        let reason = failure(&client, id).await;
+        let reason = wait_for_failure(&client, id).await;
         assert!(reason.contains(said), "{said}: {reason}");
     }
 
@@ -113,11 +117,11 @@ async fn a_failing_job_leaves_the_others_alone() {
     let rename = "ALTER TABLE checked RENAME COLUMN name TO title";
     execute(&client, rename).await;
     execute(&client, "INSERT INTO checked VALUES (1, 'fine')").await;
-    let reason = failure(&client, checked).await;
+    let reason = wait_for_failure(&client, checked).await;
     assert!(reason.contains("\"name\" (src_column)"), "{reason}");
     let insert = "INSERT INTO articles (title) VALUES ('still at work')";
     execute(&client, insert).await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     wait_for_slots(&client, 1).await;
     let created = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname IN ('v1', 'v2')";
     assert_eq!(value::<i64>(&client, created).await, 0);

@@ -1,10 +1,11 @@
-//! What cannot work is told at the start of the job, with what a person can do about it, and leaves nothing behind.
+//! What cannot work is rejected when the job starts, with a remedy, and leaves nothing behind.
 
+use testkit::client::{execute, value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_failure};
+use testkit::{TestDatabase, server};
 use tokio_postgres::Client;
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, value};
-use crate::support::{Daemon, TestDatabase, server};
+use crate::support::start_daemon;
 
 /// Jobs that must not start: what is prepared for them, and parts of the reason.
 async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<'_>, &[&str])]) {
@@ -13,9 +14,9 @@ async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<
         execute(client, sql).await;
         jobs.push((insert_job(client, job.clone()).await, said));
     }
-    let _daemon = Daemon::start(database, &[]);
+    let _daemon = start_daemon(database, &[]);
     for (job, said) in jobs {
-        let reason = failure(client, job).await;
+        let reason = wait_for_failure(client, job).await;
         for part in *said {
             assert!(reason.contains(part), "{part}: {reason}");
         }
@@ -25,8 +26,8 @@ async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<
 }
 
 #[tokio::test]
-async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
-    let (database, client) = articles(server()).await;
+async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_helps() {
+    let (database, client) = articles(server::shared()).await;
     let on = |table| Job::on(&database, table, "t", "v");
     let cases: &[(&str, Job<'_>, &[&str])] = &[
         (
@@ -101,9 +102,9 @@ async fn what_cannot_work_is_refused_with_the_statement_that_helps() {
 }
 
 #[tokio::test]
-async fn a_column_for_vectors_of_another_length_is_refused_with_the_statement_that_helps() {
-    let (database, client) = articles(server()).await;
-    if database.lacks_vector().await {
+async fn a_vector_column_of_another_length_is_rejected_with_the_statement_that_helps() {
+    let (database, client) = articles(server::shared()).await;
+    if database.skips_vector() {
         return;
     }
     let cases: &[(&str, Job<'_>, &[&str])] = &[(

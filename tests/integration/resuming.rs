@@ -1,36 +1,32 @@
-//! Restarts: whatever happens while the daemon is away is made up for, and nothing is done twice.
+//! Restarts: changes made in the meantime are embedded, and nothing is embedded twice.
 
-use std::fs::{Permissions, set_permissions};
-use std::os::unix::fs::PermissionsExt;
-
-use lantern::embedded::{PrivatePostgres, ServerOptions};
 use nix::sys::signal::Signal;
-use tokio_postgres::{Client, NoTls};
+use testkit::client::{connect, execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_slots};
+use testkit::restartable::Stop;
+use testkit::vectors::wait_for_vectors;
+use testkit::wait::{TIMEOUT, wait_until};
+use testkit::{RestartableServer, server};
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{
-    PATIENCE, articles, execute, finished, value, wait_for_slots, wait_for_value,
-};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, installation, server, wait_until};
+use crate::support::start_daemon;
 
 #[tokio::test]
 async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "INSERT INTO articles (title) SELECT 'article ' || n FROM generate_series(1, 20) n",
     )
     .await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let mut daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let mut daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
 
     for (round, signal) in [Signal::SIGTERM, Signal::SIGKILL].into_iter().enumerate() {
         let untouched = "SELECT xmin::text FROM articles WHERE id = 20";
         let version: String = value(&client, untouched).await;
         daemon.signal(signal);
-        let (status, _) = daemon.wait(crate::support::observe::PATIENCE).await;
+        let (status, _) = daemon.wait(TIMEOUT).await;
         assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
         execute(
             &client,
@@ -43,31 +39,31 @@ async fn rows_added_and_updated_while_the_daemon_was_away_get_their_vectors() {
             ),
         )
         .await;
-        daemon = Daemon::start(&database, &[]);
-        in_step(&client, "articles", "title", "vector").await;
+        daemon = start_daemon(&database, &[]);
+        wait_for_vectors(&client, "articles", "title", "vector").await;
         execute(&client, "INSERT INTO articles (title) VALUES ('live')").await;
-        in_step(&client, "articles", "title", "vector").await;
+        wait_for_vectors(&client, "articles", "title", "vector").await;
         assert_eq!(
             value::<String>(&client, untouched).await,
             version,
-            "a row that nobody touched was written again"
+            "an unchanged row was written again"
         );
     }
 }
 
 #[tokio::test]
-async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
-    let (database, client) = articles(server()).await;
+async fn an_unfinished_backfill_continues_after_a_restart() {
+    let (database, client) = articles(server::shared()).await;
     // Long texts: there is time to stop in the middle.
     let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 30) FROM generate_series(1, 160) n";
     execute(&client, insert).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let mut daemon = Daemon::start(&database, &[]);
+    let mut daemon = start_daemon(&database, &[]);
     let some = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'vector')";
     wait_for_value(&client, some, true).await;
     let some = "SELECT count(vector) > 0 FROM articles WHERE id <> 7";
     wait_for_value(&client, some, true).await;
-    daemon.sigkill();
+    daemon.kill();
     let unfinished =
         "SELECT count(*) FROM jobs WHERE init_started_at IS NOT NULL AND init_finished_at IS NULL";
     assert_eq!(value::<i64>(&client, unfinished).await, 1);
@@ -79,12 +75,12 @@ async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
     )
     .await;
 
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
     let missing = "SELECT count(*) FROM articles WHERE vector IS NULL";
     wait_for_value(&client, missing, 0_i64).await;
     let sample = "(SELECT * FROM articles WHERE id % 20 = 7) sample";
-    in_step(&client, sample, "title", "vector").await;
+    wait_for_vectors(&client, sample, "title", "vector").await;
     let after: String = value(&client, done).await;
     for row in before.split(',') {
         let again = after.split(',').any(|seen| seen == row);
@@ -92,46 +88,36 @@ async fn a_job_that_had_not_finished_goes_on_after_a_restart() {
     }
 }
 
-/// A job that is changed while no daemon runs is another job at the next start: nothing of the old one stays, and the new
-/// destination is filled.
+/// A job that is changed while no daemon runs is another job at the next start: nothing of the old one stays, and the
+/// new destination is filled.
 #[tokio::test]
 async fn a_job_changed_while_no_daemon_runs_starts_over() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "INSERT INTO articles (title) VALUES ('The moon pulls the sea'), ('Bread and butter')",
     )
     .await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let mut daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
-    daemon.sigterm_and_wait().await;
+    let mut daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    daemon.terminate().await;
     execute(&client, "UPDATE jobs SET dst_column = 'other'").await;
 
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     let there = "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'other')";
     wait_for_value(&client, there, true).await;
-    in_step(&client, "articles", "title", "other").await;
+    wait_for_vectors(&client, "articles", "title", "other").await;
     wait_for_slots(&client, 1).await;
 }
 
-/// The target's server is away for as long as several attempts take. Each of them needs the model, which is large and slow to
-/// load: it stays where it is.
+/// The target's server is away for as long as several attempts take. Each of them needs the model, which is large and
+/// slow to load: it stays where it is.
 #[tokio::test]
 async fn the_model_stays_loaded_while_the_target_is_away() {
-    let (database, client) = articles(server()).await;
-    let place = tempfile::tempdir().expect("a temporary directory");
-    // The account of the server has to enter it.
-    set_permissions(place.path(), Permissions::from_mode(0o755)).expect("it is ours");
-    let start = || {
-        let options = ServerOptions {
-            durable: false,
-            ..ServerOptions::new(place.path().join("server"))
-        };
-        PrivatePostgres::start(&installation(), options).expect("it starts")
-    };
-    let target = start();
-    let on_target = connect(&target).await;
+    let (database, client) = articles(server::shared()).await;
+    let mut target = RestartableServer::start(server::installation(), &[]);
+    let on_target = connect(&target.uri("postgres")).await;
     let create = "CREATE TABLE notes (id INT PRIMARY KEY, body TEXT); INSERT INTO notes VALUES (1, 'before')";
     execute(&on_target, create).await;
     let job = Job {
@@ -139,26 +125,19 @@ async fn the_model_stays_loaded_while_the_target_is_away() {
         ..Job::on(&database, "notes", "body", "vector")
     };
     let job = insert_job(&client, job).await;
-    let daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
 
-    target.stop().expect("it stops");
-    wait_until("some attempts have failed", PATIENCE, async || {
+    target.stop(Stop::Fast);
+    wait_until("some attempts have failed", TIMEOUT, async || {
         let failed = daemon.log().matches("trying again in").count();
         if failed >= 5 { Ok(()) } else { Err(failed) }
     })
     .await;
-    let target = start();
-    let on_target = connect(&target).await;
+    target.start_again();
+    let on_target = connect(&target.uri("postgres")).await;
     execute(&on_target, "INSERT INTO notes VALUES (2, 'afterwards')").await;
-    in_step(&on_target, "notes", "body", "vector").await;
+    wait_for_vectors(&on_target, "notes", "body", "vector").await;
     let log = daemon.log();
     assert_eq!(log.matches("model loaded").count(), 1, "{log}");
-}
-
-async fn connect(server: &PrivatePostgres) -> Client {
-    let connected = tokio_postgres::connect(&server.uri("postgres"), NoTls).await;
-    let (client, connection) = connected.expect("a connection");
-    tokio::spawn(connection);
-    client
 }

@@ -1,20 +1,21 @@
-//! A failed job waits for a person, and runs again when one has acted.
+//! A failed job waits for a person, and is retried after a change.
 
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{
+    Job, articles, insert_job, wait_for_backfill, wait_for_failure, wait_for_slots,
+};
+use testkit::vectors::wait_for_vectors;
+use testkit::{Process, TestDatabase, server};
 use tokio_postgres::Client;
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{
-    articles, execute, failure, finished, value, wait_for_slots, wait_for_value,
-};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, server};
+use crate::support::start_daemon;
 
 /// A job on a table that is not there, failed.
-async fn failed_job() -> (TestDatabase, Client, Daemon, i32) {
-    let (database, client) = articles(server()).await;
+async fn failed_job() -> (TestDatabase, Client, Process, i32) {
+    let (database, client) = articles(server::shared()).await;
     let job = insert_job(&client, Job::on(&database, "late", "title", "vector")).await;
-    let daemon = Daemon::start(&database, &[]);
-    let reason = failure(&client, job).await;
+    let daemon = start_daemon(&database, &[]);
+    let reason = wait_for_failure(&client, job).await;
     assert!(reason.contains("\"public\".\"late\""), "{reason}");
     (database, client, daemon, job)
 }
@@ -25,74 +26,74 @@ async fn no_failure_is_left(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_failed_job_is_tried_again_once_its_failure_is_taken_back() {
+async fn a_failed_job_is_retried_when_its_failure_is_cleared() {
     let (database, client, mut daemon, job) = failed_job().await;
     execute(
         &client,
         "CREATE TABLE late (id INT PRIMARY KEY, title TEXT); INSERT INTO late VALUES (1, 'here now')",
     )
     .await;
-    // Not by itself, and not by a restart.
-    assert!(daemon.sigterm_and_wait().await.0.success());
-    let _daemon = Daemon::start(&database, &[]);
+    // Neither time nor a restart retries it.
+    assert!(daemon.terminate().await.0.success());
+    let _daemon = start_daemon(&database, &[]);
     let other = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    finished(&client, other).await;
+    wait_for_backfill(&client, other).await;
     let failed = format!("SELECT init_failed_at IS NOT NULL FROM jobs WHERE id = {job}");
     assert!(value::<bool>(&client, &failed).await);
     wait_for_slots(&client, 1).await;
 
     execute(&client, "UPDATE jobs SET init_failed_at = NULL").await;
-    finished(&client, job).await;
+    wait_for_backfill(&client, job).await;
     no_failure_is_left(&client).await;
-    in_step(&client, "late", "title", "vector").await;
+    wait_for_vectors(&client, "late", "title", "vector").await;
 }
 
 #[tokio::test]
-async fn a_failed_job_is_tried_again_with_a_new_definition_and_may_fail_again() {
+async fn a_failed_job_is_retried_with_a_new_definition_and_may_fail_again() {
     let (database, client, daemon, job) = failed_job().await;
     let row = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
     execute(&client, row).await;
     execute(&client, "UPDATE jobs SET \"table\" = 'later'").await;
     let said = "SELECT init_failure_reason LIKE '%\"later\"%' FROM jobs";
     wait_for_value(&client, said, true).await;
-    // It was worth one more try: jobs that come later are started, and this one is not.
+    // It was retried once: later jobs are started, and this one is not.
     for column in ["first", "second"] {
         let locks = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
                      AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
         wait_for_value(&client, locks, 0_i64).await;
         let other = insert_job(&client, Job::on(&database, "articles", "title", column)).await;
-        finished(&client, other).await;
+        wait_for_backfill(&client, other).await;
         execute(&client, &format!("DELETE FROM jobs WHERE id = {other}")).await;
     }
     let log = daemon.log();
     assert_eq!(log.matches("starting public.later.").count(), 1, "{log}");
 
     execute(&client, "UPDATE jobs SET \"table\" = 'articles'").await;
-    finished(&client, job).await;
+    wait_for_backfill(&client, job).await;
     no_failure_is_left(&client).await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     wait_for_slots(&client, 1).await;
 
     // A job that works starts over too; every row gets the vector of the new source.
     execute(&client, "UPDATE jobs SET src_column = 'body'").await;
-    in_step(&client, "articles", "body", "vector").await;
+    wait_for_vectors(&client, "articles", "body", "vector").await;
     execute(&client, "INSERT INTO articles (body) VALUES ('live')").await;
-    in_step(&client, "articles", "body", "vector").await;
+    wait_for_vectors(&client, "articles", "body", "vector").await;
     wait_for_slots(&client, 1).await;
 }
 
 #[tokio::test]
-async fn a_job_that_failed_in_mid_stream_embeds_what_it_missed() {
-    let (database, client) = articles(server()).await;
+async fn a_job_that_failed_while_streaming_embeds_what_it_missed() {
+    let (database, client) = articles(server::shared()).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
     execute(
         &client,
         "INSERT INTO articles (title) VALUES ('one'), ('two')",
     )
     .await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 
     execute(
         &client,
@@ -104,7 +105,7 @@ async fn a_job_that_failed_in_mid_stream_embeds_what_it_missed() {
         "UPDATE articles SET headline = 'changed' WHERE id = 1",
     )
     .await;
-    let reason = failure(&client, job).await;
+    let reason = wait_for_failure(&client, job).await;
     assert!(reason.contains("title"), "{reason}");
     wait_for_slots(&client, 0).await;
     execute(
@@ -113,5 +114,5 @@ async fn a_job_that_failed_in_mid_stream_embeds_what_it_missed() {
          UPDATE jobs SET src_column = 'headline'",
     )
     .await;
-    in_step(&client, "articles", "headline", "vector").await;
+    wait_for_vectors(&client, "articles", "headline", "vector").await;
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::checkout;
+use testkit::paths::checkout;
 
 #[test]
 fn a_second_setup_finds_everything_in_place() {

@@ -1,23 +1,25 @@
-//! How the daemon ends, what it has confirmed by then, and what it keeps to itself.
+//! How the daemon stops, what it has confirmed by then, and what it does not log.
 
 use std::fs;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill};
+use testkit::vectors::wait_for_vectors;
+use testkit::wait::{TIMEOUT, wait_until};
+use testkit::{Process, TestDatabase, server};
 use tokio_postgres::Client;
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{PATIENCE, articles, execute, finished, value, wait_for_value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, server, wait_until};
+use crate::support::{program, start_daemon};
 
 /// A job that streams, and a daemon with these arguments.
-async fn streaming(arguments: &[&str]) -> (TestDatabase, Client, Daemon) {
-    let (database, client) = articles(server()).await;
+async fn streaming(arguments: &[&str]) -> (TestDatabase, Client, Process) {
+    let (database, client) = articles(server::shared()).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let daemon = Daemon::start(&database, arguments);
-    finished(&client, job).await;
+    let daemon = start_daemon(&database, arguments);
+    wait_for_backfill(&client, job).await;
     (database, client, daemon)
 }
 
@@ -32,14 +34,14 @@ async fn backlog(client: &Client, transactions: u32) {
     execute(client, &insert).await;
 }
 
-/// Waits until part of the backlog is done; the rest is under way.
+/// Waits until part of the backlog is done.
 async fn in_the_middle(client: &Client) {
     let some = "SELECT count(vector) > 0 FROM articles";
     wait_for_value(client, some, true).await;
     let all = "SELECT count(vector) = count(*) FROM articles";
     assert!(
         !value::<bool>(client, all).await,
-        "nothing is left under way"
+        "the backlog is done already"
     );
 }
 
@@ -48,7 +50,7 @@ async fn sigterm_in_the_middle_of_a_backlog_ends_in_time_and_loses_nothing() {
     let (database, client, mut daemon) = streaming(&[]).await;
     backlog(&client, 30).await;
     in_the_middle(&client).await;
-    let (status, took) = daemon.sigterm_and_wait().await;
+    let (status, took) = daemon.terminate().await;
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(10), "it took {took:?}");
     let active =
@@ -61,7 +63,7 @@ async fn sigterm_in_the_middle_of_a_backlog_ends_in_time_and_loses_nothing() {
         "UPDATE articles SET title = 'short ' || id % 20 WHERE vector IS NULL",
     )
     .await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     wait_for_value(
         &client,
         "SELECT count(*) FROM articles WHERE vector IS NULL",
@@ -69,7 +71,7 @@ async fn sigterm_in_the_middle_of_a_backlog_ends_in_time_and_loses_nothing() {
     )
     .await;
     let short = "(SELECT * FROM articles WHERE title LIKE 'short%' OR id % 300 = 0) a";
-    in_step(&client, short, "title", "vector").await;
+    wait_for_vectors(&client, short, "title", "vector").await;
 }
 
 #[tokio::test]
@@ -78,9 +80,9 @@ async fn a_second_signal_ends_at_once() {
     backlog(&client, 50).await;
     in_the_middle(&client).await;
     daemon.signal(Signal::SIGINT);
-    daemon.wait_for_line("asked to stop", PATIENCE).await;
+    daemon.wait_for_line("asked to stop", TIMEOUT).await;
     daemon.signal(Signal::SIGTERM);
-    let (status, took) = daemon.wait(PATIENCE).await;
+    let (status, took) = daemon.wait(TIMEOUT).await;
     assert_eq!(status.code(), Some(143), "{status}");
     assert!(took < Duration::from_secs(2), "it took {took:?}");
 }
@@ -104,15 +106,15 @@ async fn being_killed_again_and_again_loses_nothing() {
             round * 10
         );
         wait_for_value(&client, &done, true).await;
-        daemon.sigkill();
+        daemon.kill();
         execute(
             &client,
             &format!("UPDATE articles SET title = 'alone ' || {round} WHERE id % 50 = {round}"),
         )
         .await;
-        daemon = Daemon::start(&database, &[]);
+        daemon = start_daemon(&database, &[]);
     }
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 }
 
 #[tokio::test]
@@ -153,7 +155,7 @@ async fn the_confirmed_position_follows_the_vector() {
 
 #[tokio::test]
 async fn the_password_stays_out_of_sight_and_json_lines_are_json() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     let uri = database.uri();
     let (_, rest) = uri.split_once("postgres:").expect("a user");
     let (password, _) = rest.split_once('@').expect("a password");
@@ -183,18 +185,18 @@ async fn the_password_stays_out_of_sight_and_json_lines_are_json() {
         "--log-format",
         "json",
     ];
-    let mut daemon = Daemon::start_with_env(&[("LANTERN_URI", &uri)], &arguments);
-    finished(&client, 1).await;
+    let mut daemon = program().start_daemon_with_env(&[("LANTERN_URI", &uri)], &arguments);
+    wait_for_backfill(&client, 1).await;
     wait_for_value(&client, "SELECT count(init_failed_at) >= 3 FROM jobs", true).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     let command = fs::read(format!("/proc/{}/cmdline", daemon.id())).expect("it runs");
     let command = String::from_utf8_lossy(&command).replace('\0', " ");
     assert!(
         command.contains("start-daemon") && !command.contains(password),
         "{command}"
     );
-    assert!(daemon.sigterm_and_wait().await.0.success());
+    assert!(daemon.terminate().await.0.success());
 
     let said = "SELECT string_agg(to_jsonb(jobs)::text || ' ', '') FROM (SELECT init_failure_reason FROM jobs) jobs";
     let said: String = value(&client, said).await;
@@ -217,13 +219,13 @@ async fn the_password_stays_out_of_sight_and_json_lines_are_json() {
 #[tokio::test]
 async fn a_daemon_stops_in_good_order_while_it_loads_a_model() {
     for _ in 0..5 {
-        let (database, client) = articles(server()).await;
+        let (database, client) = articles(server::shared()).await;
         insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-        let mut daemon = Daemon::start(&database, &[]);
+        let mut daemon = start_daemon(&database, &[]);
         daemon
-            .wait_for_line("starting public.articles.title", PATIENCE)
+            .wait_for_line("starting public.articles.title", TIMEOUT)
             .await;
-        let (status, _) = daemon.sigterm_and_wait().await;
+        let (status, _) = daemon.terminate().await;
         assert!(status.success(), "{status}: {}", daemon.log());
     }
 }

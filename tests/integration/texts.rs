@@ -1,9 +1,11 @@
 //! Sources: every text form, every script, empty and huge texts.
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value, wait_for_value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, server};
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill};
+use testkit::server;
+use testkit::vectors::wait_for_vectors;
+
+use crate::support::start_daemon;
 
 /// Types of source columns, each with three values: existing, then updated, then inserted.
 const SOURCES: &[(&str, [&str; 3])] = &[
@@ -47,7 +49,7 @@ const SOURCES: &[(&str, [&str; 3])] = &[
 
 #[tokio::test]
 async fn a_source_may_be_anything_with_a_text_form() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(
         &client,
         "CREATE EXTENSION citext; CREATE DOMAIN short_text AS VARCHAR(20)",
@@ -80,7 +82,7 @@ async fn a_source_may_be_anything_with_a_text_form() {
         execute(&client, &create).await;
         jobs.push(insert_job(&client, Job::on(&database, table, "s", "v")).await);
     }
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     // Times as the daemon's session prints them.
     execute(&client, "SET datestyle = 'ISO, MDY'; SET timezone = 'UTC'").await;
     let text = |kind: &str| {
@@ -91,21 +93,21 @@ async fn a_source_may_be_anything_with_a_text_form() {
         }
     };
     for (((kind, [_, updated, inserted]), table), job) in sources.iter().zip(&tables).zip(jobs) {
-        finished(&client, job).await;
-        in_step(&client, table, text(kind), "v").await;
+        wait_for_backfill(&client, job).await;
+        wait_for_vectors(&client, table, text(kind), "v").await;
         let change = format!(
             "UPDATE {table} SET s = {updated} WHERE id = 1; UPDATE {table} SET s = NULL WHERE id = 3; INSERT INTO {table} (s) VALUES ({inserted})"
         );
         execute(&client, &change).await;
     }
     for ((kind, _), table) in sources.iter().zip(&tables) {
-        in_step(&client, table, text(kind), "v").await;
+        wait_for_vectors(&client, table, text(kind), "v").await;
         let count = format!("SELECT count(v) FROM {table}");
         assert_eq!(value::<i64>(&client, &count).await, 2, "{kind}");
     }
 }
 
-/// What has broken other programs that moved text about.
+/// Texts that have broken other programs.
 const SCRIPTS: &[&str] = &[
     "'🦊 👩‍👩‍👧‍👦 🇨🇦'",
     "'שלום עולם'",
@@ -127,8 +129,8 @@ const SCRIPTS: &[&str] = &[
 ];
 
 #[tokio::test]
-async fn any_script_and_any_sign_comes_through_in_both_ways() {
-    let (database, client) = articles(server()).await;
+async fn texts_in_any_script_are_embedded_from_scan_and_stream() {
+    let (database, client) = articles(server::shared()).await;
     let values = SCRIPTS
         .iter()
         .map(|text| format!("({text})"))
@@ -137,23 +139,23 @@ async fn any_script_and_any_sign_comes_through_in_both_ways() {
     let insert = format!("INSERT INTO articles (title) VALUES {values}");
     execute(&client, &insert).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
     execute(&client, &insert).await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 }
 
 #[tokio::test]
 async fn null_and_the_empty_text_have_no_vector_and_clear_one() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     let rows = "ALTER TABLE articles ADD COLUMN vector vector(384);
          INSERT INTO articles (title, vector) SELECT t, array_fill(1::real, ARRAY[384]) FROM unnest(ARRAY[NULL, '']) t;
          INSERT INTO articles (title) VALUES ('a'), ('b'), ('c')";
     execute(&client, &database.adapted(rows)).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
-    in_step(&client, "articles", "title", "vector").await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     for change in [
         "UPDATE articles SET title = NULL WHERE id = 3",
         "UPDATE articles SET title = '' WHERE id = 4",
@@ -163,30 +165,30 @@ async fn null_and_the_empty_text_have_no_vector_and_clear_one() {
         "UPDATE articles SET title = NULL; UPDATE articles SET title = 'all back'; UPDATE articles SET title = '' WHERE id < 4",
     ] {
         execute(&client, change).await;
-        in_step(&client, "articles", "title", "vector").await;
+        wait_for_vectors(&client, "articles", "title", "vector").await;
     }
 }
 
 #[tokio::test]
 async fn a_text_of_five_megabytes_is_embedded_and_kept_out_of_line() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     // Random enough not to be compressed away.
     let huge = "SELECT string_agg(md5(n::text), ' ') FROM generate_series(1, 160000) n";
     execute(&client, &format!("INSERT INTO articles (title) {huge}")).await;
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
-    let _daemon = Daemon::start(&database, &[]);
-    finished(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
     execute(
         &client,
         &format!("INSERT INTO articles (title) SELECT 'live ' || ({huge})"),
     )
     .await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     assert!(
         value::<i32>(&client, "SELECT min(octet_length(title)) FROM articles").await > 5_000_000
     );
 
-    // The update of another column does not carry the text; the vector stays. A later row shows that it was passed over.
+    // The update of another column does not carry the text; the vector stays. A later row shows that it was skipped.
     let version = "SELECT vector::text FROM articles WHERE id = 1";
     let before: String = value(&client, version).await;
     execute(

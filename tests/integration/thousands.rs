@@ -1,11 +1,13 @@
-//! Thousands of rows, written while the daemon is at work on them.
+//! Thousands of rows, written during their initial backfill.
 
 use std::collections::HashMap;
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value, wait_for_value};
-use crate::support::vectors::{cosine, printed};
-use crate::support::{Daemon, server};
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill};
+use testkit::server;
+use testkit::vectors::cosine;
+
+use crate::support::{program, start_daemon};
 
 /// A short text with a number in words of its own, so that many rows share a text and others differ.
 const TEXT: &str = "(ARRAY['red', 'green', 'blue', 'old', 'new', 'warm', 'cold'])[1 + n % 7] || ' ' ||
@@ -18,9 +20,9 @@ const BY_TEXT: &str = "WITH one AS (
      GROUP BY title, one.vector ORDER BY md5(title)";
 
 #[tokio::test]
-async fn thousands_of_rows_written_during_the_first_run_end_up_right() {
-    let (database, client) = articles(server()).await;
-    if database.lacks_vector().await {
+async fn thousands_of_rows_written_during_the_initial_backfill_are_right() {
+    let (database, client) = articles(server::shared()).await;
+    if database.skips_vector() {
         return;
     }
     let insert = |from: u32, to: u32| {
@@ -30,7 +32,7 @@ async fn thousands_of_rows_written_during_the_first_run_end_up_right() {
     let job = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
     let column = "ALTER TABLE articles ADD COLUMN vector vector(384)";
     execute(&client, &database.adapted(column)).await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     wait_for_value(&client, "SELECT count(vector) > 0 FROM articles", true).await;
     for round in 0..20 {
         let first = 3001 + round * 50;
@@ -51,7 +53,7 @@ async fn thousands_of_rows_written_during_the_first_run_end_up_right() {
         value::<bool>(&client, unfinished).await,
         "too late: the first run is over"
     );
-    finished(&client, job).await;
+    wait_for_backfill(&client, job).await;
     // The mark is the last change of all: once it has its vector, so have all before.
     execute(
         &client,
@@ -89,7 +91,7 @@ async fn thousands_of_rows_written_during_the_first_run_end_up_right() {
         .collect();
     let mut arguments = vec!["embed", "--format", "json"];
     arguments.extend(sample.iter().map(|(text, _)| text.as_str()));
-    let embedded = printed(&arguments).await;
+    let embedded = program().stdout_of(&arguments).await;
     assert_eq!(embedded.lines().count(), sample.len());
     for ((text, vector), line) in sample.iter().zip(embedded.lines()) {
         let exact: Vec<f32> = serde_json::from_str(line).expect("a list of numbers");

@@ -1,30 +1,29 @@
-//! Who follows the triggers: the same embedder and the same writer as the daemon's, so that only the capture differs.
+//! What follows the triggers: the daemon's own embedder and writer, so that only the capture differs.
 //!
-//! A process of its own, this program started again with `follow`, so that its processor time can be told from that of the
-//! benchmark.
+//! It is a process of its own, this program started with `follow-…`, so that its processor time can be told from that
+//! of the benchmark.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use lantern::embedding::{Engine, Model, TextRole};
-use lantern::pipeline::table::row::{Key, Origin, Row, Source};
-use lantern::pipeline::write::writer::{ReadyRow, Writer};
-use lantern::postgres::{ConnectionString, Session};
+use lantern::postgres::ConnectionString;
+use testkit::client::connect;
+use testkit::engine;
+use testkit::paths::runtime;
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 
-use super::{Inference, Way};
-use crate::engine;
-use crate::support::target::target;
+use super::way::{Inference, Way};
+use crate::support::writer::{Embedded, RowWriter};
 
 /// Rows that are embedded and written at once.
 const BATCH: i64 = 256;
-/// How often the worker looks into an empty queue.
-const EVERY: Duration = Duration::from_millis(100);
-const VACUUM_EVERY: Duration = Duration::from_secs(1);
+/// How often the worker polls an empty queue.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const VACUUM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Follows until the process is killed.
 pub async fn follow(way: Way, inference: Inference) {
@@ -32,11 +31,11 @@ pub async fn follow(way: Way, inference: Inference) {
     match way {
         Way::Notify => listen(&uri, inference).await,
         Way::Queue => work(&uri, inference).await,
-        _ => unreachable!("nobody has to follow"),
+        _ => unreachable!("these ways need no follower"),
     }
 }
 
-/// Takes keys as they are sent. What comes while a batch is under way waits for the next one, each key once.
+/// Takes keys as they are sent. Those that arrive during a batch wait for the next one, each key once.
 async fn listen(uri: &str, inference: Inference) {
     let (client, mut connection) = tokio_postgres::connect(uri, NoTls)
         .await
@@ -68,13 +67,10 @@ async fn listen(uri: &str, inference: Inference) {
     }
 }
 
-/// Takes keys out of the queue's table. What is written and what is taken become visible one after the other, as the vector is
-/// written by another session: a crash in between does the work again.
+/// Takes keys from the queue table. The vector is written by another session and becomes visible before the key is
+/// gone: after a crash in between the work is done again.
 async fn work(uri: &str, inference: Inference) {
-    let (client, connection) = tokio_postgres::connect(uri, NoTls)
-        .await
-        .expect("a session");
-    tokio::spawn(connection);
+    let client = connect(uri).await;
     let rows = Rows::open(uri, client, inference).await;
     let client = &rows.client;
     let take = format!(
@@ -85,7 +81,7 @@ async fn work(uri: &str, inference: Inference) {
     let mut vacuumed = Instant::now();
     loop {
         // As autovacuum would, which is off.
-        if vacuumed.elapsed() > VACUUM_EVERY {
+        if vacuumed.elapsed() > VACUUM_INTERVAL {
             client.batch_execute("VACUUM queue").await.expect("done");
             vacuumed = Instant::now();
         }
@@ -97,7 +93,7 @@ async fn work(uri: &str, inference: Inference) {
         }
         client.batch_execute("COMMIT").await.expect("committed");
         if taken.is_empty() {
-            tokio::time::sleep(EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -106,7 +102,7 @@ async fn work(uri: &str, inference: Inference) {
 struct Rows {
     client: Client,
     read: Statement,
-    embedder: Option<(Engine, Model, Writer)>,
+    embedder: Option<(Engine, Model, RowWriter)>,
 }
 
 impl Rows {
@@ -135,25 +131,18 @@ impl Rows {
         };
         let embedded = engine.embed(model, TextRole::Document, texts);
         let vectors = embedded.await.expect("vectors");
-        let ready = rows.iter().zip(vectors).map(|(row, vector)| ReadyRow {
-            row: Row::new(
-                Key::new([row.get::<_, i64>(0).to_string().into()]),
-                Source::Text(row.get::<_, &str>(1).into()),
-                Origin::Backfill,
-            ),
-            vector: Some(vector),
+        let embedded = rows.iter().zip(vectors).map(|(row, vector)| {
+            let (id, text): (i64, &str) = (row.get(0), row.get(1));
+            Embedded::new(id, text, vector)
         });
-        let ready: Vec<ReadyRow> = ready.collect();
-        let batch: Vec<&ReadyRow> = ready.iter().collect();
-        writer.write(&batch).await.expect("written");
+        writer.write(&embedded.collect::<Vec<_>>()).await;
     }
 }
 
-async fn embedder(uri: &str) -> (Engine, Model, Writer) {
-    let (engine, model) = engine::load().await;
+async fn embedder(uri: &str) -> (Engine, Model, RowWriter) {
+    let loaded = engine::load(&runtime()).await;
+    let (engine, model) = loaded.expect("run `make setup` first");
     let database: ConnectionString = uri.parse().expect("a connection string");
-    let session = Session::open(&database).await.expect("a session");
-    let target = target(&session, "notes", model.dimensions()).await;
-    let writer = Writer::open(&database, Arc::new(target), model.dimensions());
-    (engine, model, writer.await.expect("a writer"))
+    let writer = RowWriter::open(&database, "notes", model.dimensions()).await;
+    (engine, model, writer)
 }

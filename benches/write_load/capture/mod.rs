@@ -1,135 +1,86 @@
-//! The ways of learning which rows have changed, each on a server of its own.
+//! The ways of capturing which rows have changed, each on a server of its own.
 
 pub mod follower;
+mod way;
+
+pub use way::{Inference, Way};
 
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::place::Place;
-use crate::support::REAL_MODEL;
-use crate::support::child::{self, Child};
-use crate::support::data_path::runtime;
-use crate::support::process;
+use testkit::engine::MODEL;
+use testkit::{Process, procfs};
+
+use crate::notes_server::NotesServer;
+use crate::support::{WITHOUT_INFERENCE, program};
 use crate::texts::Texts;
 
-/// A way of capturing changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Way {
-    /// Nobody looks.
-    Nothing,
-    /// `pg_recvlogical` into nowhere: what logical decoding costs by itself.
-    Recvlogical,
-    /// The daemon.
-    Daemon,
-    /// A row trigger that sends the key to a listener.
-    Notify,
-    /// A row trigger that leaves the key in a table for a worker.
-    Queue,
-}
+/// How long a way may take to start, and to catch up.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-impl Way {
-    pub const ALL: [Way; 5] = [
-        Way::Nothing,
-        Way::Recvlogical,
-        Way::Daemon,
-        Way::Notify,
-        Way::Queue,
-    ];
-
-    /// Those that end in vectors.
-    pub const EMBEDDING: [Way; 3] = [Way::Daemon, Way::Notify, Way::Queue];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Way::Nothing => "no capture",
-            Way::Recvlogical => "pg_recvlogical",
-            Way::Daemon => "lantern-cli",
-            Way::Notify => "trigger, NOTIFY",
-            Way::Queue => "trigger, queue",
-        }
-    }
-}
-
-/// What becomes of a change that was captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inference {
-    /// Nothing, once its text is there: it is let go. So the capture runs at its own pace, and leaves the processors to the
-    /// users.
-    Off,
-    /// Its vector is computed and written back.
-    On,
-}
-
-/// As long as it may take to have everything up.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A way at work.
+/// A way that captures.
 pub struct Capture {
     pub way: Way,
-    pub place: Place,
+    pub server: NotesServer,
     inference: Inference,
-    process: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Capture {
     pub async fn start(way: Way, inference: Inference, texts: &Texts) -> Capture {
         let mut capture = Capture {
             way,
-            place: Place::new(texts).await,
+            server: NotesServer::new(texts).await,
             inference,
             process: None,
         };
         capture.prepare().await;
-        let command = capture.command();
-        let log = capture.place.folder.path().join("capture.log");
-        capture.process = command.map(|command| Child::spawn(command, log));
+        capture.process = capture.command().map(Process::spawn);
         if capture.process.is_some() {
             capture.until(capture.running()).await;
         }
         capture
     }
 
-    /// All ways that end in vectors, each with an empty table whose rows say in `born` which transaction brought them: when it and
-    /// the vector's were committed tells how long that took.
+    /// All ways that end in vectors, each with an empty table. Its column `born` holds the transaction that inserted
+    /// the row: the commit times of that transaction and of the vector's tell how long the way took.
     pub async fn all_embedding(texts: &Texts) -> Vec<Capture> {
         let mut captures = Vec::new();
         for way in Way::EMBEDDING {
             let capture = Capture::start(way, Inference::On, texts).await;
             let born =
                 "TRUNCATE notes; ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid";
-            capture.place.sql(born).await;
+            capture.server.sql(born).await;
             captures.push(capture);
         }
         captures
     }
 
     async fn prepare(&self) {
-        let place = &self.place;
+        let server = &self.server;
         match self.way {
             Way::Nothing => {}
-            Way::Recvlogical => publish(place).await,
+            Way::Recvlogical => publish(server).await,
             Way::Daemon => {
-                place.jobs_table().await;
-                place.job("notes", REAL_MODEL, false).await;
+                server.create_jobs_table().await;
+                server.job_without_backfill("notes", MODEL).await;
             }
-            Way::Notify => place.sql(include_str!("notify.sql")).await,
-            Way::Queue => place.sql(include_str!("queue.sql")).await,
+            Way::Notify => server.sql(include_str!("notify.sql")).await,
+            Way::Queue => server.sql(include_str!("queue.sql")).await,
         }
     }
 
-    /// The process that follows, where one has to.
+    /// The process that follows, where the way has one.
     fn command(&self) -> Option<Command> {
-        let uri = self.place.uri();
+        let uri = self.server.uri();
         let off = self.inference == Inference::Off;
         match self.way {
             Way::Nothing => None,
-            Way::Recvlogical => Some(recvlogical(&self.place, "measured")),
+            Way::Recvlogical => Some(recvlogical(&self.server, "measured")),
             Way::Daemon => {
-                let mut command = child::daemon(&uri, &runtime());
-                if off {
-                    command.env("FAILPOINTS", "batcher-lets-go=return");
-                }
+                let mut command = program().command("start-daemon");
+                command.env("LANTERN_URI", uri);
+                command.envs(off.then_some(WITHOUT_INFERENCE));
                 Some(command)
             }
             Way::Notify | Way::Queue => {
@@ -146,7 +97,7 @@ impl Capture {
         }
     }
 
-    /// Asks whether it is up.
+    /// The query whether it is up.
     fn running(&self) -> &'static str {
         match self.way {
             Way::Notify | Way::Queue => {
@@ -156,22 +107,28 @@ impl Capture {
         }
     }
 
-    /// Waits until a question is answered with true.
-    pub async fn until(&self, question: &str) {
-        let begin = Instant::now();
-        while !self.place.value::<bool>(question).await {
-            let log = self.process.as_ref().map(Child::log).unwrap_or_default();
-            assert!(begin.elapsed() < PATIENCE, "{question}: {log}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Waits until a query returns true.
+    async fn until(&self, query: &str) {
+        let log = || self.process.as_ref().map(Process::log).unwrap_or_default();
+        let interval = Duration::from_millis(20);
+        self.server.until(query, interval, TIMEOUT, log).await;
     }
 
-    /// Waits until everything that has happened so far has reached who captures it; returns how long that took.
+    /// Waits until every row has a vector. `interval` is the pause between two queries, which take processor time
+    /// themselves.
+    pub async fn wait_for_vectors(&self, interval: Duration, timeout: Duration) {
+        let none = "SELECT NOT EXISTS (SELECT FROM public.notes WHERE embedding IS NULL)";
+        self.server
+            .until(none, interval, timeout, String::new)
+            .await;
+    }
+
+    /// Waits until everything that has happened so far is captured; returns how long that took.
     pub async fn caught_up(&self) -> Duration {
         let begin = Instant::now();
         match self.way {
             Way::Queue => self.until("SELECT NOT EXISTS (SELECT FROM queue)").await,
-            // Nothing tells that the last row was read but that no other one is.
+            // That the last row was read shows only in that the follower is idle.
             Way::Notify => {
                 self.until(
                     "SELECT pg_notification_queue_usage() = 0 AND state = 'idle' AND state_change < clock_timestamp() - interval '50 ms' \
@@ -180,27 +137,25 @@ impl Capture {
                 .await;
             }
             _ => {
-                self.place.all_is_sent().await;
+                self.server.wait_until_sent().await;
             }
         }
         begin.elapsed()
     }
 
-    /// Processor time so far of the server's processes that work for who follows: its walsender, or the session through which
-    /// it reads.
-    pub async fn used_serving(&self) -> Duration {
+    /// Processor time so far of the server's processes that work for the follower: its walsender, or the session
+    /// through which it reads.
+    pub async fn cpu_time_serving(&self) -> Duration {
         let sessions =
             "SELECT array(SELECT pid FROM pg_stat_activity WHERE application_name = 'follower')";
-        let sessions: Vec<i32> = self.place.value(sessions).await;
-        let sessions = sessions.into_iter().map(i32::unsigned_abs);
-        sessions.map(process::used).sum::<Duration>() + self.place.used_by_walsenders().await
+        self.server.cpu_time_of(sessions).await + self.server.cpu_time_of_walsenders().await
     }
 
-    /// Processor time so far of who follows, outside of the server.
-    pub fn used_outside(&self) -> Duration {
+    /// Processor time so far of the follower, outside of the server.
+    pub fn cpu_time_outside(&self) -> Duration {
         self.process
             .as_ref()
-            .map_or(Duration::ZERO, |child| process::used(child.id()))
+            .map_or(Duration::ZERO, |child| procfs::cpu_time(child.id()))
     }
 
     /// The process that follows.
@@ -210,17 +165,17 @@ impl Capture {
 }
 
 /// The publication `measured` and a slot of that name, for `pg_recvlogical`.
-pub async fn publish(place: &Place) {
+pub async fn publish(server: &NotesServer) {
     let publication =
         "CREATE PUBLICATION measured FOR TABLE notes (id, body) WITH (publish = 'insert, update')";
-    place.sql(publication).await;
+    server.sql(publication).await;
     let slot = "SELECT pg_create_logical_replication_slot('measured', 'pgoutput')";
-    place.sql(slot).await;
+    server.sql(slot).await;
 }
 
 /// `pg_recvlogical` from a slot of the publication `measured` into nowhere.
-pub fn recvlogical(place: &Place, slot: &str) -> Command {
-    let mut command = Command::new(place.postgres.bindir().join("pg_recvlogical"));
+pub fn recvlogical(server: &NotesServer, slot: &str) -> Command {
+    let mut command = Command::new(server.postgres.bindir().join("pg_recvlogical"));
     command.args([
         "--start",
         "--no-loop",
@@ -230,6 +185,6 @@ pub fn recvlogical(place: &Place, slot: &str) -> Command {
         "--option=proto_version=1",
         "--option=publication_names=measured",
     ]);
-    command.args(["--slot", slot, "--dbname", &place.uri()]);
+    command.args(["--slot", slot, "--dbname", &server.uri()]);
     command
 }

@@ -1,4 +1,4 @@
--- The older design: each change sends its key to whoever listens.
+-- The older design: each change sends its key to a listener.
 CREATE FUNCTION send_key() RETURNS trigger LANGUAGE plpgsql AS
   'BEGIN PERFORM pg_notify(''embed'', NEW.id::text); RETURN NULL; END';
 

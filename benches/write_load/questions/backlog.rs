@@ -1,18 +1,19 @@
-//! How fast is the stream alone? Rows a second out of a backlog that was prepared, through the product's connection and decoder,
-//! next to `pg_recvlogical` on the same backlog.
+//! How fast is the stream alone? Rows a second out of a backlog that was prepared, through the product's connection and
+//! decoder, next to `pg_recvlogical` on the same backlog.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lantern::postgres::{connector, tls};
 use lantern::replication::pgoutput::{Message, Value, decode};
 use lantern::replication::{Frame, Lsn, ReplicationConnection, SlotName};
 use serde::Serialize;
+use testkit::wait::TIMEOUT;
 
 use crate::capture;
-use crate::place::{Place, ROWS};
+use crate::notes_server::{NotesServer, ROWS};
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub rows: usize,
     pub rounds: usize,
@@ -26,62 +27,63 @@ pub struct Round {
 }
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Round> {
-    let place = Place::new(texts).await;
-    capture::publish(&place).await;
-    // A hundred rows a transaction, as an application writes them that is in a hurry.
+    let server = NotesServer::new(texts).await;
+    capture::publish(&server).await;
+    // A hundred rows a transaction, as a busy application writes them.
     for number in 0..plan.rows / 100 {
         let from = number * 100 % (ROWS - 100);
-        place
+        server
             .sql(&format!(
                 "INSERT INTO notes (body) SELECT body FROM texts WHERE n > {from} AND n <= {from} + 100"
             ))
             .await;
     }
-    let end: String = place.value("SELECT pg_current_wal_lsn()::text").await;
+    let end: String = server.value("SELECT pg_current_wal_lsn()::text").await;
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
-        let recvlogical = recvlogical(&place, plan.rows, &end).await;
-        let ours = ours(&place, plan.rows).await;
+        let recvlogical = recvlogical(&server, plan.rows, &end).await;
+        let ours = ours(&server, plan.rows).await;
         rounds.push(Round { ours, recvlogical });
     }
     rounds
 }
 
-async fn copy_of_the_slot(place: &Place) -> SlotName {
-    place
+async fn copy_of_the_slot(server: &NotesServer) -> SlotName {
+    server
         .sql("SELECT pg_copy_logical_replication_slot('measured', 'copied')")
         .await;
     SlotName::try_from("copied").expect("a name")
 }
 
-async fn drop_the_copy(place: &Place) {
-    let gone =
+async fn drop_the_copy(server: &NotesServer) {
+    let inactive =
         "SELECT count(*) = 0 FROM pg_replication_slots WHERE slot_name = 'copied' AND active";
-    while !place.value::<bool>(gone).await {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    place.sql("SELECT pg_drop_replication_slot('copied')").await;
+    let interval = Duration::from_millis(10);
+    server.until(inactive, interval, TIMEOUT, String::new).await;
+    server
+        .sql("SELECT pg_drop_replication_slot('copied')")
+        .await;
 }
 
-async fn recvlogical(place: &Place, rows: usize, end: &str) -> f64 {
-    copy_of_the_slot(place).await;
+async fn recvlogical(server: &NotesServer, rows: usize, end: &str) -> f64 {
+    copy_of_the_slot(server).await;
     let begin = Instant::now();
-    let mut command = capture::recvlogical(place, "copied");
+    let mut command = capture::recvlogical(server, "copied");
     let status = command.args(["--endpos", end]).status();
     let status = status.expect("pg_recvlogical runs");
     let elapsed = begin.elapsed();
     assert!(status.success(), "{status}");
-    drop_the_copy(place).await;
+    drop_the_copy(server).await;
     rows as f64 / elapsed.as_secs_f64()
 }
 
 /// From the connection to the last row's key and text.
-async fn ours(place: &Place, rows: usize) -> f64 {
-    let slot = copy_of_the_slot(place).await;
+async fn ours(server: &NotesServer, rows: usize) -> f64 {
+    let slot = copy_of_the_slot(server).await;
     let begin = Instant::now();
-    let tls = tls::connector(place.database.tls()).expect("no certificates are needed");
-    let config = place.database.config();
-    let opened = connector::open(&place.database, &tls, async |socket, tls| {
+    let tls = tls::connector(server.database.tls()).expect("no certificates are needed");
+    let config = server.database.config();
+    let opened = connector::open(&server.database, &tls, async |socket, tls| {
         ReplicationConnection::connect(socket, tls, &config, &[]).await
     });
     let connection = opened.await.expect("a socket");
@@ -107,6 +109,6 @@ async fn ours(place: &Place, rows: usize) -> f64 {
     let elapsed = begin.elapsed();
     assert!(bytes > 0, "rows have texts");
     drop(stream);
-    drop_the_copy(place).await;
+    drop_the_copy(server).await;
     rows as f64 / elapsed.as_secs_f64()
 }

@@ -1,19 +1,19 @@
-//! What do users notice while vectors are being computed on the processors that their server has, too? Transactions a second and
-//! latency of single-row INSERTs, of which many more come than can be embedded at once.
+//! What do users notice while vectors are computed on the processors of their server? Transactions a second and latency
+//! of single-row INSERTs, of which many more arrive than can be embedded at once.
 //!
 //! All ways embed with the same engine, so what differs is how it is fed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::user_side::{Statement, clear};
 use crate::capture::{Capture, Inference, Way};
+use crate::notes_server::ROWS;
 use crate::pgbench::{self, Length, Speed};
-use crate::place::ROWS;
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub rounds: u32,
     /// Of one run.
@@ -31,7 +31,7 @@ pub struct Run {
 
 pub const CLIENTS: u32 = 8;
 /// Until the last row of a run has its vector.
-const PATIENCE: Duration = Duration::from_secs(600);
+const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The ways in turn, each round in another order.
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
@@ -54,16 +54,16 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
 }
 
 async fn run(capture: &Capture, seconds: u32) -> Run {
-    let place = &capture.place;
+    let server = &capture.server;
     clear(capture).await;
-    place.sql("CHECKPOINT").await;
+    server.sql("CHECKPOINT").await;
     capture.caught_up().await;
     let script = [Statement::Insert.script("")];
     let length = Length::Seconds(seconds);
-    let done = pgbench::run(place, &script, CLIENTS, length, place.folder.path());
+    let done = pgbench::run(server, &script, CLIENTS, length, server.folder.path());
     if capture.way != Way::Nothing {
         // Or it would go on embedding beside the next one.
-        embedded(capture).await;
+        wait_for_vectors(capture).await;
     }
     Run {
         way: capture.way,
@@ -73,12 +73,10 @@ async fn run(capture: &Capture, seconds: u32) -> Run {
 }
 
 /// Waits until what was inserted has its vectors.
-async fn embedded(capture: &Capture) {
-    let begin = Instant::now();
-    let missing =
-        format!("SELECT EXISTS (SELECT FROM notes WHERE id > {ROWS} AND embedding IS NULL)");
-    while capture.place.value::<bool>(&missing).await {
-        assert!(begin.elapsed() < PATIENCE, "rows without a vector");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+async fn wait_for_vectors(capture: &Capture) {
+    let none =
+        format!("SELECT NOT EXISTS (SELECT FROM notes WHERE id > {ROWS} AND embedding IS NULL)");
+    let interval = Duration::from_millis(100);
+    let server = &capture.server;
+    server.until(&none, interval, TIMEOUT, String::new).await;
 }

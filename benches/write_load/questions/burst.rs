@@ -1,17 +1,17 @@
-//! How many rows a second can be embedded, of what the processors could do? Bursts of rows in one transaction, and how long it
-//! takes until the last one has its vector, next to a bare ONNX Runtime loop over the same texts in turns.
+//! How many rows a second can be embedded, of what the processors could do? Bursts of rows in one transaction, and how
+//! long it takes until the last one has its vector, next to a bare ONNX Runtime loop over the same texts in turns.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
+use testkit::procfs;
 
 use crate::capture::{Capture, Way};
-use crate::place;
+use crate::notes_server::load_texts;
 use crate::support::bare::Bare;
-use crate::support::process;
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     /// Rows of a burst.
     pub rows: usize,
@@ -32,9 +32,9 @@ pub struct Burst {
     pub rate: f64,
     /// Texts a second of the bare loop before and after, as one rate, where it ran beside.
     pub bare: Option<f64>,
-    /// Of the time of the inference threads, the share in which they had nothing to do (the daemon's alone).
+    /// The share of time in which the inference threads had nothing to do (of the daemon only).
     pub waiting: Option<f64>,
-    /// Resident memory of the one who embeds at its highest, in bytes.
+    /// The peak of the resident memory of the process that embeds, in bytes.
     pub peak: u64,
     /// Rows with a vector, and seconds since the commit of the burst.
     pub progress: Vec<(f64, usize)>,
@@ -45,7 +45,9 @@ const BUDGETS: [usize; 5] = [128, 256, 512, 1024, 2048];
 /// Points of a curve.
 const POINTS: usize = 100;
 /// Until the last row of a burst has its vector.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const TIMEOUT: Duration = Duration::from_secs(1200);
+/// Seldom, because polling takes processor time; the rates do not depend on it.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
     let captures = Capture::all_embedding(texts).await;
@@ -74,7 +76,7 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
     bursts
 }
 
-/// One burst of so many rows for each way.
+/// One burst of this many rows for each way.
 pub async fn drain(rows: usize, texts: &Texts) -> Vec<Burst> {
     let some = texts.first(rows);
     let mut bursts = Vec::new();
@@ -109,18 +111,18 @@ async fn in_turns(
 }
 
 async fn burst(capture: &Capture, texts: &[String]) -> Burst {
-    let place = &capture.place;
-    place.sql("TRUNCATE notes").await;
-    place::offer(place, texts).await;
-    place.sql("CHECKPOINT").await;
-    place.all_is_sent().await;
-    process::reset_peak(capture.process());
-    let before = process::wanted_by_threads(capture.process(), "embed-");
-    place
+    let server = &capture.server;
+    server.sql("TRUNCATE notes").await;
+    load_texts(server, texts).await;
+    server.sql("CHECKPOINT").await;
+    server.wait_until_sent().await;
+    procfs::reset_peak(capture.process());
+    let before = procfs::runnable_time_of_threads(capture.process(), "embed-");
+    server
         .sql("INSERT INTO notes (body) SELECT body FROM texts ORDER BY n")
         .await;
-    settled(capture).await;
-    let (after, threads) = process::wanted_by_threads(capture.process(), "embed-");
+    capture.wait_for_vectors(POLL_INTERVAL, TIMEOUT).await;
+    let (after, threads) = procfs::runnable_time_of_threads(capture.process(), "embed-");
     let progress = progress(capture).await;
     let seconds = progress.last().map_or(f64::NAN, |(seconds, _)| *seconds);
     let waiting = (capture.way == Way::Daemon).then(|| {
@@ -135,7 +137,7 @@ async fn burst(capture: &Capture, texts: &[String]) -> Burst {
         rate: texts.len() as f64 / seconds,
         bare: None,
         waiting,
-        peak: process::resident(capture.process()).peak,
+        peak: procfs::resident(capture.process()).peak,
         progress,
     }
 }
@@ -152,21 +154,11 @@ fn best_budget(bare: &mut Bare, texts: &[String]) -> usize {
     best.map_or(BUDGETS[0], |(_, budget)| budget)
 }
 
-/// Looks seldom, since looking costs time; what was measured does not depend on it.
-async fn settled(capture: &Capture) {
-    let begin = Instant::now();
-    let missing = "SELECT EXISTS (SELECT FROM public.notes WHERE embedding IS NULL)";
-    while capture.place.value::<bool>(missing).await {
-        assert!(begin.elapsed() < PATIENCE, "rows without a vector");
-        tokio::time::sleep(Duration::from_millis(250)).await;
-    }
-}
-
 /// Both times are the server's.
 async fn progress(capture: &Capture) -> Vec<(f64, usize)> {
     let times = "SELECT array_agg(EXTRACT(EPOCH FROM pg_xact_commit_timestamp(xmin) - pg_xact_commit_timestamp(born))::float8) \
                  FROM public.notes";
-    let mut times: Vec<f64> = capture.place.value(times).await;
+    let mut times: Vec<f64> = capture.server.value(times).await;
     times.sort_by(f64::total_cmp);
     let step = times.len().div_ceil(POINTS);
     let mut points: Vec<(f64, usize)> = (step..times.len())

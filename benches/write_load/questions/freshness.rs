@@ -1,19 +1,20 @@
-//! How fresh are vectors? From the commit of a text to the commit of its vector, under loads from one row a second up to more
-//! than can be embedded.
+//! How fresh are vectors? From the commit of a text to the commit of its vector, under loads from one row a second up
+//! to more than can be embedded.
 //!
-//! Both times are the server's (`track_commit_timestamp`), so that nobody has to look while it happens.
+//! Both times are the server's (`track_commit_timestamp`), so nothing has to poll in the meantime.
 
 use std::time::{Duration, Instant};
 
 use lantern::embedding::{Engine, Model, TextRole};
 use serde::Serialize;
+use testkit::engine;
+use testkit::paths::runtime;
 
 use crate::capture::{Capture, Way};
-use crate::engine;
-use crate::support::statistics::{median, quantile};
 use crate::texts::Texts;
+use testkit::statistics::{median, quantile};
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     /// Rows a second.
     pub loads: Vec<u32>,
@@ -56,7 +57,8 @@ pub struct Freshness {
 }
 
 /// Until the last row of a load has its vector.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Freshness {
     let captures = Capture::all_embedding(texts).await;
@@ -83,7 +85,8 @@ struct Alone {
 
 impl Alone {
     async fn load() -> Alone {
-        let (engine, model) = engine::load().await;
+        let loaded = engine::load(&runtime()).await;
+        let (engine, model) = loaded.expect("run `make setup` first");
         Alone { engine, model }
     }
 
@@ -115,7 +118,7 @@ async fn one_a_second(
         tokio::time::sleep(Duration::from_millis(500)).await;
         *next += 1;
     }
-    settled(capture).await;
+    capture.wait_for_vectors(POLL_INTERVAL, TIMEOUT).await;
     let took = times(capture, from).await;
     let beyond = took.iter().zip(&model).map(|(took, model)| took - model);
     let beyond = median(beyond);
@@ -145,10 +148,10 @@ async fn under(
         *next += 1;
     }
     let offered = f64::from(load * seconds) / begin.elapsed().as_secs_f64();
-    settled(capture).await;
+    capture.wait_for_vectors(POLL_INTERVAL, TIMEOUT).await;
     let kept = "SELECT (count(*) / EXTRACT(EPOCH FROM max(pg_xact_commit_timestamp(xmin)) - min(pg_xact_commit_timestamp(born))))::float8 \
                 FROM public.notes WHERE id >= ";
-    let kept = capture.place.value(&format!("{kept}{from}")).await;
+    let kept = capture.server.value(&format!("{kept}{from}")).await;
     let took = times(capture, from).await;
     let share = |share| quantile(took.iter().copied(), share);
     Point {
@@ -165,22 +168,13 @@ async fn under(
 async fn insert(capture: &Capture, number: usize, texts: &Texts) {
     let insert = "INSERT INTO public.notes (id, body) VALUES ($1, $2)";
     let (id, text) = (number as i64, texts.text(number));
-    let inserted = capture.place.session.execute(insert, &[&id, &text]).await;
+    let inserted = capture.server.session.execute(insert, &[&id, &text]).await;
     inserted.expect("inserted");
-}
-
-async fn settled(capture: &Capture) {
-    let begin = Instant::now();
-    let missing = "SELECT count(*) FROM public.notes WHERE embedding IS NULL";
-    while capture.place.value::<i64>(missing).await > 0 {
-        assert!(begin.elapsed() < PATIENCE, "rows without a vector");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// Milliseconds from the text's commit to the vector's, in the order of the rows.
 async fn times(capture: &Capture, from: usize) -> Vec<f64> {
     let query = "SELECT COALESCE(array_agg(EXTRACT(EPOCH FROM pg_xact_commit_timestamp(xmin) - pg_xact_commit_timestamp(born))::float8 \
                  * 1000 ORDER BY id), '{}') FROM public.notes WHERE id >= ";
-    capture.place.value(&format!("{query}{from}")).await
+    capture.server.value(&format!("{query}{from}")).await
 }

@@ -1,42 +1,44 @@
-//! What do more jobs on one database cost its users? The same writes, to a database with 1, 10 or 50 jobs, with a slot for each
-//! job and with one for all: all to the table of one job, and spread over the tables of all.
+//! What do more jobs on one database cost its users? The same writes, to a database with 1, 10 or 50 jobs, with a slot
+//! for each job and with one for all: all to the table of one job, and spread over the tables of all.
 
 use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
+use testkit::engine::MODEL;
+use testkit::procfs;
 
+use crate::notes_server::{ROWS, SETTINGS, load_texts};
 use crate::pgbench::{self, Length};
-use crate::place::{self, ROWS, SETTINGS};
-use crate::support::REAL_MODEL;
-use crate::support::process;
+use crate::support::WITHOUT_INFERENCE;
 use crate::support::server::Server;
 use crate::support::stage::Stage;
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub rounds: u32,
     /// Of one run.
     pub seconds: u32,
 }
 
-/// Who has a replication slot.
+/// What has a replication slot of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Slots {
-    /// No daemon runs: what the number of tables alone does.
-    Nobody,
+    /// No daemon runs: this is what the number of tables alone costs.
+    #[serde(rename = "nobody")]
+    None,
     Job,
     Database,
 }
 
 impl Slots {
-    pub const ALL: [Slots; 3] = [Slots::Nobody, Slots::Job, Slots::Database];
+    pub const ALL: [Slots; 3] = [Slots::None, Slots::Job, Slots::Database];
 
     pub fn name(self) -> &'static str {
         match self {
-            Slots::Nobody => "nobody",
+            Slots::None => "none",
             Slots::Job => "job",
             Slots::Database => "database",
         }
@@ -56,7 +58,7 @@ pub struct Run {
     /// Microseconds of processor time a row: of all walsenders together, and of the daemon.
     pub walsenders: f64,
     pub daemon: f64,
-    /// Seconds from the end of the run until everybody had been sent everything.
+    /// Seconds from the end of the run until all walsenders had sent everything.
     pub behind: f64,
 }
 
@@ -78,13 +80,10 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
         let count = stages.len();
         for turn in 0..count {
             let (slots, jobs, stage) = &mut stages[(turn + round as usize) % count];
-            // Those whose turn it is not must cost nothing.
-            if *slots != Slots::Nobody {
-                stage.spawn_daemon(&[
-                    ("LANTERN_SLOTS", slots.name()),
-                    ("FAILPOINTS", "batcher-lets-go=return"),
-                ]);
-                streaming(stage, *slots, *jobs).await;
+            // The others must cost nothing meanwhile.
+            if *slots != Slots::None {
+                stage.spawn_daemon(&[("LANTERN_SLOTS", slots.name()), WITHOUT_INFERENCE]);
+                wait_for_streams(stage, *slots, *jobs).await;
             }
             let mut tables = vec![1, *jobs];
             tables.dedup();
@@ -101,31 +100,29 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Run> {
 
 async fn stage(jobs: u32, texts: &Texts) -> Stage {
     let stage = Stage::on(Server::durable(&SETTINGS).await).await;
-    place::offer(&stage.server, &texts.first(ROWS)).await;
+    load_texts(&stage.server, &texts.first(ROWS)).await;
     for job in 1..=jobs {
         stage
             .sql(&format!(
                 "CREATE TABLE t{job} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text, embedding vector(384))"
             ))
             .await;
-        stage
-            .server
-            .job(&format!("t{job}"), REAL_MODEL, false)
-            .await;
+        let table = format!("t{job}");
+        stage.server.job_without_backfill(&table, MODEL).await;
     }
     stage.sql("VACUUM ANALYZE").await;
     stage
 }
 
-/// Waits until all jobs are.
-async fn streaming(stage: &Stage, slots: Slots, jobs: u32) {
-    stage.initialised().await;
+/// Waits until all jobs stream.
+async fn wait_for_streams(stage: &Stage, slots: Slots, jobs: u32) {
+    stage.wait_for_backfill().await;
     let streams = match slots {
         Slots::Database => 1,
         _ => jobs,
     };
     stage
-        .until(&format!(
+        .until_none(&format!(
             "SELECT {streams} - count(*) FROM pg_stat_replication WHERE state = 'streaming'"
         ))
         .await;
@@ -135,31 +132,31 @@ async fn streaming(stage: &Stage, slots: Slots, jobs: u32) {
 async fn run(stage: &Stage, tables: u32, seconds: u32, folder: &Path) -> Run {
     let server = &stage.server;
     stage.sql("CHECKPOINT").await;
-    server.all_is_sent().await;
+    server.wait_until_sent().await;
     let scripts: Vec<String> = (1..=tables)
         .map(|job| {
             format!("\\set n random(1, {ROWS})\nINSERT INTO t{job} (body) SELECT body FROM texts WHERE n = :n;\n")
         })
         .collect();
-    let walsenders = server.used_by_walsenders().await;
+    let walsenders = server.cpu_time_of_walsenders().await;
     let used = || {
         let daemon = stage.running_daemon();
-        daemon.map_or(Duration::ZERO, |daemon| process::used(daemon.id()))
+        daemon.map_or(Duration::ZERO, |daemon| procfs::cpu_time(daemon.id()))
     };
     let daemon = used();
     let length = Length::Seconds(seconds);
     let done = pgbench::run(server, &scripts, CLIENTS, length, folder);
-    let behind = server.all_is_sent().await;
+    let behind = server.wait_until_sent().await;
     let a_row = |before: Duration, after: Duration| {
         after.saturating_sub(before).as_secs_f64() * 1e6 / done.transactions as f64
     };
     Run {
-        slots: Slots::Nobody,
+        slots: Slots::None,
         jobs: 0,
         tables,
         round: 0,
         tps: done.speed.tps,
-        walsenders: a_row(walsenders, server.used_by_walsenders().await),
+        walsenders: a_row(walsenders, server.cpu_time_of_walsenders().await),
         daemon: a_row(daemon, used()),
         behind: behind.as_secs_f64(),
     }

@@ -1,12 +1,10 @@
-//! Does the size of a table matter to its first run? Rows a second and memory of a backfill, with a model that takes next to
-//! no time, so that everything else shows.
-
-use std::time::Instant;
+//! Does the size of a table matter to its first run? Rows a second and memory of a backfill, with a model that takes
+//! next to no time, so that everything else shows.
 
 use serde::Serialize;
+use testkit::tiny_model::DIMENSIONS;
 
 use crate::support::stage::Stage;
-use crate::support::tiny_model::{DIMENSIONS, Model};
 
 /// One table.
 #[derive(Clone, Debug, Serialize)]
@@ -28,28 +26,18 @@ pub async fn measure(sizes: &[u64]) -> Vec<Table> {
 }
 
 async fn backfill(rows: u64) -> Table {
-    let mut stage = Stage::new().await;
-    stage
-        .sql(&format!(
-            "CREATE TABLE few (id bigint PRIMARY KEY, body text);
-             INSERT INTO few SELECT n, 'w' || n FROM generate_series(1, 5000) AS n;
-             CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({DIMENSIONS}));
-             INSERT INTO notes SELECT n, 'w' || n % 400 || ' w' || n % 399 || ' and some words that it does not know'
-             FROM generate_series(1, {rows}) AS n"
-        ))
-        .await;
-    stage.sql("VACUUM ANALYZE").await;
-    // The model is loaded, and whatever else comes once is over.
-    stage.job("few", Model::One.name()).await;
-    stage.start_daemon().await;
-    let idle = stage.daemon().resident_at_rest().await;
-    let begin = Instant::now();
-    stage.job("notes", Model::One.name()).await;
-    stage.initialised().await;
+    let backfill = Stage::measure_backfill(&format!(
+        "CREATE TABLE few (id bigint PRIMARY KEY, body text);
+         INSERT INTO few SELECT n, 'w' || n FROM generate_series(1, 5000) AS n;
+         CREATE TABLE notes (id bigint PRIMARY KEY, body text, embedding vector({DIMENSIONS}));
+         INSERT INTO notes SELECT n, 'w' || n % 400 || ' w' || n % 399 || ' and some words that it does not know'
+         FROM generate_series(1, {rows}) AS n"
+    ))
+    .await;
     Table {
         rows,
-        rate: rows as f64 / begin.elapsed().as_secs_f64(),
-        idle,
-        peak: stage.daemon().resident().peak,
+        rate: rows as f64 / backfill.elapsed.as_secs_f64(),
+        idle: backfill.idle,
+        peak: backfill.resident.peak,
     }
 }

@@ -1,15 +1,15 @@
-//! What does it cost the users of a database that its changes are captured? Transactions a second, their latency, and the
-//! processor time of their own server processes.
+//! What does it cost the users of a database that its changes are captured? Transactions a second, their latency, and
+//! the processor time of their own server processes.
 
 use std::fs;
 use std::time::Duration;
 
 use serde::Serialize;
+use testkit::procfs;
 
 use crate::capture::{Capture, Inference, Way};
+use crate::notes_server::ROWS;
 use crate::pgbench::{self, Length, Speed};
-use crate::place::ROWS;
-use crate::support::process;
 use crate::texts::Texts;
 
 /// What users do.
@@ -90,12 +90,12 @@ pub struct Run {
     pub round: u32,
     #[serde(flatten)]
     pub speed: Speed,
-    /// Microseconds of processor time a row: in the users' own server processes, in the server's processes that work for who
-    /// captures, and outside of the server.
+    /// Microseconds of processor time a row: in the users' own server processes, in the server's processes that work
+    /// for the capture, and outside of the server.
     pub backend: f64,
     pub serving: f64,
     pub outside: f64,
-    /// Seconds from the end of the run until all of it had reached who captures it.
+    /// Seconds from the end of the run until all of it was captured.
     pub behind: f64,
 }
 
@@ -113,7 +113,7 @@ pub struct UserSide {
     pub wal: Vec<Wal>,
 }
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     pub clients: Vec<u32>,
     /// With statements of many rows.
@@ -171,21 +171,21 @@ async fn run(
     script: &[String],
     seconds: u32,
 ) -> Run {
-    let place = &capture.place;
+    let server = &capture.server;
     clear(capture).await;
     // No checkpoint comes in between.
-    place.sql("CHECKPOINT").await;
+    server.sql("CHECKPOINT").await;
     capture.caught_up().await;
-    let postmaster = place.postmaster().await;
-    let children = process::children(postmaster).len();
-    let backend = process::used_by_ended_children(postmaster);
-    let serving = capture.used_serving().await;
-    let outside = capture.used_outside();
+    let postmaster = server.postmaster().await;
+    let children = procfs::children(postmaster).len();
+    let backend = procfs::cpu_time_of_ended_children(postmaster);
+    let serving = capture.cpu_time_serving().await;
+    let outside = capture.cpu_time_outside();
     let length = Length::Seconds(seconds);
-    let done = pgbench::run(place, script, clients, length, place.folder.path());
+    let done = pgbench::run(server, script, clients, length, server.folder.path());
     let behind = capture.caught_up().await;
-    // Their processor time counts from when they have ended.
-    while process::children(postmaster).len() > children {
+    // The kernel adds up their processor time when they have ended.
+    while procfs::children(postmaster).len() > children {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let rows = (done.transactions * statement.rows()) as f64;
@@ -197,34 +197,35 @@ async fn run(
         way: capture.way,
         round: 0,
         speed: done.speed,
-        backend: a_row(backend, process::used_by_ended_children(postmaster)),
-        serving: a_row(serving, capture.used_serving().await),
-        outside: a_row(outside, capture.used_outside()),
+        backend: a_row(backend, procfs::cpu_time_of_ended_children(postmaster)),
+        serving: a_row(serving, capture.cpu_time_serving().await),
+        outside: a_row(outside, capture.cpu_time_outside()),
         behind: behind.as_secs_f64(),
     }
 }
 
-/// The table is as large for everybody before each run.
+/// Makes the table as large as it was before the first run.
 pub async fn clear(capture: &Capture) {
-    let place = &capture.place;
-    place
+    let server = &capture.server;
+    server
         .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))
         .await;
-    place.sql("VACUUM notes").await;
+    server.sql("VACUUM notes").await;
 }
 
-/// The statement is run twice without a checkpoint in between: the second time finds pages that are in the log already.
+/// Runs the statement twice without a checkpoint in between: the second time finds pages whose images are in the WAL
+/// already.
 async fn wal(capture: &Capture, statement: Statement, script: &[String]) -> Wal {
-    let place = &capture.place;
+    let server = &capture.server;
     let transactions: u32 = if statement.is_bulk() { 20 } else { 2000 };
     clear(capture).await;
     let mut bytes = 0.0;
     for _ in 0..2 {
         let position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
-        let before: f64 = place.value(position).await;
+        let before: f64 = server.value(position).await;
         let length = Length::Transactions(transactions);
-        pgbench::run(place, script, 1, length, place.folder.path());
-        bytes = place.value::<f64>(position).await - before;
+        pgbench::run(server, script, 1, length, server.folder.path());
+        bytes = server.value::<f64>(position).await - before;
     }
     Wal {
         statement,

@@ -1,19 +1,16 @@
-//! How fast are write-backs? Rows a second when vectors are ready, next to the same UPDATE with vectors that the server has
-//! already. Both write the same rows in transactions of the same size, in turn, with durable commits.
+//! How fast are write-backs? Rows a second when vectors are ready, next to the same UPDATE with vectors that the server
+//! has already. Both write the same rows in transactions of the same size, in turn, with durable commits.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use lantern::pipeline::table::row::{Key, Origin, Row, Source};
-use lantern::pipeline::write::writer::{Outcome, ReadyRow, Writer};
 use serde::Serialize;
 
-use crate::place::SETTINGS;
+use crate::notes_server::SETTINGS;
 use crate::support::server::Server;
-use crate::support::target::target;
+use crate::support::writer::{Embedded, RowWriter};
 use crate::texts::Texts;
 
-/// What is to be run.
+/// How much to run.
 pub struct Plan {
     /// Rows of the table, a multiple of [`BATCH`].
     pub rows: usize,
@@ -35,9 +32,7 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Round> {
     let server = Server::durable(&SETTINGS).await;
     let texts = texts.first(plan.rows);
     prepare(&server, &texts).await;
-    let target = target(&server.session, "notes", DIMENSIONS).await;
-    let writer = Writer::open(&server.database, Arc::new(target), DIMENSIONS);
-    let writer = writer.await.expect("a writer");
+    let writer = RowWriter::open(&server.database, "notes", DIMENSIONS).await;
     let mut rounds = Vec::new();
     // The first one grows the table's file and does not count.
     for round in 0..=plan.rounds {
@@ -72,25 +67,17 @@ async fn prepare(server: &Server, texts: &[String]) {
 }
 
 /// Through the daemon's writer; every row has to be written.
-async fn write_back(writer: &Writer, texts: &[String], round: usize) -> f64 {
-    let ready = |(number, text): (usize, &String)| {
+async fn write_back(writer: &RowWriter, texts: &[String], round: usize) -> f64 {
+    let embedded = |(number, text): (usize, &String)| {
         let id = number + 1;
-        let key = Key::new([id.to_string().into()]);
-        let vector = |d| ((id * 31 + d * 7 + round) % 1000) as f32 / 1000.0;
-        ReadyRow {
-            row: Row::new(key, Source::Text(text.as_str().into()), Origin::Backfill),
-            vector: Some((0..DIMENSIONS).map(vector).collect()),
-        }
+        let value = |d| ((id * 31 + d * 7 + round) % 1000) as f32 / 1000.0;
+        Embedded::new(id as i64, text, (0..DIMENSIONS).map(value).collect())
     };
-    let rows: Vec<ReadyRow> = texts.iter().enumerate().map(ready).collect();
+    let rows: Vec<Embedded> = texts.iter().enumerate().map(embedded).collect();
     let began = Instant::now();
     for batch in rows.chunks(BATCH) {
-        let batch: Vec<&ReadyRow> = batch.iter().collect();
-        let outcomes = writer.write(&batch).await.expect("a write-back");
-        assert!(
-            outcomes.iter().all(|outcome| *outcome == Outcome::Written),
-            "every row is written"
-        );
+        let written = writer.write(batch).await;
+        assert_eq!(written, batch.len(), "every row is written");
     }
     rows.len() as f64 / began.elapsed().as_secs_f64()
 }

@@ -1,4 +1,4 @@
-//! Authorities and certificates, made anew for each test process.
+//! Certificate authorities and certificates, generated in each test process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

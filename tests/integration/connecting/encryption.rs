@@ -1,18 +1,20 @@
 //! `sslmode` in full, with the certificates that go with it.
 
+use testkit::jobs::wait_for_failure;
+
+use super::certificates::Signed;
 use super::secure_server::SecureServer;
-use crate::support::observe::failure;
 
 #[tokio::test]
 async fn every_sslmode_gets_the_encryption_that_it_asks_for() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
+    let target = secure.jobs_database().await;
     let root = secure.authority.root().display().to_string();
     let verifying = format!("sslrootcert={root}&sslmode=");
-    // By application name: the role, whose rule in pg_hba.conf may ask for TLS or forbid it, the options, and what comes
-    // of it.
+    // By application name: the role, whose rule in pg_hba.conf may ask for TLS or forbid it, the options, and what
+    // comes of it.
     let cases = [
         ("disable", "anybody", "sslmode=disable".to_owned(), false),
         ("allow", "anybody", "sslmode=allow".to_owned(), false),
@@ -47,54 +49,49 @@ async fn every_sslmode_gets_the_encryption_that_it_asks_for() {
     ];
     let mut jobs = Vec::new();
     for (name, role, options, _) in &cases {
-        let uri = scene.uri(
+        let uri = target.uri(
             role,
             "localhost",
             &format!("application_name={name}&{options}"),
         );
-        jobs.push(scene.job(name, &uri).await);
+        jobs.push(target.job(name, &uri).await);
     }
-    let _daemon = scene.daemon();
+    let _daemon = target.start_daemon();
     for (job, (name, _, _, is_encrypted)) in jobs.into_iter().zip(&cases) {
-        scene.streams(job, name).await;
-        assert_eq!(scene.is_under_tls(name).await, [*is_encrypted; 2], "{name}");
+        target.wait_for_stream(job, name).await;
+        assert_eq!(target.uses_tls(name).await, [*is_encrypted; 2], "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_client_certificate_logs_in_and_without_one_the_way_is_told() {
+async fn a_client_certificate_logs_in_and_a_missing_one_is_explained() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
+    let target = secure.jobs_database().await;
     let own = secure.authority.client("certified");
-    let options = format!(
-        "sslmode=require&sslcert={}&sslkey={}&application_name=certified",
-        own.certificate.display(),
-        own.key.display()
-    );
-    let good = scene
-        .job("good", &scene.uri("certified", "localhost", &options))
-        .await;
-    let without = scene.uri("certified", "localhost", "sslmode=require");
-    let without = scene.job("without", &without).await;
     let other = secure.authority.client("another");
-    let other = format!(
-        "sslmode=require&sslcert={}&sslkey={}",
-        other.certificate.display(),
-        other.key.display()
-    );
-    let other = scene
-        .job("other", &scene.uri("certified", "localhost", &other))
-        .await;
+    let both = |signed: &Signed| {
+        format!(
+            "sslmode=require&sslcert={}&sslkey={}",
+            signed.certificate.display(),
+            signed.key.display()
+        )
+    };
+    let job = async |table: &str, options: &str| {
+        let uri = target.uri("certified", "localhost", options);
+        target.job(table, &uri).await
+    };
+    let good = format!("{}&application_name=certified", both(&own));
+    let good = job("good", &good).await;
+    let without = job("without", "sslmode=require").await;
+    let other = job("other", &both(&other)).await;
     let unpaired = format!("sslcert={}", own.certificate.display());
-    let unpaired = scene
-        .job("unpaired", &scene.uri("certified", "localhost", &unpaired))
-        .await;
-    let _daemon = scene.daemon();
+    let unpaired = job("unpaired", &unpaired).await;
+    let _daemon = target.start_daemon();
 
-    scene.streams(good, "good").await;
-    assert_eq!(scene.is_under_tls("certified").await, [true, true]);
+    target.wait_for_stream(good, "good").await;
+    assert_eq!(target.uses_tls("certified").await, [true, true]);
     for (job, said) in [
         (without, "connection requires a valid client certificate"),
         (
@@ -103,7 +100,7 @@ async fn a_client_certificate_logs_in_and_without_one_the_way_is_told() {
         ),
         (unpaired, "sslcert and sslkey belong together"),
     ] {
-        let reason = failure(&scene.client, job).await;
+        let reason = wait_for_failure(&target.client, job).await;
         assert!(reason.contains(said), "{said}: {reason}");
     }
 }

@@ -4,9 +4,11 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::secure_server::{PASSWORD, Scene, SecureServer};
-use crate::support::Daemon;
-use crate::support::observe::value;
+use testkit::Process;
+use testkit::client::{execute, value};
+
+use super::secure_server::{JobsDatabase, PASSWORD, SecureServer};
+use crate::support::program;
 
 fn write(path: &Path, mode: u32, text: &str) -> String {
     fs::write(path, text).expect("a file");
@@ -14,22 +16,22 @@ fn write(path: &Path, mode: u32, text: &str) -> String {
     path.display().to_string()
 }
 
-/// A daemon with nothing in its environment about PostgreSQL but this.
-fn daemon(uri: &str, home: &Path, variables: &[(&str, &str)]) -> Daemon {
+/// Starts a daemon with these variables and an empty home.
+fn daemon(uri: &str, home: &Path, variables: &[(&str, &str)]) -> Process {
     let home = home.to_str().expect("a path");
     let all = [&[("HOME", home)], variables].concat();
-    Daemon::start_with_env(&all, &["--uri", uri, "--table", "jobs"])
+    program().start_daemon_with_env(&all, &["--uri", uri, "--table", "jobs"])
 }
 
-/// The scene has a job on a table of its own; the daemon, which has found the jobs table, runs it.
-async fn works(scene: &Scene, job: i32, table: &str, role: &str) {
-    scene.streams(job, table).await;
+/// Waits until the daemon, which has found the jobs table, runs the job under this role.
+async fn works(target: &JobsDatabase, job: i32, table: &str, role: &str) {
+    target.wait_for_stream(job, table).await;
     let roles = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = '{role}'"
     );
     assert!(
-        value::<i64>(&scene.client, &roles).await > 0,
-        "nobody is {role}"
+        value::<i64>(&target.client, &roles).await > 0,
+        "no session of {role}"
     );
 }
 
@@ -38,11 +40,11 @@ async fn the_variables_of_libpq_are_enough() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
+    let target = secure.jobs_database().await;
     let home = tempfile::tempdir().expect("a folder");
     // A row for the same server, without a password.
-    let uri = scene.uri("scram", "localhost", "");
-    let job = scene.job("job", &uri).await;
+    let uri = target.uri("scram", "localhost", "");
+    let job = target.job("job", &uri).await;
     let (port, root) = (secure.port().to_string(), secure.authority.root());
     let _daemon = daemon(
         "postgresql://",
@@ -52,7 +54,7 @@ async fn the_variables_of_libpq_are_enough() {
             ("PGPORT", &port),
             ("PGUSER", "scram"),
             ("PGPASSWORD", PASSWORD),
-            ("PGDATABASE", scene.database.name()),
+            ("PGDATABASE", target.database.name()),
             ("PGSSLMODE", "verify-full"),
             ("PGSSLROOTCERT", root.to_str().expect("a path")),
             ("PGAPPNAME", "by variables"),
@@ -60,11 +62,11 @@ async fn the_variables_of_libpq_are_enough() {
             ("PGCHANNELBINDING", "require"),
         ],
     );
-    works(&scene, job, "job", "scram").await;
+    works(&target, job, "job", "scram").await;
     let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'scram' \
                      AND application_name = 'by variables' AND datname = current_database()";
     assert_eq!(
-        value::<Option<bool>>(&scene.client, encrypted).await,
+        value::<Option<bool>>(&target.client, encrypted).await,
         Some(true)
     );
 }
@@ -74,14 +76,14 @@ async fn a_service_file_names_the_server_and_the_string_wins_over_it() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
+    let target = secure.jobs_database().await;
     let home = tempfile::tempdir().expect("a folder");
-    let job = scene.job("job", &scene.database.uri()).await;
+    let job = target.job("job", &target.database.uri()).await;
     let text = format!(
         "# ours\n[elsewhere]\nhost=nowhere.invalid\n\n[here]\nhost=localhost\nport={}\nuser=nobody\npassword={PASSWORD}\n\
          dbname={}\n",
         secure.port(),
-        scene.database.name()
+        target.database.name()
     );
     let named = write(&home.path().join("services"), 0o600, &text);
     write(&home.path().join(".pg_service.conf"), 0o600, &text);
@@ -98,9 +100,9 @@ async fn a_service_file_names_the_server_and_the_string_wins_over_it() {
         ),
     ] {
         let mut daemon = daemon(uri, home.path(), variables);
-        works(&scene, job, "job", "scram").await;
-        daemon.sigterm_and_wait().await;
-        crate::support::observe::execute(&scene.client, "DELETE FROM job WHERE id = 2").await;
+        works(&target, job, "job", "scram").await;
+        daemon.terminate().await;
+        execute(&target.client, "DELETE FROM job WHERE id = 2").await;
     }
 }
 
@@ -109,16 +111,16 @@ async fn a_passfile_has_the_password_unless_others_may_read_it() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
+    let target = secure.jobs_database().await;
     let home = tempfile::tempdir().expect("a folder");
     let escaped = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
     let text = format!(
         "# ours\nlocalhost:1:*:scram:wrong\nlocalhost:{}:*:scram:{escaped}\nlocalhost:*:*:scram:wrong\n",
         secure.port()
     );
-    let uri = scene.uri("scram", "localhost", "");
+    let uri = target.uri("scram", "localhost", "");
     // The row has no password either: the file names its host.
-    let job = scene.job("job", &uri).await;
+    let job = target.job("job", &uri).await;
 
     let open = write(&home.path().join("passwords"), 0o644, &text);
     let mut refused = daemon(&uri, home.path(), &[("PGPASSFILE", &open)]);
@@ -130,6 +132,6 @@ async fn a_passfile_has_the_password_unless_others_may_read_it() {
 
     write(&home.path().join(".pgpass"), 0o600, &text);
     let daemon = daemon(&uri, home.path(), &[]);
-    works(&scene, job, "job", "scram").await;
+    works(&target, job, "job", "scram").await;
     assert!(!daemon.log().contains(PASSWORD));
 }

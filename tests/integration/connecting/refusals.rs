@@ -1,4 +1,4 @@
-//! Servers that could be reached, and do not let us replicate: what a person reads about it.
+//! Servers that accept connections but do not allow replication, and the reasons that the job gets.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -8,111 +8,96 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lantern::embedded::PrivatePostgres;
+use testkit::client::execute;
+use testkit::wait::wait_until;
+use testkit::{server, skip};
 
-use super::secure_server::{PASSWORD_IN_URL, Scene, SecureServer};
-use crate::support::observe::{articles, execute, failure};
-use crate::support::{installation, server, start, wait_until};
+use super::secure_server::{JobsDatabase, PASSWORD_IN_URL, SecureServer};
 
-async fn scene_on(settings: &[(&str, &str)]) -> Scene {
-    let server: &'static PrivatePostgres = Box::leak(Box::new(start(&installation(), settings)));
-    let (database, client) = articles(server).await;
-    Scene {
-        server,
-        database,
-        client,
-    }
-}
-
-async fn reason_of(scene: &Scene, table: &str, uri: &str, said: &[&str]) {
-    let job = scene.job(table, uri).await;
-    let reason = failure(&scene.client, job).await;
-    for part in said {
-        assert!(reason.contains(part), "{part}: {reason}");
-    }
+async fn jobs_database_on(settings: &[(&str, &str)]) -> JobsDatabase {
+    let server = server::start_with_room(&server::installation(), settings);
+    JobsDatabase::create(Box::leak(Box::new(server))).await
 }
 
 #[tokio::test]
-async fn a_server_that_logs_too_little_is_told_how_to_log_more() {
-    let scene = scene_on(&[("wal_level", "replica")]).await;
-    let _daemon = scene.daemon();
-    reason_of(
-        &scene,
-        "docs",
-        &scene.database.uri(),
-        &["ALTER SYSTEM SET wal_level = logical", "restart"],
-    )
-    .await;
+async fn a_wal_level_that_is_too_low_is_rejected_with_the_remedy() {
+    let target = jobs_database_on(&[("wal_level", "replica")]).await;
+    let _daemon = target.start_daemon();
+    target
+        .assert_failure(
+            "docs",
+            &target.database.uri(),
+            &["ALTER SYSTEM SET wal_level = logical", "restart"],
+        )
+        .await;
 }
 
 #[tokio::test]
-async fn exhausted_slots_and_walsenders_are_told_by_name() {
-    let scene = scene_on(&[("max_replication_slots", "1")]).await;
-    let daemon = scene.daemon();
-    let first = scene.job("first", &scene.database.uri()).await;
-    scene.streams(first, "first").await;
-    reason_of(
-        &scene,
-        "second",
-        &scene.database.uri(),
-        &["ALTER SYSTEM SET max_replication_slots = 2", "restart"],
-    )
-    .await;
+async fn exhausted_slots_and_walsenders_are_reported_with_the_setting() {
+    let target = jobs_database_on(&[("max_replication_slots", "1")]).await;
+    let daemon = target.start_daemon();
+    let first = target.job("first", &target.database.uri()).await;
+    target.wait_for_stream(first, "first").await;
+    target
+        .assert_failure(
+            "second",
+            &target.database.uri(),
+            &["ALTER SYSTEM SET max_replication_slots = 2", "restart"],
+        )
+        .await;
     drop(daemon);
 
-    let scene = scene_on(&[("max_wal_senders", "1")]).await;
-    let mut daemon = scene.daemon();
-    let first = scene.job("first", &scene.database.uri()).await;
-    scene.streams(first, "first").await;
-    // It may pass: another job may end. So the second one goes on trying, and says what would help.
-    let second = scene.job("second", &scene.database.uri()).await;
+    let target = jobs_database_on(&[("max_wal_senders", "1")]).await;
+    let mut daemon = target.start_daemon();
+    let first = target.job("first", &target.database.uri()).await;
+    target.wait_for_stream(first, "first").await;
+    // This is transient, because another job may end. So the second job retries, and logs the remedy.
+    let second = target.job("second", &target.database.uri()).await;
     let line = daemon
         .wait_for_line("raise max_wal_senders", Duration::from_secs(60))
         .await;
     assert!(line.contains("53300"), "{line}");
     execute(
-        &scene.client,
+        &target.client,
         &format!("UPDATE jobs SET canceled_at = true WHERE id = {first}"),
     )
     .await;
-    scene.streams(second, "second").await;
-    daemon.sigterm_and_wait().await;
+    target.wait_for_stream(second, "second").await;
+    daemon.terminate().await;
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_replicate_is_told_the_statement() {
-    let (database, client) = articles(server()).await;
-    let scene = Scene {
-        server: server(),
-        database,
-        client,
-    };
-    let role = format!("reader_{}", scene.database.name());
+async fn a_role_without_replication_gets_the_statement_that_grants_it() {
+    let target = JobsDatabase::create(server::shared()).await;
+    let role = format!("reader_{}", target.database.name());
     let create = format!(
         "CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT ALL ON DATABASE {} TO {role}",
-        scene.database.name()
+        target.database.name()
     );
-    execute(&scene.client, &create).await;
-    let _daemon = scene.daemon();
-    let uri = scene.uri(&format!("{role}:pw"), "127.0.0.1", "");
+    execute(&target.client, &create).await;
+    let _daemon = target.start_daemon();
+    let uri = target.uri(&format!("{role}:pw"), "127.0.0.1", "");
     let said = [format!("ALTER ROLE \"{role}\" REPLICATION")];
-    reason_of(&scene, "docs", &uri, &said.each_ref().map(String::as_str)).await;
+    target
+        .assert_failure("docs", &uri, &said.each_ref().map(String::as_str))
+        .await;
 }
 
 #[tokio::test]
-async fn a_rule_that_keeps_us_out_is_told_with_where_to_change_it() {
+async fn a_pg_hba_rule_that_rejects_us_is_named_with_the_place_to_change_it() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
-    let _daemon = scene.daemon();
-    let uri = scene.uri("secured", "localhost", "sslmode=disable");
-    reason_of(
-        &scene,
-        "docs",
-        &uri,
-        &["pg_hba.conf", "no encryption", "pg_reload_conf()"],
-    )
-    .await;
+    let target = secure.jobs_database().await;
+    let _daemon = target.start_daemon();
+    let uri = target.uri("secured", "localhost", "sslmode=disable");
+    target
+        .assert_failure(
+            "docs",
+            &uri,
+            &["pg_hba.conf", "no encryption", "pg_reload_conf()"],
+        )
+        .await;
 }
 
 /// PgBouncer in front of a server, where it is installed. Ends with this value.
@@ -126,7 +111,7 @@ impl Pooler {
     async fn start(server: &PrivatePostgres) -> Option<Pooler> {
         let program = Path::new("/usr/sbin/pgbouncer");
         if !program.exists() {
-            println!("passed over: no PgBouncer");
+            skip::missing("no PgBouncer in /usr/sbin", "apt-get install pgbouncer");
             return None;
         }
         let owner = fs::metadata(server.data_directory().join("data")).expect("the data directory");
@@ -180,12 +165,12 @@ async fn a_pooler_is_recognised() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };
-    let scene = secure.scene().await;
-    let Some(pooler) = Pooler::start(scene.server).await else {
+    let target = secure.jobs_database().await;
+    let Some(pooler) = Pooler::start(target.server).await else {
         return;
     };
-    let _daemon = scene.daemon();
-    let direct = scene.uri(
+    let _daemon = target.start_daemon();
+    let direct = target.uri(
         &format!("clear:{PASSWORD_IN_URL}"),
         "127.0.0.1",
         "sslmode=disable",
@@ -194,11 +179,11 @@ async fn a_pooler_is_recognised() {
         &format!(":{}/", secure.port()),
         &format!(":{}/", pooler.port),
     );
-    reason_of(
-        &scene,
-        "docs",
-        &through,
-        &["PgBouncer", "name the server itself in db_connection"],
-    )
-    .await;
+    target
+        .assert_failure(
+            "docs",
+            &through,
+            &["PgBouncer", "name the server itself in db_connection"],
+        )
+        .await;
 }

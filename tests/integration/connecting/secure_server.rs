@@ -1,5 +1,5 @@
-//! Debian's PostgreSQL with a certificate, and roles that log in by every method. The build that `make setup` fetches has
-//! no TLS.
+//! Debian's PostgreSQL with a certificate, and roles that log in by every method. The build that `make setup` fetches
+//! has no TLS.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -7,20 +7,21 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use lantern::embedded::PrivatePostgres;
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
+use testkit::{Process, TestDatabase, server};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::certificates::{Authority, Signed};
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, finished, value, wait_for_value};
-use crate::support::{Daemon, TestDatabase, debian_installation, start};
+use crate::support::start_daemon;
 
 /// The password of every role that has one.
 pub const PASSWORD: &str = "sw0rd fish:\\%";
 /// As it is written in a URL.
 pub const PASSWORD_IN_URL: &str = "sw0rd%20fish%3A%5C%25";
 
-/// Roles, superusers all, and what pg_hba.conf asks of them: over what, how.
+/// Roles, all of them superusers, with the connection type and the method of their rules in pg_hba.conf.
 const ROLES: &[(&str, &str, &str)] = &[
     ("anybody", "host", "trust"),
     ("secured", "hostssl", "trust"),
@@ -39,20 +40,20 @@ pub struct SecureServer {
 }
 
 impl SecureServer {
-    /// The server that the tests of this folder share; its certificate is for `localhost` alone.
+    /// The server that the tests of this folder share; its certificate is for `localhost` alone. `None`, which is
+    /// reported as a skip, where Debian's PostgreSQL is not installed.
     pub fn shared() -> Option<&'static SecureServer> {
         static SHARED: LazyLock<Option<SecureServer>> =
             LazyLock::new(|| SecureServer::start(|authority| authority.server(&["localhost"])));
-        if SHARED.is_none() {
-            println!("passed over: no PostgreSQL of Debian's in /usr/lib/postgresql");
-        }
+        // Reports the skip for each test, not only for the one that comes first.
+        server::debian_installation()?;
         SHARED.as_ref()
     }
 
-    /// A server with a certificate that `make` makes.
+    /// A server with a certificate that `make` makes; as [`shared`](Self::shared).
     pub fn start(make: impl FnOnce(&Authority) -> Signed) -> Option<SecureServer> {
-        let server = start(
-            &debian_installation()?,
+        let server = server::start_with_room(
+            &server::debian_installation()?,
             &[("listen_addresses", "127.0.0.1,::1")],
         );
         let authority = Authority::new();
@@ -90,14 +91,11 @@ impl SecureServer {
     }
 
     /// A database with the jobs table.
-    pub async fn scene(&'static self) -> Scene {
-        let (database, client) = articles(&self.server).await;
-        self.is_ready.get_or_init(|| prepare(&client)).await;
-        Scene {
-            server: &self.server,
-            database,
-            client,
-        }
+    pub async fn jobs_database(&'static self) -> JobsDatabase {
+        let target = JobsDatabase::create(&self.server).await;
+        let prepare = || prepare(&target.client);
+        self.is_ready.get_or_init(prepare).await;
+        target
     }
 
     pub fn port(&self) -> u16 {
@@ -105,7 +103,7 @@ impl SecureServer {
     }
 }
 
-/// Creates the roles, and has the server take its settings.
+/// Creates the roles, and reloads the configuration.
 async fn prepare(client: &Client) {
     for (role, _, method) in ROLES {
         let encryption = match *method {
@@ -127,14 +125,23 @@ async fn prepare(client: &Client) {
 }
 
 /// A database on a server, with the jobs table in it.
-pub struct Scene {
+pub struct JobsDatabase {
     pub server: &'static PrivatePostgres,
     pub database: TestDatabase,
     pub client: Client,
 }
 
-impl Scene {
-    /// A table with one text, and a job on it that connects as `connection` says. The table's name tells them apart.
+impl JobsDatabase {
+    pub async fn create(server: &'static PrivatePostgres) -> JobsDatabase {
+        let (database, client) = articles(server).await;
+        JobsDatabase {
+            server,
+            database,
+            client,
+        }
+    }
+
+    /// Creates a table with one text and a job on it with this connection string; returns the job's id.
     pub async fn job(&self, table: &str, connection: &str) -> i32 {
         let create = format!(
             "CREATE TABLE {table} (id INT PRIMARY KEY, t TEXT); INSERT INTO {table} VALUES (1, 'a text')"
@@ -147,20 +154,30 @@ impl Scene {
         insert_job(&self.client, job).await
     }
 
-    /// A connection string for TCP: `postgresql://` + `user` + `@` + `host` + the port, the database and `?` + `options`.
+    /// A connection string for TCP: `postgresql://` + `user` + `@` + `host` + the port, the database and `?` +
+    /// `options`.
     pub fn uri(&self, user: &str, host: &str, options: &str) -> String {
         let (port, database) = (self.server.port(), self.database.name());
         format!("postgresql://{user}@{host}:{port}/{database}?{options}")
     }
 
     /// A daemon on the jobs table, as the server's superuser.
-    pub fn daemon(&self) -> Daemon {
-        Daemon::start(&self.database, &[])
+    pub fn start_daemon(&self) -> Process {
+        start_daemon(&self.database, &[])
     }
 
-    /// Waits until a change of the job's table has got its vector: both kinds of connection work.
-    pub async fn streams(&self, job: i32, table: &str) {
-        finished(&self.client, job).await;
+    /// A [`job`](Self::job) fails with a reason that has these parts.
+    pub async fn assert_failure(&self, table: &str, connection: &str, said: &[&str]) {
+        let job = self.job(table, connection).await;
+        let reason = wait_for_failure(&self.client, job).await;
+        for part in said {
+            assert!(reason.contains(part), "{part}: {reason}");
+        }
+    }
+
+    /// Waits until a change in the job's table has its vector: replication and SQL connections both work.
+    pub async fn wait_for_stream(&self, job: i32, table: &str) {
+        wait_for_backfill(&self.client, job).await;
         execute(
             &self.client,
             &format!("INSERT INTO {table} VALUES (2, 'another text')"),
@@ -170,8 +187,8 @@ impl Scene {
         wait_for_value(&self.client, &missing, 0_i64).await;
     }
 
-    /// Whether the connections of that application are under TLS: walsender and session, in this order.
-    pub async fn is_under_tls(&self, application: &str) -> Vec<bool> {
+    /// Whether the connections with that `application_name` use TLS: walsender and session, in this order.
+    pub async fn uses_tls(&self, application: &str) -> Vec<bool> {
         let ssl = format!(
             "SELECT array_agg(DISTINCT (backend_type = 'walsender', ssl)::text) \
              FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \

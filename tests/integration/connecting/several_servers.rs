@@ -8,10 +8,15 @@ use std::time::Duration;
 
 use lantern::embedded::{PrivatePostgres, ServerOptions};
 use tempfile::TempDir;
+use testkit::client::{connect, execute, value, wait_for_value};
+use testkit::engine::MODEL;
+use testkit::jobs::{create_documented_table, wait_for_failure};
+use testkit::server;
+use testkit::server::client_program;
+use testkit::wait::wait_until;
 
-use super::secure_server::Scene;
-use crate::support::observe::{articles, failure, value, wait_for_value};
-use crate::support::{installation, program_of, start};
+use super::secure_server::JobsDatabase;
+use crate::support::program;
 
 /// A standby of `primary`. The folder goes when the test ends.
 fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
@@ -25,7 +30,7 @@ fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
     fs::write(&password, primary.password()).expect("a file");
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("permissions");
     let data = root.path().join("data");
-    let copied = Command::new(program_of(primary, "pg_basebackup"))
+    let copied = Command::new(client_program(primary, "pg_basebackup"))
         .args([
             "--write-recovery-conf",
             "--checkpoint=fast",
@@ -56,7 +61,7 @@ fn standby(primary: &PrivatePostgres) -> (PrivatePostgres, TempDir) {
         ("max_replication_slots".to_owned(), "200".to_owned()),
         ("max_wal_senders".to_owned(), "200".to_owned()),
     ];
-    let standby = PrivatePostgres::start(&installation(), options).expect("a standby");
+    let standby = PrivatePostgres::start(&server::installation(), options).expect("a standby");
     (standby, root)
 }
 
@@ -71,19 +76,17 @@ fn give_all(path: &Path, give: &impl Fn(&Path)) {
 
 #[tokio::test]
 async fn the_wanted_server_is_found_and_every_connection_goes_there() {
-    let primary: &'static PrivatePostgres = Box::leak(Box::new(start(&installation(), &[])));
-    let (database, client) = articles(primary).await;
-    let scene = Scene {
-        server: primary,
-        database,
-        client,
-    };
+    let primary: &'static PrivatePostgres = Box::leak(Box::new(server::start_with_room(
+        &server::installation(),
+        &[],
+    )));
+    let target = JobsDatabase::create(primary).await;
     let (standby, _folder) = standby(primary);
-    let name = scene.database.name().to_owned();
+    let name = target.database.name().to_owned();
     let password = primary.password();
     let hosts = |options: &str| {
         let (first, second) = (standby.port(), primary.port());
-        // A port where nobody listens, the standby, the primary.
+        // A port without a listener, the standby, the primary.
         format!(
             "postgresql://postgres:{password}@localhost:1,127.0.0.1:{first},localhost:{second}/{name}?{options}"
         )
@@ -95,13 +98,13 @@ async fn the_wanted_server_is_found_and_every_connection_goes_there() {
         let uri = hosts(&format!(
             "target_session_attrs={attributes}&application_name={table}"
         ));
-        jobs.push((scene.job(&table, &uri).await, table));
+        jobs.push((target.job(&table, &uri).await, table));
     }
     let mut on_standby = Vec::new();
     for attributes in ["any", "standby", "read-only", "prefer-standby"] {
         let uri = hosts(&format!("target_session_attrs={attributes}"));
         on_standby.push(
-            scene
+            target
                 .job(&format!("on_{}", attributes.replace('-', "_")), &uri)
                 .await,
         );
@@ -111,22 +114,22 @@ async fn the_wanted_server_is_found_and_every_connection_goes_there() {
         "host=localhost,localhost port=1,{} user=postgres password={password} dbname={name} target_session_attrs=prefer-standby",
         primary.port()
     );
-    let second_round = scene.job("second_round", &second_round).await;
+    let second_round = target.job("second_round", &second_round).await;
     let uri = hosts("target_session_attrs=read-write");
-    let _daemon = crate::support::Daemon::start_with(&["--uri", &uri, "--table", "jobs"]);
+    let _daemon = program().start_daemon(&["--uri", &uri, "--table", "jobs"]);
 
     for (job, table) in jobs {
-        scene.streams(job, &table).await;
+        target.wait_for_stream(job, &table).await;
         let connections = format!(
             "SELECT count(*) FILTER (WHERE backend_type = 'walsender') > 0 AND \
                     count(*) FILTER (WHERE backend_type = 'client backend') > 0 \
              FROM pg_stat_activity WHERE application_name = '{table}'"
         );
-        assert!(value::<bool>(&scene.client, &connections).await);
+        assert!(value::<bool>(&target.client, &connections).await);
     }
-    scene.streams(second_round, "second_round").await;
+    target.wait_for_stream(second_round, "second_round").await;
     for job in on_standby {
-        let reason = failure(&scene.client, job).await;
+        let reason = wait_for_failure(&target.client, job).await;
         assert!(
             reason.contains("standby") && reason.contains("target_session_attrs"),
             "{reason}"
@@ -135,14 +138,10 @@ async fn the_wanted_server_is_found_and_every_connection_goes_there() {
 }
 
 #[tokio::test]
-async fn after_a_failover_the_job_goes_on_at_the_new_primary() {
-    let primary = start(&installation(), &[]);
-    let uri = primary.uri("postgres");
-    let (client, connection) = tokio_postgres::connect(&uri, tokio_postgres::NoTls)
-        .await
-        .expect("a session");
-    tokio::spawn(connection);
-    crate::support::jobs::create_documented_table(&client).await;
+async fn after_a_failover_the_job_continues_on_the_new_primary() {
+    let primary = server::start_with_room(&server::installation(), &[]);
+    let client = connect(&primary.uri("postgres")).await;
+    create_documented_table(&client).await;
     let (standby, _folder) = standby(&primary);
     let password = primary.password();
     let hosts = format!(
@@ -155,11 +154,11 @@ async fn after_a_failover_the_job_goes_on_at_the_new_primary() {
             "CREATE TABLE docs (id INT PRIMARY KEY, t TEXT); INSERT INTO docs VALUES (1, 'before');
              INSERT INTO jobs (db_connection, \"table\", src_column, dst_column, embedding_model)
              VALUES ('{hosts}', 'docs', 't', 'v', '{}')",
-            crate::support::jobs::MODEL
+            MODEL
         ))
         .await
         .expect("a job");
-    let _daemon = crate::support::Daemon::start_with(&["--uri", &hosts, "--table", "jobs"]);
+    let _daemon = program().start_daemon(&["--uri", &hosts, "--table", "jobs"]);
     wait_for_value(
         &client,
         "SELECT count(*) FROM jobs WHERE init_finished_at IS NOT NULL",
@@ -181,11 +180,8 @@ async fn after_a_failover_the_job_goes_on_at_the_new_primary() {
     primary.stop().expect("the primary stops");
     let promoted: bool = value(&follower, "SELECT pg_promote(true, 60)").await;
     assert!(promoted);
-    follower
-        .batch_execute("INSERT INTO docs VALUES (2, 'after')")
-        .await
-        .expect("the new primary takes writes");
-    crate::support::wait_until(
+    execute(&follower, "INSERT INTO docs VALUES (2, 'after')").await;
+    wait_until(
         "the row has its vector",
         Duration::from_secs(60),
         async || {

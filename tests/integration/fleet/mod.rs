@@ -1,6 +1,6 @@
-//! Several daemons with one jobs table. All of them are real processes, and what is asserted is what the server says: who
-//! holds which lock, and how often each vector was written. How soon others take over is measured, and bounded, by the chaos
-//! tests, whose model leaves the processors free.
+//! Several daemons with one jobs table. The tests assert what the server shows: which session holds which lock, and how
+//! often each vector was written. How soon others take over is measured, and bounded, by the chaos tests, whose model
+//! leaves the processors free.
 
 mod ends;
 mod hang;
@@ -10,13 +10,16 @@ mod outage;
 mod process_network;
 mod sharing;
 
-use crate::hazards::scene::{PATIENCE, Scene, TIDES};
-use crate::support::{Daemon, server, wait_for};
+use testkit::scene::TIDES;
+use testkit::wait::{TIMEOUT, wait_for};
+use testkit::{Process, Scene};
 
-/// Some tables, each with a job, and the daemons that share them. Each write of a vector is noted down by a trigger.
+use crate::support::{scene_with, start_daemon};
+
+/// Some tables, each with a job, and the daemons that share them. A trigger notes each write of a vector.
 struct Fleet {
     // Dropped in this order.
-    daemons: Vec<Daemon>,
+    daemons: Vec<Process>,
     scene: Scene,
     jobs: usize,
 }
@@ -38,7 +41,7 @@ impl Fleet {
               'BEGIN INSERT INTO public.writes VALUES (TG_TABLE_NAME, NEW.id); RETURN NEW; END'";
         let fleet = Fleet {
             daemons: Vec::new(),
-            scene: Scene::on(server(), notes).await,
+            scene: scene_with(notes).await,
             jobs,
         };
         for table in fleet.tables() {
@@ -55,8 +58,8 @@ impl Fleet {
         (1..=self.jobs).map(|number| format!("t{number}")).collect()
     }
 
-    fn start_daemon(&mut self) -> &mut Daemon {
-        self.daemons.push(Daemon::start(&self.scene.database, &[]));
+    fn start_daemon(&mut self) -> &mut Process {
+        self.daemons.push(start_daemon(&self.scene.database, &[]));
         self.daemons.last_mut().expect("it was pushed")
     }
 
@@ -88,8 +91,8 @@ impl Fleet {
     async fn wait_for_loads(&self, expected: &str) {
         let look = async || self.loads().await;
         wait_for(
-            "the jobs are shared out",
-            PATIENCE,
+            "the jobs are distributed",
+            TIMEOUT,
             expected.to_owned(),
             look,
         )
@@ -97,33 +100,30 @@ impl Fleet {
     }
 
     /// Waits until this many jobs stream.
-    async fn streaming(&self, jobs: usize) {
+    async fn wait_for_streams(&self, jobs: usize) {
         let active = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active";
         self.scene.wait_for(active, &jobs.to_string()).await;
+    }
+
+    /// Each slot with the walsender that reads it: a stream that was interrupted has another one.
+    async fn walsenders(&self) -> String {
+        let walsenders = "SELECT string_agg(slot_name || active_pid, ' ' ORDER BY slot_name) FROM pg_replication_slots \
+                          WHERE database = current_database()";
+        self.scene.value(walsenders).await
     }
 
     /// Writes a row into every table.
     async fn put(&self, id: i32, text: &str) {
         for table in self.tables() {
-            let upsert = format!(
-                "INSERT INTO {table} (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = $2"
-            );
-            let written = self.scene.client.execute(&upsert, &[&id, &text]).await;
-            written.expect("the row is written");
+            self.scene.put_into(&table, id, text).await;
         }
     }
 
     /// Waits until every row of every table has its vector.
-    async fn settled(&self) {
+    async fn wait_for_vectors(&self) {
         for table in self.tables() {
-            self.scene.settled(&table, "body").await;
+            self.scene.wait_for_vectors(&table, "body").await;
         }
-    }
-
-    /// Waits until everything that has happened so far is confirmed to the server.
-    async fn confirmed(&self) {
-        let now = self.scene.lsn().await;
-        self.scene.confirmed(&now).await;
     }
 
     /// Rows whose vector was not written exactly this often.
@@ -135,17 +135,12 @@ impl Fleet {
         self.scene.value(&query).await
     }
 
-    /// However many daemons think that a job is theirs, one session writes for it.
+    /// One session writes for each job, however many daemons believe that they run it.
     async fn each_job_has_one_writer(&self) {
         let writers = "SELECT count(*) || ' sessions for ' || count(DISTINCT application_name) || ' jobs' FROM pg_stat_activity \
                        WHERE datname = current_database() AND application_name LIKE 'lantern-cli: job % write-back'";
         let expected = format!("{0} sessions for {0} jobs", self.jobs);
         assert_eq!(self.scene.value(writers).await, expected);
-    }
-
-    async fn no_job_has_failed(&self) {
-        let reasons = "SELECT string_agg(init_failure_reason, '; ') FROM jobs";
-        assert_eq!(self.scene.value(reasons).await, "");
     }
 
     /// Two daemons that share the jobs, each table with one row whose vector is confirmed.
@@ -154,11 +149,11 @@ impl Fleet {
         fleet.join().await;
         fleet.join().await;
         fleet.wait_for_loads(loads).await;
-        fleet.streaming(jobs).await;
-        fleet.scene.start_is_over().await;
+        fleet.wait_for_streams(jobs).await;
+        fleet.scene.wait_for_backfill().await;
         fleet.put(1, TIDES).await;
-        fleet.settled().await;
-        fleet.confirmed().await;
+        fleet.wait_for_vectors().await;
+        fleet.scene.wait_until_confirmed().await;
         fleet
     }
 }

@@ -1,5 +1,5 @@
-//! The network of one process: a TCP proxy that all daemons connect through, and that can cut off one of them by what the
-//! kernel knows of its sockets. A cut connection stays open and swallows what is sent, in both directions.
+//! The network of one process: a TCP proxy that all daemons connect through, and that can cut off one of them by what
+//! the kernel knows of its sockets. A cut connection stays open and swallows what is sent, in both directions.
 
 use std::collections::HashSet;
 use std::fs;
@@ -104,7 +104,7 @@ async fn pass_on(
             return;
         }
         if length == 0 {
-            // Nobody hears of the end either.
+            // Nor does the other side learn of the end.
             let mended = states.wait_for(|states| !is_cut(states)).await;
             drop(mended);
             return;

@@ -1,15 +1,17 @@
 //! Columns and tables that are renamed, retyped or dropped under a running job.
 
-use super::{CAVES, DESERT, MOON, PATIENCE, Scene, TIDES};
-use crate::support::server;
+use testkit::scene::{CAVES, DESERT, MOON, TIDES};
+use testkit::wait::TIMEOUT;
 
-/// Hazards 8 and 12. The server does not let a column be retyped that is in the column list of a publication: the owner
-/// cancels the job for so long. Versions before 15 have no column lists.
+use crate::support::{notes_scene, scene_with};
+
+/// Hazards 8 and 12. The type of a column in the column list of a publication cannot be changed, so the owner cancels
+/// the job meanwhile. Versions before 15 have no column lists.
 #[tokio::test]
 async fn columns_are_retyped_while_the_job_is_cancelled() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
-    scene.start().await;
+    scene.start_daemon().await;
     let retype = "ALTER TABLE notes ALTER id TYPE bigint, ALTER body TYPE varchar(9000)";
     let refused = scene.client.batch_execute(retype).await;
     let lists = scene
@@ -18,79 +20,77 @@ async fn columns_are_retyped_while_the_job_is_cancelled() {
     assert_eq!(refused.is_err().to_string(), lists);
 
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
     scene.sql(retype).await;
     scene.put(1, MOON).await;
     scene.sql("UPDATE jobs SET canceled_at = NULL").await;
-    scene.start_is_over().await;
+    scene.wait_for_backfill().await;
     let large = "INSERT INTO notes (id, body) VALUES (5000000000, $1)";
-    let inserted = scene.client.execute(large, &[&TIDES]).await;
-    inserted.expect("inserted");
+    scene.execute(large, &[&TIDES]).await;
     scene.caught_up().await;
 }
 
-/// Hazard 12. Without a column list nothing holds the owner back, and the new types are followed on.
+/// Hazard 12. Without a column list the types can be changed at any time, and the job follows them.
 #[tokio::test]
-async fn a_source_and_a_key_of_other_types_are_followed_on() {
+async fn a_source_and_a_key_of_other_types_are_still_followed() {
     let notes = "CREATE TABLE notes (id int PRIMARY KEY, body varchar(200), embedding vector(384)); \
                  ALTER TABLE notes REPLICA IDENTITY FULL";
-    let mut scene = Scene::on(server(), notes).await;
+    let mut scene = scene_with(notes).await;
     scene.job("notes", "body").await;
     scene.write(&[TIDES, MOON]).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.sql("ALTER TABLE notes ALTER body TYPE text").await;
     scene.put(1, CAVES).await;
     scene.caught_up().await;
     scene.sql("ALTER TABLE notes ALTER id TYPE bigint").await;
     scene.put(2, DESERT).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     // The job has seen the new type when it can write beyond the old one.
     scene
         .daemon()
-        .wait_for_line("have other types now", PATIENCE)
+        .wait_for_line("have other types now", TIMEOUT)
         .await;
     let large = "INSERT INTO notes (id, body) VALUES (5000000000, $1)";
-    let inserted = scene.client.execute(large, &[&TIDES]).await;
-    inserted.expect("inserted");
-    scene.settled("notes", "body").await;
-    scene.start_is_over().await;
+    scene.execute(large, &[&TIDES]).await;
+    scene.wait_for_vectors("notes", "body").await;
+    scene.wait_for_backfill().await;
     scene.caught_up().await;
 }
 
 /// Hazard 12.
 #[tokio::test]
-async fn a_destination_that_cannot_hold_the_vectors_any_more_fails_the_job_with_a_reason() {
-    let mut scene = Scene::of_notes().await;
-    if scene.database.lacks_vector().await {
+async fn a_destination_that_can_no_longer_hold_the_vectors_fails_the_job() {
+    let mut scene = notes_scene().await;
+    if scene.database.skips_vector() {
         return;
     }
-    scene.start().await;
+    scene.start_daemon().await;
     scene
         .sql("ALTER TABLE notes ALTER embedding TYPE vector(3) USING NULL")
         .await;
     scene.put(1, TIDES).await;
-    let reason = scene.failure().await;
+    let reason = scene.wait_for_failure().await;
     assert!(
         reason.contains("384") && reason.contains("\"notes\""),
         "{reason}"
     );
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
 
     scene
         .sql("ALTER TABLE notes ALTER embedding TYPE vector(384) USING NULL; UPDATE jobs SET init_failed_at = NULL")
         .await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
 }
 
 /// Hazard 12. A destination of another type that can hold them is written as before.
 #[tokio::test]
-async fn a_destination_of_another_type_is_written_on() {
-    let mut scene = Scene::of_notes().await;
-    if scene.database.lacks_vector().await {
+async fn a_destination_of_another_type_is_still_written() {
+    let mut scene = notes_scene().await;
+    if scene.database.skips_vector() {
         return;
     }
     scene.put(1, TIDES).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene
         .sql("ALTER TABLE notes ALTER embedding TYPE halfvec(384)")
         .await;
@@ -103,7 +103,8 @@ async fn a_destination_of_another_type_is_written_on() {
     );
 }
 
-/// Hazard 12. Each name that the job knows, renamed under it, fails the job with that name, and it goes on with the new one.
+/// Hazard 12. Each name that the job knows, renamed under it, fails the job with that name, and it goes on with the new
+/// one.
 #[tokio::test]
 async fn a_renamed_key_destination_or_table_fails_the_job_with_its_name() {
     let cases = [
@@ -120,19 +121,18 @@ async fn a_renamed_key_destination_or_table_fails_the_job_with_its_name() {
         ),
     ];
     for (rename, name, mend) in cases {
-        let mut scene = Scene::of_notes().await;
+        let mut scene = notes_scene().await;
         scene.put(1, TIDES).await;
-        scene.start().await;
+        scene.start_daemon().await;
         scene.sql(rename).await;
         let table = scene
             .value("SELECT relname FROM pg_class WHERE relname IN ('notes', 'papers')")
             .await;
         let update = format!("UPDATE {table} SET body = $1");
-        let updated = scene.client.execute(&update, &[&MOON]).await;
-        updated.expect("the user's statement is not concerned");
-        let reason = scene.failure().await;
+        scene.execute(&update, &[&MOON]).await;
+        let reason = scene.wait_for_failure().await;
         assert!(reason.contains(name), "{rename}: {reason}");
-        scene.gone().await;
+        scene.wait_for_cleanup().await;
         scene
             .sql(&format!("UPDATE jobs SET {mend} init_failed_at = NULL"))
             .await;
@@ -151,11 +151,11 @@ async fn a_renamed_key_destination_or_table_fails_the_job_with_its_name() {
 /// Hazard 12.
 #[tokio::test]
 async fn a_dropped_table_fails_the_job_with_its_name() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.sql("DROP TABLE notes").await;
-    let reason = scene.failure().await;
+    let reason = scene.wait_for_failure().await;
     assert!(reason.contains("notes"), "{reason}");
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
 }

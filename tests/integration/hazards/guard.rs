@@ -1,22 +1,20 @@
-//! A vector is written onto the text that it was computed from, or not at all.
+//! The guard: a vector is written to a row only while the row has the text that it was computed from.
 
-use super::{CAVES, DESERT, MOON, Scene, TIDES, VOCABULARY};
+use testkit::scene::{CAVES, DESERT, MOON, TIDES, VOCABULARY};
+
+use crate::support::notes_scene;
 
 /// Hazard 3. Two hundred updates in a row, faster than any embedder.
 #[tokio::test]
 async fn an_update_during_embedding_never_leaves_the_old_vector() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON, CAVES]).await;
     for round in 0..200 {
         let text = VOCABULARY[round % 5];
         let update = "UPDATE notes SET body = $1 WHERE id = $2";
         let id = (round % 3) as i32 + 1;
-        scene
-            .client
-            .execute(update, &[&text, &id])
-            .await
-            .expect("updated");
+        scene.execute(update, &[&text, &id]).await;
     }
     scene.caught_up().await;
 }
@@ -24,8 +22,8 @@ async fn an_update_during_embedding_never_leaves_the_old_vector() {
 /// Hazard 3. NULL and '' clear the vector, also when it is still on its way.
 #[tokio::test]
 async fn a_text_cleared_during_embedding_leaves_no_vector() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON, CAVES, DESERT]).await;
     scene
         .sql("UPDATE notes SET body = NULL WHERE id = 1; UPDATE notes SET body = '' WHERE id = 2")
@@ -42,8 +40,8 @@ async fn a_text_cleared_during_embedding_leaves_no_vector() {
 /// Hazard 11.
 #[tokio::test]
 async fn rows_deleted_or_truncated_during_embedding_hold_nothing_up() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     let many = "INSERT INTO notes (id, body) SELECT 10 + n, body FROM generate_series(1, 40) AS n, truth WHERE body LIKE 'The tides%'";
     scene
         .sql(&format!("{many}; DELETE FROM notes WHERE id % 2 = 0"))

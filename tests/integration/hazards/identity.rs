@@ -1,33 +1,37 @@
-//! Tables that change under a running job, and rows that the server refuses.
+//! Tables that change under a running job, and rows that the server rejects.
 
 use std::time::Duration;
 
-use super::{CAVES, DESERT, MOON, PATIENCE, Scene, TIDES};
-use crate::support::{server, wait_until};
+use testkit::Scene;
+use testkit::scene::{CAVES, DESERT, MOON, TIDES};
+use testkit::wait::{TIMEOUT, wait_until};
 
-/// The user's updates work again, within seconds and with nobody's help.
+use super::held_write_back::HeldWriteBack;
+use crate::support::{notes_scene, scene_with};
+
+/// Waits until the user's updates work again, without any intervention.
 async fn updates_work(scene: &Scene) {
-    wait_until("updates work", PATIENCE, async || {
+    wait_until("updates work", TIMEOUT, async || {
         scene
             .client
             .batch_execute("UPDATE notes SET views = views + 1")
             .await
     })
     .await;
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
 }
 
 /// Hazard 7.
 #[tokio::test]
 async fn a_dropped_primary_key_fails_the_job_and_frees_the_table() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON]).await;
     scene.caught_up().await;
     scene
         .sql("ALTER TABLE notes DROP CONSTRAINT notes_pkey")
         .await;
-    let reason = scene.failure().await;
+    let reason = scene.wait_for_failure().await;
     assert!(
         reason.contains("the key (id) of \"public\".\"notes\""),
         "{reason}"
@@ -37,54 +41,54 @@ async fn a_dropped_primary_key_fails_the_job_and_frees_the_table() {
     scene.sql("ALTER TABLE notes ADD PRIMARY KEY (id)").await;
     scene.put(2, CAVES).await;
     scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
 }
 
 /// Hazard 7. With a column list, that is from PostgreSQL 15 on, even FULL makes updates fail.
 #[tokio::test]
 async fn a_changed_replica_identity_fails_the_job_and_frees_the_table() {
     for identity in ["NOTHING", "FULL"] {
-        let mut scene = Scene::of_notes().await;
+        let mut scene = notes_scene().await;
         scene.put(1, TIDES).await;
-        scene.start().await;
+        scene.start_daemon().await;
         scene
             .sql(&format!("ALTER TABLE notes REPLICA IDENTITY {identity}"))
             .await;
-        let reason = scene.failure().await;
+        let reason = scene.wait_for_failure().await;
         assert!(reason.contains("replica identity"), "{reason}");
         updates_work(&scene).await;
     }
 }
 
-/// Hazard 8. A person may have wanted FULL: then the job runs with it, without a column list.
+/// Hazard 8. FULL may be intended: then the job runs with it, without a column list.
 #[tokio::test]
-async fn a_job_goes_on_with_replica_identity_full_when_it_is_told_to() {
-    let mut scene = Scene::of_notes().await;
+async fn a_failed_job_continues_with_replica_identity_full_when_it_is_retried() {
+    let mut scene = notes_scene().await;
     scene.write(&[TIDES, MOON]).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.sql("ALTER TABLE notes REPLICA IDENTITY FULL").await;
-    scene.failure().await;
+    scene.wait_for_failure().await;
     updates_work(&scene).await;
     scene.put(1, CAVES).await;
     scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
-    scene.start_is_over().await;
+    scene.wait_for_backfill().await;
     scene.caught_up().await;
     scene.sql("UPDATE notes SET id = id + 5").await;
     scene.put(6, DESERT).await;
     scene.caught_up().await;
 }
 
-/// Hazard 8. The other way round harms nobody: the publication has no column list.
+/// Hazard 8. The reverse is harmless: the publication has no column list.
 #[tokio::test]
-async fn a_table_that_leaves_replica_identity_full_is_followed_on() {
-    let mut scene = Scene::of_notes().await;
+async fn a_table_that_leaves_replica_identity_full_is_still_followed() {
+    let mut scene = notes_scene().await;
     scene.sql("ALTER TABLE notes REPLICA IDENTITY FULL").await;
     scene.write(&[TIDES, MOON]).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene
         .sql("ALTER TABLE notes REPLICA IDENTITY DEFAULT")
         .await;
-    // The watchdog looks once a second: that it finds nothing to say is what is tested.
+    // The watchdog polls once a second. The test is that it reports nothing.
     tokio::time::sleep(Duration::from_secs(3)).await;
     scene.sql("UPDATE notes SET id = id + 5").await;
     scene.put(6, CAVES).await;
@@ -98,40 +102,36 @@ async fn a_table_that_leaves_replica_identity_full_is_followed_on() {
 /// Hazard 7, while no daemon runs: the next one sees it.
 #[tokio::test]
 async fn a_key_dropped_while_the_daemon_is_stopped_is_noticed_at_its_start() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
-    scene.start().await;
-    scene.sigterm().await;
+    scene.start_daemon().await;
+    scene.stop_daemon().await;
     scene
         .sql("ALTER TABLE notes DROP CONSTRAINT notes_pkey")
         .await;
-    scene.spawn();
-    let reason = scene.failure().await;
+    scene.spawn_daemon();
+    let reason = scene.wait_for_failure().await;
     assert!(reason.contains("ADD PRIMARY KEY (id)"), "{reason}");
     updates_work(&scene).await;
 }
 
-/// Hazard 12. The other job goes on; the failed one says what to mend, and goes on when that is done.
+/// Hazard 12. The other job continues. The failed one names the remedy, and continues after it.
 #[tokio::test]
 async fn a_renamed_source_column_fails_only_its_own_job() {
     let tables = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384)); \
                   CREATE TABLE others (id int PRIMARY KEY, body text, embedding vector(384))";
-    let mut scene = Scene::on(server(), tables).await;
+    let mut scene = scene_with(tables).await;
     let job = scene.job("notes", "body").await;
     scene.job("others", "body").await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene
         .sql("ALTER TABLE notes RENAME COLUMN body TO words")
         .await;
     for table in ["notes", "others"] {
         let insert = format!("INSERT INTO {table} VALUES (1, $1)");
-        scene
-            .client
-            .execute(&insert, &[&TIDES])
-            .await
-            .expect("inserted");
+        scene.execute(&insert, &[&TIDES]).await;
     }
-    scene.settled("others", "body").await;
+    scene.wait_for_vectors("others", "body").await;
     let reason = format!(
         "SELECT init_failure_reason LIKE '%column \"body\" (src_column)%' FROM jobs WHERE id = {job}"
     );
@@ -143,15 +143,15 @@ async fn a_renamed_source_column_fails_only_its_own_job() {
             "UPDATE jobs SET src_column = 'words' WHERE id = {job}"
         ))
         .await;
-    scene.settled("notes", "words").await;
+    scene.wait_for_vectors("notes", "words").await;
 }
 
 /// Hazard 12.
 #[tokio::test]
 async fn a_dropped_column_fails_the_job_with_its_name() {
     for column in ["body", "embedding"] {
-        let mut scene = Scene::of_notes().await;
-        scene.start().await;
+        let mut scene = notes_scene().await;
+        scene.start_daemon().await;
         scene
             .sql(&format!("ALTER TABLE notes DROP COLUMN {column} CASCADE"))
             .await;
@@ -161,7 +161,7 @@ async fn a_dropped_column_fails_the_job_with_its_name() {
                 "INSERT INTO notes (id, {column_left}) VALUES (1, '5')"
             ))
             .await;
-        let reason = scene.failure().await;
+        let reason = scene.wait_for_failure().await;
         assert!(
             reason.contains(column) && reason.contains("notes"),
             "{reason}"
@@ -172,26 +172,16 @@ async fn a_dropped_column_fails_the_job_with_its_name() {
     }
 }
 
-/// Hazard 24. The rows are named by their keys, and those that came with them are written. A first write-back waits in a trigger
-/// until all of them can come in one.
+/// Hazard 24. The failures table names the rows by their keys, and the others of the batch are written. A first
+/// write-back waits in a trigger until all of them are ready for one batch.
 #[tokio::test]
-async fn rows_that_a_check_refuses_are_put_aside_and_the_others_of_their_batch_are_written() {
-    let mut scene = Scene::of_notes().await;
+async fn rows_that_violate_a_check_are_noted_and_the_others_of_their_batch_are_written() {
+    let mut scene = notes_scene().await;
     let insert = "INSERT INTO notes (id, body) SELECT row_number() OVER (), body FROM truth, generate_series(1, 3)";
     scene.sql(insert).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.sql("ALTER TABLE notes ADD CONSTRAINT keeps CHECK (embedding IS NOT NULL OR id NOT IN (3, 11)) NOT VALID").await;
-    scene.sql(
-        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$; \
-         CREATE TRIGGER waits BEFORE UPDATE OF embedding ON notes FOR EACH ROW WHEN (NEW.id = 99) EXECUTE FUNCTION wait()",
-    )
-    .await;
-    let holder = scene.database.client().await;
-    let lock = "SELECT pg_advisory_lock(1)";
-    holder.batch_execute(lock).await.expect("locked");
-    scene.put(99, DESERT).await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND datname = current_database()";
-    scene.wait_for(waiting, "1").await;
+    let held = HeldWriteBack::begin(&scene).await;
     // Texts that are gone need no embedding: as soon as the change is streamed, its rows are ready.
     scene
         .sql("UPDATE notes SET body = NULL WHERE id < 99")
@@ -199,21 +189,17 @@ async fn rows_that_a_check_refuses_are_put_aside_and_the_others_of_their_batch_a
     let sent = format!(
         "SELECT bool_and(sent_lsn >= '{}') FROM pg_stat_replication JOIN pg_replication_slots ON pid = active_pid \
          WHERE database = current_database()",
-        scene.lsn().await
+        scene.wal_end().await
     );
     scene.wait_for(&sent, "true").await;
     // Nothing in SQL shows when the daemon has gathered the rows behind the write-back that waits; were it slower, the
     // batches would only be smaller.
     tokio::time::sleep(Duration::from_millis(300)).await;
-    holder
-        .batch_execute("SELECT pg_advisory_unlock(1)")
-        .await
-        .expect("released");
+    held.release().await;
 
     let what = "format('%s %s', key->>'id', error LIKE '%\"keeps\"%')";
-    scene.wait_for_aside(what, "3 t, 11 t").await;
+    scene.wait_for_failed_rows(what, "3 t, 11 t").await;
     let refused = "SELECT string_agg(id::text, ',' ORDER BY id) FROM notes WHERE body IS NULL AND embedding IS NOT NULL";
     scene.wait_for(refused, "3,11").await;
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
 }

@@ -1,12 +1,14 @@
 //! Keys that change.
 
-use super::{CAVES, DESERT, LONG, MOON, Scene, TIDES};
+use testkit::scene::{CAVES, DESERT, LONG, MOON, TIDES};
+
+use crate::support::notes_scene;
 
 /// Hazard 5. The rows move while their texts are being embedded, with and without a new text.
 #[tokio::test]
 async fn a_row_whose_key_changes_gets_its_vector_under_the_new_key() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON, CAVES, DESERT]).await;
     scene.sql("UPDATE notes SET id = id + 10").await;
     scene
@@ -28,8 +30,8 @@ async fn a_row_whose_key_changes_gets_its_vector_under_the_new_key() {
 /// Hazard 5. Each row ends up under a key whose last text was another's.
 #[tokio::test]
 async fn rows_that_exchange_their_keys_keep_their_own_vectors() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON, TIDES]).await;
     let exchange = "BEGIN; UPDATE notes SET id = -id; UPDATE notes SET id = 4 + id; COMMIT";
     scene.sql(exchange).await;
@@ -42,11 +44,11 @@ async fn rows_that_exchange_their_keys_keep_their_own_vectors() {
 /// Hazard 5. The stream has the new key, and of the text only that it has not changed.
 #[tokio::test]
 async fn a_long_text_whose_key_changes_before_it_is_embedded_gets_its_vector() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE notes ALTER COLUMN body SET STORAGE EXTERNAL")
         .await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.sql("BEGIN").await;
     scene.put(1, &LONG).await;
     scene.sql("UPDATE notes SET id = 2; COMMIT").await;

@@ -1,19 +1,21 @@
-//! Random locking: users who lock rows as they like, in an order that cannot deadlock among themselves, and write-backs in
-//! between. Seconds of it in the suite; `LANTERN_LOCKING_SECONDS=3600` makes it an hour.
+//! Users who lock random rows, in an order that cannot deadlock among themselves, and write-backs in between. It takes
+//! some seconds; `LANTERN_LOCKING_SECONDS=3600` makes it an hour.
 
 use std::time::{Duration, Instant};
 
+use testkit::client::execute;
+use testkit::random::Random;
+use testkit::scene::VOCABULARY;
 use tokio_postgres::Client;
 
-use super::random::Dice;
-use super::{Scene, VOCABULARY};
+use crate::support::notes_scene;
 
 const USERS: u64 = 6;
 const ROWS: u64 = 60;
-/// A user holds its rows for as long at the most.
+/// The longest time for which a user holds its rows.
 const HOLD_MS: u64 = 60;
-/// With six users in turn, each a hold and the noise of a busy machine.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Six users in turn, each with its hold, on a busy machine.
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
 fn duration() -> Duration {
     let seconds = std::env::var("LANTERN_LOCKING_SECONDS").ok();
@@ -21,28 +23,30 @@ fn duration() -> Duration {
     Duration::from_secs(seconds.unwrap_or(5))
 }
 
-/// Locks some rows in ascending order, one after the other or all at once, keeps them for a moment, and changes some. Returns
-/// the number of transactions and the longest that one statement took.
+/// Locks some rows in ascending order, one after the other or all at once, keeps them for a moment, and changes some.
+/// Returns the number of transactions and the longest that one statement took.
 async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
-    let mut dice = Dice(seed);
+    let mut random = Random::new(seed);
     let (mut done, mut longest) = (0, Duration::ZERO);
     while Instant::now() < until {
-        let mut rows: Vec<usize> = (0..=dice.below(5)).map(|_| 1 + dice.below(ROWS)).collect();
+        let mut rows: Vec<u64> = (0..=random.below(5))
+            .map(|_| 1 + random.below(ROWS))
+            .collect();
         rows.sort_unstable();
         rows.dedup();
-        let strength = ["UPDATE", "NO KEY UPDATE", "SHARE", "KEY SHARE"][dice.below(4)];
-        let list: Vec<String> = rows.iter().map(usize::to_string).collect();
+        let strength = *random.pick(&["UPDATE", "NO KEY UPDATE", "SHARE", "KEY SHARE"]);
+        let list: Vec<String> = rows.iter().map(u64::to_string).collect();
         let list = list.join(", ");
         let mut statements = vec!["BEGIN".to_owned()];
-        match dice.below(3) {
-            // A shared lock that is raised could deadlock with another user's.
+        match random.below(3) {
+            // Only as a whole statement: upgrading a shared lock could deadlock with another user.
             0 => statements.push(format!(
                 "SELECT FROM notes WHERE id IN ({list}) ORDER BY id FOR {strength}"
             )),
             1 => statements.extend(rows.iter().map(|id| {
                 format!(
                     "UPDATE notes SET body = '{}' WHERE id = {id}",
-                    VOCABULARY[dice.below(4)]
+                    random.pick(&VOCABULARY[..4])
                 )
             })),
             _ => statements.extend(
@@ -56,13 +60,13 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
             run.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
             longest = longest.max(begin.elapsed());
         }
-        tokio::time::sleep(Duration::from_millis(dice.below(HOLD_MS) as u64)).await;
-        let end = if dice.below(10) == 0 {
+        tokio::time::sleep(Duration::from_millis(random.below(HOLD_MS))).await;
+        let end = if random.below(10) == 0 {
             "ROLLBACK"
         } else {
             "COMMIT"
         };
-        client.batch_execute(end).await.expect("ended");
+        execute(&client, end).await;
         done += 1;
     }
     (done, longest)
@@ -70,12 +74,12 @@ async fn user(client: Client, seed: u64, until: Instant) -> (u64, Duration) {
 
 /// Hazard 30.
 #[tokio::test]
-async fn under_random_locking_nobody_deadlocks_or_waits_for_the_daemon() {
-    let mut scene = Scene::of_notes().await;
+async fn under_random_locking_no_user_deadlocks_or_waits_for_the_daemon() {
+    let mut scene = notes_scene().await;
     let rows =
         format!("INSERT INTO notes (id, body) SELECT n, '' FROM generate_series(1, {ROWS}) AS n");
     scene.sql(&rows).await;
-    scene.start().await;
+    scene.start_daemon().await;
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
     let until = Instant::now() + duration();
@@ -98,7 +102,7 @@ async fn under_random_locking_nobody_deadlocks_or_waits_for_the_daemon() {
         "{done} transactions in {:?}; the longest statement took {longest:?}",
         duration()
     );
-    assert!(longest < LONGEST_WAIT, "{longest:?}");
+    assert!(longest < MAX_WAIT, "{longest:?}");
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(scene.value(deadlocks).await, "0");
     scene.caught_up().await;

@@ -1,12 +1,12 @@
-//! The hazards of following a table by logical replication. Each was seen on real servers; the number in a test's comment
-//! is that of `docs/hazards.md`.
+//! The hazards of following a table by logical replication. Each was observed on real servers; the numbers in the
+//! tests' comments are those of `docs/hazards.md`.
 //!
-//! What is asserted is what a user sees in SQL. [`Scene::caught_up`] is the strongest of the questions: as soon as a position
-//! is confirmed, every vector up to it must be right.
+//! The tests assert what a user sees in SQL. [`Scene::caught_up`] is the strongest assertion: as soon as a position is
+//! confirmed, every vector up to it must be right.
 
 mod columns;
-mod echo;
 mod guard;
+mod held_write_back;
 mod identity;
 mod keys;
 mod lifecycle;
@@ -14,8 +14,8 @@ mod locking;
 mod locks;
 mod partitions;
 mod random;
+mod repeated_work;
 mod retention;
-pub mod scene;
 mod scripts;
 mod settings;
 mod shapes;
@@ -24,4 +24,16 @@ mod triggers;
 mod visibility;
 mod waiting;
 
-use scene::{CAVES, DESERT, LONG, MOON, PATIENCE, Scene, TIDES, VOCABULARY};
+use testkit::Scene;
+use testkit::scene::{CAVES, DESERT};
+
+/// Changes after which every vector is wrong that was there before, and which a stream from a later position does not
+/// bring.
+async fn change_everything(scene: &Scene) {
+    scene
+        .sql("UPDATE notes SET body = NULL WHERE id = 2; UPDATE notes SET id = 30 WHERE id = 3")
+        .await;
+    scene.put(1, DESERT).await;
+    scene.put(4, DESERT).await;
+    scene.put(50, CAVES).await;
+}

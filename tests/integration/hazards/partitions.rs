@@ -1,7 +1,9 @@
 //! Partitions that come and go under a running job, and rows that move between them.
 
-use super::{CAVES, DESERT, MOON, Scene, TIDES};
-use crate::support::server;
+use testkit::Scene;
+use testkit::scene::{CAVES, DESERT, MOON, TIDES};
+
+use crate::support::scene_with;
 
 const NOTES: &str = "CREATE TABLE notes (id int, region text, body text, embedding vector(384), PRIMARY KEY (id, region)) \
        PARTITION BY LIST (region); \
@@ -11,15 +13,14 @@ const NOTES: &str = "CREATE TABLE notes (id int, region text, body text, embeddi
      CREATE TABLE notes_south PARTITION OF notes FOR VALUES IN ('south')";
 
 async fn of_partitioned_notes() -> Scene {
-    let scene = Scene::on(server(), NOTES).await;
+    let scene = scene_with(NOTES).await;
     scene.job("notes", "body").await;
     scene
 }
 
 async fn insert(scene: &Scene, table: &str, id: i32, region: &str, text: &str) {
     let insert = format!("INSERT INTO {table} (id, region, body) VALUES ($1, $2, $3)");
-    let inserted = scene.client.execute(&insert, &[&id, &region, &text]).await;
-    inserted.expect("inserted");
+    scene.execute(&insert, &[&id, &region, &text]).await;
 }
 
 /// Hazard 10.
@@ -28,8 +29,8 @@ async fn rows_are_followed_through_partitions_of_partitions() {
     let mut scene = of_partitioned_notes().await;
     insert(&scene, "notes", 1, "north", TIDES).await;
     insert(&scene, "notes", 101, "north", MOON).await;
-    scene.start().await;
-    scene.settled("notes", "body").await;
+    scene.start_daemon().await;
+    scene.wait_for_vectors("notes", "body").await;
     // Also rows that are written to a partition by its own name.
     insert(&scene, "notes_north_low", 2, "north", CAVES).await;
     insert(&scene, "notes_south", 3, "south", DESERT).await;
@@ -48,11 +49,11 @@ async fn rows_are_followed_through_partitions_of_partitions() {
 
 /// Hazard 10.
 #[tokio::test]
-async fn a_detached_partition_is_left_alone_and_the_others_are_followed_on() {
+async fn a_detached_partition_is_ignored_and_the_others_are_still_followed() {
     let mut scene = of_partitioned_notes().await;
     insert(&scene, "notes", 1, "north", TIDES).await;
     insert(&scene, "notes", 2, "south", MOON).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.caught_up().await;
     // With work for both under way.
     let detach =
@@ -80,8 +81,8 @@ async fn the_rows_of_an_attached_partition_are_found() {
     scene
         .sql("ALTER TABLE notes DETACH PARTITION notes_south")
         .await;
-    scene.start().await;
-    scene.settled("notes", "body").await;
+    scene.start_daemon().await;
+    scene.wait_for_vectors("notes", "body").await;
     let before = scene.value(VERSION_OF_1).await;
     let prepare = "CREATE TABLE notes_west (LIKE notes INCLUDING ALL) PARTITION BY LIST (region); \
          CREATE TABLE notes_far_west PARTITION OF notes_west FOR VALUES IN ('far west')";
@@ -97,16 +98,16 @@ async fn the_rows_of_an_attached_partition_are_found() {
          ALTER TABLE notes ATTACH PARTITION notes_west FOR VALUES IN ('far west', 'west')";
     scene.sql(attach).await;
     insert(&scene, "notes", 4, "south", DESERT).await;
-    scene.settled("notes", "body").await;
-    scene.start_is_over().await;
+    scene.wait_for_vectors("notes", "body").await;
+    scene.wait_for_backfill().await;
     assert_eq!(scene.value(VERSION_OF_1).await, before, "written again");
 
-    // One that comes back is looked through again.
+    // A partition that is attached again is scanned again.
     let change_outside = "ALTER TABLE notes DETACH PARTITION notes_south; UPDATE notes_south SET body = NULL WHERE id = 2; \
          ALTER TABLE notes ATTACH PARTITION notes_south FOR VALUES IN ('south')";
     scene.sql(change_outside).await;
-    scene.settled("notes", "body").await;
-    scene.start_is_over().await;
+    scene.wait_for_vectors("notes", "body").await;
+    scene.wait_for_backfill().await;
     insert(&scene, "notes", 5, "far west", TIDES).await;
     scene.caught_up().await;
     assert_eq!(scene.value(VERSION_OF_1).await, before, "written again");
@@ -118,14 +119,14 @@ async fn the_rows_of_a_partition_attached_while_the_daemon_was_stopped_are_found
     let mut scene = of_partitioned_notes().await;
     insert(&scene, "notes", 1, "north", TIDES).await;
     insert(&scene, "notes", 2, "south", MOON).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.caught_up().await;
-    scene.sigterm().await;
+    scene.stop_daemon().await;
     let change_outside = "ALTER TABLE notes DETACH PARTITION notes_south; UPDATE notes_south SET body = NULL; \
          ALTER TABLE notes ATTACH PARTITION notes_south FOR VALUES IN ('south')";
     scene.sql(change_outside).await;
     insert(&scene, "notes", 3, "south", CAVES).await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.caught_up().await;
 }
 
@@ -133,14 +134,14 @@ async fn the_rows_of_a_partition_attached_while_the_daemon_was_stopped_are_found
 #[tokio::test]
 async fn a_new_empty_partition_is_followed_without_a_break() {
     let mut scene = of_partitioned_notes().await;
-    scene.start().await;
+    scene.start_daemon().await;
     let walsender =
         "SELECT active_pid FROM pg_replication_slots WHERE database = current_database()";
     let before = scene.value(walsender).await;
     scene
         .sql("CREATE TABLE notes_west PARTITION OF notes FOR VALUES IN ('west')")
         .await;
-    // The watchdog looks once a second: that it finds nothing to say is what is tested.
+    // The watchdog polls once a second. The test is that it reports nothing.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     insert(&scene, "notes", 1, "west", TIDES).await;
     scene.caught_up().await;

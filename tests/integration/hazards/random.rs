@@ -1,36 +1,26 @@
-//! Everything at once.
+//! Concurrent users and faults at random.
 
 use std::time::{Duration, Instant};
 
+use testkit::random::Random;
+use testkit::scene::VOCABULARY;
 use tokio_postgres::Client;
 
-use super::{Scene, VOCABULARY};
+use crate::support::notes_scene;
 
 const CLIENTS: u64 = 4;
 const DURATION: Duration = Duration::from_secs(5);
 
-/// Xorshift (G. Marsaglia, 2003): numbers that a failed run can be repeated with.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn below(&mut self, limit: u64) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % limit) as usize
-    }
-}
-
-/// One user, who does anything to any row of a small table. Two users in each other's way may get an error, and then do
-/// something else.
+/// One user, who changes random rows of a small table. A conflict of two users may fail a statement; then the user goes
+/// on.
 async fn user(client: Client, seed: u64) -> usize {
-    let mut dice = Dice(seed);
+    let mut random = Random::new(seed);
     let begin = Instant::now();
     let mut done = 0;
     while begin.elapsed() < DURATION {
-        let (id, other) = (dice.below(60), dice.below(60));
-        let text = VOCABULARY[dice.below(5)];
-        let statement = match dice.below(12) {
+        let (id, other) = (random.below(60), random.below(60));
+        let text = *random.pick(&VOCABULARY[..5]);
+        let statement = match random.below(12) {
             0..3 => format!(
                 "INSERT INTO notes (id, body) VALUES ({id}, $1) ON CONFLICT (id) DO UPDATE SET body = $1"
             ),
@@ -53,19 +43,19 @@ async fn user(client: Client, seed: u64) -> usize {
         };
         let typed = statement.replace("$1", "$1::text");
         done += usize::from(client.execute(&typed, &[&text]).await.is_ok());
-        // More would only make the backlog longer that the test waits for.
-        tokio::time::sleep(Duration::from_millis(dice.below(20) as u64)).await;
+        // Without a pause the backlog, for which the test waits, would only grow longer.
+        tokio::time::sleep(Duration::from_millis(random.below(20))).await;
     }
     done
 }
 
 /// I1 and I2, under four users, a crash, and two cut connections.
 #[tokio::test]
-async fn whatever_happens_every_text_ends_up_with_its_vector() {
-    let mut scene = Scene::of_notes().await;
+async fn every_text_has_its_vector_after_concurrent_users_and_faults() {
+    let mut scene = notes_scene().await;
     let seed = u64::from(std::process::id());
     println!("seed {seed}");
-    scene.start().await;
+    scene.start_daemon().await;
     let mut users = Vec::new();
     for number in 0..CLIENTS {
         let client = scene.database.client().await;
@@ -78,8 +68,8 @@ async fn whatever_happens_every_text_ends_up_with_its_vector() {
     at(0.2).await;
     scene.value(&format!("{cut}'walsender'")).await;
     at(0.4).await;
-    scene.sigkill();
-    scene.spawn();
+    scene.kill_daemon();
+    scene.spawn_daemon();
     at(0.75).await;
     scene.value(&format!("{cut}'client backend'")).await;
     let mut done = 0;

@@ -1,19 +1,15 @@
-//! The SQL files that a database's administrator runs.
+//! The SQL files for administrators.
 
-use std::fs;
+use testkit::jobs::{Job, insert_job};
+use testkit::paths;
+use testkit::scene::{CAVES, MOON, TIDES};
 
-use super::{CAVES, MOON, Scene, TIDES};
-use crate::support::checkout;
-use crate::support::jobs::{Job, insert_job};
-
-fn file(name: &str) -> String {
-    fs::read_to_string(checkout().join("sql").join(name)).expect("the file is there")
-}
+use crate::support::notes_scene;
 
 /// The role may log in and replicate, and owns nothing.
 #[tokio::test]
 async fn a_prepared_table_serves_a_role_that_owns_nothing() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.sql("DELETE FROM jobs").await;
     let role = format!("reader of {}", scene.database.name());
     scene.sql(&format!("CREATE ROLE \"{role}\" LOGIN REPLICATION PASSWORD 'secret'; REVOKE ALL ON SCHEMA public FROM PUBLIC")).await;
@@ -31,7 +27,7 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
         .concat();
     scene
         .database
-        .psql(&(set + &file("prepare_publication.sql")))
+        .psql(&(set + &paths::read("sql/prepare_publication.sql")))
         .await;
     let uri = scene.database.uri();
     let (_, place) = uri.split_once('@').expect("a URI with a password");
@@ -41,8 +37,8 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
     };
     insert_job(&scene.client, job).await;
     scene.put(1, TIDES).await;
-    scene.start().await;
-    scene.settled("notes", "body").await;
+    scene.start_daemon().await;
+    scene.wait_for_vectors("notes", "body").await;
     scene.put(2, MOON).await;
     scene.sql("UPDATE notes SET id = 3 WHERE id = 1").await;
     scene.caught_up().await;
@@ -53,33 +49,28 @@ async fn a_prepared_table_serves_a_role_that_owns_nothing() {
 
     // The slot is the daemon's own and goes with the job; the publication is the administrator's and stays.
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene
-        .wait_for(
-            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
-            "0",
-        )
-        .await;
+    scene.wait_for_no_slot().await;
     assert_eq!(scene.leftovers().await, "1 publications, 0 slots");
-    scene.sigterm().await;
-    scene.database.psql(&file("teardown.sql")).await;
+    scene.stop_daemon().await;
+    scene.database.psql(&paths::read("sql/teardown.sql")).await;
     assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
     scene
         .sql(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""))
         .await;
 }
 
-/// Also of a daemon that was killed, or that still runs: it then fails or starts over, and loses nothing.
+/// Also after a daemon was killed; the next one starts over and loses nothing.
 #[tokio::test]
 async fn teardown_leaves_nothing_but_the_vectors() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
-    scene.start().await;
-    scene.sigkill();
-    scene.database.psql(&file("teardown.sql")).await;
+    scene.start_daemon().await;
+    scene.kill_daemon();
+    scene.database.psql(&paths::read("sql/teardown.sql")).await;
     assert_eq!(scene.leftovers().await, "0 publications, 0 slots");
-    assert_eq!(scene.wrong("notes", "body").await, "");
+    assert_eq!(scene.wrong_vectors("notes", "body").await, "");
     scene.put(1, CAVES).await;
-    scene.database.psql(&file("teardown.sql")).await;
-    scene.start().await;
+    scene.database.psql(&paths::read("sql/teardown.sql")).await;
+    scene.start_daemon().await;
     scene.caught_up().await;
 }

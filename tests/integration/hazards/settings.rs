@@ -1,9 +1,11 @@
-//! Defaults of databases and roles reach the daemon's sessions too.
+//! Defaults of databases and roles must not change what the daemon does.
 
-use super::{CAVES, DESERT, LONG, MOON, Scene, TIDES};
-use crate::support::server;
+use testkit::client::execute;
+use testkit::scene::{CAVES, DESERT, LONG, MOON, TIDES};
 
-/// Writes down some settings of each session that updates `notes` and is the daemon's.
+use crate::support::{notes_scene, scene_with};
+
+/// Notes some settings of the daemon's sessions that update `notes`.
 const SPY: &str = "
     CREATE TABLE seen (setting text, value text);
     CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -18,14 +20,14 @@ const SPY: &str = "
 
 /// Hazard 28.
 #[tokio::test]
-async fn a_default_of_asynchronous_commit_does_not_reach_write_backs() {
-    let mut scene = Scene::of_notes().await;
+async fn a_default_of_asynchronous_commit_does_not_apply_to_write_backs() {
+    let mut scene = notes_scene().await;
     scene.sql(SPY).await;
     scene.set_default("synchronous_commit", "off").await;
     scene
         .set_default("default_transaction_isolation", "serializable")
         .await;
-    scene.start().await;
+    scene.start_daemon().await;
     scene.put(1, TIDES).await;
     scene.caught_up().await;
     let seen = "SELECT string_agg(DISTINCT setting || '=' || value, ', ') FROM seen";
@@ -40,7 +42,7 @@ async fn a_default_of_asynchronous_commit_does_not_reach_write_backs() {
 async fn defaults_that_change_how_values_look_change_nothing() {
     let tables = "CREATE TABLE notes (\"at\" timestamptz, day date, weight float8, span interval, raw bytea, n int, body text, \
                   embedding vector(384), PRIMARY KEY (\"at\", day, weight, span, raw))";
-    let mut scene = Scene::on(server(), tables).await;
+    let mut scene = scene_with(tables).await;
     scene.job("notes", "body").await;
     let defaults = [
         ("datestyle", "SQL, DMY"),
@@ -60,33 +62,19 @@ async fn defaults_that_change_how_values_look_change_nothing() {
     let insert = "INSERT INTO notes SELECT '2024-03-04 05:06:07.000089+02'::timestamptz + n * interval '1 day', \
                   '2024-02-01'::date + n, 0.1::float8 + 0.2 + n * 1e-16, n * interval '1 mon 2 days 03:04:05.6', \
                   decode('00ff5c27' || to_hex(16 + n), 'hex'), n, $1 FROM generate_series($2::int, $2 + 2) AS n";
-    scene
-        .client
-        .execute(insert, &[&TIDES, &1])
-        .await
-        .expect("inserted");
-    scene.start().await;
-    scene.settled("notes", "body").await;
-    scene
-        .client
-        .execute(insert, &[&MOON, &11])
-        .await
-        .expect("inserted");
+    scene.execute(insert, &[&TIDES, &1]).await;
+    scene.start_daemon().await;
+    scene.wait_for_vectors("notes", "body").await;
+    scene.execute(insert, &[&MOON, &11]).await;
     scene.caught_up().await;
     let update = "UPDATE notes SET body = $1, weight = weight * 3 WHERE n > 2";
-    scene
-        .client
-        .execute(update, &[&DESERT])
-        .await
-        .expect("updated");
+    scene.execute(update, &[&DESERT]).await;
     scene.caught_up().await;
-    scene.sigkill();
+    scene.kill_daemon();
     scene
-        .client
         .execute("UPDATE notes SET body = $1 WHERE n = 1", &[&CAVES])
-        .await
-        .expect("updated");
-    scene.start().await;
+        .await;
+    scene.start_daemon().await;
     scene.caught_up().await;
 }
 
@@ -94,11 +82,11 @@ async fn defaults_that_change_how_values_look_change_nothing() {
 #[tokio::test]
 async fn a_source_of_another_type_has_one_text() {
     let tables = "CREATE TABLE notes (id int PRIMARY KEY, body char(900), embedding vector(384))";
-    let mut scene = Scene::on(server(), tables).await;
+    let mut scene = scene_with(tables).await;
     scene.job("notes", "body").await;
     scene.put(1, TIDES).await;
-    scene.start().await;
-    scene.settled("notes", "body").await;
+    scene.start_daemon().await;
+    scene.wait_for_vectors("notes", "body").await;
     scene.put(2, MOON).await;
     scene.put(1, CAVES).await;
     scene.put(3, "  ").await;
@@ -112,10 +100,10 @@ async fn a_source_of_another_type_has_one_text() {
     );
 }
 
-/// Hazard 29. Time-outs meant for applications end no session of the daemon's, although it idles and waits.
+/// Hazard 29. Timeouts for applications end no session of the daemon, although its sessions idle and wait.
 #[tokio::test]
-async fn time_outs_for_applications_do_not_reach_the_daemon() {
-    let mut scene = Scene::of_notes().await;
+async fn timeouts_for_applications_do_not_apply_to_the_daemon() {
+    let mut scene = notes_scene().await;
     let mut unhurried =
         "SET idle_in_transaction_session_timeout = 0; BEGIN; CREATE TABLE unrelated (n int)"
             .to_owned();
@@ -133,13 +121,9 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
         scene.set_default(setting, "400ms").await;
     }
     scene.write(&[TIDES, &LONG]).await;
-    // The slot waits for this transaction, longer than any of the time-outs.
-    let writer = scene.database.client().await;
-    writer
-        .batch_execute(&unhurried)
-        .await
-        .expect("an open transaction");
-    scene.spawn();
+    // The slot waits for this transaction, longer than any of the timeouts.
+    let writer = scene.session(&unhurried).await;
+    scene.spawn_daemon();
     let creating = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
     scene.wait_for(creating, "1").await;
     let maker = scene
@@ -149,12 +133,12 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
         "SELECT max(now() - query_start) > interval '1 second' FROM pg_stat_activity WHERE pid = {maker}"
     );
     scene.wait_for(&waiting, "true").await;
-    writer.batch_execute("COMMIT").await.expect("ended");
-    scene.start_is_over().await;
-    // The sessions idle between the seconds.
+    execute(&writer, "COMMIT").await;
+    scene.wait_for_backfill().await;
+    // The sessions are idle between two polls.
     let sessions = "SELECT string_agg(pid::text, ' ' ORDER BY pid) FROM pg_stat_activity \
                     WHERE datname = current_database() AND application_name LIKE 'lantern-cli%'";
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     scene
         .wait_for(
             "SELECT count(*) FROM jobs WHERE init_finished_at IS NOT NULL",
@@ -162,7 +146,7 @@ async fn time_outs_for_applications_do_not_reach_the_daemon() {
         )
         .await;
     let before = scene.value(sessions).await;
-    // Longer than the time-outs that the database has for idle sessions: the wait is what is tested.
+    // Longer than the timeouts for idle sessions: the wait is what is tested.
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     assert_eq!(scene.value(sessions).await, before);
     scene.put(3, CAVES).await;

@@ -1,10 +1,11 @@
-//! Two daemons with one jobs table, and connections that somebody cuts.
+//! Two daemons with one jobs table, and connections that the server terminates.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use testkit::scene::{CAVES, DESERT, MOON, TIDES};
 
-use super::{CAVES, DESERT, MOON, Scene, TIDES};
+use crate::support::notes_scene;
 
 const WALSENDER: &str =
     "SELECT active_pid FROM pg_replication_slots WHERE database = current_database()";
@@ -12,36 +13,36 @@ const WALSENDER: &str =
 /// Hazard 20.
 #[tokio::test]
 async fn a_second_daemon_stands_by_and_takes_over_when_the_first_is_killed() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     let walsender = scene.value(WALSENDER).await;
     let standing_by = "another daemon runs this job; standing by";
     scene
-        .spawn()
+        .spawn_daemon()
         .wait_for_line(standing_by, Duration::from_secs(30))
         .await;
     scene.write(&[TIDES, MOON]).await;
     scene.caught_up().await;
-    let versions = scene.versions().await;
+    let versions = scene.row_versions().await;
     assert_eq!(scene.value(WALSENDER).await, walsender);
 
-    scene.sigkill();
+    scene.kill_daemon();
     scene.put(3, CAVES).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     scene.caught_up().await;
-    assert!(scene.versions().await.starts_with(&versions));
+    assert!(scene.row_versions().await.starts_with(&versions));
 }
 
-/// Hazard 20. The first daemon is stopped in its tracks with its connections open, and the server lets go of its lock: to the
-/// second one, its walsender is a zombie. When the first one comes back it must leave the job alone.
+/// Hazard 20. The first daemon hangs with its connections open and loses its lock. Its walsender still holds the slot.
+/// When it continues, it must not touch the job.
 #[tokio::test]
-async fn a_zombie_that_holds_the_slot_is_ended_and_does_not_come_back() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+async fn a_hung_daemon_that_holds_the_slot_is_replaced_and_does_not_resume_the_job() {
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     let zombie = scene.value(WALSENDER).await;
     let standing_by = "another daemon runs this job; standing by";
     scene
-        .spawn()
+        .spawn_daemon()
         .wait_for_line(standing_by, Duration::from_secs(30))
         .await;
     scene.daemon().signal(Signal::SIGSTOP);
@@ -49,7 +50,7 @@ async fn a_zombie_that_holds_the_slot_is_ended_and_does_not_come_back() {
                   AND application_name = 'lantern-cli: jobs' ORDER BY backend_start LIMIT 1";
     assert_eq!(scene.value(unlock).await, "true");
     scene.put(1, TIDES).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     assert_ne!(scene.value(WALSENDER).await, zombie);
 
     scene.daemon().signal(Signal::SIGCONT);
@@ -60,31 +61,31 @@ async fn a_zombie_that_holds_the_slot_is_ended_and_does_not_come_back() {
         .await;
     scene.put(1, MOON).await;
     scene.put(2, DESERT).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     scene
         .wait_for(
             "SELECT count(*) FROM jobs WHERE init_failed_at IS NULL",
             "1",
         )
         .await;
-    // The first one stands by now.
+    // The first daemon is the standby now.
     scene.daemon().signal(Signal::SIGKILL);
     scene.put(2, CAVES).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
 }
 
 /// Hazard 25. Each of the daemon's connections, cut by the server.
 #[tokio::test]
 async fn a_cut_connection_is_opened_again() {
-    let mut scene = Scene::of_notes().await;
-    scene.start().await;
+    let mut scene = notes_scene().await;
+    scene.start_daemon().await;
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                WHERE application_name LIKE 'lantern-cli%' AND datname = current_database() AND backend_type LIKE ";
     for (id, kind) in [(1, "'walsender'"), (2, "'client backend'"), (3, "'%'")] {
         scene.put(id, TIDES).await;
         assert_ne!(scene.value(&format!("{cut}{kind}")).await, "0");
         scene.put(id + 10, MOON).await;
-        scene.settled("notes", "body").await;
+        scene.wait_for_vectors("notes", "body").await;
     }
     assert_eq!(
         scene

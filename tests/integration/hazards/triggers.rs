@@ -1,7 +1,9 @@
 //! The user's own triggers, and write-backs.
 
-use super::{MOON, Scene, TIDES};
-use crate::support::jobs::{Job, insert_job};
+use testkit::jobs::{Job, insert_job};
+use testkit::scene::{MOON, TIDES};
+
+use crate::support::notes_scene;
 
 const TOUCH: &str = "ALTER TABLE notes ADD COLUMN touched int NOT NULL DEFAULT 0;
     CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.touched := OLD.touched + 1; RETURN NEW; END';
@@ -11,10 +13,10 @@ const TOUCH: &str = "ALTER TABLE notes ADD COLUMN touched int NOT NULL DEFAULT 0
 /// Hazard 31.
 #[tokio::test]
 async fn write_backs_fire_triggers_unless_the_job_says_otherwise() {
-    let mut scene = Scene::of_notes().await;
+    let mut scene = notes_scene().await;
     scene.sql(TOUCH).await;
     let touched = "SELECT string_agg(touched::text, ' ' ORDER BY id) FROM notes";
-    scene.start().await;
+    scene.start_daemon().await;
     scene.write(&[TIDES, MOON]).await;
     scene.caught_up().await;
     assert_eq!(scene.value(touched).await, "1 1");
@@ -34,8 +36,8 @@ async fn write_backs_fire_triggers_unless_the_job_says_otherwise() {
 
 /// Hazard 31.
 #[tokio::test]
-async fn a_role_that_may_not_skip_triggers_is_told_so() {
-    let mut scene = Scene::of_notes().await;
+async fn a_role_that_may_not_skip_triggers_gets_the_statement_that_grants_it() {
+    let mut scene = notes_scene().await;
     scene.sql(TOUCH).await;
     let role = format!("owner_{}", scene.database.name());
     scene
@@ -54,10 +56,10 @@ async fn a_role_that_may_not_skip_triggers_is_told_so() {
     insert_job(&scene.client, job).await;
     scene.sql("UPDATE jobs SET skip_triggers = true").await;
     scene.put(1, TIDES).await;
-    scene.spawn();
-    let reason = scene.failure().await;
+    scene.spawn_daemon();
+    let reason = scene.wait_for_failure().await;
     assert!(reason.contains("skip_triggers"), "{reason}");
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
 
     // The remedy that is named, where the server has it, helps.
     let remedy = format!("GRANT SET ON PARAMETER session_replication_role TO \"{role}\"");
@@ -68,9 +70,9 @@ async fn a_role_that_may_not_skip_triggers_is_told_so() {
         scene.sql("UPDATE jobs SET skip_triggers = false").await;
     }
     scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
     scene
         .sql(&format!(
             "REASSIGN OWNED BY {role} TO postgres; DROP OWNED BY {role}; DROP ROLE {role}"

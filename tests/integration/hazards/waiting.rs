@@ -1,28 +1,27 @@
-//! A slot that has to wait says for whom.
+//! A slot whose creation has to wait for a transaction: the daemon reports which one.
 
 use std::time::Duration;
 
-use super::{MOON, Scene, TIDES};
+use testkit::client::execute;
+use testkit::scene::{MOON, TIDES};
+
+use crate::support::notes_scene;
 
 /// Hazard 15.
 #[tokio::test]
-async fn the_log_and_the_job_say_whom_a_new_slot_waits_for() {
-    let mut scene = Scene::of_notes().await;
+async fn the_log_and_the_job_say_what_a_new_slot_waits_for() {
+    let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN waits_for text")
         .await;
-    let writer = scene.database.client().await;
     let write = "SET application_name = 'the long report'; BEGIN; CREATE TABLE unrelated AS SELECT 'a secret of somebody' AS s";
-    writer
-        .batch_execute(write)
-        .await
-        .expect("an open transaction");
+    let writer = scene.session(write).await;
     let pid: i32 = writer
         .query_one("SELECT pg_backend_pid()", &[])
         .await
         .expect("an answer")
         .get(0);
-    let log = scene.spawn();
+    let log = scene.spawn_daemon();
     let said =
         format!("process {pid} of postgres (the long report), idle in transaction, open for ");
     log.wait_for_line(&said, Duration::from_secs(60)).await;
@@ -30,58 +29,50 @@ async fn the_log_and_the_job_say_whom_a_new_slot_waits_for() {
     let row = format!("SELECT waits_for LIKE '%{said}%' FROM jobs");
     scene.wait_for(&row, "true").await;
 
-    writer.batch_execute("COMMIT").await.expect("ended");
+    execute(&writer, "COMMIT").await;
     scene.put(1, TIDES).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
     scene
         .wait_for("SELECT waits_for IS NULL FROM jobs", "true")
         .await;
 }
 
-/// Hazard 15. The daemon ends while the slot is being made; the next one makes it.
+/// Hazard 15. The daemon stops during slot creation; the next one creates the slot.
 #[tokio::test]
-async fn a_daemon_that_stops_while_its_slot_is_being_made_leaves_it_to_the_next() {
-    let mut scene = Scene::of_notes().await;
-    let writer = scene.database.client().await;
-    writer
-        .batch_execute("BEGIN; CREATE TABLE unrelated (n int)")
-        .await
-        .expect("an open transaction");
-    scene.spawn();
+async fn a_slot_whose_creation_was_interrupted_is_created_by_the_next_daemon() {
+    let mut scene = notes_scene().await;
+    let writer = scene.session("BEGIN; CREATE TABLE unrelated (n int)").await;
+    scene.spawn_daemon();
     let creating = "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()";
     scene.wait_for(creating, "1").await;
-    scene.sigterm().await;
-    scene.spawn();
+    scene.stop_daemon().await;
+    scene.spawn_daemon();
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'lantern-cli: job 1 set-up' \
                    AND wait_event_type = 'Lock' AND query LIKE '%pg_create_logical_replication_slot%'";
     scene.wait_for(waiting, "1").await;
-    writer.batch_execute("COMMIT").await.expect("ended");
-    scene.start_is_over().await;
+    execute(&writer, "COMMIT").await;
+    scene.wait_for_backfill().await;
     assert_eq!(scene.leftovers().await, "1 publications, 1 slots");
     scene.put(1, MOON).await;
-    scene.settled("notes", "body").await;
+    scene.wait_for_vectors("notes", "body").await;
 }
 
-/// Hazard 15. A job that is cancelled while it waits has nothing to wait for any more, nor has one that fails.
+/// Hazard 15. A job that is cancelled while it waits no longer waits.
 #[tokio::test]
-async fn a_job_cancelled_while_its_slot_waits_does_not_say_so_for_ever() {
-    let mut scene = Scene::of_notes().await;
+async fn waits_for_is_cleared_when_a_waiting_job_is_cancelled() {
+    let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN waits_for text")
         .await;
-    let writer = scene.database.client().await;
-    writer
-        .batch_execute("BEGIN; CREATE TABLE unrelated (n int)")
-        .await
-        .expect("an open transaction");
-    scene.spawn();
+    let writer = scene.session("BEGIN; CREATE TABLE unrelated (n int)").await;
+    scene.spawn_daemon();
     scene
         .wait_for("SELECT waits_for IS NOT NULL FROM jobs", "true")
         .await;
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
     scene
         .wait_for("SELECT waits_for IS NULL FROM jobs", "true")
         .await;
-    writer.batch_execute("COMMIT").await.expect("ended");
+    execute(&writer, "COMMIT").await;
 }

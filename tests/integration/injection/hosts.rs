@@ -1,9 +1,14 @@
 //! `--allow-host`: a job connects nowhere else, however its connection string is written.
 
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, finished, wait_for_slots};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, server};
+use testkit::client::execute;
+use testkit::jobs::{
+    Job, articles, insert_job, wait_for_backfill, wait_for_failure, wait_for_slots,
+};
+use testkit::vectors::wait_for_vectors;
+use testkit::wait::TIMEOUT;
+use testkit::{TestDatabase, server};
+
+use crate::support::program;
 
 fn job(database: &TestDatabase, connection: String) -> Job<'_> {
     Job {
@@ -13,10 +18,10 @@ fn job(database: &TestDatabase, connection: String) -> Job<'_> {
 }
 
 #[tokio::test]
-async fn a_job_that_names_another_host_is_refused() {
-    let (database, client) = articles(server()).await;
+async fn a_job_that_names_another_host_is_rejected() {
+    let (database, client) = articles(server::shared()).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
-    let (uri, port) = (database.uri(), server().port());
+    let (uri, port) = (database.uri(), server::shared().port());
     let here = format!("127.0.0.1:{port}");
     assert!(uri.contains(&here), "{uri}");
     let mut refused = Vec::new();
@@ -38,7 +43,7 @@ async fn a_job_that_names_another_host_is_refused() {
         "10.0.0.1",
     ));
     let good = insert_job(&client, job(&database, uri.clone())).await;
-    let mut daemon = Daemon::start_with(&[
+    let mut daemon = program().start_daemon(&[
         "--uri",
         &uri,
         "--allow-host",
@@ -47,36 +52,35 @@ async fn a_job_that_names_another_host_is_refused() {
         &here,
     ]);
     for (job, named) in &refused {
-        let reason = failure(&client, *job).await;
+        let reason = wait_for_failure(&client, *job).await;
         assert!(
             reason.contains(named) && reason.contains("--allow-host"),
             "{named}: {reason}"
         );
     }
-    finished(&client, good).await;
-    in_step(&client, "articles", "title", "vector").await;
+    wait_for_backfill(&client, good).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
     // A job that worked must leave the host alone too once that is not allowed any more.
-    assert!(daemon.sigterm_and_wait().await.0.success());
+    assert!(daemon.terminate().await.0.success());
     execute(&client, "DELETE FROM jobs WHERE init_failed_at IS NOT NULL").await;
-    let mut daemon = Daemon::start_with(&["--uri", &uri, "--allow-host", "db.example.org"]);
-    let reason = failure(&client, good).await;
+    let mut daemon = program().start_daemon(&["--uri", &uri, "--allow-host", "db.example.org"]);
+    let reason = wait_for_failure(&client, good).await;
     assert!(reason.contains("--allow-host 127.0.0.1"), "{reason}");
-    assert!(daemon.sigterm_and_wait().await.0.success());
+    assert!(daemon.terminate().await.0.success());
     wait_for_slots(&client, 1).await;
     execute(&client, "UPDATE jobs SET init_failed_at = NULL").await;
-    let _daemon = Daemon::start_with(&["--uri", &uri]);
-    finished(&client, good).await;
+    let _daemon = program().start_daemon(&["--uri", &uri]);
+    wait_for_backfill(&client, good).await;
 }
 
 #[tokio::test]
 async fn the_directory_of_a_unix_socket_can_be_allowed() {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
-    let Some(directory) = server().socket_directory() else {
-        return;
-    };
+    // Temporary directories have short names, so the server has a socket.
+    let directory = server::shared().socket_directory().expect("a socket");
     let directory = directory.display().to_string();
-    let (port, password) = (server().port(), server().password());
+    let (port, password) = (server::shared().port(), server::shared().password());
     let place = |directory: &str| {
         format!(
             "host={directory} port={port} user=postgres password={password} dbname={}",
@@ -86,18 +90,22 @@ async fn the_directory_of_a_unix_socket_can_be_allowed() {
     let bad = insert_job(&client, job(&database, place(&format!("{directory}/../x")))).await;
     let good = insert_job(&client, job(&database, place(&directory))).await;
     let uri = database.uri();
-    let _daemon = Daemon::start_with(&["--uri", &uri, "--allow-host", &directory]);
-    assert!(failure(&client, bad).await.contains("--allow-host"));
-    finished(&client, good).await;
-    in_step(&client, "articles", "title", "vector").await;
+    let _daemon = program().start_daemon(&["--uri", &uri, "--allow-host", &directory]);
+    assert!(
+        wait_for_failure(&client, bad)
+            .await
+            .contains("--allow-host")
+    );
+    wait_for_backfill(&client, good).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
 }
 
 #[tokio::test]
-async fn what_is_no_host_is_refused_at_the_start() {
-    let (database, _client) = articles(server()).await;
+async fn an_invalid_allow_host_is_rejected_at_the_start() {
+    let (database, _client) = articles(server::shared()).await;
     let uri = database.uri();
-    let mut daemon = Daemon::start_with(&["--uri", &uri, "--allow-host", "a b"]);
-    let (status, _) = daemon.wait(crate::support::observe::PATIENCE).await;
+    let mut daemon = program().start_daemon(&["--uri", &uri, "--allow-host", "a b"]);
+    let (status, _) = daemon.wait(TIMEOUT).await;
     assert_eq!(status.code(), Some(2));
     assert!(daemon.log().contains("is not a host"), "{}", daemon.log());
 }

@@ -1,4 +1,4 @@
-//! Whoever can write to the jobs table, or name a table, does no more by it than that.
+//! The right to write to the jobs table, or to name a table, gives no further rights.
 
 mod hosts;
 mod models;

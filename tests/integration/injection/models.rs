@@ -1,12 +1,16 @@
 //! Models come from the model folder, whatever they are called.
 
-use crate::support::jobs::{Job, MODEL, insert_job};
-use crate::support::observe::{articles, execute, failure, finished};
-use crate::support::{Daemon, runtime, server};
+use testkit::client::execute;
+use testkit::engine::MODEL;
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
+use testkit::paths::runtime;
+use testkit::server;
+
+use crate::support::start_daemon;
 
 #[tokio::test]
-async fn a_model_name_that_leads_out_of_the_model_folder_is_refused() {
-    let (database, client) = articles(server()).await;
+async fn a_model_name_that_leads_out_of_the_model_folder_is_rejected() {
+    let (database, client) = articles(server::shared()).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
     let original = runtime().join("models").join(MODEL);
     let job = |model| Job {
@@ -36,10 +40,10 @@ async fn a_model_name_that_leads_out_of_the_model_folder_is_refused() {
         refused.push(insert_job(&client, job(model)).await);
     }
     let good = insert_job(&client, job(MODEL)).await;
-    let _daemon = Daemon::start(&database, &[]);
+    let _daemon = start_daemon(&database, &[]);
     for job in refused {
-        let reason = failure(&client, job).await;
+        let reason = wait_for_failure(&client, job).await;
         assert!(reason.contains("is not a model name"), "{reason}");
     }
-    finished(&client, good).await;
+    wait_for_backfill(&client, good).await;
 }

@@ -1,8 +1,10 @@
-//! Names made of everything that means something to somebody.
+//! Names with characters that have a meaning in SQL, shells, formats or connection strings.
 
-use crate::hazards::scene::{CAVES, MOON, Scene, TIDES};
-use crate::support::jobs::{Job, insert_job};
-use crate::support::server;
+use testkit::Scene;
+use testkit::jobs::{Job, insert_job};
+use testkit::scene::{CAVES, MOON, TIDES};
+
+use crate::support::{notes_scene, scene_with};
 
 const NAMES: &[&str] = &[
     r#""; DROP TABLE jobs; --"#,
@@ -46,11 +48,10 @@ impl Place {
             k2 = self.column(3),
             source = self.column(4),
         );
-        let written = scene.client.execute(&upsert, &[&key, &text]).await;
-        written.expect("the row is written");
+        scene.execute(&upsert, &[&key, &text]).await;
     }
 
-    async fn settled(&self, scene: &Scene) {
+    async fn wait_for_vectors(&self, scene: &Scene) {
         let wrong = format!(
             "SELECT count(*) FROM {table} n LEFT JOIN truth ON body = {source} \
              WHERE {destination} IS NULL OR NOT {destination} <-> vector < 0.001",
@@ -63,12 +64,8 @@ impl Place {
 }
 
 #[tokio::test]
-async fn vectors_come_into_tables_of_any_name() {
-    let mut scene = Scene::on(
-        server(),
-        "ALTER TABLE jobs ALTER id DROP DEFAULT, ALTER id TYPE text",
-    )
-    .await;
+async fn vectors_are_written_into_tables_of_any_name() {
+    let mut scene = scene_with("ALTER TABLE jobs ALTER id DROP DEFAULT, ALTER id TYPE text").await;
     let places: Vec<Place> = (0..NAMES.len()).map(place).collect();
     for (number, place) in places.iter().enumerate() {
         assert!(place.names.iter().all(|name| name.len() <= 63));
@@ -97,7 +94,7 @@ async fn vectors_come_into_tables_of_any_name() {
             ))
             .await;
     }
-    // A publication that somebody prepared, of such a name too.
+    // A prepared publication has such a name, too.
     let prepared = quoted(r#"lantern_prepared_"; DROP TABLE jobs; -- '\ %"#);
     scene
         .sql(&format!(
@@ -111,16 +108,14 @@ async fn vectors_come_into_tables_of_any_name() {
         let id = format!("{} {number}", place.names[0]);
         let [schema, table, _, _, source, destination] = place.names;
         let uri = scene.database.uri();
-        let inserted = scene
-            .client
+        scene
             .execute(insert, &[&id, &uri, &schema, &table, &source, &destination])
             .await;
-        inserted.expect("inserted");
         for key in NAMES {
             place.put(&scene, key, TIDES).await;
         }
     }
-    scene.spawn();
+    scene.spawn_daemon();
     let unfinished = "SELECT string_agg(COALESCE(init_failure_reason, id), '; ') FROM jobs WHERE init_finished_at IS NULL";
     scene.wait_for(unfinished, "").await;
     let published = "SELECT count(*) FROM pg_publication";
@@ -130,7 +125,7 @@ async fn vectors_come_into_tables_of_any_name() {
         "the prepared one is used"
     );
     for place in &places {
-        place.settled(&scene).await;
+        place.wait_for_vectors(&scene).await;
         for key in NAMES {
             place.put(&scene, key, MOON).await;
         }
@@ -142,31 +137,21 @@ async fn vectors_come_into_tables_of_any_name() {
             place.column(2),
             place.column(2)
         );
-        scene
-            .client
-            .execute(&moved, &[&NAMES[0]])
-            .await
-            .expect("moved");
+        scene.execute(&moved, &[&NAMES[0]]).await;
     }
     for place in &places {
-        place.settled(&scene).await;
+        place.wait_for_vectors(&scene).await;
     }
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
     scene.sql("UPDATE jobs SET canceled_at = true").await;
-    scene
-        .wait_for(
-            "SELECT count(*) FROM pg_replication_slots WHERE database = current_database()",
-            "0",
-        )
-        .await;
+    scene.wait_for_no_slot().await;
     scene.wait_for(published, "1").await;
 }
 
-/// Names that no table has are told as they are, and run by nobody.
+/// Names that do not exist are quoted in the reason, and never executed.
 #[tokio::test]
-async fn names_of_nothing_are_refused() {
-    let mut scene = Scene::of_notes().await;
+async fn names_that_do_not_exist_are_rejected() {
+    let mut scene = notes_scene().await;
     scene.sql("DELETE FROM jobs").await;
     for name in NAMES
         .iter()
@@ -184,7 +169,7 @@ async fn names_of_nothing_are_refused() {
             insert_job(&scene.client, job).await;
         }
     }
-    scene.spawn();
+    scene.spawn_daemon();
     scene
         .wait_for(
             "SELECT count(*) FROM jobs WHERE init_failed_at IS NULL",

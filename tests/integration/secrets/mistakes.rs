@@ -1,14 +1,17 @@
-//! A daemon that cannot start says why, and not with which password.
+//! A daemon that cannot start prints the reason without the password.
+
+use testkit::jobs::articles;
+use testkit::server;
+use testkit::wait::TIMEOUT;
 
 use super::{MARK, PASSWORD, assert_clean, keywords, url};
-use crate::support::observe::{PATIENCE, articles};
-use crate::support::{Daemon, server};
+use crate::support::program;
 
 #[tokio::test]
-async fn a_daemon_that_cannot_start_keeps_the_password_to_itself() {
-    let (database, _client) = articles(server()).await;
+async fn a_daemon_that_cannot_start_does_not_print_the_password() {
+    let (database, _client) = articles(server::shared()).await;
     let wrong = url("postgres", PASSWORD, &database);
-    let port = server().port();
+    let port = server::shared().port();
     for uri in [
         keywords("postgres", PASSWORD, &database),
         wrong.replace(&port.to_string(), "1"),
@@ -21,8 +24,8 @@ async fn a_daemon_that_cannot_start_keeps_the_password_to_itself() {
         format!("{MARK} = '{MARK}"),
         wrong,
     ] {
-        let mut daemon = Daemon::start_with(&["--uri", &uri, "--log-level", "trace"]);
-        let (status, _) = daemon.wait(PATIENCE).await;
+        let mut daemon = program().start_daemon(&["--uri", &uri, "--log-level", "trace"]);
+        let (status, _) = daemon.wait(TIMEOUT).await;
         assert_eq!(status.code(), Some(1), "{uri}");
         let said = daemon.log();
         assert!(said.contains("error: "), "{uri}: {said}");

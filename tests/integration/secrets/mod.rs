@@ -1,16 +1,13 @@
-//! Passwords stay where they belong: everything runs at the most talkative level with marked passwords, and the mark is
-//! looked for wherever somebody could find it.
+//! Passwords do not leak: everything runs at trace level with marked passwords, and the tests search for the mark in
+//! logs, the process list, SQL and the jobs table.
 
 mod mistakes;
 mod process_list;
 mod trace;
 
-use std::fs;
-
+use testkit::client::execute;
+use testkit::{TestDatabase, procfs, server};
 use tokio_postgres::Client;
-
-use crate::support::observe::execute;
-use crate::support::{TestDatabase, server};
 
 /// Stands in each part that a password may be torn into.
 const MARK: &str = "m4rk";
@@ -36,7 +33,7 @@ fn percent_encoded(text: &str) -> String {
 }
 
 fn url(role: &str, password: &str, database: &TestDatabase) -> String {
-    let (password, port) = (percent_encoded(password), server().port());
+    let (password, port) = (percent_encoded(password), server::shared().port());
     format!(
         "postgresql://{role}:{password}@127.0.0.1:{port}/{}",
         database.name()
@@ -45,7 +42,7 @@ fn url(role: &str, password: &str, database: &TestDatabase) -> String {
 
 fn keywords(role: &str, password: &str, database: &TestDatabase) -> String {
     let password = password.replace('\\', "\\\\").replace('\'', "\\'");
-    let (port, name) = (server().port(), database.name());
+    let (port, name) = (server::shared().port(), database.name());
     format!("host=127.0.0.1 port={port} user={role} password='{password}' dbname={name}")
 }
 
@@ -60,20 +57,10 @@ fn assert_clean(place: &str, text: &str) {
     }
 }
 
-/// What everybody may read of a process and of those that it started.
+/// What every user of the machine can read of a process and of those that it started.
 fn command_lines(process: u32) -> String {
-    let read = |process: u32| {
-        let bytes = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).replace('\0', " ")
-    };
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
-    let children = children.unwrap_or_default();
-    let children = children
-        .split_whitespace()
-        .filter_map(|child| child.parse().ok());
-    std::iter::once(process)
-        .chain(children)
-        .map(read)
-        .collect::<Vec<_>>()
-        .join("\n")
+    let children = procfs::children(process);
+    let lines = std::iter::once(process).chain(children);
+    let lines: Vec<String> = lines.map(procfs::command_line).collect();
+    lines.join("\n")
 }

@@ -1,28 +1,27 @@
-//! A daemon that says everything that it can.
+//! A daemon at trace level.
+
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
+use testkit::vectors::wait_for_vectors;
+use testkit::wait::TIMEOUT;
+use testkit::{TestDatabase, server};
 
 use super::{PASSWORD, assert_clean, command_lines, keywords, marked_role, url};
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, finished, value, wait_for_value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, server};
+use crate::support::program;
 
 const EVERYTHING: &str = "trace,tokio_postgres=trace,tokio_postgres::query=trace,tokio_postgres::prepare=trace,rustls=trace,lantern=trace";
 
 async fn add(client: &tokio_postgres::Client, connection: String, destination: &str) -> i32 {
     let job = Job {
-        db_connection: connection,
         schema: None,
-        table: "articles",
-        src_column: "title",
-        dst_column: destination,
-        embedding_model: crate::support::jobs::MODEL,
+        ..Job::at(connection, "articles", "title", destination)
     };
     insert_job(client, job).await
 }
 
 /// Jobs that work, jobs that cannot connect, and connection strings that cannot be understood.
 async fn nothing_is_told(format: &str) {
-    let (database, client) = articles(server()).await;
+    let (database, client) = articles(server::shared()).await;
     let role = marked_role(&database, &client).await;
     execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
     let url = url(&role, PASSWORD, &database);
@@ -34,7 +33,7 @@ async fn nothing_is_told(format: &str) {
         assert!(url.contains(from), "{from}");
         url.replacen(from, to, 1)
     };
-    let port = format!(":{}/", server().port());
+    let port = format!(":{}/", server::shared().port());
     let raw = |password: &str| format!("postgresql://{role}:{password}@127.0.0.1{port}d");
     let mut bad = Vec::new();
     for connection in [
@@ -69,7 +68,7 @@ async fn nothing_is_told(format: &str) {
     for connection in gone {
         add(&client, connection, "gone").await;
     }
-    let mut daemon = Daemon::start_with_env(
+    let mut daemon = program().start_daemon_with_env(
         &[("RUST_LOG", "trace"), ("RUST_BACKTRACE", "1")],
         &[
             "--uri",
@@ -81,15 +80,15 @@ async fn nothing_is_told(format: &str) {
         ],
     );
     for job in good {
-        finished(&client, job).await;
+        wait_for_backfill(&client, job).await;
     }
     for (job, connection) in &bad {
-        let reason = failure(&client, *job).await;
+        let reason = wait_for_failure(&client, *job).await;
         assert_clean(&format!("the reason for {connection}"), &reason);
         assert!(reason.len() > 20, "{reason}");
     }
     for destination in ["v1", "v2"] {
-        in_step(&client, "articles", "title", destination).await;
+        wait_for_vectors(&client, "articles", "title", destination).await;
     }
     wait_for_value(
         &client,
@@ -97,9 +96,7 @@ async fn nothing_is_told(format: &str) {
         true,
     )
     .await;
-    daemon
-        .wait_for_line("trying again in", crate::support::observe::PATIENCE)
-        .await;
+    daemon.wait_for_line("trying again in", TIMEOUT).await;
     assert_clean("the process list", &command_lines(daemon.id()));
     let statements = "SELECT string_agg(application_name || ': ' || query, E'\\n') FROM pg_stat_activity \
                       WHERE application_name LIKE 'lantern-cli%'";
@@ -109,9 +106,12 @@ async fn nothing_is_told(format: &str) {
     );
     let rows = "SELECT string_agg((to_jsonb(jobs) - 'db_connection')::text, E'\\n') FROM jobs";
     assert_clean("the jobs table", &value::<String>(&client, rows).await);
-    assert!(daemon.sigterm_and_wait().await.0.success());
+    assert!(daemon.terminate().await.0.success());
     let log = daemon.log();
-    assert!(log.len() > 5000, "it was to be talkative: {log}");
+    assert!(
+        log.len() > 5000,
+        "the log is too short for trace level: {log}"
+    );
     assert_clean("the log", &log);
     drop_role(&database, &role).await;
 }
@@ -126,11 +126,11 @@ async fn drop_role(database: &TestDatabase, role: &str) {
 }
 
 #[tokio::test]
-async fn no_password_is_told_at_trace_level() {
+async fn no_password_is_logged_at_trace_level() {
     nothing_is_told("text").await;
 }
 
 #[tokio::test]
-async fn no_password_is_told_at_trace_level_in_json() {
+async fn no_password_is_logged_at_trace_level_in_json() {
     nothing_is_told("json").await;
 }

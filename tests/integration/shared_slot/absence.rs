@@ -1,16 +1,18 @@
-//! A member that is away for a while: what happens to its table meanwhile waits for it.
+//! A job that leaves a shared slot for a while: the changes of its table are kept for it.
 
-use super::*;
-use crate::hazards::scene::DESERT;
+use testkit::client::execute;
+use testkit::scene::DESERT;
 use tokio_postgres::Client;
 
-/// Takes the job of `plain` out of the stream for as long as the lock is held: its session is ended, and its row is locked, so
-/// that it cannot report that it begins again.
+use super::*;
+use crate::support::scene_with;
+
+/// Takes the job of `plain` out of the stream while the returned session is open: its write-back session is terminated,
+/// and its jobs row is locked, so that it cannot report that it restarts.
 async fn keep_away(scene: &Scene) -> Client {
-    let lock = scene.database.client().await;
-    lock.batch_execute("BEGIN; SELECT FROM jobs WHERE \"table\" = 'plain' FOR UPDATE")
-        .await
-        .expect("locked");
+    let lock = scene
+        .session("BEGIN; SELECT FROM jobs WHERE \"table\" = 'plain' FOR UPDATE")
+        .await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity, jobs WHERE datname = current_database() \
                AND \"table\" = 'plain' AND application_name = 'lantern-cli: job ' || id || ' write-back'";
     assert_eq!(scene.value(end).await, "1");
@@ -22,32 +24,32 @@ async fn keep_away(scene: &Scene) -> Client {
 
 /// Changes that only a stream from before them brings.
 async fn change_everything(scene: &Scene) {
-    put(scene, 1, NEWS).await;
+    put(scene, 1, NEW_TEXT).await;
     put(scene, 3, DESERT).await;
     scene
         .sql("UPDATE plain SET body = NULL WHERE id = 2; UPDATE plain SET id = 30 WHERE id = 3")
         .await;
 }
 
-async fn others_are_settled(scene: &Scene) {
+async fn wait_for_others_vectors(scene: &Scene) {
     for table in ["pair", "parts", "whole"] {
-        scene.settled(table, "body").await;
+        scene.wait_for_vectors(table, "body").await;
     }
-    second_is_settled(scene).await;
+    wait_for_second_vectors(scene).await;
 }
 
 #[tokio::test]
-async fn what_a_member_misses_comes_again_when_it_is_back() {
+async fn changes_that_a_job_missed_are_sent_again_when_it_is_back() {
     let mut scene = streaming().await;
     let lock = keep_away(&scene).await;
-    let before = scene.lsn().await;
+    let before = scene.wal_end().await;
     change_everything(&scene).await;
-    others_are_settled(&scene).await;
-    // Two more looks at who is there, and a position that could move.
+    wait_for_others_vectors(&scene).await;
+    // The daemon polls the members in the meantime, and the position could advance.
     for _ in 0..3 {
-        put_into(&scene, "whole", 9, MOON).await;
-        put_into(&scene, "whole", 9, TIDES).await;
-        scene.settled("whole", "body").await;
+        scene.put_into("whole", 9, MOON).await;
+        scene.put_into("whole", 9, TIDES).await;
+        scene.wait_for_vectors("whole", "body").await;
     }
     let confirmed = format!(
         "SELECT confirmed_flush_lsn <= '{before}'::pg_lsn + 1000 FROM pg_replication_slots WHERE database = current_database()"
@@ -55,55 +57,57 @@ async fn what_a_member_misses_comes_again_when_it_is_back() {
     assert_eq!(
         scene.value(&confirmed).await,
         "true",
-        "nothing is confirmed over its head"
+        "nothing is confirmed for a job that is away"
     );
-    lock.batch_execute("COMMIT").await.expect("released");
-    settled(&scene).await;
+    execute(&lock, "COMMIT").await;
+    wait_for_all_vectors(&scene).await;
     caught_up(&scene).await;
     assert_eq!(
         scans(scene.daemon()),
         5,
         "from the stream, not from the table"
     );
-    no_failure(&scene).await;
+    assert_eq!(scene.failures().await, "");
 }
 
 #[tokio::test]
-async fn a_crash_while_a_member_is_away_loses_nothing() {
+async fn a_crash_while_a_job_is_away_loses_nothing() {
     let mut scene = streaming().await;
     let lock = keep_away(&scene).await;
     change_everything(&scene).await;
-    others_are_settled(&scene).await;
-    scene.sigkill();
-    lock.batch_execute("COMMIT").await.expect("released");
+    wait_for_others_vectors(&scene).await;
+    scene.kill_daemon();
+    execute(&lock, "COMMIT").await;
     start(&mut scene).await;
-    settled(&scene).await;
+    wait_for_all_vectors(&scene).await;
     caught_up(&scene).await;
     assert_eq!(scans_again(scene.daemon()), 0);
 }
 
-/// It is cancelled while it is away: then nobody waits for it.
+/// A job that is cancelled while it is away no longer holds back the position.
 #[tokio::test]
-async fn a_member_that_is_cancelled_while_away_holds_back_nothing() {
+async fn a_job_that_is_cancelled_while_away_holds_back_nothing() {
     let scene = streaming().await;
     let lock = keep_away(&scene).await;
     change_everything(&scene).await;
-    others_are_settled(&scene).await;
-    lock.batch_execute("UPDATE jobs SET canceled_at = true WHERE \"table\" = 'plain'; COMMIT")
-        .await
-        .expect("cancelled");
+    wait_for_others_vectors(&scene).await;
+    execute(
+        &lock,
+        "UPDATE jobs SET canceled_at = true WHERE \"table\" = 'plain'; COMMIT",
+    )
+    .await;
     scene.wait_for(PUBLISHED, "pair parts whole").await;
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
-    put_into(&scene, "pair", 7, MOON).await;
-    scene.settled("pair", "body").await;
+    scene.wait_until_confirmed().await;
+    scene.put_into("pair", 7, MOON).await;
+    scene.wait_for_vectors("pair", "body").await;
 }
 
-/// A table was taken out of the publication and put back by hand while no daemon ran. The job that comes first repairs that, and
-/// must not vouch for the one that comes later: what happened in between is in no stream.
+/// A table is removed from the publication and added again while no daemon runs. The job that starts first repairs the
+/// membership. The job that starts later must not take that for unbroken continuity: no stream holds the changes in
+/// between.
 #[tokio::test]
-async fn who_repairs_the_publication_does_not_vouch_for_a_job_that_is_away() {
-    let mut scene = Scene::on(server(), TABLES).await;
+async fn repairing_the_publication_does_not_restore_the_continuity_of_a_job_that_is_away() {
+    let mut scene = scene_with(TABLES).await;
     scene.job("pair", "body").await;
     start(&mut scene).await;
     let locks = "SELECT array_agg(classid::bigint << 32 | objid::bigint) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
@@ -116,17 +120,15 @@ async fn who_repairs_the_publication_does_not_vouch_for_a_job_that_is_away() {
         .wait_for(&format!("SELECT count(*) FROM ({of_second}) AS s"), "1")
         .await;
     let lock = scene.value(&of_second).await;
-    put_into(&scene, "pair", 1, TIDES).await;
+    scene.put_into("pair", 1, TIDES).await;
     scene.sql("UPDATE pair SET title = body WHERE id = 1").await;
-    ready(&scene).await;
-    second_is_settled(&scene).await;
-    scene.sigterm().await;
+    wait_until_ready(&scene).await;
+    wait_for_second_vectors(&scene).await;
+    scene.stop_daemon().await;
 
-    let elsewhere = scene.database.client().await;
-    elsewhere
-        .batch_execute(&format!("SELECT pg_advisory_lock({lock})"))
-        .await
-        .expect("locked");
+    let elsewhere = scene
+        .session(&format!("SELECT pg_advisory_lock({lock})"))
+        .await;
     let alter = |what: &str| {
         format!(
             "DO $$ BEGIN EXECUTE (SELECT format('ALTER PUBLICATION %I {what} TABLE pair', pubname) FROM pg_publication); END $$"
@@ -135,15 +137,15 @@ async fn who_repairs_the_publication_does_not_vouch_for_a_job_that_is_away() {
     scene.sql(&alter("DROP")).await;
     scene
         .sql(&format!(
-            "UPDATE pair SET body = '{NEWS}', title = '{DESERT}' WHERE id = 1"
+            "UPDATE pair SET body = '{NEW_TEXT}', title = '{DESERT}' WHERE id = 1"
         ))
         .await;
     scene.sql(&alter("ADD")).await;
-    scene.spawn_with(SHARED);
-    scene.settled("pair", "body").await;
+    scene.spawn_daemon_with(SHARED);
+    scene.wait_for_vectors("pair", "body").await;
 
     let unlock = format!("SELECT pg_advisory_unlock({lock})");
-    elsewhere.batch_execute(&unlock).await.expect("unlocked");
-    second_is_settled(&scene).await;
-    no_failure(&scene).await;
+    execute(&elsewhere, &unlock).await;
+    wait_for_second_vectors(&scene).await;
+    assert_eq!(scene.failures().await, "");
 }

@@ -1,28 +1,25 @@
-//! Daemons and slots that go from one moment to the next.
+//! Daemons, slots and publications that disappear without warning.
+
+use testkit::scene::DESERT;
 
 use super::*;
-use crate::hazards::scene::DESERT;
 
 #[tokio::test]
-async fn a_killed_daemon_goes_on_from_the_confirmed_position() {
+async fn a_killed_daemon_resumes_at_the_confirmed_position() {
     let mut scene = streaming().await;
     for round in 0..3 {
         put(&scene, 10 + round, DESERT).await;
-        scene.sigkill();
-        put(&scene, 1, [NEWS, MOON, TIDES][round as usize]).await;
+        scene.kill_daemon();
+        put(&scene, 1, [NEW_TEXT, MOON, TIDES][round as usize]).await;
         scene.sql("UPDATE pair SET title = NULL WHERE id = 2").await;
-        scene.spawn_with(SHARED);
-        settled(&scene).await;
+        scene.spawn_daemon_with(SHARED);
+        wait_for_all_vectors(&scene).await;
         caught_up(&scene).await;
-        assert_eq!(
-            scans_again(scene.daemon()),
-            0,
-            "nothing is looked through again"
-        );
+        assert_eq!(scans_again(scene.daemon()), 0, "nothing is scanned again");
         put(&scene, 2, TIDES).await;
     }
-    settled(&scene).await;
-    no_failure(&scene).await;
+    wait_for_all_vectors(&scene).await;
+    assert_eq!(scene.failures().await, "");
 }
 
 #[tokio::test]
@@ -30,74 +27,69 @@ async fn an_orderly_restart_embeds_nothing_again() {
     let mut scene = streaming().await;
     let versions = "SELECT string_agg(t, ' ') FROM (SELECT id || xmin::text AS t FROM plain UNION ALL SELECT id || xmin::text FROM pair) AS v";
     let before = scene.value(versions).await;
-    scene.sigterm().await;
-    scene.spawn_with(SHARED);
-    ready(&scene).await;
-    put_into(&scene, "parts", 1, DESERT).await;
-    scene.settled("parts", "body").await;
+    scene.stop_daemon().await;
+    scene.spawn_daemon_with(SHARED);
+    wait_until_ready(&scene).await;
+    scene.put_into("parts", 1, DESERT).await;
+    scene.wait_for_vectors("parts", "body").await;
     assert_eq!(scene.value(versions).await, before);
 }
 
-/// The slot is dropped by hand: nobody is vouched for any more.
+/// The slot is dropped by hand: the continuity of every job is broken.
 #[tokio::test]
 async fn a_slot_dropped_by_hand_loses_no_update() {
     let mut scene = streaming().await;
-    scene.sigterm().await;
-    scene
-        .sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
-        .await;
-    put(&scene, 1, NEWS).await;
+    scene.stop_daemon().await;
+    scene.drop_slots().await;
+    put(&scene, 1, NEW_TEXT).await;
     scene.sql("UPDATE plain SET body = NULL WHERE id = 2").await;
     start(&mut scene).await;
-    settled(&scene).await;
+    wait_for_all_vectors(&scene).await;
     assert_eq!(scans(scene.daemon()), 5);
 }
 
 #[tokio::test]
 async fn a_publication_dropped_while_the_daemon_streams_loses_nothing() {
     let scene = streaming().await;
-    scene
-        .sql("DO $$ BEGIN EXECUTE (SELECT format('DROP PUBLICATION %I', pubname) FROM pg_publication); END $$")
-        .await;
-    put(&scene, 1, NEWS).await;
+    scene.drop_publication().await;
+    put(&scene, 1, NEW_TEXT).await;
     put(&scene, 3, DESERT).await;
-    settled(&scene).await;
-    ready(&scene).await;
+    wait_for_all_vectors(&scene).await;
+    wait_until_ready(&scene).await;
     put(&scene, 4, MOON).await;
-    settled(&scene).await;
+    wait_for_all_vectors(&scene).await;
     caught_up(&scene).await;
 }
 
-/// A walsender or a session of the feed is ended: everybody comes back.
+/// The walsender is terminated: all jobs reconnect.
 #[tokio::test]
-async fn a_lost_connection_ends_one_attempt_of_everybody() {
+async fn a_lost_connection_is_reopened_for_all_jobs() {
     let scene = streaming().await;
     for _ in 0..3 {
         scene
             .sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database()")
             .await;
-        put(&scene, 1, NEWS).await;
+        put(&scene, 1, NEW_TEXT).await;
         put(&scene, 1, MOON).await;
-        settled(&scene).await;
+        wait_for_all_vectors(&scene).await;
     }
     caught_up(&scene).await;
-    no_failure(&scene).await;
+    assert_eq!(scene.failures().await, "");
 }
 
-/// The definition changes while no daemon runs: what the old job had must not serve the new one.
+/// The definition changes while no daemon runs: the new job must not use the position of the old one.
 #[tokio::test]
-async fn a_definition_that_changed_while_no_daemon_ran_is_another_job() {
+async fn a_definition_that_changed_while_no_daemon_ran_is_a_new_job() {
     let mut scene = streaming().await;
-    scene.sigterm().await;
+    scene.stop_daemon().await;
     scene
         .sql("ALTER TABLE plain ADD COLUMN other vector(384); UPDATE jobs SET dst_column = 'other' WHERE \"table\" = 'plain'; \
               DELETE FROM jobs WHERE \"table\" = 'whole'")
         .await;
-    put(&scene, 3, NEWS).await;
+    put(&scene, 3, NEW_TEXT).await;
     start(&mut scene).await;
     let wrong = "SELECT count(*) FROM plain JOIN truth USING (body) WHERE (plain.other <-> truth.vector < 0.001) IS NOT TRUE";
     scene.wait_for(wrong, "0").await;
     scene.wait_for(PUBLISHED, "pair parts plain").await;
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
 }

@@ -1,29 +1,29 @@
-//! Jobs that leave take their part with them and nothing else.
+//! Jobs that leave a shared slot: they remove their own part and nothing else.
+
+use testkit::scene::DESERT;
 
 use super::*;
-use crate::hazards::scene::DESERT;
 
 #[tokio::test]
-async fn a_cancelled_job_takes_its_table_along_and_the_others_go_on() {
+async fn a_cancelled_job_removes_its_table_and_the_others_continue() {
     let scene = streaming().await;
     scene
         .sql("UPDATE jobs SET canceled_at = true WHERE \"table\" = 'plain'")
         .await;
     scene.wait_for(PUBLISHED, "pair parts whole").await;
-    put(&scene, 3, NEWS).await;
-    scene.settled("whole", "body").await;
-    scene.settled("pair", "body").await;
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    put(&scene, 3, NEW_TEXT).await;
+    scene.wait_for_vectors("whole", "body").await;
+    scene.wait_for_vectors("pair", "body").await;
+    scene.wait_until_confirmed().await;
     assert_eq!(
         scene
             .value("SELECT count(*) FROM plain WHERE id = 3 AND embedding IS NULL")
             .await,
         "1"
     );
-    // Back again: whatever was missed is made up for.
+    // The resumed job embeds what it missed.
     scene.sql("UPDATE jobs SET canceled_at = NULL").await;
-    settled(&scene).await;
+    wait_for_all_vectors(&scene).await;
     scene.wait_for(PUBLISHED, "pair parts plain whole").await;
 }
 
@@ -36,14 +36,13 @@ async fn a_table_stays_published_for_its_other_job() {
         .await;
     let marks = "SELECT cardinality(regexp_split_to_array(obj_description(oid, 'pg_publication'), '@')) - 1 FROM pg_publication";
     scene.wait_for(marks, "4").await;
-    put(&scene, 3, NEWS).await;
+    put(&scene, 3, NEW_TEXT).await;
     for table in FOLLOWED {
-        scene.settled(table, "body").await;
+        scene.wait_for_vectors(table, "body").await;
     }
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
     assert_eq!(scene.value(PUBLISHED).await, "pair parts plain whole");
-    assert_eq!(scans(scene.daemon()), 5, "the other job was left in peace");
+    assert_eq!(scans(scene.daemon()), 5, "the other job was not restarted");
 }
 
 #[tokio::test]
@@ -52,36 +51,35 @@ async fn the_last_job_leaves_nothing_behind() {
     scene
         .sql("UPDATE jobs SET canceled_at = true WHERE id < 3; DELETE FROM jobs WHERE id >= 3")
         .await;
-    scene.gone().await;
+    scene.wait_for_cleanup().await;
     scene.sql("UPDATE jobs SET canceled_at = NULL").await;
-    ready(&scene).await;
-    put(&scene, 3, NEWS).await;
-    scene.settled("plain", "body").await;
-    scene.settled("pair", "body").await;
+    wait_until_ready(&scene).await;
+    put(&scene, 3, NEW_TEXT).await;
+    scene.wait_for_vectors("plain", "body").await;
+    scene.wait_for_vectors("pair", "body").await;
 }
 
-/// One job fails in the middle of the stream. What it left undone holds nobody back.
+/// One job fails while streaming. Its unfinished rows do not hold back the position.
 #[tokio::test]
-async fn a_job_that_fails_stops_no_other() {
+async fn a_job_that_fails_does_not_stop_others() {
     let scene = streaming().await;
     scene
         .sql(&format!(
-            "ALTER TABLE plain RENAME body TO text; INSERT INTO plain (id, text) VALUES (7, '{NEWS}')"
+            "ALTER TABLE plain RENAME body TO text; INSERT INTO plain (id, text) VALUES (7, '{NEW_TEXT}')"
         ))
         .await;
     let failed = "SELECT string_agg(\"table\", ' ') FROM jobs WHERE init_failed_at IS NOT NULL";
     scene.wait_for(failed, "plain").await;
     scene.wait_for(PUBLISHED, "pair parts whole").await;
     for table in ["pair", "parts", "whole"] {
-        put_into(&scene, table, 5, DESERT).await;
-        scene.settled(table, "body").await;
+        scene.put_into(table, 5, DESERT).await;
+        scene.wait_for_vectors(table, "body").await;
     }
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
-    // Mended, it makes up for what it missed.
+    scene.wait_until_confirmed().await;
+    // After the repair it embeds what it missed.
     scene
         .sql("ALTER TABLE plain RENAME text TO body; UPDATE jobs SET init_failed_at = NULL, init_failure_reason = NULL")
         .await;
-    scene.settled("plain", "body").await;
+    scene.wait_for_vectors("plain", "body").await;
     caught_up(&scene).await;
 }

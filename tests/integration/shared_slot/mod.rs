@@ -1,5 +1,4 @@
-//! Hazard 22: one slot for all jobs of a database (`--slots database`). Real daemons, real servers, and what is asserted is what
-//! stands in SQL.
+//! Hazard 22: one slot for all jobs of a database (`--slots database`).
 
 mod absence;
 mod beginnings;
@@ -9,8 +8,10 @@ mod modes;
 mod partitions;
 mod several_daemons;
 
-use crate::hazards::scene::{CAVES, MOON, Scene, TIDES};
-use crate::support::{Daemon, server};
+use testkit::scene::{CAVES, MOON, TIDES};
+use testkit::{Process, Scene};
+
+use crate::support::scene_with;
 
 const SHARED: &[&str] = &["--slots", "database"];
 
@@ -30,7 +31,7 @@ const FOLLOWED: [&str; 4] = ["plain", "pair", "parts", "whole"];
 
 /// Five jobs on four tables, and no daemon yet.
 async fn five_jobs() -> Scene {
-    let scene = Scene::on(server(), TABLES).await;
+    let scene = scene_with(TABLES).await;
     for table in FOLLOWED {
         scene.job(table, "body").await;
     }
@@ -50,11 +51,11 @@ async fn second_job(scene: &Scene) {
 
 /// Starts a daemon and waits until everything that is there has its vector and the one slot is read.
 async fn start(scene: &mut Scene) {
-    scene.spawn_with(SHARED);
-    ready(scene).await;
+    scene.spawn_daemon_with(SHARED);
+    wait_until_ready(scene).await;
 }
 
-async fn ready(scene: &Scene) {
+async fn wait_until_ready(scene: &Scene) {
     let unfinished = "SELECT count(*) FROM jobs WHERE (init_finished_at IS NULL OR init_finished_at < init_started_at \
                       OR init_failed_at IS NOT NULL) AND canceled_at IS NOT TRUE";
     scene.wait_for(unfinished, "0").await;
@@ -67,42 +68,32 @@ const SLOTS: &str = "SELECT count(*) || ' slot, ' || count(*) FILTER (WHERE acti
 /// Writes a row into each table, new or not.
 async fn put(scene: &Scene, id: i32, text: &str) {
     for table in FOLLOWED {
-        put_into(scene, table, id, text).await;
+        scene.put_into(table, id, text).await;
     }
     let update = "UPDATE pair SET title = $2 WHERE id = $1";
-    let written = scene.client.execute(update, &[&id, &text]).await;
-    written.expect("the row is written");
-}
-
-async fn put_into(scene: &Scene, table: &str, id: i32, text: &str) {
-    let upsert = format!(
-        "INSERT INTO {table} (id, body) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET body = $2"
-    );
-    let written = scene.client.execute(&upsert, &[&id, &text]).await;
-    written.expect("the row is written");
+    scene.execute(update, &[&id, &text]).await;
 }
 
 /// Waits until all tables have the right vectors.
-async fn settled(scene: &Scene) {
+async fn wait_for_all_vectors(scene: &Scene) {
     for table in FOLLOWED {
-        scene.settled(table, "body").await;
+        scene.wait_for_vectors(table, "body").await;
     }
-    second_is_settled(scene).await;
+    wait_for_second_vectors(scene).await;
 }
 
-async fn second_is_settled(scene: &Scene) {
+async fn wait_for_second_vectors(scene: &Scene) {
     let wrong = "SELECT count(*) FROM pair LEFT JOIN truth ON truth.body = pair.title \
                  WHERE NOT CASE WHEN pair.title IS NULL THEN pair.second IS NULL \
                    ELSE COALESCE(pair.second <-> truth.vector < 0.001, false) END";
     scene.wait_for(wrong, "0").await;
 }
 
-/// Waits until everything that has happened is confirmed, and holds every table to the truth then and there.
+/// Waits until everything that has happened is confirmed, and asserts that every vector is right at that moment.
 async fn caught_up(scene: &Scene) {
-    let now = scene.lsn().await;
-    scene.confirmed(&now).await;
+    scene.wait_until_confirmed().await;
     for table in FOLLOWED {
-        assert_eq!(scene.wrong(table, "body").await, "", "{table}");
+        assert_eq!(scene.wrong_vectors(table, "body").await, "", "{table}");
     }
 }
 
@@ -116,30 +107,24 @@ async fn streaming() -> Scene {
     put(&scene, 1, TIDES).await;
     start(&mut scene).await;
     put(&scene, 2, MOON).await;
-    settled(&scene).await;
+    wait_for_all_vectors(&scene).await;
     caught_up(&scene).await;
     scene
 }
 
-/// How often the daemon has looked through rows that were there.
-fn scans(daemon: &Daemon) -> usize {
+/// How many backfills the daemon has finished.
+fn scans(daemon: &Process) -> usize {
     daemon.log().matches("existing rows done").count()
 }
 
-/// As [`scans`], of a daemon that goes on from the confirmed position. The partitions of `parts`, the table of the third job, do
-/// not count: they are so young that they may have been attached after that position.
-fn scans_again(daemon: &Daemon) -> usize {
+/// As [`scans`], of a daemon that resumes at the confirmed position. The table of the third job, `parts`, does not
+/// count: its partitions may have been attached after that position.
+fn scans_again(daemon: &Process) -> usize {
     let log = daemon.log();
     log.lines()
         .filter(|line| line.contains("existing rows done") && !line.contains("job{id=3}"))
         .count()
 }
 
-/// Nobody wrote a failure down.
-async fn no_failure(scene: &Scene) {
-    let reasons = "SELECT string_agg(init_failure_reason, '; ') FROM jobs";
-    assert_eq!(scene.value(reasons).await, "");
-}
-
-/// The text that nothing has before a test changes it.
-const NEWS: &str = CAVES;
+/// A text that no row has before the test begins.
+const NEW_TEXT: &str = CAVES;

@@ -1,33 +1,28 @@
-//! What the tests share: a server, a database for each test, the daemon as a process, the jobs table.
-//!
-//! A test takes what it needs in this order, so that it is dropped in the opposite one:
-//!
-//! ```ignore
-//! let database = TestDatabase::with_vector(server()).await;
-//! let client = database.client().await;
-//! let daemon = Daemon::start(&database, &[]);
-//! ```
+//! What binds the [`testkit`] to this package: the program under test, which Cargo names to its integration tests
+//! alone.
 
-#[allow(dead_code, reason = "for the tests of the daemon")]
-mod daemon;
-#[allow(dead_code, reason = "for the tests of the daemon")]
-mod database;
-pub mod jobs;
-pub mod observe;
-mod server;
-pub mod vectors;
-#[allow(dead_code, reason = "for the tests of the daemon")]
-mod wait;
+use testkit::scene::NOTES;
+use testkit::{Process, Program, Scene, TestDatabase, server};
 
-pub use lantern::embedded::PrivatePostgres;
+/// The program under test.
+pub fn program() -> Program {
+    Program::new(env!("CARGO_BIN_EXE_lantern-cli"))
+}
 
-#[allow(unused_imports, reason = "helpers for tests to come")]
-pub use self::{
-    daemon::Daemon,
-    database::TestDatabase,
-    server::{
-        checkout, debian_installation, debian_server, installation, program_of, runtime, server,
-        start,
-    },
-    wait::{wait_for, wait_until},
-};
+/// Starts a daemon on the table `jobs` of `database`; `arguments` come last.
+pub fn start_daemon(database: &TestDatabase, arguments: &[&str]) -> Process {
+    let uri = database.uri();
+    program().start_daemon(&[&["--uri", &uri, "--table", "jobs"], arguments].concat())
+}
+
+/// A scene on the shared server, with these tables and no job yet.
+pub async fn scene_with(tables: &str) -> Scene {
+    Scene::new(program(), server::shared(), tables).await
+}
+
+/// A scene on the shared server, with the table `notes` and its job.
+pub async fn notes_scene() -> Scene {
+    let scene = scene_with(NOTES).await;
+    scene.job("notes", "body").await;
+    scene
+}

@@ -1,0 +1,115 @@
+//! What must be true when all faults are over and the users have stopped.
+
+mod checker;
+mod failed_rows;
+mod failover;
+mod vectors;
+mod write_backs;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::faults;
+use super::testbed::Testbed;
+use checker::Checker;
+
+/// Streaming again after the server or the network is back.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Finishing what a schedule has left to do: a few thousand short texts.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// The end of the WAL.
+const WAL_END: &str = "SELECT pg_current_wal_insert_lsn()::text";
+
+/// Makes all checks in turn, up to the first violation, which goes to the testbed's record.
+pub async fn check(testbed: &Testbed) {
+    let client = testbed.client().await;
+    testbed.log("checking");
+    let checked = Checker { testbed, client }.check().await;
+    if let Err(violation) = checked {
+        testbed.log(&violation);
+        testbed.record.violation(violation);
+    }
+}
+
+impl Checker<'_> {
+    async fn check(&self) -> Result<(), String> {
+        self.jobs_recover().await?;
+        let lost = match self.testbed.schedule.loss {
+            Some(loss) => Some(self.others_take_over(loss).await?),
+            None => None,
+        };
+        if self.testbed.schedule.is_noticed_late() {
+            self.vectors_become_right().await?;
+        }
+        self.caught_up().await?;
+        self.vectors_are_right().await?;
+        if let Some(daemon) = lost {
+            faults::bring_back(self.testbed, daemon);
+        }
+        self.only_rejected_rows_are_noted().await?;
+        if self.testbed.schedule.shape.rejects {
+            self.failed_rows_are_retried().await?;
+        }
+        if self.testbed.schedule.shape.fingerprint {
+            for job in self.jobs().await? {
+                self.succeeds("verify", &job.id).await?;
+            }
+        }
+        self.own_write_backs_are_ignored().await?;
+        self.cancelled_jobs_leave_nothing().await
+    }
+
+    async fn jobs_recover(&self) -> Result<(), String> {
+        let what = "the jobs stream again after all faults are over";
+        self.until(&self.streaming(), RECOVERY_TIMEOUT, what)
+            .await?;
+        // Some faults, and the monitor of waiting users, find the daemon's sessions by this name.
+        let sessions = "SELECT count(DISTINCT backend_type) = 2 FROM pg_stat_activity \
+                        WHERE application_name LIKE 'lantern-cli%' AND datname = current_database()";
+        let what = "the daemon's sessions show their name";
+        self.until(sessions, RECOVERY_TIMEOUT, what).await
+    }
+
+    async fn cancelled_jobs_leave_nothing(&self) -> Result<(), String> {
+        self.testbed.log("cancelling the jobs");
+        self.testbed.record.disturbed();
+        self.execute("UPDATE jobs SET canceled_at = true").await?;
+        let nothing_left = "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database()) \
+                            AND NOT EXISTS (SELECT FROM pg_publication)";
+        let what = "nothing of the cancelled jobs is left";
+        self.until(nothing_left, RECOVERY_TIMEOUT, what).await
+    }
+
+    /// A query whether all slots are read from.
+    fn streaming(&self) -> String {
+        format!(
+            "SELECT (SELECT count(*) = {} FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid \
+             WHERE s.database = current_database() AND r.state IN ('streaming', 'catchup'))",
+            self.testbed.schedule.slots()
+        )
+    }
+
+    /// Waits until the initial backfill is done and all that has happened so far is confirmed.
+    async fn caught_up(&self) -> Result<(), String> {
+        let now = self.value(WAL_END).await?;
+        let caught_up = format!(
+            "SELECT COALESCE(bool_and(j.init_finished_at >= j.init_started_at AND j.init_failed_at IS NULL), false) \
+               AND (SELECT count(*) = {} AND bool_and(confirmed_flush_lsn >= '{now}') FROM pg_replication_slots \
+                    WHERE database = current_database() AND active) FROM jobs j",
+            self.testbed.schedule.slots()
+        );
+        let result = self
+            .until(&caught_up, CATCH_UP_TIMEOUT, "everything is confirmed")
+            .await;
+        let Err(mut violation) = result else {
+            return Ok(());
+        };
+        let state = "SELECT COALESCE((SELECT string_agg(to_jsonb(j)::text, '; ') FROM (SELECT id, init_started_at, init_finished_at, \
+                       init_failed_at, init_failure_reason, canceled_at FROM jobs) j), 'no job') \
+                     || ' ' || COALESCE((SELECT string_agg(to_jsonb(s)::text, '; ') FROM (SELECT slot_name, active, wal_status, \
+                       restart_lsn, confirmed_flush_lsn FROM pg_replication_slots WHERE database = current_database()) s), 'no slot')";
+        let _ = write!(violation, " ({now}): {}", self.value(state).await?);
+        Err(violation)
+    }
+}

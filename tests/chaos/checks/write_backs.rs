@@ -1,0 +1,67 @@
+//! The daemon ignores its own write-backs in the stream.
+
+use nix::sys::signal::Signal;
+
+use super::checker::Checker;
+use super::{CATCH_UP_TIMEOUT, RECOVERY_TIMEOUT, WAL_END};
+
+const LAST_ROWS: std::ops::Range<u64> = 2_000_000..2_000_030;
+
+impl Checker<'_> {
+    /// Kills the daemons as soon as the last change of a user is confirmed. Most of their write-backs come after that
+    /// in the stream. The next daemons remember nothing of them, and still must not change any row.
+    pub async fn own_write_backs_are_ignored(&self) -> Result<(), String> {
+        let Self { testbed, .. } = self;
+        testbed.log("killing the daemons, to see whether the next ones ignore their write-backs");
+        for row in LAST_ROWS {
+            self.insert(row).await?;
+        }
+        let now = self.value(WAL_END).await?;
+        let confirmed = format!(
+            "SELECT bool_and(confirmed_flush_lsn >= '{now}') FROM pg_replication_slots WHERE database = current_database()"
+        );
+        // Without a pause: the write-backs themselves are confirmed a moment later.
+        let what = "the last changes are confirmed";
+        self.until_at_once(&confirmed, CATCH_UP_TIMEOUT, what)
+            .await?;
+        testbed.record.disturbed();
+        for manager in &testbed.managers {
+            manager.signal(Signal::SIGKILL);
+        }
+        let before = self.row_versions().await?;
+        let inactive = "SELECT NOT bool_or(active) FROM pg_replication_slots WHERE database = current_database()";
+        let what = "the server notices that the daemons are dead";
+        self.until(inactive, RECOVERY_TIMEOUT, what).await?;
+        // A commit after the write-backs, which the next daemons have to confirm.
+        self.execute("INSERT INTO unrelated VALUES (1)").await?;
+        let what = "the jobs stream again after the last restart";
+        self.until(&self.streaming(), RECOVERY_TIMEOUT, what)
+            .await?;
+        self.caught_up().await?;
+        let after = self.row_versions().await?;
+        if before == after {
+            return Ok(());
+        }
+        Err(format!(
+            "write-backs were processed again: {}",
+            difference(&before, &after)
+        ))
+    }
+
+    /// Each row's place and the transaction that wrote it.
+    async fn row_versions(&self) -> Result<Vec<String>, String> {
+        let query =
+            "SELECT tableoid::text || ' ' || ctid::text || ' ' || xmin::text FROM notes ORDER BY 1";
+        let rows = self.rows(query).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+}
+
+fn difference(before: &[String], after: &[String]) -> String {
+    let new: Vec<&String> = after
+        .iter()
+        .filter(|row| before.binary_search(row).is_err())
+        .collect();
+    let examples: Vec<&&String> = new.iter().take(4).collect();
+    format!("{} new row versions, such as {examples:?}", new.len())
+}

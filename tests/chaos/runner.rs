@@ -1,0 +1,132 @@
+//! Runs one schedule, from the empty testbed to the checks.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use std::{fs, io};
+
+use testkit::{Program, RestartableServer};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
+
+use super::record::Statements;
+use super::schedule::{Loss, Schedule};
+use super::testbed::Testbed;
+use super::workload::User;
+use super::{checks, faults, monitor};
+
+/// The result of a schedule.
+pub struct Outcome {
+    pub schedule: Schedule,
+    pub violations: Vec<String>,
+    pub statements: Statements,
+    pub recoveries: Vec<Duration>,
+    pub take_over: Option<(Loss, Duration)>,
+    pub took: Duration,
+    /// Logs, kept where there was a violation.
+    pub logs: PathBuf,
+}
+
+/// Runs a schedule on a lane's server. Logs go to a folder of their own below `logs`.
+pub async fn run(
+    server: Arc<Mutex<RestartableServer>>,
+    schedule: Schedule,
+    program: Program,
+    logs: &Path,
+) -> Outcome {
+    let began = Instant::now();
+    let logs = logs.join(schedule.seed.to_string());
+    let _ = fs::remove_dir_all(&logs);
+    fs::create_dir_all(&logs).expect("a folder for logs");
+    let server_log = server.lock().await.log();
+
+    let testbed = Arc::new(Testbed::prepare(server, schedule.clone(), program, &logs).await);
+    let monitor = tokio::spawn(monitor::watch(
+        testbed.direct.clone(),
+        Arc::clone(&testbed.record),
+    ));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut users = start_users(&testbed, &stop);
+    let faults = tokio::spawn(faults::run(Arc::clone(&testbed)));
+    tokio::time::sleep_until((testbed.began + schedule.duration).into()).await;
+    stop.store(true, Ordering::SeqCst);
+    while users.join_next().await.is_some() {}
+    faults.await.expect("faults do not panic");
+
+    heal(&testbed).await;
+    checks::check(&testbed).await;
+    monitor.abort();
+    let outcome = Outcome {
+        schedule,
+        violations: testbed.record.violations(),
+        statements: testbed.record.statements(),
+        recoveries: testbed.record.recoveries(),
+        take_over: testbed.record.take_over(),
+        took: began.elapsed(),
+        logs,
+    };
+    if outcome.violations.is_empty() {
+        let _ = fs::remove_dir_all(&outcome.logs);
+    } else {
+        let _ = keep_logs(&server_log, &outcome);
+    }
+    if let Some(testbed) = Arc::into_inner(testbed) {
+        testbed.remove().await;
+    }
+    outcome
+}
+
+fn start_users(testbed: &Testbed, stop: &Arc<AtomicBool>) -> JoinSet<()> {
+    let mut random = testbed.schedule.random.clone();
+    let mut users = JoinSet::new();
+    for number in 0..testbed.schedule.clients {
+        let user = User {
+            number,
+            uri: testbed.direct.clone(),
+            shape: testbed.schedule.shape.clone(),
+            random: random.fork(),
+            record: Arc::clone(&testbed.record),
+            stop: Arc::clone(stop),
+        };
+        users.spawn(user.run());
+    }
+    users
+}
+
+/// Ends all faults. The daemons have to notice by themselves.
+async fn heal(testbed: &Testbed) {
+    testbed.log("all faults are over");
+    testbed.record.disturbed();
+    for (number, manager) in testbed.managers.iter().enumerate() {
+        testbed.proxy.network(number).heal();
+        manager.disarm();
+    }
+    let client = testbed.client().await;
+    let restored = restore_jobs(testbed, &client).await;
+    restored.expect("a healthy server answers");
+    testbed.record.recoverable();
+}
+
+/// Undoes what a fault could not undo because of another one.
+async fn restore_jobs(testbed: &Testbed, client: &Client) -> Result<(), tokio_postgres::Error> {
+    client
+        .batch_execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
+        .await?;
+    client.batch_execute("SELECT pg_reload_conf()").await?;
+    if client.query("SELECT FROM jobs", &[]).await?.is_empty() {
+        testbed.insert_jobs(client).await?;
+    }
+    client
+        .batch_execute("UPDATE jobs SET canceled_at = NULL WHERE canceled_at")
+        .await
+}
+
+fn keep_logs(server_log: &Path, outcome: &Outcome) -> io::Result<()> {
+    fs::copy(server_log, outcome.logs.join("server.log"))?;
+    fs::write(
+        outcome.logs.join("violations.txt"),
+        format!("{}{}\n", outcome.schedule, outcome.violations.join("\n")),
+    )
+}

@@ -1,0 +1,165 @@
+//! What a schedule runs on: a database of its own on the lane's server, a proxy, daemons with their service managers,
+//! jobs.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use testkit::client::{connect_when_ready, execute};
+use testkit::database::{create_database, drop_database};
+use testkit::jobs::{Job, create_documented_table, try_insert_job};
+use testkit::tiny_model::TinyModel;
+use testkit::{Program, RestartableServer};
+use tokio::sync::Mutex;
+use tokio_postgres::{Client, Error};
+
+use super::daemon::DaemonConfig;
+use super::proxy::Proxy;
+use super::record::Record;
+use super::schedule::Schedule;
+use super::service_manager::ServiceManager;
+use super::shape::FINGERPRINT;
+use super::workload::load;
+
+/// The `application_name` of the harness's own sessions.
+pub const HARNESS: &str = "chaos";
+
+pub struct Testbed {
+    pub server: Arc<Mutex<RestartableServer>>,
+    pub schedule: Schedule,
+    pub proxy: Proxy,
+    /// By the numbers of their daemons.
+    pub managers: Vec<ServiceManager>,
+    pub config: DaemonConfig,
+    pub record: Arc<Record>,
+    /// The database, by the server's own port.
+    pub direct: String,
+    /// The same by way of the proxy.
+    pub proxied: String,
+    /// Another database of the server, from which this one is created and dropped.
+    maintenance: String,
+    database: String,
+    pub began: Instant,
+}
+
+/// What every schedule finds beside its own table.
+const TABLES: &str = "
+    DO $$ BEGIN
+      IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector') THEN CREATE EXTENSION vector; END IF;
+    END $$;
+    CREATE TABLE unrelated (n int);
+    CREATE TABLE companion (id int PRIMARY KEY, body text);
+    INSERT INTO companion SELECT n, 'w' || n FROM generate_series(1, 30) n";
+
+impl Testbed {
+    /// Makes everything that the schedule starts from. `folder` takes the logs.
+    pub async fn prepare(
+        server: Arc<Mutex<RestartableServer>>,
+        schedule: Schedule,
+        program: Program,
+        folder: &Path,
+    ) -> Self {
+        let database = format!("chaos_{}", schedule.seed);
+        let port = server.lock().await.port();
+        let proxy = Proxy::start(port, schedule.daemons).await.expect("a proxy");
+        let (maintenance, direct, proxied) = {
+            let server = server.lock().await;
+            (
+                server.uri("postgres"),
+                server.uri(&database),
+                server.uri_through(proxy.port(), &database),
+            )
+        };
+        let client = connect_when_ready(&maintenance, HARNESS).await;
+        create_database(&client, &database).await;
+        let client = connect_when_ready(&direct, HARNESS).await;
+        create_tables(&client, &schedule).await;
+        let record = Arc::new(Record::default());
+        let config = DaemonConfig {
+            program,
+            log: folder.join("daemon.log"),
+            uri: proxied.clone(),
+            shares_slot: schedule.shares_slot,
+        };
+        let testbed = Self {
+            managers: (0..schedule.daemons)
+                .map(|number| ServiceManager::start(config.clone(), number, Arc::clone(&record)))
+                .collect(),
+            server,
+            schedule,
+            proxy,
+            config,
+            record,
+            direct,
+            proxied,
+            maintenance,
+            database,
+            began: Instant::now(),
+        };
+        let inserted = testbed.insert_jobs(&client).await;
+        inserted.expect("the jobs are inserted");
+        testbed
+    }
+
+    /// The job of the schedule. Where there are more: a second one on the same table, and one on another table.
+    pub async fn insert_jobs(&self, client: &Client) -> Result<(), Error> {
+        let fingerprint = format!("'{FINGERPRINT}'");
+        let fingerprint = [("fingerprint_column", fingerprint.as_str())];
+        let jobs = [
+            ("notes", "embedding"),
+            ("notes", "second"),
+            ("companion", "embedding"),
+        ];
+        // All of them at once: a daemon polls the table.
+        client.batch_execute("BEGIN").await?;
+        for (number, (table, destination)) in
+            jobs.into_iter().take(self.schedule.jobs()).enumerate()
+        {
+            let has_fingerprint = number == 0 && self.schedule.shape.fingerprint;
+            let job = Job {
+                embedding_model: TinyModel::One.name(),
+                options: if has_fingerprint { &fingerprint } else { &[] },
+                ..Job::at(self.proxied.clone(), table, "body", destination)
+            };
+            try_insert_job(client, &job).await?;
+        }
+        client.batch_execute("COMMIT").await
+    }
+
+    /// A connection past the proxy, as soon as the server answers.
+    pub async fn client(&self) -> Client {
+        connect_when_ready(&self.direct, HARNESS).await
+    }
+
+    /// Writes a line into the daemons' log, so that cause and effect stand together.
+    pub fn log(&self, line: &str) {
+        let elapsed = self.began.elapsed().as_millis();
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.config.log);
+        let _ = log.and_then(|mut log| writeln!(log, "--- {elapsed} ms: {line}"));
+    }
+
+    /// Leaves the server as it was found.
+    pub async fn remove(self) {
+        drop(self.managers);
+        drop(self.proxy);
+        let client = connect_when_ready(&self.maintenance, HARNESS).await;
+        drop_database(&client, &self.database).await;
+    }
+}
+
+async fn create_tables(client: &Client, schedule: &Schedule) {
+    execute(client, TABLES).await;
+    execute(client, &schedule.shape.create()).await;
+    if schedule.rows_before > 0 {
+        execute(client, &load(&schedule.shape, 0, schedule.rows_before)).await;
+    }
+    create_documented_table(client).await;
+    if schedule.shape.fingerprint {
+        execute(client, "ALTER TABLE jobs ADD fingerprint_column TEXT").await;
+    }
+}

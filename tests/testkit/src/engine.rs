@@ -1,0 +1,24 @@
+//! The product's engine in this process, without a database around it.
+
+use std::path::Path;
+
+use lantern::embedding::{Catalogue, EmbeddingError, Engine, EngineOptions, Model};
+
+/// The model that `make setup` fetches.
+pub const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
+
+/// An engine with the default model loaded, from the models and libraries in `data_path`.
+///
+/// # Errors
+///
+/// Where the model or ONNX Runtime is missing or cannot be loaded.
+pub async fn load(data_path: &Path) -> Result<(Engine, Model), EmbeddingError> {
+    let options = EngineOptions {
+        data_path: data_path.to_owned(),
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(Catalogue::new(data_path.join("models")), options);
+    let name = MODEL.parse().expect("a model name");
+    let model = engine.model(&name).await?;
+    Ok((engine, model))
+}

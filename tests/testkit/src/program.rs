@@ -1,0 +1,81 @@
+//! The `lantern-cli` under test.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use crate::paths::runtime;
+use crate::process::Process;
+
+/// A build of `lantern-cli` and the data path that it gets. Cargo tells the path of the build in
+/// `CARGO_BIN_EXE_lantern-cli`, but only to integration tests and benchmarks of the package itself, so this crate takes
+/// it as a value.
+#[derive(Clone, Debug)]
+pub struct Program {
+    path: PathBuf,
+    data_path: PathBuf,
+}
+
+impl Program {
+    /// The program at this path, with what `make setup` has fetched.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            data_path: runtime(),
+        }
+    }
+
+    /// The same program with another data path.
+    pub fn with_data_path(self, data_path: impl Into<PathBuf>) -> Self {
+        Self {
+            data_path: data_path.into(),
+            ..self
+        }
+    }
+
+    /// A subcommand, to be given its arguments.
+    pub fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.path);
+        command
+            .arg(subcommand)
+            .env("LANTERN_DATA_PATH", &self.data_path);
+        command
+    }
+
+    /// Runs a subcommand with its arguments to its end.
+    ///
+    /// # Panics
+    ///
+    /// Where the program cannot be started.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        let (subcommand, rest) = arguments.split_first().expect("a subcommand");
+        let mut command = self.command(subcommand);
+        command.args(rest);
+        let mut command = tokio::process::Command::from(command);
+        let output = command.kill_on_drop(true).output().await;
+        output.expect("lantern-cli starts")
+    }
+
+    /// What a subcommand prints to its standard output.
+    ///
+    /// # Panics
+    ///
+    /// Where it fails, with its message.
+    pub async fn stdout_of(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments).await;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?} failed: {errors}");
+        String::from_utf8(output.stdout).expect("it prints UTF-8")
+    }
+
+    /// Starts a daemon with these arguments.
+    pub fn start_daemon(&self, arguments: &[&str]) -> Process {
+        self.start_daemon_with_env(&[], arguments)
+    }
+
+    /// Starts a daemon with these arguments and environment variables.
+    pub fn start_daemon_with_env(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Process {
+        let mut command = self.command("start-daemon");
+        command.args(arguments).envs(variables.iter().copied());
+        Process::spawn(command)
+    }
+}

@@ -1,7 +1,7 @@
 //! Creates the columns of a job that its table lacks: the destination and the fingerprint.
 //!
 //! Adding a column without a default changes the catalog only and rewrites no row (PostgreSQL manual, "ALTER TABLE"),
-//! but it takes the strongest lock for a moment, so it goes through [`ddl`](super::ddl).
+//! but it takes the strongest lock for a moment, so it goes through [`ddl`].
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;

@@ -15,7 +15,7 @@
 //! | [`names`] | names of slots and publications, and what identifies a member of a shared one |
 //! | [`catalog`] | SQL over `pg_replication_slots` |
 //! | [`create`] | creating a slot, and reporting the transactions that hold this up |
-//! | [`drop`] | dropping a slot, and ending a stale reader first |
+//! | [`drop`](mod@drop) | dropping a slot, and ending a stale reader first |
 //! | [`retention`] | watching how much WAL a slot holds back |
 //! | [`retention_limit`] | the limit, as a person writes it |
 

@@ -23,7 +23,7 @@
 //! | [`members`] | what the shared publication's comment says of each member |
 //! | [`edit`] | changing a shared publication: compare and change in one statement |
 //! | [`check`] | whether a publication serves a job |
-//! | [`drop`] | dropping publication and slot |
+//! | [`drop`](mod@drop) | dropping publication and slot |
 //! | [`catalog`] | SQL over publications |
 
 pub mod add_member;

@@ -44,8 +44,8 @@ enum Command {
 /// The options of all subcommands that embed texts.
 #[derive(Args, Clone)]
 struct EngineArguments {
-    /// Folder of the models, the ONNX Runtime library and the private PostgreSQL server [default: lantern-cli in the user's
-    /// data folder; for root /var/lib/lantern-cli]
+    /// Folder of the models, the ONNX Runtime library and the private PostgreSQL server [default: lantern-cli in the
+    /// user's data folder; for root /var/lib/lantern-cli]
     #[arg(long, env = "LANTERN_DATA_PATH", value_name = "DIR")]
     data_path: Option<PathBuf>,
 
@@ -77,8 +77,8 @@ impl EngineArguments {
 pub fn main() -> ExitCode {
     process_list::hide_password();
     let cli = Cli::parse();
-    // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many jobs that
-    // takes a quarter more processor time, and rows are not written any faster.
+    // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many
+    // jobs that takes a quarter more processor time, and rows are not written any faster.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -43,8 +43,8 @@ enum Command {
 pub fn main() -> ExitCode {
     process_list::hide_password();
     let cli = Cli::parse();
-    // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many jobs that
-    // takes a quarter more processor time, and rows are not written any faster.
+    // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many
+    // jobs that takes a quarter more processor time, and rows are not written any faster.
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

@@ -23,8 +23,8 @@ const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
 
 /// Watch a jobs table and keep the embeddings of each job's table up to date
 ///
-/// Without --uri the daemon starts a private PostgreSQL server in the data path, creates the jobs table in it and prints how
-/// to connect.
+/// Without --uri the daemon starts a private PostgreSQL server in the data path, creates the jobs table in it and
+/// prints how to connect.
 #[derive(Args)]
 pub struct StartDaemon {
     /// Connection string of the jobs database: postgresql://user:password@host:port/database. The environment variable
@@ -44,8 +44,8 @@ pub struct StartDaemon {
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
 
-    /// The most WAL that a replication slot may hold back on its server, such as 16GB or 500MB; "off" for no limit. A job
-    /// that falls further behind drops its slot and embeds all rows again
+    /// The most WAL that a replication slot may hold back on its server, such as 16GB or 500MB; "off" for no limit. A
+    /// job that falls further behind drops its slot and embeds all rows again
     #[arg(
         long,
         env = "LANTERN_MAX_RETAINED_WAL",
@@ -125,8 +125,9 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The first SIGTERM or SIGINT (Ctrl-C) starts an orderly shutdown; a second one ends the process at once. The exit status is
-/// then that of a process which the signal has killed, as a shell reports it: 128 and the number of the signal.
+/// The first SIGTERM or SIGINT (Ctrl-C) starts an orderly shutdown; a second one ends the process at once. The exit
+/// status is then that of a process which the signal has killed, as a shell reports it: 128 and the number of the
+/// signal.
 fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;

@@ -30,16 +30,17 @@ impl fmt::Display for JobId {
 
 /// What a job is asked to do: the columns of its row that the user writes.
 ///
-/// All values are as the user wrote them, but an empty text counts as NULL. They are checked when the job starts, so a wrong
-/// value makes that job fail and no other.
+/// All values are as the user wrote them, but an empty text counts as NULL. They are checked when the job starts, so a
+/// wrong value makes that job fail and no other.
 ///
 /// # To add an option
 ///
 /// 1. Add its column to [`OPTIONS`] and a field to this struct.
 /// 2. Read the column in `job_row` (`store.rs`).
 /// 3. Check the value in `pipeline/setup/definition.rs`, and use it.
-/// 4. If the option changes which vectors are written, add it to [`Definition::work`]: then a change of it makes another
-///    job, which starts from the beginning. Otherwise a change restarts the job where it is.
+/// 4. If the option decides which vectors are written, a change of it has to make another job, which starts from the
+///    beginning: include it in `Definition::work`, but only if it is set, so that existing jobs keep the names of their
+///    slots. A change of any other option restarts the job where it is.
 /// 5. Document the column in `sql/jobs.sql` and in the section "Jobs table" of the README.
 /// 6. Test it in `tests/integration/jobs_table.rs`.
 #[derive(Clone, PartialEq, Eq)]
@@ -90,8 +91,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
 ];
 
 impl Definition {
-    /// Whether `other` asks for the same vectors in the same place, so that it can continue where this one stopped. A new
-    /// password or batch size does not make another job.
+    /// Whether `other` asks for the same vectors in the same place, so that it can continue where this one stopped. A
+    /// new password or batch size does not make another job.
     pub fn continues(&self, other: &Definition) -> bool {
         let place = |definition: &Definition| {
             let connection = definition.db_connection.parse::<ConnectionString>();
@@ -100,15 +101,15 @@ impl Definition {
         place(self).is_some() && place(self) == place(other) && self.work() == other.work()
     }
 
-    /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a job
-    /// whose definition was changed while no daemon ran does not continue from the slot of the old definition.
+    /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a
+    /// job whose definition was changed while no daemon ran does not continue from the slot of the old definition.
     pub fn fingerprint(&self) -> u32 {
         let hash = xxh3_64(format!("{:?}", self.work()).as_bytes());
         (hash ^ (hash >> 32)) as u32
     }
 
-    /// What decides which vectors are written. Its debug output is hashed into the names of slots: to change it makes all
-    /// jobs start from the beginning when the daemon is updated.
+    /// What decides which vectors are written. Its debug output is hashed into the names of slots. A version of the
+    /// daemon with another output finds none of the existing slots, and embeds every row of every job again.
     fn work(&self) -> [Option<&str>; 6] {
         [
             Some(self.schema.as_str()),
@@ -130,8 +131,8 @@ pub enum InitProgress {
     Started,
     /// `init_finished_at` is not older than `init_started_at`.
     Finished,
-    /// Started again after it was finished: `init_started_at` is younger than `init_finished_at`. Set when changes may have
-    /// been missed, until every row is embedded again.
+    /// Started again after it was finished: `init_started_at` is younger than `init_finished_at`. Set when changes may
+    /// have been missed, until every row is embedded again.
     StartedAgain,
 }
 

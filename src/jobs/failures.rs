@@ -1,4 +1,5 @@
-//! The failures table: the quarantine of rows that a job could not embed or write, so that the job goes on without them.
+//! The failures table: the quarantine of rows that a job could not embed or write, so that the job goes on without
+//! them.
 //!
 //! It is beside the jobs table, is called `<jobs table>_failures`, and is created with the first quarantined row.
 
@@ -42,8 +43,8 @@ impl JobStore {
             [&id.as_str(), &failure.key, &error, &failure.attempts];
         if !self.has_failures().await? {
             let create = format!("CREATE TABLE IF NOT EXISTS {table} ({COLUMNS})");
-            // IF NOT EXISTS does not help against a daemon that creates the table at the same moment: one of the two fails
-            // at a unique index of the catalogue. The insertion then shows whether the table is there.
+            // IF NOT EXISTS does not help against a daemon that creates the table at the same moment: one of the two
+            // fails at a unique index of the catalogue. The insertion then shows whether the table is there.
             if let Err(error) = self.session().batch_execute(&create).await
                 && error.code() != Some(&SqlState::UNIQUE_VIOLATION)
             {
@@ -79,8 +80,8 @@ impl JobStore {
             .collect())
     }
 
-    /// Releases rows of a job from the quarantine, or with `None` all of them: they are written or deleted, or the job has
-    /// ended.
+    /// Releases rows of a job from the quarantine, or with `None` all of them: they are written or deleted, or the job
+    /// has ended.
     ///
     /// # Errors
     /// The server's.

@@ -2,14 +2,15 @@
 //!
 //! PostgreSQL manual, section "Advisory Locks" of chapter "Concurrency Control". Three properties matter here:
 //!
-//! - A session-level lock belongs to the session, not to a transaction. It is released with [`unlock`], or by the server
-//!   when the session ends, however it ends. A daemon that crashes leaves no lock behind.
-//! - Locks are counted: a session that takes one twice has to release it twice. So nobody asks for a lock that it holds.
-//! - A key is one 64-bit number or a pair of 32-bit numbers, and the two kinds never collide. Jobs have keys of the first
-//!   kind; the lock by which daemons find each other ([`presence`](super::presence)) has one of the second.
+//! - A session-level lock belongs to the session, not to a transaction. It is released with [`unlock`], or by the
+//!   server when the session ends, however it ends. A daemon that crashes leaves no lock behind.
+//! - Locks are counted: a session that takes one twice has to release it twice. So a daemon never asks
+//!   for a lock that it holds.
+//! - A key is one 64-bit number or a pair of 32-bit numbers, and the two kinds never collide. Jobs have keys of the
+//!   first kind; the lock by which daemons find each other ([`presence`](super::presence)) has one of the second.
 //!
-//! A key is the hash of a text that names the jobs table and the object. Daemons of different versions meet at these keys,
-//! so the texts never change.
+//! A key is the hash of a text that names the jobs table and the object. Daemons of different versions meet at these
+//! keys, so the texts never change.
 
 use xxhash_rust::xxh3::xxh3_64;
 

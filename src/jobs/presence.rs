@@ -1,7 +1,8 @@
 //! Which daemons work on the jobs table, which of them runs which job, and which of them no longer responds.
 //!
-//! Each daemon's session holds one *shared* advisory lock that names the table, besides the exclusive locks of its jobs. So
-//! two views of the server are enough, and no table of ours is needed; the server forgets a session when it ends:
+//! Each daemon's session holds one *shared* advisory lock that names the table, besides the exclusive locks of its
+//! jobs. So two views of the server are enough, and no table of ours is needed; the server forgets a session when it
+//! ends:
 //!
 //! ```text
 //! pg_locks          who is there (the shared lock), and who runs what (the locks of jobs)
@@ -9,8 +10,8 @@
 //! ```
 //!
 //! `state_change` is the time at which a session last went from idle to active or back (PostgreSQL manual, section "The
-//! Cumulative Statistics System"). A daemon polls the jobs table every 400 ms, so the time stands still only for a daemon
-//! that hangs, or that the network has cut off.
+//! Cumulative Statistics System"). A daemon polls the jobs table every 400 ms, so the time stands still only for a
+//! daemon that hangs, or that the network has cut off.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -72,7 +73,8 @@ pub async fn join(store: &JobStore) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// Makes this daemon invisible, so that the others divide all jobs among themselves. The session and its locks of jobs stay.
+/// Makes this daemon invisible, so that the others divide all jobs among themselves. The session and its locks of jobs
+/// stay.
 ///
 /// # Errors
 /// The server's.
@@ -89,8 +91,8 @@ pub async fn leave(store: &JobStore) -> Result<(), DatabaseError> {
     Ok(())
 }
 
-/// The two halves of the key: one for the table, one for the label and the value of `--slots`. So one condition finds all
-/// daemons of a table, and the second half tells which of them take the same rows.
+/// The two halves of the key: one for the table, one for the label and the value of `--slots`. So one condition finds
+/// all daemons of a table, and the second half tells which of them take the same rows.
 fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {
     let half = |text: String| {
         let hash = xxh3_64(text.as_bytes());
@@ -113,8 +115,8 @@ fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {
 /// In `pg_locks`, `objsubid` is 2 for a key of two halves, which are in `classid` and `objid`, and 1 for a 64-bit key,
 /// whose high half is in `classid` and low half in `objid` (PostgreSQL manual, section "pg_locks").
 ///
-/// A session is not busy while the server waits for its client (`wait_event_type = 'Client'`), as with a statement of which
-/// only a part has arrived.
+/// A session is not busy while the server waits for its client (`wait_event_type = 'Client'`), as with a statement of
+/// which only a part has arrived.
 const LOOK: &str = "SELECT l.pid, l.objsubid = 2, l.objid::bigint, l.classid::bigint << 32 | l.objid::bigint, \
             a.state_change::text, COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - a.state_change), 0)::float8, \
             COALESCE(a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client', false) \

@@ -1,7 +1,7 @@
 //! How a job's progress reaches its row.
 //!
-//! Only one task has a session to the jobs database: the supervisor, or a command. Jobs send it [`ReportMessage`]s over a
-//! channel. So while the jobs database is away, jobs go on with their work and their reports wait.
+//! Only one task has a session to the jobs database: the supervisor, or a command. Jobs send it [`ReportMessage`]s over
+//! a channel. So while the jobs database is away, jobs go on with their work and their reports wait.
 //!
 //! ```text
 //! job ── Reporter ──(ReportMessage)──▶ owner of the session ── deliver ──▶ jobs table, failures table

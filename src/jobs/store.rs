@@ -27,7 +27,8 @@ impl JobStore {
         }
     }
 
-    /// Sets whether the jobs of this daemon share slots (`--slots database`). Daemons of the two kinds do not share jobs.
+    /// Sets whether the jobs of this daemon share slots (`--slots database`). Daemons of the two kinds do not share
+    /// jobs.
     pub fn sharing_slots(self, shares_slots: bool) -> Self {
         JobStore {
             shares_slots,
@@ -98,7 +99,8 @@ impl JobStore {
     /// # Errors
     /// The server's.
     pub async fn started(&self, id: &JobId) -> Result<(), DatabaseError> {
-        let set = "init_started_at = COALESCE(init_started_at, now()), init_failed_at = NULL, init_failure_reason = NULL";
+        let set = "init_started_at = COALESCE(init_started_at, now()), \
+                   init_failed_at = NULL, init_failure_reason = NULL";
         self.update(id, set, &[]).await?;
         self.waits_for(id, None).await
     }
@@ -119,7 +121,8 @@ impl JobStore {
     /// The server's.
     pub async fn finished(&self, id: &JobId) -> Result<(), DatabaseError> {
         let mut set = String::from(
-            "init_finished_at = GREATEST(clock_timestamp(), init_started_at), init_failed_at = NULL, init_failure_reason = NULL",
+            "init_finished_at = GREATEST(clock_timestamp(), init_started_at), \
+             init_failed_at = NULL, init_failure_reason = NULL",
         );
         if self.table.has("init_progress") {
             set.push_str(", init_progress = 100");

@@ -71,7 +71,8 @@ pub enum JobsTableError {
     },
     /// The role lacks a privilege on the table.
     #[error(
-        "the role {role} may not {privilege} {table}; run as its owner: GRANT SELECT, UPDATE ON {table} TO {role_quoted};"
+        "the role {role} may not {privilege} {table}; run as its owner: \
+         GRANT SELECT, UPDATE ON {table} TO {role_quoted};"
     )]
     Privilege {
         /// The daemon's role.
@@ -140,8 +141,8 @@ impl JobsTable {
         &self.failures
     }
 
-    /// A number that differs between jobs tables, also between those of different servers. Daemons with different jobs tables
-    /// may work on the same target database, and their slots must not have the same names.
+    /// A number that differs between jobs tables, also between those of different servers. Daemons with different jobs
+    /// tables may work on the same target database, and their slots must not have the same names.
     pub fn identity(&self) -> u32 {
         self.identity
     }
@@ -174,7 +175,8 @@ async fn find_readable_table(
     let found = session
         .query_opt(
             "SELECT c.oid, has_table_privilege(c.oid, 'SELECT'), \
-                    has_table_privilege(c.oid, 'UPDATE') OR has_any_column_privilege(c.oid, 'UPDATE'), current_user::text \
+                    has_table_privilege(c.oid, 'UPDATE') OR has_any_column_privilege(c.oid, 'UPDATE'), \
+                    current_user::text \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'f')",
             &[&schema, &name],
@@ -233,8 +235,8 @@ fn canceled_is_boolean(
     }
 }
 
-/// `<jobs table>_failures`. The server would cut a name after 63 bytes and so lose the suffix; the jobs table's part is cut
-/// instead.
+/// `<jobs table>_failures`. The server would cut a name after 63 bytes and so lose the suffix; the jobs table's part is
+/// cut instead.
 fn failures_name(schema: &str, name: &str) -> String {
     const SUFFIX: &str = "_failures";
     let mut end = name.len().min(63 - SUFFIX.len());
@@ -271,8 +273,8 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
     })
 }
 
-/// A hash of the server's system identifier, the database and the table's name. Some managed services deny access to the
-/// system identifier; there the rest has to suffice.
+/// A hash of the server's system identifier, the database and the table's name. Some managed services deny access to
+/// the system identifier; there the rest has to suffice.
 async fn identity(session: &Session, schema: &str, name: &str) -> Result<u32, JobsTableError> {
     let system: i64 = match session
         .query_one("SELECT system_identifier FROM pg_control_system()", &[])

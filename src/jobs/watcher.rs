@@ -1,8 +1,8 @@
 //! What has changed in the jobs table since the last poll.
 //!
-//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows twice a
-//! second: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need
-//! `wal_level = logical` on a server that may not have a target table at all.
+//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows twice
+//! a second: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need `wal_level
+//! = logical` on a server that may not have a target table at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -69,8 +69,8 @@ impl Watcher {
             .filter(|row| !row.canceled && (!row.failed || self.mended.contains(&row.id)))
     }
 
-    /// Takes in a failure that this daemon has written itself. When a person then clears the failure, that is a change, even
-    /// if it happens before the next poll.
+    /// Takes in a failure that this daemon has written itself. When a person then clears the failure, that is a change,
+    /// even if it happens before the next poll.
     pub fn note_failure(&mut self, id: &JobId) {
         self.mended.remove(id);
         if let Some(row) = self.known.get_mut(id) {

@@ -1,5 +1,5 @@
-//! Which jobs this daemon starts: those that no daemon runs, up to its share. And which jobs it hands over: those beyond
-//! its share.
+//! Which jobs this daemon starts: those that no daemon runs, up to its share. And which jobs it hands over: those
+//! beyond its share.
 //!
 //! ```text
 //! presence::look ─▶ terminate daemons that do not respond
@@ -38,8 +38,8 @@ use crate::replication::SlotName;
 const UNCLAIMED_TIMEOUT: Duration = Duration::from_secs(3);
 /// After a daemon had to claim jobs beyond its share, it hands none over for this long: the others do not claim theirs.
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(60);
-/// A job is handed over only after it has run for this long. By then it has finished its preparations, and a daemon that
-/// starts and soon stops again has moved nothing.
+/// A job is handed over only after it has run for this long. By then it has finished its preparations, and a daemon
+/// that starts and soon stops again has moved nothing.
 const MIN_RUN_TIME: Duration = Duration::from_secs(3);
 
 impl Supervisor {
@@ -66,8 +66,8 @@ impl Supervisor {
         self.release_shared_slots().await
     }
 
-    /// Whether daemons with another value of `--slots` run these jobs. Each kind would create its own slots for the same
-    /// jobs, so the daemons that came later stand by.
+    /// Whether daemons with another value of `--slots` run these jobs. Each kind would create its own slots for the
+    /// same jobs, so the daemons that came later stand by.
     fn stands_by(&mut self, view: &FleetView) -> bool {
         let own = self.session.pid;
         let other = fleet::conflicting_peer(view, own, !self.running.is_empty());
@@ -75,15 +75,16 @@ impl Supervisor {
             && !self.claims.warned.contains(&pid)
         {
             tracing::warn!(
-                "another daemon (process {pid} of the jobs database's server) runs these jobs with another value of --slots; \
-                 standing by until it has ended"
+                "another daemon (process {pid} of the jobs database's server) runs these jobs with another value of \
+                 --slots; standing by until it has ended"
             );
             self.claims.warned.push(pid);
         }
         other.is_some()
     }
 
-    /// Takes the lock of the slot that this job shares with others, if it is free. Returns whether this daemon holds it.
+    /// Takes the lock of the slot that this job shares with others, if it is free. Returns whether this daemon holds
+    /// it.
     async fn claim_shared_slot(&mut self, row: &JobRow) -> Result<bool, DatabaseError> {
         if self.options.slots == SlotAllocation::PerJob {
             return Ok(true);
@@ -125,8 +126,9 @@ impl Supervisor {
             if peer.activity.is_none() {
                 self.warn_once(
                     peer,
-                    "its activity is not visible, because it logs in as another role; let all daemons of a jobs table log in \
-                     to it as the same role, or GRANT pg_read_all_stats, pg_signal_backend to this daemon's role",
+                    "its activity is not visible, because it logs in as another role; let all daemons of a jobs \
+                     table log in to it as the same role, or GRANT pg_read_all_stats, pg_signal_backend to this \
+                     daemon's role",
                 );
             }
         }
@@ -136,8 +138,8 @@ impl Supervisor {
             };
             match presence::terminate(&self.store, peer.pid, &activity.last_change).await {
                 Ok(true) => tracing::warn!(
-                    "another daemon (process {} of the jobs database's server) has not responded for {:.1} s: its session \
-                     was terminated, and its jobs are taken over",
+                    "another daemon (process {} of the jobs database's server) has not responded for {:.1} s: \
+                     its session was ended, and its jobs are taken over",
                     peer.pid,
                     activity.since.as_secs_f64()
                 ),
@@ -145,8 +147,9 @@ impl Supervisor {
                 Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                     self.warn_once(
                         &peer,
-                        "it does not respond, but this daemon's role may not terminate its session; let all daemons of a \
-                         jobs table log in to it as the same role, or GRANT pg_signal_backend to this daemon's role",
+                        "it does not respond, but this daemon's role may not terminate its session; let all \
+                         daemons of a jobs table log in to it as the same role, or GRANT pg_signal_backend to this \
+                         daemon's role",
                     );
                 }
                 Err(error) => return Err(error),

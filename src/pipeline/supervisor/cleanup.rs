@@ -123,8 +123,8 @@ impl Supervisor {
             );
         }
         let mut done = self.write_reports().await;
-        // The quarantined rows belong to the job that has ended. If another daemon has handled its end, they may be those of
-        // the job that it started afterwards.
+        // The quarantined rows belong to the job that has ended. If another daemon has handled its end, they may be
+        // those of the job that it started afterwards.
         let first = removal == Removal::Removed || !leftovers.elsewhere;
         if done.is_ok() && self.is_over(&id, &leftovers.rows, first) {
             done = self.store.release(&id, None).await;
@@ -134,7 +134,8 @@ impl Supervisor {
         done.and(unlocked)
     }
 
-    /// Whether the job that had these rows does not exist any more. `first`: no other daemon has handled its end before.
+    /// Whether the job that had these rows does not exist any more. `first`: no other daemon has handled its end
+    /// before.
     fn is_over(&self, id: &JobId, rows: &[JobRow], first: bool) -> bool {
         match self.watcher.row(id) {
             None => true,

@@ -1,7 +1,7 @@
 //! What holds while the jobs database is away, and when it is back.
 //!
-//! The locks of this daemon are lost with its session. Jobs go on meanwhile: no job starts an attempt before its row says
-//! so, and a daemon that takes a job over first ends the sessions with which the previous one works on the target.
+//! The locks of this daemon are lost with its session. Jobs go on meanwhile: no job starts an attempt before its row
+//! says so, and a daemon that takes a job over first ends the sessions with which the previous one works on the target.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,8 +18,8 @@ use crate::pipeline::supervisor::session;
 use crate::pipeline::supervisor::state::{AfterEnd, Supervisor};
 use crate::postgres::DatabaseError;
 
-/// The pause between two attempts to connect. It does not grow: a daemon that comes back later than the others finds its jobs
-/// taken ([`RECLAIM_TIME`]).
+/// The pause between two attempts to connect. It does not grow: a daemon that comes back later than the others finds
+/// its jobs taken ([`RECLAIM_TIME`]).
 const RECONNECT_PAUSE: Duration = Duration::from_millis(400);
 /// After an outage of the jobs database each daemon claims only the jobs that it ran before, for this long.
 const RECLAIM_TIME: Duration = Duration::from_secs(2);
@@ -72,8 +72,8 @@ impl Supervisor {
         }
     }
 
-    /// Opens a new session and takes the locks of the jobs that run here. Jobs that other daemons have claimed meanwhile are
-    /// given up.
+    /// Opens a new session and takes the locks of the jobs that run here. Jobs that other daemons have claimed
+    /// meanwhile are given up.
     async fn reconnect(&mut self) -> Result<(), JobsTableError> {
         let (store, session) = session::open(&self.options).await?;
         session::terminate_previous(&store, &self.session).await?;

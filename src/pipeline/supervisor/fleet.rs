@@ -1,8 +1,8 @@
 //! How the daemons of one jobs table divide its jobs, and when one of them counts as dead.
 //!
-//! There is no leader, and no daemon sends another one anything. Each computes the same function of the same facts: which
-//! locks are held by whom. Two daemons that looked at different moments may disagree until the next poll. That does no harm,
-//! because the lock of a job decides who runs it.
+//! There is no leader, and no daemon sends another one anything. Each computes the same function of the same facts:
+//! which locks are held by whom. Two daemons that looked at different moments may disagree until the next poll. That
+//! does no harm, because the lock of a job decides who runs it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -78,8 +78,8 @@ pub fn share(view: &FleetView, own: Pid, wanted: usize) -> usize {
     }
 }
 
-/// A daemon with the same label and another value of `--slots` that has precedence over `own`. It runs some of the jobs; or
-/// no daemon runs any, and its process id is lower. `busy`: `own` runs some of them itself.
+/// A daemon with the same label and another value of `--slots` that has precedence over `own`. It runs some of the
+/// jobs; or no daemon runs any, and its process id is lower. `busy`: `own` runs some of them itself.
 pub fn conflicting_peer(view: &FleetView, own: Pid, busy: bool) -> Option<Pid> {
     let runs_jobs = |pid| view.holders.values().any(|holder| *holder == pid);
     let others = view.peers.iter().filter(|peer| peer.other_slots);

@@ -1,5 +1,5 @@
-//! Runs the jobs of the jobs table: starts, replaces and cancels them, and records what they report. Several daemons may
-//! share a table; each job runs in one of them.
+//! Runs the jobs of the jobs table: starts, replaces and cancels them, and records what they report. Several daemons
+//! may share a table; each job runs in one of them.
 //!
 //! ```text
 //!              poll every 400 ms                       tasks
@@ -10,9 +10,9 @@
 //!                                    └───────────────────────┘
 //! ```
 //!
-//! One task, the loop in this file, owns the session to the jobs database, and with it all locks of this daemon. It awaits
-//! nothing but that database: a daemon that does not use its session for some seconds counts as dead (`fleet`). Whatever may
-//! take longer is a task of its own.
+//! One task, the loop in this file, owns the session to the jobs database, and with it all locks of this daemon. It
+//! awaits nothing but that database: a daemon that does not use its session for some seconds counts as dead (`fleet`).
+//! Whatever may take longer is a task of its own.
 //!
 //! | file | contents |
 //! | --- | --- |
@@ -87,8 +87,8 @@ impl Supervisor {
         self.shut_down().await;
     }
 
-    /// Waits for the next event and handles it. The future is dropped in the middle only if the daemon stops or the session
-    /// is lost; so what a step takes out of a queue, it first puts into the state.
+    /// Waits for the next event and handles it. The future is dropped in the middle only if the daemon stops or the
+    /// session is lost; so what a step takes out of a queue, it first puts into the state.
     async fn step(&mut self, clock: &mut Interval) -> Result<(), DatabaseError> {
         tokio::select! {
             biased;

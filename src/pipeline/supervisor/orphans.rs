@@ -1,8 +1,8 @@
 //! Orphans: slots and publications that belong to no job, because its row was deleted or changed while no daemon ran.
 //!
-//! A daemon searches for them once, when it starts. It looks in the jobs database and in each target database of the jobs
-//! table for names with the table's identity that no row accounts for. The slots are listed first and the rows read
-//! afterwards. A slot is created after its row, so a slot whose row is missing then is an orphan.
+//! A daemon searches for them once, when it starts. It looks in the jobs database and in each target database of the
+//! jobs table for names with the table's identity that no row accounts for. The slots are listed first and the rows
+//! read afterwards. A slot is created after its row, so a slot whose row is missing then is an orphan.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ pub fn databases(
     databases.into_values().collect()
 }
 
-/// Lists the slots with the jobs table's identity that nobody reads from. Skips databases that cannot be reached.
+/// Lists the slots with the jobs table's identity that have no reader. Skips databases that cannot be reached.
 pub async fn candidates(databases: Vec<ConnectionString>, jobs_table: u32) -> Vec<Candidate> {
     let prefix = names::name_prefix(jobs_table);
     let mut found = Vec::new();

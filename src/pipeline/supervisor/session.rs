@@ -46,8 +46,8 @@ pub(super) async fn open(
 }
 
 /// Returns when the session is lost, although its socket is open. That is so if the server waits for the next statement
-/// while this daemon waits for an answer, or if the server has no such session. A server that is executing the statement is
-/// waited for, and so is one that cannot be reached.
+/// while this daemon waits for an answer, or if the server has no such session. A server that is executing the
+/// statement is waited for, and so is one that cannot be reached.
 ///
 /// Cancellation safe.
 pub(super) async fn lost(options: Arc<SupervisorOptions>, session: SessionId) -> DatabaseError {
@@ -82,8 +82,8 @@ async fn is_idle_or_gone(
     Ok(!busy.is_some_and(|row| row.get::<_, Option<bool>>(0).unwrap_or(true)))
 }
 
-/// Terminates the previous session of this daemon. The server may not have noticed that the connection is gone, and would
-/// hold the session's locks until it does.
+/// Terminates the previous session of this daemon. The server may not have noticed that the connection is gone, and
+/// would hold the session's locks until it does.
 pub(super) async fn terminate_previous(
     store: &JobStore,
     previous: &SessionId,

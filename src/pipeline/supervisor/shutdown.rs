@@ -1,5 +1,5 @@
-//! The end of the daemon: each job finishes what is under way, and its lock is released at once, so that another daemon can
-//! claim it.
+//! The end of the daemon: each job finishes what is under way, and its lock is released at once, so that another daemon
+//! can claim it.
 
 use std::time::Duration;
 

@@ -50,8 +50,8 @@ pub struct Supervisor {
     pub(super) changes: VecDeque<Change>,
     pub(super) running: BTreeMap<JobId, Running>,
     pub(super) tearing_down: BTreeMap<JobId, TearingDown>,
-    /// Jobs that ended elsewhere, or before this daemon started. The daemon that ran them removes their slots, unless it
-    /// crashes first. So the daemon that gets the lock next checks once.
+    /// Jobs that ended elsewhere, or before this daemon started. The daemon that ran them removes their slots, unless
+    /// it crashes first. So the daemon that gets the lock next checks once.
     pub(super) leftovers: BTreeMap<JobId, Leftovers>,
     pub(super) orphan_search: OrphanSearch,
     pub(super) teardown_turns: Arc<Semaphore>,
@@ -83,11 +83,12 @@ pub(super) struct Running {
 /// What follows when a running job has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterEnd {
-    /// That depends on how it ended: nobody has asked it to.
+    /// That depends on how it ended: it was not asked to end.
     ByOutcome,
     /// Its lock is released. Slot and publication stay for the daemon that starts the job next.
     ReleaseLock,
-    /// As [`AfterEnd::ReleaseLock`]: another daemon has fewer jobs. At this moment the job is cancelled if it has not ended.
+    /// As [`AfterEnd::ReleaseLock`]: another daemon has fewer jobs. At this moment the job is cancelled if it has not
+    /// ended.
     HandOver(Instant),
     /// Its slot and publication are removed.
     TearDown,

@@ -1,8 +1,8 @@
 //! The supervisor's tasks: each comes to an outcome, even if it panics.
 //!
-//! A job holds an advisory lock from its start until the supervisor has handled the outcome of its last task. If a panic
-//! made an outcome disappear, the lock would be held for the rest of the daemon's life, and no daemon could run the job. So
-//! whoever spawns a task says what its panic amounts to.
+//! A job holds an advisory lock from its start until the supervisor has handled the outcome of its last task. If a
+//! panic made an outcome disappear, the lock would be held for the rest of the daemon's life, and no daemon could run
+//! the job. So each task is spawned together with the outcome that its panic amounts to.
 
 use std::any::Any;
 use std::collections::HashMap;

@@ -25,12 +25,13 @@ use crate::postgres::{AllowedHosts, ConnectionString, Session};
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// A server that accepts a session and then does not answer must not keep other teardowns waiting for their turn. An attempt
-/// on a server that answers takes less: its longest part is DDL that waits for a lock, and gives up after about 40 s.
+/// A server that accepts a session and then does not answer must not keep other teardowns waiting for their turn. An
+/// attempt on a server that answers takes less: its longest part is DDL that waits for a lock, and gives up after about
+/// 40 s.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Removes what the job left on its target; returns whether there was anything. Retries for as long as the target cannot be
-/// reached. Each attempt waits for one of `turns`.
+/// Removes what the job left on its target; returns whether there was anything. Retries for as long as the target
+/// cannot be reached. Each attempt waits for one of `turns`.
 ///
 /// Returns false too, with a line in the log, if another attempt cannot succeed.
 ///

@@ -14,8 +14,8 @@ use tokio::task::JoinHandle;
 pub enum Behaviour {
     /// Refuses the login with an error of this SQLSTATE.
     RefusesLogin(&'static [u8]),
-    /// Accepts the session, and then answers every statement with an error of this SQLSTATE, but for the settings that a
-    /// client sets first.
+    /// Accepts the session, and then answers every statement with an error of this SQLSTATE, but for the settings that
+    /// a client sets first.
     RefusesStatements(&'static [u8]),
     /// Accepts the session, and then answers every statement with one row of one text, whatever was asked.
     AnswersNonsense,

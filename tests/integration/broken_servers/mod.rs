@@ -1,5 +1,5 @@
-//! Target servers that break the protocol. They fail the jobs that name them, and harm nothing else: the daemon lives, other
-//! jobs go on, and the lock of each job is released when the job is cancelled.
+//! Target servers that break the protocol. They fail the jobs that name them, and harm nothing else: the daemon lives,
+//! other jobs go on, and the lock of each job is released when the job is cancelled.
 
 mod fake_server;
 
@@ -24,8 +24,9 @@ const MALFORMED: [&[u8]; 6] = [
 ];
 
 /// The locks of jobs that daemons hold.
-const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' \
-                     AND l.objsubid = 1 AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
+const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                     WHERE l.locktype = 'advisory' AND l.objsubid = 1 \
+                     AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
 
 /// One job on a real server, which streams, and one job on each of some fake servers.
 struct Scene {
@@ -137,8 +138,8 @@ async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
     scene.a_repaired_job_runs().await;
 }
 
-/// A server that does not answer may be back in a moment. The job retries, and so does the teardown: the lock is held until
-/// the slot is gone.
+/// A server that does not answer may be back in a moment. The job retries, and so does the teardown: the lock is held
+/// until the slot is gone.
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
     let behaviours = [

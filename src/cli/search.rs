@@ -27,6 +27,7 @@ pub struct Search {
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
     columns: Vec<String>,
 
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     format: RowFormat,
 

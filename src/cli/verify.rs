@@ -32,6 +32,7 @@ pub struct Verify {
     )]
     sample: NonZeroU64,
 
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
     format: ReportFormat,
 

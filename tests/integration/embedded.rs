@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use lantern::embedded::{EmbeddedError, ServerOptions, PrivatePostgres};
+use lantern::embedded::{EmbeddedError, PrivatePostgres, ServerOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;

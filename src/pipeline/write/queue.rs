@@ -59,7 +59,7 @@ impl WriteQueue {
         self.live.iter().chain(&self.backfill)
     }
 
-    /// Takes at most `max_rows` rows, and ends with the row that fills [`MAX_BATCH_BYTES`]. Empty where the queue is.
+    /// Takes at most `max_rows` rows, and ends with the row that fills 4 MiB of texts. Empty where the queue is.
     ///
     /// One statement can update a row once only, so a key that occurs twice waits for the next batch, in its place.
     pub fn next_batch(&mut self, max_rows: usize) -> Vec<PendingWrite> {

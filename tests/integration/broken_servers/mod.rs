@@ -5,13 +5,14 @@ mod fake_server;
 
 use std::time::Duration;
 
+use testkit::client::{execute, value, wait_for_value};
+use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
+use testkit::vectors::wait_for_vectors;
+use testkit::{Process, TestDatabase, server};
 use tokio_postgres::Client;
 
 use self::fake_server::{Behaviour, FakeServer, MESSAGE};
-use crate::support::jobs::{Job, insert_job};
-use crate::support::observe::{articles, execute, failure, finished, value, wait_for_value};
-use crate::support::vectors::in_step;
-use crate::support::{Daemon, TestDatabase, server};
+use crate::support::start_daemon;
 
 /// SQLSTATEs that no server should send: they have five characters of A to Z and 0 to 9.
 const MALFORMED: [&[u8]; 6] = [
@@ -31,7 +32,7 @@ const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USI
 /// One job on a real server, which streams, and one job on each of some fake servers.
 struct Scene {
     // Dropped in this order.
-    daemon: Daemon,
+    daemon: Process,
     client: Client,
     database: TestDatabase,
     servers: Vec<(FakeServer, i32)>,
@@ -39,7 +40,7 @@ struct Scene {
 
 impl Scene {
     async fn with(behaviours: impl IntoIterator<Item = Behaviour>) -> Scene {
-        let (database, client) = articles(server()).await;
+        let (database, client) = articles(server::shared()).await;
         let good = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
         let mut servers = Vec::new();
         for behaviour in behaviours {
@@ -50,8 +51,8 @@ impl Scene {
             };
             servers.push((fake, insert_job(&client, job).await));
         }
-        let daemon = Daemon::start(&database, &[]);
-        finished(&client, good).await;
+        let daemon = start_daemon(&database, &[]);
+        wait_for_backfill(&client, good).await;
         Scene {
             daemon,
             client,
@@ -77,7 +78,7 @@ impl Scene {
     async fn the_good_job_works(&self) {
         let insert = "INSERT INTO articles (title, body) VALUES ('a title', 'a body')";
         execute(&self.client, insert).await;
-        in_step(&self.client, "articles", "title", "vector").await;
+        wait_for_vectors(&self.client, "articles", "title", "vector").await;
     }
 
     /// A job that was cancelled can be claimed again.
@@ -88,8 +89,8 @@ impl Scene {
             "UPDATE jobs SET db_connection = '{uri}', canceled_at = NULL, init_failed_at = NULL WHERE id = {job}"
         );
         execute(&self.client, &repair).await;
-        finished(&self.client, *job).await;
-        in_step(&self.client, "articles", "body", "other").await;
+        wait_for_backfill(&self.client, *job).await;
+        wait_for_vectors(&self.client, "articles", "body", "other").await;
     }
 }
 
@@ -97,7 +98,7 @@ impl Scene {
 async fn a_malformed_sqlstate_at_login_fails_the_job_and_leaves_no_lock() {
     let scene = Scene::with(MALFORMED.map(Behaviour::RefusesLogin)).await;
     for (_, job) in &scene.servers {
-        let reason = failure(&scene.client, *job).await;
+        let reason = wait_for_failure(&scene.client, *job).await;
         assert!(reason.contains(MESSAGE), "{reason}");
     }
     scene.cancel_jobs_on_fake_servers().await;
@@ -111,7 +112,7 @@ async fn a_malformed_sqlstate_at_login_fails_the_job_and_leaves_no_lock() {
 async fn a_malformed_sqlstate_of_a_statement_fails_the_job_and_leaves_no_lock() {
     let scene = Scene::with(MALFORMED.map(Behaviour::RefusesStatements)).await;
     for (_, job) in &scene.servers {
-        let reason = failure(&scene.client, *job).await;
+        let reason = wait_for_failure(&scene.client, *job).await;
         assert!(reason.contains(MESSAGE), "{reason}");
     }
     scene.cancel_jobs_on_fake_servers().await;
@@ -130,7 +131,7 @@ async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
     ])
     .await;
     for (_, job) in &scene.servers {
-        let reason = failure(&scene.client, *job).await;
+        let reason = wait_for_failure(&scene.client, *job).await;
         assert!(reason.contains("deserializing column"), "{reason}");
     }
     scene.cancel_jobs_on_fake_servers().await;
@@ -148,7 +149,7 @@ async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
         Behaviour::FallsSilent,
     ];
     let mut scene = Scene::with(behaviours).await;
-    let retrying = "trying again in";
+    let retrying = "retrying in";
     let patience = Duration::from_secs(60);
     scene.daemon.wait_for_line(retrying, patience).await;
     scene.the_good_job_works().await;
@@ -164,7 +165,7 @@ async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
         fake.set(Behaviour::RefusesLogin(b"3D000"));
     }
     scene.only_the_good_job_is_locked().await;
-    let (status, took) = scene.daemon.sigterm_and_wait().await;
+    let (status, took) = scene.daemon.terminate().await;
     assert!(
         status.success() && took < Duration::from_secs(10),
         "{status} after {took:?}"

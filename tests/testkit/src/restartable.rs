@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lantern::embedded::{EmbeddedError, Installation, ServerOptions, PrivatePostgres};
+use lantern::embedded::{EmbeddedError, Installation, PrivatePostgres, ServerOptions};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;

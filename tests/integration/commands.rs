@@ -1,6 +1,6 @@
 //! The commands for one job: `verify`, `resync`, `retry-failed`.
 
-use testkit::Scene;
+use testkit::{Scene, server};
 use testkit::scene::{CAVES, DESERT, MOON, TIDES};
 
 use crate::support::{notes_scene, program, scene_with};

@@ -124,6 +124,9 @@ impl<'a> Visit<'a> for Reader {
         self.note_tree(&item.tree, &[], is_reexport);
     }
 
+    /// `pub(super)` imports nothing.
+    fn visit_visibility(&mut self, _: &'a Visibility) {}
+
     fn visit_path(&mut self, path: &'a syn::Path) {
         let parts: Vec<String> = path
             .segments

@@ -60,13 +60,13 @@ impl Tree {
         self.modules.insert(module, name);
     }
 
-    /// Adds a line to a file of this copy of the tree.
+    /// Adds a line at the end of a file of this copy of the tree.
     pub fn append(&mut self, name: &str, line: &str) {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join(&self.root)
             .join(name);
         let text = fs::read_to_string(path).expect("the file is readable");
-        self.add(name.to_owned(), &format!("{line}\n{text}"));
+        self.add(name.to_owned(), &format!("{text}\n{line}\n"));
     }
 
     /// The path of each file below the root.

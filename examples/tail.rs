@@ -25,6 +25,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Prints changes to `out` until `stop` completes.
+///
+/// # Errors
+/// Whatever the connection, the server or `out` reports.
 pub async fn tail(
     config: &Config,
     publication: &str,

@@ -238,7 +238,7 @@ async fn a_live_text_overtakes_the_backfill() {
             Priority::Backfill,
             id,
             format!("row number {id} of a large table"),
-        )
+        );
     });
     backfilled.next().await.unwrap();
     let mut done = 1;
@@ -267,14 +267,14 @@ async fn dropping_a_submitter_ends_its_own_completions_only() {
             Priority::Backfill,
             id,
             format!("text {id} of a job that is cancelled"),
-        )
+        );
     });
     (0..10).for_each(|id| {
         stays.submit(
             Priority::Backfill,
             id,
             format!("text {id} of a job that continues"),
-        )
+        );
     });
     drop(gone);
 

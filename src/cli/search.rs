@@ -78,7 +78,7 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
         .collect();
     match arguments.format {
         RowFormat::Table if rows.is_empty() => {
-            println!("no row of {} has a vector yet", target.qualified())
+            println!("no row of {} has a vector yet", target.qualified());
         }
         RowFormat::Table => {
             let headings: Vec<&str> = ["similarity"]

@@ -127,7 +127,7 @@ impl ReplicationError {
 
 /// Whether the connection broke during the handshake.
 fn is_cut(error: &io::Error) -> bool {
-    use io::ErrorKind::*;
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
     matches!(
         error.kind(),
         ConnectionReset | ConnectionAborted | BrokenPipe | UnexpectedEof | TimedOut

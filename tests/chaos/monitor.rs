@@ -50,7 +50,7 @@ pub async fn watch(uri: String, record: Arc<Record>) {
                 let waited = *waited;
                 record.behind_daemon(waited);
                 // Reported once.
-                if waited > MAX_WAIT && waited - passed <= MAX_WAIT {
+                if waited > MAX_WAIT && waited.checked_sub(passed).unwrap() <= MAX_WAIT {
                     record.violation(format!(
                         "a user waits for the daemon for more than {} ms: {statement}",
                         MAX_WAIT.as_millis()

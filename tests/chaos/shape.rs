@@ -120,7 +120,7 @@ impl Shape {
         }
         match self.identity {
             Identity::Default => {
-                statements += &format!("ALTER TABLE notes ADD PRIMARY KEY ({key});")
+                statements += &format!("ALTER TABLE notes ADD PRIMARY KEY ({key});");
             }
             Identity::Full => {
                 statements += &format!("ALTER TABLE notes ADD PRIMARY KEY ({key});");

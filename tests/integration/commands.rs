@@ -1,7 +1,7 @@
 //! The commands for one job: `verify`, `resync`, `retry-failed`.
 
-use testkit::{Scene, server};
 use testkit::scene::{CAVES, DESERT, MOON, TIDES};
+use testkit::{Scene, server};
 
 use crate::support::{notes_scene, program, scene_with};
 

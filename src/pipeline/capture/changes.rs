@@ -5,10 +5,11 @@
 //! known to [`Subscribers`]. No I/O: bytes in, rows out.
 
 use super::subscribers::Subscribers;
-use super::table_changes::{Delivery, OpenTransaction, RowUpdate};
+use super::table_changes::{Delivery, OpenTransaction, RowUpdate, TableChanges};
 use crate::pipeline::error::JobError;
+use crate::pipeline::table::row::{Row, SubscriberId};
 use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
-use crate::replication::pgoutput::{self, Message};
+use crate::replication::pgoutput::{self, Message, RelationId};
 use crate::replication::{Lsn, LsnTracker, Ticket};
 
 /// Reads a stream message by message.
@@ -71,16 +72,12 @@ impl ChangeFilter {
                 deliveries,
             ),
             Message::Insert { relation, new } => {
-                if let Some(transaction) = self.change_of_others()
-                    && let Some(table) = subscribers.table(relation)
-                {
-                    table.change(
-                        &transaction,
-                        &mut self.tracker,
-                        deliveries,
-                        |changes, id| changes.insert(&transaction, id, &new),
-                    );
-                }
+                self.change(
+                    relation,
+                    subscribers,
+                    deliveries,
+                    |changes, transaction, id| changes.insert(transaction, id, &new),
+                );
             }
             Message::Update {
                 relation,
@@ -93,16 +90,12 @@ impl ChangeFilter {
                     old_is_whole: old.is_some(),
                     new,
                 };
-                if let Some(transaction) = self.change_of_others()
-                    && let Some(table) = subscribers.table(relation)
-                {
-                    table.change(
-                        &transaction,
-                        &mut self.tracker,
-                        deliveries,
-                        |changes, id| changes.update(&transaction, id, update),
-                    );
-                }
+                self.change(
+                    relation,
+                    subscribers,
+                    deliveries,
+                    |changes, transaction, id| changes.update(transaction, id, update),
+                );
             }
             // Not published, or without a meaning for us. A deleted row needs no vector: work on it misses its guard.
             Message::LogicalMessage { .. }
@@ -124,9 +117,28 @@ impl ChangeFilter {
         });
     }
 
-    /// The open transaction, unless it is one of our write-backs.
-    fn change_of_others(&self) -> Option<OpenTransaction> {
-        self.transaction.filter(|open| !open.is_write_back)
+    /// A change of one row, which each subscriber of its table reads in its own way. Changes of our write-backs need no work.
+    fn change(
+        &mut self,
+        relation: RelationId,
+        subscribers: &mut Subscribers,
+        deliveries: &mut Vec<Delivery>,
+        read: impl Fn(
+            &mut TableChanges,
+            &OpenTransaction,
+            SubscriberId,
+        ) -> Result<Option<Row>, JobError>,
+    ) {
+        if let Some(transaction) = self.transaction.filter(|open| !open.is_write_back)
+            && let Some(table) = subscribers.table(relation)
+        {
+            table.change(
+                &transaction,
+                &mut self.tracker,
+                deliveries,
+                |changes, id| read(changes, &transaction, id),
+            );
+        }
     }
 
     /// One row of this transaction is finished.

@@ -107,13 +107,12 @@ impl Serving {
     /// or none has come to a shared slot for a while.
     async fn gather(&mut self, source: &SlotSource, inputs: &mut Inputs) {
         let is_shared = source.sharing != Sharing::Own;
-        let first = match is_shared {
-            false => inputs.requests.recv().await,
-            true => {
-                let deadline = Instant::now() + IDLE_TIMEOUT;
-                let first = timeout_at(deadline, inputs.requests.recv()).await;
-                first.ok().flatten()
-            }
+        let first = if is_shared {
+            let deadline = Instant::now() + IDLE_TIMEOUT;
+            let first = timeout_at(deadline, inputs.requests.recv()).await;
+            first.ok().flatten()
+        } else {
+            inputs.requests.recv().await
         };
         self.keep(first);
         if !is_shared || self.waiting.is_empty() {

@@ -31,10 +31,10 @@ impl TargetNames {
     pub fn from_definition(definition: &Definition) -> Result<TargetNames, JobError> {
         let names = TargetNames {
             schema: definition.schema.clone(),
-            table: required(&definition.table, "\"table\"")?,
-            source: required(&definition.src_column, "src_column")?,
-            destination: required(&definition.dst_column, "dst_column")?,
-            model: required(&definition.embedding_model, "embedding_model")?,
+            table: required(definition.table.as_deref(), "\"table\"")?,
+            source: required(definition.src_column.as_deref(), "src_column")?,
+            destination: required(definition.dst_column.as_deref(), "dst_column")?,
+            model: required(definition.embedding_model.as_deref(), "embedding_model")?,
             fingerprint: definition.fingerprint_column.clone(),
         };
         names.check_columns()?;
@@ -72,8 +72,8 @@ impl TargetNames {
     }
 }
 
-fn required(value: &Option<String>, column: &str) -> Result<String, JobError> {
-    value.clone().ok_or_else(|| {
+fn required(value: Option<&str>, column: &str) -> Result<String, JobError> {
+    value.map(str::to_owned).ok_or_else(|| {
         JobError::permanent(format!(
             "the job's {column} is empty; set it in the jobs table"
         ))

@@ -275,7 +275,9 @@ mod tests {
         for restart in 0..10 {
             let verdict = history.judge(limit, retained(500, 99, restart), now);
             assert_ne!(verdict, Verdict::Drop);
-            now += STANDSTILL_TIMEOUT - Duration::from_secs(1);
+            now += STANDSTILL_TIMEOUT
+                .checked_sub(Duration::from_secs(1))
+                .unwrap();
         }
         now += Duration::from_secs(1);
         let verdict = history.judge(limit, retained(500, 1, 9), now);

@@ -113,11 +113,22 @@ impl Parameters {
             ("keepalives_retries", _) => self.set("keepalives_count", value),
             ("gssencmode", "disable" | "prefer") => Ok(()),
             (name, _) if WITHOUT_EFFECT.contains(&name) => Ok(()),
-            ("gssencmode" | "sslcrl" | "sslcrldir" | "sslpassword" | "sslcertmode" | "ssl", _)
-            | ("require_auth" | "requirepeer" | "replication" | "min_protocol_version", _)
-            | ("max_protocol_version" | "scram_client_key" | "scram_server_key", _) => {
-                refused(format!("{name} is not supported here"))
-            }
+            (
+                "gssencmode"
+                | "sslcrl"
+                | "sslcrldir"
+                | "sslpassword"
+                | "sslcertmode"
+                | "ssl"
+                | "require_auth"
+                | "requirepeer"
+                | "replication"
+                | "min_protocol_version"
+                | "max_protocol_version"
+                | "scram_client_key"
+                | "scram_server_key",
+                _,
+            ) => refused(format!("{name} is not supported here")),
             // The name is not repeated: it may be part of a password.
             _ => refused("it has an option that is not one of libpq's"),
         }

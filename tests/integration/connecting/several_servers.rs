@@ -153,8 +153,7 @@ async fn after_a_failover_the_job_continues_on_the_new_primary() {
         .batch_execute(&format!(
             "CREATE TABLE docs (id INT PRIMARY KEY, t TEXT); INSERT INTO docs VALUES (1, 'before');
              INSERT INTO jobs (db_connection, \"table\", src_column, dst_column, embedding_model)
-             VALUES ('{hosts}', 'docs', 't', 'v', '{}')",
-            MODEL
+             VALUES ('{hosts}', 'docs', 't', 'v', '{MODEL}')"
         ))
         .await
         .expect("a job");

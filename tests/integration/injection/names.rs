@@ -8,7 +8,7 @@ use crate::support::{notes_scene, scene_with};
 
 const NAMES: &[&str] = &[
     r#""; DROP TABLE jobs; --"#,
-    r#"it's \ 100% $1 $$ {} {0} %s%n"#,
+    r"it's \ 100% $1 $$ {} {0} %s%n",
     "new\nline\tand\rreturn",
     "ünïcode 表 🦀 U&\\0041 \u{202e}thgir",
     // 63 bytes, with a character that a cut in the middle would break.

@@ -29,7 +29,8 @@ async fn marked_role(database: &TestDatabase, client: &Client) -> String {
 
 /// As a URL needs it.
 fn percent_encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    let bytes: Vec<String> = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    bytes.concat()
 }
 
 fn url(role: &str, password: &str, database: &TestDatabase) -> String {

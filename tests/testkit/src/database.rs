@@ -109,9 +109,12 @@ impl Drop for TestDatabase {
                 .expect("a runtime")
                 .block_on(async { drop_database(&connect(&uri).await, &name).await });
         });
-        if dropping.join().is_err() && !thread::panicking() {
-            panic!("the database {} cannot be dropped: see above", self.name);
-        }
+        let failed = dropping.join().is_err();
+        assert!(
+            !failed || thread::panicking(),
+            "the database {} cannot be dropped: see above",
+            self.name
+        );
     }
 }
 

@@ -130,7 +130,7 @@ async fn the_model_stays_loaded_while_the_target_is_away() {
 
     target.stop(Stop::Fast);
     wait_until("some attempts have failed", TIMEOUT, async || {
-        let failed = daemon.log().matches("trying again in").count();
+        let failed = daemon.log().matches("retrying in").count();
         if failed >= 5 { Ok(()) } else { Err(failed) }
     })
     .await;

@@ -48,7 +48,7 @@ async fn a_source_and_a_key_of_other_types_are_still_followed() {
     // The job has seen the new type when it can write beyond the old one.
     scene
         .daemon()
-        .wait_for_line("have other types now", TIMEOUT)
+        .wait_for_line("has another type now", TIMEOUT)
         .await;
     let large = "INSERT INTO notes (id, body) VALUES (5000000000, $1)";
     scene.execute(large, &[&TIDES]).await;

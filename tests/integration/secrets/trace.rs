@@ -96,7 +96,7 @@ async fn nothing_is_told(format: &str) {
         true,
     )
     .await;
-    daemon.wait_for_line("trying again in", TIMEOUT).await;
+    daemon.wait_for_line("retrying in", TIMEOUT).await;
     assert_clean("the process list", &command_lines(daemon.id()));
     let statements = "SELECT string_agg(application_name || ': ' || query, E'\\n') FROM pg_stat_activity \
                       WHERE application_name LIKE 'lantern-cli%'";

@@ -12,6 +12,22 @@
 //! ```
 //!
 //! This module knows the jobs database. It knows nothing of replication or embedding.
+//!
+//! ```no_run
+//! # async fn list() -> Result<(), Box<dyn std::error::Error>> {
+//! use lantern::jobs::{JobStore, JobsTable};
+//! use lantern::postgres::{ConnectionString, Session};
+//!
+//! let database = ConnectionString::from_operator("postgresql://me@localhost/app")?;
+//! let session = Session::open(&database).await?;
+//! let table = JobsTable::discover(&session, "public", "jobs", None).await?;
+//! let store = JobStore::new(session, table, None);
+//! for row in store.rows().await? {
+//!     println!("job {}: {}", row.id, row.definition);
+//! }
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod definition;
 pub mod failures;

@@ -1,4 +1,51 @@
-//! One job's life, and the supervisor that runs them all. The only room that knows both the database and the embedder.
+//! How a job works: from its row in the jobs table, through slot and stream, to vectors in its table. The only module that
+//! knows both the database and the embedder.
+//!
+//! ```text
+//! jobs table ─▶ supervisor ─▶ job ─▶ setup ─▶ capture ─▶ write ─▶ target table
+//!                                      │         ▲         ▲
+//!                                      └─ slot ──┘         └── backfill
+//! ```
+//!
+//! Its folders import each other only downward, in this order:
+//!
+//! | module | what it is for |
+//! | --- | --- |
+//! | [`supervisor`] | which jobs run in this daemon; starts, cancels and cleans up |
+//! | [`commands`] | `verify`, `resync` and `retry-failed`, which work beside the daemon |
+//! | [`job`] | one job's life: attempts, preparation, the streaming parts |
+//! | [`capture`] | reads a slot and turns changes into rows that need work |
+//! | [`write`] | batches, embeds and writes rows; quarantines what is refused |
+//! | [`backfill`] | which existing rows need a vector, and the scan over them |
+//! | [`setup`] | from a jobs row to everything that a stream needs |
+//! | [`slot`] | one replication slot: named, created, watched, dropped |
+//! | [`table`], [`error`] | what a target table, a key and a row are; why a job stops |
+//!
+//! The daemon, without its command line:
+//!
+//! ```no_run
+//! # async fn daemon() -> Result<(), Box<dyn std::error::Error>> {
+//! use lantern::embedding::{Catalogue, Engine, EngineOptions};
+//! use lantern::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
+//! use lantern::pipeline::supervisor::state::Supervisor;
+//! use lantern::postgres::{AllowedHosts, ConnectionString};
+//! use tokio_util::sync::CancellationToken;
+//!
+//! let options = SupervisorOptions {
+//!     database: ConnectionString::from_operator("postgresql://me@localhost/app")?,
+//!     schema: "public".into(),
+//!     table: "jobs".into(),
+//!     label: None,
+//!     allowed_hosts: AllowedHosts::default(),
+//!     max_retained_wal: "16GB".parse()?,
+//!     slots: SlotAllocation::PerJob,
+//! };
+//! let engine = Engine::new(Catalogue::new("models".into()), EngineOptions::default());
+//! let stop = CancellationToken::new();
+//! Supervisor::open(options, engine, stop).await?.run().await;
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod backfill;
 pub mod capture;

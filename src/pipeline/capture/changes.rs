@@ -7,10 +7,10 @@
 use super::subscribers::Subscribers;
 use super::table_changes::{Delivery, OpenTransaction, RowUpdate, TableChanges};
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Row, SubscriberId};
+use crate::pipeline::table::row::{LiveAck, Row, SubscriberId};
 use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
 use crate::replication::pgoutput::{self, Message, RelationId};
-use crate::replication::{Lsn, LsnTracker, Ticket};
+use crate::replication::{Lsn, LsnTracker};
 
 /// Reads a stream message by message.
 pub(super) struct ChangeFilter {
@@ -141,9 +141,14 @@ impl ChangeFilter {
         }
     }
 
-    /// One row of this transaction is finished.
-    pub(super) fn finish(&mut self, ticket: Ticket) {
-        self.tracker.finish(ticket);
+    /// A row is finished.
+    ///
+    /// The receipt of a row whose subscriber has left comes too late: the row counts as missed. It holds the confirmed
+    /// position until the stream restarts, because the changes after it pass uncounted while the member is absent.
+    pub(super) fn finish(&mut self, ack: &LiveAck, subscribers: &mut Subscribers) {
+        if subscribers.settle(ack) {
+            self.tracker.finish(ack.ticket);
+        }
     }
 
     /// The server has sent everything up to `wal_end`.
@@ -154,5 +159,181 @@ impl ChangeFilter {
     /// The position up to which every row is finished.
     pub(super) fn confirmed(&self) -> Lsn {
         self.tracker.confirmed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{mpsc, oneshot};
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::in_flight::MAX_ROWS;
+    use super::super::join::Link;
+    use super::*;
+    use crate::pipeline::slot::names::MemberId;
+    use crate::pipeline::table::row::Ack;
+    use crate::pipeline::table::target::{
+        DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
+    };
+
+    const TABLE: RelationId = RelationId(9);
+    const START: Lsn = Lsn(0x10);
+    const RELATION: &[u8] =
+        b"R\0\0\0\x09public\0docs\0d\0\x02\x01id\0\0\0\0\x14\xFF\xFF\xFF\xFF\0body\0\0\0\0\x19\xFF\xFF\xFF\xFF";
+    const INSERT: &[u8] = b"I\0\0\0\x09N\0\x02t\0\0\0\x011t\0\0\0\x04text";
+
+    /// A stream of inserts into one table, and its subscribers.
+    struct Stream {
+        filter: ChangeFilter,
+        subscribers: Subscribers,
+    }
+
+    /// The job's ends of a subscription.
+    struct Job {
+        id: SubscriberId,
+        rows: mpsc::Receiver<Row>,
+        _ended: oneshot::Receiver<Result<(), JobError>>,
+    }
+
+    impl Stream {
+        fn new() -> Self {
+            Stream {
+                filter: ChangeFilter::new(START, START),
+                subscribers: Subscribers::default(),
+            }
+        }
+
+        /// Subscribes. The bool says whether the stream has to restart for it.
+        fn join(&mut self, member: &str) -> (Job, bool) {
+            let (row_sender, rows) = mpsc::channel(MAX_ROWS);
+            let (ended_sender, ended) = oneshot::channel();
+            let link = Link {
+                rows: row_sender,
+                ended: ended_sender,
+                stop: CancellationToken::new(),
+                left: CancellationToken::new(),
+            };
+            let changes = TableChanges::new(Arc::new(docs()), Some(START));
+            let member = MemberId::from_record(member);
+            let joined = self.subscribers.join(member, TABLE, changes, link);
+            let (id, missed) = joined.expect("the table's layout is known to be right");
+            let job = Job {
+                id,
+                rows,
+                _ended: ended,
+            };
+            (job, missed)
+        }
+
+        /// Reads a transaction with one insert, whose commit ends at `end`, and sends its rows out.
+        async fn insert(&mut self, end: Lsn) {
+            let mut deliveries = Vec::new();
+            for payload in [&begin(end)[..], RELATION, INSERT, &commit(end)[..]] {
+                let read = self
+                    .filter
+                    .read(payload, &mut self.subscribers, &mut deliveries);
+                read.unwrap();
+            }
+            for (id, row) in deliveries {
+                assert!(self.subscribers.send(id, row.unwrap()).await);
+            }
+        }
+
+        fn finish(&mut self, row: &Row) {
+            let Ack::Live(ack) = &row.ack else {
+                panic!("a row of the stream")
+            };
+            self.filter.finish(ack, &mut self.subscribers);
+        }
+    }
+
+    fn docs() -> TargetTable {
+        TargetTable {
+            oid: TABLE.0,
+            schema: "public".into(),
+            name: "docs".into(),
+            partitioned: false,
+            key: vec![KeyColumn {
+                name: "id".into(),
+                type_name: "bigint".into(),
+            }],
+            identity_full: false,
+            source: SourceColumn {
+                name: "body".into(),
+                form: TextForm::Plain,
+                published: true,
+            },
+            destination: DestinationColumn {
+                name: "embedding".into(),
+                type_name: "real[]".into(),
+                vector_schema: None,
+            },
+            fingerprint: None,
+        }
+    }
+
+    fn begin(end: Lsn) -> Vec<u8> {
+        let commit = Lsn(end.0 - 1);
+        [&b"B"[..], &commit.0.to_be_bytes(), &[0; 8], &[0, 0, 0, 7]].concat()
+    }
+
+    fn commit(end: Lsn) -> Vec<u8> {
+        let commit = Lsn(end.0 - 1);
+        [
+            &b"C\0"[..],
+            &commit.0.to_be_bytes(),
+            &end.0.to_be_bytes(),
+            &[0; 8],
+        ]
+        .concat()
+    }
+
+    #[tokio::test]
+    async fn the_receipt_of_a_row_moves_the_confirmed_position() {
+        let mut stream = Stream::new();
+        let (mut job, missed) = stream.join("a");
+        stream.insert(Lsn(0x20)).await;
+        assert_eq!(stream.filter.confirmed(), START);
+        let row = job.rows.recv().await.unwrap();
+        stream.finish(&row);
+        assert!(!missed);
+        assert_eq!(stream.filter.confirmed(), Lsn(0x20));
+    }
+
+    /// Between its leaving and its next subscription, changes of the member's table pass without being counted one by one.
+    #[tokio::test]
+    async fn a_receipt_that_comes_after_its_subscriber_has_left_confirms_nothing() {
+        let mut stream = Stream::new();
+        let (mut job, _) = stream.join("a");
+        stream.insert(Lsn(0x20)).await;
+        let row = job.rows.recv().await.unwrap();
+        let unfinished = stream.subscribers.leave(job.id, Ok(()));
+        stream.insert(Lsn(0x30)).await;
+        stream.finish(&row);
+        let (mut rejoined, missed) = stream.join("a");
+        stream.insert(Lsn(0x40)).await;
+        let row = rejoined.rows.recv().await.unwrap();
+        stream.finish(&row);
+        assert_eq!(unfinished, 1);
+        assert!(missed, "the stream restarts for what it has missed");
+        assert_eq!(stream.filter.confirmed(), START);
+    }
+
+    #[tokio::test]
+    async fn a_receipt_from_before_the_stream_was_opened_anew_is_not_taken_for_another() {
+        let mut stream = Stream::new();
+        let (mut job, _) = stream.join("a");
+        stream.insert(Lsn(0x20)).await;
+        let late = job.rows.recv().await.unwrap();
+        let mut stream = Stream::new();
+        let (mut job, _) = stream.join("a");
+        stream.insert(Lsn(0x20)).await;
+        stream.finish(&late);
+        assert_eq!(stream.filter.confirmed(), START);
+        let row = job.rows.recv().await.unwrap();
+        stream.finish(&row);
+        assert_eq!(stream.filter.confirmed(), Lsn(0x20));
     }
 }

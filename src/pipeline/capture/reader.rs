@@ -175,8 +175,7 @@ impl Reader {
     async fn settle(&mut self, acks: &mut Vec<LiveAck>) -> Result<(), JobError> {
         let before = self.filter.confirmed();
         for ack in acks.drain(..) {
-            self.subscribers.settle(&ack);
-            self.filter.finish(ack.ticket);
+            self.filter.finish(&ack, &mut self.subscribers);
         }
         self.feedback.note_progress(before, self.filter.confirmed());
         self.confirm().await?;

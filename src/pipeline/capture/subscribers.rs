@@ -59,7 +59,6 @@ pub(super) struct Subscribers {
     tables: HashMap<RelationId, PublishedTable>,
     departures: FuturesUnordered<BoxFuture<'static, Departure>>,
     in_flight: InFlight,
-    next_id: u64,
 }
 
 impl Subscribers {
@@ -84,8 +83,7 @@ impl Subscribers {
         changes: TableChanges,
         link: Link,
     ) -> Option<(SubscriberId, bool)> {
-        let id = SubscriberId(self.next_id);
-        self.next_id += 1;
+        let id = SubscriberId::unique();
         let published = self.tables.entry(table).or_default();
         let missed = match published.add(id, member.clone(), changes) {
             Ok(missed) => missed,
@@ -213,12 +211,14 @@ impl Subscribers {
         true
     }
 
-    /// A row is finished. Rows of a subscriber that has left were written off with it.
-    pub(super) fn settle(&mut self, ack: &LiveAck) {
-        if let Some(subscriber) = self.subscribers.get_mut(&ack.subscriber) {
-            subscriber.in_flight.settle(ack.bytes);
-            self.in_flight.settle(ack.bytes);
-        }
+    /// A row is finished. False where its subscriber has left: then the row was written off and counts as missed.
+    pub(super) fn settle(&mut self, ack: &LiveAck) -> bool {
+        let Some(subscriber) = self.subscribers.get_mut(&ack.subscriber) else {
+            return false;
+        };
+        subscriber.in_flight.settle(ack.bytes);
+        self.in_flight.settle(ack.bytes);
+        true
     }
 
     /// Whether more may be read: there is room, and a subscriber that is not stopping.

@@ -2,12 +2,22 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::replication::Ticket;
 
 /// One subscription of a job to a slot reader. A job that subscribes again gets a new id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SubscriberId(pub u64);
+pub struct SubscriberId(u64);
+
+impl SubscriberId {
+    /// An id that no other subscription of this process has, so that the receipt of a row which comes late, after the stream
+    /// was opened anew, is never taken for that of another.
+    pub fn unique() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        SubscriberId(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// The key of a row: its key columns as text, in the order of [`TargetTable::key`](super::target::TargetTable::key).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -176,7 +176,7 @@ mod tests {
         let row = match live {
             true => {
                 let ticket = LsnTracker::new(Lsn::ZERO).begin();
-                Row::live(key, source, 1, ticket, SubscriberId(0))
+                Row::live(key, source, 1, ticket, SubscriberId::unique())
             }
             false => Row::backfill(key, source),
         };

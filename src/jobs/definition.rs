@@ -103,7 +103,7 @@ impl Definition {
 
     /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a
     /// job whose definition was changed while no daemon ran does not continue from the slot of the old definition.
-    pub fn fingerprint(&self) -> u32 {
+    pub fn hash(&self) -> u32 {
         let hash = xxh3_64(format!("{:?}", self.work()).as_bytes());
         (hash ^ (hash >> 32)) as u32
     }

@@ -36,7 +36,7 @@ const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(32);
 /// too.
 const SHARED_SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pauses of a job whose slots are dropped before it has caught up.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 /// A slot whose WAL is watched.
@@ -105,7 +105,7 @@ pub async fn unfinished_over_limit(watched: &WatchedSlot) -> Result<Option<Strin
 
 /// The pause of a job after `dropped` slots in a row were dropped before it had caught up. It has no slot meanwhile.
 pub fn pause(dropped: u32) -> Duration {
-    pause_after(dropped.saturating_sub(1), FIRST_PAUSE, MAX_BACKOFF)
+    pause_after(dropped.saturating_sub(1), MIN_BACKOFF, MAX_BACKOFF)
 }
 
 /// The state of [`watch`].

@@ -34,9 +34,9 @@ use crate::postgres::error::describe;
 
 /// Rows whose texts are read by key at a time.
 const MAX_READ_ROWS: usize = 64;
-/// While the batcher holds more text than this, in bytes, it reads no further texts by key: the sender of such a row
-/// could not count its text.
-const MAX_TEXT_BYTES: usize = 32 << 20;
+/// The batcher reads texts by key only while it holds fewer bytes of text than this. The sender of such a row did not
+/// have its text, so the sender's own limit did not count it.
+const MAX_HELD_TEXT_BYTES: usize = 32 << 20;
 /// Rows, or vectors, that are taken out of a channel at a time.
 const MAX_RECEIVED: usize = 1024;
 
@@ -207,7 +207,7 @@ impl Batcher {
 
     /// Gives the writer the most urgent work, or hands it back where there is none.
     fn start_work(&mut self, writer: Writer) -> Result<AbortOnDropHandle<Work>, Writer> {
-        if !self.unread.is_empty() && self.text_bytes() < MAX_TEXT_BYTES {
+        if !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
             let count = self.unread.len().min(MAX_READ_ROWS);
             let batch: Vec<PendingWrite> = self.unread.drain(..count).collect();
             return Ok(spawn(async move {

@@ -165,7 +165,7 @@ fn changed_model(changes: &[(&str, &[u8])]) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn the_reference_vectors_reveal_a_wrong_window_pooling_or_normalisation() {
+async fn the_reference_vectors_reveal_a_wrong_window_pooling_or_normalization() {
     let (_engine, right) = default_model().await;
     let bare = r#"[{"path":"","type":"Transformer"},{"path":"1_Pooling","type":"Pooling"}]"#;
     // Each of these mistakes must be visible, or the comparison above proves nothing.
@@ -266,7 +266,7 @@ async fn dropping_a_submitter_ends_its_own_completions_only() {
         gone.submit(
             Priority::Backfill,
             id,
-            format!("text {id} of a job that is cancelled"),
+            format!("text {id} of a job that is canceled"),
         );
     });
     (0..10).for_each(|id| {

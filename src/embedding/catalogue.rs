@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  models/
-//!    acme/search/                                  a plain copy: `organisation/name`
+//!    acme/search/                                  a plain copy: `organization/name`
 //!    models--acme--search/refs/main                the cache of Hugging Face's tools (`huggingface_hub`):
 //!    models--acme--search/snapshots/<revision>/    the revision that refs/main names
 //! ```
@@ -17,8 +17,8 @@ use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::Pooling;
 
-/// The models below one folder, in either of two layouts: `organisation/name/` as a plain copy, or
-/// `models--organisation--name/snapshots/<revision>/` as Hugging Face's tools cache it.
+/// The models below one folder, in either of two layouts: `organization/name/` as a plain copy, or
+/// `models--organization--name/snapshots/<revision>/` as Hugging Face's tools cache it.
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     folder: PathBuf,

@@ -147,7 +147,7 @@ pub struct JobRow {
     pub progress: InitProgress,
     /// The job has failed, and waits until a person acts.
     pub failed: bool,
-    /// The job is cancelled.
+    /// The job is canceled.
     pub canceled: bool,
 }
 

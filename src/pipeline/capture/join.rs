@@ -37,7 +37,7 @@ pub struct JoinRequest {
     /// Transactions that committed before do not concern it; `None` until the table is published for it
     /// ([`Admission::grant`]).
     pub since: Option<Lsn>,
-    /// Cancelled when the job wants its rows in flight finished, and no more.
+    /// Canceled when the job wants its rows in flight finished, and no more.
     pub stop: CancellationToken,
 }
 

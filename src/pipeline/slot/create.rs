@@ -52,7 +52,7 @@ async fn backend_pid(session: &Session) -> Result<i32, DatabaseError> {
     Ok(row.get(0))
 }
 
-/// Clears `waits_for` in the job's row when the wait is over, also when the job is cancelled during it.
+/// Clears `waits_for` in the job's row when the wait is over, also when the job is canceled during it.
 struct ClearReport<'a>(&'a Reporter);
 
 impl Drop for ClearReport<'_> {

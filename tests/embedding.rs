@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lantern::embedding::{
-    Catalogue, Embedded, EmbeddingError, Engine, EngineOptions, Location, Model, ModelName,
+    Embedded, EmbeddingError, Engine, EngineOptions, Location, Model, ModelCatalog, ModelName,
     Priority, TextRole,
 };
 use serde::Deserialize;
@@ -45,7 +45,7 @@ fn engine_on(models: &Path) -> Engine {
         data_path: runtime(),
         ..EngineOptions::default()
     };
-    Engine::new(Catalogue::new(models.into()), options)
+    Engine::new(ModelCatalog::new(models.into()), options)
 }
 
 async fn default_model() -> (Engine, Model) {
@@ -130,7 +130,7 @@ async fn a_loaded_model_is_described_by_its_files() {
         .await
         .unwrap();
     assert_eq!(again.identity(), model.identity());
-    let entries = engine.catalogue().entries();
+    let entries = engine.catalog().entries();
     let entry = entries
         .iter()
         .find(|entry| entry.name == *model.name())

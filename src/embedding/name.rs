@@ -15,7 +15,7 @@ const MAX_LENGTH: usize = 200;
 
 /// A validated, canonical model name: `organization/name` or `name`.
 ///
-/// Parsing resolves the aliases that [`super::Catalogue::entries`] lists. No value of this type contains `..`, an
+/// Parsing resolves the aliases that [`super::ModelCatalog::entries`] lists. No value of this type contains `..`, an
 /// absolute path, a backslash or a second slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelName(Arc<str>);

@@ -5,7 +5,7 @@
 //! ─────────────────────────────  ──────────────────────────────────────────────────────
 //! the daemon stops, restart,     the lock is released; slot and publication stay
 //! handed over
-//! canceled, deleted, replaced   teardown, then the lock is released
+//! canceled, deleted, replaced    teardown, then the lock is released
 //! failed                         teardown; the reason is written; the lock is released
 //! another daemon has its lock    nothing
 //! ```

@@ -143,11 +143,7 @@ async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
 /// until the slot is gone.
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
-    let behaviors = [
-        Behavior::Hangs,
-        Behavior::IsSilent,
-        Behavior::FallsSilent,
-    ];
+    let behaviors = [Behavior::Hangs, Behavior::IsSilent, Behavior::FallsSilent];
     let mut scene = Scene::with(behaviors).await;
     let retrying = "retrying in";
     let patience = Duration::from_secs(60);

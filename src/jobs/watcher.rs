@@ -1,7 +1,7 @@
 //! What has changed in the jobs table since the last poll.
 //!
-//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows twice
-//! a second: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need `wal_level
+//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows every
+//! 400 ms: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need `wal_level
 //! = logical` on a server that may not have a target table at all.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! How a job works: from its row in the jobs table, through slot and stream, to vectors in its table. The only module that
-//! knows both the database and the embedder.
+//! How a job works: from its row in the jobs table, through slot and stream, to vectors in its table. It joins what
+//! the other modules keep apart: replication, SQL and the embedding engine.
 //!
 //! ```text
 //! jobs table ─▶ supervisor ─▶ job ─▶ setup ─▶ capture ─▶ write ─▶ target table

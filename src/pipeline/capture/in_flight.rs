@@ -1,7 +1,7 @@
 //! How many rows of a stream are on their way, and how many may be.
 //!
 //! This is the bound on memory: beyond it the reader stops reading, the kernel's buffers fill, and TCP stops the walsender.
-//! Status updates go on meanwhile, so a slow embedder never trips `wal_sender_timeout`.
+//! Status updates go on meanwhile, so a slow engine never trips `wal_sender_timeout`.
 
 /// Rows of one stream that may be on their way at a time.
 pub const MAX_LIVE_ROWS: usize = 4096;

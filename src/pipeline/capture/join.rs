@@ -1,13 +1,13 @@
 //! What passes between a job and its slot reader: a request to join, the subscription's two ends, and its end.
 //!
 //! ```text
-//! job                                  slot reader
-//!  │ JoinRequest ──────────────────────▶ │   stream opened, tables known
+//! job                                   slot reader
+//!  │ JoinRequest ───────────────────────▶ │   stream opened, tables known
 //!  │ ◀──────────────────────── Membership │
 //!  │ ◀────────────────────────────── rows │
-//!  │ LiveAck ──────────────────────────▶ │   counted in the LSN tracker
-//!  │ Admission::grant(lsn) ────────────▶ │   once the table is published for the job
-//!  │ ◀────────────── ended: Ok or error │
+//!  │ LiveAck ───────────────────────────▶ │   counted in the LSN tracker
+//!  │ Admission::grant(lsn) ─────────────▶ │   once the table is published for the job
+//!  │ ◀──────────────── ended: Ok or error │
 //! ```
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::names::{JobNames, MemberId};
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
 
-/// The pauses between attempts.
+/// The shortest and the longest pause between attempts.
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 

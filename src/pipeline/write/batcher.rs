@@ -1,12 +1,12 @@
-//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedder, and their vectors
-//! are gathered into write-backs.
+//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedding engine, and their
+//! vectors are gathered into write-backs.
 //!
 //! ```text
 //! live ──────┐                                        ┌─▶ retry later (row locked, change not visible yet)
-//!            ├─▶ admit ─▶ embedder ─▶ queue ─▶ write ─┤
-//! backfill ──┘     ▲                                  ├─▶ finished: the receipt goes back to the sender
-//!                  │ read source by key               │
-//!                  └── unread                         └─▶ quarantine, then finished
+//!            ├─▶ admit ─▶ engine ─▶ queue ─▶ write ───┤
+//! backfill ──┘    ▲ │        │                        ├─▶ finished: the receipt goes back to the sender
+//!                 │ ▼        │                        │
+//!            read by key     └─ error of one text ────┴─▶ quarantine, then finished
 //! ```
 //!
 //! A write-back starts as soon as there is something to write and none is under way, and takes along what has gathered
@@ -61,7 +61,7 @@ pub struct Batcher {
     /// The target table, for messages.
     table: String,
     quarantine: Quarantine,
-    /// Rows whose text is at the embedder, by the number with which it was submitted.
+    /// Rows whose text is at the engine, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
     next_number: u64,
     /// Rows whose text is to be read by key.
@@ -138,7 +138,7 @@ impl Batcher {
                 () = self.later.until_due() => self.wake_due(),
                 count = self.completions.next_many(&mut completed, MAX_RECEIVED) => {
                     if count == 0 {
-                        return Err(JobError::Transient("the embedder has stopped".into()));
+                        return Err(JobError::Transient("the embedding engine has stopped".into()));
                     }
                     for embedded in completed.drain(..) {
                         self.embedded(embedded)?;

@@ -12,7 +12,7 @@ use crate::pipeline::write::outcome::EmbeddedRow;
 
 /// Texts travel with a write-back as its guard; past this many bytes a batch is full.
 const MAX_BATCH_BYTES: usize = 4 << 20;
-/// The first pause before a row is retried, and the longest.
+/// The shortest and the longest pause before a row is retried.
 const MIN_BACKOFF: Duration = Duration::from_millis(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 

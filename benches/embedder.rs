@@ -1,7 +1,7 @@
 //! The engine against a bare ONNX Runtime loop, in one run and in turns, so that a noisy machine is noisy for both.
 //!
 //! The bare loop is the ceiling: texts tokenized beforehand, sorted as a whole, cut by the same budget, one session a
-//! thread, no pooling. The engine starts from raw text and gives normalised vectors. Run `make setup` first, then
+//! thread, no pooling. The engine starts from raw text and gives normalized vectors. Run `make setup` first, then
 //! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself.
 
 #[path = "support/mod.rs"]
@@ -22,7 +22,7 @@ const BUDGET: usize = 512;
 
 const WORDS: &str = "the of and a in to is was it for with as on river replication slot mountain government \
     photosynthesis quarterly harbour memory Ottoman violin bridge database electron \
-    settlement painted 1987 travelled however between species northern championship novel \
+    settlement painted 1987 traveled however between species northern championship novel \
     engine railway parliament copper vineyard algorithm winter studied";
 
 fn main() {

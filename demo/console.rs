@@ -1,5 +1,5 @@
 //! How the demo speaks: titles with the time since the start in the margin, aligned facts below them, one progress bar.
-//! Colours and redrawing only on a terminal; <https://no-color.org> is respected.
+//! Colors and redrawing only on a terminal; <https://no-color.org> is respected.
 
 use std::cell::Cell;
 use std::io::{IsTerminal, Write, stdout};
@@ -14,7 +14,7 @@ const BAR: usize = 40;
 pub struct Console {
     started: Instant,
     terminal: bool,
-    colours: bool,
+    colors: bool,
     bar_on_screen: Cell<bool>,
 }
 
@@ -25,7 +25,7 @@ impl Console {
         Console {
             started: Instant::now(),
             terminal,
-            colours: terminal && !unwanted,
+            colors: terminal && !unwanted,
             bar_on_screen: Cell::new(false),
         }
     }
@@ -133,7 +133,7 @@ impl Console {
 
     /// `code` is a parameter of "Select Graphic Rendition", ECMA-48 section 8.3.117.
     fn styled(&self, code: &str, text: &str) -> String {
-        if self.colours && !text.is_empty() {
+        if self.colors && !text.is_empty() {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_string()

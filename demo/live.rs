@@ -118,7 +118,7 @@ async fn insert_together(database: &mut Database, articles: &[Article]) -> Resul
 }
 
 /// A series of single INSERTs into the idle table. Each text goes through the model alone right before, so that a
-/// neighbour's load on the machine weighs on both sides of the difference.
+/// neighbor's load on the machine weighs on both sides of the difference.
 pub async fn beyond_the_model(
     console: &Console,
     daemon: &mut Daemon,

@@ -124,13 +124,13 @@ async fn run(console: &Console, processes: &mut Processes) -> Result<()> {
         console.block(&search::ask(&paths, database.uri(), &job, question).await?);
     }
 
-    console.title("The job is cancelled");
+    console.title("The job is canceled");
     let before = database.leftovers().await?;
     database.cancel(&job).await?;
     let gone = async || Ok(database.leftovers().await? == Leftovers::default());
     let took = daemon
         .until(
-            "publication and slot of the cancelled job are gone",
+            "publication and slot of the canceled job are gone",
             CANCEL_TIMEOUT,
             gone,
         )

@@ -3,7 +3,7 @@
 --   psql "$JOBS_DATABASE" -f sql/jobs.sql
 --   lantern-cli start-daemon --uri "$JOBS_DATABASE" --table jobs
 --
--- Each row is a job: it keeps the embeddings of one column up to date. The daemon notices new, changed, cancelled and
+-- Each row is a job: it keeps the embeddings of one column up to date. The daemon notices new, changed, canceled and
 -- deleted rows within a second. Insert the columns of the first group; the daemon writes those named init_*:
 --
 --   INSERT INTO jobs (db_connection, schema, "table", src_column, dst_column, embedding_model)
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
   runtime_params JSONB,             -- settings of that runtime; ort has none
 
-  -- Cancelling the job
+  -- Canceling the job
   canceled_at BOOL,                 -- true: the job ends, and its slot and publication are removed
 
   -- Written by the daemon

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use lantern::embedding::{
-    Catalogue, Embedded, EmbeddingError, Engine, EngineOptions, Location, Model, ModelName,
+    Embedded, EmbeddingError, Engine, EngineOptions, Location, Model, ModelCatalog, ModelName,
     Priority, TextRole,
 };
 use serde::Deserialize;
@@ -45,7 +45,7 @@ fn engine_on(models: &Path) -> Engine {
         data_path: runtime(),
         ..EngineOptions::default()
     };
-    Engine::new(Catalogue::new(models.into()), options)
+    Engine::new(ModelCatalog::new(models.into()), options)
 }
 
 async fn default_model() -> (Engine, Model) {
@@ -130,7 +130,7 @@ async fn a_loaded_model_is_described_by_its_files() {
         .await
         .unwrap();
     assert_eq!(again.identity(), model.identity());
-    let entries = engine.catalogue().entries();
+    let entries = engine.catalog().entries();
     let entry = entries
         .iter()
         .find(|entry| entry.name == *model.name())
@@ -165,7 +165,7 @@ fn changed_model(changes: &[(&str, &[u8])]) -> tempfile::TempDir {
 }
 
 #[tokio::test]
-async fn the_reference_vectors_reveal_a_wrong_window_pooling_or_normalisation() {
+async fn the_reference_vectors_reveal_a_wrong_window_pooling_or_normalization() {
     let (_engine, right) = default_model().await;
     let bare = r#"[{"path":"","type":"Transformer"},{"path":"1_Pooling","type":"Pooling"}]"#;
     // Each of these mistakes must be visible, or the comparison above proves nothing.
@@ -266,7 +266,7 @@ async fn dropping_a_submitter_ends_its_own_completions_only() {
         gone.submit(
             Priority::Backfill,
             id,
-            format!("text {id} of a job that is cancelled"),
+            format!("text {id} of a job that is canceled"),
         );
     });
     (0..10).for_each(|id| {

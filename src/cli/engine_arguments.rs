@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::data_path;
-use crate::embedding::{Catalogue, Engine, EngineOptions};
+use crate::embedding::{Engine, EngineOptions, ModelCatalog};
 
 /// Where models and libraries are, and how many threads they may use.
 #[derive(Args, Clone)]
@@ -27,8 +27,8 @@ impl EngineArguments {
     }
 
     /// The models in the data folder.
-    pub fn catalogue(&self) -> Catalogue {
-        Catalogue::new(self.data_path().join("models"))
+    pub fn catalog(&self) -> ModelCatalog {
+        ModelCatalog::new(self.data_path().join("models"))
     }
 
     /// An engine for the models in the data folder. It loads nothing yet.
@@ -38,6 +38,6 @@ impl EngineArguments {
             data_path: self.data_path(),
             ..EngineOptions::default()
         };
-        Engine::new(self.catalogue(), options)
+        Engine::new(self.catalog(), options)
     }
 }

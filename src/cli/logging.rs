@@ -33,7 +33,7 @@ pub struct Logging {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
-    /// One line for people, coloured on a terminal
+    /// One line for people, colored on a terminal
     Text,
     /// One JSON object on a line, for log collectors
     Json,

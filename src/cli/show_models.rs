@@ -34,10 +34,10 @@ pub struct ShowModels {
 
 /// Prints a table of the models.
 pub fn run(arguments: &ShowModels) {
-    let catalogue = arguments.engine.catalogue();
-    let rows: Vec<Vec<String>> = catalogue.entries().iter().map(row).collect();
+    let catalog = arguments.engine.catalog();
+    let rows: Vec<Vec<String>> = catalog.entries().iter().map(row).collect();
     table::print(&HEADINGS, &rows, MAX_CELL_WIDTH);
-    println!("\nModels are searched in {}.", catalogue.folder().display());
+    println!("\nModels are searched in {}.", catalog.folder().display());
 }
 
 fn row(entry: &ModelEntry) -> Vec<String> {

@@ -44,7 +44,7 @@ pub struct StartDaemon {
     #[arg(long, value_name = "LABEL")]
     label: Option<String>,
 
-    /// The most WAL that a replication slot may hold back on its server, such as 16GB or 500MB; "off" for no limit. A
+    /// The most WAL that a replication slot may retain on its server, such as 16GB or 500MB; "off" for no limit. A
     /// job that falls further behind drops its slot and embeds all rows again
     #[arg(
         long,

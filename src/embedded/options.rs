@@ -6,7 +6,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
     /// Holds everything that the server keeps: the database itself in `data`, `server.log`, the superuser's `password`
-    /// and the Unix socket. Created and initialised if it does not exist. See also
+    /// and the Unix socket. Created and initialized if it does not exist. See also
     /// [`default_directory`](super::default_directory).
     pub data_directory: PathBuf,
     /// The TCP port on 127.0.0.1. `None`: the port of the last start if it is free, else any free port.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use super::catalogue::Catalogue;
+use super::catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
 use super::model::{LoadedModel, Model, TextRole};
@@ -50,7 +50,7 @@ pub struct Engine {
 }
 
 struct EngineInner {
-    catalogue: Catalogue,
+    catalog: ModelCatalog,
     options: EngineOptions,
     models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -64,11 +64,11 @@ type ModelCacheEntry = Mutex<Weak<LoadedModel>>;
 impl Engine {
     /// Creates an engine. Cheap: the library, the models and the threads are started by the first [`Engine::model`].
     #[must_use]
-    pub fn new(catalogue: Catalogue, options: EngineOptions) -> Self {
+    pub fn new(catalog: ModelCatalog, options: EngineOptions) -> Self {
         let batch_tokens = options.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS).get();
         Self {
             inner: Arc::new(EngineInner {
-                catalogue,
+                catalog,
                 options,
                 models: Mutex::default(),
                 workers: Mutex::default(),
@@ -79,8 +79,8 @@ impl Engine {
 
     /// The models that this engine can load.
     #[must_use]
-    pub fn catalogue(&self) -> &Catalogue {
-        &self.inner.catalogue
+    pub fn catalog(&self) -> &ModelCatalog {
+        &self.inner.catalog
     }
 
     /// Returns the model of this name and loads it, on a blocking thread, unless it is loaded already. Concurrent
@@ -191,7 +191,7 @@ impl EngineInner {
     /// Finds and loads a model, and starts the workers. Blocks.
     fn load(&self, name: ModelName) -> Result<LoadedModel, EmbeddingError> {
         let started = Instant::now();
-        let folder = self.catalogue.locate(&name)?;
+        let folder = self.catalog.locate(&name)?;
         let environment = runtime::environment(
             self.options.runtime_library.as_deref(),
             &self.options.data_path,
@@ -256,7 +256,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_never_loaded_a_model_has_no_threads_and_shuts_down() {
-        let engine = Engine::new(Catalogue::new("/nowhere".into()), EngineOptions::default());
+        let engine = Engine::new(
+            ModelCatalog::new("/nowhere".into()),
+            EngineOptions::default(),
+        );
         let error = engine
             .model(&"acme/model".parse().unwrap())
             .await

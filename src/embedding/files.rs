@@ -230,7 +230,7 @@ fn padding(config: &Config, tokenizer: TokenizerConfig) -> Padding {
     }
 }
 
-/// The graph: the one that the model's configuration names, else the plain export. Quantised variants lie beside it
+/// The graph: the one that the model's configuration names, else the plain export. Quantized variants lie beside it
 /// under other names. They change the vectors, so they are used only if the configuration names them.
 fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf, EmbeddingError> {
     let candidates = match named {
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quantised_graph_is_used_only_if_the_configuration_names_it() {
+    fn a_quantized_graph_is_used_only_if_the_configuration_names_it() {
         let files = folder(&[("onnx/model_quantized.onnx", ""), ("onnx/model.onnx", "")]);
         assert!(
             ModelFiles::read(files.path())

@@ -15,7 +15,7 @@ use super::modules::Step;
 /// Sixteen hexadecimal digits over the small files, the graph and its external data.
 ///
 /// The graph is hashed as a whole: xxh3 is as fast as the page cache, and this pass reads the file into it for ONNX
-/// Runtime. The same pass looks for dynamic quantisation, about which it warns.
+/// Runtime. The same pass looks for dynamic quantization, about which it warns.
 ///
 /// # Errors
 ///
@@ -60,20 +60,20 @@ fn hash_small_files(folder: &Path, files: &ModelFiles, hash: &mut Xxh3Default) {
     }
 }
 
-/// Hashes the graph and its external data. Warns about a graph that is quantised dynamically.
+/// Hashes the graph and its external data. Warns about a graph that is quantized dynamically.
 fn hash_graph(graph: &Path, hash: &mut Xxh3Default) -> Result<(), EmbeddingError> {
     // The operator's name stands in the graph's protobuf as plain text.
     let operator = memchr::memmem::Finder::new("DynamicQuantizeLinear");
-    let mut quantised = false;
+    let mut quantized = false;
     for path in graph_files(graph)? {
         hash_file(&path, hash, |chunk| {
-            quantised |= operator.find(chunk).is_some();
+            quantized |= operator.find(chunk).is_some();
         })?;
     }
-    if quantised {
+    if quantized {
         tracing::warn!(
             graph = %graph.display(),
-            "the model is quantised dynamically, so the vector of a text depends on the other texts of its batch; \
+            "the model is quantized dynamically, so the vector of a text depends on the other texts of its batch; \
              use a float32 export instead"
         );
     }

@@ -4,25 +4,25 @@
 //! nothing of PostgreSQL.
 //!
 //! ```text
-//!  Catalogue ──▶ Engine::model ──▶ Model          finds a model on disk and loads it once
-//!                                    │
-//!                Engine::queue ◀─────┘
+//!  ModelCatalog ──▶ Engine::model ──▶ Model       finds a model on disk and loads it once
+//!                                       │
+//!                Engine::queue ◀────────┘
 //!                  │        │
 //!             Submitter  Completions               what a job holds: texts go in, vectors come out
 //!                  ▼        ▲
 //!        queue of batches ──▶ inference threads    flows take turns, live texts before backfill
 //! ```
 //!
-//! A [`Catalogue`] finds models and explains what is missing:
+//! A [`ModelCatalog`] finds models and explains what is missing:
 //!
 //! ```
-//! use lantern::embedding::{Catalogue, EmbeddingError, ModelName};
+//! use lantern::embedding::{ModelCatalog, EmbeddingError, ModelName};
 //!
-//! let catalogue = Catalogue::new("/nonexistent/models".into());
+//! let catalog = ModelCatalog::new("/nonexistent/models".into());
 //! // Aliases of the older daemon resolve to the published name.
 //! let name: ModelName = "all-MiniLM-L6-v2".parse()?;
 //! assert_eq!(name.as_str(), ModelName::DEFAULT);
-//! assert!(matches!(catalogue.locate(&name), Err(EmbeddingError::ModelNotFound { .. })));
+//! assert!(matches!(catalog.locate(&name), Err(EmbeddingError::ModelNotFound { .. })));
 //! # Ok::<(), EmbeddingError>(())
 //! ```
 //!
@@ -30,10 +30,10 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), lantern::embedding::EmbeddingError> {
-//! use lantern::embedding::{Catalogue, Engine, EngineOptions, ModelName, TextRole};
+//! use lantern::embedding::{ModelCatalog, Engine, EngineOptions, ModelName, TextRole};
 //!
 //! let options = EngineOptions { data_path: "/var/lib/lantern".into(), ..EngineOptions::default() };
-//! let engine = Engine::new(Catalogue::new("/var/lib/lantern/models".into()), options);
+//! let engine = Engine::new(ModelCatalog::new("/var/lib/lantern/models".into()), options);
 //! let model = engine.model(&ModelName::DEFAULT.parse()?).await?;
 //! let vectors = engine.embed(&model, TextRole::Query, vec!["how do slots work?".into()]).await?;
 //! assert_eq!(vectors[0].len(), model.dimensions());
@@ -41,7 +41,7 @@
 //! # }
 //! ```
 
-mod catalogue;
+mod catalog;
 mod channel;
 mod dense;
 mod engine;
@@ -61,7 +61,7 @@ mod session;
 mod tokenizer;
 mod worker;
 
-pub use catalogue::{Catalogue, Location, ModelEntry};
+pub use catalog::{Location, ModelCatalog, ModelEntry};
 pub use channel::{Completions, Submitter};
 pub use engine::{Engine, EngineOptions};
 pub use error::EmbeddingError;

@@ -140,7 +140,7 @@ impl Tokens {
 }
 
 impl LoadedModel {
-    /// Loads the model in this folder. Blocks while the graph is read and optimised, about a second for 100 MB.
+    /// Loads the model in this folder. Blocks while the graph is read and optimized, about a second for 100 MB.
     ///
     /// # Errors
     ///
@@ -330,7 +330,7 @@ impl LoadedModel {
 }
 
 /// Loads the steps after pooling. A graph whose output is a sentence embedding was exported with all its modules:
-/// normalising again changes nothing, but a dense layer would, so it is skipped.
+/// normalizing again changes nothing, but a dense layer would, so it is skipped.
 fn load_steps(steps: &[Step], kind: OutputKind) -> Result<Vec<LoadedStep>, EmbeddingError> {
     let mut loaded = Vec::with_capacity(steps.len());
     for step in steps {

@@ -13,9 +13,9 @@ use super::known;
 /// Maximum length of a name in bytes. A path component may have 255 (`NAME_MAX`).
 const MAX_LENGTH: usize = 200;
 
-/// A validated, canonical model name: `organisation/name` or `name`.
+/// A validated, canonical model name: `organization/name` or `name`.
 ///
-/// Parsing resolves the aliases that [`super::Catalogue::entries`] lists. No value of this type contains `..`, an
+/// Parsing resolves the aliases that [`super::ModelCatalog::entries`] lists. No value of this type contains `..`, an
 /// absolute path, a backslash or a second slash.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelName(Arc<str>);
@@ -23,7 +23,7 @@ pub struct ModelName(Arc<str>);
 /// The error for a string that is not a model name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{name:?} is not a model name: write `organisation/name` or `name`, each of letters, digits, dots, hyphens and \
+    "{name:?} is not a model name: write `organization/name` or `name`, each of letters, digits, dots, hyphens and \
      underscores, and neither starting with a dot"
 )]
 pub struct ModelNameError {

@@ -1,4 +1,4 @@
-//! From token states to one vector: the pooling modes of sentence-transformers, and normalisation.
+//! From token states to one vector: the pooling modes of sentence-transformers, and normalization.
 //!
 //! The formulas are those of `sentence_transformers/models/Pooling.py`. There, an attention mask excludes the padding
 //! tokens; here, the caller passes the states of the real tokens only.
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn normalising_yields_length_one_and_keeps_zeros() {
+    fn normalizing_yields_length_one_and_keeps_zeros() {
         let mut vector = [3.0, 4.0];
         normalize(&mut vector);
         assert_close(&vector, &[0.6, 0.8]);

@@ -14,7 +14,7 @@
 //! pool gives what is there immediately.
 //!
 //! **Fairness.** A *flow* is one source of texts, as in fair queuing (RFC 970): flows take turns. A batch is
-//! cut around the oldest text of the flow whose turn it is and filled with its neighbours from any flow, so no text
+//! cut around the oldest text of the flow whose turn it is and filled with its neighbors from any flow, so no text
 //! waits longer than one round. Live texts go before backfill. Under a lasting flood of live texts, one batch in
 //! [`MAX_LIVE_STREAK`] still goes to the backfill of flows that have no live texts.
 
@@ -322,7 +322,7 @@ impl<P, T> Queue<P, T> {
         texts
     }
 
-    /// Takes a batch out of a pool: the text at `seed` and its neighbours.
+    /// Takes a batch out of a pool: the text at `seed` and its neighbors.
     fn take_batch(
         &mut self,
         model: ModelKey,
@@ -335,7 +335,7 @@ impl<P, T> Queue<P, T> {
         };
         // A small burst is shared among the idle workers rather than run by one of them.
         let share = pool.tokens.div_ceil(idle + 1).max(MIN_SHARE);
-        let keys = pool.neighbours(seed, self.budget.min(share));
+        let keys = pool.neighbors(seed, self.budget.min(share));
         let mut texts = Vec::with_capacity(keys.len());
         for key in keys {
             if let Some((id, text)) = pool.remove(key) {
@@ -371,7 +371,7 @@ impl<T> LengthPool<T> {
     ///
     /// A batch is a rectangle of `rows * width` tokens, where `width` is the length of its longest text. A shorter text
     /// adds one row with `width - length` padding; a longer one widens all rows before it.
-    fn neighbours(&self, seed: PoolKey, budget: usize) -> Vec<PoolKey> {
+    fn neighbors(&self, seed: PoolKey, budget: usize) -> Vec<PoolKey> {
         let mut shorter = self
             .texts
             .range(..seed)

@@ -113,7 +113,7 @@ fn in_folder(path: &Path) -> Option<PathBuf> {
         .max()
 }
 
-/// Forwards the log of ONNX Runtime to ours. Its warnings are about graph optimisation, which is of no use to an
+/// Forwards the log of ONNX Runtime to ours. Its warnings are about graph optimization, which is of no use to an
 /// operator.
 fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
     match level {

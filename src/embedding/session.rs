@@ -77,7 +77,7 @@ pub(crate) struct SharedSession {
 }
 
 impl SharedSession {
-    /// Loads and optimises a graph; takes about a second for a hundred megabytes.
+    /// Loads and optimizes a graph; takes about a second for a hundred megabytes.
     pub(crate) fn load(environment: &Environment, path: &Path) -> Result<Self, EmbeddingError> {
         let unusable = |error: ort::Error| EmbeddingError::unusable(path, error);
         let session = build(environment, path).map_err(unusable)?;

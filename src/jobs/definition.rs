@@ -35,14 +35,25 @@ impl fmt::Display for JobId {
 ///
 /// # To add an option
 ///
-/// 1. Add its column to [`OPTIONS`] and a field to this struct.
-/// 2. Read the column in `job_row` (`store.rs`).
-/// 3. Check the value in `pipeline/setup/definition.rs`, and use it.
-/// 4. If the option decides which vectors are written, a change of it has to make another job, which starts from the
-///    beginning: include it in `Definition::work`, but only if it is set, so that existing jobs keep the names of their
-///    slots. A change of any other option restarts the job where it is.
-/// 5. Document the column in `sql/jobs.sql` and in the section "Jobs table" of the README.
-/// 6. Test it in `tests/integration/jobs_table.rs`.
+/// This is the list of the steps; `CONTRIBUTING.md` follows one option through them. An option is an optional column:
+/// a jobs table need not have it.
+///
+/// 1. Add its column to [`OPTIONS`], a field to this struct, and its default to `JobRow::example` below.
+/// 2. Read the column in `job_row` (`store.rs`). NULL and a missing column mean the default.
+/// 3. Check the value in `pipeline/setup/definition.rs`, or, if that takes the server, in `pipeline/setup/preflight/`.
+///    The message names the option and says how to correct it.
+/// 4. Use it where the work is done: `pipeline/backfill/scope.rs` decides which rows are scanned, `WriteOptions`
+///    (`pipeline/write/path.rs`) how vectors are written. `resync` and `retry-failed` take the same write path, but
+///    `resync` and `verify` choose their rows themselves (`src/cli/resync.rs`, `pipeline/commands/verify.rs`). Each
+///    command must honor the option.
+/// 5. Decide what a change of the option means for existing rows. By default it restarts the job, which continues where
+///    it was, so only later write-backs heed it. If the option decides *which* vectors are written, add it to
+///    `Definition::work`: then a change makes another job, which scans the table. See there how to add it without
+///    renaming the slots of jobs that do not use it.
+/// 6. Document the column in `sql/jobs.sql`, in the section "Jobs table" of the README (a test compares both with
+///    [`OPTIONS`]), and in `CHANGELOG.md`. The documented `CREATE TABLE jobs` of the README never changes.
+/// 7. Test the value and the refusal in `tests/integration/jobs_table.rs`, the commands in
+///    `tests/integration/commands.rs`, and the effect as a user sees it in SQL in the module that fits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Definition {
     /// Connection string of the target database.
@@ -61,7 +72,7 @@ pub struct Definition {
     pub column_type: Option<String>,
     /// Names of the key columns, separated by commas. `None`: the key of the table's replica identity.
     pub pk: Option<String>,
-    /// The most rows of one write-back.
+    /// The maximum number of rows in one write-back.
     pub batch_size: Option<i64>,
     /// Where the model runs. Only `ort` is known.
     pub runtime: Option<String>,
@@ -103,13 +114,18 @@ impl Definition {
 
     /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a
     /// job whose definition was changed while no daemon ran does not continue from the slot of the old definition.
-    pub fn fingerprint(&self) -> u32 {
+    pub fn hash(&self) -> u32 {
         let hash = xxh3_64(format!("{:?}", self.work()).as_bytes());
         (hash ^ (hash >> 32)) as u32
     }
 
-    /// What decides which vectors are written. Its debug output is hashed into the names of slots. A version of the
-    /// daemon with another output finds none of the existing slots, and embeds every row of every job again.
+    /// What decides which vectors are written. Its debug output is hashed into the names of slots, so it never changes
+    /// for a job as it is: a daemon with another output finds none of the existing slots, and embeds every row of every
+    /// job again. That holds for a further element too, even for one that is `None`.
+    ///
+    /// So a new option may only appear here while it is set. Return a `Vec`, whose debug output is that of this array,
+    /// and chain the option as an iterator that is empty for `None`, with its name in the text (`"option=value"`), so
+    /// that it differs from any other option that comes later.
     fn work(&self) -> [Option<&str>; 6] {
         [
             Some(self.schema.as_str()),
@@ -147,7 +163,7 @@ pub struct JobRow {
     pub progress: InitProgress,
     /// The job has failed, and waits until a person acts.
     pub failed: bool,
-    /// The job is cancelled.
+    /// The job is canceled.
     pub canceled: bool,
 }
 

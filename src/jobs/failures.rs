@@ -44,7 +44,7 @@ impl JobStore {
         if !self.has_failures().await? {
             let create = format!("CREATE TABLE IF NOT EXISTS {table} ({COLUMNS})");
             // IF NOT EXISTS does not help against a daemon that creates the table at the same moment: one of the two
-            // fails at a unique index of the catalogue. The insertion then shows whether the table is there.
+            // fails at a unique index of the catalog. The insertion then shows whether the table is there.
             if let Err(error) = self.session().batch_execute(&create).await
                 && error.code() != Some(&SqlState::UNIQUE_VIOLATION)
             {

@@ -8,7 +8,7 @@
 //!   failures   rows that could not be embedded or written (the quarantine)
 //!   reporter   how a job's progress reaches its row
 //!   lock       one daemon per job                         ┐ both are advisory locks
-//!   presence   which daemons share the table, and so on   ┘ of the jobs database
+//!   presence   who shares the table, and who runs what    ┘ of the jobs database
 //! ```
 //!
 //! This module knows the jobs database. It knows nothing of replication or embedding.

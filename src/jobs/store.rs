@@ -54,7 +54,7 @@ impl JobStore {
         self.label.as_deref()
     }
 
-    /// All rows of this daemon (with a label: those that have it), cancelled ones too.
+    /// All rows of this daemon (with a label: those that have it), canceled ones too.
     ///
     /// # Errors
     /// The server's.
@@ -197,7 +197,7 @@ impl JobStore {
 /// The columns that every jobs table has are named. Those of [`OPTIONS`] are taken out of the row as JSON: that works
 /// whether the table has the column or not, and an option takes effect as soon as its column is added. Rows come in the
 /// order of their ids as text, which is the output column of that name: `id` may have a type without an order.
-fn select_statement(table: &JobsTable, labelled: bool) -> String {
+fn select_statement(table: &JobsTable, labeled: bool) -> String {
     let mut columns = vec![
         "id::text".to_owned(),
         "COALESCE(NULLIF(schema::text, ''), 'public') AS schema".to_owned(),
@@ -224,7 +224,7 @@ fn select_statement(table: &JobsTable, labelled: bool) -> String {
             identifier(column)
         ));
     }
-    let condition = if labelled { " WHERE label = $1" } else { "" };
+    let condition = if labeled { " WHERE label = $1" } else { "" };
     format!(
         "SELECT {} FROM {} j{condition} ORDER BY id",
         columns.join(", "),

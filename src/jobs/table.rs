@@ -155,7 +155,7 @@ impl JobsTable {
         self.oid
     }
 
-    /// An SQL expression that is true for a cancelled job.
+    /// An SQL expression that is true for a canceled job.
     pub(super) fn canceled_expression(&self) -> &'static str {
         if self.canceled_is_boolean {
             "COALESCE(canceled_at, false)"
@@ -220,7 +220,7 @@ async fn column_types(
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
-/// `canceled_at` is a boolean in the documented table. A time is accepted too: then any time means cancelled.
+/// `canceled_at` is a boolean in the documented table. A time is accepted too: then any time means canceled.
 fn canceled_is_boolean(
     table: &str,
     types: &BTreeMap<String, String>,

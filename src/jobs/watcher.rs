@@ -1,7 +1,7 @@
 //! What has changed in the jobs table since the last poll.
 //!
-//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows twice
-//! a second: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need `wal_level
+//! The table is polled. The alternatives cost the owner of the jobs database more than a query of some dozen rows every
+//! 400 ms: a trigger with NOTIFY would be our code in a user's database, and a replication slot would need `wal_level
 //! = logical` on a server that may not have a target table at all.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,7 @@ pub enum Change {
     Restart(JobId),
     /// The definition asks for other vectors. The job of the old row, which this is, ends and is removed.
     Replace(Box<JobRow>),
-    /// The job was cancelled or its row deleted. It ends and is removed.
+    /// The job was canceled or its row deleted. It ends and is removed.
     Cancel(Box<JobRow>),
     /// The job has failed, in this daemon or another one, or before the first poll. Its slot is removed.
     Failed(Box<JobRow>),
@@ -82,7 +82,7 @@ impl Watcher {
 fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
     let row = || Box::new(now.clone());
     match before {
-        // At the first poll too: the job may have been cancelled while no daemon ran, and its slot may still be there.
+        // At the first poll too: the job may have been canceled while no daemon ran, and its slot may still be there.
         _ if now.canceled => {
             let is_new = before.is_none_or(|before| !before.canceled);
             is_new.then(|| Change::Cancel(row()))

@@ -1,5 +1,5 @@
-//! How a job works: from its row in the jobs table, through slot and stream, to vectors in its table. The only module that
-//! knows both the database and the embedder.
+//! How a job works: from its row in the jobs table, through slot and stream, to vectors in its table. It joins what
+//! the other modules keep apart: replication, SQL and the embedding engine.
 //!
 //! ```text
 //! jobs table ─▶ supervisor ─▶ job ─▶ setup ─▶ capture ─▶ write ─▶ target table
@@ -25,7 +25,7 @@
 //!
 //! ```no_run
 //! # async fn daemon() -> Result<(), Box<dyn std::error::Error>> {
-//! use lantern::embedding::{Catalogue, Engine, EngineOptions};
+//! use lantern::embedding::{ModelCatalog, Engine, EngineOptions};
 //! use lantern::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 //! use lantern::pipeline::supervisor::state::Supervisor;
 //! use lantern::postgres::{AllowedHosts, ConnectionString};
@@ -40,7 +40,7 @@
 //!     max_retained_wal: "16GB".parse()?,
 //!     slots: SlotAllocation::PerJob,
 //! };
-//! let engine = Engine::new(Catalogue::new("models".into()), EngineOptions::default());
+//! let engine = Engine::new(ModelCatalog::new("models".into()), EngineOptions::default());
 //! let stop = CancellationToken::new();
 //! Supervisor::open(options, engine, stop).await?.run().await;
 //! # Ok(())

@@ -58,7 +58,7 @@ pub fn classify(code: &SqlState) -> SqlStateClass {
 
         [b'0', b'8', _, _, _] => Outage, // Connection Exception
         [b'5', b'3', _, _, _] => Outage, // Insufficient Resources: connections, memory, disk space
-        [b'5', b'7', _, _, _] => Outage, // Operator Intervention: cancelled, shutting down, starting up
+        [b'5', b'7', _, _, _] => Outage, // Operator Intervention: canceled, shutting down, starting up
         [b'5', b'8', _, _, _] => Outage, // System Error: input and output of the server
 
         [b'4', b'0', _, _, _] => Conflict, // Transaction Rollback: deadlock, serialization failure

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Three parts that do not know each other: the connection and its stream move bytes ([`connection`], [`stream`]),
-//! [`pgoutput`] decodes them without input or output, and [`LsnTracker`] counts unfinished rows. Opening the socket is
+//! [`pgoutput`] decodes them without I/O, and [`LsnTracker`] counts unfinished rows. Opening the socket is
 //! the caller's task, and so is what happens to a row. Nothing here depends on the rest of the crate.
 //!
 //! `examples/tail.rs` prints the changes of a publication. In short:

@@ -1,6 +1,6 @@
 //! Decoder for the messages of the `pgoutput` plugin, protocol version 1.
 //!
-//! Bytes in, values out, which borrow from the bytes; no input or output, no allocation. PostgreSQL manual, "Logical
+//! Bytes in, values out, which borrow from the bytes; no I/O, no allocation. PostgreSQL manual, "Logical
 //! Replication Message Formats"; the encoder is `logicalrep_write_*` in the server's `proto.c`. Integers are
 //! big-endian, strings end in NUL. Any bytes give a message or an error.
 //!

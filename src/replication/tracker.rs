@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Only transactions with outstanding rows take memory. A finished one that waits for an older one passes its end to
-//! its older neighbour: "when you are finished, so is everything up to here".
+//! its older neighbor: "when you are finished, so is everything up to here".
 
 use super::lsn::Lsn;
 

@@ -124,7 +124,7 @@ async fn run(arguments: Arguments) -> ExitCode {
         summary::report(&outcome);
         all.push(outcome);
     }
-    summary::summarise(&all, arguments.schedules, began.elapsed())
+    summary::summarize(&all, arguments.schedules, began.elapsed())
 }
 
 fn has_vector(installation: &Installation) -> bool {

@@ -86,7 +86,7 @@ pub enum Fault {
         pause: Duration,
         writes: bool,
     },
-    /// The job is cancelled, and resumed after a while.
+    /// The job is canceled, and resumed after a while.
     Cancel(Duration),
     /// The job's row is deleted and inserted again after a while.
     Recreate(Duration),
@@ -99,7 +99,7 @@ pub enum Fault {
 impl Schedule {
     pub fn from_seed(seed: u64, has_vector: bool) -> Self {
         let mut random = Random::new(seed);
-        // The first number mixes the bits of neighbouring seeds.
+        // The first number mixes the bits of neighboring seeds.
         let mut random = random.fork();
         let shape = Shape::random(&mut random, has_vector);
         let duration = Duration::from_millis(random.within(1800..3200));

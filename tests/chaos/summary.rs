@@ -23,7 +23,7 @@ pub fn report(outcome: &Outcome) {
 }
 
 /// Prints the figures of all schedules. Succeeds where all of them ran and none failed.
-pub fn summarise(outcomes: &[Outcome], wanted: u64, took: Duration) -> ExitCode {
+pub fn summarize(outcomes: &[Outcome], wanted: u64, took: Duration) -> ExitCode {
     let failed: Vec<String> = outcomes
         .iter()
         .filter(|outcome| !outcome.violations.is_empty())

@@ -112,7 +112,7 @@ async fn a_job_fails_when_every_row_is_rejected() {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_leaves_no_failures() {
+async fn a_canceled_job_leaves_no_failures() {
     let mut scene = scene_with_check().await;
     scene.write(&[TIDES, MOON]).await;
     scene.wait_for_failed_rows("key->>'id'", "2").await;

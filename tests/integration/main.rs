@@ -1,7 +1,7 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
 mod broken_servers;
-mod cancelling;
+mod canceling;
 mod commands;
 mod connecting;
 mod core_on_debian;

@@ -1,15 +1,15 @@
-//! The layout of the code, as `ARCHITECTURE.md` draws it: which room may import which, and no circle of files.
+//! The layout of the code, as `ARCHITECTURE.md` draws it: which module may import which, and no circle of files.
 //!
-//! A room is a folder, or a file that stands alone. The test reads the imports of every file under `src/` and `benches/`,
+//! A module in this sense is a folder, or a file that stands alone. The test reads the imports of every file under `src/` and `benches/`,
 //! finds the file that defines each imported name, and compares. It says in one line what is wrong.
 
 mod circles;
 mod imports;
-mod rooms;
+mod modules;
 mod tree;
 
 use circles::find_circles;
-use rooms::{ROOMS, find_violations};
+use modules::{MODULES, find_violations};
 use tree::Tree;
 
 #[test]
@@ -19,13 +19,13 @@ fn imports_run_only_downward() {
 }
 
 #[test]
-fn the_table_of_rooms_lists_each_room_below_those_that_import_it() {
-    for (position, (room, imported)) in ROOMS.iter().enumerate() {
+fn the_table_of_modules_lists_each_module_below_those_that_import_it() {
+    for (position, (module, imported)) in MODULES.iter().enumerate() {
         for below in *imported {
-            let place = ROOMS.iter().position(|(name, _)| name == below);
+            let place = MODULES.iter().position(|(name, _)| name == below);
             assert!(
                 place.is_some_and(|place| place < position),
-                "{room} imports {below}, which the table does not list before it"
+                "{module} imports {below}, which the table does not list before it"
             );
         }
     }
@@ -76,12 +76,12 @@ fn a_planted_circle_is_reported_with_its_files() {
 }
 
 #[test]
-fn every_file_belongs_to_a_room() {
+fn every_file_belongs_to_a_module() {
     let tree = Tree::read("src");
     for file in tree.files() {
         assert!(
-            rooms::room_of(file).is_some(),
-            "src/{file} is in no room: add it to the table in tests/layout/rooms.rs and to ARCHITECTURE.md"
+            modules::module_of(file).is_some(),
+            "src/{file} is in no module: add it to the table in tests/layout/modules.rs and to ARCHITECTURE.md"
         );
     }
 }

@@ -98,7 +98,7 @@ impl Tree {
         imports
     }
 
-    /// The file that defines what an absolute path names. Follows `pub use` to the definition, so that the face of a room,
+    /// The file that defines what an absolute path names. Follows `pub use` to the definition, so that the face of a module,
     /// its `mod.rs`, does not count as one of its definers.
     fn definer(&self, path: &[String], depth: usize) -> Option<String> {
         let length = (0..=path.len()).rev();

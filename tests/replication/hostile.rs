@@ -21,7 +21,7 @@ async fn log_in(
 }
 
 #[tokio::test]
-async fn a_server_of_another_protocol_is_recognised_at_once() {
+async fn a_server_of_another_protocol_is_recognized_at_once() {
     for answer in [
         "HTTP/1.1 400 Bad Request\r\n\r\n",
         "220 smtp.example.org\r\n",

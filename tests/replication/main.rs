@@ -1,4 +1,4 @@
-//! The replication client: properties that hold without a server, and behaviour with one. And the connector that opens
+//! The replication client: properties that hold without a server, and behavior with one. And the connector that opens
 //! sockets for it.
 
 mod connector;

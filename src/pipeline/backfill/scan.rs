@@ -13,7 +13,7 @@ use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
 /// Text of a scan that may be outstanding, in bytes.
-const MAX_BYTES: usize = 32 << 20;
+const MAX_BACKFILL_BYTES: usize = 32 << 20;
 
 /// The settings of the session: the scan follows the key's index, whatever the statistics say of the rows that are
 /// left. A plan that sorts would read the whole table for each page (PostgreSQL manual, "Planner Method
@@ -164,7 +164,7 @@ impl<F: FnMut(BackfillProgress)> Outstanding<F> {
 
     /// Sends a row as soon as there is room for it.
     async fn send(&mut self, row: Row) -> Result<(), JobError> {
-        while self.rows >= self.sender.max_capacity() || self.bytes >= MAX_BYTES {
+        while self.rows >= self.sender.max_capacity() || self.bytes >= MAX_BACKFILL_BYTES {
             self.settle().await?;
         }
         self.rows += 1;

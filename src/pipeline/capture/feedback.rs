@@ -1,13 +1,14 @@
 //! When the next standby status update is due.
 //!
-//! The server needs to hear from us in three cases, each with its own urgency:
+//! The server needs to hear from us in four cases, each with its own urgency:
 //!
-//! - Finished rows have advanced the confirmed position: at once, but at most every [`CONFIRM_INTERVAL`], because the server
-//!   works for each update.
+//! - It requests a reply: at once.
+//! - Finished rows have advanced the confirmed position: at once, but at most once in [`CONFIRM_INTERVAL`], because the
+//!   server works for each update.
 //! - Only keepalives have advanced it: with the next tick of the clock, because a busy server answers each update with
 //!   another keepalive.
-//! - It asks, or would soon take us for dead: within a third of `wal_sender_timeout` (PostgreSQL manual,
-//!   "wal_sender_timeout"), however busy we are.
+//! - Nothing was sent for a third of `wal_sender_timeout`, or for 10 s: an update is overdue, however busy we are. The
+//!   server ends the connection after the whole timeout (PostgreSQL manual, "wal_sender_timeout").
 
 use std::time::Duration;
 

@@ -1,13 +1,13 @@
 //! What passes between a job and its slot reader: a request to join, the subscription's two ends, and its end.
 //!
 //! ```text
-//! job                                  slot reader
-//!  │ JoinRequest ──────────────────────▶ │   stream opened, tables known
+//! job                                   slot reader
+//!  │ JoinRequest ───────────────────────▶ │   stream opened, tables known
 //!  │ ◀──────────────────────── Membership │
 //!  │ ◀────────────────────────────── rows │
-//!  │ LiveAck ──────────────────────────▶ │   counted in the LSN tracker
-//!  │ Admission::grant(lsn) ────────────▶ │   once the table is published for the job
-//!  │ ◀────────────── ended: Ok or error │
+//!  │ LiveAck ───────────────────────────▶ │   counted in the LSN tracker
+//!  │ Admission::grant(lsn) ─────────────▶ │   once the table is published for the job
+//!  │ ◀──────────────── ended: Ok or error │
 //! ```
 
 use std::sync::Arc;
@@ -37,7 +37,7 @@ pub struct JoinRequest {
     /// Transactions that committed before do not concern it; `None` until the table is published for it
     /// ([`Admission::grant`]).
     pub since: Option<Lsn>,
-    /// Cancelled when the job wants its rows in flight finished, and no more.
+    /// Canceled when the job wants its rows in flight finished, and no more.
     pub stop: CancellationToken,
 }
 

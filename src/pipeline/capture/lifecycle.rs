@@ -1,10 +1,12 @@
 //! The life of a slot reader: gather subscribers, stream for them, restart where that is needed, end.
 //!
 //! ```text
-//! gather ─▶ open ─▶ join the gathered ─▶ read ─┬─ restart ────────▶ open
-//!   ▲                                          ├─ no subscribers ──▶ gather
-//!   └──────────────────────────────────────────┘
-//!                                              └─ error ──────────▶ tell every subscriber, end
+//!   ┌─────────── no subscribers ───────────┐
+//!   ▼                                      │
+//! gather ──▶ open ──▶ join the gathered ──▶ read
+//!   │          ▲                           │ │
+//!   │          └───────── restart ─────────┘ │
+//!   └─ no subscriber came: end               └─ error, also while opening: tell every subscriber, end
 //! ```
 
 use std::sync::Arc;

@@ -8,9 +8,10 @@
 //!                └───────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A slot reader is a task that owns one replication connection. With a slot for each job it has one subscriber; with
-//! `--slots database` it has as many as the database has jobs. Subscribers come and go while it streams. It ends with the
-//! last of them, or with the first error of its connection, which every subscriber is told.
+//! A slot reader is a task that owns one replication connection. With a slot for each job it has one subscriber, and
+//! ends with it. With `--slots database` it has as many as the database has jobs. They come and go while it streams;
+//! after the last one has left, it waits 3 s for another before it ends. An error of the connection ends the reader,
+//! and so does a shared slot that retains more WAL than it may. Every subscriber is told why.
 //!
 //! | file | holds |
 //! | --- | --- |

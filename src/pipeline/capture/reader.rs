@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::changes::ChangeFilter;
 use super::feedback::Feedback;
-use super::in_flight::MAX_ROWS;
+use super::in_flight::MAX_LIVE_ROWS;
 use super::join::{JOIN_WINDOW, JoinRequest, Joining, Request};
 use super::open::OpenedStream;
 use super::pace::Pace;
@@ -132,7 +132,7 @@ impl Reader {
             tokio::select! {
                 biased;
                 departure = self.subscribers.departure() => self.depart(departure).await?,
-                _ = inputs.acks.recv_many(&mut acks, MAX_ROWS) => self.settle(&mut acks).await?,
+                _ = inputs.acks.recv_many(&mut acks, MAX_LIVE_ROWS) => self.settle(&mut acks).await?,
                 Some(request) = inputs.requests.recv() => self.answer(request),
                 Ok(()) = inputs.members.changed() => {
                     let snapshot = inputs.members.borrow_and_update().clone();

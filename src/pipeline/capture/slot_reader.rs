@@ -4,7 +4,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::in_flight::MAX_ROWS;
+use super::in_flight::MAX_LIVE_ROWS;
 use super::join::{Admission, JoinRequest, Joining, Link, Membership, Request, Stay, reader_ended};
 use super::lifecycle;
 use super::open::{Sharing, SlotSource};
@@ -28,7 +28,7 @@ impl SlotReader {
     /// Starts the task, which waits for its first subscriber.
     pub fn start(source: SlotSource) -> SlotReader {
         let (requests, incoming_requests) = mpsc::channel(MAX_REQUESTS);
-        let (acks, incoming_acks) = mpsc::channel(MAX_ROWS);
+        let (acks, incoming_acks) = mpsc::channel(MAX_LIVE_ROWS);
         let (snapshots, members) = watch::channel(MembershipSnapshot::empty());
         let end = CancellationToken::new();
         let inputs = Inputs {
@@ -62,7 +62,7 @@ impl SlotReader {
     /// # Errors
     /// Whatever prevented the stream from opening, or this job from being served.
     pub async fn join(&self, request: JoinRequest) -> Result<Membership, JobError> {
-        let (row_sender, rows) = mpsc::channel(MAX_ROWS);
+        let (row_sender, rows) = mpsc::channel(MAX_LIVE_ROWS);
         let (ended_sender, ended) = oneshot::channel();
         let (joined_sender, joined) = oneshot::channel();
         let left = CancellationToken::new();

@@ -7,7 +7,7 @@
 //!    └── member of the publication, known from its comment; forgotten once it is no member
 //! ```
 //!
-//! A member that is absent is still a member: its publication row says that it has missed nothing. The first change of its
+//! A member that is absent is still a member: its membership record says that it has missed nothing. The first change of its
 //! table is therefore counted in the LSN tracker and not finished, which keeps the confirmed position before that change.
 //! When the member joins again, the stream restarts from there. A stopping subscriber counts as absent for what comes from
 //! now on.

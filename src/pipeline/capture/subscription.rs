@@ -1,14 +1,14 @@
 //! How a job gets the changes of its table: from a slot of its own, or from one that all jobs of the database share.
 //!
-//! Both take the same steps, which [`Job::prepare`](crate::pipeline::job::Job) calls in this order:
+//! Both take the same steps, in this order:
 //!
-//! | step | own slot | shared slot |
-//! | --- | --- | --- |
-//! | `find_unbroken` | publication fits, slot usable | the membership record is of this version |
-//! | `set_up` | create publication and slot | nothing yet |
-//! | `join` | start a reader for this job alone | join the database's reader, which creates the slot |
-//! | `admit` | nothing | add the table to the publication |
-//! | `find_defect` (each second) | publication altered or gone | the same, for the member |
+//! | step | called in | own slot | shared slot |
+//! | --- | --- | --- | --- |
+//! | `find_unbroken` | `job/prepare.rs` | publication fits, slot usable | membership record valid, slot usable |
+//! | `set_up` | `job/prepare.rs` | create publication and slot | nothing yet |
+//! | `join` | `job/prepare.rs` | start a reader for this job | join the database's reader, which creates the slot |
+//! | `admit` | `job/stream.rs` | nothing | add the table to the publication |
+//! | `find_defect`, each second | `job/watchdog.rs` | publication altered or gone | the same, for the member |
 
 use std::sync::Arc;
 

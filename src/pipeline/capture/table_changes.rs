@@ -3,10 +3,15 @@
 //!
 //! | change | work |
 //! | --- | --- |
-//! | INSERT | always: its row may have no vector, even if the text was seen before |
+//! | the row has the fingerprint of its text | none |
+//! | INSERT | yes: the row may have no vector, even if the text was seen before |
 //! | UPDATE, other text or other key | yes |
-//! | UPDATE, same text as last time, as the old row's, or as the fingerprint says | none |
-//! | UPDATE, source is unchanged TOAST | none, unless the key changed: then the text is read by key |
+//! | UPDATE, same text as last time, or as in the old row | none |
+//! | UPDATE, source is unchanged TOAST | none, unless the key changed |
+//!
+//! The text is read by key where the stream does not carry it: an unpublished source (a generated column), or unchanged
+//! TOAST under a new key. With a fingerprint column that also holds for changes that the stream may repeat after a
+//! restart: the row itself then tells whether it is done.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;

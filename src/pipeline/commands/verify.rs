@@ -71,7 +71,7 @@ impl Findings {
 /// Looks at every row, and at some or all vectors.
 ///
 /// # Errors
-/// The server's, or the embedder's.
+/// The server's, or the embedding engine's.
 ///
 /// Cancellation safe: it only reads.
 pub async fn verify(

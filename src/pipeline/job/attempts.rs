@@ -1,4 +1,4 @@
-//! The transitions of a job: attempt after attempt, until it stops, is cancelled or fails.
+//! The transitions of a job: attempt after attempt, until it stops, is canceled or fails.
 
 use std::time::Duration;
 

@@ -1,13 +1,17 @@
 //! One job, from its row in the jobs table to its end.
 //!
 //! ```text
-//! Pending ─▶ Preparing ─▶ Backfilling ─▶ Streaming ─▶ Canceled
-//!                ▲            │              │
-//!                └─ Retrying ◀┴──────────────┤
-//!                                            └─▶ Failed, until a person acts
+//!        ┌───── transient error: pause, next attempt ─────┐
+//!        ▼                                                │
+//! run ─▶ attempt: prepare ─▶ stream, backfill beside it ──┼─▶ Stopped    the daemon stops
+//!                                                         └─▶ Failed     permanent error: a person has to act
+//!
+//! at any moment ────────────────────────────────────────────▶ Canceled   the supervisor ends the job
 //! ```
 //!
-//! Streaming starts with the slot, beside the backfill. An attempt is one way from preparing to whatever ends it:
+//! An attempt runs from preparation until something ends it. It streams as soon as the slot exists, while the backfill
+//! runs. The supervisor ends a job that is canceled, deleted, replaced or restarted, or that another daemon has taken
+//! over. What follows each [`JobEnd`](state::JobEnd) is the supervisor's task too.
 //!
 //! | file | holds |
 //! | --- | --- |

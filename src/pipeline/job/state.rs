@@ -14,7 +14,7 @@ use crate::postgres::{AllowedHosts, ConnectionString};
 pub enum JobEnd {
     /// The daemon stops. The job continues at the next start.
     Stopped,
-    /// The job was cancelled while it ran. Its slot and publication still exist.
+    /// The job was canceled while it ran. Its slot and publication still exist.
     Canceled,
     /// A person has to act first. The text is for `init_failure_reason`.
     Failed(String),
@@ -38,7 +38,7 @@ pub struct Job {
     pub partitions: Partitions,
     /// The daemon stops: finish what is in flight.
     pub stop: CancellationToken,
-    /// The job is cancelled: drop everything.
+    /// The job is canceled: drop everything.
     pub cancel: CancellationToken,
 }
 

@@ -23,7 +23,7 @@ use crate::postgres::{DatabaseError, Session};
 const LOCK_TIMEOUT_MS: u32 = 300;
 /// Attempts before the error is reported. The job retries later.
 const MAX_ATTEMPTS: u32 = 20;
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Runs one DDL statement, and retries it while its lock is not available.
@@ -48,7 +48,7 @@ pub async fn run_described(
     doing: &str,
 ) -> Result<(), JobError> {
     let script = format!("BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {statement}; COMMIT");
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_BACKOFF);
+    let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
     for _ in 0..MAX_ATTEMPTS {
         let Err(error) = session.batch_execute(&script).await else {
             return Ok(());

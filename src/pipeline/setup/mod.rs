@@ -1,10 +1,10 @@
 //! From a row of the jobs table to everything that a stream needs.
 //!
 //! ```text
-//! jobs row ─▶ definition ─▶ target_database ─▶ preflight ─▶ target_table ─▶ publication ─▶ slot ─▶ stream
-//!             names are     where may we       look, and    create the      create what
-//!             complete      connect            refuse with  missing         is missing,
-//!                                              a remedy     columns         or continue
+//! jobs row ─▶ definition ─▶ target_database ─▶ preflight ─▶ target_table ─▶ publication
+//!             names are     where may we       look, and    create the      create it, and the slot
+//!             complete      connect            refuse with  missing         by the module `slot`;
+//!                                              a remedy     columns         or continue with both
 //! ```
 //!
 //! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which

@@ -42,7 +42,7 @@ pub async fn find_slot(client: &Client, name: &SlotName) -> Result<Option<Slot>,
     }))
 }
 
-/// How much WAL a slot holds back on its server.
+/// How much WAL a slot retains on its server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetainedWal {
     /// From `restart_lsn` to the end of the WAL, in bytes: what the server may not remove.
@@ -54,7 +54,7 @@ pub struct RetainedWal {
     pub restart: Lsn,
 }
 
-/// How much WAL the slot holds back; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared
+/// How much WAL the slot retains; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared
 /// memory only.
 ///
 /// # Errors
@@ -73,9 +73,9 @@ pub async fn retained_wal(
         )
         .await
         .map_err(DatabaseError::during(format!(
-            "reading how much WAL the replication slot {name} holds back"
+            "reading how much WAL the replication slot {name} retains"
         )))?;
-    // A confirmed position may be ahead of what the server has written out. Nothing is held back then.
+    // A confirmed position may be ahead of what the server has written out. Nothing is retained then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
     Ok(row.and_then(|row| {
         Some(RetainedWal {

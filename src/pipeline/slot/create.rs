@@ -29,7 +29,7 @@ pub struct NewSlot<'a> {
 /// Creates the slot. While that takes, the log and the job's row name the transactions that it waits for.
 ///
 /// # Errors
-/// The server's, and a transient one if the slot holds back more WAL than its limit before it is ready.
+/// The server's, and a transient one if the slot retains more WAL than its limit before it is ready.
 ///
 /// Cancellation: as [`create_logical_slot`].
 pub async fn create_slot(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobError> {
@@ -52,7 +52,7 @@ async fn backend_pid(session: &Session) -> Result<i32, DatabaseError> {
     Ok(row.get(0))
 }
 
-/// Clears `waits_for` in the job's row when the wait is over, also when the job is cancelled during it.
+/// Clears `waits_for` in the job's row when the wait is over, also when the job is canceled during it.
 struct ClearReport<'a>(&'a Reporter);
 
 impl Drop for ClearReport<'_> {
@@ -80,13 +80,13 @@ async fn report_wait(slot: &NewSlot<'_>, creator: i32) -> JobError {
     }
 }
 
-/// Drops the unfinished slot if it holds back more WAL than its limit, and returns that as an error.
+/// Drops the unfinished slot if it retains more WAL than its limit, and returns that as an error.
 async fn enforce_limit(watched: &WatchedSlot) -> Result<(), JobError> {
     let Some(reason) = retention::unfinished_over_limit(watched).await? else {
         return Ok(());
     };
     // The session that creates the slot is busy with that. Dropping its future alone would leave the server waiting,
-    // and the WAL held back.
+    // and the WAL retained.
     let other = Session::open(&watched.database).await?;
     drop_slot(&other, &watched.slot).await?;
     Err(JobError::Transient(reason))

@@ -18,7 +18,7 @@ use crate::replication::SlotName;
 
 /// How long a walsender may take to end.
 const FREE_TIMEOUT: Duration = Duration::from_secs(5);
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// Drops the slot if it exists, and ends its reader first.
@@ -29,7 +29,7 @@ const MAX_BACKOFF: Duration = Duration::from_millis(500);
 /// Cancellation safe: each step can be repeated.
 pub async fn drop_slot(session: &Session, name: &SlotName) -> Result<(), JobError> {
     let deadline = Instant::now() + FREE_TIMEOUT;
-    let mut backoff = Backoff::new(FIRST_PAUSE, MAX_BACKOFF);
+    let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
     loop {
         match try_drop_slot(session, name).await {
             Ok(()) => return Ok(()),

@@ -7,8 +7,8 @@
 //!               retention      at most --max-retained-wal, while the slot is created and while it is read
 //! ```
 //!
-//! A slot holds back WAL on its server until its reader confirms a position (PostgreSQL manual, "Replication
-//! Slots"). So this room never leaves one behind that nothing reads, and never lets one grow without a limit.
+//! A slot retains WAL on its server until its reader confirms a position (PostgreSQL manual, "Replication
+//! Slots"). So this module never leaves one behind that nothing reads, and never lets one grow without a limit.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -16,7 +16,7 @@
 //! | [`catalog`] | SQL over `pg_replication_slots` |
 //! | [`create`] | creating a slot, and reporting the transactions that hold this up |
 //! | [`drop`](mod@drop) | dropping a slot, and ending a stale reader first |
-//! | [`retention`] | watching how much WAL a slot holds back |
+//! | [`retention`] | watching how much WAL a slot retains |
 //! | [`retention_limit`] | the limit, as a person writes it |
 
 pub mod catalog;

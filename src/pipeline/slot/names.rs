@@ -29,7 +29,7 @@ pub fn own_slot(jobs_table: u32, row: &JobRow) -> SlotName {
         "{}{}_{:08x}",
         name_prefix(jobs_table),
         id_part(row.id.as_str()),
-        row.definition.fingerprint()
+        row.definition.hash()
     );
     slot_name(name)
 }

@@ -1,7 +1,7 @@
-//! Watches how much WAL a slot holds back. Past a limit the slot is dropped, and the job catches up by a scan of its
+//! Watches how much WAL a slot retains. Past a limit the slot is dropped, and the job catches up by a scan of its
 //! table instead of replaying the WAL.
 //!
-//! Two things hold back WAL. To a full disk they are the same, so both count, but they are judged differently:
+//! Two things retain WAL. To a full disk they are the same, so both count, but they are judged differently:
 //!
 //! - **What the reader has not confirmed**, because embedding is slower than the writes. Past the limit the slot is
 //!   dropped at once.
@@ -35,8 +35,8 @@ const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(32);
 /// How long the session of the write-backs may take to answer. A write-back may wait for a lock, and queries behind it
 /// too.
 const SHARED_SESSION_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pauses of a job whose slots are dropped before it has caught up.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
+/// The shortest and the longest pause of a job whose slots are dropped before it has caught up.
+const MIN_BACKOFF: Duration = Duration::from_secs(5);
 const MAX_BACKOFF: Duration = Duration::from_secs(3600);
 
 /// A slot whose WAL is watched.
@@ -46,11 +46,11 @@ pub struct WatchedSlot {
     pub database: ConnectionString,
     /// Its name.
     pub slot: SlotName,
-    /// The most WAL that it may hold back.
+    /// The most WAL that it may retain.
     pub limit: RetentionLimit,
 }
 
-/// Returns when the slot holds back more WAL than its limit, or when its database cannot be asked. Uses the session of
+/// Returns when the slot retains more WAL than its limit, or when its database cannot be asked. Uses the session of
 /// the write-backs, and opens one of its own when that is slow to answer.
 ///
 /// Cancellation safe.
@@ -96,7 +96,7 @@ pub async fn unfinished_over_limit(watched: &WatchedSlot) -> Result<Option<Strin
     let over = retained.filter(|retained| limit.is_exceeded_by(retained.bytes));
     Ok(over.map(|retained| {
         format!(
-            "the slot {slot} is not ready yet and already holds back {} of WAL, more than {limit} (--max-retained-wal): \
+            "the slot {slot} is not ready yet and already retains {} of WAL, more than {limit} (--max-retained-wal): \
              it is dropped and created again",
             Size(retained.bytes)
         )
@@ -105,7 +105,7 @@ pub async fn unfinished_over_limit(watched: &WatchedSlot) -> Result<Option<Strin
 
 /// The pause of a job after `dropped` slots in a row were dropped before it had caught up. It has no slot meanwhile.
 pub fn pause(dropped: u32) -> Duration {
-    pause_after(dropped.saturating_sub(1), FIRST_PAUSE, MAX_BACKOFF)
+    pause_after(dropped.saturating_sub(1), MIN_BACKOFF, MAX_BACKOFF)
 }
 
 /// The state of [`watch`].
@@ -132,12 +132,12 @@ impl Monitor {
         let cause = describe(self.own.as_ref().unwrap_or(&self.shared), retained).await;
         if verdict == Verdict::Drop {
             return Ok(Some(format!(
-                "the slot {slot} is dropped, since it held back more than {limit} (--max-retained-wal): {cause}. \
+                "the slot {slot} is dropped, since it retained more than {limit} (--max-retained-wal): {cause}. \
                  Every row is embedded again"
             )));
         }
         tracing::warn!(
-            "the slot {slot} holds back {cause}. Past {limit} (--max-retained-wal) it will be dropped and every row embedded \
+            "the slot {slot} retains {cause}. Past {limit} (--max-retained-wal) it will be dropped and every row embedded \
              again. What helps: more --threads, a larger limit, or ending that transaction"
         );
         Ok(None)
@@ -158,7 +158,7 @@ impl Monitor {
     }
 }
 
-/// How much WAL is held back, and by which transaction.
+/// How much WAL is retained, and by which transaction.
 async fn describe(session: &Client, retained: RetainedWal) -> String {
     let amounts = format!(
         "{} of WAL, of which the job has yet to confirm {}",

@@ -1,4 +1,4 @@
-//! The most WAL that a slot may hold back, as a person writes it: `16GB`, `off`.
+//! The most WAL that a slot may retain, as a person writes it: `16GB`, `off`.
 
 use std::fmt;
 use std::num::NonZeroU64;
@@ -18,7 +18,7 @@ const UNITS: [(&str, u64); 5] = [
 /// meaning.
 const MIN_BYTES: u64 = 16 << 20;
 
-/// The most WAL that a slot may hold back (`--max-retained-wal`).
+/// The most WAL that a slot may retain (`--max-retained-wal`).
 ///
 /// ```
 /// use lantern::pipeline::slot::retention_limit::RetentionLimit;

@@ -5,7 +5,7 @@
 //! ─────────────────────────────  ──────────────────────────────────────────────────────
 //! the daemon stops, restart,     the lock is released; slot and publication stay
 //! handed over
-//! cancelled, deleted, replaced   teardown, then the lock is released
+//! canceled, deleted, replaced    teardown, then the lock is released
 //! failed                         teardown; the reason is written; the lock is released
 //! another daemon has its lock    nothing
 //! ```
@@ -103,7 +103,7 @@ impl Supervisor {
                 Ok(())
             }
             (JobEnd::Failed(reason), AfterEnd::ByOutcome | AfterEnd::HandOver(_)) => {
-                // A job that waits for a person must not hold back WAL, and must not make updates of its table fail.
+                // A job that waits for a person must not retain WAL, and must not make updates of its table fail.
                 self.tear_down(id.clone(), running.row.into());
                 self.report_failure(&id, reason);
                 self.watcher.note_failure(&id);

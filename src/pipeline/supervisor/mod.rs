@@ -11,10 +11,11 @@
 //! ```
 //!
 //! One task, the loop in this file, owns the session to the jobs database, and with it all locks of this daemon. It
-//! awaits nothing but that database: a daemon that does not use its session for some seconds counts as dead (`fleet`).
-//! Whatever may take longer is a task of its own.
+//! waits for the clock, for messages of jobs and for outcomes of tasks, and what it does about them awaits only answers
+//! of that database: a daemon that does not use its session for 6 s counts as dead (`fleet`). Everything that may take
+//! longer is a task of its own.
 //!
-//! | file | contents |
+//! | file | holds |
 //! | --- | --- |
 //! | `options` | what a daemon is started with |
 //! | `session` | the session to the jobs database |

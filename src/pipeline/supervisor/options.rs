@@ -16,7 +16,7 @@ pub struct SupervisorOptions {
     pub label: Option<String>,
     /// The hosts that jobs may connect to.
     pub allowed_hosts: AllowedHosts,
-    /// The most WAL that each slot may hold back.
+    /// The most WAL that each slot may retain.
     pub max_retained_wal: RetentionLimit,
     /// How many slots there are.
     pub slots: SlotAllocation,

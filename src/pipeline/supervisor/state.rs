@@ -32,7 +32,7 @@ use crate::pipeline::supervisor::session::SessionId;
 use crate::pipeline::supervisor::tasks::TaskSet;
 use crate::replication::SlotName;
 
-/// The most targets that are cleaned up at a time. The first poll may find hundreds of cancelled jobs.
+/// The most targets that are cleaned up at a time. The first poll may find hundreds of canceled jobs.
 const MAX_TEARDOWNS: usize = 4;
 
 /// Runs the jobs of a jobs table.
@@ -87,7 +87,7 @@ pub(super) enum AfterEnd {
     ByOutcome,
     /// Its lock is released. Slot and publication stay for the daemon that starts the job next.
     ReleaseLock,
-    /// As [`AfterEnd::ReleaseLock`]: another daemon has fewer jobs. At this moment the job is cancelled if it has not
+    /// As [`AfterEnd::ReleaseLock`]: another daemon has fewer jobs. At this moment the job is canceled if it has not
     /// ended.
     HandOver(Instant),
     /// Its slot and publication are removed.

@@ -21,8 +21,8 @@ use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::names::{JobNames, MemberId};
 use crate::postgres::{AllowedHosts, ConnectionString, Session};
 
-/// The pauses between attempts.
-const FIRST_BACKOFF: Duration = Duration::from_millis(250);
+/// The shortest and the longest pause between attempts.
+const MIN_BACKOFF: Duration = Duration::from_millis(250);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// A server that accepts a session and then does not answer must not keep other teardowns waiting for their turn. An
@@ -52,7 +52,7 @@ pub async fn run(
         Err(_) => return false,
     };
     let database = database.named(&format!("job {} ending", row.id));
-    let mut backoff = Backoff::new(FIRST_BACKOFF, MAX_BACKOFF);
+    let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
     loop {
         let turn = turns.acquire().await;
         let result = attempt_in_time(&database, names).await;

@@ -1,7 +1,7 @@
 //! The fingerprint of a row: which text and model its vector was computed from, in a column beside the vector.
 //!
 //! A vector does not show its text. With a fingerprint the row itself tells whether its vector is current: an update of
-//! another column is recognised in the stream, and after a lost slot or a change of model exactly the rows that need it are
+//! another column is recognized in the stream, and after a lost slot or a change of model exactly the rows that need it are
 //! embedded again.
 
 use md5::{Digest, Md5};

@@ -1,4 +1,4 @@
-//! The ground that the other rooms stand on: what a target table, a key and a row are.
+//! What the other modules of the pipeline build on: what a target table, a key and a row are.
 //!
 //! | file | holds |
 //! | --- | --- |

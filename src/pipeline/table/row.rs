@@ -64,7 +64,7 @@ impl fmt::Display for Key {
 /// What the source column of a row holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceText {
-    /// A text to embed. The embedder's queue shares it, so that memory holds it once.
+    /// A text to embed. The embedding engine's queue shares it, so that memory holds it once.
     Text(Arc<str>),
     /// NULL or `''`: there is nothing to embed, and a vector would be stale.
     Empty,

@@ -1,4 +1,4 @@
-//! How the daemon recognises its own write-backs in the stream.
+//! How the daemon recognizes its own write-backs in the stream.
 //!
 //! The first statement of each write-back transaction is `SELECT pg_logical_emit_message(true, 'lantern', '')`. The message
 //! is part of the WAL, so it comes through the stream between Begin and the first row of the transaction (PostgreSQL

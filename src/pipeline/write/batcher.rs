@@ -1,12 +1,12 @@
-//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedder, and their vectors
-//! are gathered into write-backs.
+//! The middle of a job: rows come in from the stream and from a scan, their texts go to the embedding engine, and their
+//! vectors are gathered into write-backs.
 //!
 //! ```text
 //! live ──────┐                                        ┌─▶ retry later (row locked, change not visible yet)
-//!            ├─▶ admit ─▶ embedder ─▶ queue ─▶ write ─┤
-//! backfill ──┘     ▲                                  ├─▶ finished: the receipt goes back to the sender
-//!                  │ read source by key               │
-//!                  └── unread                         └─▶ quarantine, then finished
+//!            ├─▶ admit ─▶ engine ─▶ queue ─▶ write ───┤
+//! backfill ──┘    ▲ │        │                        ├─▶ finished: the receipt goes back to the sender
+//!                 │ ▼        │                        │
+//!            read by key     └─ error of one text ────┴─▶ quarantine, then finished
 //! ```
 //!
 //! A write-back starts as soon as there is something to write and none is under way, and takes along what has gathered
@@ -34,9 +34,9 @@ use crate::postgres::error::describe;
 
 /// Rows whose texts are read by key at a time.
 const MAX_READ_ROWS: usize = 64;
-/// While the batcher holds more text than this, in bytes, it reads no further texts by key: the sender of such a row
-/// could not count its text.
-const MAX_TEXT_BYTES: usize = 32 << 20;
+/// The batcher reads texts by key only while it holds fewer bytes of text than this. The sender of such a row did not
+/// have its text, so the sender's own limit did not count it.
+const MAX_HELD_TEXT_BYTES: usize = 32 << 20;
 /// Rows, or vectors, that are taken out of a channel at a time.
 const MAX_RECEIVED: usize = 1024;
 
@@ -61,7 +61,7 @@ pub struct Batcher {
     /// The target table, for messages.
     table: String,
     quarantine: Quarantine,
-    /// Rows whose text is at the embedder, by the number with which it was submitted.
+    /// Rows whose text is at the engine, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
     next_number: u64,
     /// Rows whose text is to be read by key.
@@ -138,7 +138,7 @@ impl Batcher {
                 () = self.later.until_due() => self.wake_due(),
                 count = self.completions.next_many(&mut completed, MAX_RECEIVED) => {
                     if count == 0 {
-                        return Err(JobError::Transient("the embedder has stopped".into()));
+                        return Err(JobError::Transient("the embedding engine has stopped".into()));
                     }
                     for embedded in completed.drain(..) {
                         self.embedded(embedded)?;
@@ -207,7 +207,7 @@ impl Batcher {
 
     /// Gives the writer the most urgent work, or hands it back where there is none.
     fn start_work(&mut self, writer: Writer) -> Result<AbortOnDropHandle<Work>, Writer> {
-        if !self.unread.is_empty() && self.text_bytes() < MAX_TEXT_BYTES {
+        if !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
             let count = self.unread.len().min(MAX_READ_ROWS);
             let batch: Vec<PendingWrite> = self.unread.drain(..count).collect();
             return Ok(spawn(async move {

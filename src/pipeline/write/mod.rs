@@ -1,9 +1,10 @@
 //! From rows to vectors in the table.
 //!
 //! ```text
-//! rows ──▶ batcher ──▶ embedder ──▶ queue ──▶ writer ──▶ table
-//!   ▲         │                                  │
-//!   └ receipt ┴── quarantine ◀── failed_batch ◀──┘
+//! rows ──▶ batcher ──▶ embedding engine ──▶ queue ──▶ writer ──▶ table
+//!   ▲         │                │ error of one text     │ error
+//!   │         │                ▼                       ▼
+//!   └ receipt ┴─────────── quarantine ◀────────── failed_batch
 //! ```
 //!
 //! | file | holds |
@@ -15,7 +16,7 @@
 //! | [`statement`] | the SQL of a write-back, with its guard |
 //! | [`outcome`] | what goes to the writer, and what became of it |
 //! | [`failed_batch`] | what to do with a batch that the server refused |
-//! | [`quarantine`] | rows that cannot be written |
+//! | [`quarantine`] | rows that cannot be embedded or written |
 //! | [`fence`] | one session at a time writes for a job |
 //! | [`triggers`] | the option `skip_triggers` |
 //!

@@ -3,7 +3,7 @@
 //! ```text
 //!                 ┌──────────────────────── WritePath ────────────────────────┐
 //! slot reader ──▶ │ LiveEnds ─────┐                                           │
-//!      ▲          │               ├─▶ batcher ─▶ embedder ─▶ writer ─▶ table  │
+//!      ▲          │               ├─▶ batcher ─▶ engine ─▶ writer ─▶ table    │
 //!      └ LiveAck ─│               │      └─▶ quarantine                       │
 //! scan ─────────▶ │ BackfillEnds ─┘                                           │
 //!      ▲          └───────────────────────────────────────────────────────────┘
@@ -138,9 +138,9 @@ impl WritePath {
     ) -> (AbortOnDropHandle<Result<(), JobError>>, BackfillEnds) {
         let (rows, backfill) = mpsc::channel(MAX_BACKFILL_ROWS);
         let (backfill_finished, finished) = mpsc::channel(MAX_BACKFILL_ROWS);
-        // Every outstanding row may have its text at the embedder.
+        // Every outstanding row may have its text at the engine.
         let outstanding = live.rows.max_capacity() + MAX_BACKFILL_ROWS;
-        let embedder = engine.queue(&self.model, outstanding);
+        let engine_ends = engine.queue(&self.model, outstanding);
         let ports = Ports {
             live: live.rows,
             backfill,
@@ -148,7 +148,7 @@ impl WritePath {
             backfill_finished,
         };
         let table = self.target.qualified();
-        let batcher = Batcher::new(ports, embedder, self.batch_rows, table, self.quarantine);
+        let batcher = Batcher::new(ports, engine_ends, self.batch_rows, table, self.quarantine);
         let task = tokio::spawn(batcher.run(self.writer).in_current_span());
         let ends = BackfillEnds { rows, finished };
         (AbortOnDropHandle::new(task), ends)

@@ -22,7 +22,7 @@ use crate::pipeline::table::row::{Key, Row};
 use crate::pipeline::table::target::TargetTable;
 
 /// The most rows of a job that may be quarantined. What refuses more refuses every row, and is for a person to fix.
-pub const MAX_ROWS: usize = 1000;
+pub const MAX_QUARANTINED_ROWS: usize = 1000;
 
 /// The quarantined rows of one job.
 pub struct Quarantine {
@@ -66,9 +66,9 @@ impl Quarantine {
     /// Permanent, where so many rows are quarantined that it cannot be their own fault.
     pub fn add(&mut self, row: Row, error: String, attempts: u32) -> Result<(), JobError> {
         let table = self.target.qualified();
-        if !self.keys.contains(&row.key) && self.keys.len() >= MAX_ROWS {
+        if !self.keys.contains(&row.key) && self.keys.len() >= MAX_QUARANTINED_ROWS {
             return Err(JobError::permanent(format!(
-                "{MAX_ROWS} rows of {table} are in the failures table, the last one because of: {error}; fix the cause, then set \
+                "{MAX_QUARANTINED_ROWS} rows of {table} are in the failures table, the last one because of: {error}; fix the cause, then set \
                  init_failed_at to NULL and run: lantern-cli retry-failed"
             )));
         }

@@ -12,8 +12,8 @@ use crate::pipeline::write::outcome::EmbeddedRow;
 
 /// Texts travel with a write-back as its guard; past this many bytes a batch is full.
 const MAX_BATCH_BYTES: usize = 4 << 20;
-/// The first pause before a row is retried, and the longest.
-const FIRST_RETRY: Duration = Duration::from_millis(2);
+/// The shortest and the longest pause before a row is retried.
+const MIN_BACKOFF: Duration = Duration::from_millis(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A row that waits for a write-back.
@@ -106,7 +106,7 @@ pub struct RetryQueue {
 impl RetryQueue {
     /// Adds a row. It is due after a pause that doubles with each of its retries.
     pub fn push(&mut self, mut pending: PendingWrite) {
-        let pause = pause_after(pending.retries, FIRST_RETRY, MAX_BACKOFF);
+        let pause = pause_after(pending.retries, MIN_BACKOFF, MAX_BACKOFF);
         pending.retries += 1;
         self.pushed += 1;
         self.waiting.push(DelayedWrite {
@@ -233,7 +233,7 @@ mod tests {
             pending.map(|pending| pending.row().key.part(0).to_owned())
         };
         assert_eq!(
-            due_within(&mut queue, FIRST_RETRY).as_deref(),
+            due_within(&mut queue, MIN_BACKOFF).as_deref(),
             Some("first")
         );
         assert_eq!(due_within(&mut queue, MAX_BACKOFF / 4), None);

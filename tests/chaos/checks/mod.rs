@@ -57,7 +57,7 @@ impl Checker<'_> {
             }
         }
         self.own_write_backs_are_ignored().await?;
-        self.cancelled_jobs_leave_nothing().await
+        self.canceled_jobs_leave_nothing().await
     }
 
     async fn jobs_recover(&self) -> Result<(), String> {
@@ -71,13 +71,13 @@ impl Checker<'_> {
         self.until(sessions, RECOVERY_TIMEOUT, what).await
     }
 
-    async fn cancelled_jobs_leave_nothing(&self) -> Result<(), String> {
-        self.testbed.log("cancelling the jobs");
+    async fn canceled_jobs_leave_nothing(&self) -> Result<(), String> {
+        self.testbed.log("canceling the jobs");
         self.testbed.record.disturbed();
         self.execute("UPDATE jobs SET canceled_at = true").await?;
         let nothing_left = "SELECT NOT EXISTS (SELECT FROM pg_replication_slots WHERE database = current_database()) \
                             AND NOT EXISTS (SELECT FROM pg_publication)";
-        let what = "nothing of the cancelled jobs is left";
+        let what = "nothing of the canceled jobs is left";
         self.until(nothing_left, RECOVERY_TIMEOUT, what).await
     }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 /// What the server does with a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Behaviour {
+pub enum Behavior {
     /// Refuses the login with an error of this SQLSTATE.
     RefusesLogin(&'static [u8]),
     /// Accepts the session, and then answers every statement with an error of this SQLSTATE, but for the settings that
@@ -35,25 +35,25 @@ pub const MESSAGE: &str = "this server is broken";
 /// A listener on a port of its own. It stops when this is dropped.
 pub struct FakeServer {
     port: u16,
-    behaviour: watch::Sender<Behaviour>,
+    behavior: watch::Sender<Behavior>,
     listening: JoinHandle<()>,
 }
 
 impl FakeServer {
-    pub async fn start(behaviour: Behaviour) -> Self {
+    pub async fn start(behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
-        let (behaviour, current) = watch::channel(behaviour);
+        let (behavior, current) = watch::channel(behavior);
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let behaviour = *current.borrow();
+                let behavior = *current.borrow();
                 // The client closes the connection when it has heard enough.
-                tokio::spawn(async move { drop(serve(client, behaviour).await) });
+                tokio::spawn(async move { drop(serve(client, behavior).await) });
             }
         });
         FakeServer {
             port,
-            behaviour,
+            behavior,
             listening,
         }
     }
@@ -65,8 +65,8 @@ impl FakeServer {
     }
 
     /// Changes what it does with sessions that begin from now on.
-    pub fn set(&self, behaviour: Behaviour) {
-        self.behaviour.send_replace(behaviour);
+    pub fn set(&self, behavior: Behavior) {
+        self.behavior.send_replace(behavior);
     }
 }
 
@@ -76,27 +76,27 @@ impl Drop for FakeServer {
     }
 }
 
-async fn serve(mut client: TcpStream, behaviour: Behaviour) -> io::Result<()> {
-    if behaviour == Behaviour::Hangs {
+async fn serve(mut client: TcpStream, behavior: Behavior) -> io::Result<()> {
+    if behavior == Behavior::Hangs {
         return Ok(());
     }
-    if behaviour == Behaviour::IsSilent {
+    if behavior == Behavior::IsSilent {
         return silence().await;
     }
     // The startup message has a length and no type.
     let length = client.read_u32().await?;
     client.read_exact(&mut vec![0; length as usize - 4]).await?;
-    if let Behaviour::RefusesLogin(code) = behaviour {
+    if let Behavior::RefusesLogin(code) = behavior {
         return client.write_all(&error("FATAL", code)).await;
     }
     let authentication_ok = message(b'R', &0_u32.to_be_bytes());
     let login = [authentication_ok, ready_for_query()].concat();
     client.write_all(&login).await?;
-    if behaviour == Behaviour::FallsSilent {
+    if behavior == Behavior::FallsSilent {
         return silence().await;
     }
     let mut session = Session {
-        behaviour,
+        behavior,
         statement: String::new(),
         failed: false,
     };
@@ -115,7 +115,7 @@ async fn silence() -> io::Result<()> {
 }
 
 struct Session {
-    behaviour: Behaviour,
+    behavior: Behavior,
     /// The statement that was parsed last.
     statement: String,
     /// After an error the server skips everything up to the next Sync.
@@ -137,8 +137,8 @@ impl Session {
             b'P' => {
                 let statement = body.split(|byte| *byte == 0).nth(1).unwrap_or_default();
                 self.statement = String::from_utf8_lossy(statement).into_owned();
-                match self.behaviour {
-                    Behaviour::RefusesStatements(code) if !self.asks_for_version() => {
+                match self.behavior {
+                    Behavior::RefusesStatements(code) if !self.asks_for_version() => {
                         self.failed = true;
                         error("ERROR", code)
                     }
@@ -179,7 +179,7 @@ impl Session {
     }
 
     fn answers_version(&self) -> bool {
-        self.asks_for_version() && self.behaviour != Behaviour::AnswersNonsense
+        self.asks_for_version() && self.behavior != Behavior::AnswersNonsense
     }
 }
 

@@ -1,5 +1,5 @@
 //! Target servers that break the protocol. They fail the jobs that name them, and harm nothing else: the daemon lives,
-//! other jobs go on, and the lock of each job is released when the job is cancelled.
+//! other jobs go on, and the lock of each job is released when the job is canceled.
 
 mod fake_server;
 
@@ -11,7 +11,7 @@ use testkit::vectors::wait_for_vectors;
 use testkit::{Process, TestDatabase, server};
 use tokio_postgres::Client;
 
-use self::fake_server::{Behaviour, FakeServer, MESSAGE};
+use self::fake_server::{Behavior, FakeServer, MESSAGE};
 use crate::support::start_daemon;
 
 /// SQLSTATEs that no server should send: they have five characters of A to Z and 0 to 9.
@@ -39,12 +39,12 @@ struct Scene {
 }
 
 impl Scene {
-    async fn with(behaviours: impl IntoIterator<Item = Behaviour>) -> Scene {
+    async fn with(behaviors: impl IntoIterator<Item = Behavior>) -> Scene {
         let (database, client) = articles(server::shared()).await;
         let good = insert_job(&client, Job::on(&database, "articles", "title", "vector")).await;
         let mut servers = Vec::new();
-        for behaviour in behaviours {
-            let fake = FakeServer::start(behaviour).await;
+        for behavior in behaviors {
+            let fake = FakeServer::start(behavior).await;
             let job = Job {
                 db_connection: fake.uri(),
                 ..Job::on(&database, "articles", "body", "other")
@@ -81,7 +81,7 @@ impl Scene {
         wait_for_vectors(&self.client, "articles", "title", "vector").await;
     }
 
-    /// A job that was cancelled can be claimed again.
+    /// A job that was canceled can be claimed again.
     async fn a_repaired_job_runs(&self) {
         let (_, job) = self.servers.last().expect("a fake server");
         let uri = self.database.uri();
@@ -96,7 +96,7 @@ impl Scene {
 
 #[tokio::test]
 async fn a_malformed_sqlstate_at_login_fails_the_job_and_leaves_no_lock() {
-    let scene = Scene::with(MALFORMED.map(Behaviour::RefusesLogin)).await;
+    let scene = Scene::with(MALFORMED.map(Behavior::RefusesLogin)).await;
     for (_, job) in &scene.servers {
         let reason = wait_for_failure(&scene.client, *job).await;
         assert!(reason.contains(MESSAGE), "{reason}");
@@ -110,7 +110,7 @@ async fn a_malformed_sqlstate_at_login_fails_the_job_and_leaves_no_lock() {
 
 #[tokio::test]
 async fn a_malformed_sqlstate_of_a_statement_fails_the_job_and_leaves_no_lock() {
-    let scene = Scene::with(MALFORMED.map(Behaviour::RefusesStatements)).await;
+    let scene = Scene::with(MALFORMED.map(Behavior::RefusesStatements)).await;
     for (_, job) in &scene.servers {
         let reason = wait_for_failure(&scene.client, *job).await;
         assert!(reason.contains(MESSAGE), "{reason}");
@@ -126,8 +126,8 @@ async fn a_malformed_sqlstate_of_a_statement_fails_the_job_and_leaves_no_lock() 
 #[tokio::test]
 async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
     let scene = Scene::with([
-        Behaviour::AnswersNonsense,
-        Behaviour::AnswersNonsenseAfterTheVersion,
+        Behavior::AnswersNonsense,
+        Behavior::AnswersNonsenseAfterTheVersion,
     ])
     .await;
     for (_, job) in &scene.servers {
@@ -143,12 +143,8 @@ async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
 /// until the slot is gone.
 #[tokio::test]
 async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
-    let behaviours = [
-        Behaviour::Hangs,
-        Behaviour::IsSilent,
-        Behaviour::FallsSilent,
-    ];
-    let mut scene = Scene::with(behaviours).await;
+    let behaviors = [Behavior::Hangs, Behavior::IsSilent, Behavior::FallsSilent];
+    let mut scene = Scene::with(behaviors).await;
     let retrying = "retrying in";
     let patience = Duration::from_secs(60);
     scene.daemon.wait_for_line(retrying, patience).await;
@@ -162,7 +158,7 @@ async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
     scene.the_good_job_works().await;
     for (fake, _) in &scene.servers {
         // invalid_catalog_name: there is no such database, so there is no slot either.
-        fake.set(Behaviour::RefusesLogin(b"3D000"));
+        fake.set(Behavior::RefusesLogin(b"3D000"));
     }
     scene.only_the_good_job_is_locked().await;
     let (status, took) = scene.daemon.terminate().await;

@@ -161,7 +161,7 @@ impl Drop for Pooler {
 }
 
 #[tokio::test]
-async fn a_pooler_is_recognised() {
+async fn a_pooler_is_recognized() {
     let Some(secure) = SecureServer::shared() else {
         return;
     };

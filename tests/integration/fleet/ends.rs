@@ -6,7 +6,7 @@ use testkit::scene::MOON;
 use super::{Fleet, TIDES};
 
 #[tokio::test]
-async fn cancelled_and_deleted_jobs_leave_nothing_and_a_resumed_job_runs_once() {
+async fn canceled_and_deleted_jobs_leave_nothing_and_a_resumed_job_runs_once() {
     let fleet = Fleet::of_two(4, "2 2").await;
     fleet
         .scene
@@ -37,9 +37,9 @@ async fn cancelled_and_deleted_jobs_leave_nothing_and_a_resumed_job_runs_once() 
 
 /// The daemon that runs the job dies; another one that sees the job end cleans up.
 #[tokio::test]
-async fn a_cancelled_job_is_cleaned_up_by_another_daemon_when_its_own_dies() {
+async fn a_canceled_job_is_cleaned_up_by_another_daemon_when_its_own_dies() {
     let mut fleet = Fleet::of_two(2, "1 1").await;
-    // The row is locked, so that neither daemon can read on; then one dies, and the other finds the job cancelled.
+    // The row is locked, so that neither daemon can read on; then one dies, and the other finds the job canceled.
     let block = "BEGIN; LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE; UPDATE jobs SET canceled_at = true WHERE id = 1";
     let blocker = fleet.scene.session(block).await;
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'jobs'::regclass";

@@ -8,7 +8,7 @@ use crate::support::{notes_scene, scene_with};
 /// Hazards 8 and 12. The type of a column in the column list of a publication cannot be changed, so the owner cancels
 /// the job meanwhile. Versions before 15 have no column lists.
 #[tokio::test]
-async fn columns_are_retyped_while_the_job_is_cancelled() {
+async fn columns_are_retyped_while_the_job_is_canceled() {
     let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
     scene.start_daemon().await;

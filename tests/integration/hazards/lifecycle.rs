@@ -202,7 +202,7 @@ async fn a_restart_continues_where_the_last_daemon_stopped() {
 
 /// I7. A job removes what it has created on its server, the vectors excepted.
 #[tokio::test]
-async fn a_cancelled_job_leaves_neither_publication_nor_slot() {
+async fn a_canceled_job_leaves_neither_publication_nor_slot() {
     let mut scene = notes_scene().await;
     scene.put(1, TIDES).await;
     scene.start_daemon().await;

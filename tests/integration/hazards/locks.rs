@@ -59,9 +59,9 @@ async fn waits_shortly(scene: &Scene) {
     }
 }
 
-/// Hazard 15. An open transaction holds up the slot; a job that is cancelled meanwhile leaves no half-made one behind.
+/// Hazard 15. An open transaction holds up the slot; a job that is canceled meanwhile leaves no half-made one behind.
 #[tokio::test]
-async fn a_job_cancelled_during_slot_creation_leaves_nothing() {
+async fn a_job_canceled_during_slot_creation_leaves_nothing() {
     let mut scene = notes_scene().await;
     let write = "BEGIN; CREATE TABLE unrelated (n int)";
     let writer = scene.session(write).await;

@@ -19,7 +19,7 @@ const LIMIT: [&str; 2] = ["--max-retained-wal", "64MB"];
 const WITHIN_LIMIT: &str = "SELECT COALESCE(max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 0) < 64 << 20 \
                             FROM pg_replication_slots WHERE database = current_database()";
 
-const DROPPED: &str = "is dropped, since it held back more than 64 MB (--max-retained-wal)";
+const DROPPED: &str = "is dropped, since it retained more than 64 MB (--max-retained-wal)";
 
 /// A server of their own, because these tests measure how much WAL is written.
 fn quiet_server() -> &'static PrivatePostgres {
@@ -27,7 +27,7 @@ fn quiet_server() -> &'static PrivatePostgres {
     &SERVER
 }
 
-/// Another one, because an open transaction holds back the slots of the whole server.
+/// Another one, because an open transaction holds up the slots of the whole server.
 fn server_with_open_transaction() -> &'static PrivatePostgres {
     static SERVER: LazyLock<PrivatePostgres> = LazyLock::new(|| start(&[]));
     &SERVER
@@ -76,7 +76,7 @@ async fn a_slot_past_its_limit_is_dropped_and_every_vector_is_right_afterwards()
         .wait_for_line("Past 64 MB (--max-retained-wal)", TIMEOUT)
         .await;
     assert!(
-        warned.contains("WARN") && warned.contains("holds back 4"),
+        warned.contains("WARN") && warned.contains("retains 4"),
         "{warned}"
     );
     assert_eq!(scene.value(WITHIN_LIMIT).await, "true");
@@ -107,7 +107,7 @@ async fn a_crash_after_the_slot_was_dropped_loses_nothing() {
     scene.caught_up().await;
 }
 
-/// Hazard 26. Not the job but an open transaction holds back the WAL. It costs the job one slot, and the disk no more
+/// Hazard 26. Not the job but an open transaction retains the WAL. It costs the job one slot, and the disk no more
 /// than the limit while it stays open.
 #[tokio::test]
 async fn a_forgotten_transaction_costs_one_slot_and_never_the_disk() {

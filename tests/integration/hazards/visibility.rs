@@ -32,7 +32,7 @@ async fn commit_waiting(scene: &Scene, statement: &str) -> JoinHandle<Client> {
         format!("SET synchronous_commit = on; SET application_name = 'waits'; {statement}");
     let waiting = tokio::spawn(async move {
         let done = client.batch_execute(&statement).await;
-        done.expect("a wait for a standby that is cancelled ends with a warning");
+        done.expect("a wait for a standby that is canceled ends with a warning");
         client
     });
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'waits' AND wait_event = 'SyncRep' \

@@ -57,9 +57,9 @@ async fn a_slot_whose_creation_was_interrupted_is_created_by_the_next_daemon() {
     scene.wait_for_vectors("notes", "body").await;
 }
 
-/// Hazard 15. A job that is cancelled while it waits no longer waits.
+/// Hazard 15. A job that is canceled while it waits no longer waits.
 #[tokio::test]
-async fn waits_for_is_cleared_when_a_waiting_job_is_cancelled() {
+async fn waits_for_is_cleared_when_a_waiting_job_is_canceled() {
     let mut scene = notes_scene().await;
     scene
         .sql("ALTER TABLE jobs ADD COLUMN waits_for text")

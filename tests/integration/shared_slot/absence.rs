@@ -84,9 +84,9 @@ async fn a_crash_while_a_job_is_away_loses_nothing() {
     assert_eq!(scans_again(scene.daemon()), 0);
 }
 
-/// A job that is cancelled while it is away no longer holds back the position.
+/// A job that is canceled while it is away no longer holds back the position.
 #[tokio::test]
-async fn a_job_that_is_cancelled_while_away_holds_back_nothing() {
+async fn a_job_that_is_canceled_while_away_holds_back_nothing() {
     let scene = streaming().await;
     let lock = keep_away(&scene).await;
     change_everything(&scene).await;

@@ -5,7 +5,7 @@ use testkit::scene::DESERT;
 use super::*;
 
 #[tokio::test]
-async fn a_cancelled_job_removes_its_table_and_the_others_continue() {
+async fn a_canceled_job_removes_its_table_and_the_others_continue() {
     let scene = streaming().await;
     scene
         .sql("UPDATE jobs SET canceled_at = true WHERE \"table\" = 'plain'")

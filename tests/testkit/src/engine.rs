@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lantern::embedding::{Catalogue, EmbeddingError, Engine, EngineOptions, Model};
+use lantern::embedding::{EmbeddingError, Engine, EngineOptions, Model, ModelCatalog};
 
 /// The model that `make setup` fetches.
 pub const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
@@ -17,7 +17,7 @@ pub async fn load(data_path: &Path) -> Result<(Engine, Model), EmbeddingError> {
         data_path: data_path.to_owned(),
         ..EngineOptions::default()
     };
-    let engine = Engine::new(Catalogue::new(data_path.join("models")), options);
+    let engine = Engine::new(ModelCatalog::new(data_path.join("models")), options);
     let name = MODEL.parse().expect("a model name");
     let model = engine.model(&name).await?;
     Ok((engine, model))

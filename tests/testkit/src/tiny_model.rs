@@ -1,5 +1,5 @@
 //! A real model that is small enough to be written here: each word of a short vocabulary has a vector of its own, and
-//! the vector of a text is their mean, normalised.
+//! the vector of a text is their mean, normalized.
 //!
 //! The product runs it as any other model, with ONNX Runtime, tokenizer and pooling. [`TinyModel::vector`] computes the
 //! same vectors from the formula behind the file, without any of that.

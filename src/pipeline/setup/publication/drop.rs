@@ -10,7 +10,7 @@ use crate::replication::SlotName;
 
 /// Drops the slot and the publication of that name. Returns whether one of them existed.
 ///
-/// The slot goes first: it is what holds back WAL. A publication of another role stays, with a warning.
+/// The slot goes first: it is what retains WAL. A publication of another role stays, with a warning.
 ///
 /// # Errors
 /// The server's, and transient ones where the slot stays in use or a lock is not available.

@@ -27,7 +27,7 @@ use crate::replication::{Lsn, SlotName};
 
 /// How often an edit is tried that other sessions were faster with.
 const MAX_ATTEMPTS: u32 = 200;
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const MIN_BACKOFF: Duration = Duration::from_millis(10);
 const MAX_BACKOFF: Duration = Duration::from_millis(200);
 
 /// Stands in a record's version for the transaction of the edit, which becomes the `xmin` of the catalog rows that it
@@ -84,7 +84,7 @@ impl Default for Retries {
     fn default() -> Self {
         Retries {
             left: MAX_ATTEMPTS,
-            backoff: Backoff::new(FIRST_PAUSE, MAX_BACKOFF),
+            backoff: Backoff::new(MIN_BACKOFF, MAX_BACKOFF),
         }
     }
 }

@@ -60,7 +60,7 @@ pub async fn find_unbroken(
 /// prepared one that serves the job is used instead.
 ///
 /// # Errors
-/// Permanent ones with the statement that a DBA can run, and a transient one for a slot that has held back more WAL
+/// Permanent ones with the statement that a DBA can run, and a transient one for a slot that has retained more WAL
 /// than its limit before it was ready.
 ///
 /// Cancellation: as [`create_slot`]. The next call replaces what is half done.

@@ -33,7 +33,7 @@ use crate::replication::{Lsn, SlotName};
 /// Creates publication and slot, without members, in place of those that exist.
 ///
 /// # Errors
-/// Permanent ones with a remedy, and a transient one for a slot that has held back more WAL than its limit before it
+/// Permanent ones with a remedy, and a transient one for a slot that has retained more WAL than its limit before it
 /// was ready.
 ///
 /// Cancellation: as [`create_slot`]. The next call replaces what is half done.

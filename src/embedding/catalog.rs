@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  models/
-//!    acme/search/                                  a plain copy: `organisation/name`
+//!    acme/search/                                  a plain copy: `organization/name`
 //!    models--acme--search/refs/main                the cache of Hugging Face's tools (`huggingface_hub`):
 //!    models--acme--search/snapshots/<revision>/    the revision that refs/main names
 //! ```
@@ -17,10 +17,10 @@ use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::Pooling;
 
-/// The models below one folder, in either of two layouts: `organisation/name/` as a plain copy, or
-/// `models--organisation--name/snapshots/<revision>/` as Hugging Face's tools cache it.
+/// The models below one folder, in either of two layouts: `organization/name/` as a plain copy, or
+/// `models--organization--name/snapshots/<revision>/` as Hugging Face's tools cache it.
 #[derive(Debug, Clone)]
-pub struct Catalogue {
+pub struct ModelCatalog {
     folder: PathBuf,
 }
 
@@ -54,8 +54,8 @@ pub enum Location {
     NotDownloaded,
 }
 
-impl Catalogue {
-    /// A catalogue of the models below `model_folder`; the folder need not exist.
+impl ModelCatalog {
+    /// A catalog of the models below `model_folder`; the folder need not exist.
     #[must_use]
     pub fn new(model_folder: PathBuf) -> Self {
         Self {
@@ -260,8 +260,8 @@ mod tests {
 
     #[test]
     fn the_error_for_a_missing_model_lists_the_folders_and_the_remedy() {
-        let catalogue = Catalogue::new("/nowhere/models".into());
-        let sentence = catalogue
+        let catalog = ModelCatalog::new("/nowhere/models".into());
+        let sentence = catalog
             .locate(&name("microsoft/all-MiniLM-L12-v2"))
             .unwrap_err()
             .to_string();
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn models_are_found_as_copies_in_caches_and_under_aliases() {
         let folder = tempfile::tempdir().unwrap();
-        let catalogue = Catalogue::new(folder.path().into());
+        let catalog = ModelCatalog::new(folder.path().into());
         write(folder.path(), "acme/plain/config.json", "{}");
         write(
             folder.path(),
@@ -302,17 +302,17 @@ mod tests {
         );
 
         assert_eq!(
-            catalogue.locate(&name("acme/plain")).unwrap(),
+            catalog.locate(&name("acme/plain")).unwrap(),
             folder.path().join("acme/plain")
         );
-        let cached = catalogue.locate(&name("acme/cached")).unwrap();
+        let cached = catalog.locate(&name("acme/cached")).unwrap();
         assert!(cached.ends_with("models--acme--cached/snapshots/old"));
-        let alias = catalogue
+        let alias = catalog
             .locate(&name("sentence-transformers/all-mpnet-base-v2"))
             .unwrap();
         assert!(alias.ends_with("microsoft/all-mpnet-base-v2"));
 
-        let entries = catalogue.entries();
+        let entries = catalog.entries();
         let entry = |wanted: &str| {
             entries
                 .iter()

@@ -1,11 +1,11 @@
-//! Which room may import which. The table is the picture in `ARCHITECTURE.md`, in code.
+//! Which module may import which. The table is the picture in `ARCHITECTURE.md`, in code.
 
 use crate::tree::Tree;
 
-/// Each room with the rooms that it may import, from the ground up. A room may always import itself.
+/// Each module with the modules that it may import, from the ground up. A module may always import itself.
 ///
-/// A file of the library's root (`lib.rs`, `main.rs`) names the rooms and is not checked.
-pub const ROOMS: &[(&str, &[&str])] = &[
+/// A file of the library's root (`lib.rs`, `main.rs`) names the modules and is not checked.
+pub const MODULES: &[(&str, &[&str])] = &[
     // The ground: each could be a crate of its own.
     ("failpoint", &[]),
     ("backoff", &[]),
@@ -147,23 +147,23 @@ pub const ROOMS: &[(&str, &[&str])] = &[
 /// Files that only list their children.
 const FACES: [&str; 3] = ["lib.rs", "main.rs", "pipeline/mod.rs"];
 
-/// The room of a file, given by its path below `src/`; `Some("")` for a file that only lists rooms.
-pub fn room_of(file: &str) -> Option<&'static str> {
+/// The module of a file, given by its path below `src/`; `Some("")` for a file that only lists modules.
+pub fn module_of(file: &str) -> Option<&'static str> {
     if FACES.contains(&file) {
         return Some("");
     }
     let stem = file.strip_suffix(".rs").unwrap_or(file);
-    let rooms = ROOMS.iter().map(|(room, _)| *room);
-    rooms
-        .filter(|room| stem == *room || stem.starts_with(&format!("{room}/")))
-        .max_by_key(|room| room.len())
+    let modules = MODULES.iter().map(|(module, _)| *module);
+    modules
+        .filter(|module| stem == *module || stem.starts_with(&format!("{module}/")))
+        .max_by_key(|module| module.len())
 }
 
 /// Every import that the table does not allow, each as one line for a person.
 pub fn find_violations(tree: &Tree) -> Vec<String> {
     let mut violations = Vec::new();
     for import in tree.imports() {
-        let (Some(from), Some(to)) = (room_of(&import.file), room_of(&import.target)) else {
+        let (Some(from), Some(to)) = (module_of(&import.file), module_of(&import.target)) else {
             continue;
         };
         if from.is_empty() || to.is_empty() || from == to || allowed(from).contains(&to) {
@@ -171,14 +171,14 @@ pub fn find_violations(tree: &Tree) -> Vec<String> {
         }
         violations.push(format!(
             "src/{}:{}: {from} may not import {to} (`{}`): move what it needs below both, or change the table in \
-             tests/layout/rooms.rs and the picture in ARCHITECTURE.md",
+             tests/layout/modules.rs and the picture in ARCHITECTURE.md",
             import.file, import.line, import.path
         ));
     }
     violations
 }
 
-fn allowed(room: &str) -> &'static [&'static str] {
-    let found = ROOMS.iter().find(|(name, _)| *name == room);
+fn allowed(module: &str) -> &'static [&'static str] {
+    let found = MODULES.iter().find(|(name, _)| *name == module);
     found.map_or(&[], |(_, imported)| imported)
 }

@@ -1,4 +1,4 @@
-//! Jobs that are cancelled, deleted and resumed.
+//! Jobs that are canceled, deleted and resumed.
 
 use testkit::client::{execute, value, wait_for_value};
 use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_slots};
@@ -35,7 +35,7 @@ async fn only_the_other_job_works(client: &Client) {
 }
 
 #[tokio::test]
-async fn a_cancelled_job_stops_and_a_resumed_job_embeds_what_it_missed() {
+async fn a_canceled_job_stops_and_a_resumed_job_embeds_what_it_missed() {
     let (_database, client, _daemon, job) = two_jobs().await;
     let set = async |canceled: &str| {
         let update = format!("UPDATE jobs SET canceled_at = {canceled} WHERE id = {job}");
@@ -94,7 +94,7 @@ async fn a_publication_without_a_slot_is_removed_when_no_job_asks_for_it() {
 }
 
 #[tokio::test]
-async fn a_job_cancelled_while_no_daemon_ran_is_cleaned_up_at_the_next_start() {
+async fn a_job_canceled_while_no_daemon_ran_is_cleaned_up_at_the_next_start() {
     let (database, client, mut daemon, job) = two_jobs().await;
     assert!(daemon.terminate().await.0.success());
     execute(
@@ -138,7 +138,7 @@ async fn a_timestamp_in_canceled_at_cancels() {
 }
 
 #[tokio::test]
-async fn cancelling_stops_an_initial_backfill() {
+async fn canceling_stops_an_initial_backfill() {
     let (database, client) = articles(server::shared()).await;
     let insert = "INSERT INTO articles (title) SELECT n || repeat(' some words', 60) FROM generate_series(1, 600) n";
     execute(&client, insert).await;

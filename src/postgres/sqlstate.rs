@@ -51,12 +51,12 @@ impl SqlStateClass {
 pub fn classify(code: &SqlState) -> SqlStateClass {
     match code.code().as_bytes() {
         // The members of transient classes that do not pass by themselves.
-        b"08P01" => Permanent, // protocol_violation: a pooler, or no PostgreSQL server
         b"57P04" => Permanent, // database_dropped
         b"58P01" => Permanent, // undefined_file: a library or a file of the database is missing
         b"58P02" => Permanent, // duplicate_file
 
-        [b'0', b'8', _, _, _] => Outage, // Connection Exception
+        // Connection Exception. PgBouncer reports every trouble of its own as 08P01: the server is down, no connection free.
+        [b'0', b'8', _, _, _] => Outage,
         [b'5', b'3', _, _, _] => Outage, // Insufficient Resources: connections, memory, disk space
         [b'5', b'7', _, _, _] => Outage, // Operator Intervention: canceled, shutting down, starting up
         [b'5', b'8', _, _, _] => Outage, // System Error: input and output of the server
@@ -93,7 +93,7 @@ mod tests {
         for (codes, class) in [
             (
                 &[
-                    "08000", "08006", "53100", "53300", "57014", "57P01", "57P03", "57P05",
+                    "08000", "08006", "08P01", "53100", "53300", "57014", "57P01", "57P03", "57P05",
                 ][..],
                 Outage,
             ),
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn a_dropped_database_a_missing_file_and_a_broken_protocol_are_permanent() {
-        for code in ["57P04", "58P01", "58P02", "08P01"] {
+        for code in ["57P04", "58P01", "58P02"] {
             assert_eq!(class_of(code), Permanent, "{code}");
         }
     }

@@ -169,7 +169,7 @@ mod tests {
     use tokio::sync::{mpsc, oneshot};
     use tokio_util::sync::CancellationToken;
 
-    use super::super::in_flight::MAX_ROWS;
+    use super::super::in_flight::MAX_LIVE_ROWS;
     use super::super::join::Link;
     use super::*;
     use crate::pipeline::slot::names::MemberId;
@@ -207,7 +207,11 @@ mod tests {
 
         /// Subscribes. The bool says whether the stream has to restart for it.
         fn join(&mut self, member: &str) -> (Job, bool) {
-            let (row_sender, rows) = mpsc::channel(MAX_ROWS);
+            self.join_table(member, TABLE)
+        }
+
+        fn join_table(&mut self, member: &str, table: RelationId) -> (Job, bool) {
+            let (row_sender, rows) = mpsc::channel(MAX_LIVE_ROWS);
             let (ended_sender, ended) = oneshot::channel();
             let link = Link {
                 rows: row_sender,
@@ -217,7 +221,7 @@ mod tests {
             };
             let changes = TableChanges::new(Arc::new(docs()), Some(START));
             let member = MemberId::from_record(member);
-            let joined = self.subscribers.join(member, TABLE, changes, link);
+            let joined = self.subscribers.join(member, table, changes, link);
             let (id, missed) = joined.expect("the table's layout is known to be right");
             let job = Job {
                 id,
@@ -335,5 +339,40 @@ mod tests {
         let row = job.rows.recv().await.unwrap();
         stream.finish(&row);
         assert_eq!(stream.filter.confirmed(), Lsn(0x20));
+    }
+
+    /// A restart voids the tickets of the rows in flight, so they do not hold the position for a member that leaves then.
+    #[tokio::test]
+    async fn a_change_is_held_for_a_member_that_leaves_right_after_a_restart() {
+        let mut stream = Stream::new();
+        let (job, _) = stream.join("a");
+        stream.insert(Lsn(0x20)).await;
+        let members = [(MemberId::from_record("a"), TABLE)];
+        stream.subscribers.restart(members);
+        stream.filter.restart(START, START);
+        stream.subscribers.leave(job.id, Ok(()));
+        stream.insert(Lsn(0x20)).await;
+        assert_eq!(stream.filter.confirmed(), START);
+        let (_, missed) = stream.join("a");
+        assert!(missed, "the stream restarts for what it has missed");
+    }
+
+    /// The table was dropped and created again, so that the member comes back with another OID.
+    #[tokio::test]
+    async fn a_member_that_comes_back_with_another_table_is_not_absent_with_the_old_one() {
+        let mut stream = Stream::new();
+        let (job, _) = stream.join("a");
+        stream.insert(Lsn(0x20)).await;
+        stream.subscribers.leave(job.id, Ok(()));
+        let (_job, missed) = stream.join_table("a", RelationId(10));
+        assert!(
+            missed,
+            "its unfinished row holds the position until the stream restarts"
+        );
+        let member = MemberId::from_record("a");
+        assert!(!stream.subscribers.is_absent(&member));
+        // The publication's record may still name the old table.
+        stream.subscribers.restart([(member.clone(), TABLE)]);
+        assert!(!stream.subscribers.is_absent(&member));
     }
 }

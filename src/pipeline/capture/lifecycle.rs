@@ -11,8 +11,8 @@
 
 use std::sync::Arc;
 
-use tokio::sync::watch;
-use tokio::time::{Duration, Instant, sleep, timeout_at};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::join::{JOIN_WINDOW, Joining, Request};
@@ -110,27 +110,18 @@ impl Serving {
     async fn gather(&mut self, source: &SlotSource, inputs: &mut Inputs) {
         let is_shared = source.sharing != Sharing::Own;
         let first = if is_shared {
-            let deadline = Instant::now() + IDLE_TIMEOUT;
-            let first = timeout_at(deadline, inputs.requests.recv()).await;
+            let first = timeout(IDLE_TIMEOUT, next_join(&mut inputs.requests)).await;
             first.ok().flatten()
         } else {
-            inputs.requests.recv().await
+            next_join(&mut inputs.requests).await
         };
-        self.keep(first);
+        self.waiting.extend(first);
         if !is_shared || self.waiting.is_empty() {
             return;
         }
         let deadline = Instant::now() + JOIN_WINDOW;
-        while let Ok(Some(request)) = timeout_at(deadline, inputs.requests.recv()).await {
-            self.keep(Some(request));
-        }
-    }
-
-    fn keep(&mut self, request: Option<Request>) {
-        match request {
-            Some(Request::Join(joining)) => self.waiting.push(joining),
-            // Of a subscriber that has left.
-            Some(Request::Admit(..)) | None => {}
+        while let Ok(Some(joining)) = timeout_at(deadline, next_join(&mut inputs.requests)).await {
+            self.waiting.push(joining);
         }
     }
 
@@ -140,6 +131,17 @@ impl Serving {
         }
         for joining in self.waiting {
             let _ = joining.link.ended.send(Err(error.for_each_job()));
+        }
+    }
+}
+
+/// The next request to join; `None` where none can come any more. Cancellation safe.
+async fn next_join(requests: &mut mpsc::Receiver<Request>) -> Option<Joining> {
+    loop {
+        match requests.recv().await? {
+            Request::Join(joining) => return Some(joining),
+            // Of a subscriber that has left since.
+            Request::Admit(..) => {}
         }
     }
 }

@@ -140,12 +140,16 @@ async fn connect_walsender(
 
 /// Adds what a person can do about a server that refuses the login, if that is known.
 fn refused(error: ReplicationError) -> JobError {
-    let remedy = match &error {
-        ReplicationError::Server { code, message, .. } => remedy::for_refusal(code, message),
-        _ => None,
+    let (code, message) = match &error {
+        ReplicationError::Server { code, message, .. } => (code, message),
+        // An SQL session has just been opened to this server with the same settings.
+        ReplicationError::Tls(_) => return JobError::Transient(error.to_string()),
+        _ => return error.into(),
     };
-    match remedy {
-        Some(remedy) if is_transient_replication_error(&error) => {
+    // A pooler that refuses a startup parameter refuses it every time.
+    let is_poolers = *code == SqlState::PROTOCOL_VIOLATION;
+    match remedy::for_refusal(code, message) {
+        Some(remedy) if is_transient_replication_error(&error) && !is_poolers => {
             JobError::Transient(format!("{error}: {remedy}"))
         }
         Some(remedy) => JobError::permanent(format!("{error}: {remedy}")),

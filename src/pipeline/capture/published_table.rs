@@ -9,7 +9,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::table::row::{Row, SubscriberId};
-use crate::replication::pgoutput::{self, Message, RelationBody};
+use crate::replication::pgoutput::{self, Message, RelationBody, RelationId};
 use crate::replication::{Lsn, LsnTracker};
 
 /// By this time a statement whose client is gone has ended: it waits at most 300 ms for its lock.
@@ -29,12 +29,14 @@ pub(super) struct PublishedTable {
 struct Absent {
     /// A snapshot of the members that was read before this time does not show that it is no member.
     decided_by: Instant,
-    /// Changes have passed that it has yet to get.
+    /// Changes have passed that it has yet to get, or rows that it got were not finished.
     missed: bool,
+    /// One of those changes is counted in the LSN tracker, and holds the confirmed position until the stream restarts.
+    counted: bool,
 }
 
 impl PublishedTable {
-    /// Adds a subscriber. True where it has missed changes while it was absent.
+    /// Adds a subscriber.
     ///
     /// # Errors
     /// When the last Relation message cannot be decoded.
@@ -43,25 +45,26 @@ impl PublishedTable {
         id: SubscriberId,
         member: MemberId,
         mut changes: TableChanges,
-    ) -> Result<bool, JobError> {
+    ) -> Result<(), JobError> {
         if let Some(announced) = &self.announced
             && let Message::Relation(body) = pgoutput::decode(announced)?
         {
             changes.learn_layout(&body);
         }
-        let missed = self
-            .absent
-            .remove(&member)
-            .is_some_and(|absent| absent.missed);
         self.present.insert(id, (member, changes));
-        Ok(missed)
+        Ok(())
     }
 
-    /// Adds a member that is known from the publication only, unless it subscribes.
+    /// Adds a member that is known from the publication only.
     pub(super) fn add_absent(&mut self, member: MemberId) {
-        if !self.present.values().any(|(present, _)| *present == member) {
-            self.absent.insert(member, Absent::now());
-        }
+        self.absent.insert(member, Absent::now());
+    }
+
+    /// The member is back. True where it has missed changes while it was absent.
+    pub(super) fn end_absence(&mut self, member: &MemberId) -> bool {
+        self.absent
+            .remove(member)
+            .is_some_and(|absent| absent.missed)
     }
 
     /// A subscriber leaves, and stays a member. Without effect where it has left before.
@@ -77,7 +80,8 @@ impl PublishedTable {
         self.absent.insert(member.clone(), absent);
     }
 
-    /// Rows that were counted for an absent member will not be finished.
+    /// Rows of an absent member may not be finished. What counts them in the LSN tracker may be from before a restart, and
+    /// then no longer holds the position; so the next change is counted all the same.
     pub(super) fn note_missed(&mut self, member: &MemberId) {
         if let Some(absent) = self.absent.get_mut(member) {
             absent.missed = true;
@@ -94,11 +98,16 @@ impl PublishedTable {
         }
     }
 
-    /// Forgets absent members that the snapshot shows to be members no more. True where one of them has missed changes.
-    pub(super) fn retain_members(&mut self, snapshot: &MembershipSnapshot) -> bool {
+    /// Forgets absent members that the snapshot shows to be members of this table no more. True where one of them has missed
+    /// changes.
+    pub(super) fn retain_members(
+        &mut self,
+        table: RelationId,
+        snapshot: &MembershipSnapshot,
+    ) -> bool {
         let mut held_back = false;
         self.absent.retain(|member, absent| {
-            let stays = snapshot.contains(member) || absent.decided_by >= snapshot.looked;
+            let stays = snapshot.contains(member, table) || absent.decided_by >= snapshot.looked;
             held_back |= !stays && absent.missed;
             stays
         });
@@ -150,7 +159,8 @@ impl PublishedTable {
         read: impl Fn(&mut TableChanges, SubscriberId) -> Result<Option<Row>, JobError>,
     ) {
         for absent in self.absent.values_mut() {
-            if !std::mem::replace(&mut absent.missed, true) {
+            absent.missed = true;
+            if !std::mem::replace(&mut absent.counted, true) {
                 tracker.row(transaction.ticket);
             }
         }
@@ -169,6 +179,7 @@ impl Absent {
         Absent {
             decided_by: Instant::now(),
             missed: false,
+            counted: false,
         }
     }
 }

@@ -189,11 +189,12 @@ impl Reader {
             return Ok(());
         }
         self.send_status(false).await?;
-        if self.subscribers.are_all(&stopped) {
-            // Ended before the last subscriber is told, so that its successor finds the slot free.
-            self.stream.finish().await?;
-        }
         for id in stopped {
+            if self.subscribers.count() == 1 {
+                // Ended before the last subscriber is told, so that its successor finds the slot free. The others need not
+                // wait for it.
+                self.stream.finish().await?;
+            }
             let unfinished = self.subscribers.leave(id, Ok(()));
             if unfinished > 0 {
                 tracing::info!(

@@ -69,7 +69,10 @@ impl Subscribers {
             table.restart();
         }
         for (member, table) in members {
-            self.tables.entry(table).or_default().add_absent(member);
+            let mut subscribers = self.subscribers.values();
+            if !subscribers.any(|present| present.member == member && present.deadline.is_none()) {
+                self.tables.entry(table).or_default().add_absent(member);
+            }
         }
         self.tables.retain(|_, table| !table.is_unused());
     }
@@ -85,13 +88,15 @@ impl Subscribers {
     ) -> Option<(SubscriberId, bool)> {
         let id = SubscriberId::unique();
         let published = self.tables.entry(table).or_default();
-        let missed = match published.add(id, member.clone(), changes) {
-            Ok(missed) => missed,
-            Err(error) => {
-                let _ = link.ended.send(Err(error));
-                return None;
-            }
-        };
+        if let Err(error) = published.add(id, member.clone(), changes) {
+            let _ = link.ended.send(Err(error));
+            return None;
+        }
+        // It may have been absent with another table of the same name, which was dropped since.
+        let mut missed = false;
+        for table in self.tables.values_mut() {
+            missed |= table.end_absence(&member);
+        }
         self.departures.push(departure(id, &link));
         let subscriber = Subscriber {
             member,
@@ -180,8 +185,8 @@ impl Subscribers {
     /// only advance after a restart.
     pub(super) fn retain_members(&mut self, snapshot: &MembershipSnapshot) -> bool {
         let mut held_back = false;
-        for table in self.tables.values_mut() {
-            held_back |= table.retain_members(snapshot);
+        for (id, table) in &mut self.tables {
+            held_back |= table.retain_members(*id, snapshot);
         }
         held_back
     }
@@ -230,9 +235,9 @@ impl Subscribers {
                 .any(|subscriber| subscriber.deadline.is_none())
     }
 
-    /// Whether these are all subscribers.
-    pub(super) fn are_all(&self, ids: &[SubscriberId]) -> bool {
-        ids.len() == self.subscribers.len()
+    /// The number of subscribers, stopping ones included.
+    pub(super) fn count(&self) -> usize {
+        self.subscribers.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -48,8 +48,10 @@ impl Job {
     /// Permanent ones with a remedy where a person has to act; the server's.
     pub(super) async fn prepare(&mut self) -> Result<Prepared, JobError> {
         let names = TargetNames::from_definition(&self.row.definition)?;
+        // First: a row whose host is not allowed must not make the daemon load a model.
+        let database = target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
         let model = self.load_model(&names.model).await?;
-        let (session, database) = self.connect().await?;
+        let (session, database) = self.connect(&database).await?;
         check_server(&session).await?;
         let target = target_table::prepare(&session, &names, &self.row.definition, &model).await?;
         let target = Arc::new(target);
@@ -93,9 +95,11 @@ impl Job {
 
     /// A session with the target, and the connection string of just the server that it has reached: every other connection
     /// of the attempt must reach the same one.
-    async fn connect(&self) -> Result<(Session, ConnectionString), JobError> {
-        let database = target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
-        let session = Session::open(&self.named(&database, "set-up")).await?;
+    async fn connect(
+        &self,
+        database: &ConnectionString,
+    ) -> Result<(Session, ConnectionString), JobError> {
+        let session = Session::open(&self.named(database, "set-up")).await?;
         if is_standby(&session).await? {
             return Err(on_standby(self.row.progress));
         }

@@ -81,15 +81,16 @@ impl Job {
                 error = retention::watch_if(watched_slot, session.clone()) => error,
             }
         };
-        self.run_parts(batcher, backfill, stay, watchers).await
+        self.run_parts(stay, batcher, backfill, watchers).await
     }
 
-    /// Runs the parts until one ends the attempt.
+    /// Runs the parts until one ends the attempt. `stay` is dropped last: once a subscription has ended, receipts of its rows
+    /// come too late.
     async fn run_parts(
         &mut self,
+        mut stay: Stay,
         mut batcher: Part,
         mut backfill: Option<Part>,
-        mut stay: Stay,
         watchers: impl Future<Output = JobError>,
     ) -> Result<(), JobError> {
         tokio::pin!(watchers);

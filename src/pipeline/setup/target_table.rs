@@ -11,6 +11,7 @@ use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::{create_destination, create_fingerprint};
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
 use crate::pipeline::setup::preflight::key::check_pk;
 use crate::pipeline::setup::preflight::privileges::check_writable;
@@ -35,10 +36,12 @@ pub async fn prepare(
     let mut found = inspect(session, names, model.dimensions()).await?;
     check_pk(names, &found.key, definition.pk.as_deref())?;
     check_writable(session, names, &found.columns).await?;
+    check_fingerprint(session, names, &found.columns).await?;
     if !found.is_complete(names) {
         create_missing(session, names, definition, &found, model.dimensions()).await?;
         // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type.
         found = inspect(session, names, model.dimensions()).await?;
+        check_fingerprint(session, names, &found.columns).await?;
     }
     assemble(found, names, model).ok_or_else(|| {
         JobError::Transient(format!(

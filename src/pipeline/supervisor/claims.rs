@@ -338,7 +338,7 @@ impl Supervisor {
         self.tasks.spawn(
             span,
             async move { TaskOutcome::JobEnded(ended_id, job.run().await) },
-            move |message| TaskOutcome::JobEnded(panicked_id, failed_by_panic(&message)),
+            move || TaskOutcome::JobEnded(panicked_id, failed_by_panic()),
         );
         let running = Running {
             row,
@@ -353,8 +353,10 @@ impl Supervisor {
 
 /// A panic of the job's own task fails the job: the next attempt would most likely panic again. A panic of a task that the
 /// job has spawned is a transient error for the job, which then retries by itself.
-fn failed_by_panic(message: &str) -> JobEnd {
-    JobEnd::Failed(format!(
-        "a bug in lantern-cli stopped the job ({message}); please report it with the daemon's log"
-    ))
+///
+/// The panic's message is in the log only: it may quote a text of the table.
+fn failed_by_panic() -> JobEnd {
+    JobEnd::Failed(
+        "a bug in lantern-cli stopped the job; please report it with the daemon's log".into(),
+    )
 }

@@ -62,7 +62,7 @@ impl Supervisor {
         };
         let task = self
             .tasks
-            .spawn(tracing::info_span!("job", id = %id), work, move |_| {
+            .spawn(tracing::info_span!("job", id = %id), work, move || {
                 TaskOutcome::TornDown(panicked_id, Removal::Unknown)
             });
         self.tearing_down
@@ -150,26 +150,21 @@ impl Supervisor {
     /// Takes the next step of the search for slots of jobs that were deleted while no daemon ran. One daemon at a time
     /// searches.
     pub(super) async fn search_orphans(&mut self, rows: Vec<JobRow>) -> Result<(), DatabaseError> {
-        match std::mem::replace(&mut self.orphan_search, OrphanSearch::Done) {
-            OrphanSearch::Due => {
-                self.orphan_search = OrphanSearch::Due;
-                self.begin_orphan_search(&rows).await
-            }
-            OrphanSearch::Listed(candidates) => match self.store.all_rows().await {
-                Ok(rows) => {
-                    self.remove_orphans(candidates, &rows);
-                    Ok(())
-                }
-                Err(error) => {
-                    self.orphan_search = OrphanSearch::Listed(candidates);
-                    Err(error)
-                }
-            },
-            OrphanSearch::Removed => lock::unlock(&self.store, JobsLock::OrphanSearch).await,
-            waiting => {
-                self.orphan_search = waiting;
+        // The state changes only behind each `await`: this future may be dropped at any of them.
+        match &mut self.orphan_search {
+            OrphanSearch::Due => self.begin_orphan_search(&rows).await,
+            OrphanSearch::Listed(candidates) => {
+                let rows = self.store.all_rows().await?;
+                let candidates = std::mem::take(candidates);
+                self.remove_orphans(candidates, &rows);
                 Ok(())
             }
+            OrphanSearch::Removed => {
+                lock::unlock(&self.store, JobsLock::OrphanSearch).await?;
+                self.orphan_search = OrphanSearch::Done;
+                Ok(())
+            }
+            OrphanSearch::Listing | OrphanSearch::Removing | OrphanSearch::Done => Ok(()),
         }
     }
 
@@ -193,7 +188,7 @@ impl Supervisor {
             async move {
                 TaskOutcome::OrphansListed(orphans::candidates(databases, identity).await)
             },
-            |_| TaskOutcome::OrphansRemoved,
+            || TaskOutcome::OrphansRemoved,
         );
         self.orphan_search = OrphanSearch::Listing;
         Ok(())
@@ -227,7 +222,7 @@ impl Supervisor {
                 }
                 TaskOutcome::OrphansRemoved
             },
-            |_| TaskOutcome::OrphansRemoved,
+            || TaskOutcome::OrphansRemoved,
         );
         self.orphan_search = OrphanSearch::Removing;
     }

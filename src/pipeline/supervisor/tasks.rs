@@ -37,8 +37,8 @@ pub(super) enum Removal {
     Unknown,
 }
 
-/// The outcome of a task that has panicked with this message.
-type OnPanic = Box<dyn FnOnce(String) -> TaskOutcome + Send>;
+/// The outcome of a task that has panicked.
+type OnPanic = Box<dyn FnOnce() -> TaskOutcome + Send>;
 
 /// A set of running tasks.
 #[derive(Default)]
@@ -48,12 +48,12 @@ pub(super) struct TaskSet {
 }
 
 impl TaskSet {
-    /// Runs `work` as a task in this span. If it panics, `on_panic` makes its outcome from the message.
+    /// Runs `work` as a task in this span. If it panics, `on_panic` makes its outcome; the message is logged.
     pub fn spawn(
         &mut self,
         span: Span,
         work: impl Future<Output = TaskOutcome> + Send + 'static,
-        on_panic: impl FnOnce(String) -> TaskOutcome + Send + 'static,
+        on_panic: impl FnOnce() -> TaskOutcome + Send + 'static,
     ) -> AbortHandle {
         let task = self.tasks.spawn(work.instrument(span.clone()));
         self.on_panic.insert(task.id(), (span, Box::new(on_panic)));
@@ -93,7 +93,7 @@ impl TaskSet {
                 "a task panicked: {message}; this is a bug in lantern-cli, please report it with the log"
             );
         });
-        Some(on_panic(message))
+        Some(on_panic())
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
     ) -> AbortHandle {
         let outcome = move |removal| TaskOutcome::TornDown(JobId::new(id), removal);
         let work = async move { outcome(work.await) };
-        tasks.spawn(Span::none(), work, move |_| outcome(Removal::Unknown))
+        tasks.spawn(Span::none(), work, move || outcome(Removal::Unknown))
     }
 
     #[tokio::test]
@@ -162,21 +162,5 @@ mod tests {
         spawn(&mut tasks, "1", std::future::pending()).abort();
         assert!(tasks.next().await.is_none());
         assert!(tasks.on_panic.is_empty());
-    }
-
-    #[tokio::test]
-    async fn the_message_of_a_panic_is_part_of_the_outcome() {
-        let mut tasks = TaskSet::default();
-        let failed = |message| TaskOutcome::JobEnded(JobId::new("1"), JobEnd::Failed(message));
-        let number = 7;
-        tasks.spawn(
-            Span::none(),
-            async move { panic!("bad number {number}") },
-            failed,
-        );
-        let Some(TaskOutcome::JobEnded(_, JobEnd::Failed(message))) = tasks.next().await else {
-            panic!("no job has failed");
-        };
-        assert_eq!(message, "bad number 7");
     }
 }

@@ -239,15 +239,31 @@ impl Batcher {
     async fn conclude(&mut self, work: Work) -> Result<Writer, JobError> {
         match work {
             Work::Read(writer, batch, readings) => {
+                let mut later = Vec::new();
                 for (pending, reading) in batch.into_iter().zip(readings?) {
-                    self.settle_reading(pending, reading).await;
+                    match reading {
+                        Reading::NotYetVisible => later.push(pending),
+                        Reading::Found(source) => self.admit(Row {
+                            source,
+                            ..pending.embedded.row
+                        }),
+                        Reading::Current | Reading::Gone => self.conclude_row(pending).await,
+                    }
                 }
+                self.later.push_all(later);
                 Ok(writer)
             }
             Work::Wrote(writer, batch, Ok(outcomes)) => {
+                let mut later = Vec::new();
                 for (pending, outcome) in batch.into_iter().zip(outcomes) {
-                    self.settle_outcome(pending, outcome).await;
+                    match outcome {
+                        Outcome::Locked | Outcome::NotYetVisible => later.push(pending),
+                        Outcome::Written => self.conclude_row(pending).await,
+                        // The change that supersedes it decides whether the row can be written, so it stays quarantined.
+                        Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
+                    }
                 }
+                self.later.push_all(later);
                 Ok(writer)
             }
             Work::Wrote(writer, batch, Err(error)) => {
@@ -264,30 +280,10 @@ impl Batcher {
         }
     }
 
-    async fn settle_reading(&mut self, pending: PendingWrite, reading: Reading) {
-        match reading {
-            Reading::Found(source) => self.admit(Row {
-                source,
-                ..pending.embedded.row
-            }),
-            Reading::Current | Reading::Gone => {
-                self.quarantine.release(&pending.embedded.row.key);
-                self.finish(pending.embedded.row.ack).await;
-            }
-            Reading::NotYetVisible => self.later.push(pending),
-        }
-    }
-
-    async fn settle_outcome(&mut self, pending: PendingWrite, outcome: Outcome) {
-        match outcome {
-            Outcome::Written => {
-                self.quarantine.release(&pending.embedded.row.key);
-                self.finish(pending.embedded.row.ack).await;
-            }
-            // Not released: the change that supersedes it decides whether the row can be written.
-            Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
-            Outcome::Locked | Outcome::NotYetVisible => self.later.push(pending),
-        }
+    /// The row is as it should be.
+    async fn conclude_row(&mut self, pending: PendingWrite) {
+        self.quarantine.release(&pending.embedded.row.key);
+        self.finish(pending.embedded.row.ack).await;
     }
 
     fn settle_error(
@@ -296,12 +292,10 @@ impl Batcher {
         error: &tokio_postgres::Error,
     ) -> Result<(), JobError> {
         match decide(error, &batch) {
-            Decision::RetryAfterOutage => batch.into_iter().for_each(|row| self.later.push(row)),
+            Decision::RetryAfterOutage => self.later.push_all(batch),
             Decision::RetryAfterConflict => {
-                for mut pending in batch {
-                    pending.conflicts += 1;
-                    self.later.push(pending);
-                }
+                batch.iter_mut().for_each(|pending| pending.conflicts += 1);
+                self.later.push_all(batch);
             }
             Decision::Halve => {
                 let second = batch.split_off(batch.len() / 2);

@@ -15,7 +15,7 @@ use crate::postgres::error::describe;
 use crate::postgres::sqlstate::{SqlStateClass, classify};
 
 /// After this many conflicts a row is treated as their cause: a trigger may raise the SQLSTATE of a deadlock for it
-/// each time. With the pauses in between that is some ten seconds.
+/// each time. With the pauses in between that is four to eight seconds.
 const MAX_CONFLICTS: u32 = 16;
 
 /// What to do with the rows of a batch.
@@ -41,12 +41,12 @@ pub fn decide(error: &tokio_postgres::Error, batch: &[PendingWrite]) -> Decision
 }
 
 /// `conflicts` are those that each row of the batch was in so far.
-fn decide_on(class: SqlStateClass, conflicts: impl ExactSizeIterator<Item = u32>) -> Decision {
+fn decide_on(class: SqlStateClass, mut conflicts: impl ExactSizeIterator<Item = u32>) -> Decision {
     let rows = conflicts.len();
     match class {
         SqlStateClass::Outage => Decision::RetryAfterOutage,
         SqlStateClass::Permanent => Decision::FailJob,
-        SqlStateClass::Conflict if conflicts.min() < Some(MAX_CONFLICTS) => {
+        SqlStateClass::Conflict if conflicts.any(|count| count < MAX_CONFLICTS) => {
             Decision::RetryAfterConflict
         }
         SqlStateClass::Conflict | SqlStateClass::Row if rows > 1 => Decision::Halve,

@@ -1,7 +1,7 @@
 //! Rows that wait for a write-back: those that can be written now, and those that are retried later.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -104,16 +104,23 @@ pub struct RetryQueue {
 }
 
 impl RetryQueue {
-    /// Adds a row. It is due after a pause that doubles with each of its retries.
-    pub fn push(&mut self, mut pending: PendingWrite) {
-        let pause = pause_after(pending.retries, MIN_BACKOFF, MAX_BACKOFF);
-        pending.retries += 1;
-        self.pushed += 1;
-        self.waiting.push(DelayedWrite {
-            due: Instant::now() + pause,
-            number: self.pushed,
-            pending,
-        });
+    /// Adds rows. Each is due after a pause that doubles with each of its retries. Those that are retried as often as each
+    /// other are due together, so that a batch which was refused is a batch again.
+    pub fn push_all(&mut self, rows: impl IntoIterator<Item = PendingWrite>) {
+        let now = Instant::now();
+        let mut pauses = HashMap::new();
+        for mut pending in rows {
+            let pause = pauses
+                .entry(pending.retries)
+                .or_insert_with_key(|&retries| pause_after(retries, MIN_BACKOFF, MAX_BACKOFF));
+            pending.retries += 1;
+            self.pushed += 1;
+            self.waiting.push(DelayedWrite {
+                due: now + *pause,
+                number: self.pushed,
+                pending,
+            });
+        }
     }
 
     /// All rows, in no particular order.
@@ -226,8 +233,7 @@ mod tests {
         let mut queue = RetryQueue::default();
         let mut often_retried = row("often", "a", true);
         often_retried.retries = 20;
-        queue.push(often_retried);
-        queue.push(row("first", "b", true));
+        queue.push_all([often_retried, row("first", "b", true)]);
         let due_within = |queue: &mut RetryQueue, time| {
             let pending = queue.pop_due(Instant::now() + time);
             pending.map(|pending| pending.row().key.part(0).to_owned())
@@ -243,5 +249,14 @@ mod tests {
             Some("often")
         );
         assert_eq!(due_within(&mut queue, MAX_BACKOFF), None);
+    }
+
+    #[test]
+    fn the_rows_of_a_refused_batch_are_due_together() {
+        let mut queue = RetryQueue::default();
+        queue.push_all((0..100).map(|number| row(&number.to_string(), "a", true)));
+        let first = queue.waiting.peek().expect("100 rows").due;
+        while queue.pop_due(first).is_some() {}
+        assert_eq!(queue.iter().count(), 0);
     }
 }

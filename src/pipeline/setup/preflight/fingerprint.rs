@@ -2,20 +2,24 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::relation::TargetColumn;
+use crate::pipeline::setup::preflight::relation::{TargetColumn, find_column};
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
-/// Checks that the column can hold fingerprints and that the role may read them. Each write-back compares with what is
-/// there.
+/// Checks that the column, where it exists, can hold fingerprints and that the role may read them. Each write-back compares
+/// with what is there.
 ///
 /// # Errors
 /// Permanent ones with the remedy, and the server's.
 pub async fn check_fingerprint(
     session: &Session,
     names: &TargetNames,
-    column: &TargetColumn,
+    columns: &[TargetColumn],
 ) -> Result<(), JobError> {
+    let name = names.fingerprint.as_deref();
+    let Some(column) = name.and_then(|name| find_column(columns, name)) else {
+        return Ok(());
+    };
     let shown = names.qualified_column(&column.name);
     if column.generated || column.base_type != "uuid" {
         let kind = if column.generated {

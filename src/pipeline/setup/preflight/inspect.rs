@@ -3,7 +3,6 @@
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::destination::usable_destination;
-use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::key::usable_key;
 use crate::pipeline::setup::preflight::relation::{
     TargetColumn, TargetRelation, find_column, find_relation, read_columns,
@@ -57,9 +56,6 @@ pub async fn inspect(
     };
     let fingerprint = names.fingerprint.as_deref();
     let fingerprint = fingerprint.and_then(|name| find_column(&columns, name));
-    if let Some(column) = fingerprint {
-        check_fingerprint(session, names, column).await?;
-    }
     Ok(FoundTable {
         fingerprint: fingerprint.map(|column| column.name.clone()),
         relation,

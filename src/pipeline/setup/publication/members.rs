@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::pipeline::slot::names::MemberId;
 use crate::replication::Lsn;
+use crate::replication::pgoutput::RelationId;
 
 /// The comment begins with this.
 const OPENING: &str = "lantern-cli misses no change for";
@@ -148,9 +149,10 @@ impl MembershipSnapshot {
         }
     }
 
-    /// Whether this is a member.
-    pub fn contains(&self, id: &MemberId) -> bool {
-        self.records.get(id).is_some()
+    /// Whether this is a member with this table.
+    pub fn contains(&self, id: &MemberId, table: RelationId) -> bool {
+        let record = self.records.get(id);
+        record.is_some_and(|record| record.table == table.0)
     }
 }
 

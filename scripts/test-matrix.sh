@@ -7,6 +7,8 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 logs=target/matrix
 mkdir -p "$logs"
+# These builds come without pgvector. With CI set, the tests that need it would fail instead of being skipped.
+unset CI
 cargo test --no-run --test integration || exit 1
 cargo test --no-run --features failpoints --test chaos || exit 1
 
@@ -20,7 +22,7 @@ for bindir in .runtime/postgres-*/bin .runtime/postgres/bin; do
     cargo test --test integration -- --show-output >"$log.tests" 2>&1 || failed=1
     echo "$name: $(grep '^test result' "$log.tests" || echo "the tests did not end: see $log.tests")"
     grep -E '^test .* FAILED' "$log.tests"
-    grep -h '^passed over' "$log.tests" | sort | uniq -c
+    grep -h '^skipped: ' "$log.tests" | sort
 
     cargo test --features failpoints --test chaos -- --schedules "${CHAOS:-24}" >"$log.chaos" 2>&1 || failed=1
     grep -E 'schedules clean|streaming again|failed seeds' "$log.chaos"

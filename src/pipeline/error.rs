@@ -146,3 +146,46 @@ pub fn is_transient_replication_error(error: &ReplicationError) -> bool {
     let by_code = error.code().map(|code| classify(code).is_transient());
     by_code.unwrap_or_else(|| error.is_link_failure())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_walsender_is_tried_again_after_what_may_pass() {
+        let server = |code| ReplicationError::Server {
+            code: SqlState::from_code(code),
+            severity: "FATAL".into(),
+            message: "no".into(),
+            detail: None,
+            hint: None,
+        };
+        let tls = |kind| ReplicationError::Tls(Box::new(Error::from(kind)));
+        for (error, transient) in [
+            (server("57P01"), true),
+            (server("57P03"), true),
+            (server("53300"), true),
+            (server("55006"), true),
+            (server("28P01"), false),
+            (server("3D000"), false),
+            (server("57P04"), false),
+            (server(""), false),
+            (ReplicationError::Closed, true),
+            (ReplicationError::Io(ErrorKind::BrokenPipe.into()), true),
+            (tls(ErrorKind::UnexpectedEof), true),
+            (tls(ErrorKind::InvalidData), false),
+            (ReplicationError::Protocol("no".into()), false),
+            (ReplicationError::Config("no".into()), false),
+        ] {
+            let name = format!("{error:?}");
+            assert_eq!(JobError::from(error).is_transient(), transient, "{name}");
+        }
+        // A slot that is gone, or that the server has invalidated, is created anew.
+        for code in ["42704", "55000"] {
+            let error = JobError::from(server(code));
+            assert!(error.requires_new_slot() && error.is_transient(), "{code}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use lantern::pipeline::error::is_transient_replication_error;
 use lantern::replication::{Frame, Lsn, ReplicationError, ReplicationStream};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -189,7 +190,7 @@ fn the_last_message_of_a_server_is_the_error() {
     let (received, error) = drain(&mut stream_over(&bytes, []));
     assert_eq!(received, [keepalive(1)]);
     assert_eq!(error.to_string(), "terminating connection (SQLSTATE 57P01)");
-    assert!(!error.is_link_failure());
+    assert!(is_transient_replication_error(&error));
 }
 
 /// A connection whose sending side is broken.

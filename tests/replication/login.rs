@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lantern::pipeline::error::is_transient_replication_error;
 use lantern::postgres::socket::Socket;
 use lantern::replication::{ReplicationConnection, ReplicationError};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -59,7 +60,7 @@ async fn a_wrong_password_is_reported_by_its_sqlstate_and_never_repeated() {
         config.password("incorrect-horse");
         let error = failure(&config).await;
         assert_eq!(error.code().unwrap().code(), "28P01");
-        assert!(!error.is_link_failure());
+        assert!(!is_transient_replication_error(&error));
         assert!(!format!("{error} {error:?}").contains("incorrect-horse"));
         assert!(
             error.to_string().contains(&format!("\"{user}\"")),
@@ -72,13 +73,14 @@ async fn a_wrong_password_is_reported_by_its_sqlstate_and_never_repeated() {
 async fn a_missing_password_is_an_error_before_anything_is_sent() {
     let error = failure(&server().tcp_config("scram")).await;
     assert!(error.to_string().contains("none is given"), "{error}");
-    assert!(!error.is_link_failure());
+    assert!(!is_transient_replication_error(&error));
 }
 
 #[tokio::test]
 async fn a_missing_database_is_reported_by_its_sqlstate() {
     let error = failure(&server().config("nowhere")).await;
     assert_eq!(error.code().unwrap().code(), "3D000");
+    assert!(!is_transient_replication_error(&error));
 }
 
 #[tokio::test]
@@ -293,15 +295,19 @@ async fn connecting_and_streaming_can_move_between_threads() {
 #[tokio::test]
 async fn a_certificate_without_a_trusted_authority_is_refused() {
     if !server().has_tls() {
+        testkit::skip::does_not_apply("the server was built without TLS");
         return;
     }
     let mut config = server().tcp_config("postgres");
-    config.ssl_mode(SslMode::Require);
-    let error = connect_with(suspicious(), &config).await.err().unwrap();
-    assert!(
-        matches!(error, ReplicationError::Tls(_)) && !error.is_link_failure(),
-        "{error}"
-    );
+    // Under `prefer` the caller decides whether to go on without TLS: that takes another socket.
+    for mode in [SslMode::Require, SslMode::Prefer] {
+        config.ssl_mode(mode);
+        let error = connect_with(suspicious(), &config).await.err().unwrap();
+        assert!(
+            matches!(error, ReplicationError::Tls(_)) && !error.is_link_failure(),
+            "{error}"
+        );
+    }
 }
 
 #[tokio::test]

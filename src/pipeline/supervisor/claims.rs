@@ -357,6 +357,6 @@ impl Supervisor {
 /// The panic's message is in the log only: it may quote a text of the table.
 fn failed_by_panic() -> JobEnd {
     JobEnd::Failed(
-        "a bug in lantern-cli stopped the job; please report it with the daemon's log".into(),
+        "a task of the job panicked: see the daemon's log, and please report this bug in lantern-cli with it".into(),
     )
 }

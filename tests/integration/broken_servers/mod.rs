@@ -132,11 +132,13 @@ async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
     .await;
     for (_, job) in &scene.servers {
         let reason = wait_for_failure(&scene.client, *job).await;
-        assert!(reason.contains("deserializing column"), "{reason}");
+        assert!(reason.contains("see the daemon's log"), "{reason}");
     }
     scene.cancel_jobs_on_fake_servers().await;
     scene.only_the_good_job_is_locked().await;
     scene.a_repaired_job_runs().await;
+    let log = scene.daemon.log();
+    assert!(log.contains("error deserializing column"), "{log}");
 }
 
 /// A server that does not answer may be back in a moment. The job retries, and so does the teardown: the lock is held

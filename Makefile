@@ -18,7 +18,7 @@ demo: setup ## Watch the daemon at work on a private PostgreSQL
 # The same schedules each time, in less than three minutes.
 TEST_CHAOS = --seed 150 --schedules 40
 
-test: setup ## Run all tests
+test: setup ## Run the tests that every change must pass
 	cargo test
 	cargo test --features failpoints --test chaos -- $(TEST_CHAOS)
 
@@ -36,7 +36,7 @@ test-matrix: setup ## Run the integration tests and some chaos on PostgreSQL 14 
 WRITE_LOAD = cargo bench --profile measured --features failpoints --bench write_load -- --into docs/benchmarks
 PLOTS = PYTHONPATH=.runtime/plots $${PYTHON:-python3} -S benches/write_load/plots.py docs/benchmarks
 
-bench: setup ## Compare the cost of capturing changes and the freshness of vectors with triggers (15 minutes)
+bench: setup ## Compare the cost of capturing changes and the freshness of vectors with triggers (about 16 minutes)
 	@scripts/setup.sh setup_plots.py
 	$(WRITE_LOAD)
 	$(PLOTS)

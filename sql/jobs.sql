@@ -1,10 +1,11 @@
--- The jobs table of lantern-cli, with all columns that the daemon knows. It is safe to run this file again.
+-- The jobs table of lantern-cli, with all columns that the daemon knows. This file changes nothing if the table exists.
+-- To add a column to an existing table, use ALTER TABLE jobs ADD COLUMN, with the type below.
 --
 --   psql "$JOBS_DATABASE" -f sql/jobs.sql
 --   lantern-cli start-daemon --uri "$JOBS_DATABASE" --table jobs
 --
 -- Each row is a job: it keeps the embeddings of one column up to date. The daemon notices new, changed, canceled and
--- deleted rows within a second. Insert the columns of the first group; the daemon writes those named init_*:
+-- deleted rows within a second. Insert the columns of the first group; the daemon writes those of the last one:
 --
 --   INSERT INTO jobs (db_connection, schema, "table", src_column, dst_column, embedding_model)
 --   VALUES ('postgres://postgres@localhost:5432/test', 'public', 'articles', 'title', 'title_embedding',
@@ -22,15 +23,16 @@ CREATE TABLE IF NOT EXISTS jobs (
   embedding_model TEXT,             -- model name, one of lantern-cli show-models
 
   -- How to embed it (optional)
-  pk TEXT,                          -- key columns, comma-separated; checked against the key of the target table
+  pk TEXT,                          -- names of the key columns, separated by commas, such as 'tenant, id'; the job
+                                    -- fails if the key of the target table is another one (default: any key)
   label TEXT,                       -- a daemon started with --label runs only jobs with that label
   column_type TEXT,                 -- type of a destination column that the daemon creates (default: vector(n) if the
                                     -- target database has pgvector, otherwise REAL[])
   batch_size INT,                   -- maximum number of rows in one write-back (default 512, at most 4096)
   fingerprint_column TEXT,          -- uuid column of the target table, created if it does not exist; it identifies the
-                                    -- text and model of a row's vector, so that no text is embedded twice
-  trust_existing BOOL,              -- true: the initial backfill accepts existing vectors (default false)
-  backfill BOOL,                    -- false: embed only rows that change from now on (default true)
+                                    -- text and model of a row's vector, so that no finished row is embedded again
+  trust_existing BOOL,              -- true: the first backfill of the job accepts existing vectors (default false)
+  backfill BOOL,                    -- false: no scan, embed only rows that change from now on (default true)
   skip_triggers BOOL,               -- true: write-backs fire no triggers of the target table (default false); needs the
                                     -- privilege to set session_replication_role
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
@@ -39,14 +41,15 @@ CREATE TABLE IF NOT EXISTS jobs (
   -- Canceling the job
   canceled_at BOOL,                 -- true: the job ends, and its slot and publication are removed
 
-  -- Written by the daemon
+  -- Written by the daemon (restart it after adding one of these to an existing table)
   init_started_at TIMESTAMP,        -- when the initial backfill started
-  init_failed_at TIMESTAMP,         -- when the job failed; set it to NULL to retry the job
+  init_failed_at TIMESTAMP,         -- when the job failed, at any time; set it to NULL to retry the job
   init_finished_at TIMESTAMP,       -- when the initial backfill finished
   init_failure_reason TEXT,         -- why the job failed, and what to do
   init_progress INT2 DEFAULT 0,     -- percent of the initial backfill, 0 to 100
-  waits_for TEXT,                   -- open transactions that delay the start
+  waits_for TEXT,                   -- open transactions that delay the creation of the slot
+
 
   created_at TIMESTAMP NOT NULL DEFAULT now(),
-  updated_at TIMESTAMP
+  updated_at TIMESTAMP              -- when the daemon last wrote to the row
 );

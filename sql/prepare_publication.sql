@@ -6,7 +6,8 @@
 --
 -- Give a key of several columns as one list: -v key='tenant, id'. For a partitioned table, add
 -- publish_via_partition_root = true to the options of the publication.
--- For a job with fingerprint_column, also create that column (uuid) and grant SELECT and UPDATE on it to the role.
+-- For a job with fingerprint_column, also create that column (uuid), list it in the publication beside the source, and
+-- grant SELECT and UPDATE on it to the role. Under REPLICA IDENTITY FULL the publication must list no columns.
 -- A superuser creates the role once:  CREATE ROLE lantern LOGIN REPLICATION PASSWORD '…';
 
 \set ON_ERROR_STOP on

@@ -1,5 +1,6 @@
--- Removes all replication slots and publications of lantern-cli from a target database. Use it when the daemon is gone
--- for good; while it runs, cancel its jobs instead (UPDATE jobs SET canceled_at = true).
+-- Removes all replication slots and publications of lantern-cli from a target database, also those of other daemons of
+-- lantern-cli that use this database with other jobs tables. Use it when all daemons are gone for good; while one runs,
+-- cancel its jobs instead (UPDATE jobs SET canceled_at = true).
 --
 --   psql "$TARGET" -f sql/teardown.sql
 --

@@ -19,7 +19,7 @@
 //! use lantern::embedding::{ModelCatalog, EmbeddingError, ModelName};
 //!
 //! let catalog = ModelCatalog::new("/nonexistent/models".into());
-//! // Aliases of the older daemon resolve to the published name.
+//! // The names that the older, trigger-based daemon used resolve to the published name.
 //! let name: ModelName = "all-MiniLM-L6-v2".parse()?;
 //! assert_eq!(name.as_str(), ModelName::DEFAULT);
 //! assert!(matches!(catalog.locate(&name), Err(EmbeddingError::ModelNotFound { .. })));

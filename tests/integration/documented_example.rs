@@ -54,11 +54,6 @@ async fn the_readme_works_word_for_word() {
     let client = database.client().await;
     database.psql(wal_level).await;
     database.psql(jobs_table).await;
-    execute(
-        &client,
-        "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)",
-    )
-    .await;
     let _daemon = start_daemon(&database, &[]);
     database.psql(&with_uri(example, &database)).await;
     let appeared = "SELECT count(*) FROM articles WHERE title = 'My articles title' AND title_embedding IS NOT NULL";
@@ -151,7 +146,7 @@ async fn a_missing_model_fails_the_job_and_another_model_restarts_it() {
     wait_for_vectors(&client, "articles", "title", "title_embedding").await;
 }
 
-/// The name of the older daemon stands for the original one. The files are those of another model, with vectors of the
+/// A name that the older, trigger-based daemon used stands for the original one. The files are those of another model, with vectors of the
 /// same length: what counts here is the way from the name in the job to the folder.
 #[tokio::test]
 async fn the_example_of_the_older_daemon_works_word_for_word_once_its_model_is_there() {

@@ -43,7 +43,7 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Whether nobody has changed it since [`version_comment_statement`] was run.
+    /// Whether no session has changed it since [`version_comment_statement`] was run.
     pub fn is_unaltered(&self) -> bool {
         self.comment.as_ref() == Some(&version_comment(&self.version))
     }

@@ -182,7 +182,7 @@ mod tests {
             let name = format!("{error:?}");
             assert_eq!(JobError::from(error).is_transient(), transient, "{name}");
         }
-        // A slot that is gone, or that the server has invalidated, is created anew.
+        // A slot that is gone, or that the server has invalidated, is created again.
         for code in ["42704", "55000"] {
             let error = JobError::from(server(code));
             assert!(error.requires_new_slot() && error.is_transient(), "{code}");

@@ -174,9 +174,7 @@ mod tests {
     use super::*;
     use crate::pipeline::slot::names::MemberId;
     use crate::pipeline::table::row::Ack;
-    use crate::pipeline::table::target::{
-        DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
-    };
+    use crate::pipeline::table::target::TargetTable;
 
     const TABLE: RelationId = RelationId(9);
     const START: Lsn = Lsn(0x10);
@@ -219,7 +217,7 @@ mod tests {
                 stop: CancellationToken::new(),
                 left: CancellationToken::new(),
             };
-            let changes = TableChanges::new(Arc::new(docs()), Some(START));
+            let changes = TableChanges::new(Arc::new(TargetTable::example()), Some(START));
             let member = MemberId::from_record(member);
             let joined = self.subscribers.join(member, table, changes, link);
             let (id, missed) = joined.expect("the table's layout is known to be right");
@@ -250,31 +248,6 @@ mod tests {
                 panic!("a row of the stream")
             };
             self.filter.finish(ack, &mut self.subscribers);
-        }
-    }
-
-    fn docs() -> TargetTable {
-        TargetTable {
-            oid: TABLE.0,
-            schema: "public".into(),
-            name: "docs".into(),
-            partitioned: false,
-            key: vec![KeyColumn {
-                name: "id".into(),
-                type_name: "bigint".into(),
-            }],
-            identity_full: false,
-            source: SourceColumn {
-                name: "body".into(),
-                form: TextForm::Plain,
-                published: true,
-            },
-            destination: DestinationColumn {
-                name: "embedding".into(),
-                type_name: "real[]".into(),
-                vector_schema: None,
-            },
-            fingerprint: None,
         }
     }
 
@@ -326,7 +299,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_receipt_from_before_the_stream_was_opened_anew_is_not_taken_for_another() {
+    async fn a_receipt_from_before_the_stream_was_opened_again_is_not_taken_for_another() {
         let mut stream = Stream::new();
         let (mut job, _) = stream.join("a");
         stream.insert(Lsn(0x20)).await;

@@ -125,31 +125,15 @@ pub fn parameters<T: ToSql + Sync>(values: &[T]) -> Vec<&(dyn ToSql + Sync)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn, TextForm};
+    use crate::pipeline::table::target::KeyColumn;
 
     fn table() -> TargetTable {
-        let key = |name: &str, type_name: &str| KeyColumn {
-            name: name.into(),
-            type_name: type_name.into(),
-        };
         TargetTable {
-            oid: 1,
-            schema: "public".into(),
-            name: "t".into(),
-            partitioned: false,
-            key: vec![key("id", "bigint"), key("a \"b\"", "uuid")],
-            identity_full: false,
-            source: SourceColumn {
-                name: "s".into(),
-                form: TextForm::Plain,
-                published: true,
-            },
-            destination: DestinationColumn {
-                name: "d".into(),
-                type_name: "real[]".into(),
-                vector_schema: None,
-            },
-            fingerprint: None,
+            key: vec![
+                KeyColumn::example("id", "bigint"),
+                KeyColumn::example("a \"b\"", "uuid"),
+            ],
+            ..TargetTable::example()
         }
     }
 

@@ -12,7 +12,7 @@ pub struct SubscriberId(u64);
 
 impl SubscriberId {
     /// An id that no other subscription of this process has, so that the receipt of a row which comes late, after the stream
-    /// was opened anew, is never taken for that of another.
+    /// was opened again, is never taken for that of another.
     pub fn unique() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         SubscriberId(NEXT.fetch_add(1, Ordering::Relaxed))

@@ -180,3 +180,40 @@ impl TargetTable {
         )
     }
 }
+
+#[cfg(test)]
+impl TargetTable {
+    /// `public.docs (id bigint PRIMARY KEY, body text, embedding real[])`, for unit tests.
+    pub fn example() -> Self {
+        TargetTable {
+            oid: 9,
+            schema: "public".into(),
+            name: "docs".into(),
+            partitioned: false,
+            key: vec![KeyColumn::example("id", "bigint")],
+            identity_full: false,
+            source: SourceColumn {
+                name: "body".into(),
+                form: TextForm::Plain,
+                published: true,
+            },
+            destination: DestinationColumn {
+                name: "embedding".into(),
+                type_name: "real[]".into(),
+                vector_schema: None,
+            },
+            fingerprint: None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl KeyColumn {
+    /// A column of this name and type, for unit tests.
+    pub fn example(name: &str, type_name: &str) -> Self {
+        KeyColumn {
+            name: name.into(),
+            type_name: type_name.into(),
+        }
+    }
+}

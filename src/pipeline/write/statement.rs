@@ -292,33 +292,20 @@ mod tests {
     use super::*;
     use crate::pipeline::table::fingerprint::Fingerprint;
     use crate::pipeline::table::row::Key;
-    use crate::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn, TextForm};
+    use crate::pipeline::table::target::KeyColumn;
 
     /// A table with two key columns.
     fn table(vector_schema: Option<&str>, fingerprint: bool) -> TargetTable {
-        let key = |name: &str| KeyColumn {
-            name: name.into(),
-            type_name: "bigint".into(),
-        };
-        TargetTable {
-            oid: 1,
-            schema: "public".into(),
-            name: "t".into(),
-            partitioned: false,
-            key: vec![key("a"), key("b")],
-            identity_full: false,
-            source: SourceColumn {
-                name: "s".into(),
-                form: TextForm::Plain,
-                published: true,
-            },
-            destination: DestinationColumn {
-                name: "d".into(),
-                type_name: "real[]".into(),
-                vector_schema: vector_schema.map(String::from),
-            },
+        let mut table = TargetTable {
+            key: vec![
+                KeyColumn::example("a", "bigint"),
+                KeyColumn::example("b", "bigint"),
+            ],
             fingerprint: fingerprint.then(|| Fingerprint::new("f", "m", "d")),
-        }
+            ..TargetTable::example()
+        };
+        table.destination.vector_schema = vector_schema.map(String::from);
+        table
     }
 
     fn row(text: &str, vector: Option<Vec<f32>>) -> EmbeddedRow {

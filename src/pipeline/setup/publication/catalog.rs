@@ -252,27 +252,12 @@ pub fn drop_statement(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::table::target::{DestinationColumn, SourceColumn, TextForm};
 
     fn target(partitioned: bool) -> TargetTable {
         TargetTable {
-            oid: 16_400,
-            schema: "public".into(),
             name: "a b".into(),
             partitioned,
-            key: Vec::new(),
-            identity_full: false,
-            source: SourceColumn {
-                name: "My Text".into(),
-                form: TextForm::Plain,
-                published: true,
-            },
-            destination: DestinationColumn {
-                name: "v".into(),
-                type_name: "real[]".into(),
-                vector_schema: None,
-            },
-            fingerprint: None,
+            ..TargetTable::example()
         }
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! job                                   slot reader
 //!  │ JoinRequest ───────────────────────▶ │   stream opened, tables known
-//!  │ ◀──────────────────────── Membership │
+//!  │ ◀──────────────────── SubscriberEnds │
 //!  │ ◀────────────────────────────── rows │
 //!  │ LiveAck ───────────────────────────▶ │   counted in the LSN tracker
 //!  │ Admission::grant(lsn) ─────────────▶ │   once the table is published for the job
@@ -43,7 +43,7 @@ pub struct JoinRequest {
 
 /// A job's ends of its subscription. Dropped, it ends the subscription at once; what was not finished is sent again when the
 /// job subscribes the next time.
-pub struct Membership {
+pub struct SubscriberEnds {
     /// The rows that need work. Holds as many as may be in flight.
     pub rows: mpsc::Receiver<Row>,
     /// Where the receipt of each finished row goes.
@@ -113,7 +113,7 @@ pub(super) struct Link {
     pub ended: oneshot::Sender<Result<(), JobError>>,
     /// The job wants its rows in flight finished, and no more.
     pub stop: CancellationToken,
-    /// The job has dropped its [`Membership`].
+    /// The job has dropped its [`SubscriberEnds`].
     pub left: CancellationToken,
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::join::{JoinRequest, Membership};
+use super::join::{JoinRequest, SubscriberEnds};
 use super::open::{Sharing, SlotSource};
 use super::slot_reader::SlotReader;
 use super::streamable::{Streamable, Unbroken};
@@ -65,7 +65,7 @@ impl OwnSlot {
         target: &Arc<TargetTable>,
         streamable: &Streamable,
         stop: CancellationToken,
-    ) -> Result<Membership, JobError> {
+    ) -> Result<SubscriberEnds, JobError> {
         let reader = SlotReader::start(SlotSource {
             database: database.clone(),
             purpose: "job".into(),

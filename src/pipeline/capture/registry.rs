@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::join::{JoinRequest, Membership};
+use super::join::{JoinRequest, SubscriberEnds};
 use super::open::{Sharing, SlotSource};
 use super::slot_reader::SlotReader;
 use crate::pipeline::error::JobError;
@@ -48,7 +48,7 @@ impl ReaderRegistry {
         session: &Session,
         slot: &NewSlot<'_>,
         mut request: JoinRequest,
-    ) -> Result<Membership, JobError> {
+    ) -> Result<SubscriberEnds, JobError> {
         let reader = self.reader(session, slot).await?;
         if request.unbroken {
             let since = shared::member_since(session, &slot.watched.slot, &request.member).await?;

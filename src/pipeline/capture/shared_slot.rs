@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::join::{Admission, JoinRequest, Membership};
+use super::join::{Admission, JoinRequest, SubscriberEnds};
 use super::registry::ReaderRegistry;
 use super::streamable::{Streamable, Unbroken};
 use crate::jobs::reporter::Reporter;
@@ -61,7 +61,7 @@ impl SharedSlot {
         target: &Arc<TargetTable>,
         streamable: &Streamable,
         stop: CancellationToken,
-    ) -> Result<Membership, JobError> {
+    ) -> Result<SubscriberEnds, JobError> {
         let watched = WatchedSlot {
             database: database.clone(),
             slot: self.names.shared.clone(),

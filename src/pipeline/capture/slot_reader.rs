@@ -5,7 +5,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::in_flight::MAX_LIVE_ROWS;
-use super::join::{Admission, JoinRequest, Joining, Link, Membership, Request, Stay, reader_ended};
+use super::join::{
+    Admission, JoinRequest, Joining, Link, Request, Stay, SubscriberEnds, reader_ended,
+};
 use super::lifecycle;
 use super::open::{Sharing, SlotSource};
 use super::reader::Inputs;
@@ -61,7 +63,7 @@ impl SlotReader {
     ///
     /// # Errors
     /// Whatever prevented the stream from opening, or this job from being served.
-    pub async fn join(&self, request: JoinRequest) -> Result<Membership, JobError> {
+    pub async fn join(&self, request: JoinRequest) -> Result<SubscriberEnds, JobError> {
         let (row_sender, rows) = mpsc::channel(MAX_LIVE_ROWS);
         let (ended_sender, ended) = oneshot::channel();
         let (joined_sender, joined) = oneshot::channel();
@@ -88,7 +90,7 @@ impl SlotReader {
         let Ok(subscriber) = joined.await else {
             return Err(stay.ended().await.err().unwrap_or_else(reader_ended));
         };
-        Ok(Membership {
+        Ok(SubscriberEnds {
             rows,
             acks: self.acks.clone(),
             admission: Admission {

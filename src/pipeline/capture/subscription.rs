@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::join::{Admission, Membership};
+use super::join::{Admission, SubscriberEnds};
 use super::own_slot::OwnSlot;
 use super::shared_slot::SharedSlot;
 use super::streamable::{Streamable, Unbroken};
@@ -107,7 +107,7 @@ impl Subscription {
         target: &Arc<TargetTable>,
         streamable: &Streamable,
         stop: CancellationToken,
-    ) -> Result<Membership, JobError> {
+    ) -> Result<SubscriberEnds, JobError> {
         match self {
             Subscription::Own(own) => own.join(database, target, streamable, stop).await,
             Subscription::Shared(shared) => {

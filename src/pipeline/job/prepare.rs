@@ -7,7 +7,7 @@ use crate::embedding::{Model, ModelName};
 use crate::jobs::InitProgress;
 use crate::pipeline::backfill::partitions::Coverage;
 use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
-use crate::pipeline::capture::join::Membership;
+use crate::pipeline::capture::join::SubscriberEnds;
 use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
@@ -26,7 +26,7 @@ pub(super) struct Prepared {
     pub session: Session,
     pub target: Arc<TargetTable>,
     pub streamable: Streamable,
-    pub membership: Membership,
+    pub subscriber_ends: SubscriberEnds,
     pub write_path: WritePath,
     /// `None` where no existing row has to be scanned.
     pub backfill: Option<BackfillPlan>,
@@ -68,7 +68,7 @@ impl Job {
             self.row.progress = InitProgress::Started;
         }
         let write_path = self.open_write_path(&database, &target, &model).await?;
-        let membership = self
+        let subscriber_ends = self
             .subscription
             .join(&session, &database, &target, &streamable, self.stop.clone())
             .await?;
@@ -77,7 +77,7 @@ impl Job {
             session,
             target,
             streamable,
-            membership,
+            subscriber_ends,
             write_path,
             backfill,
         })

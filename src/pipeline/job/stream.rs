@@ -17,7 +17,7 @@ use super::watchdog::{self, WatchedTable};
 use crate::jobs::InitProgress;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::scan::Backfill;
-use crate::pipeline::capture::join::{Membership, Stay};
+use crate::pipeline::capture::join::{Stay, SubscriberEnds};
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::retention;
 use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
@@ -42,16 +42,16 @@ impl Job {
             session: set_up,
             target,
             streamable,
-            membership,
+            subscriber_ends,
             write_path,
             backfill,
         } = prepared;
-        let Membership {
+        let SubscriberEnds {
             rows,
             acks: finished,
             admission,
             mut stay,
-        } = membership;
+        } = subscriber_ends;
         let session = write_path.session().clone();
         let (batcher, to_batcher) = write_path.start(&self.engine, LiveEnds { rows, finished });
 

@@ -65,7 +65,7 @@ struct Link {
     /// Bytes of each direction until the connection that carries the last of them is cut; not positive: without a
     /// limit.
     budgets: [AtomicI64; 2],
-    /// RestartableServer's ends of connections whose daemon's end was cut, where the server is not to know; `None`
+    /// The server's ends of connections whose daemon's end was cut, where the server is not to know; `None`
     /// where it is.
     half_open: Mutex<Option<Vec<(OwnedReadHalf, OwnedWriteHalf)>>>,
 }
@@ -258,6 +258,7 @@ async fn pump(
 ) -> io::Result<()> {
     let mut condition = link.condition.subscribe();
     let mut buffer = vec![0; 16 * 1024];
+    let mut has_dropped = false;
     loop {
         let count = from.read(&mut buffer).await?;
         // The link owns the sender, so this cannot fail.
@@ -271,9 +272,11 @@ async fn pump(
                     .wait_for(|condition| *condition != Condition::Dropping)
                     .await;
             }
+            has_dropped = true;
             continue;
         }
-        if count == 0 {
+        // TCP never delivers bytes behind lost ones. Another fault may have ended the condition before its own cut.
+        if count == 0 || has_dropped {
             return Ok(());
         }
         let budget = &link.budgets[direction as usize];

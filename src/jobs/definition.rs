@@ -31,7 +31,8 @@ impl fmt::Display for JobId {
 /// What a job is asked to do: the columns of its row that the user writes.
 ///
 /// All values are as the user wrote them, but an empty text counts as NULL. They are checked when the job starts, so a
-/// wrong value makes that job fail and no other.
+/// wrong value makes that job fail and no other. A value that the SQL type of [`OPTIONS`] cannot hold is another matter:
+/// the one SELECT for all rows casts it, and fails.
 ///
 /// # To add an option
 ///
@@ -44,12 +45,16 @@ impl fmt::Display for JobId {
 ///    The message names the option and says how to correct it.
 /// 4. Use it where the work is done: `pipeline/backfill/scope.rs` decides which rows are scanned, `WriteOptions`
 ///    (`pipeline/write/path.rs`) how vectors are written. `resync` and `retry-failed` take the same write path, but
-///    `resync` and `verify` choose their rows themselves (`src/cli/resync.rs`, `pipeline/commands/verify.rs`). Each
-///    command must honor the option.
+///    `resync` and `verify` choose their rows themselves (`src/cli/resync.rs`, `pipeline/commands/verify.rs`). Which text
+///    gets a vector at all is decided by `SourceColumn` (`pipeline/table/target.rs`), in SQL and for the stream
+///    (`source` in `pipeline/capture/table_changes.rs`); both must agree. `pipeline/table` does not know the jobs table:
+///    such an option reaches it through `TargetNames` and `pipeline/setup/preflight/source.rs`. Each command must honor
+///    the option.
 /// 5. Decide what a change of the option means for existing rows. By default it restarts the job, which continues where
 ///    it was, so only later write-backs heed it. If the option decides *which* vectors are written, add it to
 ///    `Definition::work`: then a change makes another job, which scans the table. See there how to add it without
-///    renaming the slots of jobs that do not use it.
+///    renaming the slots of jobs that do not use it, which the tests in `pipeline/slot/names.rs` hold. Add it to the list
+///    in the README ("If you change what a job embeds").
 /// 6. Document the column in `sql/jobs.sql`, in the section "Jobs table" of the README (a test compares both with
 ///    [`OPTIONS`]), and in `CHANGELOG.md`. The documented `CREATE TABLE jobs` of the README never changes.
 /// 7. Test the value and the refusal in `tests/integration/jobs_table.rs`, the commands in
@@ -125,7 +130,8 @@ impl Definition {
     ///
     /// So a new option may only appear here while it is set. Return a `Vec`, whose debug output is that of this array,
     /// and chain the option as an iterator that is empty for `None`, with its name in the text (`"option=value"`), so
-    /// that it differs from any other option that comes later.
+    /// that it differs from any other option that comes later. A `Cow<str>` in place of `&str` has the same output, and
+    /// can hold the text of a number.
     fn work(&self) -> [Option<&str>; 6] {
         [
             Some(self.schema.as_str()),

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_database_a_missing_file_and_a_broken_protocol_are_permanent() {
+    fn a_dropped_database_and_a_missing_or_duplicate_file_are_permanent() {
         for code in ["57P04", "58P01", "58P02"] {
             assert_eq!(class_of(code), Permanent, "{code}");
         }

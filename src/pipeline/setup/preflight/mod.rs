@@ -6,12 +6,15 @@
 //! | file | looks at |
 //! | --- | --- |
 //! | [`server`] | version, `wal_level`, the right to replicate, a free slot |
-//! | [`inspect`] | the table, with all of the following |
+//! | [`inspect`] | the table, its columns, key, source and destination |
 //! | [`relation`] | what the table is, and its columns |
 //! | [`key`] | the key by which the stream names rows |
 //! | [`source`] | the column with the text |
 //! | [`destination`], [`fingerprint`] | the columns that the job writes, if they exist |
 //! | [`privileges`] | what the role may read and write |
+//!
+//! A command only reads a table that a job has prepared. So the checks of `pk`, of the fingerprint column and of the
+//! privileges to write are called by `target_table::prepare` alone.
 
 pub mod destination;
 pub mod fingerprint;

@@ -64,7 +64,7 @@ pub struct Batcher {
     /// Rows whose text is at the engine, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
     next_number: u64,
-    /// Rows whose text is to be read by key.
+    /// Rows whose text must be read by key.
     unread: Vec<PendingWrite>,
     queue: WriteQueue,
     /// Halves of a batch that the server refused, to be written next: one of them holds the row that it refused.

@@ -96,21 +96,16 @@ impl Scene {
 
 #[tokio::test]
 async fn a_malformed_sqlstate_at_login_fails_the_job_and_leaves_no_lock() {
-    let scene = Scene::with(MALFORMED.map(Behavior::RefusesLogin)).await;
-    for (_, job) in &scene.servers {
-        let reason = wait_for_failure(&scene.client, *job).await;
-        assert!(reason.contains(MESSAGE), "{reason}");
-    }
-    scene.cancel_jobs_on_fake_servers().await;
-    scene.only_the_good_job_is_locked().await;
-    scene.a_repaired_job_runs().await;
-    let log = scene.daemon.log();
-    assert!(!log.contains("panicked"), "{log}");
+    malformed_sqlstates_fail_the_jobs(MALFORMED.map(Behavior::RefusesLogin)).await;
 }
 
 #[tokio::test]
 async fn a_malformed_sqlstate_of_a_statement_fails_the_job_and_leaves_no_lock() {
-    let scene = Scene::with(MALFORMED.map(Behavior::RefusesStatements)).await;
+    malformed_sqlstates_fail_the_jobs(MALFORMED.map(Behavior::RefusesStatements)).await;
+}
+
+async fn malformed_sqlstates_fail_the_jobs<const N: usize>(servers: [Behavior; N]) {
+    let scene = Scene::with(servers).await;
     for (_, job) in &scene.servers {
         let reason = wait_for_failure(&scene.client, *job).await;
         assert!(reason.contains(MESSAGE), "{reason}");

@@ -10,6 +10,7 @@ mod documented_example;
 mod embedded;
 mod embedded_default;
 mod failures;
+mod field;
 mod fingerprints;
 mod fleet;
 mod hazards;

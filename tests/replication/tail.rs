@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::postgres::{eventually, server};
@@ -54,10 +55,12 @@ async fn the_example_prints_confirms_and_ends_cleanly() {
     let (stop, stopped) = oneshot::channel::<()>();
     let mut config = server().tcp_config("postgres");
     config.dbname("tail");
+    let address = ("127.0.0.1", config.get_ports()[0]);
+    let socket = TcpStream::connect(address).await.unwrap();
     let printed = output.clone();
     let tail = tokio::spawn(async move {
         let stopped = async { drop(stopped.await) };
-        let ended = example::tail(&config, "docs_publication", printed, stopped).await;
+        let ended = example::tail(socket, &config, "docs_publication", printed, stopped).await;
         ended.map_err(|error| error.to_string())
     });
     let count = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
@@ -80,7 +83,7 @@ async fn the_example_prints_confirms_and_ends_cleanly() {
             "insert docs id=1 body=hello",
             "insert docs id=2",
             "update docs id=1 body=grüße",
-            "update docs id=1 -> id=3 body=grüße",
+            "update docs id=3 body=grüße",
             "delete docs id=2",
         ]
     );

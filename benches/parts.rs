@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lantern::embedding::{Pooling, PoolingMode, TextTokenizer};
 use lantern::pipeline::write::path::DEFAULT_BATCH_ROWS;
-use lantern::pipeline::write::queue::{PendingWrite, WriteQueue};
+use lantern::pipeline::write::queue::{BatchLimit, PendingWrite, WriteQueue};
 use support::writer::row;
 use testkit::engine::MODEL;
 use testkit::paths::runtime;
@@ -58,6 +58,11 @@ fn rows(times: u64) -> Vec<PendingWrite> {
     (0..ROWS).map(row).collect()
 }
 
+const LIMIT: BatchLimit = BatchLimit {
+    rows: DEFAULT_BATCH_ROWS,
+    bytes: 4 << 20,
+};
+
 fn batching(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("cut write-backs");
     group.throughput(Throughput::Elements(ROWS));
@@ -67,7 +72,7 @@ fn batching(criterion: &mut Criterion) {
                 let mut ready = WriteQueue::default();
                 rows.into_iter().for_each(|row| ready.push(row));
                 let mut batches = Vec::new();
-                while let batch = ready.next_batch(DEFAULT_BATCH_ROWS)
+                while let batch = ready.next_batch(LIMIT)
                     && !batch.is_empty()
                 {
                     batches.push(batch);

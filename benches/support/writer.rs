@@ -21,7 +21,7 @@ impl RowWriter {
     pub async fn open(database: &ConnectionString, table: &str, dimensions: usize) -> RowWriter {
         let session = Session::open(database).await.expect("a session");
         let target = target(&session, table, dimensions).await;
-        let writer = Writer::open(database, Arc::new(target), dimensions);
+        let writer = Writer::prepare(session, Arc::new(target), dimensions);
         RowWriter(writer.await.expect("a writer"))
     }
 
@@ -63,10 +63,8 @@ async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTabl
         schema: "public".into(),
         name: table.into(),
         partitioned: false,
-        key: vec![KeyColumn {
-            name: "id".into(),
-            type_name: "bigint".into(),
-        }],
+        ancestors: Vec::new(),
+        key: vec![KeyColumn::of_the_system("id", "bigint")],
         identity_full: false,
         source: SourceColumn {
             name: "body".into(),

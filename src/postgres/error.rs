@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 use super::connection_string::ConnectionString;
 use super::connection_string::server::Server;
@@ -231,6 +231,24 @@ fn tls_cause(error: &tokio_postgres::Error) -> Option<&rustls::Error> {
     error.source().and_then(tls::cause)
 }
 
+/// The most characters of a CONTEXT that are shown. It may quote statements of any length.
+const MAX_CONTEXT: usize = 400;
+
+/// Where in the users' code the error was raised, on one line: the CONTEXT of the server's message, such as `PL/pgSQL
+/// function audit() line 1 at SQL statement`.
+///
+/// The server adds it for each level of functions that was executing (PostgreSQL manual, "Error Message Style Guide";
+/// `errcontext` in `elog.c`). Our own statements call no functions but the system's, so an error with a CONTEXT comes
+/// from the users' code: a trigger, a CHECK constraint, an index expression.
+pub fn context(error: &DbError) -> Option<String> {
+    let context = error.where_()?;
+    let line = context.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(MAX_CONTEXT) {
+        Some((end, _)) => Some(format!("{} …", &line[..end])),
+        None => Some(line),
+    }
+}
+
 /// The server's words with detail and hint, or the chain of causes of an error of the network.
 pub fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(database) = error.as_db_error() {
@@ -239,7 +257,12 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
             text.push_str("; ");
             text.push_str(more);
         }
-        return format!("{text} (SQLSTATE {})", database.code().code());
+        text.push_str(&format!(" (SQLSTATE {})", database.code().code()));
+        if let Some(context) = context(database) {
+            text.push_str("; context: ");
+            text.push_str(&context);
+        }
+        return text;
     }
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -41,6 +41,7 @@ pub mod session;
 pub mod socket;
 pub mod sqlstate;
 pub mod tls;
+pub mod user_settings;
 pub mod vector_array;
 
 pub use allowed_hosts::AllowedHosts;

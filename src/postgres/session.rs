@@ -26,16 +26,18 @@ pub const TEXT_FORM: &[(&str, &str)] = &[
     ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
+    // Names of objects (`regclass`) print with their schema; and names in our own statements are those of the system.
+    ("search_path", "pg_catalog"),
 ];
 
-/// Settings of every SQL session: unqualified names are those of the system, time limits are our own, and literals mean
-/// what they look like (`standard_conforming_strings`).
+/// Settings of every SQL session: time limits are our own, and literals mean what they look like
+/// (`standard_conforming_strings`). What of this the users' code must not see is in
+/// [`user_settings`](super::user_settings).
 ///
 /// `synchronous_commit = local`, because the other values do harm. With `off`, a confirmed position could survive a
 /// crash that loses the vectors before it. With `on` and above, a commit waits for a synchronous standby, forever if
 /// there is none, and keeps its rows locked. A slot is bound to its server, so durability on that server is enough.
 const SESSION: &str = "SET statement_timeout = 0;
-SET search_path = pg_catalog;
 SET idle_in_transaction_session_timeout = 0;
 SET idle_session_timeout = 0;
 SET lock_timeout = 0;

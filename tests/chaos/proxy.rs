@@ -41,6 +41,8 @@ pub enum Condition {
     Dropping,
     /// New connections are closed; existing ones go on.
     Refusing,
+    /// So many kilobits pass in a second.
+    Slow(u32),
 }
 
 pub struct Proxy {
@@ -265,6 +267,11 @@ async fn pump(
         let _ = condition
             .wait_for(|condition| *condition != Condition::Stalled)
             .await;
+        let current = *condition.borrow();
+        if let Condition::Slow(kilobits) = current {
+            let milliseconds = count as u64 * 8 / u64::from(kilobits);
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        }
         if *condition.borrow() == Condition::Dropping {
             if count == 0 {
                 // Nor does this side learn that the other one has hung up.

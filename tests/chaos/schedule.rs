@@ -7,7 +7,7 @@ use testkit::random::Random;
 use testkit::restartable::Stop;
 
 use super::proxy::{Condition, Direction, Kind};
-use super::shape::Shape;
+use super::shape::{Shape, Triggers};
 
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -118,6 +118,20 @@ impl Schedule {
                 Incident { at, daemon, fault }
             })
             .collect();
+        // Some databases are far away.
+        if random.percent(15) {
+            let kilobits = *random.pick(&[1_000, 4_000, 10_000]);
+            faults.extend((0..daemons as usize).map(|daemon| Incident {
+                at: Duration::ZERO,
+                daemon,
+                fault: Fault::Network {
+                    kinds: vec![Kind::Replication, Kind::Sql],
+                    condition: Condition::Slow(kilobits),
+                    pause: duration,
+                    half_open: false,
+                },
+            }));
+        }
         faults.sort_by_key(|incident| incident.at);
         let losses = [
             None,
@@ -174,6 +188,8 @@ fn fault(random: &mut Random) -> Fault {
                 Condition::Dropping,
                 Condition::Dropping,
                 Condition::Refusing,
+                Condition::Slow(500),
+                Condition::Slow(4_000),
             ]),
             pause: pause(random),
             half_open: random.percent(50),
@@ -214,10 +230,10 @@ fn failpoint(random: &mut Random) -> String {
     let long = random.within(1200..2500);
     let die = || "return".to_owned();
     let choices = [
-        ("write-back-before-commit", 30, die()),
-        ("write-back-before-commit", 10, format!("return({moment})")),
-        ("write-back-before-commit", 10, format!("return({long})")),
-        ("write-back-before-commit", 5, format!("return({long})")),
+        ("write-back-sent", 30, die()),
+        ("write-back-sent", 10, format!("return({moment})")),
+        ("write-back-sent", 10, format!("return({long})")),
+        ("write-back-sent", 5, format!("return({long})")),
         ("write-back-after-commit", 30, die()),
         ("write-back-after-commit", 30, die()),
         ("status-before", 40, die()),
@@ -238,8 +254,10 @@ impl Schedule {
     /// Whether the daemon may confirm positions for a moment before it notices a fault, because it polls the jobs table
     /// and the publication. In all other schedules a confirmed position means right vectors at once.
     pub fn is_noticed_late(&self) -> bool {
-        // Of several jobs one may already stream while another has yet to restart.
+        // Of several jobs one may already stream while another has yet to restart. A text that a write-back has cleaned up
+        // is a change of its own, which comes later.
         self.jobs() > 1
+            || self.shape.triggers == Triggers::Clean
             || self.faults.iter().any(|incident| {
                 matches!(
                     incident.fault,

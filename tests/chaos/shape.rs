@@ -29,6 +29,18 @@ enum Identity {
     Full,
 }
 
+/// Triggers of the users for UPDATE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Triggers {
+    None,
+    /// Notes each update in a table that it names without its schema.
+    Audit,
+    /// Removes the word [`UNCLEAN`] from the head of a text.
+    Clean,
+    /// Cancels updates that change nothing.
+    Suppress,
+}
+
 /// The definition of a table. The workload numbers rows; [`Shape::key`] turns a number into a key.
 #[derive(Clone, Debug)]
 pub struct Shape {
@@ -40,10 +52,13 @@ pub struct Shape {
     pub fingerprint: bool,
     /// A trigger of the table rejects the vectors of some rows, see [`REJECTED`].
     pub rejects: bool,
+    pub triggers: Triggers,
 }
 
 /// The first word of texts whose vectors a table rejects.
 pub const REJECTED: &str = "rejected";
+/// The first word of texts that a trigger cleans up.
+pub const UNCLEAN: &str = "unclean";
 /// The fingerprint column.
 pub const FINGERPRINT: &str = "fingerprint";
 
@@ -77,6 +92,13 @@ impl Shape {
             partitioned,
             fingerprint: random.percent(30),
             rejects: random.percent(30),
+            triggers: *random.pick(&[
+                Triggers::None,
+                Triggers::None,
+                Triggers::Audit,
+                Triggers::Clean,
+                Triggers::Suppress,
+            ]),
         }
     }
 
@@ -141,7 +163,29 @@ impl Shape {
                  CREATE TRIGGER reject BEFORE UPDATE ON notes FOR EACH ROW WHEN (NEW.body LIKE '{REJECTED} %') EXECUTE FUNCTION reject();"
             );
         }
+        statements += &self.users_triggers();
         statements
+    }
+
+    fn users_triggers(&self) -> String {
+        match self.triggers {
+            Triggers::None => String::new(),
+            // Which schemas a session searches, it learns when it begins: sessions from now on do.
+            Triggers::Audit => "CREATE SCHEMA app; CREATE TABLE app.audit_log (views int);
+                 CREATE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS
+                   'BEGIN INSERT INTO audit_log VALUES (NEW.views); RETURN NULL; END';
+                 CREATE TRIGGER audit AFTER UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION audit();
+                 DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = public, app', current_database()); END $$;"
+                .to_owned(),
+            Triggers::Clean => format!(
+                "CREATE FUNCTION clean() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN NEW.body := substr(NEW.body, length('{UNCLEAN} ') + 1); RETURN NEW; END $$;
+                 CREATE TRIGGER clean BEFORE UPDATE ON notes FOR EACH ROW WHEN (NEW.body LIKE '{UNCLEAN} %') EXECUTE FUNCTION clean();"
+            ),
+            Triggers::Suppress => "CREATE TRIGGER z_suppress BEFORE UPDATE ON notes FOR EACH ROW \
+                 EXECUTE FUNCTION suppress_redundant_updates_trigger();"
+                .to_owned(),
+        }
     }
 
     /// After this statement the table accepts every vector.
@@ -191,10 +235,11 @@ impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:?} key, {:?} destination, replica identity {:?}{}{}{}",
+            "{:?} key, {:?} destination, replica identity {:?}, triggers {:?}{}{}{}",
             self.key,
             self.destination,
             self.identity,
+            self.triggers,
             if self.partitioned {
                 ", partitioned"
             } else {

@@ -14,7 +14,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use super::record::Record;
-use super::shape::{REJECTED, Shape};
+use super::shape::{REJECTED, Shape, Triggers, UNCLEAN};
 
 /// The clients' `application_name`.
 pub const USER: &str = "chaos-user";
@@ -97,6 +97,9 @@ impl User {
             2 | 3 => quoted(&long_text(&mut self.random)),
             4 if self.shape.rejects => {
                 quoted(&format!("{REJECTED} {}", short_text(&mut self.random)))
+            }
+            5 if self.shape.triggers == Triggers::Clean => {
+                quoted(&format!("{UNCLEAN} {}", short_text(&mut self.random)))
             }
             _ => quoted(&short_text(&mut self.random)),
         }

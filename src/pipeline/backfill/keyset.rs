@@ -95,7 +95,7 @@ impl<'a> KeysetPages<'a> {
             further = further.map_or(String::new(), |sql| format!(", {sql} AS further")),
             table = target.from_clause(),
             condition = self.condition,
-            order = target.key_columns("t"),
+            order = target.key_order("t"),
         )
     }
 }

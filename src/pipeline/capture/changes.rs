@@ -1,6 +1,6 @@
 //! The change filter: from the messages of a stream to the rows that need work.
 //!
-//! It knows the open transaction, leaves out our own write-backs, and counts in the [`LsnTracker`] every row that it lets
+//! It knows the open transaction, reads the marker of our own write-backs, and counts in the [`LsnTracker`] every row that it lets
 //! through. What a change means for a subscriber is decided in [`table_changes`](super::table_changes); who subscribes is
 //! known to [`Subscribers`]. No I/O: bytes in, rows out.
 
@@ -8,7 +8,7 @@ use super::subscribers::Subscribers;
 use super::table_changes::{Delivery, OpenTransaction, RowUpdate, TableChanges};
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{LiveAck, Row, SubscriberId};
-use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
+use crate::pipeline::table::write_back_marker::{Marker, WRITE_BACK_MARKER};
 use crate::replication::pgoutput::{self, Message, RelationId};
 use crate::replication::{Lsn, LsnTracker};
 
@@ -58,10 +58,13 @@ impl ChangeFilter {
             Message::LogicalMessage {
                 transactional: true,
                 prefix: WRITE_BACK_MARKER,
+                content,
                 ..
             } => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.is_write_back = true;
+                if let (Some(transaction), Some(marker)) =
+                    (&mut self.transaction, Marker::new(content))
+                {
+                    transaction.marker = Some(marker);
                 }
             }
             Message::Relation(body) => subscribers.announced_table(body.id).announce(
@@ -112,12 +115,12 @@ impl ChangeFilter {
             ticket: self.tracker.begin(),
             xid,
             commit: final_lsn,
-            is_write_back: false,
+            marker: None,
             is_replayed: final_lsn < self.replayed_until,
         });
     }
 
-    /// A change of one row, which each subscriber of its table reads in its own way. Changes of our write-backs need no work.
+    /// A change of one row, which each subscriber of its table reads in its own way.
     fn change(
         &mut self,
         relation: RelationId,
@@ -129,15 +132,12 @@ impl ChangeFilter {
             SubscriberId,
         ) -> Result<Option<Row>, JobError>,
     ) {
-        if let Some(transaction) = self.transaction.filter(|open| !open.is_write_back)
+        if let Some(transaction) = &self.transaction
             && let Some(table) = subscribers.table(relation)
         {
-            table.change(
-                &transaction,
-                &mut self.tracker,
-                deliveries,
-                |changes, id| read(changes, &transaction, id),
-            );
+            table.change(transaction, &mut self.tracker, deliveries, |changes, id| {
+                read(changes, transaction, id)
+            });
         }
     }
 

@@ -12,6 +12,17 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::pipeline::table::row::{Key, SourceText};
 
+/// How a text compares with the one that was seen last for its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// It is the same.
+    Same,
+    /// It is another one.
+    Other,
+    /// None is remembered.
+    Unknown,
+}
+
 /// A bounded memory of (key, text) hashes. 128 bits with a random seed, which makes a
 /// collision unlikely enough, and keeps an author of texts from constructing one.
 pub struct RecentTexts {
@@ -29,18 +40,20 @@ impl RecentTexts {
         }
     }
 
-    /// Notes the source as the newest of this key. True where it was the newest before.
-    pub fn note(&mut self, key: &Key, source: &SourceText) -> bool {
+    /// Notes the source as the newest of this key. Returns how it compares with the newest before.
+    pub fn note(&mut self, key: &Key, source: &SourceText) -> Seen {
         let key = self.key_hash(key);
-        match source {
+        let (text, before) = match source {
             SourceText::Text(text) => {
                 let text = xxh3_128_with_seed(text.as_bytes(), self.seed);
-                self.texts.put(key, text) == Some(text)
+                (Some(text), self.texts.put(key, text))
             }
-            SourceText::Empty | SourceText::Unread => {
-                self.texts.pop(&key);
-                false
-            }
+            SourceText::Empty | SourceText::Unread => (None, self.texts.pop(&key)),
+        };
+        match before {
+            None => Seen::Unknown,
+            before if before == text => Seen::Same,
+            Some(_) => Seen::Other,
         }
     }
 
@@ -69,22 +82,21 @@ mod tests {
     fn only_the_last_text_of_a_key_counts() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
         let (a, b) = (SourceText::Text("a".into()), SourceText::Text("b".into()));
-        assert!(!recent.note(&key(&["1"]), &a));
-        assert!(recent.note(&key(&["1"]), &a));
-        assert!(!recent.note(&key(&["1"]), &b));
-        assert!(
-            !recent.note(&key(&["1"]), &a),
-            "a -> b -> a must be embedded again"
-        );
-        assert!(!recent.note(&key(&["1"]), &SourceText::Empty));
-        assert!(!recent.note(&key(&["1"]), &a));
+        assert_eq!(recent.note(&key(&["1"]), &a), Seen::Unknown);
+        assert_eq!(recent.note(&key(&["1"]), &a), Seen::Same);
+        assert_eq!(recent.note(&key(&["1"]), &b), Seen::Other);
+        let again = recent.note(&key(&["1"]), &a);
+        assert_eq!(again, Seen::Other, "a -> b -> a must be embedded again");
+        let emptied = recent.note(&key(&["1"]), &SourceText::Empty);
+        assert_eq!(emptied, Seen::Other);
+        assert_eq!(recent.note(&key(&["1"]), &a), Seen::Unknown);
     }
 
     #[test]
     fn the_parts_of_a_composite_key_stay_apart() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
         let text = SourceText::Text("t".into());
-        assert!(!recent.note(&key(&["ab", "c"]), &text));
-        assert!(!recent.note(&key(&["a", "bc"]), &text));
+        assert_eq!(recent.note(&key(&["ab", "c"]), &text), Seen::Unknown);
+        assert_eq!(recent.note(&key(&["a", "bc"]), &text), Seen::Unknown);
     }
 }

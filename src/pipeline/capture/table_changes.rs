@@ -8,6 +8,11 @@
 //! | UPDATE, other text or other key | yes |
 //! | UPDATE, same text as last time, or as in the old row | none |
 //! | UPDATE, source is unchanged TOAST | none, unless the key changed |
+//! | the job wrote the row itself, for the text that it holds | none |
+//! | the job wrote the row itself, and a trigger changed its text meanwhile | yes |
+//! | another job of the table wrote the row | only if its text is known to be another one |
+//!
+//! What else happens in the transaction of a write-back was done by triggers, and is a change like any other.
 //!
 //! The text is read by key where the stream does not carry it: an unpublished source (a generated column), or unchanged
 //! TOAST under a new key. With a fingerprint column that also holds for changes that the stream may repeat after a
@@ -18,10 +23,11 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::recent_texts::RecentTexts;
+use super::recent_texts::{RecentTexts, Seen};
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Key, Row, SourceText, SubscriberId};
+use crate::pipeline::table::row::{Key, Row, SourceText, SubscriberId, TextHash};
 use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::write_back_marker::{Author, Marker, WriteBack};
 use crate::postgres::quote::identifier;
 use crate::replication::pgoutput::{RelationBody, ReplicaIdentity, TupleData, Value};
 use crate::replication::{Lsn, Ticket};
@@ -33,16 +39,34 @@ const RECENT_KEYS: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 pub(super) type Delivery = (SubscriberId, Result<Row, JobError>);
 
 /// The transaction between its Begin and its Commit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct OpenTransaction {
     pub ticket: Ticket,
     pub xid: u32,
     /// Where its commit record starts.
     pub commit: Lsn,
-    /// It opened with our marker: its rows are write-backs.
-    pub is_write_back: bool,
+    /// Our marker, if it is a write-back.
+    pub marker: Option<Marker>,
     /// An earlier connection may have worked on it.
     pub is_replayed: bool,
+}
+
+impl OpenTransaction {
+    fn write_back(&self) -> Option<&WriteBack> {
+        self.marker.as_ref()?.write_back()
+    }
+}
+
+/// What the transaction of a change says about the work for it.
+enum Verdict {
+    /// Nothing: the change itself tells.
+    Ordinary,
+    /// There is none.
+    Finished,
+    /// None if the row, read by key, holds this text.
+    FinishedFor(TextHash),
+    /// None unless the row is known to have held another text before.
+    FinishedUnlessChanged,
 }
 
 /// The view that one subscriber has of its table.
@@ -135,10 +159,19 @@ impl TableChanges {
         let key = self.key(layout, new, None)?;
         let source = self.source(layout, new);
         let is_current = self.is_current(layout, new, &source);
+        let verdict = self.verdict(transaction, &key, &source);
         let source = self.read_if_replayed(transaction, source);
         // A known text does not make the row known: it was deleted in between, or moved from another partition.
         self.recent.note(&key, &source);
-        Ok((!is_current).then(|| row(transaction, subscriber, key, source)))
+        let written_for = match verdict {
+            Verdict::Finished => return Ok(None),
+            Verdict::FinishedFor(text) => Some(text),
+            Verdict::Ordinary | Verdict::FinishedUnlessChanged => None,
+        };
+        Ok((!is_current).then(|| Row {
+            written_for,
+            ..row(transaction, subscriber, key, source)
+        }))
     }
 
     /// The work that an update asks for, if any.
@@ -174,12 +207,40 @@ impl TableChanges {
         let same_as_before = value.is_some() && before == value;
         let source = self.source(layout, &new);
         let is_current = self.is_current(layout, &new, &source);
+        let verdict = self.verdict(transaction, &key, &source);
         let source = self.read_if_replayed(transaction, source);
-        let same_as_recent = self.recent.note(&key, &source);
-        if is_current || !key_changed && (same_as_before || same_as_recent) {
+        let seen = self.recent.note(&key, &source);
+        if is_current || !key_changed && (same_as_before || seen == Seen::Same) {
             return Ok(None);
         }
-        Ok(Some(row(transaction, subscriber, key, source)))
+        let written_for = match verdict {
+            Verdict::Finished => return Ok(None),
+            Verdict::FinishedUnlessChanged if seen == Seen::Unknown => return Ok(None),
+            Verdict::FinishedFor(text) => Some(text),
+            Verdict::Ordinary | Verdict::FinishedUnlessChanged => None,
+        };
+        Ok(Some(Row {
+            written_for,
+            ..row(transaction, subscriber, key, source)
+        }))
+    }
+
+    /// What the transaction tells about a row that now holds `source`.
+    fn verdict(&self, transaction: &OpenTransaction, key: &Key, source: &SourceText) -> Verdict {
+        let Some(write_back) = transaction.write_back() else {
+            return Verdict::Ordinary;
+        };
+        match write_back.author(&self.target, key) {
+            Author::Trigger => Verdict::Ordinary,
+            Author::Own(written) => match TextHash::new(source) {
+                Some(text) if text == written => Verdict::Finished,
+                Some(_) => Verdict::Ordinary,
+                None => Verdict::FinishedFor(written),
+            },
+            // Where the text is not remembered, a trigger may have changed it unseen. To embed each row that another job
+            // writes would be worse: two jobs could answer each other forever.
+            Author::OtherJob => Verdict::FinishedUnlessChanged,
+        }
     }
 
     fn key(
@@ -248,7 +309,13 @@ fn row(
     key: Key,
     source: SourceText,
 ) -> Row {
-    Row::live(key, source, transaction.xid, transaction.ticket, subscriber)
+    let depth = transaction
+        .write_back()
+        .map_or(0, |write_back| write_back.depth.saturating_add(1));
+    Row {
+        cascade_depth: depth,
+        ..Row::live(key, source, transaction.xid, transaction.ticket, subscriber)
+    }
 }
 
 /// Where the columns are that the subscriber needs, or why it cannot work on the table.

@@ -39,7 +39,7 @@ pub async fn create_fingerprint(
     names: &TargetNames,
     name: &str,
 ) -> Result<(), JobError> {
-    create(session, names, name, "uuid").await
+    create(session, names, name, "pg_catalog.uuid").await
 }
 
 async fn create(

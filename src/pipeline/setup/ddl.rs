@@ -17,6 +17,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::backoff::Backoff;
 use crate::pipeline::error::JobError;
+use crate::postgres::user_settings::set_local_defaults;
 use crate::postgres::{DatabaseError, Session};
 
 /// The longest that a user can wait behind a statement of ours.
@@ -47,7 +48,10 @@ pub async fn run_described(
     statement: &str,
     doing: &str,
 ) -> Result<(), JobError> {
-    let script = format!("BEGIN; SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {statement}; COMMIT");
+    // Event triggers are the users' code. So names in our statements must be complete.
+    let users = set_local_defaults();
+    let script =
+        format!("BEGIN; {users}SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}; {statement}; COMMIT");
     let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
     for _ in 0..MAX_ATTEMPTS {
         let Err(error) = session.batch_execute(&script).await else {

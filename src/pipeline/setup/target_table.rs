@@ -15,6 +15,7 @@ use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
 use crate::pipeline::setup::preflight::key::check_pk;
 use crate::pipeline::setup::preflight::privileges::check_writable;
+use crate::pipeline::setup::preflight::relation::find_column;
 use crate::pipeline::table::fingerprint::Fingerprint;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
@@ -43,6 +44,7 @@ pub async fn prepare(
         found = inspect(session, names, model.dimensions()).await?;
         check_fingerprint(session, names, &found.columns).await?;
     }
+    warn_of_not_null(names, &found);
     assemble(found, names, model).ok_or_else(|| {
         JobError::Transient(format!(
             "the column {} was dropped as soon as it was created",
@@ -70,6 +72,20 @@ pub async fn existing(
             identifier(&names.destination)
         ))
     })
+}
+
+/// A row without a text has no vector, which such a column cannot say. Tables whose texts are never empty do not mind.
+fn warn_of_not_null(names: &TargetNames, found: &FoundTable) {
+    let column = find_column(&found.columns, &names.destination);
+    if column.is_some_and(|column| column.not_null) {
+        tracing::warn!(
+            "{} (dst_column) is NOT NULL: a row whose text is NULL or empty cannot be cleared and is quarantined; run: \
+             ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
+            names.qualified_column(&names.destination),
+            names.qualified(),
+            identifier(&names.destination)
+        );
+    }
 }
 
 async fn create_missing(
@@ -102,8 +118,9 @@ fn assemble(found: FoundTable, names: &TargetNames, model: &Model) -> Option<Tar
         schema: names.schema.clone(),
         name: names.table.clone(),
         partitioned: found.relation.partitioned,
-        key: found.key,
         identity_full: found.relation.has_identity_full(),
+        ancestors: found.relation.ancestors,
+        key: found.key,
         source: found.source,
         destination,
         fingerprint,

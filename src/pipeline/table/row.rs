@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use crate::replication::Ticket;
 
 /// One subscription of a job to a slot reader. A job that subscribes again gets a new id.
@@ -90,6 +92,31 @@ impl SourceText {
     }
 }
 
+/// A hash of a source text; 0 for an empty one, which has no vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextHash(u64);
+
+impl TextHash {
+    /// The hash of a text that is known; `None` for one that has to be read by key first.
+    pub fn new(source: &SourceText) -> Option<TextHash> {
+        match source {
+            SourceText::Text(text) => Some(TextHash(xxh3_64(text.as_bytes()))),
+            SourceText::Empty => Some(TextHash(0)),
+            SourceText::Unread => None,
+        }
+    }
+
+    /// For the write-back marker.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The hash that was [`to_bits`](Self::to_bits).
+    pub fn from_bits(bits: u64) -> TextHash {
+        TextHash(bits)
+    }
+}
+
 /// The receipt of a row, made by its sender. It goes back exactly once, when the row is finished: written, superseded, gone
 /// or quarantined.
 ///
@@ -130,6 +157,11 @@ pub struct Row {
     pub source: SourceText,
     /// The transaction that brought the change, whose commit may not be visible yet; `None` for rows that a scan has seen.
     pub xid: Option<u32>,
+    /// How many write-backs led to this change, each by a trigger that the one before fired. 0 for a change of a user, and
+    /// for rows that a scan has found.
+    pub cascade_depth: u8,
+    /// The text that the row's vector was written for a moment ago. If the row still holds it, there is nothing to do.
+    pub written_for: Option<TextHash>,
     /// Goes back to the sender.
     pub ack: Ack,
 }
@@ -155,6 +187,8 @@ impl Row {
             key,
             source,
             xid: Some(xid),
+            cascade_depth: 0,
+            written_for: None,
             ack,
         }
     }
@@ -166,6 +200,8 @@ impl Row {
             key,
             source,
             xid: None,
+            cascade_depth: 0,
+            written_for: None,
             ack: Ack::Backfill(BackfillAck { bytes }),
         }
     }

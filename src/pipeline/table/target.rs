@@ -14,8 +14,62 @@ use crate::postgres::quote::identifier;
 pub struct KeyColumn {
     /// As the catalog has it, not quoted.
     pub name: String,
-    /// The type as a cast names it: `bigint`, `bpchar`, `public.mood`.
+    /// The type as it is declared, without its modifier: `bigint`, `bpchar`, `public.mood`.
     pub type_name: String,
+    /// The type below all domains, as a cast names it: `"pg_catalog"."int8"`. A cast to the domain itself would run its
+    /// CHECK constraints for a key that has passed them.
+    pub base_type: String,
+    /// The collation of the key's index, quoted, where it is not that of the column.
+    pub collation: Option<String>,
+    /// How the key's index compares.
+    pub operators: KeyOperators,
+}
+
+/// The operators of the index behind a key column, as SQL: `OPERATOR("pg_catalog".=)`.
+///
+/// Those that a type has under the usual names may be others, or in a schema that is not in the search path. Then SQL
+/// would compare keys in another way than the index orders them, and could not use the index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyOperators {
+    /// Less than.
+    pub less: String,
+    /// Equal to.
+    pub equal: String,
+    /// Greater than or equal to.
+    pub at_least: String,
+    /// Greater than.
+    pub greater: String,
+}
+
+impl KeyColumn {
+    /// A column of a type of the system, compared as usual. `type_name` is its name in a cast.
+    pub fn of_the_system(name: &str, type_name: &str) -> Self {
+        KeyColumn {
+            name: name.into(),
+            type_name: type_name.into(),
+            base_type: type_name.into(),
+            collation: None,
+            operators: KeyOperators::of_the_system(),
+        }
+    }
+}
+
+impl KeyOperators {
+    /// Those of this schema with these names.
+    pub fn new(schema: &str, [less, equal, at_least, greater]: [&str; 4]) -> Self {
+        let operator = |name| format!("OPERATOR({}.{name})", identifier(schema));
+        KeyOperators {
+            less: operator(less),
+            equal: operator(equal),
+            at_least: operator(at_least),
+            greater: operator(greater),
+        }
+    }
+
+    /// The usual ones of the system.
+    pub fn of_the_system() -> Self {
+        KeyOperators::new("pg_catalog", ["<", "=", ">=", ">"])
+    }
 }
 
 /// How a source column's value becomes text. The stream and SQL must agree on it, or no write-back would match its row.
@@ -86,6 +140,8 @@ pub struct TargetTable {
     pub name: String,
     /// Whether it is a partitioned table.
     pub partitioned: bool,
+    /// The OIDs of the partitioned tables that it is a partition of.
+    pub ancestors: Vec<u32>,
     /// The columns of the replica identity, in index order; at least one.
     pub key: Vec<KeyColumn>,
     /// REPLICA IDENTITY FULL: updates log the whole old row, and a publication may not have a column list.
@@ -190,6 +246,7 @@ impl TargetTable {
             schema: "public".into(),
             name: "docs".into(),
             partitioned: false,
+            ancestors: Vec::new(),
             key: vec![KeyColumn::example("id", "bigint")],
             identity_full: false,
             source: SourceColumn {
@@ -211,9 +268,6 @@ impl TargetTable {
 impl KeyColumn {
     /// A column of this name and type, for unit tests.
     pub fn example(name: &str, type_name: &str) -> Self {
-        KeyColumn {
-            name: name.into(),
-            type_name: type_name.into(),
-        }
+        KeyColumn::of_the_system(name, type_name)
     }
 }

@@ -10,13 +10,18 @@
 //! ```
 //!
 //! A write-back starts as soon as there is something to write and none is under way, and takes along what has gathered
-//! by then. So a lone row waits for nothing, and batches grow with the load by themselves.
+//! by then. So a lone row waits for nothing, and batches grow with the load by themselves. While one is under way, the
+//! next one leaves only if it is full: the server executes them one after the other anyway, and over a long link it
+//! would otherwise wait for each.
 //!
-//! The batcher is one task, and the only owner of all this. The session is the exception: it travels with its work into
-//! a task of its own and comes back with the result.
+//! The batcher is one task, and the only owner of all this.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -24,11 +29,16 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::embedding::{Completions, Embedded, Priority, Submitter};
 use crate::failpoint;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Ack, BackfillAck, LiveAck, Row, SourceText};
-use crate::pipeline::write::failed_batch::{Decision, decide, refusal};
+use crate::pipeline::table::row::{Ack, BackfillAck, LiveAck, Row, SourceText, TextHash};
+use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::write_back_marker::MAX_CASCADE_DEPTH;
+use crate::pipeline::write::failed_batch::{
+    Decision, cancellation, decide, endless_cascade, refusal,
+};
+use crate::pipeline::write::link_speed::LinkSpeed;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::quarantine::Quarantine;
-use crate::pipeline::write::queue::{PendingWrite, RetryQueue, WriteQueue};
+use crate::pipeline::write::queue::{BatchLimit, PendingWrite, RetryQueue, WriteQueue};
 use crate::pipeline::write::writer::Writer;
 use crate::postgres::error::describe;
 
@@ -39,6 +49,10 @@ const MAX_READ_ROWS: usize = 64;
 const MAX_HELD_TEXT_BYTES: usize = 32 << 20;
 /// Rows, or vectors, that are taken out of a channel at a time.
 const MAX_RECEIVED: usize = 1024;
+/// Write-backs that are under way at a time, if they are full.
+const MAX_UNDER_WAY: usize = 3;
+/// How often a refused batch is mentioned in the log, while it is retried.
+const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The channels that rows come from and receipts go back to.
 pub struct Ports {
@@ -58,8 +72,7 @@ pub struct Batcher {
     submitter: Submitter,
     completions: Completions,
     batch_rows: usize,
-    /// The target table, for messages.
-    table: String,
+    target: Arc<TargetTable>,
     quarantine: Quarantine,
     /// Rows whose text is at the engine, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
@@ -70,25 +83,37 @@ pub struct Batcher {
     /// Halves of a batch that the server refused, to be written next: one of them holds the row that it refused.
     halves: Vec<Vec<PendingWrite>>,
     later: RetryQueue,
+    /// Work of the session that has not ended.
+    under_way: FuturesUnordered<AbortOnDropHandle<Work>>,
+    speed: LinkSpeed,
+    /// When a write-back ended last, and when one wrote a row last.
+    last_ended: Option<Instant>,
+    last_written: Option<Instant>,
+    /// When the log mentioned a refused batch last.
+    last_notice: Option<Instant>,
 }
 
-/// What the writer has done, with the writer itself.
+/// What the session has done.
 enum Work {
-    Wrote(
-        Writer,
-        Vec<PendingWrite>,
-        Result<Vec<Outcome>, tokio_postgres::Error>,
-    ),
-    Read(Writer, Vec<PendingWrite>, Result<Vec<Reading>, JobError>),
+    Wrote(Written),
+    Read(Vec<PendingWrite>, Result<Vec<Reading>, JobError>),
+}
+
+/// A write-back that has ended.
+struct Written {
+    batch: Vec<PendingWrite>,
+    outcomes: Result<Vec<Outcome>, tokio_postgres::Error>,
+    bytes: usize,
+    began: Instant,
 }
 
 impl Batcher {
-    /// A batcher that writes at most `batch_rows` rows at a time. `table` is the target's name for messages.
+    /// A batcher that writes at most `batch_rows` rows at a time.
     pub fn new(
         ports: Ports,
         (submitter, completions): (Submitter, Completions),
         batch_rows: usize,
-        table: String,
+        target: Arc<TargetTable>,
         quarantine: Quarantine,
     ) -> Self {
         Batcher {
@@ -96,7 +121,7 @@ impl Batcher {
             submitter,
             completions,
             batch_rows,
-            table,
+            target,
             quarantine,
             embedding: HashMap::new(),
             next_number: 0,
@@ -104,6 +129,11 @@ impl Batcher {
             queue: WriteQueue::default(),
             halves: Vec::new(),
             later: RetryQueue::default(),
+            under_way: FuturesUnordered::new(),
+            speed: LinkSpeed::default(),
+            last_ended: None,
+            last_written: None,
+            last_notice: None,
         }
     }
 
@@ -114,15 +144,10 @@ impl Batcher {
     ///
     /// Cancellation: rows without a receipt are not finished, and are sent again by the next attempt.
     pub async fn run(mut self, writer: Writer) -> Result<(), JobError> {
-        let mut idle = Some(writer);
-        let mut under_way = None;
         let (mut live, mut backfill, mut completed) = (Vec::new(), Vec::new(), Vec::new());
         loop {
-            if let Some(writer) = idle.take() {
-                match self.start_work(writer) {
-                    Ok(work) => under_way = Some(work),
-                    Err(writer) => idle = Some(writer),
-                }
+            while let Some(work) = self.next_work(&writer) {
+                self.under_way.push(work);
             }
             // The end of a scan is no event: without this it would be one over and over.
             let backfill_open =
@@ -130,10 +155,7 @@ impl Batcher {
             // What frees memory and locks comes before what brings new rows.
             tokio::select! {
                 biased;
-                work = ended(&mut under_way) => {
-                    under_way = None;
-                    idle = Some(self.conclude(work?).await?);
-                }
+                Some(work) = self.under_way.next() => self.conclude(work?, &writer).await?,
                 recorded = self.quarantine.next_recorded() => self.finish(recorded?.ack).await,
                 () = self.later.until_due() => self.wake_due(),
                 count = self.completions.next_many(&mut completed, MAX_RECEIVED) => {
@@ -154,17 +176,21 @@ impl Batcher {
                             self.finish(row.ack).await;
                         }
                     }
-                    live.drain(..).for_each(|row| self.admit(row));
+                    live.drain(..).try_for_each(|row| self.admit(row))?;
                 }
                 _ = self.ports.backfill.recv_many(&mut backfill, MAX_RECEIVED), if backfill_open => {
-                    backfill.drain(..).for_each(|row| self.admit(row));
+                    backfill.drain(..).try_for_each(|row| self.admit(row))?;
                 }
             }
         }
     }
 
     /// Sends a row on its way, by what is known of its text.
-    fn admit(&mut self, row: Row) {
+    fn admit(&mut self, row: Row) -> Result<(), JobError> {
+        if row.cascade_depth > MAX_CASCADE_DEPTH {
+            let reason = endless_cascade(&self.target, row.cascade_depth);
+            return self.quarantine.add(row, reason, 0);
+        }
         match &row.source {
             SourceText::Text(text) => {
                 let number = self.next_number;
@@ -179,6 +205,7 @@ impl Batcher {
             SourceText::Empty => self.queue.push(PendingWrite::new(row, None)),
             SourceText::Unread => self.unread.push(PendingWrite::new(row, None)),
         }
+        Ok(())
     }
 
     fn embedded(&mut self, embedded: Embedded) -> Result<(), JobError> {
@@ -205,26 +232,42 @@ impl Batcher {
         }
     }
 
-    /// Gives the writer the most urgent work, or hands it back where there is none.
-    fn start_work(&mut self, writer: Writer) -> Result<AbortOnDropHandle<Work>, Writer> {
-        if !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
+    /// The most urgent work that can begin now.
+    fn next_work(&mut self, writer: &Writer) -> Option<AbortOnDropHandle<Work>> {
+        let limit = BatchLimit {
+            rows: self.batch_rows,
+            bytes: self.speed.batch_bytes(),
+        };
+        let is_idle = self.under_way.is_empty();
+        let has_full_batch = self.queue.fills(limit) || !self.halves.is_empty();
+        if !is_idle && (self.under_way.len() >= MAX_UNDER_WAY || !has_full_batch) {
+            return None;
+        }
+        let writer = writer.clone();
+        if is_idle && !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
             let count = self.unread.len().min(MAX_READ_ROWS);
             let batch: Vec<PendingWrite> = self.unread.drain(..count).collect();
-            return Ok(spawn(async move {
+            return Some(spawn(async move {
                 let rows: Vec<&Row> = batch.iter().map(|pending| &pending.embedded.row).collect();
                 let readings = writer.read_sources(&rows).await;
-                Work::Read(writer, batch, readings)
+                Work::Read(batch, readings)
             }));
         }
-        let next = || self.queue.next_batch(self.batch_rows);
+        let next = || self.queue.next_batch(limit);
         let batch = self.halves.pop().unwrap_or_else(next);
         if batch.is_empty() {
-            return Err(writer);
+            return None;
         }
-        Ok(spawn(async move {
+        let began = Instant::now();
+        Some(spawn(async move {
             let rows: Vec<&EmbeddedRow> = batch.iter().map(|pending| &pending.embedded).collect();
             let outcomes = writer.write(&rows).await;
-            Work::Wrote(writer, batch, outcomes)
+            Work::Wrote(Written {
+                bytes: batch.iter().map(PendingWrite::bytes).sum(),
+                batch,
+                outcomes,
+                began,
+            })
         }))
     }
 
@@ -236,48 +279,73 @@ impl Batcher {
         rows.map(|row| row.source.bytes()).sum()
     }
 
-    async fn conclude(&mut self, work: Work) -> Result<Writer, JobError> {
+    async fn conclude(&mut self, work: Work, writer: &Writer) -> Result<(), JobError> {
         match work {
-            Work::Read(writer, batch, readings) => {
-                let mut later = Vec::new();
-                for (pending, reading) in batch.into_iter().zip(readings?) {
-                    match reading {
-                        Reading::NotYetVisible => later.push(pending),
-                        Reading::Found(source) => self.admit(Row {
-                            source,
-                            ..pending.embedded.row
-                        }),
-                        Reading::Current | Reading::Gone => self.conclude_row(pending).await,
-                    }
+            Work::Read(batch, readings) => self.conclude_reading(batch, readings?).await,
+            Work::Wrote(written) => {
+                let begins = self
+                    .last_ended
+                    .map_or(written.began, |last| last.max(written.began));
+                self.last_ended = Some(Instant::now());
+                self.speed.note(written.bytes, begins.elapsed());
+                match written.outcomes {
+                    Ok(outcomes) => self.conclude_batch(written.batch, outcomes).await,
+                    Err(error) if writer.session().is_closed() => Err(JobError::Transient(
+                        format!("the connection was lost: {}", describe(&error)),
+                    )),
+                    // The session goes on: the statement was a transaction of its own.
+                    Err(error) => self.settle_error(written.batch, &error),
                 }
-                self.later.push_all(later);
-                Ok(writer)
-            }
-            Work::Wrote(writer, batch, Ok(outcomes)) => {
-                let mut later = Vec::new();
-                for (pending, outcome) in batch.into_iter().zip(outcomes) {
-                    match outcome {
-                        Outcome::Locked | Outcome::NotYetVisible => later.push(pending),
-                        Outcome::Written => self.conclude_row(pending).await,
-                        // The change that supersedes it decides whether the row can be written, so it stays quarantined.
-                        Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
-                    }
-                }
-                self.later.push_all(later);
-                Ok(writer)
-            }
-            Work::Wrote(writer, batch, Err(error)) => {
-                if writer.session().is_closed() {
-                    return Err(JobError::Transient(format!(
-                        "the connection was lost: {}",
-                        describe(&error)
-                    )));
-                }
-                // The session goes on: the COMMIT that was sent behind the statement has ended the aborted transaction.
-                self.settle_error(batch, &error)?;
-                Ok(writer)
             }
         }
+    }
+
+    async fn conclude_reading(
+        &mut self,
+        batch: Vec<PendingWrite>,
+        readings: Vec<Reading>,
+    ) -> Result<(), JobError> {
+        let mut later = Vec::new();
+        for (pending, reading) in batch.into_iter().zip(readings) {
+            match reading {
+                Reading::NotYetVisible => later.push(pending),
+                Reading::Found(source) if is_written_for(&pending, &source) => {
+                    self.conclude_row(pending).await;
+                }
+                Reading::Found(source) => self.admit(Row {
+                    source,
+                    ..pending.embedded.row
+                })?,
+                Reading::Current | Reading::Gone => self.conclude_row(pending).await,
+            }
+        }
+        self.later.push_all(later);
+        Ok(())
+    }
+
+    async fn conclude_batch(
+        &mut self,
+        batch: Vec<PendingWrite>,
+        outcomes: Vec<Outcome>,
+    ) -> Result<(), JobError> {
+        let mut later = Vec::new();
+        for (pending, outcome) in batch.into_iter().zip(outcomes) {
+            match outcome {
+                Outcome::Locked | Outcome::NotYetVisible => later.push(pending),
+                Outcome::Written => {
+                    self.last_written = Some(Instant::now());
+                    self.conclude_row(pending).await;
+                }
+                // The change that supersedes it decides whether the row can be written, so it stays quarantined.
+                Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
+                Outcome::Canceled => {
+                    let reason = cancellation(&self.target);
+                    self.quarantine.add(pending.embedded.row, reason, 1)?;
+                }
+            }
+        }
+        self.later.push_all(later);
+        Ok(())
     }
 
     /// The row is as it should be.
@@ -291,11 +359,15 @@ impl Batcher {
         mut batch: Vec<PendingWrite>,
         error: &tokio_postgres::Error,
     ) -> Result<(), JobError> {
-        match decide(error, &batch) {
-            Decision::RetryAfterOutage => self.later.push_all(batch),
+        match decide(error, &batch, self.last_written) {
+            Decision::RetryAfterOutage => self.retry(batch, error),
             Decision::RetryAfterConflict => {
-                batch.iter_mut().for_each(|pending| pending.conflicts += 1);
-                self.later.push_all(batch);
+                batch.iter_mut().for_each(PendingWrite::note_conflict);
+                self.retry(batch, error);
+            }
+            Decision::RetryAfterUserOutage => {
+                batch.iter_mut().for_each(|pending| pending.conflicts = 0);
+                self.retry(batch, error);
             }
             Decision::Halve => {
                 let second = batch.split_off(batch.len() / 2);
@@ -304,19 +376,38 @@ impl Batcher {
             Decision::Quarantine => {
                 for pending in batch {
                     let attempts = pending.conflicts + 1;
+                    let reason = refusal(error, &self.target);
                     self.quarantine
-                        .add(pending.embedded.row, refusal(error), attempts)?;
+                        .add(pending.embedded.row, reason, attempts)?;
                 }
             }
             Decision::FailJob => {
                 return Err(JobError::permanent(format!(
                     "writing to {} failed: {}",
-                    self.table,
+                    self.target.qualified(),
                     describe(error)
                 )));
             }
         }
         Ok(())
+    }
+
+    /// The batch is written later. What passes within a second is not worth a message; what goes on is logged once a minute.
+    fn retry(&mut self, batch: Vec<PendingWrite>, error: &tokio_postgres::Error) {
+        let goes_on = batch.iter().any(PendingWrite::is_retried_often);
+        let is_due = self
+            .last_notice
+            .is_none_or(|last| last.elapsed() >= NOTICE_INTERVAL);
+        if goes_on && is_due {
+            self.last_notice = Some(Instant::now());
+            tracing::warn!(
+                "writing {} rows of {} fails again and again, and is retried: {}",
+                batch.len(),
+                self.target.qualified(),
+                describe(error)
+            );
+        }
+        self.later.push_all(batch);
     }
 
     /// Sends the receipt of a finished row back to the row's sender.
@@ -333,10 +424,8 @@ fn spawn(work: impl Future<Output = Work> + Send + 'static) -> AbortOnDropHandle
     AbortOnDropHandle::new(tokio::spawn(work))
 }
 
-/// Waits for ever while nothing is under way. Cancellation safe.
-async fn ended(under_way: &mut Option<AbortOnDropHandle<Work>>) -> Result<Work, JobError> {
-    match under_way {
-        Some(task) => Ok(task.await?),
-        None => std::future::pending().await,
-    }
+/// Whether the row's vector is already that of the text which was found.
+fn is_written_for(pending: &PendingWrite, found: &SourceText) -> bool {
+    let written_for = pending.embedded.row.written_for;
+    written_for.is_some() && written_for == TextHash::new(found)
 }

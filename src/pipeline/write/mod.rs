@@ -12,12 +12,14 @@
 //! | [`path`] | all of it put together, for the daemon and for the commands |
 //! | [`batcher`] | the task that moves rows from one place to the next |
 //! | [`queue`] | rows that wait for a write-back or for a retry |
+//! | [`link_speed`] | how large a batch may be |
 //! | [`writer`] | the session that writes and reads |
 //! | [`statement`] | the SQL of a write-back, with its guard |
 //! | [`outcome`] | what goes to the writer, and what became of it |
 //! | [`failed_batch`] | what to do with a batch that the server refused |
 //! | [`quarantine`] | rows that cannot be embedded or written |
 //! | [`fence`] | one session at a time writes for a job |
+//! | [`rules`] | rules that write-backs cannot pass |
 //! | [`triggers`] | the option `skip_triggers` |
 //!
 //! Delivery is at least once: a row may come again, after a crash or beside a command. Write-backs are idempotent,
@@ -27,10 +29,12 @@
 pub mod batcher;
 pub mod failed_batch;
 pub mod fence;
+pub mod link_speed;
 pub mod outcome;
 pub mod path;
 pub mod quarantine;
 pub mod queue;
+pub mod rules;
 pub mod statement;
 pub mod triggers;
 pub mod writer;

@@ -27,6 +27,8 @@ pub enum Outcome {
     /// then leaves the list of running transactions (`RecordTransactionCommit` and `CommitTransaction` in `xact.c`). In
     /// between, a snapshot of ours does not see what the stream has already brought.
     NotYetVisible = 3,
+    /// A trigger of the table has canceled the update.
+    Canceled = 4,
 }
 
 impl Outcome {
@@ -36,7 +38,8 @@ impl Outcome {
             0 => Outcome::Written,
             1 => Outcome::Locked,
             2 => Outcome::Superseded,
-            _ => Outcome::NotYetVisible,
+            3 => Outcome::NotYetVisible,
+            _ => Outcome::Canceled,
         }
     }
 }
@@ -61,7 +64,7 @@ mod tests {
     #[test]
     fn each_outcome_has_its_number() {
         use Outcome::*;
-        for outcome in [Written, Locked, Superseded, NotYetVisible] {
+        for outcome in [Written, Locked, Superseded, NotYetVisible, Canceled] {
             assert_eq!(Outcome::from_number(outcome as i32), outcome);
         }
     }

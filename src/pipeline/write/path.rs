@@ -27,8 +27,8 @@ use crate::pipeline::table::row::{BackfillAck, LiveAck, Row};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, Ports};
 use crate::pipeline::write::quarantine::Quarantine;
-use crate::pipeline::write::triggers;
 use crate::pipeline::write::writer::Writer;
+use crate::pipeline::write::{rules, triggers};
 use crate::postgres::{ConnectionString, Session};
 
 /// Rows in one write-back unless the job says otherwise.
@@ -99,7 +99,7 @@ impl WritePath {
     /// Opens the quarantine and the session for write-backs, and prepares its statements.
     ///
     /// # Errors
-    /// The server's. Permanent, with the remedy, where the role may not skip triggers.
+    /// The server's. Permanent, with the remedy, where the role may not skip triggers, or a rule of the table is in the way.
     pub async fn open(
         database: &ConnectionString,
         target: Arc<TargetTable>,
@@ -108,10 +108,12 @@ impl WritePath {
         reporter: Reporter,
     ) -> Result<WritePath, JobError> {
         let quarantine = Quarantine::open(reporter, target.clone()).await;
-        let writer = Writer::open(database, target.clone(), model.dimensions()).await?;
+        let session = Session::open(database).await?;
         if options.skip_triggers {
-            triggers::skip(writer.session()).await?;
+            triggers::skip(&session).await?;
         }
+        rules::check(&session, &target).await?;
+        let writer = Writer::prepare(session, target.clone(), model.dimensions()).await?;
         Ok(WritePath {
             writer,
             quarantine,
@@ -147,8 +149,13 @@ impl WritePath {
             live_finished: live.finished,
             backfill_finished,
         };
-        let table = self.target.qualified();
-        let batcher = Batcher::new(ports, engine_ends, self.batch_rows, table, self.quarantine);
+        let batcher = Batcher::new(
+            ports,
+            engine_ends,
+            self.batch_rows,
+            self.target,
+            self.quarantine,
+        );
         let task = tokio::spawn(batcher.run(self.writer).in_current_span());
         let ends = BackfillEnds { rows, finished };
         (AbortOnDropHandle::new(task), ends)

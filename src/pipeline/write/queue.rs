@@ -10,11 +10,18 @@ use crate::backoff::pause_after;
 use crate::pipeline::table::row::Row;
 use crate::pipeline::write::outcome::EmbeddedRow;
 
-/// Texts travel with a write-back as its guard; past this many bytes a batch is full.
-const MAX_BATCH_BYTES: usize = 4 << 20;
 /// The shortest and the longest pause before a row is retried.
 const MIN_BACKOFF: Duration = Duration::from_millis(2);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// When a batch is full: at this many rows, or with the row that reaches this many bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// 1 or more.
+    pub rows: usize,
+    /// Of keys, texts and vectors.
+    pub bytes: usize,
+}
 
 /// A row that waits for a write-back.
 pub struct PendingWrite {
@@ -24,6 +31,8 @@ pub struct PendingWrite {
     retries: u32,
     /// How often a conflict ended the statement that it was in.
     pub conflicts: u32,
+    /// When that happened for the first time.
+    pub conflicting_since: Option<Instant>,
 }
 
 impl PendingWrite {
@@ -33,7 +42,25 @@ impl PendingWrite {
             embedded: EmbeddedRow { row, vector },
             retries: 0,
             conflicts: 0,
+            conflicting_since: None,
         }
+    }
+
+    /// Counts a conflict.
+    pub fn note_conflict(&mut self) {
+        self.conflicts += 1;
+        self.conflicting_since.get_or_insert_with(Instant::now);
+    }
+
+    /// Whether it has been retried for a second or longer.
+    pub fn is_retried_often(&self) -> bool {
+        self.retries > 8
+    }
+
+    /// What it adds to a write-back, in bytes: the text travels as the guard, and a vector has 4 bytes a dimension.
+    pub fn bytes(&self) -> usize {
+        let vector = self.embedded.vector.as_ref().map_or(0, Vec::len);
+        self.row().key.bytes() + self.row().source.bytes() + vector * size_of::<f32>()
     }
 
     fn row(&self) -> &Row {
@@ -46,11 +73,14 @@ impl PendingWrite {
 pub struct WriteQueue {
     live: VecDeque<PendingWrite>,
     backfill: VecDeque<PendingWrite>,
+    /// Of all rows, in bytes.
+    bytes: usize,
 }
 
 impl WriteQueue {
     /// Adds a row at the end of its line.
     pub fn push(&mut self, pending: PendingWrite) {
+        self.bytes += pending.bytes();
         self.line(&pending).push_back(pending);
     }
 
@@ -59,28 +89,39 @@ impl WriteQueue {
         self.live.iter().chain(&self.backfill)
     }
 
-    /// Takes at most `max_rows` rows, and ends with the row that fills 4 MiB of texts. Empty where the queue is.
+    /// Whether the rows fill a batch.
+    pub fn fills(&self, limit: BatchLimit) -> bool {
+        self.live.len() + self.backfill.len() >= limit.rows || self.bytes >= limit.bytes
+    }
+
+    /// Takes at most as many rows as the limit says, and ends with the row that reaches its bytes. Empty where the queue
+    /// is.
     ///
-    /// One statement can update a row once only, so a key that occurs twice waits for the next batch, in its place.
-    pub fn next_batch(&mut self, max_rows: usize) -> Vec<PendingWrite> {
+    /// One statement can update a row once only, so a key that occurs twice waits for the next batch, in its place. A
+    /// batch has rows of one cascade depth.
+    pub fn next_batch(&mut self, limit: BatchLimit) -> Vec<PendingWrite> {
         let mut keys = HashSet::new();
         let mut batch: Vec<PendingWrite> = Vec::new();
-        let mut repeated = Vec::new();
+        let mut left = Vec::new();
         let mut bytes = 0;
-        while batch.len() < max_rows && bytes < MAX_BATCH_BYTES {
+        while batch.len() < limit.rows && bytes < limit.bytes {
             let next = self.live.pop_front().or_else(|| self.backfill.pop_front());
             let Some(pending) = next else {
                 break;
             };
-            if keys.insert(pending.row().key.clone()) {
-                // Not what the row was counted with: a text that was read by key is not in that.
-                bytes += pending.row().key.bytes() + pending.row().source.bytes();
+            let depth = batch.first().map(|first| first.row().cascade_depth);
+            let fits = depth.is_none_or(|depth| depth == pending.row().cascade_depth);
+            if fits && keys.insert(pending.row().key.clone()) {
+                bytes += pending.bytes();
                 batch.push(pending);
             } else {
-                repeated.push(pending);
+                // A later change of this key must not overtake this one.
+                keys.insert(pending.row().key.clone());
+                left.push(pending);
             }
         }
-        for pending in repeated.into_iter().rev() {
+        self.bytes -= bytes;
+        for pending in left.into_iter().rev() {
             self.line(&pending).push_front(pending);
         }
         batch
@@ -190,6 +231,14 @@ mod tests {
         PendingWrite::new(row, Some(vec![0.0]))
     }
 
+    /// A limit of rows alone.
+    fn rows(rows: usize) -> BatchLimit {
+        BatchLimit {
+            rows,
+            bytes: usize::MAX,
+        }
+    }
+
     fn keys(batch: &[PendingWrite]) -> Vec<&str> {
         batch
             .iter()
@@ -205,8 +254,8 @@ mod tests {
         queue.push(row("1", "second", true));
         queue.push(row("2", "b", true));
         queue.push(row("1", "third", true));
-        assert_eq!(keys(&queue.next_batch(512)), ["1", "2", "old"]);
-        let second = queue.next_batch(512);
+        assert_eq!(keys(&queue.next_batch(rows(512))), ["1", "2", "old"]);
+        let second = queue.next_batch(rows(512));
         assert_eq!(keys(&second), ["1"]);
         assert_eq!(second[0].row().source, SourceText::Text("second".into()));
         assert_eq!(queue.iter().count(), 1);
@@ -218,14 +267,36 @@ mod tests {
         for number in 0..5 {
             queue.push(row(&number.to_string(), "short", true));
         }
-        assert_eq!(queue.next_batch(3).len(), 3);
-        let long = "x".repeat(MAX_BATCH_BYTES / 2);
+        assert_eq!(queue.next_batch(rows(3)).len(), 3);
+        let limit = BatchLimit {
+            rows: 512,
+            bytes: 2000,
+        };
+        let long = "x".repeat(limit.bytes / 2);
         for number in 5..9 {
             queue.push(row(&number.to_string(), &long, true));
         }
-        assert_eq!(keys(&queue.next_batch(512)), ["3", "4", "5", "6"]);
-        assert_eq!(keys(&queue.next_batch(512)), ["7", "8"]);
-        assert!(queue.next_batch(512).is_empty());
+        assert!(queue.fills(limit));
+        assert_eq!(keys(&queue.next_batch(limit)), ["3", "4", "5", "6"]);
+        assert_eq!(keys(&queue.next_batch(limit)), ["7", "8"]);
+        assert!(queue.next_batch(limit).is_empty());
+        assert!(!queue.fills(limit));
+        assert_eq!(queue.bytes, 0);
+    }
+
+    #[test]
+    fn a_batch_has_rows_of_one_cascade_depth_and_keeps_the_order_of_each_key() {
+        let mut queue = WriteQueue::default();
+        let mut by_trigger = row("2", "b", true);
+        by_trigger.embedded.row.cascade_depth = 1;
+        queue.push(row("1", "a", true));
+        queue.push(by_trigger);
+        queue.push(row("2", "c", true));
+        queue.push(row("3", "d", true));
+        assert_eq!(keys(&queue.next_batch(rows(512))), ["1", "3"]);
+        let second = queue.next_batch(rows(512));
+        assert_eq!(second[0].row().source, SourceText::Text("b".into()));
+        assert_eq!(keys(&queue.next_batch(rows(512))), ["2"]);
     }
 
     #[test]

@@ -1,20 +1,31 @@
 //! The two statements of a write-back session, with their parameters.
 //!
-//! **Write.** One statement for a batch of any size:
+//! **Write.** One statement for a batch of any size, which is its own transaction:
 //!
 //! ```text
 //! incoming   the batch: keys, texts, which vector, transaction ids, fingerprints
 //!    │
 //! held       the rows whose text still is the one that was embedded (the guard), locked; rows that another
 //!    │       session holds are left out
-//! written    the UPDATE of exactly the held rows
+//! judged     what becomes of the others
+//!    │
+//! opened     emits the write-back marker, and gives the users' own code the users' settings
+//!    │
+//! written    the UPDATE of exactly the held rows, with its triggers
 //!    │
 //! result     for each incoming row a number, the Outcome: written, or why not
 //! ```
 //!
-//! It is one statement for two reasons. Row locks are held for as short as possible, without a round trip in between.
-//! And all parts of a `WITH` see the same snapshot (PostgreSQL manual, "Data-Modifying Statements in WITH"), so what
-//! was not written can be judged by what this very statement saw.
+//! It is one statement for three reasons. Everything is on the server before the transaction begins, however slow the
+//! link is: the server reads a message completely before it executes it (PostgreSQL manual, "Extended Query"; it
+//! begins the transaction in `exec_bind_message`), so locks are held for the execution alone. No round trip or second
+//! message stands between the locks and the commit. And all parts of a `WITH` see the same snapshot (manual,
+//! "Data-Modifying Statements in WITH"), so what was not written can be judged by what this very statement saw.
+//!
+//! **Order.** PostgreSQL evaluates a part of a `WITH` only as far as its reader asks for rows. `opened` counts the rows
+//! of `judged`, which reads all of `held`; `written` reads `opened` before its first row. So each part is complete
+//! before the next one begins: no key or text of ours is compared under the users' settings, and none of the users'
+//! code runs under ours.
 //!
 //! **The guard** compares key and text. The key alone would put a vector beside a text that it was not computed from,
 //! where the row has changed meanwhile. Such a change is in the stream, so the row is left to it.
@@ -32,8 +43,10 @@ use uuid::Uuid;
 use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::{Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::write_back_marker::{self, WRITE_BACK_MARKER};
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome};
-use crate::postgres::quote::identifier;
+use crate::postgres::quote::{identifier, literal};
+use crate::postgres::user_settings::UserSettings;
 use crate::postgres::vector_array::VectorArray;
 
 /// How many arrays the vectors of a batch are dealt among, for pgvector's types.
@@ -44,14 +57,23 @@ const VECTOR_ARRAYS: usize = 16;
 
 /// The statement that writes a batch. Its parameters are [`WriteParameters`]; each result row is the place of a row in
 /// the batch, counted from 1, and the number of its [`Outcome`].
-pub fn write_statement(target: &TargetTable, dimensions: usize) -> String {
+pub fn write_statement(
+    target: &TargetTable,
+    dimensions: usize,
+    user_settings: &UserSettings,
+) -> String {
     format!(
-        "WITH incoming AS MATERIALIZED ({incoming}), held AS MATERIALIZED ({held}), written AS ({written}) \
-         SELECT i.n, {outcome} FROM incoming i",
+        "WITH incoming AS MATERIALIZED ({incoming}), held AS MATERIALIZED ({held}), judged AS MATERIALIZED ({judged}), \
+              opened AS MATERIALIZED ({opened}), written AS ({written}) \
+         SELECT j.n, CASE WHEN j.outcome IS NOT NULL THEN j.outcome WHEN j.n IN (SELECT w.n FROM written w) THEN {done} \
+                          ELSE {unwritten} END FROM judged j",
         incoming = incoming(target),
         held = held(target),
+        judged = judged(target),
+        opened = opened(target, user_settings),
         written = written(target, dimensions),
-        outcome = outcome(target),
+        done = Outcome::Written as i32,
+        unwritten = unwritten(target, dimensions),
     )
 }
 
@@ -61,6 +83,7 @@ pub fn write_types(target: &TargetTable) -> Vec<Type> {
     let mut types = vec![Type::TEXT_ARRAY; target.key.len()];
     types.extend([Type::TEXT_ARRAY, Type::INT4_ARRAY, Type::INT8_ARRAY]);
     types.extend(target.fingerprint.iter().map(|_| Type::UUID_ARRAY));
+    types.push(Type::BYTEA);
     types
 }
 
@@ -100,8 +123,25 @@ fn held(target: &TargetTable) -> String {
         join = target.key_join("t", "i"),
         source = target.source.sql("t"),
         cleared = cleared(target),
-        order = target.key_columns("t"),
+        order = target.key_order("t"),
     )
+}
+
+/// What is left before the update: the marker, which must precede the first change, and the settings for the users'
+/// code. Nothing where no row is held: then there is no transaction to mark.
+fn opened(target: &TargetTable, user_settings: &UserSettings) -> String {
+    format!(
+        "SELECT {settings}, pg_logical_emit_message(true, {prefix}, ${marker}) \
+         FROM (SELECT count(*) FROM judged) complete WHERE EXISTS (SELECT FROM held)",
+        settings = user_settings.set_config(),
+        prefix = literal(WRITE_BACK_MARKER),
+        marker = marker_parameter(target),
+    )
+}
+
+/// The number of the parameter with the marker's content: the last one before the vectors.
+fn marker_parameter(target: &TargetTable) -> usize {
+    target.key.len() + columns(target).len() + 1
 }
 
 /// The update of the held rows, found by their physical place. A `ctid` says nothing without its partition.
@@ -111,7 +151,8 @@ fn written(target: &TargetTable, dimensions: usize) -> String {
         fingerprint.map(|column| format!(", {} = h.fingerprint", identifier(&column.name)));
     format!(
         "UPDATE {table} t SET {destination} = ({vector})::{kind}{fingerprint} \
-         FROM held h WHERE t.ctid = h.place AND t.tableoid = h.part RETURNING h.n",
+         FROM held h WHERE t.ctid = h.place AND t.tableoid = h.part AND (SELECT count(*) FROM opened) = 1 \
+         RETURNING h.n",
         table = target.from_clause(),
         destination = identifier(&target.destination.name),
         vector = nth_vector(target, dimensions),
@@ -122,7 +163,7 @@ fn written(target: &TargetTable, dimensions: usize) -> String {
 
 /// The vector of a held row, out of the parameters; NULL where it gets none.
 fn nth_vector(target: &TargetTable, dimensions: usize) -> String {
-    let first = target.key.len() + columns(target).len() + 1;
+    let first = marker_parameter(target) + 1;
     let Some(schema) = &target.destination.vector_schema else {
         return format!(
             "(${first}::real[])[(h.nth - 1) * {dimensions} + 1 : h.nth * {dimensions}]"
@@ -149,17 +190,17 @@ fn cleared(target: &TargetTable) -> String {
     )
 }
 
-/// What became of an incoming row.
+/// What becomes of the incoming rows that are not held; NULL for those that are.
 ///
 /// A row that passes the guard in the snapshot and was not held is locked by another session, or has just changed.
 /// Where no row passes, it is superseded, but only if the change that it came with can be seen: before that, the row
 /// that is there is the one before the change.
-fn outcome(target: &TargetTable) -> String {
+fn judged(target: &TargetTable) -> String {
     format!(
-        "CASE WHEN i.n IN (SELECT w.n FROM written w) THEN {written} ELSE COALESCE( \
+        "SELECT i.n, CASE WHEN i.n IN (SELECT h.n FROM held h) THEN NULL ELSE COALESCE( \
            (SELECT CASE WHEN {cleared} THEN {written} ELSE {locked} END \
             FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
-           CASE WHEN {visible} THEN {superseded} ELSE {not_yet_visible} END) END",
+           CASE WHEN {visible} THEN {superseded} ELSE {not_yet_visible} END) END AS outcome FROM incoming i",
         written = Outcome::Written as i32,
         locked = Outcome::Locked as i32,
         superseded = Outcome::Superseded as i32,
@@ -169,6 +210,27 @@ fn outcome(target: &TargetTable) -> String {
         join = target.key_join("t", "i"),
         source = target.source.sql("t"),
         visible = is_visible(),
+    )
+}
+
+/// What became of a held row that the update left as it was. No other session can have changed it, so a BEFORE UPDATE trigger
+/// has returned NULL (manual, "Overview of Trigger Behavior"). If the row holds that very vector, it is as it should
+/// be; PostgreSQL's own `suppress_redundant_updates_trigger` leaves out such updates.
+fn unwritten(target: &TargetTable, dimensions: usize) -> String {
+    let destination = &target.destination;
+    let equals = match &destination.vector_schema {
+        Some(schema) => format!("OPERATOR({}.=)", identifier(schema)),
+        None => "=".into(),
+    };
+    format!(
+        "(SELECT CASE WHEN t.{column} {equals} ({vector})::{kind} THEN {written} ELSE {canceled} END \
+          FROM held h JOIN {table} t ON t.ctid = h.place AND t.tableoid = h.part WHERE h.n = j.n)",
+        column = identifier(&destination.name),
+        vector = nth_vector(target, dimensions),
+        kind = destination.type_name,
+        table = target.from_clause(),
+        written = Outcome::Written as i32,
+        canceled = Outcome::Canceled as i32,
     )
 }
 
@@ -192,6 +254,7 @@ pub struct WriteParameters<'a> {
     nths: Vec<Option<i32>>,
     xids: Vec<i64>,
     fingerprints: Option<Vec<Option<Uuid>>>,
+    marker: Vec<u8>,
     vectors: Vectors<'a>,
 }
 
@@ -204,7 +267,7 @@ enum Vectors<'a> {
 }
 
 impl<'a> WriteParameters<'a> {
-    /// The parameters for this batch.
+    /// The parameters for this batch, whose rows have one cascade depth.
     pub fn new(target: &TargetTable, batch: &[&'a EmbeddedRow]) -> Self {
         let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
         let vectors = batch.iter().filter_map(|row| row.vector.as_deref());
@@ -217,7 +280,10 @@ impl<'a> WriteParameters<'a> {
                 .map(|text| text.map(|text| fingerprint.compute(text)));
             fingerprints.collect()
         });
+        let depth = batch.first().map_or(0, |row| row.row.cascade_depth);
+        let rows = batch.iter().map(|row| (&row.row.key, &row.row.source));
         WriteParameters {
+            marker: write_back_marker::encode(target, depth, rows),
             keys: target.key_arrays(batch.iter().map(|row| &row.row.key)),
             nths: batch.iter().map(&mut nth).collect(),
             xids: batch.iter().map(|row| xid(&row.row)).collect(),
@@ -237,6 +303,7 @@ impl<'a> WriteParameters<'a> {
         if let Some(fingerprints) = &self.fingerprints {
             all.push(fingerprints);
         }
+        all.push(&self.marker);
         match &self.vectors {
             Vectors::Dealt(arrays) => all.extend(parameters(arrays)),
             Vectors::Flat(numbers) => all.push(numbers),
@@ -325,7 +392,7 @@ mod tests {
                 let batch: Vec<&EmbeddedRow> = rows.iter().collect();
                 let values = WriteParameters::new(&table, &batch).as_sql().len();
                 assert_eq!(values, write_types(&table).len() + vectors);
-                let statement = write_statement(&table, 1);
+                let statement = write_statement(&table, 1, &UserSettings::example());
                 assert!(statement.contains(&format!("${values}::")), "{statement}");
                 assert!(
                     !statement.contains(&format!("${}", values + 1)),

@@ -1,43 +1,43 @@
 //! The session that writes the vectors of one job, and reads the texts that the stream did not carry.
 //!
-//! Each write-back is a transaction of its own, sent in one packet and answered in one:
+//! A write-back is one statement outside a transaction block, so it is a transaction of its own, which the server
+//! commits at the `Sync` that leaves in the same packet. See [`statement`].
 //!
-//! ```text
-//! BEGIN; SELECT pg_logical_emit_message(…)   the marker, by which the change filter knows our own transactions
-//! WITH incoming … held … written …           the prepared write statement
-//! COMMIT
-//! ```
+//! A writer can be shared: several write-backs may be on the way at a time, and the server executes them one after the
+//! other. On a link with a long way, that keeps the server busy.
 
 use std::sync::Arc;
 
 use tokio_postgres::Statement;
-use tokio_postgres::types::ToSql;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::{Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::table::write_back_marker::WRITE_BACK_MARKER;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::statement::{self, WriteParameters};
-use crate::postgres::quote::literal;
-use crate::postgres::{ConnectionString, DatabaseError, Session};
+use crate::postgres::user_settings::UserSettings;
+use crate::postgres::{DatabaseError, Session};
 
-/// How the statements of this session are planned and bounded.
+/// How the statements of this session are planned.
 ///
 /// A batch is a list of keys, and index lookups are right for it whatever the statistics say, also on a table that was
 /// never analyzed. The statements are prepared once and their arrays have any length, so a generic plan is made once as
-/// well (PostgreSQL manual, "Planner Method Configuration" and "Other Planner Options").
+/// well (PostgreSQL manual, "Planner Method Configuration" and "Other Planner Options"). The users' code inside the
+/// statement is planned as always ([`user_settings`](crate::postgres::user_settings)).
 ///
-/// If we or the network stall between UPDATE and COMMIT, the server ends the session after 300 ms, so that the row
-/// locks are released (manual, "Statement Behavior"). Both leave in one packet, so nothing else takes this long.
+/// A statement and the `Sync` behind it leave together. Should the network be cut just between the two, the server
+/// waits for the `Sync` with the rows locked; the keepalives make it notice within seconds (manual, "Connection
+/// Settings"). A server on a Unix socket has none, and needs none.
 const SETTINGS: &str = "SET enable_seqscan = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off;
 SET jit = off;
-SET idle_in_transaction_session_timeout = '300ms';
-SET plan_cache_mode = force_generic_plan;";
+SET plan_cache_mode = force_generic_plan;
+SET tcp_keepalives_idle = 2;
+SET tcp_keepalives_interval = 2;
+SET tcp_keepalives_count = 3;";
 
 /// From PostgreSQL 18 on (seen in 18.6), when a statement rechecks a row that was changed meanwhile (EvalPlanQual), its
 /// other scans of a partitioned table prune by freed memory: the server process crashes, and all others with it.
@@ -45,46 +45,35 @@ SET plan_cache_mode = force_generic_plan;";
 const WITHOUT_PRUNING: &str = "SET enable_partition_pruning = off";
 
 /// The session that writes to one target table.
+#[derive(Clone)]
 pub struct Writer {
     session: Arc<Session>,
     target: Arc<TargetTable>,
-    /// Begins a write-back with the marker.
-    begin: String,
     write: Statement,
     read: Statement,
 }
 
 impl Writer {
-    /// Opens a session for write-backs and prepares its statements.
+    /// Makes a session one for write-backs, and prepares its statements.
     ///
     /// # Errors
     /// The server's.
-    pub async fn open(
-        database: &ConnectionString,
+    pub async fn prepare(
+        session: Session,
         target: Arc<TargetTable>,
         dimensions: usize,
     ) -> Result<Writer, JobError> {
-        let session = Arc::new(Session::open(database).await?);
-        let prepared = prepare(&session, &target, dimensions).await;
-        let (write, read) = prepared.map_err(DatabaseError::during(format!(
-            "preparing the write-back to {}",
-            target.qualified()
-        )))?;
-        // The marker must come first: the change filter decides at the first row of a transaction.
-        let begin = format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_logical_emit_message(true, {}, '')",
-            literal(WRITE_BACK_MARKER)
-        );
+        let (write, read) = prepare(&session, &target, dimensions).await?;
         Ok(Writer {
-            session,
+            session: Arc::new(session),
             target,
-            begin,
             write,
             read,
         })
     }
 
-    /// Writes a batch in one transaction; returns one outcome for each row, in order. No key may occur twice.
+    /// Writes a batch in one transaction; returns one outcome for each row, in order. No key may occur twice, and all rows
+    /// have the same cascade depth.
     ///
     /// # Errors
     /// The server's; then nothing of the batch is written.
@@ -95,34 +84,20 @@ impl Writer {
         batch: &[&EmbeddedRow],
     ) -> Result<Vec<Outcome>, tokio_postgres::Error> {
         let parameters = WriteParameters::new(&self.target, batch);
-        let rows = self.write_in_transaction(&parameters.as_sql()).await?;
+        let parameters = parameters.as_sql();
+        // The first poll of the query sends it.
+        let (rows, ()) = tokio::join!(
+            biased;
+            self.session.query(&self.write, &parameters),
+            failpoint::reach_awaiting("write-back-sent"),
+        );
+        let rows = rows?;
         failpoint::reach("write-back-after-commit");
         let mut outcomes = vec![Outcome::Superseded; batch.len()];
         for row in &rows {
             outcomes[place(row)] = Outcome::from_number(row.get(1));
         }
         Ok(outcomes)
-    }
-
-    async fn write_in_transaction(
-        &self,
-        parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<tokio_postgres::Row>, tokio_postgres::Error> {
-        // A future of tokio_postgres sends its request when it is first polled. Polled together and in this order, the
-        // three leave in one packet. Where the statement fails, COMMIT ends the aborted transaction.
-        let (begun, written, committed) = tokio::join!(
-            biased;
-            self.session.batch_execute(&self.begin),
-            self.session.query(&self.write, parameters),
-            async {
-                failpoint::reach_awaiting("write-back-before-commit").await;
-                self.session.batch_execute("COMMIT").await
-            },
-        );
-        begun?;
-        let rows = written?;
-        committed?;
-        Ok(rows)
     }
 
     /// Reads the sources of rows whose text the stream did not carry; returns one reading for each row, in order.
@@ -158,21 +133,29 @@ async fn prepare(
     session: &Session,
     target: &TargetTable,
     dimensions: usize,
-) -> Result<(Statement, Statement), tokio_postgres::Error> {
-    session.batch_execute(SETTINGS).await?;
+) -> Result<(Statement, Statement), DatabaseError> {
+    let failed = || {
+        DatabaseError::during(format!(
+            "preparing the write-back to {}",
+            target.qualified()
+        ))
+    };
+    let user_settings = UserSettings::read(session).await?;
+    session.batch_execute(SETTINGS).await.map_err(failed())?;
     if session.version() >= 180_000 {
-        session.batch_execute(WITHOUT_PRUNING).await?;
+        session
+            .batch_execute(WITHOUT_PRUNING)
+            .await
+            .map_err(failed())?;
     }
-    let (write, types) = (
-        statement::write_statement(target, dimensions),
-        statement::write_types(target),
-    );
-    let write = session.prepare_typed(&write, &types).await?;
-    let (read, types) = (
-        statement::read_statement(target),
-        statement::read_types(target),
-    );
-    Ok((write, session.prepare_typed(&read, &types).await?))
+    let write = statement::write_statement(target, dimensions, &user_settings);
+    let types = statement::write_types(target);
+    let write = session.prepare_typed(&write, &types).await;
+    let write = write.map_err(failed())?;
+    let read = statement::read_statement(target);
+    let types = statement::read_types(target);
+    let read = session.prepare_typed(&read, &types).await;
+    Ok((write, read.map_err(failed())?))
 }
 
 /// Which row of the batch a result row is about, counted from 0.

@@ -33,7 +33,7 @@ async fn a_default_of_asynchronous_commit_does_not_apply_to_write_backs() {
     let seen = "SELECT string_agg(DISTINCT setting || '=' || value, ', ') FROM seen";
     assert_eq!(
         scene.value(seen).await,
-        "search_path=pg_catalog, synchronous_commit=local, transaction_isolation=read committed"
+        "search_path=\"$user\", public, synchronous_commit=local, transaction_isolation=read committed"
     );
 }
 

@@ -8,7 +8,7 @@
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, find_column};
-use crate::pipeline::table::target::KeyColumn;
+use crate::pipeline::table::target::{KeyColumn, KeyOperators};
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::pgoutput::ReplicaIdentity;
@@ -23,7 +23,7 @@ pub async fn usable_key(
     relation: &TargetRelation,
     columns: &[TargetColumn],
 ) -> Result<Vec<KeyColumn>, JobError> {
-    let candidates = read_candidates(session, relation.oid).await?;
+    let candidates = read_candidates(session, relation.oid, columns).await?;
     let key = match relation.identity {
         ReplicaIdentity::Index => candidates.identity,
         // FULL writes the whole old row into the WAL, and does not say which columns find one row. The primary key
@@ -39,6 +39,7 @@ pub async fn usable_key(
         ReplicaIdentity::Nothing => Vec::new(),
     };
     if !key.is_empty() {
+        check_names(names, &key, columns)?;
         return Ok(key);
     }
     let remedy = remedy(session, names, relation, columns).await?;
@@ -77,32 +78,99 @@ struct Candidates {
 }
 
 /// Reads the columns of the primary key and of the replica identity index, without those that are only INCLUDEd.
-async fn read_candidates(session: &Session, table: u32) -> Result<Candidates, DatabaseError> {
+async fn read_candidates(
+    session: &Session,
+    table: u32,
+    columns: &[TargetColumn],
+) -> Result<Candidates, DatabaseError> {
     let rows = session
-        .query(
-            "SELECT i.indisreplident, i.indisprimary, a.attname::text, format_type(a.atttypid, -1) \
-             FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
-             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-             WHERE i.indrelid = $1 AND i.indisvalid AND i.indimmediate AND i.indisunique \
-               AND (i.indisprimary OR i.indisreplident) AND k.position <= i.indnkeyatts \
-             ORDER BY i.indisreplident DESC, k.position",
-            &[&table],
-        )
+        .query(KEY_COLUMNS, &[&table])
         .await
         .map_err(DatabaseError::during("reading the key of the target table"))?;
     let columns_where = |flag: usize| {
         rows.iter()
             .filter(|row| row.get::<_, bool>(flag))
-            .map(|row| KeyColumn {
-                name: row.get(2),
-                type_name: row.get(3),
-            })
+            .map(|row| key_column(row, columns))
             .collect()
     };
     Ok(Candidates {
         identity: columns_where(0),
         primary: columns_where(1),
     })
+}
+
+/// The columns of keys with what their indexes compare by. A B-tree has its operators in strategies 1, 3, 4 and 5 of the
+/// operator class (PostgreSQL manual, "Interfacing Extensions to Indexes"). Another index, as that of a key WITHOUT
+/// OVERLAPS, has none of these, and its types have the usual ones.
+const KEY_COLUMNS: &str = "SELECT i.indisreplident, i.indisprimary, a.attname::text, format_type(a.atttypid, -1), \
+       CASE WHEN k.collated NOT IN (0, a.attcollation) THEN format('%I.%I', cn.nspname, co.collname) END, \
+       o.schema, o.names \
+     FROM pg_index i \
+     CROSS JOIN LATERAL unnest(i.indkey::int2[], i.indclass::oid[], i.indcollation::oid[]) \
+                        WITH ORDINALITY AS k(attnum, class, collated, position) \
+     JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+     LEFT JOIN pg_collation co ON co.oid = k.collated LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace \
+     LEFT JOIN LATERAL ( \
+       SELECT min(n.nspname::text) AS schema, array_agg(p.oprname::text ORDER BY m.amopstrategy) AS names \
+       FROM pg_opclass c JOIN pg_am am ON am.oid = c.opcmethod AND am.amname = 'btree' \
+       JOIN pg_amop m ON m.amopfamily = c.opcfamily AND m.amoplefttype = c.opcintype AND m.amoprighttype = c.opcintype \
+                     AND m.amopstrategy IN (1, 3, 4, 5) \
+       JOIN pg_operator p ON p.oid = m.amopopr JOIN pg_namespace n ON n.oid = p.oprnamespace \
+       WHERE c.oid = k.class HAVING count(*) = 4 AND count(DISTINCT n.oid) = 1) o ON true \
+     WHERE i.indrelid = $1 AND i.indisvalid AND i.indimmediate AND i.indisunique \
+       AND (i.indisprimary OR i.indisreplident) AND k.position <= i.indnkeyatts \
+     ORDER BY i.indisreplident DESC, k.position";
+
+/// A column of the key, from a row of [`KEY_COLUMNS`].
+fn key_column(row: &tokio_postgres::Row, columns: &[TargetColumn]) -> KeyColumn {
+    let (name, type_name): (String, String) = (row.get(2), row.get(3));
+    let (schema, names): (Option<String>, Option<Vec<String>>) = (row.get(5), row.get(6));
+    let operators = match (schema, names.as_deref()) {
+        (Some(schema), Some([less, equal, at_least, greater])) => {
+            KeyOperators::new(&schema, [less, equal, at_least, greater])
+        }
+        _ => KeyOperators::of_the_system(),
+    };
+    let base_type = match find_column(columns, &name) {
+        Some(column) => format!(
+            "{}.{}",
+            identifier(&column.base_schema),
+            identifier(&column.base_type)
+        ),
+        None => type_name.clone(),
+    };
+    KeyColumn {
+        name,
+        type_name,
+        base_type,
+        collation: row.get(4),
+        operators,
+    }
+}
+
+/// Refuses keys whose values are names of objects. The stream and SQL print the names that the objects have at that
+/// moment, so a renamed or dropped object takes its rows' keys with it.
+fn check_names(
+    names: &TargetNames,
+    key: &[KeyColumn],
+    columns: &[TargetColumn],
+) -> Result<(), JobError> {
+    let of_objects = key
+        .iter()
+        .filter_map(|part| find_column(columns, &part.name))
+        .find(|column| column.holds_object_names());
+    let Some(column) = of_objects else {
+        return Ok(());
+    };
+    Err(JobError::permanent(format!(
+        "the key column {} has the type {}, whose values change with the names of database objects; give {} a key of \
+         another type, such as oid: ALTER TABLE {} ALTER COLUMN {} TYPE oid;",
+        names.qualified_column(&column.name),
+        column.declared,
+        names.qualified(),
+        names.qualified(),
+        identifier(&column.name),
+    )))
 }
 
 /// The statement that gives the table a key, and changes as little as possible.

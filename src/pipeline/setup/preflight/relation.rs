@@ -6,12 +6,14 @@ use crate::postgres::{DatabaseError, Session};
 use crate::replication::pgoutput::ReplicaIdentity;
 
 /// A table that can be replicated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRelation {
     /// The OID in `pg_class`.
     pub oid: u32,
     /// Whether it is a partitioned table.
     pub partitioned: bool,
+    /// The OIDs of the partitioned tables that it is a partition of.
+    pub ancestors: Vec<u32>,
     /// What updates of it write into the WAL to name the old row.
     pub identity: ReplicaIdentity,
 }
@@ -44,6 +46,18 @@ pub struct TargetColumn {
     pub writable: bool,
     /// The name of the element type of an array.
     pub element_type: Option<String>,
+    /// Declared NOT NULL, as itself or by its domain.
+    pub not_null: bool,
+}
+
+impl TargetColumn {
+    /// Whether its values are OIDs of database objects that print as the objects' names (PostgreSQL manual, "Object
+    /// Identifier Types").
+    pub fn holds_object_names(&self) -> bool {
+        let is_alias = |name: &str| name.starts_with("reg");
+        self.base_schema == "pg_catalog"
+            && (is_alias(&self.base_type) || self.element_type.as_deref().is_some_and(is_alias))
+    }
 }
 
 /// The column of this name.
@@ -62,7 +76,8 @@ pub async fn find_relation(
     let table = names.qualified();
     let row = session
         .query_opt(
-            "SELECT c.oid, c.relkind, c.relreplident, c.relpersistence \
+            "SELECT c.oid, c.relkind, c.relreplident, c.relpersistence, \
+                    ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid) \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relname = $2",
             &[&names.schema, &names.table],
         )
@@ -86,6 +101,7 @@ pub async fn find_relation(
     Ok(TargetRelation {
         oid: row.get(0),
         partitioned: kind == b'p',
+        ancestors: row.get(4),
         identity: match row.get::<_, i8>(2) as u8 {
             b'd' => ReplicaIdentity::Default,
             b'f' => ReplicaIdentity::Full,
@@ -128,7 +144,8 @@ pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColum
                FROM base b JOIN pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd') \
              SELECT a.attname::text, t.typname::text, n.nspname::text, format_type(a.atttypid, a.atttypmod), b.modifier, \
                     a.attgenerated <> '', has_column_privilege($1, a.attnum, 'SELECT'), \
-                    has_column_privilege($1, a.attnum, 'UPDATE'), e.typname::text \
+                    has_column_privilege($1, a.attnum, 'UPDATE'), e.typname::text, \
+                    a.attnotnull OR EXISTS (SELECT FROM pg_type d WHERE d.oid = a.atttypid AND d.typnotnull) \
              FROM base b JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum \
              JOIN pg_type t ON t.oid = b.oid JOIN pg_namespace n ON n.oid = t.typnamespace \
              LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
@@ -147,6 +164,7 @@ pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColum
         readable: row.get(6),
         writable: row.get(7),
         element_type: row.get(8),
+        not_null: row.get(9),
     };
     Ok(rows.iter().map(column).collect())
 }

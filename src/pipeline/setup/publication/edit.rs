@@ -37,7 +37,8 @@ pub const THIS_TRANSACTION: &str = "{xid}";
 pub const END_OF_WAL: Lsn = Lsn(u64::MAX);
 
 /// Makes the changes in one transaction, if the publication and the table in it are still as they were found. Returns
-/// false if they are not. `changes` are statements of PL/pgSQL, each with its semicolon.
+/// false if they are not. `changes` are statements of PL/pgSQL, each with its semicolon. They run with the search path of
+/// the users, whose event triggers they may fire, so their names must be complete.
 ///
 /// # Errors
 /// The server's, and a transient one if a lock is not available.
@@ -57,12 +58,13 @@ pub async fn edit(
         found.comment.as_deref().unwrap_or_default()
     );
     let body = format!(
-        "BEGIN PERFORM pg_advisory_xact_lock({lock}); \
+        "DECLARE users_path pg_catalog.text := pg_catalog.current_setting('search_path'); \
+         BEGIN PERFORM pg_catalog.set_config('search_path', 'pg_catalog', true); PERFORM pg_advisory_xact_lock({lock}); \
          IF (SELECT format('%s/%s %s', p.xmin, r.xmin, obj_description(p.oid, 'pg_publication')) \
              FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = {table} \
              WHERE p.pubname = {}) IS DISTINCT FROM {} THEN \
            RAISE serialization_failure USING MESSAGE = 'the publication was changed by another session'; \
-         END IF; {changes} END",
+         END IF; PERFORM set_config('search_path', users_path, true); {changes} END",
         literal(name.as_str()),
         literal(&seen)
     );
@@ -111,8 +113,10 @@ impl Retries {
 /// The PL/pgSQL statement that writes the records into the comment, with the placeholders replaced.
 pub fn comment_statement(name: &SlotName, records: &MembershipRecords) -> String {
     format!(
-        "EXECUTE format('COMMENT ON PUBLICATION %I IS %L', {}, \
-         replace(replace({}, '{THIS_TRANSACTION}', pg_current_xact_id()::xid::text), '{END_OF_WAL}', pg_current_wal_insert_lsn()::text));",
+        "EXECUTE pg_catalog.format('COMMENT ON PUBLICATION %I IS %L', {}, \
+         pg_catalog.replace(pg_catalog.replace( \
+           {}, '{THIS_TRANSACTION}', pg_catalog.pg_current_xact_id()::pg_catalog.xid::pg_catalog.text), \
+           '{END_OF_WAL}', pg_catalog.pg_current_wal_insert_lsn()::pg_catalog.text));",
         literal(name.as_str()),
         literal(&records.to_string())
     )

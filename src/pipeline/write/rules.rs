@@ -1,0 +1,36 @@
+//! Rules of the target table that rewrite an UPDATE.
+//!
+//! A write-back is an UPDATE inside a WITH. PostgreSQL refuses it where a rule would add statements to it or replace it
+//! (manual, "WITH Queries"; `rewriteHandler.c`), and its message does not name the rule. Rules for other statements do
+//! no harm.
+
+use crate::pipeline::error::JobError;
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// Checks that no rule ON UPDATE applies to the statements of this session.
+///
+/// # Errors
+/// Permanent, with the rule's name and the remedy; and the server's.
+pub async fn check(session: &Session, target: &TargetTable) -> Result<(), JobError> {
+    // ev_type 2 is UPDATE. A rule is enabled for the origin, for replicas, always or never, as triggers are.
+    let row = session
+        .query_opt(
+            "SELECT rulename::text FROM pg_rewrite WHERE ev_class = $1 AND ev_type = '2' AND ev_enabled IN \
+             ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END) \
+             ORDER BY rulename LIMIT 1",
+            &[&target.oid],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for rules of the target table"))?;
+    let Some(row) = row else {
+        return Ok(());
+    };
+    let rule = identifier(row.get(0));
+    let table = target.qualified();
+    Err(JobError::permanent(format!(
+        "the rule {rule} of {table} rewrites UPDATE, which PostgreSQL does not do for a write-back; run: ALTER TABLE {table} \
+         DISABLE RULE {rule}; or set skip_triggers = true in the jobs table; a trigger can do what the rule does"
+    )))
+}

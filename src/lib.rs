@@ -10,6 +10,9 @@
 //!            embedded                 a private PostgreSQL server, for the default run, the demo and the tests
 //! ```
 
+// Commands print through `cli/output.rs`, and say the rest through `cli/stderr.rs`: neither panics.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod backoff;
 pub mod cli;
 pub mod embedded;

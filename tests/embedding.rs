@@ -8,6 +8,7 @@ use lantern::embedding::{
     Priority, TextRole,
 };
 use serde::Deserialize;
+use testkit::tiny_model::{Export, TinyModel};
 
 /// `tests/data/all-MiniLM-L6-v2.json`: vectors that a float64 forward pass over the published weights computed.
 #[derive(Deserialize)]
@@ -112,7 +113,7 @@ async fn vectors_equal_the_reference_alone_and_in_any_batch() {
         );
     }
     for _ in 0..1000 {
-        let Embedded { id, vector } = completions.next().await.unwrap();
+        let Embedded { id, vector, .. } = completions.next().await.unwrap();
         assert_exact(&vector.unwrap(), &exact[id as usize * 7 % exact.len()]);
     }
 }
@@ -359,7 +360,7 @@ async fn a_text_that_fails_does_not_fail_the_others_of_its_batch() {
         );
     }
     for _ in 0..40 {
-        let Embedded { id, vector } = completions.next().await.unwrap();
+        let Embedded { id, vector, .. } = completions.next().await.unwrap();
         match vector {
             Ok(vector) => assert!(id != 17 && vector.len() == 384),
             Err(error) => assert!(
@@ -438,4 +439,272 @@ async fn unusual_texts_have_vectors_too() {
             .collect();
         assert!(compare(vector, &alone).0 < 1e-6, "{text:?}");
     }
+}
+
+/// A folder of models with a tiny one, and what `change` does to its folder.
+fn tiny_model(change: impl FnOnce(&Path)) -> tempfile::TempDir {
+    let models = tempfile::tempdir().unwrap();
+    TinyModel::One.write_to(models.path()).unwrap();
+    change(&models.path().join(TinyModel::One.name()));
+    models
+}
+
+async fn load_tiny(models: &Path) -> Result<(Engine, Model), EmbeddingError> {
+    let engine = engine_on(models);
+    let name = TinyModel::One.name().parse().unwrap();
+    let model = engine.model(&name).await?;
+    Ok((engine, model))
+}
+
+async fn load_error(models: &Path) -> String {
+    let error = load_tiny(models).await.err();
+    error.expect("the model is refused").to_string()
+}
+
+fn write(folder: &Path, file: &str, content: impl AsRef<[u8]>) {
+    std::fs::write(folder.join(file), content).unwrap();
+}
+
+fn assert_near(left: &[f32], right: &[f32]) {
+    assert_eq!(left.len(), right.len());
+    let differences = left.iter().zip(right).map(|(a, b)| (a - b).abs());
+    let worst = differences.fold(0.0, f32::max);
+    assert!(worst < 1e-5, "{left:?} is not {right:?}");
+}
+
+/// nnsight 608, transformers 3091, mteb 1043: texts of blanks, for tokenizers without special tokens.
+#[tokio::test]
+async fn a_text_without_a_token_has_no_vector_and_stops_no_other() {
+    for mode in ["mean", "cls", "lasttoken", "max", "weightedmean"] {
+        let models = tiny_model(|folder| {
+            let config = format!(r#"{{"word_embedding_dimension":8,"pooling_mode":"{mode}"}}"#);
+            write(folder, "1_Pooling/config.json", config);
+        });
+        let (engine, model) = load_tiny(models.path()).await.unwrap();
+        let texts = ["w1", "   ", "\t\n", "\u{a0}", "w2 w3"].map(str::to_owned);
+        let embedded = engine
+            .embed_each(&model, TextRole::Document, texts.to_vec())
+            .await
+            .unwrap();
+        for (text, embedded) in texts.iter().zip(embedded) {
+            if text.trim().is_empty() {
+                let error = embedded.vector.unwrap_err();
+                assert!(
+                    matches!(error, EmbeddingError::NoTokens { .. }),
+                    "{mode}: {error}"
+                );
+                assert!(error.concerns_one_text() && error.to_string().contains("NULL"));
+            } else {
+                let length: f32 = embedded
+                    .vector
+                    .unwrap()
+                    .iter()
+                    .map(|value| value * value)
+                    .sum();
+                assert!(
+                    (length - 1.0).abs() < 1e-5,
+                    "{mode}: {text:?} has length {length}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_vector_of_zeros_is_an_error() {
+    let models = tiny_model(|folder| {
+        TinyModel::One
+            .write_graph_to(folder, Export::WeightsIn("weights.bin"))
+            .unwrap();
+        let length = std::fs::metadata(folder.join("weights.bin")).unwrap().len();
+        write(folder, "weights.bin", vec![0; length as usize]);
+    });
+    let Err(error) = load_tiny(models.path()).await else {
+        panic!("a model that computes zeros was loaded");
+    };
+    assert!(
+        matches!(error, EmbeddingError::ZeroVector { .. }),
+        "{error}"
+    );
+}
+
+/// Number of words in the window of the tiny model.
+const WINDOW: usize = 96;
+
+#[tokio::test]
+async fn a_text_is_cut_on_the_side_that_the_files_state() {
+    let words: Vec<String> = (1..=3 * WINDOW).map(|n| format!("w{n}")).collect();
+    let (text, beginning) = (words.join(" "), words[..WINDOW].join(" "));
+    let end = words[2 * WINDOW..].join(" ");
+    let tokenizer = |folder: &Path| {
+        let path = folder.join("tokenizer.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let truncation = r#""truncation":{"direction":"Left","max_length":8,"strategy":"LongestFirst","stride":0}"#;
+        let text = text.replace(r#""truncation":null"#, truncation);
+        std::fs::write(path, text).unwrap();
+    };
+    let stated = |side: &'static str| {
+        move |folder: &Path| {
+            let config = format!(r#"{{"truncation_side":"{side}"}}"#);
+            write(folder, "tokenizer_config.json", config);
+        }
+    };
+    let mut identities = Vec::new();
+    for (models, kept) in [
+        (tiny_model(|_| ()), &beginning),
+        (tiny_model(stated("right")), &beginning),
+        (tiny_model(stated("left")), &end),
+        (tiny_model(tokenizer), &end),
+        // As in transformers, `tokenizer_config.json` goes first.
+        (
+            tiny_model(|folder| {
+                tokenizer(folder);
+                stated("right")(folder);
+            }),
+            &beginning,
+        ),
+    ] {
+        let (engine, model) = load_tiny(models.path()).await.unwrap();
+        let texts = vec![text.clone(), kept.clone()];
+        let embedded = engine.embed_each(&model, TextRole::Document, texts).await;
+        let embedded = embedded.unwrap();
+        assert_eq!(
+            (embedded[0].is_truncated, embedded[1].is_truncated),
+            (true, false)
+        );
+        let vector = embedded[0].vector.clone().unwrap();
+        assert_near(&vector, &TinyModel::One.vector(kept));
+        identities.push(model.identity().to_owned());
+    }
+    // Vectors that were cut on the other side before must not count as current.
+    assert_eq!(identities[0], identities[1]);
+    assert_ne!(identities[0], identities[2]);
+}
+
+/// onnxruntime 27353: weights outside of the graph.
+#[tokio::test]
+async fn weights_in_a_file_of_any_name_are_part_of_the_model() {
+    for file in ["weights.bin", "model.onnx_data"] {
+        let external = |folder: &Path| {
+            let export = Export::WeightsIn(file);
+            TinyModel::One.write_graph_to(folder, export).unwrap();
+        };
+        let one = tiny_model(external);
+        let (engine, model) = load_tiny(one.path()).await.unwrap();
+        let vector = embed(&engine, &model, &["w1 w2"]).await.remove(0);
+        assert_near(&vector, &TinyModel::One.vector("w1 w2"));
+
+        let swapped = tiny_model(|folder| {
+            external(folder);
+            let others = TinyModel::Two;
+            others
+                .write_graph_to(folder, Export::WeightsIn(file))
+                .unwrap();
+        });
+        let (_engine, other) = load_tiny(swapped.path()).await.unwrap();
+        assert_ne!(other.identity(), model.identity(), "{file}");
+
+        let missing = tiny_model(|folder| {
+            external(folder);
+            std::fs::remove_file(folder.join(file)).unwrap();
+        });
+        let error = load_error(missing.path()).await;
+        assert!(error.contains(file) && error.contains("missing"), "{error}");
+
+        let short = tiny_model(|folder| {
+            external(folder);
+            write(folder, file, [0; 100]);
+        });
+        load_error(short.path()).await;
+    }
+}
+
+/// text-embeddings-inference 667, 714: exports of a fixed size.
+#[tokio::test]
+async fn graphs_of_a_fixed_size_embed_any_number_of_texts() {
+    let exports = [
+        Export::Ordinary,
+        Export::OfSize(Some(1), None),
+        Export::OfSize(Some(3), None),
+        Export::OfSize(None, Some(16)),
+        Export::OfSize(Some(2), Some(16)),
+        Export::OneTextInside,
+    ];
+    let texts: Vec<String> = (1..40)
+        .map(|n| {
+            (1..=n % 9 + 1)
+                .map(|word| format!("w{}", word * n))
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect();
+    let expected: Vec<Vec<f32>> = texts
+        .iter()
+        .map(|text| TinyModel::One.vector(text))
+        .collect();
+    for export in exports {
+        let models = tiny_model(|folder| TinyModel::One.write_graph_to(folder, export).unwrap());
+        let (engine, model) = load_tiny(models.path()).await.unwrap();
+        let texts = texts.clone();
+        let vectors = engine
+            .embed(&model, TextRole::Document, texts)
+            .await
+            .unwrap();
+        for (vector, expected) in vectors.iter().zip(&expected) {
+            assert_near(vector, expected);
+        }
+        let window = match export {
+            Export::OfSize(_, Some(width)) => width as usize,
+            _ => WINDOW,
+        };
+        assert_eq!(model.max_tokens(), window, "{export:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_graph_is_named_with_what_is_wrong() {
+    let original = tiny_model(|_| ());
+    let graph = original
+        .path()
+        .join(TinyModel::One.name())
+        .join("model.onnx");
+    let graph = std::fs::read(graph).unwrap();
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n".to_vec();
+    for (content, words) in [
+        (pointer, "git lfs pull"),
+        (graph[..graph.len() / 2].to_vec(), "after 6"),
+        (Vec::new(), "it is empty"),
+        (b"<!DOCTYPE html>".to_vec(), "a web page"),
+        (b"nothing of the kind".to_vec(), "not an ONNX graph"),
+    ] {
+        let models = tiny_model(|folder| write(folder, "model.onnx", &content));
+        let error = load_error(models.path()).await;
+        assert!(
+            error.contains("model.onnx") && error.contains(words),
+            "{words}: {error}"
+        );
+    }
+}
+
+/// dsh-mneme 284, DALM 92: exports for other programs leave `modules.json` out.
+#[tokio::test]
+async fn a_known_model_without_modules_pools_as_it_was_published() {
+    let (engine, right) = default_model().await;
+    let expected = embed(&engine, &right, &["hello"]).await.remove(0);
+    let models = changed_model(&[]);
+    let folder = models.path().join(ModelName::DEFAULT);
+    for file in ["modules.json", "1_Pooling/config.json"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
+    let engine = engine_on(models.path());
+    let name: ModelName = ModelName::DEFAULT.parse().unwrap();
+    let entries = engine.catalog().entries();
+    let entry = entries.iter().find(|entry| entry.name == name).unwrap();
+    let said = entry.assumption.as_deref().unwrap_or_default();
+    assert!(
+        said.contains("mean pooling with normalization is assumed"),
+        "{said}"
+    );
+    let model = engine.model(&name).await.unwrap();
+    assert_near(&embed(&engine, &model, &["hello"]).await[0], &expected);
 }

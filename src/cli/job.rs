@@ -6,12 +6,17 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cli::allow_host::AllowHostArguments;
+use crate::cli::{job_state, output};
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::BackfillProgress;
+use crate::pipeline::backfill::scope::BackfillScope;
+use crate::pipeline::commands::possible_keys::possible_keys;
 use crate::pipeline::commands::repair::{Repair, Rows};
+use crate::pipeline::commands::verify::Vectors;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::{target_database, target_table};
+use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, Session};
 
@@ -62,9 +67,10 @@ impl JobArguments {
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
         let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs).await?;
-        let table = JobsTable::discover(&session, &self.schema, &self.table, None).await?;
+        let table = JobsTable::discover_readable(&session, &self.schema, &self.table).await?;
         let store = JobStore::new(session, table, None);
         let row = self.find(&store).await?;
+        job_state::warn(&store, &row).await?;
         let names = TargetNames::from_definition(&row.definition)?;
         let database =
             target_database::from_definition(&row.definition, &self.allow_host.allowed_hosts())?;
@@ -124,6 +130,37 @@ impl OpenJob {
         Ok(repair.run(engine, rows, report).await?)
     }
 
+    /// The keys of quarantined rows. Those that no row can have any more, because the key columns are others or their
+    /// types have no such value, leave the failures table.
+    pub async fn quarantined_keys(&self) -> anyhow::Result<Vec<Key>> {
+        let failures = self.store.failures(&self.row.id).await?;
+        let (mut keys, mut dead) = (Vec::new(), Vec::new());
+        for failure in failures {
+            match self.target.key_from_json(&failure.key) {
+                Some(key) => keys.push(key),
+                None => dead.push(failure.key),
+            }
+        }
+        let (keys, impossible) = possible_keys(&self.session, &self.target, keys).await?;
+        dead.extend(impossible.iter().map(|key| self.target.key_to_json(key)));
+        if !dead.is_empty() {
+            self.store.release(&self.row.id, Some(&dead)).await?;
+            let shown: Vec<String> = dead.iter().take(3).map(ToString::to_string).collect();
+            output::line(format_args!(
+                "{} rows have left the failures table, because no row of the table can have their keys any more \
+                 ({}{}); if their rows have other keys now, lantern-cli resync embeds them",
+                dead.len(),
+                shown.join(", "),
+                if dead.len() > shown.len() {
+                    ", …"
+                } else {
+                    ""
+                }
+            ))?;
+        }
+        Ok(keys)
+    }
+
     /// Fails where rows of the job are quarantined: the exit status of a command must show that not all is well.
     pub async fn none_quarantined(&self) -> anyhow::Result<()> {
         let failures = self.store.failures(&self.row.id).await?;
@@ -137,6 +174,17 @@ impl OpenJob {
             newest.key,
             newest.error
         )
+    }
+
+    /// The vectors of the job, to be looked at.
+    pub fn vectors<'a>(&'a self, engine: &'a Engine) -> Vectors<'a> {
+        Vectors {
+            session: &self.session,
+            target: &self.target,
+            engine,
+            model: &self.model,
+            resync: BackfillScope::for_resync(&self.row.definition, &self.target),
+        }
     }
 
     /// One line that names the job, for the head of a report.

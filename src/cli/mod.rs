@@ -2,88 +2,107 @@
 //! modules of the crate.
 
 mod allow_host;
+mod arguments;
 mod data_path;
 mod embed;
 mod engine_arguments;
+mod input;
 mod job;
+mod job_state;
+mod log_format;
 mod logging;
+mod output;
 mod process_list;
 mod resync;
 mod retry_failed;
 mod search;
 mod show_models;
+mod sql;
 mod start_daemon;
+mod stderr;
 mod table;
 mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use anyhow::Context;
 
-/// Keeps vector embeddings in PostgreSQL up to date by logical replication: no triggers, no queue, no extension.
-#[derive(Parser)]
-#[command(name = "lantern-cli", version, about, max_term_width = 100)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    StartDaemon(start_daemon::StartDaemon),
-    ShowModels(show_models::ShowModels),
-    Embed(embed::Embed),
-    Search(search::Search),
-    Verify(verify::Verify),
-    Resync(resync::Resync),
-    RetryFailed(retry_failed::RetryFailed),
-}
+use arguments::Command;
 
 /// Parses the arguments and runs the subcommand. Errors are printed on standard error.
 pub fn main() -> ExitCode {
     process_list::hide_password();
-    let cli = Cli::parse();
+    let command = match arguments::parse() {
+        Ok(command) => command,
+        Err(status) => return status,
+    };
+    let status = match run(command) {
+        Ok(status) => status,
+        Err(error) => {
+            logging::report_end(&sentence(&error));
+            ExitCode::FAILURE
+        }
+    };
+    stderr::flush();
+    status
+}
+
+/// An error with its causes, each of which is said once: many errors of libraries contain the text of their cause.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        if !sentence.contains(&cause) {
+            sentence.push_str(&format!(": {cause}"));
+        }
+    }
+    sentence
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many
     // jobs that takes a quarter more processor time, and rows are not written any faster.
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let result: anyhow::Result<ExitCode> = runtime.block_on(async {
-        match cli.command {
+        .context("cannot start")?;
+    if !matches!(command, Command::StartDaemon(_)) {
+        logging::start_for_command();
+    }
+    let status = runtime.block_on(async {
+        match command {
             Command::StartDaemon(arguments) => start_daemon::run(arguments).await?,
-            Command::ShowModels(arguments) => show_models::run(&arguments),
+            Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Embed(arguments) => embed::run(arguments).await?,
             Command::Search(arguments) => search::run(arguments).await?,
             Command::Verify(arguments) => return verify::run(arguments).await,
             Command::Resync(arguments) => resync::run(arguments).await?,
             Command::RetryFailed(arguments) => retry_failed::run(arguments).await?,
+            Command::Sql(arguments) => sql::run(&arguments)?,
         }
         Ok(ExitCode::SUCCESS)
     });
     runtime.shutdown_background();
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    status
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::io::{Error, ErrorKind};
+
+    use anyhow::Context;
 
     #[test]
-    fn the_arguments_fit_together() {
-        super::Cli::command().debug_assert();
+    fn a_cause_is_said_once() {
+        let failed = || Err::<(), _>(Error::from(ErrorKind::StorageFull));
+        let error = failed().context("writing").unwrap_err();
+        assert_eq!(super::sentence(&error), "writing: no storage space");
+        let error = super::output::OutputError::from(Error::from(ErrorKind::StorageFull));
+        let sentence = super::sentence(&error.into());
+        assert_eq!(
+            sentence,
+            "cannot write to standard output: no storage space"
+        );
     }
 }

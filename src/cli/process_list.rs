@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use super::stderr;
 use crate::postgres::ConnectionString;
 
 /// The environment variable of `--uri`.
@@ -38,10 +39,10 @@ pub fn hide_password() {
         .args(others)
         .env(VARIABLE, uri)
         .exec();
-    eprintln!(
+    stderr::line(&format!(
         "warning: the password of --uri is visible in the process list, because the program cannot restart itself: \
          {error}; set {VARIABLE} instead"
-    );
+    ));
 }
 
 /// The arguments without `--uri`, and its value; `None` if it is not given.

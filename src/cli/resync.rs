@@ -1,22 +1,31 @@
 //! `lantern-cli resync`
 
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
+use anyhow::bail;
 use clap::Args;
 
 use super::engine_arguments::EngineArguments;
-use super::job::JobArguments;
+use super::job::{JobArguments, OpenJob};
+use super::output;
+use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
+use crate::pipeline::commands::verify::compare_sample;
 
 /// How often the progress is printed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How many texts are embedded again to see whether vectors are stale that nothing marks: as many as `verify` does.
+const SAMPLE: NonZeroU64 = NonZeroU64::new(1000).unwrap();
+
 /// Embed the rows of a job whose vectors are missing or stale
 ///
 /// Works while the daemon runs, and without it. With a fingerprint column, resync finds stale vectors by itself.
-/// Without one it embeds the rows that lack a vector, or every row with --all. It writes as the daemon does: the job's
-/// batch_size and skip_triggers apply.
+/// Without one it embeds the rows that lack a vector, then compares a sample of the others with their texts and exits
+/// with 1 if some are stale: --all embeds every row. It writes as the daemon does: the job's batch_size and
+/// skip_triggers apply.
 #[derive(Args)]
 pub struct Resync {
     #[command(flatten)]
@@ -33,27 +42,52 @@ pub struct Resync {
 pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     let engine = arguments.engine.engine();
     let job = arguments.job.open(&engine).await?;
-    println!("{}", job.title());
-    let scope = if arguments.all {
-        BackfillScope::All
-    } else if job.target.fingerprint.is_some() {
-        let trust_unverified = job.row.definition.trust_existing;
-        BackfillScope::Mismatched { trust_unverified }
-    } else {
-        println!(
-            "without a fingerprint column, stale vectors cannot be told from others: embedding rows that lack a vector (--all: every row)"
-        );
-        BackfillScope::Missing
+    output::line(job.title())?;
+    let scope = match arguments.all {
+        true => BackfillScope::All,
+        false => BackfillScope::for_resync(&job.row.definition, &job.target),
     };
+    if scope == BackfillScope::Missing {
+        output::line(
+            "without a fingerprint column, stale vectors cannot be told from others: embedding rows that lack a vector \
+             (--all: every row)",
+        )?;
+    }
+    // Rows whose key has become another one are found by the scan.
+    job.quarantined_keys().await?;
     let mut reported = Instant::now();
     let rows = job
         .repair(&engine, Rows::Scan(scope), move |progress| {
             if reported.elapsed() > REPORT_INTERVAL {
                 reported = Instant::now();
-                println!("{} of {} rows", progress.done, progress.total);
+                // An error shows again at the last line.
+                let _ = output::line(format_args!("{} of {} rows", progress.done, progress.total));
             }
         })
         .await?;
-    println!("{rows} rows done");
-    job.none_quarantined().await
+    output::line(format_args!("{rows} rows done"))?;
+    job.none_quarantined().await?;
+    if scope == BackfillScope::Missing {
+        none_stale(&job, &engine).await?;
+    }
+    Ok(())
+}
+
+/// Fails where vectors are stale that a scan for missing ones has passed over.
+async fn none_stale(job: &OpenJob, engine: &Engine) -> anyhow::Result<()> {
+    let found = compare_sample(job.vectors(engine), SAMPLE).await?;
+    if found.stale > 0 {
+        bail!(
+            "{} of {} vectors that were compared with their texts are stale, and were left as they are: without a \
+             fingerprint column only `lantern-cli resync --all --job {}` repairs them",
+            found.stale,
+            found.compared,
+            job.row.id
+        );
+    }
+    output::line(format_args!(
+        "{} vectors were compared with their texts, and none is stale; --all embeds every row",
+        found.compared
+    ))?;
+    Ok(())
 }

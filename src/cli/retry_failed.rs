@@ -1,15 +1,18 @@
 //! `lantern-cli retry-failed`
 
+use anyhow::bail;
 use clap::Args;
 
 use super::engine_arguments::EngineArguments;
 use super::job::JobArguments;
+use super::output;
 use crate::pipeline::commands::repair::Rows;
 
 /// Retry the quarantined rows of a job
 ///
 /// These are the rows that could not be embedded or written. Rows that can be written now, or no longer exist, leave
-/// the failures table. The others stay there with their newest error. Works while the daemon runs, and without it.
+/// the failures table. The others stay there with their newest error. Works while the daemon runs, and without it. A
+/// job that has failed as a whole is started again by setting its init_failed_at to NULL.
 #[derive(Args)]
 pub struct RetryFailed {
     #[command(flatten)]
@@ -22,20 +25,17 @@ pub struct RetryFailed {
 pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
     let engine = arguments.engine.engine();
     let job = arguments.job.open(&engine).await?;
-    println!("{}", job.title());
-    let failures = job.store.failures(&job.row.id).await?;
-    let keys: Vec<_> = failures
-        .iter()
-        .filter_map(|failure| job.target.key_from_json(&failure.key))
-        .collect();
-    let unknown = failures.len() - keys.len();
-    if unknown > 0 {
-        println!(
-            "{unknown} rows were quarantined under another key than the table has now; delete them from {}",
-            job.store.table().failures()
+    output::line(job.title())?;
+    let keys = job.quarantined_keys().await?;
+    if keys.is_empty() && job.row.failed {
+        bail!(
+            "no row of job {} is quarantined, so there is none to retry: the job itself has failed, see above; this \
+             starts it again: {}",
+            job.row.id,
+            job.store.restart_statement(&job.row.id)
         );
     }
     let rows = job.repair(&engine, Rows::Keys(keys), |_| {}).await?;
-    println!("{rows} rows tried");
+    output::line(format_args!("{rows} rows tried"))?;
     job.none_quarantined().await
 }

@@ -1,14 +1,15 @@
 //! `lantern-cli search`
 
-use anyhow::bail;
-use clap::{Args, ValueEnum};
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum, value_parser};
 use tokio_postgres::Row;
 
 use super::engine_arguments::EngineArguments;
-use super::job::JobArguments;
-use super::table;
-use crate::embedding::TextRole;
+use super::job::{JobArguments, OpenJob};
+use super::{output, stderr, table};
+use crate::embedding::{Engine, TextRole};
 use crate::pipeline::table::target::TargetTable;
+use crate::postgres::DatabaseError;
 use crate::postgres::quote::identifier;
 
 /// Find the rows of a job's table that are nearest in meaning to a query
@@ -20,7 +21,7 @@ pub struct Search {
     job: JobArguments,
 
     /// How many rows to print
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     limit: u32,
 
     /// Columns to print besides the key [default: the job's source column]
@@ -51,20 +52,15 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     }
     let engine = arguments.engine.engine();
     let job = arguments.job.open(&engine).await?;
-    let vector = engine
-        .embed(&job.model, TextRole::Query, vec![arguments.query.clone()])
-        .await?
-        .remove(0);
     let target = &job.target;
-    let columns = if arguments.columns.is_empty() {
-        vec![target.source.name.clone()]
-    } else {
-        arguments.columns.clone()
-    };
+    let columns = shown_columns(&job, &arguments.columns).await?;
+    let vector = embed_query(&engine, &job, arguments.query).await?;
     let statement = statement(target, &columns, arguments.limit);
-    let rows = job.session.query(&statement, &[&vector]).await.map_err(
-        crate::postgres::DatabaseError::during(format!("searching {}", target.qualified())),
-    )?;
+    let rows = job.session.query(&statement, &[&vector]).await;
+    let rows = rows.map_err(DatabaseError::during(format!(
+        "searching {}",
+        target.qualified()
+    )))?;
 
     let keys: Vec<&str> = target
         .key
@@ -78,7 +74,10 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
         .collect();
     match arguments.format {
         RowFormat::Table if rows.is_empty() => {
-            println!("no row of {} has a vector yet", target.qualified());
+            output::line(format_args!(
+                "no row of {} has a vector yet",
+                target.qualified()
+            ))?;
         }
         RowFormat::Table => {
             let headings: Vec<&str> = ["similarity"]
@@ -88,16 +87,62 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
                 .collect();
             let cells: Vec<Vec<String>> =
                 rows.iter().map(|row| cells(row, headings.len())).collect();
-            table::print(&headings, &cells, 70);
+            table::print(&headings, &cells, 70)?;
         }
         RowFormat::Json => {
             let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
             let objects: Vec<serde_json::Value> =
                 rows.iter().map(|row| object(row, &headings)).collect();
-            println!("{}", serde_json::to_string_pretty(&objects)?);
+            output::line(serde_json::to_string_pretty(&objects)?)?;
         }
     }
     Ok(())
+}
+
+async fn embed_query(engine: &Engine, job: &OpenJob, query: String) -> anyhow::Result<Vec<f32>> {
+    let embedded = engine.embed_each(&job.model, TextRole::Query, vec![query]);
+    let embedded = embedded.await?.remove(0);
+    if embedded.is_truncated {
+        stderr::line(&format!(
+            "warning: the query is longer than the {} tokens that the model {} reads; its end does not count",
+            job.model.max_tokens(),
+            job.model.name()
+        ));
+    }
+    embedded.vector.context("the query has no vector")
+}
+
+/// The columns to print: those that were asked for, by the names that the table has them under.
+async fn shown_columns(job: &OpenJob, wanted: &[String]) -> anyhow::Result<Vec<String>> {
+    let target = &job.target;
+    if wanted.is_empty() {
+        return Ok(vec![target.source.name.clone()]);
+    }
+    let statement = "SELECT attname::text FROM pg_attribute \
+                     WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+    let rows = job.session.query(statement, &[&target.oid]).await;
+    let rows = rows.map_err(DatabaseError::during("reading the columns of the table"))?;
+    let columns: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let mut shown = Vec::new();
+    for wanted in wanted.iter().filter(|wanted| !wanted.trim().is_empty()) {
+        // A blank beside a comma is part of the list, unless it is part of a name.
+        let names = [wanted.as_str(), wanted.trim()];
+        let found = names
+            .iter()
+            .find_map(|name| columns.iter().find(|column| column == name));
+        let Some(found) = found else {
+            bail!(
+                "{} has no column {}; it has {}",
+                target.qualified(),
+                identifier(wanted.trim()),
+                columns.join(", ")
+            );
+        };
+        if !shown.contains(found) {
+            shown.push(found.clone());
+        }
+    }
+    Ok(shown)
 }
 
 /// The nearest rows first: similarity, key columns, then the others, all as text.

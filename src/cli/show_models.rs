@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::engine_arguments::EngineArguments;
+use super::output::{self, OutputError};
 use super::table;
 use crate::embedding::{Location, ModelEntry};
 
@@ -24,8 +25,9 @@ const UNKNOWN: &str = "?";
 /// List the embedding models that jobs can name, and show which of them are on this machine
 ///
 /// Lists the models that are known by name and those found in the data folder. For a local model the properties are
-/// read from its own files; "unusable" is followed by the reason. The daemon downloads nothing: put a model into the
-/// data folder before a job names it.
+/// read from its own files. Below the table is why a model is unusable, and what is assumed where its files leave
+/// something open. Any model in the layout of sentence-transformers with an ONNX export works, listed or not. The
+/// daemon downloads nothing: put a model into the data folder before a job names it.
 #[derive(Args)]
 pub struct ShowModels {
     #[command(flatten)]
@@ -33,11 +35,22 @@ pub struct ShowModels {
 }
 
 /// Prints a table of the models.
-pub fn run(arguments: &ShowModels) {
+///
+/// # Errors
+/// If it cannot be written.
+pub fn run(arguments: &ShowModels) -> Result<(), OutputError> {
     let catalog = arguments.engine.catalog();
-    let rows: Vec<Vec<String>> = catalog.entries().iter().map(row).collect();
-    table::print(&HEADINGS, &rows, MAX_CELL_WIDTH);
-    println!("\nModels are searched in {}.", catalog.folder().display());
+    let entries = catalog.entries();
+    let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
+    table::print(&HEADINGS, &rows, MAX_CELL_WIDTH)?;
+    let folder = catalog.folder().display();
+    output::line(format_args!("\nModels are searched in {folder}."))?;
+    for entry in &entries {
+        for note in entry.problem.iter().chain(&entry.assumption) {
+            output::line(format_args!("{}: {note}", entry.name))?;
+        }
+    }
+    Ok(())
 }
 
 fn row(entry: &ModelEntry) -> Vec<String> {
@@ -48,10 +61,19 @@ fn row(entry: &ModelEntry) -> Vec<String> {
         entry.name.to_string(),
         known(entry.dimensions.as_ref()),
         known(entry.max_tokens.as_ref()),
-        known(entry.pooling.as_ref()),
+        pooling(entry),
         entry.size.map_or_else(|| UNKNOWN.into(), megabytes),
         location(entry),
     ]
+}
+
+/// How the model pools, and whether that is stated or assumed.
+fn pooling(entry: &ModelEntry) -> String {
+    match &entry.pooling {
+        None => UNKNOWN.into(),
+        Some(pooling) if entry.assumption.is_some() => format!("{pooling} (assumed)"),
+        Some(pooling) => pooling.to_string(),
+    }
 }
 
 fn location(entry: &ModelEntry) -> String {

@@ -12,14 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::allow_host::AllowHostArguments;
 use super::engine_arguments::EngineArguments;
 use super::logging::{self, Logging};
+use super::sql::JOBS_TABLE;
+use super::{output, stderr};
 use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::state::Supervisor;
 use crate::postgres::{ConnectionString, Session};
-
-/// The jobs table that a private server starts with.
-const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
 
 /// Watch a jobs table and keep the embeddings of each job's table up to date
 ///
@@ -92,7 +91,7 @@ impl From<SlotsArgument> for SlotAllocation {
 /// # Errors
 /// The jobs database cannot be reached at the start, or the jobs table cannot be used.
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
-    logging::start(&arguments.logging)?;
+    logging::start(&arguments.logging);
     crate::failpoint::read_environment();
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
@@ -138,10 +137,12 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
                 _ = interrupt.recv() => 130,
             };
             if round > 0 {
+                stderr::flush();
                 std::process::exit(status);
             }
-            tracing::info!("asked to stop; a second signal ends the process at once");
+            // First what was asked for, then what is said about it.
             stop.cancel();
+            tracing::info!("asked to stop; a second signal ends the process at once");
         }
     });
     Ok(())
@@ -168,14 +169,14 @@ async fn private_server(
             .await
             .ok();
     }
-    println!(
+    output::print_if_possible(&format!(
         "A private PostgreSQL is running. Connect with\n\n  psql '{uri}'\n\nand give the daemon a job, for example:\n\n  \
          CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT);\n  \
          INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model)\n  \
          VALUES ('{uri}', 'public', 'articles', 'title', 'title_embedding',\n          \
          'sentence-transformers/all-MiniLM-L6-v2');\n  \
-         INSERT INTO articles (title) VALUES ('My articles title');\n"
-    );
+         INSERT INTO articles (title) VALUES ('My articles title');\n\n"
+    ));
     Ok((database, server))
 }
 

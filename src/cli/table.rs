@@ -10,13 +10,22 @@ use std::fmt::Write as _;
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
+use super::output::{self, OutputError};
+
 /// Between two columns.
 const SEPARATOR: &str = "  ";
 
 /// Prints rows under headings in aligned columns. Each row has a cell for each heading; cells that are wider than
 /// `max_cell_width` terminal columns are cut.
-pub fn print(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) {
-    print!("{}", render(headings, rows, max_cell_width));
+///
+/// # Errors
+/// If it cannot be written.
+pub fn print(
+    headings: &[&str],
+    rows: &[Vec<String>],
+    max_cell_width: usize,
+) -> Result<(), OutputError> {
+    output::print(&render(headings, rows, max_cell_width))
 }
 
 fn render(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) -> String {

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 
 use super::engine_arguments::EngineArguments;
-use super::job::JobArguments;
+use super::job::{JobArguments, OpenJob};
+use super::output;
 use crate::pipeline::commands::verify::{Extent, Findings, verify};
 
 /// Count the rows of a job whose vectors are missing or stale
@@ -55,17 +56,17 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     } else {
         Extent::Sample(arguments.sample)
     };
-    let quarantined = job.store.failures(&job.row.id).await?.len();
-    let findings = verify(&job.session, &job.target, &engine, &job.model, extent).await?;
+    let quarantined = job.store.count_failures(&job.row.id).await?;
+    let findings = verify(job.vectors(&engine), extent).await?;
     match arguments.format {
         ReportFormat::Json => {
             let mut object = serde_json::to_value(findings)?;
             object["quarantined"] = quarantined.into();
-            println!("{}", serde_json::to_string_pretty(&object)?);
+            object["model_identity"] = job.model.identity().into();
+            output::line(serde_json::to_string_pretty(&object)?)?;
         }
         ReportFormat::Text => {
-            println!("{}\n", job.title());
-            print(&findings, quarantined, job.store.table().failures());
+            output::print(&report(&job, &findings, quarantined))?;
         }
     }
     Ok(if findings.is_sound() {
@@ -75,8 +76,12 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn print(findings: &Findings, quarantined: usize, failures: &str) {
-    let line = |what: &str, count: u64, note: &str| println!("{count:>12}  {what}{note}");
+fn report(job: &OpenJob, findings: &Findings, quarantined: Option<usize>) -> String {
+    let identity = job.model.identity();
+    let mut report = format!("{}\nmodel identity {identity}\n\n", job.title());
+    let mut line = |what: &str, count: u64, note: &str| {
+        report.push_str(&format!("{count:>12}  {what}{note}\n"));
+    };
     line("rows", findings.rows, "");
     line("texts", findings.texts, "");
     line("texts without a vector", findings.missing, "");
@@ -89,11 +94,37 @@ fn print(findings: &Findings, quarantined: usize, failures: &str) {
     if findings.unverified > 0 {
         line("vectors without a fingerprint", findings.unverified, "");
     }
-    if quarantined > 0 {
-        let see = format!(", see {failures}");
-        line("quarantined rows", quarantined as u64, &see);
+    let failures = job.store.table().failures();
+    match quarantined {
+        Some(0) => {}
+        Some(count) => line(
+            "quarantined rows",
+            count as u64,
+            &format!(", see {failures}"),
+        ),
+        None => report.push_str(&format!(
+            "{:>12}  quarantined rows: the role may not read {failures}\n",
+            "?"
+        )),
     }
     if !findings.is_sound() {
-        println!("\nlantern-cli resync repairs this.");
+        report.push_str(&format!("\n{}\n", remedy(job, findings)));
     }
+    report
+}
+
+/// The command that repairs what was found. Without `--all`, `resync` embeds only rows of which SQL can tell that they
+/// need it.
+fn remedy(job: &OpenJob, findings: &Findings) -> String {
+    let id = &job.row.id;
+    if findings.only_by_all == 0 {
+        return format!("lantern-cli resync --job {id} repairs this.");
+    }
+    let why = match &job.target.fingerprint {
+        None => "without a fingerprint column, resync alone does not recognize stale vectors",
+        Some(_) => {
+            "the fingerprints of stale vectors are those of their texts, so that resync alone does not recognize them"
+        }
+    };
+    format!("lantern-cli resync --all --job {id} repairs this: {why}.")
 }

@@ -16,6 +16,7 @@ use super::known::{self, KNOWN};
 use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::Pooling;
+use super::similar::most_similar;
 
 /// The models below one folder, in either of two layouts: `organization/name/` as a plain copy, or
 /// `models--organization--name/snapshots/<revision>/` as Hugging Face's tools cache it.
@@ -43,6 +44,8 @@ pub struct ModelEntry {
     pub location: Location,
     /// Why a local model cannot be loaded, as far as its small files tell.
     pub problem: Option<String>,
+    /// What is assumed of a local model, because its files do not say it.
+    pub assumption: Option<String>,
 }
 
 /// Whether a model is on this machine.
@@ -86,17 +89,21 @@ impl ModelCatalog {
     ///
     /// # Errors
     ///
-    /// [`EmbeddingError::ModelNotFound`] lists every folder that was searched and says how to get the model.
+    /// [`EmbeddingError::ModelNotFound`] lists every folder that was searched and says how to get the model, or which
+    /// name may have been meant. A folder that is there without the model's files is named with what it lacks.
     pub fn locate(&self, name: &ModelName) -> Result<PathBuf, EmbeddingError> {
         let looked_in = self.candidates(name);
-        match looked_in.iter().find(|folder| is_model(folder)) {
-            Some(folder) => Ok(folder.clone()),
-            None => Err(EmbeddingError::ModelNotFound {
-                name: name.clone(),
-                remedy: self.remedy(name),
-                looked_in,
-            }),
+        if let Some(folder) = looked_in.iter().find(|folder| is_model(folder)) {
+            return Ok(folder.clone());
         }
+        if let Some(folder) = looked_in.iter().find(|folder| is_incomplete(folder)) {
+            return Err(EmbeddingError::unusable(folder, lacking(folder)));
+        }
+        Err(EmbeddingError::ModelNotFound {
+            name: name.clone(),
+            remedy: self.remedy(name),
+            looked_in,
+        })
     }
 
     /// Folders that may hold the model: plain copies before caches, the canonical name before its aliases.
@@ -114,12 +121,18 @@ impl ModelCatalog {
         plain.chain(cached).collect()
     }
 
-    /// How to get the model.
+    /// How to get the model, or what it may be called.
     fn remedy(&self, name: &ModelName) -> String {
         let target = self.folder.join(name.as_str());
+        let put = format!(
+            "put its sentence-transformers folder with an ONNX export ({}) there",
+            FILES.join(", ")
+        );
+        if let Some(meant) = self.meant_by(name) {
+            return format!("did you mean {meant}? If the name is right, {put}");
+        }
         let fetch = format!(
-            "put its sentence-transformers folder with an ONNX export (model.onnx, tokenizer.json, config.json, \
-             modules.json, 1_Pooling/) there, for example with `hf download {name} --local-dir {}`",
+            "{put}, for example with `hf download {name} --local-dir {}`",
             target.display()
         );
         if name.as_str() == ModelName::DEFAULT {
@@ -130,6 +143,24 @@ impl ModelCatalog {
                 ModelName::DEFAULT
             )
         }
+    }
+
+    /// The name that a misspelt one was most likely meant to be, with where that model is.
+    fn meant_by(&self, name: &ModelName) -> Option<String> {
+        if KNOWN.iter().any(|model| model.name == name.as_str()) {
+            return None;
+        }
+        let on_disk = self.names_on_disk();
+        let known = KNOWN
+            .iter()
+            .flat_map(|model| [&[model.name][..], model.aliases].concat());
+        let candidates = on_disk.iter().map(ModelName::as_str).chain(known);
+        let meant: ModelName = most_similar(name.as_str(), candidates)?.parse().ok()?;
+        let here = match self.locate(&meant) {
+            Ok(_) => "which is on this machine",
+            Err(_) => "which is not on this machine either",
+        };
+        Some(format!("{meant}, {here}"))
     }
 
     /// Describes a model: by its own files if it is on disk, else by what is known about its name.
@@ -148,17 +179,20 @@ impl ModelCatalog {
             size: None,
             location: Location::NotDownloaded,
             problem: None,
+            assumption: None,
             name,
         };
         let Ok(folder) = self.locate(&entry.name) else {
             return entry;
         };
-        match ModelFiles::read(&folder) {
-            Ok(files) => {
+        let files = ModelFiles::read(&folder, &entry.name);
+        match files.and_then(|files| Ok((size(&files)?, files))) {
+            Ok((size, files)) => {
                 entry.dimensions = files.dimensions.or(entry.dimensions);
                 entry.max_tokens = Some(files.max_tokens);
                 entry.pooling = Some(files.pooling.clone());
-                entry.size = Some(size(&files));
+                entry.size = Some(size);
+                entry.assumption = files.assumption;
             }
             Err(error) => entry.problem = Some(error.to_string()),
         }
@@ -192,6 +226,36 @@ impl ModelCatalog {
 /// unusable.
 fn is_model(folder: &Path) -> bool {
     folder.join("config.json").is_file() || folder.join("modules.json").is_file()
+}
+
+/// The files of a model.
+const FILES: [&str; 5] = [
+    "model.onnx",
+    "tokenizer.json",
+    "config.json",
+    "modules.json",
+    "1_Pooling/",
+];
+
+/// Whether a folder was meant to be a model's, and lacks the files that describe it: it has another of them, or nothing
+/// at all. A folder of folders is an organization's.
+fn is_incomplete(folder: &Path) -> bool {
+    let has_file = FILES.iter().any(|file| folder.join(file).exists());
+    let is_empty = || std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
+    folder.is_dir() && (has_file || folder.join("onnx").is_dir() || is_empty())
+}
+
+/// What an incomplete folder lacks.
+fn lacking(folder: &Path) -> String {
+    let has_graph = folder.join("onnx/model.onnx").exists();
+    let missing: Vec<&str> = FILES
+        .into_iter()
+        .filter(|file| !(folder.join(file).exists() || has_graph && *file == "model.onnx"))
+        .collect();
+    format!(
+        "the folder is there, but lacks config.json; of a model's files it has not: {}",
+        missing.join(", ")
+    )
 }
 
 /// The cached revision that `refs/main` names, else the most recent one.
@@ -229,19 +293,18 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 }
 
 /// Bytes of the files that are loaded: the graph, its external data, the tokenizer and dense layers.
-fn size(files: &ModelFiles) -> u64 {
+fn size(files: &ModelFiles) -> Result<u64, EmbeddingError> {
     let layers = files.steps.iter().filter_map(|step| match step {
         Step::Dense(folder) => Some(folder.join("model.safetensors")),
         Step::Normalize => None,
     });
-    let graph = graph_files(&files.onnx).unwrap_or_default();
+    let graph = graph_files(&files.onnx)?;
     let all = graph
         .into_iter()
         .chain(layers)
         .chain([files.tokenizer.clone()]);
-    all.filter_map(|path| path.metadata().ok())
-        .map(|metadata| metadata.len())
-        .sum()
+    let sizes = all.filter_map(|path| path.metadata().ok());
+    Ok(sizes.map(|metadata| metadata.len()).sum())
 }
 
 #[cfg(test)]
@@ -277,6 +340,56 @@ mod tests {
             sentence.contains("hf download sentence-transformers/all-MiniLM-L12-v2"),
             "{sentence}"
         );
+    }
+
+    #[test]
+    fn a_misspelt_name_is_not_recommended_for_download() {
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), "acme/searching/config.json", "{}");
+        let catalog = ModelCatalog::new(folder.path().into());
+        let said = |wanted: &str| catalog.locate(&name(wanted)).unwrap_err().to_string();
+        let sentence = said("acme/serching");
+        assert!(
+            sentence.contains("did you mean acme/searching, which is on this machine?"),
+            "{sentence}"
+        );
+        assert!(!sentence.contains("hf download"), "{sentence}");
+        let sentence = said("sentence-transformers/all-MiniLM-L6");
+        assert!(
+            sentence.contains("did you mean sentence-transformers/all-MiniLM-L6-v2, which is not"),
+            "{sentence}"
+        );
+        let sentence = said("acme/other");
+        assert!(sentence.contains("hf download acme/other "), "{sentence}");
+        let sentence = said("microsoft/all-MiniLM-L12-v2");
+        assert!(
+            sentence.starts_with("model microsoft/all-MiniLM-L12-v2 (sentence-transformers/"),
+            "{sentence}"
+        );
+    }
+
+    #[test]
+    fn a_folder_without_its_description_is_not_called_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = ModelCatalog::new(folder.path().into());
+        write(folder.path(), "acme/search/tokenizer.json", "{}");
+        write(folder.path(), "acme/search/onnx/model.onnx", "");
+        let sentence = catalog
+            .locate(&name("acme/search"))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            sentence
+                .contains("acme/search cannot be used: the folder is there, but lacks config.json"),
+            "{sentence}"
+        );
+        assert!(
+            sentence.ends_with("has not: config.json, modules.json, 1_Pooling/"),
+            "{sentence}"
+        );
+        // The folder of an organization is no model.
+        let error = catalog.locate(&name("acme")).unwrap_err();
+        assert!(matches!(error, EmbeddingError::ModelNotFound { .. }));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) fn open(
     let submitter = Submitter {
         scheduler: scheduler.clone(),
         flow: scheduler.open_flow(&model),
-        context: Arc::new(FlowContext::new(model, role, sender)),
+        context: Arc::new(FlowContext::new(model, role, sender, scheduler)),
         in_flight: in_flight.clone(),
     };
     let completions = Completions {

@@ -23,7 +23,7 @@ use super::model::{LoadedModel, Model, TextRole};
 use super::name::ModelName;
 use super::queue::Priority;
 use super::runtime;
-use super::scheduler::{Scheduler, lock};
+use super::scheduler::{Embedded, Scheduler, lock};
 use super::worker::{panic_message, run_worker};
 
 /// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.
@@ -123,18 +123,41 @@ impl Engine {
         role: TextRole,
         texts: Vec<String>,
     ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        let embedded = self.embed_each(model, role, texts).await?;
+        embedded.into_iter().map(|text| text.vector).collect()
+    }
+
+    /// As [`Engine::embed`], with the error of each text that cannot be embedded in its place.
+    ///
+    /// Cancellation safe, as [`Engine::embed`].
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddingError::ShutDown`].
+    pub async fn embed_each(
+        &self,
+        model: &Model,
+        role: TextRole,
+        texts: Vec<String>,
+    ) -> Result<Vec<Embedded>, EmbeddingError> {
         let count = texts.len();
         let (submitter, mut completions) =
             channel::open(&self.inner.scheduler, model.loaded().clone(), role, count);
         for (id, text) in texts.into_iter().enumerate() {
             submitter.submit(Priority::Live, id as u64, text);
         }
-        let mut vectors = vec![Vec::new(); count];
+        let mut all = Vec::with_capacity(count);
         for _ in 0..count {
-            let embedded = completions.next().await.ok_or(EmbeddingError::ShutDown)?;
-            vectors[embedded.id as usize] = embedded.vector?;
+            all.push(completions.next().await.ok_or(EmbeddingError::ShutDown)?);
         }
-        Ok(vectors)
+        all.sort_unstable_by_key(|embedded| embedded.id);
+        Ok(all)
+    }
+
+    /// Number of texts that this engine has embedded.
+    #[must_use]
+    pub fn embedded_texts(&self) -> u64 {
+        self.inner.scheduler.embedded_texts()
     }
 
     /// Opens a queue of documents, which takes turns with all other queues. The caller keeps at most `capacity` texts

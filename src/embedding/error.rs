@@ -18,7 +18,11 @@ pub enum EmbeddingError {
     Name(#[from] ModelNameError),
 
     /// No folder with the model's files exists.
-    #[error("model {name} is not on this machine (looked in {}): {remedy}", PathList(.looked_in))]
+    #[error(
+        "model {} is not on this machine (looked in {}): {remedy}",
+        .name.as_written(),
+        PathList(.looked_in)
+    )]
     ModelNotFound {
         /// The model.
         name: ModelName,
@@ -102,6 +106,25 @@ pub enum EmbeddingError {
         model: ModelName,
     },
 
+    /// The tokenizer finds nothing in this text.
+    #[error(
+        "the text has no token for the model {model}, so it has no vector; change the text, or set it to NULL"
+    )]
+    NoTokens {
+        /// The model.
+        model: ModelName,
+    },
+
+    /// The model computed a vector of zeros, which has no direction and so no distance to others.
+    #[error(
+        "model {model} computed a vector of length 0 for this text, which is near to no other; the vector was \
+         discarded"
+    )]
+    ZeroVector {
+        /// The model.
+        model: ModelName,
+    },
+
     /// A bug: the code that embeds this text panicked.
     #[error("embedding with model {model} panicked ({reason}); please report this with the text")]
     Panicked {
@@ -136,7 +159,9 @@ impl EmbeddingError {
             | Self::RuntimeNotFound { .. }
             | Self::RuntimeUnusable { .. }
             | Self::Tokenizer { .. }
+            | Self::NoTokens { .. }
             | Self::NotFinite { .. }
+            | Self::ZeroVector { .. }
             | Self::Panicked { .. } => false,
         }
     }
@@ -149,7 +174,9 @@ impl EmbeddingError {
                 self,
                 Self::Tokenizer { .. }
                     | Self::Inference { .. }
+                    | Self::NoTokens { .. }
                     | Self::NotFinite { .. }
+                    | Self::ZeroVector { .. }
                     | Self::Panicked { .. }
             )
     }

@@ -6,22 +6,24 @@
 //!  sentence_bert_config.json          window, lower-casing, name of the graph
 //!  config.json                        architecture, positions, padding token
 //!  tokenizer.json                     the tokenizer (tokenizer.rs)
-//!  tokenizer_config.json              window, padding side
+//!  tokenizer_config.json              window, padding side, truncation side
 //!  model.onnx or onnx/model.onnx      the graph (session.rs)
 //! ```
 //!
-//! What a file states is never guessed, and what is not supported is rejected: a vector that was computed slightly
-//! differently looks as good as a correct one.
+//! What a file states is never guessed, what no file states is assumed aloud, and what is not supported is rejected: a
+//! vector that was computed slightly differently looks as good as a correct one.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::error::EmbeddingError;
-use super::folder::{inside, read_json};
+use super::folder::{check_content, inside, read_json};
 use super::modules::{Modules, Step};
-use super::pooling::Pooling;
+use super::name::ModelName;
+use super::pooling::{Pooling, PoolingMode};
+use super::tokenizer::TruncationSide;
 
 /// The file of the transformer module. Older models name it after their architecture; the list and its order are those
 /// of `sentence_transformers.models.Transformer.load`.
@@ -70,6 +72,10 @@ pub(crate) struct ModelFiles {
     pub pad: Padding,
     /// The length of the final vector, if the files state it.
     pub dimensions: Option<usize>,
+    /// Where texts are cut, if `tokenizer_config.json` states it; else `tokenizer.json` may.
+    pub truncation_side: Option<TruncationSide>,
+    /// What is assumed of pooling and normalization, because no file states it.
+    pub assumption: Option<String>,
 }
 
 /// Texts that the model expects in front of a query or a document.
@@ -90,6 +96,7 @@ pub(crate) struct Padding {
 /// `sentence_bert_config.json`.
 #[derive(Default, Deserialize)]
 struct TransformerConfig {
+    #[serde(default, deserialize_with = "count")]
     max_seq_length: Option<usize>,
     #[serde(default)]
     do_lower_case: bool,
@@ -108,9 +115,12 @@ struct ModelArgs {
 struct Config {
     #[serde(default)]
     model_type: String,
+    #[serde(default, deserialize_with = "count")]
     hidden_size: Option<usize>,
+    #[serde(default, deserialize_with = "count")]
     max_position_embeddings: Option<usize>,
-    pad_token_id: Option<u32>,
+    #[serde(default, deserialize_with = "count")]
+    pad_token_id: Option<usize>,
 }
 
 /// `tokenizer_config.json`. The padding token is a string or, in newer files, an object with `content`.
@@ -119,6 +129,15 @@ struct TokenizerConfig {
     model_max_length: Option<f64>,
     pad_token: Option<serde_json::Value>,
     padding_side: Option<String>,
+    truncation_side: Option<String>,
+}
+
+/// A number that may be missing. Exporters write -1 and null where a model has none, and whole numbers as 512.0.
+fn count<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    let value = Option::<f64>::deserialize(deserializer)?;
+    Ok(value
+        .filter(|number| *number >= 0.0 && number.fract() == 0.0 && *number < f64::from(u32::MAX))
+        .map(|number| number as usize))
 }
 
 /// `config_sentence_transformers.json`.
@@ -135,8 +154,8 @@ impl ModelFiles {
     /// # Errors
     ///
     /// Names the file that is missing, malformed, or requires something that is not supported.
-    pub(crate) fn read(folder: &Path) -> Result<Self, EmbeddingError> {
-        let modules = Modules::read(folder)?;
+    pub(crate) fn read(folder: &Path, name: &ModelName) -> Result<Self, EmbeddingError> {
+        let modules = Modules::read(folder, name)?;
         let base = &modules.transformer;
 
         let transformer = transformer_config(base)?;
@@ -153,8 +172,12 @@ impl ModelFiles {
             ));
         }
 
+        check_content(&tokenizer)?;
+        let onnx = find_graph(folder, base, transformer.model_args.file_name.as_deref())?;
+        check_content(&onnx)?;
+
         Ok(Self {
-            onnx: find_graph(folder, base, transformer.model_args.file_name.as_deref())?,
+            onnx,
             tokenizer,
             max_tokens: window(&transformer, &config, &tokenizer_config),
             lower_case: transformer.do_lower_case,
@@ -162,9 +185,28 @@ impl ModelFiles {
             include_prompt: modules.include_prompt,
             steps: modules.steps,
             prompts: prompts(&sentence),
+            truncation_side: truncation_side(&tokenizer_config),
             pad: padding(&config, tokenizer_config),
             dimensions: modules.dimensions.or(config.hidden_size),
+            assumption: modules.assumption,
         })
+    }
+
+    /// Drops what was assumed, for a graph that pools itself: it was exported with all its modules.
+    pub(crate) fn drop_assumption(&mut self) {
+        if self.assumption.take().is_some() {
+            self.pooling = Pooling::new(vec![PoolingMode::Mean]);
+            self.include_prompt = true;
+            self.steps.clear();
+        }
+    }
+}
+
+fn truncation_side(config: &TokenizerConfig) -> Option<TruncationSide> {
+    match config.truncation_side.as_deref() {
+        Some("left") => Some(TruncationSide::Left),
+        Some("right") => Some(TruncationSide::Right),
+        _ => None,
     }
 }
 
@@ -180,7 +222,7 @@ fn transformer_config(base: &Path) -> Result<TransformerConfig, EmbeddingError> 
 /// The model's window in tokens: the stated one, but never more than the model has positions.
 fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &TokenizerConfig) -> usize {
     let offset = if OFFSET_POSITIONS.contains(&config.model_type.as_str()) {
-        config.pad_token_id.unwrap_or(1) as usize + 1
+        config.pad_token_id.unwrap_or(1) + 1
     } else {
         0
     };
@@ -225,7 +267,7 @@ fn padding(config: &Config, tokenizer: TokenizerConfig) -> Padding {
     });
     Padding {
         token,
-        id: config.pad_token_id,
+        id: config.pad_token_id.and_then(|id| id.try_into().ok()),
         left: tokenizer.padding_side.as_deref() == Some("left"),
     }
 }
@@ -254,17 +296,35 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
         EmbeddingError::unusable(
             folder,
             format!(
-                "it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`",
-                folder.display()
+                "it has no ONNX export ({name}); create one with `optimum-cli export onnx --model NAME {}`{}",
+                folder.display(),
+                other_graph(folder).unwrap_or_default()
             ),
         )
     })
 }
 
+/// How to use another graph of the folder, such as a quantized one.
+fn other_graph(folder: &Path) -> Option<String> {
+    let graphs = ["", "onnx"].into_iter().flat_map(|place| {
+        let entries = std::fs::read_dir(folder.join(place));
+        let names = entries.into_iter().flatten().flatten();
+        names.filter_map(move |entry| {
+            let name = Path::new(place).join(entry.file_name());
+            let is_graph = name.extension().is_some_and(|ending| ending == "onnx");
+            is_graph.then(|| name.display().to_string())
+        })
+    });
+    let name = graphs.min()?;
+    Some(format!(
+        ", or use {name}, whose vectors may differ from those of the model itself: write \
+         {{\"model_args\": {{\"file_name\": \"{name}\"}}}} into sentence_bert_config.json"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedding::pooling::PoolingMode;
 
     const MODULES: &str = r#"[{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"},
         {"idx":1,"path":"1_Pooling","type":"sentence_transformers.models.Pooling"},
@@ -291,7 +351,11 @@ mod tests {
     }
 
     fn read(files: &[(&str, &str)]) -> Result<ModelFiles, EmbeddingError> {
-        ModelFiles::read(folder(files).path())
+        read_folder(folder(files).path(), "acme/own")
+    }
+
+    fn read_folder(folder: &Path, name: &str) -> Result<ModelFiles, EmbeddingError> {
+        ModelFiles::read(folder, &name.parse().unwrap())
     }
 
     #[test]
@@ -353,6 +417,82 @@ mod tests {
             ]),
             512
         );
+    }
+
+    /// MODULES and `1_Pooling` are what exports for other programs leave out.
+    #[test]
+    fn without_modules_the_pooling_is_stated_known_or_assumed_and_said() {
+        let read = |files: &[(&str, &str)], removed: &[&str], name: &str| {
+            let files = folder(files);
+            for path in removed {
+                std::fs::remove_file(files.path().join(path)).unwrap();
+            }
+            let read = read_folder(files.path(), name).unwrap();
+            let said = read.assumption.clone().unwrap_or_default();
+            (read.pooling.to_string(), read.steps.len(), said)
+        };
+        let both = ["modules.json", "1_Pooling/config.json"];
+        let (pooling, steps, said) = read(&[], &both, "BAAI/bge-small-en");
+        assert_eq!((pooling.as_str(), steps), ("cls", 1));
+        assert!(
+            said.contains("cls pooling with normalization is assumed"),
+            "{said}"
+        );
+        let (pooling, steps, said) = read(&[], &both, "acme/own");
+        assert_eq!((pooling.as_str(), steps), ("mean", 0));
+        assert!(
+            said.contains("mean pooling without normalization is assumed"),
+            "{said}"
+        );
+        // What a file states wins.
+        let mean = read(&[], &["modules.json"], "BAAI/bge-small-en");
+        assert_eq!((mean.0.as_str(), mean.1), ("mean", 1));
+        assert!(mean.2.contains("1_Pooling/config.json says"), "{}", mean.2);
+        let stated = read(&[], &[], "BAAI/bge-small-en");
+        assert_eq!(stated, ("mean".into(), 1, String::new()));
+    }
+
+    #[test]
+    fn numbers_that_stand_for_none_are_none() {
+        for none in ["-1", "null", "-1.0", "1e300", "0.5"] {
+            let config = format!(
+                r#"{{"model_type":"roberta","pad_token_id":{none},"hidden_size":{none},"max_position_embeddings":514}}"#
+            );
+            let model = read(&[("config.json", &config)]).unwrap();
+            assert_eq!((model.pad.id, model.dimensions), (None, Some(8)), "{none}");
+            assert_eq!(model.max_tokens, 512, "{none}");
+        }
+        let model = read(&[("config.json", r#"{"pad_token_id":3.0}"#)]).unwrap();
+        assert_eq!(model.pad.id, Some(3));
+    }
+
+    #[test]
+    fn the_side_of_truncation_is_read() {
+        let side = |config: &str| {
+            let model = read(&[("tokenizer_config.json", config)]).unwrap();
+            model.truncation_side
+        };
+        assert_eq!(
+            side(r#"{"truncation_side":"left"}"#),
+            Some(TruncationSide::Left)
+        );
+        assert_eq!(
+            side(r#"{"truncation_side":"right"}"#),
+            Some(TruncationSide::Right)
+        );
+        assert_eq!(side("{}"), None);
+    }
+
+    #[test]
+    fn what_stands_in_for_a_graph_or_a_tokenizer_is_named() {
+        let pointer = "version https://git-lfs.github.com/spec/v1\nsize 1\n";
+        for file in ["model.onnx", "tokenizer.json"] {
+            let error = read(&[(file, pointer)]).unwrap_err().to_string();
+            assert!(
+                error.contains(file) && error.contains("git lfs pull"),
+                "{error}"
+            );
+        }
     }
 
     #[test]
@@ -422,29 +562,36 @@ mod tests {
     fn a_quantized_graph_is_used_only_if_the_configuration_names_it() {
         let files = folder(&[("onnx/model_quantized.onnx", ""), ("onnx/model.onnx", "")]);
         assert!(
-            ModelFiles::read(files.path())
+            read_folder(files.path(), "acme/own")
                 .unwrap()
                 .onnx
                 .ends_with("model.onnx")
         );
         std::fs::remove_file(files.path().join("model.onnx")).unwrap();
         assert!(
-            ModelFiles::read(files.path())
+            read_folder(files.path(), "acme/own")
                 .unwrap()
                 .onnx
                 .ends_with("onnx/model.onnx")
         );
         std::fs::remove_file(files.path().join("onnx/model.onnx")).unwrap();
         assert!(
-            ModelFiles::read(files.path())
+            read_folder(files.path(), "acme/own")
                 .unwrap_err()
                 .to_string()
                 .contains("optimum-cli")
         );
+        let error = read_folder(files.path(), "acme/own")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with(r#"{"model_args": {"file_name": "onnx/model_quantized.onnx"}} into sentence_bert_config.json"#),
+            "{error}"
+        );
         let named = r#"{"model_args":{"file_name":"onnx/model_quantized.onnx"}}"#;
         std::fs::write(files.path().join("sentence_bert_config.json"), named).unwrap();
         assert!(
-            ModelFiles::read(files.path())
+            read_folder(files.path(), "acme/own")
                 .unwrap()
                 .onnx
                 .ends_with("model_quantized.onnx")

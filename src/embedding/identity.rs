@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::error::EmbeddingError;
+use super::external_data::external_data;
 use super::files::ModelFiles;
+use super::folder::{check_content, inside};
 use super::modules::Step;
+use super::tokenizer::TruncationSide;
 
 /// Sixteen hexadecimal digits over the small files, the graph and its external data.
 ///
@@ -20,7 +23,11 @@ use super::modules::Step;
 /// # Errors
 ///
 /// If the graph or the weights of a dense layer cannot be read.
-pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, EmbeddingError> {
+pub(crate) fn identify(
+    folder: &Path,
+    files: &ModelFiles,
+    truncation: TruncationSide,
+) -> Result<String, EmbeddingError> {
     let mut hash = Xxh3Default::new();
     hash_small_files(folder, files, &mut hash);
     // What decides vectors in the other small files: their contents also have fields that do not.
@@ -31,6 +38,10 @@ pub(crate) fn identify(folder: &Path, files: &ModelFiles) -> Result<String, Embe
         files.include_prompt,
     );
     hash.update(format!("{facts:?} {}", files.steps.len()).as_bytes());
+    // Only where it is not what every model had when the first identities were stored.
+    if truncation == TruncationSide::Left {
+        hash.update(b"truncation left");
+    }
     for step in &files.steps {
         if let Step::Dense(layer) = step {
             hash_file(&layer.join("model.safetensors"), &mut hash, |_| {})?;
@@ -80,10 +91,47 @@ fn hash_graph(graph: &Path, hash: &mut Xxh3Default) -> Result<(), EmbeddingError
     Ok(())
 }
 
-/// The graph and the external data that exporters put beside it (`model.onnx_data`, `model.onnx.data`), sorted by name.
-/// A protobuf message is limited to 2 GiB, so larger models store their weights outside the graph ("External Data" in
-/// the ONNX documentation).
+/// The graph and its external data. First the files that exporters put beside it (`model.onnx_data`,
+/// `model.onnx.data`), sorted by name, whether the graph names them or not; then those of any other name that it does.
+///
+/// # Errors
+///
+/// If a file that the graph names is missing, not the file itself, or too short.
 pub(crate) fn graph_files(graph: &Path) -> Result<Vec<PathBuf>, EmbeddingError> {
+    let mut files = files_beside(graph)?;
+    // A graph that is damaged is refused by ONNX Runtime, and then explained.
+    let named = external_data(graph).unwrap_or_default();
+    let folder = graph.parent().unwrap_or(Path::new(""));
+    for (location, needed) in named {
+        let unusable = |reason: String| Err(EmbeddingError::unusable(graph, reason));
+        let Some(path) = inside(folder, &location) else {
+            return unusable(format!(
+                "its weights are in {location:?}, outside of its folder"
+            ));
+        };
+        let Ok(metadata) = path.metadata() else {
+            return unusable(format!(
+                "its weights are in the file {location} beside it, which is missing; fetch that file too"
+            ));
+        };
+        check_content(&path)?;
+        if metadata.len() < needed {
+            return Err(EmbeddingError::unusable(
+                &path,
+                format!(
+                    "it ends after {} bytes, and the graph needs {needed}; download it again",
+                    metadata.len()
+                ),
+            ));
+        }
+        if !files.contains(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn files_beside(graph: &Path) -> Result<Vec<PathBuf>, EmbeddingError> {
     let (Some(folder), Some(name)) = (
         graph.parent(),
         graph.file_name().and_then(|name| name.to_str()),
@@ -165,7 +213,13 @@ mod tests {
             prompts: Prompts::default(),
             pad: Padding::default(),
             dimensions: None,
+            truncation_side: None,
+            assumption: None,
         }
+    }
+
+    fn identity(folder: &Path, files: &ModelFiles) -> String {
+        identify(folder, files, TruncationSide::Right).unwrap()
     }
 
     /// Databases hold this value: a different one marks every vector of every user as stale.
@@ -173,14 +227,14 @@ mod tests {
     fn the_identity_of_the_same_files_is_the_same_in_every_version() {
         let folder = tempfile::tempdir().unwrap();
         let files = model(folder.path());
-        assert_eq!(identify(folder.path(), &files).unwrap(), "4ec0a879271b3fb3");
+        assert_eq!(identity(folder.path(), &files), "4ec0a879271b3fb3");
     }
 
     #[test]
     fn every_file_that_decides_vectors_changes_the_identity() {
         let folder = tempfile::tempdir().unwrap();
         let files = model(folder.path());
-        let mut before = identify(folder.path(), &files).unwrap();
+        let mut before = identity(folder.path(), &files);
         for name in [
             "config_sentence_transformers.json",
             "tokenizer.json",
@@ -189,13 +243,41 @@ mod tests {
             "model.onnx_data",
         ] {
             std::fs::write(folder.path().join(name), "changed").unwrap();
-            let after = identify(folder.path(), &files).unwrap();
+            let after = identity(folder.path(), &files);
             assert_ne!(after, before, "{name}");
             before = after;
         }
         std::fs::write(folder.path().join("model.onnx.partial"), "changed").unwrap();
         std::fs::write(folder.path().join("README.md"), "changed").unwrap();
-        assert_eq!(identify(folder.path(), &files).unwrap(), before);
+        assert_eq!(identity(folder.path(), &files), before);
+    }
+
+    #[test]
+    fn the_side_of_truncation_changes_the_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = model(folder.path());
+        let left = identify(folder.path(), &files, TruncationSide::Left).unwrap();
+        assert_ne!(left, identity(folder.path(), &files));
+    }
+
+    /// A graph with one initializer, whose data is in the file `weights.bin`.
+    const EXTERNAL: &[u8] = b"\x3a\x1b\x2a\x19\x6a\x17\x0a\x08location\x12\x0bweights.bin";
+
+    #[test]
+    fn weights_of_any_name_are_part_of_the_identity() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = model(folder.path());
+        std::fs::write(&files.onnx, EXTERNAL).unwrap();
+        let weights = folder.path().join("weights.bin");
+        let missing = identify(folder.path(), &files, TruncationSide::Right).unwrap_err();
+        assert!(missing.to_string().contains("weights.bin"), "{missing}");
+        std::fs::write(&weights, "one").unwrap();
+        let before = identity(folder.path(), &files);
+        std::fs::write(&weights, "two").unwrap();
+        assert_ne!(identity(folder.path(), &files), before);
+        std::fs::write(&weights, "version https://git-lfs.github.com/spec/v1\n").unwrap();
+        let pointer = identify(folder.path(), &files, TruncationSide::Right).unwrap_err();
+        assert!(pointer.to_string().contains("git lfs pull"), "{pointer}");
     }
 
     #[test]

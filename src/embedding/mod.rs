@@ -46,6 +46,7 @@ mod channel;
 mod dense;
 mod engine;
 mod error;
+mod external_data;
 mod files;
 mod folder;
 mod identity;
@@ -58,6 +59,7 @@ mod queue;
 mod runtime;
 mod scheduler;
 mod session;
+mod similar;
 mod tokenizer;
 mod worker;
 

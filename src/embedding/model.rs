@@ -16,7 +16,7 @@ use ort::environment::Environment;
 use super::dense::Dense;
 use super::error::EmbeddingError;
 use super::files::{ModelFiles, Padding, Prompts};
-use super::identity::identify;
+use super::identity::{graph_files, identify};
 use super::modules::Step;
 use super::name::ModelName;
 use super::pooling::{Pooling, normalize};
@@ -41,7 +41,10 @@ pub struct Model {
 /// A text's token ids, special tokens included.
 #[derive(Debug)]
 pub(crate) struct Tokens {
+    /// At least one.
     ids: Vec<u32>,
+    /// Whether the text has more than the model's window has room for.
+    is_truncated: bool,
     /// Number of leading tokens, those of the prompt, that pooling leaves out.
     unpooled: usize,
 }
@@ -60,6 +63,8 @@ pub(crate) struct LoadedModel {
     unpooled: UnpooledTokens,
     pad_id: u32,
     pad_left: bool,
+    /// The most texts that the graph takes at a time.
+    max_rows: usize,
 }
 
 /// Number of leading tokens that pooling leaves out, for each role.
@@ -137,6 +142,11 @@ impl Tokens {
     pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
+
+    /// Whether the text is longer than the model's window.
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.is_truncated
+    }
 }
 
 impl LoadedModel {
@@ -150,15 +160,27 @@ impl LoadedModel {
         folder: &Path,
         environment: &Environment,
     ) -> Result<Self, EmbeddingError> {
-        let files = ModelFiles::read(folder)?;
-        let tokenizer = TextTokenizer::load(&files.tokenizer, files.max_tokens, files.lower_case)?;
-        let identity = identify(folder, &files)?;
+        let mut files = ModelFiles::read(folder, &name)?;
+        // What is missing is named here, before ONNX Runtime names it in its own words.
+        graph_files(&files.onnx)?;
         let session = SharedSession::load(environment, &files.onnx)?;
+        if session.kind() == OutputKind::Sentence {
+            files.drop_assumption();
+        }
+        if let Some(assumption) = &files.assumption {
+            tracing::warn!(model = %name, "{assumption}");
+        }
+        let max_tokens = files
+            .max_tokens
+            .min(session.fixed_width().unwrap_or(usize::MAX));
+        let tokenizer = TextTokenizer::load(&files.tokenizer, max_tokens, files.lower_case)?
+            .truncating(files.truncation_side);
+        let identity = identify(folder, &files, tokenizer.truncation_side())?;
         let unpooled = unpooled_tokens(&files, &tokenizer)?;
         let mut model = Self {
             name,
             dimensions: 0,
-            max_tokens: files.max_tokens,
+            max_tokens,
             pooling: if session.kind() == OutputKind::Sentence {
                 Pooling::in_graph()
             } else {
@@ -170,6 +192,7 @@ impl LoadedModel {
             pad_left: files.pad.left,
             prompts: files.prompts,
             unpooled,
+            max_rows: session.fixed_rows().unwrap_or(usize::MAX),
             tokenizer,
             session,
         };
@@ -179,9 +202,24 @@ impl LoadedModel {
 
     /// Embeds a first text and returns the length of its vector. So a model that does not work is rejected when it is
     /// loaded rather than at the first row.
-    fn probe(&self, stated: Option<usize>, graph: &Path) -> Result<usize, EmbeddingError> {
+    ///
+    /// Then embeds two texts of different lengths together: some exports declare a size for any number of texts, and
+    /// compute with that of one.
+    fn probe(&mut self, stated: Option<usize>, graph: &Path) -> Result<usize, EmbeddingError> {
         let tokens = self.tokenize(TextRole::Document, "probe")?;
         let vector = self.embed(&[&tokens])?.remove(0)?;
+        let longer = self.tokenize(TextRole::Document, "a second, longer probe")?;
+        if self.session.fixed_rows().is_none() && self.run(&[&tokens, &longer]).is_err() {
+            self.max_rows = 1;
+        }
+        if self.max_rows < usize::MAX {
+            tracing::warn!(
+                model = %self.name,
+                "the model's graph takes no more than {} text at a time, which is slower; export it with a dynamic \
+                 batch size",
+                self.max_rows
+            );
+        }
         match stated {
             // Only the probe knows the length for sure: the files are the publisher's claim.
             Some(stated) if stated != vector.len() => Err(EmbeddingError::unusable(
@@ -205,16 +243,24 @@ impl LoadedModel {
             TextRole::Query => (&self.prompts.query, self.unpooled.query),
             TextRole::Document => (&self.prompts.document, self.unpooled.document),
         };
-        let ids = if prompt.is_empty() {
-            self.tokenizer.ids(text)
+        let window = if prompt.is_empty() {
+            self.tokenizer.window_of(text)
         } else {
-            self.tokenizer.ids(&format!("{prompt}{text}"))
+            self.tokenizer.window_of(&format!("{prompt}{text}"))
         };
-        let ids = ids.map_err(|error| EmbeddingError::Tokenizer {
+        let (ids, is_truncated) = window.map_err(|error| EmbeddingError::Tokenizer {
             model: self.name.clone(),
             reason: error.to_string(),
         })?;
-        Ok(Tokens { ids, unpooled })
+        if ids.is_empty() {
+            let model = self.name.clone();
+            return Err(EmbeddingError::NoTokens { model });
+        }
+        Ok(Tokens {
+            ids,
+            is_truncated,
+            unpooled,
+        })
     }
 
     /// Embeds a batch on the calling thread: one result for each text, in order.
@@ -224,6 +270,18 @@ impl LoadedModel {
     /// The outer error means that the run failed as a whole, an inner one that the text's vector is unusable, for
     /// instance not finite.
     pub(crate) fn embed(
+        &self,
+        texts: &[&Tokens],
+    ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
+        let mut vectors = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(self.max_rows) {
+            vectors.extend(self.run(texts)?);
+        }
+        Ok(vectors)
+    }
+
+    /// Runs the graph once for these texts.
+    fn run(
         &self,
         texts: &[&Tokens],
     ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
@@ -257,10 +315,12 @@ impl LoadedModel {
         }
     }
 
-    /// Pads the texts to the length of the longest one.
+    /// Pads the texts to the length of the longest one, or to the size that the graph takes. A row without a text of
+    /// its own repeats the first one.
     fn fill(&self, texts: &[&Tokens]) -> Batch {
-        let rows = texts.len();
-        let width = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let rows = self.session.fixed_rows().unwrap_or(texts.len());
+        let longest = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let width = self.session.fixed_width().unwrap_or(longest);
         let mut batch = Batch {
             rows,
             width,
@@ -268,7 +328,8 @@ impl LoadedModel {
             mask: vec![0; rows * width],
             positions: vec![0; rows * width],
         };
-        for (row, tokens) in texts.iter().enumerate() {
+        let repeated = std::iter::repeat_n(texts.first(), rows.saturating_sub(texts.len()));
+        for (row, tokens) in texts.iter().chain(repeated.flatten()).enumerate() {
             let start = row * width + self.first_column(tokens, width);
             let own = start..start + tokens.len();
             batch.mask[own.clone()].fill(1);
@@ -299,6 +360,7 @@ impl LoadedModel {
     }
 
     /// Applies the steps after pooling. A vector that is not finite is an error: PostgreSQL's vector types reject it.
+    /// So is one of length 0, whose cosine distance to any other is NaN.
     fn apply_steps(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, EmbeddingError> {
         for step in &self.steps {
             match step {
@@ -315,6 +377,11 @@ impl LoadedModel {
         }
         if !vector.iter().all(|value| value.is_finite()) {
             return Err(EmbeddingError::NotFinite {
+                model: self.name.clone(),
+            });
+        }
+        if vector.iter().all(|value| *value == 0.0) {
+            return Err(EmbeddingError::ZeroVector {
                 model: self.name.clone(),
             });
         }

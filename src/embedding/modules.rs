@@ -15,6 +15,8 @@ use serde::Deserialize;
 use super::dense;
 use super::error::EmbeddingError;
 use super::folder::{inside, read_json};
+use super::known;
+use super::name::ModelName;
 use super::pooling::{Pooling, PoolingMode};
 
 const NO_MODE: &str = "it enables no pooling mode";
@@ -29,6 +31,8 @@ pub(crate) struct Modules {
     pub steps: Vec<Step>,
     /// The length of the final vector, if the files state it.
     pub dimensions: Option<usize>,
+    /// What is assumed because `modules.json` is missing, as a sentence for a person.
+    pub assumption: Option<String>,
 }
 
 /// A module after pooling.
@@ -79,17 +83,11 @@ impl Modules {
     /// # Errors
     ///
     /// If a file is malformed, or lists a module or a pooling mode that is not supported.
-    pub(crate) fn read(folder: &Path) -> Result<Self, EmbeddingError> {
+    pub(crate) fn read(folder: &Path, name: &ModelName) -> Result<Self, EmbeddingError> {
         let path = folder.join("modules.json");
-        // Without the file, sentence-transformers takes the folder for a bare transformer and pools by the mean.
-        let mut chain = Self {
-            transformer: folder.to_path_buf(),
-            pooling: Pooling::new(vec![PoolingMode::Mean]),
-            include_prompt: true,
-            steps: Vec::new(),
-            dimensions: None,
-        };
+        let mut chain = Self::bare(folder);
         let Some(modules) = read_json::<Vec<Module>>(&path)? else {
+            chain.assume(folder, name)?;
             return Ok(chain);
         };
         for (place, module) in modules.iter().enumerate() {
@@ -99,6 +97,48 @@ impl Modules {
             return Err(EmbeddingError::unusable(&path, "it has no pooling module"));
         }
         Ok(chain)
+    }
+
+    /// What sentence-transformers takes a folder for that lists no modules: a bare transformer, pooled by the mean.
+    fn bare(folder: &Path) -> Self {
+        Self {
+            transformer: folder.to_path_buf(),
+            pooling: Pooling::new(vec![PoolingMode::Mean]),
+            include_prompt: true,
+            steps: Vec::new(),
+            dimensions: None,
+            assumption: None,
+        }
+    }
+
+    /// Fills in for a missing `modules.json`: first what a file states, then what is known of a model of this name.
+    /// Most copies without the file are exports of published models for other programs.
+    fn assume(&mut self, folder: &Path, name: &ModelName) -> Result<(), EmbeddingError> {
+        let recipe = known::recipe_of(name.as_str());
+        let config = folder.join("1_Pooling/config.json");
+        let (whence, pooling) = if config.is_file() {
+            self.read_pooling(&config)?;
+            ("as 1_Pooling/config.json says", self.pooling.to_string())
+        } else if let Some(recipe) = recipe {
+            self.pooling = Pooling::new(vec![recipe.pooling]);
+            (
+                "as is known of models of this name",
+                recipe.pooling.to_string(),
+            )
+        } else {
+            ("which may be wrong", self.pooling.to_string())
+        };
+        let normalized = recipe.is_some_and(|recipe| recipe.normalized);
+        if normalized {
+            self.steps.push(Step::Normalize);
+        }
+        self.assumption = Some(format!(
+            "{} has no modules.json, so {pooling} pooling {} normalization is assumed, {whence}; unless the graph \
+             pools itself, fetch modules.json and 1_Pooling/config.json of the model too",
+            folder.display(),
+            if normalized { "with" } else { "without" }
+        ));
+        Ok(())
     }
 
     /// Adds the module at this place of the chain.

@@ -4,7 +4,9 @@
 //! names that the older trigger-based daemon used are resolved here, so the rest of the code knows one name for each
 //! model.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -17,8 +19,12 @@ const MAX_LENGTH: usize = 200;
 ///
 /// Parsing resolves the aliases that [`super::ModelCatalog::entries`] lists. No value of this type contains `..`, an
 /// absolute path, a backslash or a second slash.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ModelName(Arc<str>);
+#[derive(Debug, Clone)]
+pub struct ModelName {
+    canonical: Arc<str>,
+    /// As the user wrote it, for messages. Two names of one model are equal.
+    written: Arc<str>,
+}
 
 /// The error for a string that is not a model name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +43,17 @@ impl ModelName {
     /// The canonical name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.canonical
+    }
+
+    /// The name as it was written; with the canonical one, if that is another.
+    #[must_use]
+    pub fn as_written(&self) -> String {
+        if self.written == self.canonical {
+            self.written.to_string()
+        } else {
+            format!("{} ({})", self.written, self.canonical)
+        }
     }
 }
 
@@ -54,7 +70,10 @@ impl FromStr for ModelName {
                 name: name.chars().take(MAX_LENGTH).collect(),
             });
         }
-        Ok(Self(known::canonical(name).into()))
+        Ok(Self {
+            canonical: known::canonical(name).into(),
+            written: name.into(),
+        })
     }
 }
 
@@ -67,7 +86,33 @@ fn is_segment(segment: &str) -> bool {
 
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.canonical)
+    }
+}
+
+impl PartialEq for ModelName {
+    fn eq(&self, other: &Self) -> bool {
+        self.canonical == other.canonical
+    }
+}
+
+impl Eq for ModelName {}
+
+impl Hash for ModelName {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical.hash(state);
+    }
+}
+
+impl PartialOrd for ModelName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ModelName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.canonical.cmp(&other.canonical)
     }
 }
 
@@ -92,6 +137,18 @@ mod tests {
         );
         assert_eq!(canonical("all-MiniLM-L6-v2"), ModelName::DEFAULT);
         assert_eq!(canonical(" acme/own_model.v1 "), "acme/own_model.v1");
+    }
+
+    #[test]
+    fn a_message_has_the_name_as_it_was_written() {
+        let name = |name: &str| name.parse::<ModelName>().unwrap();
+        let alias = name("microsoft/all-MiniLM-L12-v2");
+        assert_eq!(
+            alias.as_written(),
+            "microsoft/all-MiniLM-L12-v2 (sentence-transformers/all-MiniLM-L12-v2)"
+        );
+        assert_eq!(alias, name("sentence-transformers/all-MiniLM-L12-v2"));
+        assert_eq!(name("acme/own").as_written(), "acme/own");
     }
 
     #[test]

@@ -114,13 +114,13 @@ fn in_folder(path: &Path) -> Option<PathBuf> {
 }
 
 /// Forwards the log of ONNX Runtime to ours. Its warnings are about graph optimization, which is of no use to an
-/// operator.
+/// operator; its errors come back as the error of the call, too, where it is known whether they matter.
 fn log(level: LogLevel, _category: &str, _id: &str, location: &str, message: &str) {
     match level {
-        LogLevel::Fatal | LogLevel::Error => {
-            tracing::error!(target: "onnxruntime", location, "{message}");
+        LogLevel::Fatal => tracing::error!(target: "onnxruntime", location, "{message}"),
+        LogLevel::Error | LogLevel::Warning => {
+            tracing::debug!(target: "onnxruntime", location, "{message}");
         }
-        LogLevel::Warning => tracing::debug!(target: "onnxruntime", location, "{message}"),
         LogLevel::Info | LogLevel::Verbose => {
             tracing::trace!(target: "onnxruntime", location, "{message}");
         }

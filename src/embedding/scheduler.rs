@@ -10,6 +10,7 @@
 //!
 //! This file knows neither threads nor the async runtime; [`super::worker`] and [`super::channel`] do.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
@@ -23,8 +24,10 @@ use super::queue::{FlowId, Priority, Queue, WorkItem};
 pub struct Embedded {
     /// The id that the text was submitted with.
     pub id: u64,
-    /// As many values as the model has dimensions, all finite.
+    /// As many values as the model has dimensions, all finite and not all zero.
     pub vector: Result<Vec<f32>, EmbeddingError>,
+    /// The text was longer than the model's window, and what is beyond it did not count.
+    pub is_truncated: bool,
 }
 
 /// What a worker needs to know about the flow that a text belongs to.
@@ -34,6 +37,8 @@ pub(crate) struct FlowContext {
     /// Unbounded by type, because a worker must not wait for a slow receiver. By contract it never holds more than
     /// the capacity of the flow.
     sender: mpsc::UnboundedSender<Embedded>,
+    /// The engine's count of texts that were embedded.
+    embedded: Arc<AtomicU64>,
 }
 
 /// A text that no worker has taken yet.
@@ -57,6 +62,8 @@ pub(crate) type EmbeddingWork = WorkItem<PendingText, TokenizedText>;
 pub(crate) struct Scheduler {
     state: Mutex<SchedulerState>,
     work_available: Condvar,
+    /// Texts that were embedded.
+    embedded: Arc<AtomicU64>,
 }
 
 struct SchedulerState {
@@ -71,29 +78,44 @@ impl FlowContext {
         model: Arc<LoadedModel>,
         role: TextRole,
         sender: mpsc::UnboundedSender<Embedded>,
+        scheduler: &Scheduler,
     ) -> Self {
         Self {
             model,
             role,
             sender,
+            embedded: scheduler.embedded.clone(),
         }
     }
 
     /// Sends a result to the receiver of the flow, if it still exists.
-    pub(crate) fn send(&self, id: u64, vector: Result<Vec<f32>, EmbeddingError>) {
-        let _ = self.sender.send(Embedded { id, vector });
+    fn send(&self, embedded: Embedded) {
+        if embedded.vector.is_ok() {
+            self.embedded.fetch_add(1, Ordering::Relaxed);
+        }
+        let _ = self.sender.send(embedded);
     }
 }
 
 impl PendingText {
-    fn reject(self) {
-        self.context.send(self.id, Err(EmbeddingError::ShutDown));
+    /// Sends back why the text has no vector.
+    pub(crate) fn fail(self, error: EmbeddingError) {
+        self.context.send(Embedded {
+            id: self.id,
+            vector: Err(error),
+            is_truncated: false,
+        });
     }
 }
 
 impl TokenizedText {
-    fn reject(self) {
-        self.context.send(self.id, Err(EmbeddingError::ShutDown));
+    /// Sends back the vector of the text, or why it has none.
+    pub(crate) fn finish(&self, vector: Result<Vec<f32>, EmbeddingError>) {
+        self.context.send(Embedded {
+            id: self.id,
+            vector,
+            is_truncated: self.tokens.is_truncated(),
+        });
     }
 }
 
@@ -107,7 +129,13 @@ impl Scheduler {
                 closed: false,
             }),
             work_available: Condvar::new(),
+            embedded: Arc::default(),
         }
+    }
+
+    /// Number of texts that were embedded.
+    pub(crate) fn embedded_texts(&self) -> u64 {
+        self.embedded.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -125,7 +153,7 @@ impl Scheduler {
         let mut state = lock(&self.state);
         if state.closed {
             drop(state);
-            text.reject();
+            text.fail(EmbeddingError::ShutDown);
             return;
         }
         state.queue.push(flow, priority, text);
@@ -172,7 +200,7 @@ impl Scheduler {
         if state.closed {
             drop(state);
             for (_, text) in texts {
-                text.reject();
+                text.finish(Err(EmbeddingError::ShutDown));
             }
             return;
         }
@@ -189,8 +217,12 @@ impl Scheduler {
         let (pending, tokenized) = state.queue.drain();
         drop(state);
         self.work_available.notify_all();
-        pending.into_iter().for_each(PendingText::reject);
-        tokenized.into_iter().for_each(TokenizedText::reject);
+        for text in pending {
+            text.fail(EmbeddingError::ShutDown);
+        }
+        for text in tokenized {
+            text.finish(Err(EmbeddingError::ShutDown));
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
 
 use super::error::EmbeddingError;
+use super::external_data::{Malformed, external_data};
 
 /// A batch of padded texts as the graph takes it. All tensors are row-major `[rows, width]`.
 pub(crate) struct Batch {
@@ -72,6 +73,8 @@ pub(crate) struct SharedSession {
     inputs: Vec<(InputKind, CString)>,
     output: CString,
     kind: OutputKind,
+    fixed_rows: Option<usize>,
+    fixed_width: Option<usize>,
     normal: RunOptions<NoSelectedOutputs>,
     shrinking: RunOptions<NoSelectedOutputs>,
 }
@@ -80,7 +83,10 @@ impl SharedSession {
     /// Loads and optimizes a graph; takes about a second for a hundred megabytes.
     pub(crate) fn load(environment: &Environment, path: &Path) -> Result<Self, EmbeddingError> {
         let unusable = |error: ort::Error| EmbeddingError::unusable(path, error);
-        let session = build(environment, path).map_err(unusable)?;
+        let session = build(environment, path)
+            .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))?;
+        let fixed = |dimension| fixed_dimension(session.inputs(), dimension);
+        let (fixed_rows, fixed_width) = (fixed(0), fixed(1));
         let inputs = session
             .inputs()
             .iter()
@@ -100,6 +106,8 @@ impl SharedSession {
             inputs,
             output,
             kind,
+            fixed_rows,
+            fixed_width,
             normal: RunOptions::new().map_err(unusable)?,
             shrinking: shrinking().map_err(unusable)?,
         })
@@ -107,6 +115,16 @@ impl SharedSession {
 
     pub(crate) fn kind(&self) -> OutputKind {
         self.kind
+    }
+
+    /// The number of texts that the graph takes at a time, if it takes no other.
+    pub(crate) fn fixed_rows(&self) -> Option<usize> {
+        self.fixed_rows
+    }
+
+    /// The number of tokens, padding included, that the graph takes of each text, if it takes no other.
+    pub(crate) fn fixed_width(&self) -> Option<usize> {
+        self.fixed_width
     }
 
     /// Runs one batch on the calling thread.
@@ -186,6 +204,37 @@ fn build(environment: &Environment, path: &Path) -> ort::Result<Session> {
         .with_config_entry("session.inter_op.allow_spinning", "0")?;
     let mut builder = builder;
     builder.commit_from_file(path)
+}
+
+/// Why a graph does not load, for a person: ONNX Runtime calls every damage "Protobuf parsing failed".
+fn load_failure(path: &Path, error: &ort::Error) -> String {
+    let size = path.metadata().map_or(0, |metadata| metadata.len());
+    let message = error.to_string();
+    match external_data(path) {
+        _ if size == 0 => "it is empty; download it again".into(),
+        Err(Malformed::Truncated) => format!(
+            "it ends in the middle of the graph, after {size} bytes; its download was cut off, so download it again"
+        ),
+        Err(Malformed::NotAGraph) => {
+            format!("it is not an ONNX graph ({size} bytes); download it again: {message}")
+        }
+        // onnxruntime issue 27353: 1.24.0 and 1.24.1 resolve links before they compare.
+        Ok(_) if message.contains("escapes") => format!(
+            "{message}; some versions of ONNX Runtime refuse weights behind links: use version 1.24.2 or newer, or put \
+             the files themselves in the place of the links"
+        ),
+        _ => message,
+    }
+}
+
+/// The size of a dimension of the graph's token ids, unless any size will do.
+fn fixed_dimension(inputs: &[Outlet], dimension: usize) -> Option<usize> {
+    let ids = inputs.iter().find(|input| input.name() == "input_ids")?;
+    let ValueType::Tensor { shape, .. } = ids.dtype() else {
+        return None;
+    };
+    let size = usize::try_from(*shape.get(dimension)?).ok()?;
+    (size > 0).then_some(size)
 }
 
 /// Run options under which the arena returns, after the run, the memory that it grew by

@@ -2,13 +2,13 @@
 //! window rather than by the length of the text.
 //!
 //! The `tokenizer.json` of many models still has the padding and truncation settings of its last training run (128 for
-//! MiniLM, whose window is 256). So both are switched off and done here: truncation at the model's own window, padding
-//! by the batch.
+//! MiniLM, whose window is 256). So both are switched off and done here: truncation at the model's own window, on the
+//! side that its files state, padding by the batch.
 
 use std::borrow::Cow;
 use std::path::Path;
 
-use tokenizers::Tokenizer;
+use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::error::EmbeddingError;
 
@@ -20,6 +20,15 @@ const MAX_UNSETTLED_TOKENS: usize = 128;
 /// How far before the cut white space is searched.
 const MAX_GAP_DISTANCE: usize = 256;
 
+/// Which end of a text is cut off where it is longer than the window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TruncationSide {
+    /// The beginning.
+    Left,
+    /// The end.
+    Right,
+}
+
 /// A model's tokenizer with truncation at the model's window.
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
@@ -30,6 +39,7 @@ pub struct TextTokenizer {
     /// Maximum number of tokens between them.
     room: usize,
     lower_case: bool,
+    truncation_side: TruncationSide,
 }
 
 impl TextTokenizer {
@@ -42,6 +52,9 @@ impl TextTokenizer {
         let bytes = std::fs::read(path).map_err(|error| EmbeddingError::io(path, error))?;
         let mut tokenizer =
             Tokenizer::from_bytes(&bytes).map_err(|error| EmbeddingError::unusable(path, error))?;
+        // As in transformers, the direction counts although the length does not.
+        let truncation = tokenizer.get_truncation();
+        let is_left = truncation.is_some_and(|it| it.direction == TruncationDirection::Left);
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
@@ -64,7 +77,24 @@ impl TextTokenizer {
             after,
             room,
             lower_case,
+            truncation_side: match is_left {
+                true => TruncationSide::Left,
+                false => TruncationSide::Right,
+            },
         })
+    }
+
+    /// Cuts texts on this side, if `tokenizer_config.json` states one; it goes before `tokenizer.json`.
+    pub(crate) fn truncating(self, stated: Option<TruncationSide>) -> Self {
+        Self {
+            truncation_side: stated.unwrap_or(self.truncation_side),
+            ..self
+        }
+    }
+
+    /// Which end of a text is cut off.
+    pub(crate) fn truncation_side(&self) -> TruncationSide {
+        self.truncation_side
     }
 
     /// The id of a token in the vocabulary.
@@ -89,12 +119,22 @@ impl TextTokenizer {
     ///
     /// The tokenizer's own error.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
-        let body = self.body(text.trim())?;
-        let kept = &body[..body.len().min(self.room)];
-        Ok([&self.before, kept, &self.after].concat())
+        Ok(self.window_of(text)?.0)
     }
 
-    /// Tokens of a prefix of the text that is long enough to settle all tokens inside the window.
+    /// As [`TextTokenizer::ids`], with whether the text is longer than the window.
+    pub(crate) fn window_of(&self, text: &str) -> Result<(Vec<u32>, bool), tokenizers::Error> {
+        let body = self.body(text.trim())?;
+        let beyond = body.len().saturating_sub(self.room);
+        let kept = match self.truncation_side {
+            TruncationSide::Right => &body[..body.len() - beyond],
+            TruncationSide::Left => &body[beyond..],
+        };
+        Ok(([&self.before, kept, &self.after].concat(), beyond > 0))
+    }
+
+    /// Tokens of a part of the text that is long enough to settle all tokens inside the window: a prefix, or a suffix
+    /// where the beginning is cut off.
     ///
     /// A tokenizer splits a text into words, at most at white space, and decides each word by itself. So the tokens of
     /// a prefix are those of the whole text except for the last few, and these lie outside the window. The first prefix
@@ -102,13 +142,16 @@ impl TextTokenizer {
     fn body(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
         let mut bytes = self.room.saturating_mul(8).max(2048);
         loop {
-            let prefix = cut(text, bytes);
+            let part = match self.truncation_side {
+                TruncationSide::Right => cut(text, bytes),
+                TruncationSide::Left => cut_beginning(text, bytes),
+            };
             let ids = self
                 .tokenizer
-                .encode_fast(self.cased(prefix), false)?
+                .encode_fast(self.cased(part), false)?
                 .get_ids()
                 .to_vec();
-            if prefix.len() == text.len() || ids.len() >= self.room + MAX_UNSETTLED_TOKENS {
+            if part.len() == text.len() || ids.len() >= self.room + MAX_UNSETTLED_TOKENS {
                 return Ok(ids);
             }
             bytes = bytes.saturating_mul(2);
@@ -135,6 +178,20 @@ fn cut(text: &str, bytes: usize) -> &str {
     match prefix[nearby..].rfind(char::is_whitespace) {
         Some(gap) if nearby + gap > 0 => &prefix[..nearby + gap],
         _ => prefix,
+    }
+}
+
+/// The longest suffix of at most `bytes` bytes that begins between two words or, if there is no white space nearby,
+/// between two characters. It begins with the white space, which some tokenizers count to the word behind it.
+fn cut_beginning(text: &str, bytes: usize) -> &str {
+    if text.len() <= bytes {
+        return text;
+    }
+    let suffix = &text[text.ceil_char_boundary(text.len() - bytes)..];
+    let nearby = suffix.ceil_char_boundary(suffix.len().min(MAX_GAP_DISTANCE));
+    match suffix[..nearby].find(char::is_whitespace) {
+        Some(gap) => &suffix[gap..],
+        None => suffix,
     }
 }
 
@@ -204,8 +261,13 @@ mod tests {
     fn whole_ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
         let mut whole = tokenizer.tokenizer.clone();
         let max_length = tokenizer.room + 2;
+        let direction = match tokenizer.truncation_side {
+            TruncationSide::Left => TruncationDirection::Left,
+            TruncationSide::Right => TruncationDirection::Right,
+        };
         let truncation = tokenizers::TruncationParams {
             max_length,
+            direction,
             ..Default::default()
         };
         whole.with_truncation(Some(truncation)).unwrap();
@@ -225,6 +287,20 @@ mod tests {
         assert_eq!(tokenizer(5).ids("").unwrap(), [2, 3]);
     }
 
+    #[test]
+    fn a_text_beyond_the_window_loses_the_end_that_the_files_name() {
+        let cut = |text, side| {
+            let tokenizer = tokenizer(5).truncating(side);
+            tokenizer.window_of(text).unwrap()
+        };
+        let (long, short) = ("hello world hello slot", "hello world slot");
+        assert_eq!(cut(long, None), (vec![2, 4, 5, 4, 3], true));
+        let left = Some(TruncationSide::Left);
+        assert_eq!(cut(long, left), (vec![2, 5, 4, 8, 3], true));
+        assert_eq!(cut(short, left), (vec![2, 4, 5, 8, 3], false));
+        assert_eq!(cut(short, None), (vec![2, 4, 5, 8, 3], false));
+    }
+
     proptest::proptest! {
         #![proptest_config(proptest::prelude::ProptestConfig::with_cases(32))]
         #[test]
@@ -233,8 +309,10 @@ mod tests {
             separator in "[ \t]|  |",
             repeats in 1usize..200,
             max_tokens in 8usize..300,
+            left in proptest::bool::ANY,
         ) {
-            let tokenizer = tokenizer(max_tokens);
+            let side = if left { TruncationSide::Left } else { TruncationSide::Right };
+            let tokenizer = tokenizer(max_tokens).truncating(Some(side));
             let text = vec![words.join(&separator); repeats].join(&separator);
             assert_eq!(tokenizer.ids(&text).unwrap(), whole_ids(&tokenizer, text.trim()));
         }
@@ -248,5 +326,8 @@ mod tests {
         assert_eq!(cut(" aaaaaaaaa", 5), " aaaa");
         let far = format!("a {}", "x".repeat(1000));
         assert_eq!(cut(&far, 900).len(), 900);
+        assert_eq!(cut_beginning("one two three", 100), "one two three");
+        assert_eq!(cut_beginning("one two three", 8), " three");
+        assert_eq!(cut_beginning("ääääää", 5), "ää");
     }
 }

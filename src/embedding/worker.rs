@@ -35,16 +35,18 @@ pub(crate) fn run_worker(scheduler: &Scheduler) {
 
 /// Tokenizes one text. If that fails, sends the error to the text's flow.
 fn tokenize(text: PendingText) -> Option<TokenizedText> {
-    let PendingText { id, text, context } = text;
-    let model = &context.model;
-    match catch_panic(model.name(), || model.tokenize(context.role, &text)) {
+    let model = &text.context.model;
+    let tokenized = catch_panic(model.name(), || {
+        model.tokenize(text.context.role, &text.text)
+    });
+    match tokenized {
         Ok(tokens) => Some(TokenizedText {
-            id,
+            id: text.id,
             tokens,
-            context,
+            context: text.context,
         }),
         Err(error) => {
-            context.send(id, Err(error));
+            text.fail(error);
             None
         }
     }
@@ -60,8 +62,8 @@ fn run_batch(texts: &[TokenizedText]) {
         Ok(vectors) => texts
             .iter()
             .zip(vectors)
-            .for_each(|(text, vector)| text.context.send(text.id, vector)),
-        Err(error) if texts.len() == 1 => first.context.send(first.id, Err(error)),
+            .for_each(|(text, vector)| text.finish(vector)),
+        Err(error) if texts.len() == 1 => first.finish(Err(error)),
         Err(error) => {
             tracing::warn!(
                 model = %model.name(),
@@ -71,7 +73,7 @@ fn run_batch(texts: &[TokenizedText]) {
             );
             for text in texts {
                 let alone = catch_panic(model.name(), || model.embed(&[&text.tokens])?.remove(0));
-                text.context.send(text.id, alone);
+                text.finish(alone);
             }
         }
     }

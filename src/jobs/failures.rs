@@ -80,6 +80,18 @@ impl JobStore {
             .collect())
     }
 
+    /// The number of quarantined rows of a job; `None` if the role may not read the failures table.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn count_failures(&self, id: &JobId) -> Result<Option<usize>, DatabaseError> {
+        match self.failures(id).await {
+            Ok(failures) => Ok(Some(failures.len())),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Releases rows of a job from the quarantine, or with `None` all of them: they are written or deleted, or the job
     /// has ended.
     ///

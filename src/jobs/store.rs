@@ -94,6 +94,37 @@ impl JobStore {
         Ok(self.rows().await?.into_iter().find(|row| row.id == *id))
     }
 
+    /// What the daemon has written about a job for people: why it has failed, and the percentage of its initial
+    /// backfill if the table has the column.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn remarks(
+        &self,
+        id: &JobId,
+    ) -> Result<(Option<String>, Option<String>), DatabaseError> {
+        let statement = format!(
+            "SELECT init_failure_reason::text, to_jsonb(j) ->> 'init_progress' FROM {} j WHERE id::text = $1",
+            self.table.qualified()
+        );
+        let row = self.session.query_opt(&statement, &[&id.as_str()]).await;
+        let row = row.map_err(DatabaseError::during("reading the jobs table"))?;
+        Ok(row.map_or((None, None), |row| (row.get(0), row.get(1))))
+    }
+
+    /// The statement that starts a failed job again.
+    pub fn restart_statement(&self, id: &JobId) -> String {
+        let is_number = id.as_str().bytes().all(|byte| byte.is_ascii_digit());
+        let shown = match is_number && !id.as_str().is_empty() {
+            true => id.as_str().to_owned(),
+            false => literal(id.as_str()),
+        };
+        format!(
+            "UPDATE {} SET init_failed_at = NULL WHERE id = {shown};",
+            self.table.qualified()
+        )
+    }
+
     /// The job has passed its checks and begins: sets `init_started_at` if it is null, and clears an earlier failure.
     ///
     /// # Errors

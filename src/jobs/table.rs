@@ -28,12 +28,15 @@ const REQUIRED: &[&str] = &[
 pub enum JobsTableError {
     /// There is no such table.
     #[error(
-        "there is no table {table} in the jobs database; create it with sql/jobs.sql (psql -f sql/jobs.sql) or name \
-         another one with --table and --schema"
+        "there is no table {table} in the jobs database{}; create it with sql/jobs.sql (lantern-cli sql jobs | psql) or \
+         name another one with --table and --schema",
+        .similar.as_ref().map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
     )]
     Missing {
         /// Schema and name, quoted.
         table: String,
+        /// The options that name a jobs table which the user may have meant.
+        similar: Option<String>,
     },
     /// The table lacks columns that the daemon needs.
     #[error(
@@ -72,7 +75,7 @@ pub enum JobsTableError {
     /// The role lacks a privilege on the table.
     #[error(
         "the role {role} may not {privilege} {table}; run as its owner: \
-         GRANT SELECT, UPDATE ON {table} TO {role_quoted};"
+         GRANT {grant} ON {table} TO {role_quoted};"
     )]
     Privilege {
         /// The daemon's role.
@@ -81,6 +84,8 @@ pub enum JobsTableError {
         role_quoted: String,
         /// What the role may not do, as a verb.
         privilege: &'static str,
+        /// The privileges that the role needs.
+        grant: &'static str,
         /// Schema and name, quoted.
         table: String,
     },
@@ -101,7 +106,7 @@ pub struct JobsTable {
 }
 
 impl JobsTable {
-    /// Looks the table up and checks that it is usable. With a label, the table must have a column for it.
+    /// Looks the table up and checks that a daemon can use it. With a label, the table must have a column for it.
     ///
     /// # Errors
     /// [`JobsTableError`] says what is missing, with the statement that adds it.
@@ -111,8 +116,37 @@ impl JobsTable {
         name: &str,
         label: Option<&str>,
     ) -> Result<JobsTable, JobsTableError> {
-        let qualified = format!("{}.{}", identifier(schema), identifier(name));
-        let oid = find_readable_table(session, schema, name, &qualified).await?;
+        let found = find_table(session, schema, name).await?;
+        found.check_privileges(Access::ReadAndUpdate)?;
+        Self::read(session, found, label).await
+    }
+
+    /// As [`discover`](Self::discover), for a command, which only reads the table.
+    ///
+    /// # Errors
+    /// [`JobsTableError`] says what is missing, with the statement that adds it.
+    pub async fn discover_readable(
+        session: &Session,
+        schema: &str,
+        name: &str,
+    ) -> Result<JobsTable, JobsTableError> {
+        let found = find_table(session, schema, name).await?;
+        found.check_privileges(Access::Read)?;
+        Self::read(session, found, None).await
+    }
+
+    async fn read(
+        session: &Session,
+        found: FoundTable<'_>,
+        label: Option<&str>,
+    ) -> Result<JobsTable, JobsTableError> {
+        let FoundTable {
+            schema,
+            name,
+            qualified,
+            oid,
+            ..
+        } = found;
         let types = column_types(session, oid).await?;
         let columns: BTreeSet<String> = types.keys().cloned().collect();
         check_required(&qualified, &columns)?;
@@ -165,13 +199,50 @@ impl JobsTable {
     }
 }
 
-/// The oid of the table, if the role may read and update it. Views and foreign tables will do as well.
-async fn find_readable_table(
+/// What is done with the jobs table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    ReadAndUpdate,
+}
+
+/// A table of that name, with what the role may do with it.
+struct FoundTable<'a> {
+    schema: &'a str,
+    name: &'a str,
+    /// Schema and name, quoted.
+    qualified: String,
+    oid: u32,
+    role: String,
+    may_read: bool,
+    may_update: bool,
+}
+
+impl FoundTable<'_> {
+    fn check_privileges(&self, access: Access) -> Result<(), JobsTableError> {
+        let (privilege, grant) = match (access, self.may_read, self.may_update) {
+            (Access::Read, true, _) | (Access::ReadAndUpdate, true, true) => return Ok(()),
+            (Access::Read, false, _) => ("read", "SELECT"),
+            (Access::ReadAndUpdate, false, _) => ("read", "SELECT, UPDATE"),
+            (Access::ReadAndUpdate, true, false) => ("update", "SELECT, UPDATE"),
+        };
+        Err(JobsTableError::Privilege {
+            role: self.role.clone(),
+            role_quoted: identifier(&self.role),
+            privilege,
+            grant,
+            table: self.qualified.clone(),
+        })
+    }
+}
+
+/// Looks for the table. Views and foreign tables will do as well.
+async fn find_table<'a>(
     session: &Session,
-    schema: &str,
-    name: &str,
-    qualified: &str,
-) -> Result<u32, JobsTableError> {
+    schema: &'a str,
+    name: &'a str,
+) -> Result<FoundTable<'a>, JobsTableError> {
+    let qualified = format!("{}.{}", identifier(schema), identifier(name));
     let found = session
         .query_opt(
             "SELECT c.oid, has_table_privilege(c.oid, 'SELECT'), \
@@ -184,22 +255,62 @@ async fn find_readable_table(
         .await
         .map_err(DatabaseError::during("looking for the jobs table"))?;
     let Some(found) = found else {
-        let table = qualified.to_owned();
-        return Err(JobsTableError::Missing { table });
+        let similar = similar_table(session, schema, name).await?;
+        return Err(JobsTableError::Missing {
+            table: qualified,
+            similar,
+        });
     };
-    let (may_read, may_update): (bool, bool) = (found.get(1), found.get(2));
-    let privilege = match (may_read, may_update) {
-        (false, _) => "read",
-        (true, false) => "update",
-        (true, true) => return Ok(found.get(0)),
-    };
-    let role: String = found.get(3);
-    Err(JobsTableError::Privilege {
-        role_quoted: identifier(&role),
-        role,
-        privilege,
-        table: qualified.to_owned(),
+    Ok(FoundTable {
+        schema,
+        name,
+        qualified,
+        oid: found.get(0),
+        may_read: found.get(1),
+        may_update: found.get(2),
+        role: found.get(3),
     })
+}
+
+/// The options that name the jobs table which was most likely meant: one in another schema or in other letters, or the
+/// one whose qualified or quoted name was given as `--table`.
+async fn similar_table(
+    session: &Session,
+    schema: &str,
+    name: &str,
+) -> Result<Option<String>, DatabaseError> {
+    // A relation that is no jobs table is no help, whatever its name is.
+    let statement = "SELECT n.nspname::text, c.relname::text \
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p', 'v', 'f') AND has_schema_privilege(n.oid, 'USAGE') \
+           AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped \
+                    AND a.attname IN ('embedding_model', 'init_started_at')) \
+         ORDER BY lower(n.nspname || '.' || c.relname) = lower($1) DESC, lower(c.relname) = lower($2) DESC, \
+                  n.nspname = $3 DESC, n.nspname, c.relname LIMIT 1";
+    let plain = name.replace('"', "");
+    let last = plain.rsplit('.').next().unwrap_or_default();
+    let found = session
+        .query_opt(statement, &[&plain, &last, &schema])
+        .await
+        .map_err(DatabaseError::during("looking for other jobs tables"))?;
+    Ok(found.map(|found| {
+        let (schema, table): (&str, &str) = (found.get(0), found.get(1));
+        format!(
+            "--schema {} --table {}",
+            shell_word(schema),
+            shell_word(table)
+        )
+    }))
+}
+
+/// A word as a shell reads it (POSIX, "Quoting").
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 /// The columns of a table, with their types.
@@ -312,6 +423,14 @@ mod tests {
             name.ends_with("ü_failures\"") && name.len() <= 63 + 6,
             "{name}"
         );
+    }
+
+    #[test]
+    fn a_name_is_quoted_for_a_shell_where_it_must_be() {
+        assert_eq!(shell_word("embedding_jobs"), "embedding_jobs");
+        assert_eq!(shell_word("EmbedJobs"), "EmbedJobs");
+        assert_eq!(shell_word("my jobs"), "'my jobs'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
     }
 
     #[test]

@@ -211,7 +211,7 @@ async fn the_password_stays_out_of_sight_and_json_lines_are_json() {
             assert!(event[field].is_string(), "no {field}: {line}");
         }
     }
-    let of_job = log.lines().any(|line| line.contains("\"id\":\"1\""));
+    let of_job = log.lines().any(|line| line.contains("\"job\":\"1\""));
     assert!(of_job, "no line says its job: {log}");
 }
 

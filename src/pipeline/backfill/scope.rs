@@ -61,6 +61,16 @@ impl BackfillScope {
         })
     }
 
+    /// What `resync` scans without `--all`: as much as can be told of a row from the row itself.
+    pub fn for_resync(definition: &Definition, target: &TargetTable) -> BackfillScope {
+        match target.fingerprint {
+            Some(_) => BackfillScope::Mismatched {
+                trust_unverified: definition.trust_existing,
+            },
+            None => BackfillScope::Missing,
+        }
+    }
+
     /// SQL over the row `t` that is true for the rows of this scope.
     pub fn condition(self, target: &TargetTable) -> String {
         let source = target.source.sql("t");

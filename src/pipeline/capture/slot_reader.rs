@@ -41,7 +41,7 @@ impl SlotReader {
         // A slot of one job logs as that job; a shared one belongs to none of its jobs.
         let span = match source.sharing {
             Sharing::Own => tracing::Span::current(),
-            Sharing::Shared(_) => tracing::info_span!(parent: None, "slot", name = %source.slot),
+            Sharing::Shared(_) => tracing::info_span!(parent: None, "slot", slot = %source.slot),
         };
         let reader = SlotReader {
             requests,

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use crate::embedding::{Engine, Model, TextRole};
 use crate::pipeline::backfill::keyset::KeysetPages;
+use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::Key;
@@ -42,6 +43,32 @@ pub enum Extent {
     Everything,
 }
 
+/// The vectors to look at, and what it takes to compute them.
+#[derive(Clone, Copy)]
+pub struct Vectors<'a> {
+    /// A session to the target database.
+    pub session: &'a Session,
+    /// The target table.
+    pub target: &'a TargetTable,
+    /// The embedding engine.
+    pub engine: &'a Engine,
+    /// The job's model.
+    pub model: &'a Model,
+    /// What `resync` would scan.
+    pub resync: BackfillScope,
+}
+
+/// What a comparison with vectors that were computed again has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Comparison {
+    /// Texts that were embedded again.
+    pub compared: u64,
+    /// Vectors among them that are not of the row's text.
+    pub stale: u64,
+    /// Of these, those that `resync` does not recognize without `--all`.
+    pub only_by_all: u64,
+}
+
 /// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Findings {
@@ -59,6 +86,8 @@ pub struct Findings {
     pub unverified: u64,
     /// Texts that were embedded again for comparison; `None` where fingerprints told.
     pub compared: Option<u64>,
+    /// Stale vectors that `resync` does not recognize without `--all`.
+    pub only_by_all: u64,
 }
 
 impl Findings {
@@ -74,37 +103,47 @@ impl Findings {
 /// The server's, or the embedding engine's.
 ///
 /// Cancellation safe: it only reads.
-pub async fn verify(
-    session: &Session,
-    target: &TargetTable,
-    engine: &Engine,
-    model: &Model,
-    extent: Extent,
-) -> Result<Findings, JobError> {
-    let mut findings = by_sql(session, target).await?;
+pub async fn verify(vectors: Vectors<'_>, extent: Extent) -> Result<Findings, JobError> {
+    let mut findings = by_sql(vectors.session, vectors.target).await?;
     let share = match extent {
         Extent::Everything => 1.0,
-        Extent::Sample(_) if target.fingerprint.is_some() => return Ok(findings),
-        Extent::Sample(sample) => sample.get() as f64 / findings.texts.max(1) as f64,
+        Extent::Sample(_) if vectors.target.fingerprint.is_some() => return Ok(findings),
+        Extent::Sample(sample) => share(sample, findings.texts),
     };
-    let (compared, stale) = by_embedding(session, target, engine, model, share).await?;
-    findings.compared = Some(compared);
-    findings.stale = findings.stale.max(stale);
+    let comparison = by_embedding(vectors, share).await?;
+    findings.compared = Some(comparison.compared);
+    findings.stale = findings.stale.max(comparison.stale);
+    findings.only_by_all = comparison.only_by_all;
     Ok(findings)
 }
 
-/// Embeds about this share of the texts again. Returns how many were compared, and how many vectors are stale.
-async fn by_embedding(
-    session: &Session,
-    target: &TargetTable,
-    engine: &Engine,
-    model: &Model,
-    share: f64,
-) -> Result<(u64, u64), JobError> {
+/// Embeds a sample of the texts again and compares, whether the table has fingerprints or not.
+///
+/// # Errors
+/// The server's, or the embedding engine's.
+///
+/// Cancellation safe: it only reads.
+pub async fn compare_sample(
+    vectors: Vectors<'_>,
+    sample: NonZeroU64,
+) -> Result<Comparison, JobError> {
+    let texts = tally(vectors.session, vectors.target, None).await?.texts;
+    by_embedding(vectors, share(sample, texts)).await
+}
+
+fn share(sample: NonZeroU64, texts: u64) -> f64 {
+    sample.get() as f64 / texts.max(1) as f64
+}
+
+/// Embeds about this share of the texts again.
+async fn by_embedding(vectors: Vectors<'_>, share: f64) -> Result<Comparison, JobError> {
+    let Vectors {
+        session, target, ..
+    } = vectors;
     let condition = format!("{} AND random() < {share}::float8", has_pair(target));
     let pages = KeysetPages::new(session, target, condition);
     let mut pages = pages.with_column(vector_column(target));
-    let mut compared = 0;
+    let mut found = Comparison::default();
     let mut differing = Vec::new();
     loop {
         let page = pages.next().await?;
@@ -112,18 +151,34 @@ async fn by_embedding(
             break;
         }
         let pairs: Vec<Pair> = page.iter().map(|row| read_pair(target, row)).collect();
-        compared += pairs.len() as u64;
-        differing.extend(differences(engine, model, pairs).await?);
+        found.compared += pairs.len() as u64;
+        differing.extend(differences(vectors, pairs).await?);
     }
     if !differing.is_empty() {
         tokio::time::sleep(RECHECK_DELAY).await;
     }
-    let mut stale = 0;
     for keys in differing.chunks(RECHECK_ROWS) {
         let pairs = pairs_by_key(session, target, keys).await?;
-        stale += differences(engine, model, pairs).await?.len() as u64;
+        let stale = differences(vectors, pairs).await?;
+        found.stale += stale.len() as u64;
+        found.only_by_all += beyond_resync(vectors, &stale).await?;
     }
-    Ok((compared, stale))
+    Ok(found)
+}
+
+/// How many of these rows `resync` does not scan.
+async fn beyond_resync(vectors: Vectors<'_>, keys: &[Key]) -> Result<u64, JobError> {
+    let target = vectors.target;
+    let statement = format!(
+        "SELECT count(*) FROM {} WHERE NOT ({})",
+        joined_by_key(target),
+        vectors.resync.condition(target)
+    );
+    let arrays = target.key_arrays(keys);
+    let (session, arrays) = (vectors.session, parameters(&arrays));
+    let counted = session.query_one(&statement, &arrays).await;
+    let counted = counted.map_err(scanning(target))?;
+    Ok(counted.get::<_, i64>(0).unsigned_abs())
 }
 
 /// What SQL alone can tell of each row, in one scan, and once more of rows that look wrong.
@@ -186,6 +241,7 @@ async fn tally(
         stale: count(4),
         unverified: count(5),
         compared: None,
+        only_by_all: 0,
     })
 }
 
@@ -267,19 +323,25 @@ async fn pairs_by_key(
     Ok(rows.iter().map(|row| read_pair(target, row)).collect())
 }
 
-/// The keys of rows whose vector is not that of their text.
-async fn differences(
-    engine: &Engine,
-    model: &Model,
-    pairs: Vec<Pair>,
-) -> Result<Vec<Key>, JobError> {
+/// The keys of rows whose vector is not that of their text. A text that cannot be embedded has none.
+async fn differences(vectors: Vectors<'_>, pairs: Vec<Pair>) -> Result<Vec<Key>, JobError> {
     let texts: BTreeMap<&str, usize> = pairs.iter().map(|pair| (pair.text.as_str(), 0)).collect();
     let places: BTreeMap<&str, usize> = texts.into_keys().zip(0..).collect();
     let texts = places.keys().map(|text| (*text).to_owned()).collect();
-    let vectors = engine.embed(model, TextRole::Document, texts).await?;
-    let wrong = pairs
-        .iter()
-        .filter(|pair| is_far(&vectors[places[pair.text.as_str()]], &pair.vector));
+    let (engine, model) = (vectors.engine, vectors.model);
+    let embedded = engine.embed_each(model, TextRole::Document, texts).await?;
+    let mut right = Vec::with_capacity(embedded.len());
+    for text in embedded {
+        right.push(match text.vector {
+            Ok(vector) => Some(vector),
+            Err(error) if error.concerns_one_text() => None,
+            Err(error) => return Err(error.into()),
+        });
+    }
+    let wrong = pairs.iter().filter(|pair| {
+        let right = right[places[pair.text.as_str()]].as_deref();
+        right.is_none_or(|right| is_far(right, &pair.vector))
+    });
     Ok(wrong.map(|pair| pair.key.clone()).collect())
 }
 

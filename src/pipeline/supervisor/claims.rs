@@ -326,7 +326,7 @@ impl Supervisor {
             stop: stop.clone(),
             cancel: cancel.clone(),
         };
-        let span = tracing::info_span!("job", id = %id);
+        let span = tracing::info_span!("job", job = %id);
         span.in_scope(|| {
             tracing::info!(
                 "starting {} with {}",

@@ -62,7 +62,7 @@ impl Supervisor {
         };
         let task = self
             .tasks
-            .spawn(tracing::info_span!("job", id = %id), work, move || {
+            .spawn(tracing::info_span!("job", job = %id), work, move || {
                 TaskOutcome::TornDown(panicked_id, Removal::Unknown)
             });
         self.tearing_down

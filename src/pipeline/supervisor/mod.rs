@@ -26,12 +26,14 @@
 //! | `claims` | which jobs this daemon starts and hands over |
 //! | `cleanup` | what follows when a job ends |
 //! | `connection` | what holds while the jobs database is away |
+//! | `heartbeat` | a line of the log each hour |
 //! | `shutdown` | the end of the daemon |
 
 mod claims;
 mod cleanup;
 mod connection;
 mod fleet;
+mod heartbeat;
 pub mod options;
 mod orphans;
 mod session;
@@ -104,6 +106,8 @@ impl Supervisor {
 
     /// Reads the jobs table and acts on what has changed.
     async fn poll(&mut self) -> Result<(), DatabaseError> {
+        let embedded = self.engine.embedded_texts();
+        self.heartbeat.log(self.running.len(), embedded);
         self.write_reports().await?;
         let rows = self.store.rows().await?;
         if let Some(readers) = &self.readers {

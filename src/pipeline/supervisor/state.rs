@@ -25,6 +25,7 @@ use crate::jobs::watcher::{Change, Watcher};
 use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::slot::names;
 use crate::pipeline::supervisor::fleet::Fleet;
+use crate::pipeline::supervisor::heartbeat::Heartbeat;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::orphans::Candidate;
 use crate::pipeline::supervisor::session;
@@ -62,6 +63,7 @@ pub struct Supervisor {
     /// The shared slots whose locks this daemon holds: no other daemon may run jobs of these.
     pub(super) shared_slots: BTreeSet<SlotName>,
     pub(super) tasks: TaskSet,
+    pub(super) heartbeat: Heartbeat,
     pub(super) messages: mpsc::Receiver<ReportMessage>,
     /// The other end of `messages`, for the reporters of jobs.
     pub(super) sender: mpsc::Sender<ReportMessage>,
@@ -204,6 +206,7 @@ impl Supervisor {
             readers: shares_slots.then(ReaderRegistry::default),
             shared_slots: BTreeSet::new(),
             tasks: TaskSet::default(),
+            heartbeat: Heartbeat::new(std::time::Instant::now()),
             messages,
             sender,
             unwritten: VecDeque::new(),

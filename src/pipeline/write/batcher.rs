@@ -39,6 +39,7 @@ use crate::pipeline::write::link_speed::LinkSpeed;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{BatchLimit, PendingWrite, RetryQueue, WriteQueue};
+use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::postgres::error::describe;
 
@@ -74,6 +75,7 @@ pub struct Batcher {
     batch_rows: usize,
     target: Arc<TargetTable>,
     quarantine: Quarantine,
+    truncated: TruncatedTexts,
     /// Rows whose text is at the engine, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
     next_number: u64,
@@ -114,7 +116,7 @@ impl Batcher {
         (submitter, completions): (Submitter, Completions),
         batch_rows: usize,
         target: Arc<TargetTable>,
-        quarantine: Quarantine,
+        (quarantine, truncated): (Quarantine, TruncatedTexts),
     ) -> Self {
         Batcher {
             ports,
@@ -123,6 +125,7 @@ impl Batcher {
             batch_rows,
             target,
             quarantine,
+            truncated,
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
@@ -212,6 +215,9 @@ impl Batcher {
         let Some(row) = self.embedding.remove(&embedded.id) else {
             return Ok(());
         };
+        if embedded.is_truncated {
+            self.truncated.note(&self.target.qualified());
+        }
         match embedded.vector {
             Ok(vector) => self.queue.push(PendingWrite::new(row, Some(vector))),
             Err(error) if error.concerns_one_text() => {
@@ -328,6 +334,14 @@ impl Batcher {
         batch: Vec<PendingWrite>,
         outcomes: Vec<Outcome>,
     ) -> Result<(), JobError> {
+        let written = outcomes
+            .iter()
+            .filter(|outcome| **outcome == Outcome::Written);
+        tracing::debug!(
+            "wrote {} rows of {}",
+            written.count(),
+            self.target.qualified()
+        );
         let mut later = Vec::new();
         for (pending, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {

@@ -18,6 +18,7 @@
 //! | [`outcome`] | what goes to the writer, and what became of it |
 //! | [`failed_batch`] | what to do with a batch that the server refused |
 //! | [`quarantine`] | rows that cannot be embedded or written |
+//! | [`truncated_texts`] | texts that are longer than the model's window |
 //! | [`fence`] | one session at a time writes for a job |
 //! | [`rules`] | rules that write-backs cannot pass |
 //! | [`triggers`] | the option `skip_triggers` |
@@ -37,4 +38,5 @@ pub mod queue;
 pub mod rules;
 pub mod statement;
 pub mod triggers;
+pub mod truncated_texts;
 pub mod writer;

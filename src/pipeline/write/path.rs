@@ -27,6 +27,7 @@ use crate::pipeline::table::row::{BackfillAck, LiveAck, Row};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, Ports};
 use crate::pipeline::write::quarantine::Quarantine;
+use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::pipeline::write::{rules, triggers};
 use crate::postgres::{ConnectionString, Session};
@@ -149,13 +150,8 @@ impl WritePath {
             live_finished: live.finished,
             backfill_finished,
         };
-        let batcher = Batcher::new(
-            ports,
-            engine_ends,
-            self.batch_rows,
-            self.target,
-            self.quarantine,
-        );
+        let problems = (self.quarantine, TruncatedTexts::of_model(&self.model));
+        let batcher = Batcher::new(ports, engine_ends, self.batch_rows, self.target, problems);
         let task = tokio::spawn(batcher.run(self.writer).in_current_span());
         let ends = BackfillEnds { rows, finished };
         (AbortOnDropHandle::new(task), ends)

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{Parsed, refused};
+use super::foreign;
 
 /// Which connections an environment variable is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,31 @@ const WITHOUT_EFFECT: &[&str] = &[
     "ssl_max_protocol_version",
 ];
 
+/// Keywords of libpq that ask for something which does not exist here.
+const NOT_SUPPORTED: &[&str] = &[
+    "gssencmode",
+    "sslcrl",
+    "sslcrldir",
+    "sslpassword",
+    "sslcertmode",
+    "ssl",
+    "require_auth",
+    "requirepeer",
+    "replication",
+    "min_protocol_version",
+    "max_protocol_version",
+    "scram_client_key",
+    "scram_server_key",
+];
+
+/// Keywords that stand for others.
+const OTHER_NAMES: &[&str] = &["requiressl", "keepalives_retries"];
+
+fn is_unknown(name: &str) -> bool {
+    let others = [WITHOUT_EFFECT, NOT_SUPPORTED, OTHER_NAMES].concat();
+    !KEYWORDS.iter().any(|keyword| keyword.name == name) && !others.contains(&name)
+}
+
 /// Files that only the operator may name: their content would be sent as a password to a server of the row's choice.
 const NOT_IN_JOBS: &[&str] = &["passfile", "service", "servicefile"];
 
@@ -100,6 +126,19 @@ impl Parameters {
     ///
     /// # Errors
     /// For a keyword that libpq does not know, and for one that asks for a restriction that is not implemented here.
+    /// `place` says which one it is: the name is not repeated, because it may be part of a password.
+    pub fn set_at(&mut self, place: &str, name: &str, value: String) -> Parsed<()> {
+        if is_unknown(name) {
+            let keywords = KEYWORDS.iter().map(|keyword| keyword.name);
+            return refused(foreign::option(name, place, keywords));
+        }
+        self.set(name, value)
+    }
+
+    /// As [`set_at`](Self::set_at), for a name that is known to be a keyword.
+    ///
+    /// # Errors
+    /// As those of [`set_at`](Self::set_at).
     pub fn set(&mut self, name: &str, value: String) -> Parsed<()> {
         if let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.name == name) {
             self.0.insert(keyword.name, value);
@@ -113,23 +152,9 @@ impl Parameters {
             ("keepalives_retries", _) => self.set("keepalives_count", value),
             ("gssencmode", "disable" | "prefer") => Ok(()),
             (name, _) if WITHOUT_EFFECT.contains(&name) => Ok(()),
-            (
-                "gssencmode"
-                | "sslcrl"
-                | "sslcrldir"
-                | "sslpassword"
-                | "sslcertmode"
-                | "ssl"
-                | "require_auth"
-                | "requirepeer"
-                | "replication"
-                | "min_protocol_version"
-                | "max_protocol_version"
-                | "scram_client_key"
-                | "scram_server_key",
-                _,
-            ) => refused(format!("{name} is not supported here")),
-            // The name is not repeated: it may be part of a password.
+            (name, _) if NOT_SUPPORTED.contains(&name) => {
+                refused(format!("{name} is not supported here"))
+            }
             _ => refused("it has an option that is not one of libpq's"),
         }
     }

@@ -24,6 +24,7 @@
 
 mod environment;
 pub mod error;
+mod foreign;
 mod keyword;
 mod passfile;
 pub mod server;

@@ -2,6 +2,7 @@
 //! Strings").
 
 use super::error::{Parsed, refused};
+use super::foreign;
 use super::keyword::Parameters;
 
 /// Reads a connection string of either form.
@@ -19,7 +20,10 @@ pub fn parameters(text: &str) -> Parsed<Parameters> {
     let prefixes = ["postgresql://", "postgres://"];
     match prefixes.iter().find_map(|prefix| text.strip_prefix(prefix)) {
         Some(rest) => url(rest),
-        None => keywords(text),
+        None => match foreign::form(text) {
+            Some(why) => refused(why),
+            None => keywords(text),
+        },
     }
 }
 
@@ -53,11 +57,13 @@ fn url(mut rest: &str) -> Parsed<Parameters> {
         "dbname",
         path.strip_prefix('/').unwrap_or(""),
     )?;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    for (number, pair) in (1..).zip(pairs) {
         let Some((name, value)) = pair.split_once('=') else {
             return refused("an option after the '?' has no value");
         };
-        parameters.set(&percent_decode(name)?, percent_decode(value)?)?;
+        let place = format!("option {number} behind the '?'");
+        parameters.set_at(&place, &percent_decode(name)?, percent_decode(value)?)?;
     }
     Ok(parameters)
 }
@@ -124,7 +130,9 @@ fn percent_decode(text: &str) -> Parsed<String> {
 fn keywords(text: &str) -> Parsed<Parameters> {
     let mut parameters = Parameters::default();
     let mut characters = text.chars().peekable();
-    loop {
+    // Of the last pair: its keyword, and whether its value may go on behind a blank.
+    let mut before: Option<(String, bool)> = None;
+    for number in 1.. {
         while characters.next_if(|c| c.is_whitespace()).is_some() {}
         if characters.peek().is_none() {
             return Ok(parameters);
@@ -135,12 +143,34 @@ fn keywords(text: &str) -> Parsed<Parameters> {
         }
         while characters.next_if(|c| c.is_whitespace()).is_some() {}
         if characters.next() != Some('=') {
-            return refused("it is neither a postgresql:// URL nor key=value pairs");
+            return refused(match before {
+                Some((name, true)) => format!(
+                    "there is a word without a '=' behind the value of {name}: a value with blanks in it needs quotes, \
+                     {name}='…'"
+                ),
+                _ => "it is neither a postgresql:// URL nor key=value pairs".into(),
+            });
         }
         while characters.next_if(|c| c.is_whitespace()).is_some() {}
+        let is_quoted = characters.peek() == Some(&'\'');
         let value = value(&mut characters)?;
-        parameters.set(&name, value)?;
+        if names_a_server(&name) && value.contains(';') {
+            return refused(
+                "its pairs are separated by semicolons, as for .NET: write host=… port=… dbname=… user=… password=…, \
+                 separated by blanks",
+            );
+        }
+        parameters.set_at(&format!("name {number} before a '='"), &name, value)?;
+        before = Some((name, !is_quoted));
     }
+    Ok(parameters)
+}
+
+/// Whether a name is that of the first pair in a connection string of .NET, which is libpq's too.
+fn names_a_server(name: &str) -> bool {
+    ["host", "server"]
+        .iter()
+        .any(|server| name.eq_ignore_ascii_case(server))
 }
 
 fn value(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Parsed<String> {

@@ -44,7 +44,7 @@ async fn a_canceled_job_is_cleaned_up_by_another_daemon_when_its_own_dies() {
     let blocker = fleet.scene.session(block).await;
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'jobs'::regclass";
     fleet.scene.wait_for(waiting, "2").await;
-    let holds_first = fleet.daemons[0].log().contains("id=1}: streaming");
+    let holds_first = fleet.daemons[0].log().contains("job=1: streaming");
     let mut killed = fleet.daemons.remove(usize::from(!holds_first));
     killed.kill();
     execute(&blocker, "COMMIT").await;

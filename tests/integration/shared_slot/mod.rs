@@ -122,7 +122,7 @@ fn scans(daemon: &Process) -> usize {
 fn scans_again(daemon: &Process) -> usize {
     let log = daemon.log();
     log.lines()
-        .filter(|line| line.contains("existing rows done") && !line.contains("job{id=3}"))
+        .filter(|line| line.contains("existing rows done") && !line.contains("job=3:"))
         .count()
 }
 

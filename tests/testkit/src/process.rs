@@ -35,7 +35,17 @@ impl Process {
     /// Where it cannot be started.
     pub fn spawn(command: Command) -> Self {
         let log = NamedTempFile::new().expect("a temporary file");
-        spawn(command, Log::Temporary(log)).expect("the program starts")
+        spawn(command, Log::Temporary(log), None).expect("the program starts")
+    }
+
+    /// Starts a process whose standard error goes elsewhere: to a pipe, for instance.
+    ///
+    /// # Panics
+    ///
+    /// Where it cannot be started.
+    pub fn spawn_with_stderr(command: Command, stderr: impl Into<Stdio>) -> Self {
+        let log = NamedTempFile::new().expect("a temporary file");
+        spawn(command, Log::Temporary(log), Some(stderr.into())).expect("the program starts")
     }
 
     /// Starts a process. Its output is appended to the file `log`.
@@ -44,7 +54,7 @@ impl Process {
     ///
     /// Where the file cannot be opened or the program cannot be started.
     pub fn spawn_with_log(command: Command, log: &Path) -> io::Result<Self> {
-        spawn(command, Log::Kept(log.to_owned()))
+        spawn(command, Log::Kept(log.to_owned()), None)
     }
 
     /// The process id.
@@ -127,7 +137,7 @@ impl Drop for Process {
     }
 }
 
-fn spawn(mut command: Command, log: Log) -> io::Result<Process> {
+fn spawn(mut command: Command, log: Log, stderr: Option<Stdio>) -> io::Result<Process> {
     let path = match &log {
         Log::Temporary(file) => file.path(),
         Log::Kept(path) => path,
@@ -137,7 +147,7 @@ fn spawn(mut command: Command, log: Log) -> io::Result<Process> {
     command
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
-        .stderr(output)
+        .stderr(stderr.unwrap_or_else(|| output.into()))
         // Ctrl-C on a terminal goes to its foreground process group. We signal the process ourselves, in order.
         .process_group(0);
     end_with_this_thread(&mut command);

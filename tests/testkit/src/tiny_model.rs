@@ -25,6 +25,19 @@ pub enum TinyModel {
     Two,
 }
 
+/// How the graph of a model was exported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Export {
+    /// For any number of texts of any length.
+    Ordinary,
+    /// For exactly so many texts, and so many tokens of each, where a number is given.
+    OfSize(Option<u64>, Option<u64>),
+    /// It says that it takes any number of texts, and computes with one.
+    OneTextInside,
+    /// Its weights are in the file of this name beside it.
+    WeightsIn(&'static str),
+}
+
 impl TinyModel {
     /// Both.
     pub const ALL: [TinyModel; 2] = [TinyModel::One, TinyModel::Two];
@@ -63,7 +76,7 @@ impl TinyModel {
     pub fn write_to(self, models: &Path) -> std::io::Result<()> {
         let folder = models.join(self.name());
         fs::create_dir_all(folder.join("1_Pooling"))?;
-        fs::write(folder.join("model.onnx"), self.graph())?;
+        self.write_graph_to(&folder, Export::Ordinary)?;
         fs::write(folder.join("tokenizer.json"), tokenizer())?;
         fs::write(
             folder.join("config.json"),
@@ -95,32 +108,76 @@ impl TinyModel {
         )
     }
 
-    /// `last_hidden_state = Gather(words, input_ids)`, as an ONNX `ModelProto`; field numbers are those of
-    /// `onnx.proto`.
-    fn graph(self) -> Vec<u8> {
-        let weights: Vec<u8> = (0..=WORDS)
+    /// Writes the graph of the model, and its weights if they are in a file of their own, into the model's folder.
+    ///
+    /// # Errors
+    ///
+    /// Where a file cannot be written.
+    pub fn write_graph_to(self, folder: &Path, export: Export) -> std::io::Result<()> {
+        if let Export::WeightsIn(file) = export {
+            fs::write(folder.join(file), self.weights())?;
+        }
+        fs::write(folder.join("model.onnx"), self.graph(export))
+    }
+
+    fn weights(self) -> Vec<u8> {
+        (0..=WORDS)
             .flat_map(|token| self.word_vector(token))
             .flat_map(f32::to_le_bytes)
-            .collect();
+            .collect()
+    }
+
+    /// `last_hidden_state = Gather(words, input_ids)`, as an ONNX `ModelProto`; field numbers are those of
+    /// `onnx.proto`.
+    fn graph(self, export: Export) -> Vec<u8> {
+        let weights = match export {
+            Export::WeightsIn(file) => {
+                let location = [bytes(1, b"location"), bytes(2, file.as_bytes())].concat();
+                [bytes(13, &location), integer(14, 1)].concat()
+            }
+            _ => bytes(9, &self.weights()),
+        };
         let words = [
             integer(1, WORDS + 1),
             integer(1, DIMENSIONS as u64),
             integer(2, FLOAT),
             bytes(8, b"words"),
-            bytes(9, &weights),
+            weights,
         ]
         .concat();
-        let node = [
-            bytes(1, b"words"),
-            bytes(1, b"input_ids"),
-            bytes(2, b"last_hidden_state"),
-            bytes(4, b"Gather"),
+        let shape_of_one = [1_i64, -1].map(i64::to_le_bytes).concat();
+        let one = [
+            integer(1, 2),
+            integer(2, INT64),
+            bytes(8, b"one"),
+            bytes(9, &shape_of_one),
         ]
         .concat();
-        let rows_and_width = [named_dimension("rows"), named_dimension("width")].concat();
+        let (ids, reshaping) = match export {
+            Export::OneTextInside => (
+                "ids",
+                [
+                    bytes(1, &node("Reshape", &["input_ids", "one"], "ids")),
+                    bytes(5, &one),
+                ]
+                .concat(),
+            ),
+            _ => ("input_ids", Vec::new()),
+        };
+        let gather = node("Gather", &["words", ids], "last_hidden_state");
+        let dimension = |size: Option<u64>, name: &str| match size {
+            Some(size) => bytes(1, &integer(1, size)),
+            None => named_dimension(name),
+        };
+        let (rows, width) = match export {
+            Export::OfSize(rows, width) => (rows, width),
+            _ => (None, None),
+        };
+        let rows_and_width = [dimension(rows, "rows"), dimension(width, "width")].concat();
         let hidden = bytes(1, &integer(1, DIMENSIONS as u64));
         let graph = [
-            bytes(1, &node),
+            reshaping,
+            bytes(1, &gather),
             bytes(2, b"words"),
             bytes(5, &words),
             bytes(11, &tensor("input_ids", INT64, &rows_and_width)),
@@ -148,6 +205,20 @@ const INT64: u64 = 7;
 fn tensor(name: &str, element: u64, dimensions: &[u8]) -> Vec<u8> {
     let kind = [integer(1, element), bytes(2, dimensions)].concat();
     [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &kind))].concat()
+}
+
+/// A `NodeProto`.
+fn node(operator: &str, inputs: &[&str], output: &str) -> Vec<u8> {
+    let inputs: Vec<Vec<u8>> = inputs
+        .iter()
+        .map(|input| bytes(1, input.as_bytes()))
+        .collect();
+    [
+        inputs.concat(),
+        bytes(2, output.as_bytes()),
+        bytes(4, operator.as_bytes()),
+    ]
+    .concat()
 }
 
 fn named_dimension(name: &str) -> Vec<u8> {

@@ -1,0 +1,115 @@
+//! Reads the command line, and explains what is wrong with it.
+
+use std::io::stdout;
+use std::process::ExitCode;
+
+use clap::builder::StyledStr;
+use clap::error::{ContextKind, ContextValue};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use super::embed::Embed;
+use super::logging::has_colors;
+use super::resync::Resync;
+use super::retry_failed::RetryFailed;
+use super::search::Search;
+use super::show_models::ShowModels;
+use super::sql::Sql;
+use super::start_daemon::StartDaemon;
+use super::verify::Verify;
+use super::{output, stderr};
+
+/// Keeps vector embeddings in PostgreSQL up to date by logical replication: no triggers, no queue, no extension.
+#[derive(Parser)]
+#[command(name = "lantern-cli", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// A subcommand with its arguments.
+#[derive(Subcommand)]
+pub enum Command {
+    StartDaemon(StartDaemon),
+    ShowModels(ShowModels),
+    Embed(Embed),
+    Search(Search),
+    Verify(Verify),
+    Resync(Resync),
+    RetryFailed(RetryFailed),
+    Sql(Sql),
+}
+
+/// Parses the arguments of the process.
+///
+/// # Errors
+/// The exit status, after the help, the version or what is wrong was printed.
+pub fn parse() -> Result<Command, ExitCode> {
+    let cli = Cli::try_parse().map_err(explain)?;
+    Ok(cli.command)
+}
+
+/// Prints what `error` says. It may be the help that was asked for, which is a result.
+fn explain(mut error: clap::Error) -> ExitCode {
+    if error.get(ContextKind::Usage).is_some()
+        && let Some(usage) = usage(std::env::args())
+    {
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    }
+    let text = error.render();
+    if error.use_stderr() {
+        let text = match has_colors(&std::io::stderr()) {
+            true => text.ansi().to_string(),
+            false => text.to_string(),
+        };
+        stderr::line(text.trim_end());
+        stderr::flush();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    let text = match has_colors(&stdout()) {
+        true => text.ansi().to_string(),
+        false => text.to_string(),
+    };
+    match output::print(&text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            stderr::line(&format!("error: {error}"));
+            stderr::flush();
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How the subcommand among these arguments is called. clap's own line shows each option that has a value as a required
+/// one, also where an environment variable set it.
+fn usage(mut arguments: impl Iterator<Item = String>) -> Option<StyledStr> {
+    let mut command = Cli::command();
+    command.build();
+    let name = arguments.find(|argument| command.find_subcommand(argument).is_some())?;
+    Some(command.find_subcommand_mut(&name)?.render_usage())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn usage_lines_show_what_must_be_given() {
+        let usage = |arguments: &str| {
+            let arguments = arguments.split(' ').map(str::to_owned);
+            usage(arguments).unwrap().to_string()
+        };
+        assert_eq!(
+            usage("lantern-cli search --job 1"),
+            "Usage: lantern-cli search [OPTIONS] --uri <URI> --job <ID> <QUERY>"
+        );
+        assert_eq!(
+            usage("lantern-cli start-daemon --nonsense"),
+            "Usage: lantern-cli start-daemon [OPTIONS]"
+        );
+    }
+}

@@ -1,0 +1,62 @@
+//! `lantern-cli sql`: prints the scripts of the folder `sql/`, which an installed program does not have beside it.
+
+use clap::{Args, ValueEnum};
+
+use super::output;
+
+/// `sql/jobs.sql`, with which a private server starts as well.
+pub const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
+const PREPARE_PUBLICATION: &str = include_str!("../../sql/prepare_publication.sql");
+const TEARDOWN: &str = include_str!("../../sql/teardown.sql");
+
+/// Print an SQL script: the jobs table, preparations for a role that owns nothing, removal of everything
+///
+/// Without a name, lists the scripts. Pipe a script into psql, for example: lantern-cli sql jobs | psql mydb
+#[derive(Args)]
+pub struct Sql {
+    /// The script
+    #[arg(value_enum)]
+    name: Option<Script>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Script {
+    /// Creates the jobs table, with all columns that the daemon knows
+    Jobs,
+    /// Prepares a table for a role that does not own it
+    #[value(name = "prepare_publication", aliases = ["prepare-publication", "prepare"])]
+    PreparePublication,
+    /// Removes all slots and publications of lantern-cli from a target database
+    Teardown,
+}
+
+impl Script {
+    fn text(self) -> &'static str {
+        match self {
+            Script::Jobs => JOBS_TABLE,
+            Script::PreparePublication => PREPARE_PUBLICATION,
+            Script::Teardown => TEARDOWN,
+        }
+    }
+}
+
+/// Prints the script, or the list of them.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn run(arguments: &Sql) -> anyhow::Result<()> {
+    if let Some(script) = arguments.name {
+        return Ok(output::print(script.text())?);
+    }
+    for script in Script::value_variants() {
+        let value = script.to_possible_value();
+        let (name, help) = value
+            .iter()
+            .map(|value| (value.get_name(), value.get_help()))
+            .next()
+            .unwrap_or_default();
+        let help = help.map(ToString::to_string).unwrap_or_default();
+        output::line(format_args!("{name:<20} {help}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! Texts that are longer than the model's window: their vectors are of their beginnings alone, and do not show it.
+
+use std::time::{Duration, Instant};
+
+use crate::embedding::Model;
+
+/// How often a job says that texts are cut: a table of long texts cuts each of them.
+const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Counts the texts of a job that were cut, and says so now and then.
+pub struct TruncatedTexts {
+    model: String,
+    window: usize,
+    count: u64,
+    /// When the next report is due: at once for the first text.
+    due: Option<Instant>,
+}
+
+impl TruncatedTexts {
+    /// None so far, of a job with this model.
+    pub fn of_model(model: &Model) -> Self {
+        TruncatedTexts {
+            model: model.name().to_string(),
+            window: model.max_tokens(),
+            count: 0,
+            due: None,
+        }
+    }
+
+    /// A text of `table` was cut.
+    pub fn note(&mut self, table: &str) {
+        self.count += 1;
+        if !self.is_due(Instant::now()) {
+            return;
+        }
+        tracing::warn!(
+            "{} texts of {table} so far are longer than the {} tokens that the model {} reads: what is beyond does not \
+             count; divide long texts into rows of their own, or use a model with a larger window",
+            self.count,
+            self.window,
+            self.model
+        );
+    }
+
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.due.is_none_or(|due| now >= due);
+        if is_due {
+            self.due = Some(now + REPORT_INTERVAL);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_due_at_once_and_then_each_hour() {
+        let mut texts = TruncatedTexts {
+            model: "m".into(),
+            window: 8,
+            count: 0,
+            due: None,
+        };
+        let begin = Instant::now();
+        let minutes =
+            (0..125).filter(|minute| texts.is_due(begin + Duration::from_secs(minute * 60)));
+        assert_eq!(minutes.collect::<Vec<u64>>(), [0, 60, 120]);
+    }
+}

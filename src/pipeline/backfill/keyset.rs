@@ -14,8 +14,8 @@ use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{DatabaseError, Session};
 
-/// The most rows in a page.
-const MAX_PAGE_ROWS: i64 = 512;
+/// The most rows in a page. Each page costs a round trip.
+const MAX_PAGE_ROWS: i64 = 2048;
 /// A page ends before the row with which its texts would exceed this many bytes. It has at least one row if there is
 /// one.
 const MAX_PAGE_BYTES: i64 = 8 << 20;
@@ -58,11 +58,11 @@ impl<'a> KeysetPages<'a> {
     pub async fn next(&mut self) -> Result<Vec<Row>, DatabaseError> {
         let parts: Vec<&str> = self.after.iter().flat_map(Key::parts).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> = parts.iter().map(|part| part as _).collect();
-        let page = self.session.query(&self.statement(), &parameters).await;
-        let page = page.map_err(DatabaseError::during(format!(
-            "scanning {}",
-            self.target.qualified()
-        )))?;
+        let failed = || DatabaseError::during(format!("scanning {}", self.target.qualified()));
+        let statement = self.session.repeated(&self.statement()).await;
+        let statement = statement.map_err(failed())?;
+        let page = self.session.query(&statement, &parameters).await;
+        let page = page.map_err(failed())?;
         if let Some(last) = page.last() {
             self.after = Some(self.target.read_key(last));
         }

@@ -90,17 +90,16 @@ impl Backfill {
         for table in &self.tables {
             let condition = self.scope.condition(table);
             let mut pages = KeysetPages::new(&self.session, table, condition);
-            loop {
-                let page = pages.next().await?;
-                if page.is_empty() {
-                    break;
-                }
+            let mut page = pages.next().await?;
+            while !page.is_empty() {
                 let rows: Vec<Row> = page.iter().map(|row| read_row(table, row)).collect();
                 drop(page);
-                for row in rows {
-                    outstanding.send(row).await?;
-                    failpoint::reach("within-backfill-page");
-                }
+                // The next page is on its way while the rows of this one are embedded.
+                let (next, ()) = tokio::try_join!(
+                    async { pages.next().await.map_err(JobError::from) },
+                    outstanding.send_all(rows),
+                )?;
+                page = next;
             }
         }
         outstanding.settle_all().await
@@ -160,6 +159,14 @@ impl<F: FnMut(BackfillProgress)> Outstanding<F> {
             progress,
             report,
         }
+    }
+
+    async fn send_all(&mut self, rows: Vec<Row>) -> Result<(), JobError> {
+        for row in rows {
+            self.send(row).await?;
+            failpoint::reach("within-backfill-page");
+        }
+        Ok(())
     }
 
     /// Sends a row as soon as there is room for it.

@@ -43,8 +43,12 @@ use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::postgres::error::describe;
 
-/// Rows whose texts are read by key at a time.
-const MAX_READ_ROWS: usize = 64;
+/// Rows whose texts are read by key at a time: many, because each reading costs a round trip, unless their texts turn
+/// out to be long.
+const MAX_READ_ROWS: usize = 512;
+const FIRST_READ_ROWS: usize = 64;
+/// About as much text as a reading may bring.
+const MAX_READ_BYTES: usize = 4 << 20;
 /// The batcher reads texts by key only while it holds fewer bytes of text than this. The sender of such a row did not
 /// have its text, so the sender's own limit did not count it.
 const MAX_HELD_TEXT_BYTES: usize = 32 << 20;
@@ -79,8 +83,10 @@ pub struct Batcher {
     /// Rows whose text is at the engine, by the number with which it was submitted.
     embedding: HashMap<u64, Row>,
     next_number: u64,
-    /// Rows whose text must be read by key.
+    /// Rows whose text must be read by key, and how many of them are read at a time.
     unread: Vec<PendingWrite>,
+    read_rows: usize,
+    is_reading: bool,
     queue: WriteQueue,
     /// Halves of a batch that the server refused, to be written next: one of them holds the row that it refused.
     halves: Vec<Vec<PendingWrite>>,
@@ -129,6 +135,8 @@ impl Batcher {
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
+            read_rows: FIRST_READ_ROWS,
+            is_reading: false,
             queue: WriteQueue::default(),
             halves: Vec::new(),
             later: RetryQueue::default(),
@@ -244,20 +252,21 @@ impl Batcher {
             rows: self.batch_rows,
             bytes: self.speed.batch_bytes(),
         };
-        let is_idle = self.under_way.is_empty();
-        let has_full_batch = self.queue.fills(limit) || !self.halves.is_empty();
-        if !is_idle && (self.under_way.len() >= MAX_UNDER_WAY || !has_full_batch) {
-            return None;
-        }
         let writer = writer.clone();
-        if is_idle && !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
-            let count = self.unread.len().min(MAX_READ_ROWS);
+        if !self.is_reading && !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
+            self.is_reading = true;
+            let count = self.unread.len().min(self.read_rows);
             let batch: Vec<PendingWrite> = self.unread.drain(..count).collect();
             return Some(spawn(async move {
                 let rows: Vec<&Row> = batch.iter().map(|pending| &pending.embedded.row).collect();
                 let readings = writer.read_sources(&rows).await;
                 Work::Read(batch, readings)
             }));
+        }
+        let writing = self.under_way.len() - usize::from(self.is_reading);
+        let has_full_batch = self.queue.fills(limit) || !self.halves.is_empty();
+        if writing > 0 && (writing >= MAX_UNDER_WAY || !has_full_batch) {
+            return None;
         }
         let next = || self.queue.next_batch(limit);
         let batch = self.halves.pop().unwrap_or_else(next);
@@ -287,7 +296,10 @@ impl Batcher {
 
     async fn conclude(&mut self, work: Work, writer: &Writer) -> Result<(), JobError> {
         match work {
-            Work::Read(batch, readings) => self.conclude_reading(batch, readings?).await,
+            Work::Read(batch, readings) => {
+                self.is_reading = false;
+                self.conclude_reading(batch, readings?).await
+            }
             Work::Wrote(written) => {
                 let begins = self
                     .last_ended
@@ -311,6 +323,9 @@ impl Batcher {
         batch: Vec<PendingWrite>,
         readings: Vec<Reading>,
     ) -> Result<(), JobError> {
+        let bytes: usize = readings.iter().map(Reading::bytes).sum();
+        let average = bytes / batch.len().max(1) + 1;
+        self.read_rows = (MAX_READ_BYTES / average).clamp(1, MAX_READ_ROWS);
         let mut later = Vec::new();
         for (pending, reading) in batch.into_iter().zip(readings) {
             match reading {

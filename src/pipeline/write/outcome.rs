@@ -57,6 +57,16 @@ pub enum Reading {
     NotYetVisible,
 }
 
+impl Reading {
+    /// The length of the text, in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Reading::Found(source) => source.bytes(),
+            Reading::Current | Reading::Gone | Reading::NotYetVisible => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,7 +37,7 @@ pub const DEFAULT_BATCH_ROWS: usize = 512;
 /// The limit of `batch_size`. A larger transaction would only keep more rows locked for longer.
 const MAX_BATCH_ROWS: usize = 4096;
 /// Rows of a scan that may be outstanding: sent and not finished.
-pub const MAX_BACKFILL_ROWS: usize = 2048;
+pub const MAX_BACKFILL_ROWS: usize = 4096;
 
 /// How a job wants its vectors written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -162,6 +162,8 @@ pub struct Row {
     pub cascade_depth: u8,
     /// The text that the row's vector was written for a moment ago. If the row still holds it, there is nothing to do.
     pub written_for: Option<TextHash>,
+    /// How often its text was read by key.
+    pub reads: u8,
     /// Goes back to the sender.
     pub ack: Ack,
 }
@@ -189,6 +191,7 @@ impl Row {
             xid: Some(xid),
             cascade_depth: 0,
             written_for: None,
+            reads: 0,
             ack,
         }
     }
@@ -202,6 +205,7 @@ impl Row {
             xid: None,
             cascade_depth: 0,
             written_for: None,
+            reads: 0,
             ack: Ack::Backfill(BackfillAck { bytes }),
         }
     }

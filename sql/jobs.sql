@@ -47,9 +47,26 @@ CREATE TABLE IF NOT EXISTS jobs (
   init_finished_at TIMESTAMP,       -- when the initial backfill finished
   init_failure_reason TEXT,         -- why the job failed, and what to do
   init_progress INT2 DEFAULT 0,     -- percent of the initial backfill, 0 to 100
-  waits_for TEXT,                   -- open transactions that delay the creation of the slot
-
+  waits_for TEXT,                   -- open transactions that delay the creation of the slot, or hold a lock
+  last_error TEXT,                  -- why the job is interrupted now, such as a server that is away; NULL: it runs
+  last_error_at TIMESTAMP,          -- since when that is so
 
   created_at TIMESTAMP NOT NULL DEFAULT now(),
   updated_at TIMESTAMP              -- when the daemon last wrote to the row
 );
+
+-- Rows that could not be embedded or written. The daemon writes this table; its name is that of the jobs table with
+-- _failures behind it, so rename both together.
+CREATE TABLE IF NOT EXISTS jobs_failures (
+  job_id TEXT NOT NULL,
+  key JSONB NOT NULL,               -- the key columns by name
+  error TEXT NOT NULL,
+  attempts INT NOT NULL,
+  failed_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+  PRIMARY KEY (job_id, key)
+);
+
+-- A daemon that logs in as another role than the owner of these tables needs:
+--
+--   GRANT SELECT, UPDATE ON jobs TO lantern;
+--   GRANT SELECT, INSERT, UPDATE, DELETE ON jobs_failures TO lantern;

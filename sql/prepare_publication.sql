@@ -1,37 +1,73 @@
 -- Prepares a table for a role that does not own it. Run it as the owner of the table, before the job starts. It creates
--- the destination column and a publication, and grants the daemon's role the privileges that it needs.
+-- the destination column and a publication, and grants the daemon's role the privileges that it needs. It may run again,
+-- and once for each job of a table: what is there already stays.
 --
 --   psql "$TARGET" -v schema=public -v table=articles -v key=id -v source=title \
 --        -v destination=title_embedding -v type='vector(384)' -v role=lantern -f sql/prepare_publication.sql
 --
--- Give a key of several columns as one list: -v key='tenant, id'. For a partitioned table, add
--- publish_via_partition_root = true to the options of the publication.
--- For a job with fingerprint_column, also create that column (uuid), list it in the publication beside the source, and
--- grant SELECT and UPDATE on it to the role. Under REPLICA IDENTITY FULL the publication must list no columns.
+-- For a job with a fingerprint column, add -v fingerprint=title_fingerprint; the column is created as well.
+-- Give a key of several columns as one list: -v key='tenant, id'.
 -- A superuser creates the role once:  CREATE ROLE lantern LOGIN REPLICATION PASSWORD '…';
 
 \set ON_ERROR_STOP on
-\set publication lantern_prepared_ :schema _ :table
-SELECT current_setting('server_version_num')::int >= 150000 AS has_column_lists \gset
+\if :{?fingerprint}
+\else
+  \set fingerprint ''
+\endif
+
+SELECT
+  -- The name must begin with lantern_prepared_; the daemon uses the publication for every job that it fits. A name of more
+  -- than 63 bytes would be cut, and then be the same for several tables.
+  CASE WHEN octet_length(name) <= 63 THEN name ELSE 'lantern_prepared_' || md5(name) END AS publication,
+  :'fingerprint' <> '' AS has_fingerprint,
+  current_setting('server_version_num')::int >= 150000 AS has_column_lists
+FROM (SELECT concat_ws('_', 'lantern_prepared', :'schema', :'table', :'source')) AS p (name) \gset
 
 BEGIN;
 SET LOCAL lock_timeout = '2s';
 
 ALTER TABLE :"schema".:"table" ADD COLUMN IF NOT EXISTS :"destination" :type;
+\if :has_fingerprint
+ALTER TABLE :"schema".:"table" ADD COLUMN IF NOT EXISTS :"fingerprint" uuid;
+\endif
 
--- Publishes only inserts and updates, and of these only the key and the source column (PostgreSQL 14: whole rows). The
--- name must begin with lantern_prepared_; the daemon uses the publication for every job that it fits.
+-- Publishes only inserts and updates, and of these only the key, the source and the fingerprint column; whole rows on
+-- PostgreSQL 14 and under REPLICA IDENTITY FULL.
+SELECT
+  relkind = 'p' AS is_partitioned,
+  CASE WHEN relkind = 'p' THEN '' ELSE 'ONLY ' END || format('%I.%I', :'schema', :'table') AS published,
+  CASE WHEN :'has_column_lists'::bool AND relreplident <> 'f'
+    THEN '(' || concat_ws(', ', :'key', quote_ident(:'source'), quote_ident(NULLIF(:'fingerprint', ''))) || ')'
+    ELSE '' END AS columns
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = :'schema' AND c.relname = :'table' \gset
+
+SELECT format('CREATE PUBLICATION %I FOR TABLE %s %s WITH (publish = %L, publish_via_partition_root = %s)',
+              :'publication', :'published', :'columns', 'insert, update', (:'is_partitioned'::bool)::text)
+WHERE NOT EXISTS (SELECT FROM pg_publication WHERE pubname = :'publication')
+\gexec
+
+-- One from an earlier run lacks the fingerprint column, if the job has got it since.
 \if :has_column_lists
-CREATE PUBLICATION :"publication" FOR TABLE ONLY :"schema".:"table" (:key, :"source")
-  WITH (publish = 'insert, update');
-\else
-CREATE PUBLICATION :"publication" FOR TABLE ONLY :"schema".:"table"
-  WITH (publish = 'insert, update');
+SELECT format('ALTER PUBLICATION %I SET TABLE %s %s', :'publication', :'published', :'columns')
+FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid
+WHERE p.pubname = :'publication' AND CASE
+  WHEN :'columns' = '' THEN r.prattrs IS NOT NULL OR r.oid IS NULL
+  ELSE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])
+                   HAVING array_agg(a.attname::text) @> (
+                     SELECT array_agg(btrim(btrim(name), '"'))
+                     FROM unnest(string_to_array(:'key', ',') || ARRAY[:'source', NULLIF(:'fingerprint', '')]) AS name
+                     WHERE name IS NOT NULL))
+  END
+\gexec
 \endif
 
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
 -- ctid and tableoid: a write-back updates exactly the row versions that it has locked.
 GRANT SELECT (:key, :"source", :"destination", ctid, tableoid) ON :"schema".:"table" TO :"role";
 GRANT UPDATE (:"destination") ON :"schema".:"table" TO :"role";
+\if :has_fingerprint
+GRANT SELECT (:"fingerprint"), UPDATE (:"fingerprint") ON :"schema".:"table" TO :"role";
+\endif
 
 COMMIT;

@@ -21,4 +21,5 @@ mod failpoint;
 pub mod jobs;
 pub mod pipeline;
 pub mod postgres;
+mod reminder;
 pub mod replication;

@@ -110,11 +110,29 @@ impl Definition {
     /// Whether `other` asks for the same vectors in the same place, so that it can continue where this one stopped. A
     /// new password or batch size does not make another job.
     pub fn continues(&self, other: &Definition) -> bool {
+        self.is_beside(other) && self.work() == other.work()
+    }
+
+    /// Whether both name the same database, as far as connection strings tell.
+    pub fn is_beside(&self, other: &Definition) -> bool {
         let place = |definition: &Definition| {
             let connection = definition.db_connection.parse::<ConnectionString>();
             connection.map(|connection| connection.to_string()).ok()
         };
-        place(self).is_some() && place(self) == place(other) && self.work() == other.work()
+        place(self).is_some() && place(self) == place(other)
+    }
+
+    /// Whether both write one and the same column: vectors and fingerprints of two jobs would replace each other.
+    pub fn writes_a_column_of(&self, other: &Definition) -> bool {
+        let written = |definition: &Definition| -> Vec<String> {
+            let columns = [&definition.dst_column, &definition.fingerprint_column];
+            columns.into_iter().flatten().cloned().collect()
+        };
+        let others = written(other);
+        self.schema == other.schema
+            && self.table == other.table
+            && written(self).iter().any(|column| others.contains(column))
+            && self.is_beside(other)
     }
 
     /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a
@@ -153,8 +171,12 @@ pub enum InitProgress {
     Started,
     /// `init_finished_at` is not older than `init_started_at`.
     Finished,
-    /// Started again after it was finished: `init_started_at` is younger than `init_finished_at`. Set when changes may
-    /// have been missed, until every row is embedded again.
+    /// Every row has to be embedded, until that is done: changes may have been missed, or a first run has found vectors
+    /// of unknown texts.
+    ///
+    /// After a first run was finished, `init_started_at` is then younger than `init_finished_at`. Before, the job must
+    /// not read as finished: `init_finished_at` stays NULL, and an `init_started_at` without a fraction of a second
+    /// tells this run from an ordinary one.
     StartedAgain,
 }
 
@@ -169,8 +191,26 @@ pub struct JobRow {
     pub progress: InitProgress,
     /// The job has failed, and waits until a person acts.
     pub failed: bool,
+    /// Why it has failed.
+    pub failure_reason: Option<String>,
     /// The job is canceled.
     pub canceled: bool,
+}
+
+impl JobRow {
+    /// Whether `other` writes a column that this job would write too, and comes first: it has been started before, or
+    /// has the smaller id.
+    pub fn comes_after(&self, other: &JobRow) -> bool {
+        other.id != self.id
+            && other.precedence() < self.precedence()
+            && other.definition.writes_a_column_of(&self.definition)
+    }
+
+    fn precedence(&self) -> (bool, i64, &str) {
+        let id = self.id.as_str();
+        let number = id.parse().unwrap_or(i64::MAX);
+        (self.progress == InitProgress::New, number, id)
+    }
 }
 
 impl fmt::Display for Definition {
@@ -215,6 +255,7 @@ impl JobRow {
             definition,
             progress: InitProgress::New,
             failed: false,
+            failure_reason: None,
             canceled: false,
         }
     }

@@ -1,7 +1,8 @@
 //! The failures table: the quarantine of rows that a job could not embed or write, so that the job goes on without
 //! them.
 //!
-//! It is beside the jobs table, is called `<jobs table>_failures`, and is created with the first quarantined row.
+//! It is beside the jobs table and is called `<jobs table>_failures`. `sql/jobs.sql` creates it; otherwise it is
+//! created with the first quarantined row, if the role may do that.
 
 use serde_json::Value;
 use tokio_postgres::error::SqlState;
@@ -9,6 +10,7 @@ use tokio_postgres::error::SqlState;
 use super::definition::JobId;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
+use crate::postgres::quote::identifier;
 
 /// A quarantined row.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,12 +27,48 @@ pub struct Failure {
 const COLUMNS: &str = "job_id text NOT NULL, key jsonb NOT NULL, error text NOT NULL, attempts int NOT NULL, \
                        failed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (job_id, key)";
 
+/// The failures table cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{cause}{}", ending(.remedy.as_deref()))]
+pub struct FailuresError {
+    cause: DatabaseError,
+    /// The statements of a role that has the privileges which this one lacks.
+    remedy: Option<String>,
+}
+
+fn ending(remedy: Option<&str>) -> String {
+    remedy.map_or_else(String::new, |remedy| {
+        format!("; run as the owner of the jobs table: {remedy}")
+    })
+}
+
+impl FailuresError {
+    /// Whether the same call may succeed later without a change by a person.
+    pub fn is_transient(&self) -> bool {
+        self.cause.is_transient()
+    }
+
+    /// The error of the jobs database.
+    pub fn into_cause(self) -> DatabaseError {
+        self.cause
+    }
+}
+
+impl From<DatabaseError> for FailuresError {
+    fn from(cause: DatabaseError) -> Self {
+        FailuresError {
+            cause,
+            remedy: None,
+        }
+    }
+}
+
 impl JobStore {
     /// Records a row in the quarantine. For a row that is there already, the attempts add up.
     ///
     /// # Errors
     /// The server's. A permanent one means that the table cannot be created, or has other columns than it should.
-    pub async fn quarantine(&self, id: &JobId, failure: &Failure) -> Result<(), DatabaseError> {
+    pub async fn quarantine(&self, id: &JobId, failure: &Failure) -> Result<(), FailuresError> {
         let table = self.table().failures();
         let statement = format!(
             "INSERT INTO {table} AS f (job_id, key, error, attempts) VALUES ($1, $2, $3, $4) \
@@ -48,19 +86,22 @@ impl JobStore {
             if let Err(error) = self.session().batch_execute(&create).await
                 && error.code() != Some(&SqlState::UNIQUE_VIOLATION)
             {
-                return Err(DatabaseError::during(format!("creating {table}"))(error));
+                let cause = DatabaseError::during(format!("creating {table}"))(error);
+                return Err(self.with_remedy(cause, &format!("{create}; ")).await);
             }
         }
         let put = self.session().execute(&statement, &parameters).await;
-        put.map_err(DatabaseError::during(format!("writing to {table}")))?;
-        Ok(())
+        match put.map_err(DatabaseError::during(format!("writing to {table}"))) {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(self.with_remedy(cause, "").await),
+        }
     }
 
     /// The quarantined rows of a job, the newest failure first.
     ///
     /// # Errors
     /// The server's.
-    pub async fn failures(&self, id: &JobId) -> Result<Vec<Failure>, DatabaseError> {
+    pub async fn failures(&self, id: &JobId) -> Result<Vec<Failure>, FailuresError> {
         let table = self.table().failures();
         let statement = format!(
             "SELECT key, error, attempts FROM {table} WHERE job_id = $1 ORDER BY failed_at DESC"
@@ -69,7 +110,10 @@ impl JobStore {
             return Ok(Vec::new());
         }
         let rows = self.session().query(&statement, &[&id.as_str()]).await;
-        let rows = rows.map_err(DatabaseError::during(format!("reading {table}")))?;
+        let rows = match rows.map_err(DatabaseError::during(format!("reading {table}"))) {
+            Ok(rows) => rows,
+            Err(cause) => return Err(self.with_remedy(cause, "").await),
+        };
         Ok(rows
             .iter()
             .map(|row| Failure {
@@ -87,8 +131,8 @@ impl JobStore {
     pub async fn count_failures(&self, id: &JobId) -> Result<Option<usize>, DatabaseError> {
         match self.failures(id).await {
             Ok(failures) => Ok(Some(failures.len())),
-            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(None),
-            Err(error) => Err(error),
+            Err(error) if error.cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(None),
+            Err(error) => Err(error.into_cause()),
         }
     }
 
@@ -97,7 +141,7 @@ impl JobStore {
     ///
     /// # Errors
     /// The server's.
-    pub async fn release(&self, id: &JobId, keys: Option<&[Value]>) -> Result<(), DatabaseError> {
+    pub async fn release(&self, id: &JobId, keys: Option<&[Value]>) -> Result<(), FailuresError> {
         let table = self.table().failures();
         let statement = format!(
             "DELETE FROM {table} WHERE job_id = $1 AND ($2::jsonb[] IS NULL OR key = ANY ($2))"
@@ -105,18 +149,21 @@ impl JobStore {
         if !self.has_failures().await? {
             return Ok(());
         }
-        self.session()
+        let deleted = self
+            .session()
             .execute(&statement, &[&id.as_str(), &keys])
-            .await
-            .map_err(DatabaseError::during(format!("writing to {table}")))?;
-        Ok(())
+            .await;
+        match deleted.map_err(DatabaseError::during(format!("writing to {table}"))) {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(self.with_remedy(cause, "").await),
+        }
     }
 
     /// Releases all rows of jobs that were deleted from the jobs table.
     ///
     /// # Errors
     /// The server's.
-    pub async fn release_rows_of_deleted_jobs(&self) -> Result<(), DatabaseError> {
+    pub async fn release_rows_of_deleted_jobs(&self) -> Result<(), FailuresError> {
         let failures = self.table().failures();
         if !self.has_failures().await? {
             return Ok(());
@@ -125,11 +172,11 @@ impl JobStore {
             "DELETE FROM {failures} f WHERE NOT EXISTS (SELECT FROM {} j WHERE j.id::text = f.job_id)",
             self.table().qualified()
         );
-        self.session()
-            .execute(&statement, &[])
-            .await
-            .map_err(DatabaseError::during(format!("writing to {failures}")))?;
-        Ok(())
+        let deleted = self.session().execute(&statement, &[]).await;
+        match deleted.map_err(DatabaseError::during(format!("writing to {failures}"))) {
+            Ok(_) => Ok(()),
+            Err(cause) => Err(self.with_remedy(cause, "").await),
+        }
     }
 
     /// Asked first, because a statement on a missing table would write an error into the server's log.
@@ -141,5 +188,20 @@ impl JobStore {
             .await
             .map_err(DatabaseError::during(format!("looking for {table}")))?;
         Ok(row.get(0))
+    }
+
+    /// Adds to an error about missing privileges what grants them: `first`, and the privileges on the table.
+    async fn with_remedy(&self, cause: DatabaseError, first: &str) -> FailuresError {
+        if cause.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+            return cause.into();
+        }
+        let table = self.table().failures();
+        let remedy = self.session().role().await.ok().map(|role| {
+            format!(
+                "{first}GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {};",
+                identifier(&role)
+            )
+        });
+        FailuresError { cause, remedy }
     }
 }

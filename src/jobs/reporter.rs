@@ -13,9 +13,9 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use super::definition::JobId;
-use super::failures::Failure;
+use super::failures::{Failure, FailuresError};
 use super::store::JobStore;
-use crate::postgres::DatabaseError;
+use crate::postgres::{DatabaseError, ServerInstance};
 
 /// What a job tells the jobs database, or asks it.
 #[derive(Debug)]
@@ -32,6 +32,12 @@ pub enum Report {
     Failed(String),
     /// What the start of the job waits for; `None` once it waits no more.
     WaitsFor(Option<String>),
+    /// Why the job is interrupted; `None` once it runs.
+    Interrupted(Option<String>),
+    /// The question which server has the jobs database.
+    AskServer,
+    /// The question which other job writes a column of this one, and comes first.
+    AskEarlierWriter,
     /// A row could not be embedded or written.
     Quarantined(Failure),
     /// The rows with these keys were quarantined, and are written or deleted now.
@@ -49,6 +55,10 @@ pub enum Answer {
     Rejected(String),
     /// The quarantined rows.
     Failures(Vec<Failure>),
+    /// The server of the jobs database.
+    Server(ServerInstance),
+    /// The other job, if there is one.
+    EarlierWriter(Option<JobId>),
 }
 
 /// A report on its way to the owner of the session.
@@ -78,14 +88,53 @@ pub async fn deliver(
         Report::Finished => store.finished(id).await?,
         Report::Failed(reason) => store.failed(id, reason).await?,
         Report::WaitsFor(what) => store.waits_for(id, what.as_deref()).await?,
-        Report::Quarantined(failure) => match store.quarantine(id, failure).await {
-            Err(error) if !error.is_transient() => return Ok(Answer::Rejected(error.to_string())),
-            recorded => recorded?,
-        },
-        Report::Released(keys) => store.release(id, Some(keys)).await?,
-        Report::ListFailures => return Ok(Answer::Failures(store.failures(id).await?)),
+        Report::Interrupted(why) => {
+            // Of no consequence, so a column of an unsuitable type must not hold up what is.
+            if let Err(error) = store.interrupted(id, why.as_deref()).await {
+                if error.is_transient() {
+                    return Err(error);
+                }
+                tracing::debug!(job = %id, "last_error is not written: {error}");
+            }
+        }
+        Report::AskServer => {
+            return Ok(Answer::Server(ServerInstance::of(store.session()).await?));
+        }
+        Report::AskEarlierWriter => {
+            // The supervisor has the rows, and answers by itself. A command runs no job.
+            return Ok(Answer::EarlierWriter(None));
+        }
+        // A failures table that the role may not use, or that has other columns, concerns the job that needs it, and
+        // not the daemon's session.
+        Report::Quarantined(failure) => {
+            return answer_or_reject(
+                store
+                    .quarantine(id, failure)
+                    .await
+                    .map(|()| Answer::Recorded),
+            );
+        }
+        Report::Released(keys) => {
+            return answer_or_reject(
+                store
+                    .release(id, Some(keys))
+                    .await
+                    .map(|()| Answer::Recorded),
+            );
+        }
+        Report::ListFailures => {
+            return answer_or_reject(store.failures(id).await.map(Answer::Failures));
+        }
     }
     Ok(Answer::Recorded)
+}
+
+fn answer_or_reject(result: Result<Answer, FailuresError>) -> Result<Answer, DatabaseError> {
+    match result {
+        Ok(answer) => Ok(answer),
+        Err(error) if error.is_transient() => Err(error.into_cause()),
+        Err(error) => Ok(Answer::Rejected(error.to_string())),
+    }
 }
 
 /// The channel from one job to its row.
@@ -131,6 +180,27 @@ impl Reporter {
         self.tell(Report::WaitsFor(what));
     }
 
+    /// Why the job is interrupted, or that it runs. Returns false if the channel is full and the report is dropped.
+    pub fn interrupted(&self, why: Option<String>) -> bool {
+        self.tell(Report::Interrupted(why))
+    }
+
+    /// The server that has the jobs database now; `None` when the daemon is stopping.
+    pub async fn server(&self) -> Option<ServerInstance> {
+        match self.ask(Report::AskServer).await {
+            Some(Answer::Server(server)) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// Another job that should run, writes a column of this one, and comes first.
+    pub async fn earlier_writer(&self) -> Option<JobId> {
+        match self.ask(Report::AskEarlierWriter).await {
+            Some(Answer::EarlierWriter(first)) => first,
+            _ => None,
+        }
+    }
+
     /// Records a row in the failures table.
     ///
     /// # Errors
@@ -152,16 +222,21 @@ impl Reporter {
     pub async fn failures(&self) -> Vec<Failure> {
         match self.ask(Report::ListFailures).await {
             Some(Answer::Failures(failures)) => failures,
+            Some(Answer::Rejected(error)) => {
+                tracing::warn!("the failures table cannot be read: {error}");
+                Vec::new()
+            }
             _ => Vec::new(),
         }
     }
 
-    fn tell(&self, report: Report) {
-        let _ = self.messages.try_send(ReportMessage {
+    fn tell(&self, report: Report) -> bool {
+        let sent = self.messages.try_send(ReportMessage {
             job: self.job.clone(),
             report,
             answer: None,
         });
+        sent.is_ok()
     }
 
     /// Sends a report and waits for the answer; `None` when the owner of the session has gone.

@@ -141,9 +141,16 @@ impl JobStore {
     /// # Errors
     /// The server's.
     pub async fn started_again(&self, id: &JobId) -> Result<(), DatabaseError> {
-        let set = "init_finished_at = COALESCE(init_finished_at, init_started_at, now()), \
-                   init_started_at = clock_timestamp() + interval '1 microsecond'";
-        self.update(id, set, &[]).await
+        let mut set = String::from(
+            "init_started_at = CASE WHEN init_finished_at IS NULL THEN date_trunc('second', clock_timestamp()) \
+             ELSE clock_timestamp() + interval '1 microsecond' END, \
+             init_failed_at = NULL, init_failure_reason = NULL",
+        );
+        if self.table.has("init_progress") {
+            set.push_str(", init_progress = 0");
+        }
+        self.update(id, &set, &[]).await?;
+        self.waits_for(id, None).await
     }
 
     /// The initial backfill is finished.
@@ -184,6 +191,47 @@ impl JobStore {
         self.update(id, "waits_for = $2", &[&what]).await
     }
 
+    /// Records why the job is interrupted, or with `None` that it runs, if the table has the columns for it.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn interrupted(&self, id: &JobId, why: Option<&str>) -> Result<(), DatabaseError> {
+        let set = self.last_error(if why.is_some() {
+            "$2::text"
+        } else {
+            "NULL::text"
+        });
+        if set.is_empty() {
+            return Ok(());
+        }
+        match why {
+            // PostgreSQL's text types cannot store NUL.
+            Some(why) => {
+                let why = why.replace('\0', "\u{fffd}");
+                self.update(id, &set, &[&why]).await
+            }
+            // No row version for a job that was not interrupted.
+            None => {
+                self.update_where(id, &set, "AND last_error IS NOT NULL", &[])
+                    .await
+            }
+        }
+    }
+
+    /// Assigns `value` to the columns for interruptions, as far as the table has them.
+    fn last_error(&self, value: &str) -> String {
+        if !self.table.has("last_error") {
+            return String::new();
+        }
+        let mut set = format!("last_error = {value}");
+        if self.table.has("last_error_at") {
+            set.push_str(&format!(
+                ", last_error_at = CASE WHEN {value} IS NOT NULL THEN now() END"
+            ));
+        }
+        set
+    }
+
     /// The job has failed, for this reason.
     ///
     /// # Errors
@@ -191,12 +239,13 @@ impl JobStore {
     pub async fn failed(&self, id: &JobId, reason: &str) -> Result<(), DatabaseError> {
         // PostgreSQL's text types cannot store NUL.
         let reason = reason.replace('\0', "\u{fffd}");
-        self.update(
-            id,
-            "init_failed_at = now(), init_failure_reason = $2",
-            &[&reason],
-        )
-        .await
+        let mut set = String::from("init_failed_at = now(), init_failure_reason = $2");
+        // The reason replaces what interrupted the job until then.
+        let cleared = self.last_error("NULL::text");
+        if !cleared.is_empty() {
+            set.push_str(&format!(", {cleared}"));
+        }
+        self.update(id, &set, &[&reason]).await
     }
 
     async fn update(
@@ -205,13 +254,24 @@ impl JobStore {
         set: &str,
         values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
     ) -> Result<(), DatabaseError> {
+        self.update_where(id, set, "", values).await
+    }
+
+    /// `condition` is empty or begins with `AND`.
+    async fn update_where(
+        &self,
+        id: &JobId,
+        set: &str,
+        condition: &str,
+        values: &[&(dyn tokio_postgres::types::ToSql + Sync)],
+    ) -> Result<(), DatabaseError> {
         let touched = if self.table.has("updated_at") {
             ", updated_at = now()"
         } else {
             ""
         };
         let statement = format!(
-            "UPDATE {} SET {set}{touched} WHERE id::text = $1",
+            "UPDATE {} SET {set}{touched} WHERE id::text = $1 {condition}",
             self.table.qualified()
         );
         let id = id.as_str();
@@ -234,8 +294,12 @@ fn select_statement(table: &JobsTable, labeled: bool) -> String {
         "COALESCE(NULLIF(schema::text, ''), 'public') AS schema".to_owned(),
         "init_started_at IS NOT NULL AS started".to_owned(),
         "init_finished_at IS NOT NULL AS finished".to_owned(),
-        "COALESCE(init_started_at > init_finished_at, false) AS started_again".to_owned(),
+        // The fraction of a second, where there is one, follows a point in JSON, whatever type the column has.
+        "CASE WHEN init_finished_at IS NULL THEN strpos(COALESCE(to_jsonb(j) ->> 'init_started_at', '.'), '.') = 0 \
+         ELSE COALESCE(init_started_at > init_finished_at, false) END AS started_again"
+            .to_owned(),
         "init_failed_at IS NOT NULL AS failed".to_owned(),
+        "init_failure_reason::text AS failure_reason".to_owned(),
         format!("{} AS canceled", table.canceled_expression()),
     ];
     for column in [
@@ -290,6 +354,7 @@ fn job_row(row: &tokio_postgres::Row) -> JobRow {
         },
         progress: progress(row),
         failed: row.get("failed"),
+        failure_reason: text("failure_reason"),
         canceled: row.get("canceled"),
     }
 }
@@ -298,8 +363,8 @@ fn progress(row: &tokio_postgres::Row) -> InitProgress {
     let is = |column: &str| row.get::<_, bool>(column);
     match (is("started"), is("finished"), is("started_again")) {
         (false, _, _) => InitProgress::New,
-        (true, false, _) => InitProgress::Started,
+        (true, _, true) => InitProgress::StartedAgain,
+        (true, false, false) => InitProgress::Started,
         (true, true, false) => InitProgress::Finished,
-        (true, true, true) => InitProgress::StartedAgain,
     }
 }

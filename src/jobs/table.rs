@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::postgres::quote::identifier;
+use super::definition::JobId;
+use crate::postgres::instance::system_identifier;
+use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
 
 /// The columns of the documented table. The daemon does not start if one of them is missing.
@@ -179,6 +181,18 @@ impl JobsTable {
     /// tables may work on the same target database, and their slots must not have the same names.
     pub fn identity(&self) -> u32 {
         self.identity
+    }
+
+    /// The statement by which a person has a failed job tried again.
+    pub fn retry_statement(&self, id: &JobId) -> String {
+        let id = match id.as_str() {
+            number if number.parse::<i64>().is_ok() => number.to_owned(),
+            text => literal(text),
+        };
+        format!(
+            "UPDATE {} SET init_failed_at = NULL WHERE id = {id};",
+            self.qualified
+        )
     }
 
     pub(super) fn has(&self, column: &str) -> bool {
@@ -387,16 +401,7 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
 /// A hash of the server's system identifier, the database and the table's name. Some managed services deny access to
 /// the system identifier; there the rest has to suffice.
 async fn identity(session: &Session, schema: &str, name: &str) -> Result<u32, JobsTableError> {
-    let system: i64 = match session
-        .query_one("SELECT system_identifier FROM pg_control_system()", &[])
-        .await
-    {
-        Ok(row) => row.get(0),
-        Err(error) if error.code().is_some() => 0,
-        Err(error) => {
-            return Err(DatabaseError::during("reading the system identifier")(error).into());
-        }
-    };
+    let system = system_identifier(session).await?.unwrap_or(0);
     let database: u32 = session
         .query_one(
             "SELECT oid FROM pg_database WHERE datname = current_database()",

@@ -69,6 +69,27 @@ impl Watcher {
             .filter(|row| !row.canceled && (!row.failed || self.mended.contains(&row.id)))
     }
 
+    /// Another job that should run, writes a column of this one, and comes first.
+    pub fn earlier_writer(&self, id: &JobId) -> Option<&JobId> {
+        let own = self.known.get(id)?;
+        let mut wanted = self.wanted();
+        wanted
+            .find(|other| own.comes_after(other))
+            .map(|other| &other.id)
+    }
+
+    /// The jobs that wait until a person acts.
+    pub fn failed(&self) -> impl Iterator<Item = &JobRow> {
+        let rows = self.known.values();
+        rows.filter(|row| row.failed && !row.canceled && !self.mended.contains(&row.id))
+    }
+
+    /// Whether this job should run.
+    pub fn is_wanted(&self, id: &JobId) -> bool {
+        let row = self.known.get(id);
+        row.is_some_and(|row| !row.canceled && (!row.failed || self.mended.contains(id)))
+    }
+
     /// Takes in a failure that this daemon has written itself. When a person then clears the failure, that is a change,
     /// even if it happens before the next poll.
     pub fn note_failure(&mut self, id: &JobId) {
@@ -102,6 +123,7 @@ fn difference(before: Option<&JobRow>, now: &JobRow) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::definition::InitProgress;
 
     impl std::fmt::Debug for Change {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -122,6 +144,31 @@ mod tests {
 
     fn boxed(row: &JobRow) -> Box<JobRow> {
         Box::new(row.clone())
+    }
+
+    #[test]
+    fn of_two_jobs_on_one_column_the_older_comes_first() {
+        let [first, mut second] = ["9", "10"].map(JobRow::example);
+        let mut watcher = Watcher::default();
+        let mut earlier = |rows: [&JobRow; 2], id: &str| {
+            seen(&mut watcher, &rows);
+            let found = watcher.earlier_writer(&JobId::new(id));
+            found.map(JobId::to_string)
+        };
+        assert_eq!(earlier([&first, &second], "10").as_deref(), Some("9"));
+        assert_eq!(earlier([&first, &second], "9"), None);
+        // It has run already, however great its id.
+        second.progress = InitProgress::Finished;
+        assert_eq!(earlier([&first, &second], "9").as_deref(), Some("10"));
+        second.canceled = true;
+        assert_eq!(earlier([&first, &second], "9"), None);
+        second.canceled = false;
+        second.definition.dst_column = Some("another".into());
+        assert_eq!(earlier([&first, &second], "9"), None);
+        second.definition.fingerprint_column = first.definition.dst_column.clone();
+        assert_eq!(earlier([&first, &second], "9").as_deref(), Some("10"));
+        second.definition.db_connection = "postgresql://localhost/another".into();
+        assert_eq!(earlier([&first, &second], "9"), None);
     }
 
     #[test]

@@ -28,6 +28,14 @@ pub enum JobError {
     /// Another attempt may succeed, with a new slot: the old one is unusable or does harm.
     #[error("{0}")]
     NewSlotRequired(String),
+    /// The server does not let the daemon in. Whether that is worth another attempt depends on the job: see
+    /// [`is_access_refusal`](Self::is_access_refusal).
+    #[error("{0}")]
+    AccessRefused(String),
+    /// Another job, or a daemon with a copy of the jobs database, works where this job would. The job leaves everything
+    /// as it is, and looks again later.
+    #[error("{0}")]
+    StandsBack(String),
     /// An SQL session failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -63,15 +71,27 @@ impl JobError {
     pub fn is_transient(&self) -> bool {
         match self {
             JobError::Permanent(_)
+            | JobError::AccessRefused(_)
             | JobError::ModelName(_)
             | JobError::ConnectionString(_)
             | JobError::Host(_) => false,
-            JobError::Transient(_) | JobError::NewSlotRequired(_) => true,
+            JobError::Transient(_) | JobError::NewSlotRequired(_) | JobError::StandsBack(_) => true,
             JobError::Database(error) => error.is_transient(),
             JobError::Replication(error) => {
                 is_transient_replication_error(error) || self.requires_new_slot()
             }
             JobError::Embedding(error) => error.is_transient(),
+        }
+    }
+
+    /// Whether the server refuses to let the daemon in, as after a change of a password. A job that has never run
+    /// fails: its row is most likely wrong. For one that has, this is an outage.
+    pub fn is_access_refusal(&self) -> bool {
+        match self {
+            JobError::AccessRefused(_) => true,
+            JobError::Database(error) => error.is_access_refusal(),
+            JobError::Replication(error) => error.code() == Some(&SqlState::DATABASE_DROPPED),
+            _ => false,
         }
     }
 
@@ -98,6 +118,8 @@ impl JobError {
         let message = self.to_string();
         if self.requires_new_slot() {
             JobError::NewSlotRequired(message)
+        } else if self.is_access_refusal() {
+            JobError::AccessRefused(message)
         } else if self.is_transient() {
             JobError::Transient(message)
         } else {
@@ -182,6 +204,8 @@ mod tests {
             let name = format!("{error:?}");
             assert_eq!(JobError::from(error).is_transient(), transient, "{name}");
         }
+        // The database of a running stream was dropped: it may come back.
+        assert!(JobError::from(server("57P04")).is_access_refusal());
         // A slot that is gone, or that the server has invalidated, is created again.
         for code in ["42704", "55000"] {
             let error = JobError::from(server(code));

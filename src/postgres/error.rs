@@ -88,6 +88,17 @@ impl DatabaseError {
             DatabaseError::Tls(_) => false,
         }
     }
+
+    /// Whether the way into the database is closed until a person opens it again: the login is refused, or the database
+    /// is gone. Nothing is said then about what was to be done there.
+    pub fn is_access_refusal(&self) -> bool {
+        match self {
+            DatabaseError::Connect { failure, .. } => !failure.is_transient(),
+            DatabaseError::Tls(_) => true,
+            DatabaseError::Query { cause, .. } => cause.code() == Some(&SqlState::DATABASE_DROPPED),
+            DatabaseError::NoAnswer { .. } | DatabaseError::Silent { .. } => false,
+        }
+    }
 }
 
 /// Why there is no connection.
@@ -272,4 +283,32 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_login_is_told_from_a_server_that_is_away() {
+        let kind = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        for (failure, refused) in [
+            (ConnectFailure::Name(kind()), false),
+            (ConnectFailure::Unreachable(kind()), false),
+            (ConnectFailure::Timeout(Duration::from_secs(1)), false),
+            (ConnectFailure::WrongRole("a standby"), false),
+            (ConnectFailure::PasswordMissing, true),
+            (
+                ConnectFailure::Tls("the certificate has expired".into()),
+                true,
+            ),
+        ] {
+            let error = DatabaseError::Connect {
+                database: "d".into(),
+                failure,
+            };
+            assert_eq!(error.is_access_refusal(), refused, "{error}");
+            assert_eq!(error.is_transient(), !refused, "{error}");
+        }
+    }
 }

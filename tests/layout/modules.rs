@@ -9,6 +9,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     // The ground: each could be a crate of its own.
     ("failpoint", &[]),
     ("backoff", &[]),
+    ("reminder", &[]),
     ("replication", &[]),
     ("postgres", &[]),
     ("embedding", &["failpoint"]),
@@ -64,6 +65,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "jobs",
             "pipeline/error",
             "pipeline/table",
+            "pipeline/slot",
         ],
     ),
     (
@@ -83,6 +85,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/job",
         &[
             "backoff",
+            "reminder",
             "postgres",
             "embedding",
             "jobs",
@@ -112,6 +115,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/supervisor",
         &[
             "backoff",
+            "reminder",
             "postgres",
             "replication",
             "embedding",

@@ -146,14 +146,19 @@ fn refused(error: ReplicationError) -> JobError {
         ReplicationError::Tls(_) => return JobError::Transient(error.to_string()),
         _ => return error.into(),
     };
+    let remedy = remedy::for_refusal(code, message);
     // A pooler that refuses a startup parameter refuses it every time.
-    let is_poolers = *code == SqlState::PROTOCOL_VIOLATION;
-    match remedy::for_refusal(code, message) {
-        Some(remedy) if is_transient_replication_error(&error) && !is_poolers => {
-            JobError::Transient(format!("{error}: {remedy}"))
-        }
-        Some(remedy) => JobError::permanent(format!("{error}: {remedy}")),
-        None => error.into(),
+    let is_poolers = *code == SqlState::PROTOCOL_VIOLATION && remedy.is_some();
+    let text = match remedy {
+        Some(remedy) => format!("{error}: {remedy}"),
+        None => error.to_string(),
+    };
+    if is_poolers {
+        JobError::Permanent(text)
+    } else if is_transient_replication_error(&error) {
+        JobError::Transient(text)
+    } else {
+        JobError::AccessRefused(text)
     }
 }
 

@@ -19,6 +19,7 @@ use super::own_slot::OwnSlot;
 use super::shared_slot::SharedSlot;
 use super::streamable::{Streamable, Unbroken};
 use crate::pipeline::error::JobError;
+use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::retention::WatchedSlot;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -47,6 +48,14 @@ impl Subscription {
         match self {
             Subscription::Own(own) => &own.names.own,
             Subscription::Shared(shared) => &shared.names.own,
+        }
+    }
+
+    /// What the job's slots are called.
+    pub fn names(&self) -> &JobNames {
+        match self {
+            Subscription::Own(own) => &own.names,
+            Subscription::Shared(shared) => &shared.names,
         }
     }
 

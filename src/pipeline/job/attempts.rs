@@ -8,12 +8,14 @@ use super::state::{Job, JobEnd};
 use crate::backoff::Backoff;
 use crate::jobs::InitProgress;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::target_database;
+use crate::pipeline::setup::{ddl, target_database};
 use crate::pipeline::slot::retention;
 
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 /// Short enough to stream again within ten seconds of a server's return.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// The longest pause of a job that waits for a person. Servers lock accounts after many refused logins.
+const MAX_WAIT: Duration = Duration::from_secs(30);
 /// An attempt that lasted this long was a success: the next pause is short again.
 const STEADY_AFTER: Duration = Duration::from_secs(20);
 
@@ -32,7 +34,9 @@ impl Job {
 
     async fn attempts(mut self) -> JobEnd {
         let stop = self.stop.clone();
+        self.has_run = self.row.progress != InitProgress::New;
         let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
+        let mut waiting = Backoff::new(MIN_BACKOFF, MAX_WAIT);
         // Slots in a row that were dropped before the job had caught up.
         let mut dropped_slots = 0;
         loop {
@@ -42,12 +46,23 @@ impl Job {
                 Err(_) if stop.is_cancelled() => return JobEnd::Stopped,
                 Err(error) => error,
             };
-            if !error.is_transient() {
+            let why_waiting = self.why_waiting(&error);
+            if !error.is_transient() && why_waiting.is_none() {
                 return JobEnd::Failed(error.to_string());
             }
             if began.elapsed() > STEADY_AFTER {
                 backoff.reset();
+                waiting.reset();
             }
+            if let Some(why) = why_waiting {
+                let pause = waiting.next_pause();
+                self.interruption.wait(&why, pause);
+                tokio::select! {
+                    () = stop.cancelled() => return JobEnd::Stopped,
+                    () = tokio::time::sleep(pause) => continue,
+                }
+            }
+            waiting.reset();
             let mut pause = backoff.next_pause();
             if self.row.progress == InitProgress::Finished {
                 dropped_slots = 0;
@@ -55,12 +70,29 @@ impl Job {
                 dropped_slots += 1;
                 pause = retention::pause(dropped_slots);
             }
-            tracing::warn!("interrupted, retrying in {} ms: {error}", pause.as_millis());
+            self.interruption.retry(&error, pause);
             tokio::select! {
                 () = stop.cancelled() => return JobEnd::Stopped,
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Why the job waits, and what to do, after an error that passes only when a person has done something elsewhere;
+    /// `None` for other errors. A login that is refused is such an outage for a job that has run before. One that has
+    /// never run fails: most likely its row is wrong.
+    fn why_waiting(&self, error: &JobError) -> Option<String> {
+        if matches!(error, JobError::StandsBack(_)) {
+            return Some(error.to_string());
+        }
+        if !error.is_access_refusal() || !self.has_run {
+            return None;
+        }
+        Some(format!(
+            "the target server does not let the daemon in, which is tried again until it does; meanwhile only the \
+             server itself (max_slot_wal_keep_size) limits the WAL that the slot {} retains: {error}",
+            self.subscription.slot()
+        ))
     }
 
     /// One attempt. Where it ends because the slot has become unusable, the slot is dropped: its absence tells the next
@@ -79,11 +111,11 @@ impl Job {
 
     /// `Ok` when the daemon stops.
     async fn prepare_and_stream(&mut self) -> Result<(), JobError> {
-        let stop = self.stop.clone();
+        let (stop, reporter) = (self.stop.clone(), self.reporter.clone());
         let prepared = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            prepared = self.prepare() => prepared?,
+            prepared = ddl::telling(reporter, self.prepare()) => prepared?,
         };
         self.stream(prepared).await
     }

@@ -9,6 +9,8 @@
 //! at any moment ────────────────────────────────────────────▶ Canceled   the supervisor ends the job
 //! ```
 //!
+//! A login that the target server refuses counts as transient if the job has run before.
+//!
 //! An attempt runs from preparation until something ends it. It streams as soon as the slot exists, while the backfill
 //! runs. The supervisor ends a job that is canceled, deleted, replaced or restarted, or that another daemon has taken
 //! over. What follows each [`JobEnd`](state::JobEnd) is the supervisor's task too.
@@ -17,11 +19,13 @@
 //! | --- | --- |
 //! | [`state`] | what a job needs, and how it ends |
 //! | [`attempts`] | the transitions: attempt, retry, fail |
+//! | [`interruption`] | what log and row say while a job is interrupted |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
 //! | [`stream`] | the concurrent parts of a streaming job |
 //! | [`watchdog`] | the questions about the table that are asked each second |
 
 pub mod attempts;
+pub mod interruption;
 pub mod prepare;
 pub mod state;
 pub mod stream;

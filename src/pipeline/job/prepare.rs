@@ -1,6 +1,9 @@
 //! The first half of an attempt: everything that must exist before a job can stream.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::state::Job;
 use crate::embedding::{Model, ModelName};
@@ -11,12 +14,19 @@ use crate::pipeline::capture::join::SubscriberEnds;
 use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::prerequisites::check_prerequisites;
 use crate::pipeline::setup::preflight::server::{check_server, is_standby};
-use crate::pipeline::setup::{target_database, target_table};
+use crate::pipeline::setup::written_columns::Claim;
+use crate::pipeline::setup::{copies, target_database, target_table, written_columns};
+use crate::pipeline::slot::session_locks;
+use crate::pipeline::slot::session_locks::Identity;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::fence;
 use crate::pipeline::write::path::{WriteOptions, WritePath};
-use crate::postgres::{ConnectionString, Session};
+use crate::postgres::{ConnectionString, ServerInstance, Session};
+
+/// For so long after a daemon with another copy of the jobs table was seen at work, the job is left to it.
+const SEEN_RECENTLY: Duration = Duration::from_secs(60);
 
 /// What exists once a job can stream.
 pub(super) struct Prepared {
@@ -52,12 +62,25 @@ impl Job {
         let database = target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect(&database).await?;
+        check_prerequisites(&session, &names, model.dimensions()).await?;
         check_server(&session).await?;
+        let jobs_server = self.stand_back_from_copies(&session).await?;
         let target = target_table::prepare(&session, &names, &self.row.definition, &model).await?;
         let target = Arc::new(target);
 
         let unbroken = self.subscription.find_unbroken(&session, &target).await?;
         let continuity = Continuity::from_check(unbroken.is_some());
+        let names = self.subscription.names().clone();
+        let claim = Claim {
+            identity: Identity::new(jobs_server, self.jobs_table, &self.row.id),
+            names: &names,
+            is_newcomer: self.row.progress == InitProgress::New || continuity == Continuity::Broken,
+        };
+        if let Some(first) = self.reporter.earlier_writer().await {
+            let refusal = written_columns::refusal(&self.row.definition, &first);
+            return Err(JobError::Permanent(refusal));
+        }
+        claim.check(&session, &target).await?;
         let backfill = self.plan_backfill(&session, &target, continuity).await?;
         let set_up = self.named(&database, "set-up");
         let streamable = self
@@ -68,6 +91,8 @@ impl Job {
             self.row.progress = InitProgress::Started;
         }
         let write_path = self.open_write_path(&database, &target, &model).await?;
+        self.make_exclusive(write_path.session(), &target, claim)
+            .await?;
         let subscriber_ends = self
             .subscription
             .join(&session, &database, &target, &streamable, self.stop.clone())
@@ -152,7 +177,44 @@ impl Job {
         self.row.progress = InitProgress::StartedAgain;
     }
 
-    /// The write path, whose session is the only one that writes for the job.
+    /// Fails where a daemon with another copy of the jobs database runs this job, and for a while afterwards: its
+    /// attempts end and begin again as those of any job. Returns the server of the jobs database.
+    async fn stand_back_from_copies(
+        &mut self,
+        session: &Session,
+    ) -> Result<ServerInstance, JobError> {
+        let Some(jobs_server) = self.reporter.server().await else {
+            return Err(JobError::Transient("the daemon is stopping".into()));
+        };
+        let found = copies::stand_back(session, self.subscription.names(), jobs_server).await;
+        if matches!(found, Err(JobError::StandsBack(_))) {
+            self.seen_elsewhere = Some(Instant::now());
+        }
+        found?;
+        let recently = |seen: Instant| seen.elapsed() < SEEN_RECENTLY;
+        if self.seen_elsewhere.is_some_and(recently) {
+            return Err(JobError::StandsBack(format!(
+                "a daemon with another copy of this jobs table ran the job until a moment ago; this one takes it over \
+                 if that has not come back within {} s",
+                SEEN_RECENTLY.as_secs()
+            )));
+        }
+        Ok(jobs_server)
+    }
+
+    /// Makes `session` the only one that writes for the job, and the job the only one that writes its columns.
+    async fn make_exclusive(
+        &self,
+        session: &Session,
+        target: &TargetTable,
+        claim: Claim<'_>,
+    ) -> Result<(), JobError> {
+        session_locks::introduce(session, claim.identity).await?;
+        fence::acquire(session, self.subscription.name()).await?;
+        claim.acquire(session, target).await
+    }
+
+    /// The write path, with a session of its own.
     async fn open_write_path(
         &self,
         database: &ConnectionString,
@@ -162,9 +224,7 @@ impl Job {
         let database = self.named(database, "write-back");
         let options = WriteOptions::from_definition(&self.row.definition);
         let reporter = self.reporter.clone();
-        let path = WritePath::open(&database, target.clone(), model, options, reporter).await?;
-        fence::acquire(path.session(), self.subscription.name()).await?;
-        Ok(path)
+        WritePath::open(&database, target.clone(), model, options, reporter).await
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a job needs to run, and how it ends.
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::interruption::Interruption;
 use crate::embedding::{Engine, Model};
 use crate::jobs::JobRow;
 use crate::jobs::reporter::Reporter;
@@ -32,6 +34,14 @@ pub struct Job {
     pub model: Option<Model>,
     /// Writes into the job's row.
     pub reporter: Reporter,
+    /// The identity of the jobs table.
+    pub jobs_table: u32,
+    /// What is said of the job while it is interrupted.
+    pub interruption: Interruption,
+    /// It has run before, here or in another daemon.
+    pub has_run: bool,
+    /// When a daemon with another copy of the jobs table was last seen to run the job.
+    pub seen_elsewhere: Option<Instant>,
     /// Where the job may connect.
     pub allowed_hosts: AllowedHosts,
     /// The partitions of its table that it knows.

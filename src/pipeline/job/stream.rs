@@ -19,12 +19,15 @@ use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::capture::join::{Stay, SubscriberEnds};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::ddl;
 use crate::pipeline::slot::retention;
 use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
 use crate::postgres::ConnectionString;
 
 /// `init_progress` is written at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// A job that has streamed for this long is no longer called interrupted.
+const STEADY_AFTER: Duration = Duration::from_secs(1);
 /// How long a batcher may take to say why it has ended.
 const CAUSE_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -62,7 +65,7 @@ impl Job {
         tokio::select! {
             biased;
             ended = stay.ended() => return ended,
-            admitted = admitted => admitted?,
+            admitted = ddl::telling(self.reporter.clone(), admitted) => admitted?,
         }
         drop(set_up);
 
@@ -94,9 +97,17 @@ impl Job {
         watchers: impl Future<Output = JobError>,
     ) -> Result<(), JobError> {
         tokio::pin!(watchers);
+        self.has_run = true;
+        let steady = tokio::time::sleep(STEADY_AFTER);
+        tokio::pin!(steady);
+        let mut is_steady = false;
         loop {
             tokio::select! {
                 biased;
+                () = &mut steady, if !is_steady => {
+                    is_steady = true;
+                    self.interruption.end();
+                }
                 // Without an error of its own the batcher has ended with the stream, which says why.
                 ended = &mut batcher => return match flatten(ended) {
                     Ok(()) => stay.ended().await,

@@ -7,13 +7,18 @@
 //!                                              a remedy     columns         or continue with both
 //! ```
 //!
+//! Two more questions stand before any change: whether a daemon with a copy of the jobs database works on the same
+//! ([`copies`]), and whether another job writes the same columns ([`written_columns`]).
+//!
 //! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
 //! never keeps users waiting for long.
 
 pub mod columns;
+pub mod copies;
 pub mod ddl;
 pub mod definition;
 pub mod preflight;
 pub mod publication;
 pub mod target_database;
 pub mod target_table;
+pub mod written_columns;

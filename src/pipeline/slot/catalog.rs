@@ -108,6 +108,46 @@ pub async fn unused_names(client: &Client, prefix: &str) -> Result<Vec<SlotName>
         .collect())
 }
 
+/// A slot of a daemon with another jobs table that nothing reads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IdleSlot {
+    /// Its name.
+    pub name: String,
+    /// Its database.
+    pub database: String,
+    /// The WAL that it retains, for a person.
+    pub retained: String,
+}
+
+/// The slots in this database of jobs tables other than that of `prefix` that have no reader.
+///
+/// # Errors
+/// The server's, such as that it is a standby.
+pub async fn idle_slots_of_others(
+    client: &Client,
+    prefix: &str,
+) -> Result<Vec<IdleSlot>, DatabaseError> {
+    let rows = client
+        .query(
+            "SELECT slot_name::text, database::text, \
+                    COALESCE(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 'an unknown amount') \
+             FROM pg_replication_slots \
+             WHERE slot_name ~ '^lantern_[0-9a-f]{8}_' AND NOT starts_with(slot_name::text, $1) \
+               AND database = current_database() AND active_pid IS NULL ORDER BY slot_name",
+            &[&prefix],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for slots of other jobs tables"))?;
+    Ok(rows
+        .iter()
+        .map(|row| IdleSlot {
+            name: row.get(0),
+            database: row.get(1),
+            retained: row.get(2),
+        })
+        .collect())
+}
+
 /// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended
 /// (`SnapBuildFindSnapshot` in `snapbuild.c`: only then has it seen all changes of each transaction that it will
 /// decode).

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
+use crate::pipeline::slot::blockers;
+use crate::pipeline::slot::blockers::{Waiting, backend_pid};
 use crate::pipeline::slot::catalog::create_logical_slot;
 use crate::pipeline::slot::drop::drop_slot;
 use crate::pipeline::slot::retention::{self, WatchedSlot};
@@ -42,16 +44,6 @@ pub async fn create_slot(session: &Session, slot: &NewSlot<'_>) -> Result<(), Jo
     }
 }
 
-async fn backend_pid(session: &Session) -> Result<i32, DatabaseError> {
-    let row = session
-        .query_one("SELECT pg_backend_pid()", &[])
-        .await
-        .map_err(DatabaseError::during(
-            "reading the process id of the session",
-        ))?;
-    Ok(row.get(0))
-}
-
 /// Clears `waits_for` in the job's row when the wait is over, also when the job is canceled during it.
 struct ClearReport<'a>(&'a Reporter);
 
@@ -66,10 +58,9 @@ async fn report_wait(slot: &NewSlot<'_>, creator: i32) -> JobError {
     let name = &slot.watched.slot;
     loop {
         tokio::time::sleep(REPORT_INTERVAL).await;
-        let blockers = match blockers(&slot.watched.database, creator).await {
-            Ok(blockers) => blockers,
-            Err(error) => format!("unknown, because {error}"),
-        };
+        let blockers = blockers(&slot.watched.database, creator)
+            .await
+            .unwrap_or_else(|error| format!("unknown, because {error}"));
         tracing::warn!(
             "the replication slot {name} waits for open transactions to end: {blockers}"
         );
@@ -92,33 +83,7 @@ async fn enforce_limit(watched: &WatchedSlot) -> Result<(), JobError> {
     Err(JobError::Transient(reason))
 }
 
-/// The transactions that the process `creator` waits for, as a person can find them again.
-///
-/// The server waits for one transaction after the other (`SnapBuildWaitSnapshot` in `snapbuild.c`), so
-/// `pg_blocking_pids` shows only the next one. Every open transaction with an id is in the list. Statements are not:
-/// they may hold other people's data. The message says where a person with the rights can read them.
 async fn blockers(database: &ConnectionString, creator: i32) -> Result<String, DatabaseError> {
     let session = Session::open(database).await?;
-    let rows = session
-        .query(
-            "SELECT format('process %s of %s%s, %s, open for %s s%s', a.pid, COALESCE(a.usename, '?'), \
-                      CASE WHEN a.application_name <> '' THEN ' (' || left(a.application_name, 60) || ')' ELSE '' END, \
-                      COALESCE(a.state, 'in a state that this role may not see'), \
-                      COALESCE(floor(EXTRACT(EPOCH FROM clock_timestamp() - a.xact_start))::text, '?'), \
-                      ', last statement started ' || floor(EXTRACT(EPOCH FROM clock_timestamp() - a.query_start)) || ' s ago') \
-             FROM pg_stat_activity a \
-             WHERE a.pid <> $1 AND (a.pid = ANY(pg_blocking_pids($1)) OR a.backend_xid IS NOT NULL) \
-             ORDER BY a.xact_start LIMIT 5",
-            &[&creator],
-        )
-        .await
-        .map_err(DatabaseError::during("looking for open transactions"))?;
-    let blockers: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    if blockers.is_empty() {
-        return Ok("none that this role can see; check pg_prepared_xacts too".into());
-    }
-    Ok(format!(
-        "{} (for their statements: SELECT pid, query FROM pg_stat_activity)",
-        blockers.join("; ")
-    ))
+    blockers::describe(&session, creator, Waiting::ForTransactions).await
 }

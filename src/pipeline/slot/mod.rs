@@ -14,14 +14,18 @@
 //! | --- | --- |
 //! | [`names`] | names of slots and publications, and what identifies a member of a shared one |
 //! | [`catalog`] | SQL over `pg_replication_slots` |
+//! | [`blockers`] | whom a statement waits for, in words |
 //! | [`create`] | creating a slot, and reporting the transactions that hold this up |
 //! | [`drop`](mod@drop) | dropping a slot, and ending a stale reader first |
+//! | [`session_locks`] | advisory locks by which sessions in a target database find each other |
 //! | [`retention`] | watching how much WAL a slot retains |
 //! | [`retention_limit`] | the limit, as a person writes it |
 
+pub mod blockers;
 pub mod catalog;
 pub mod create;
 pub mod drop;
 pub mod names;
 pub mod retention;
 pub mod retention_limit;
+pub mod session_locks;

@@ -24,6 +24,7 @@ use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::own_slot::OwnSlot;
 use crate::pipeline::capture::shared_slot::SharedSlot;
 use crate::pipeline::capture::subscription::Subscription;
+use crate::pipeline::job::interruption::Interruption;
 use crate::pipeline::job::state::{Job, JobEnd};
 use crate::pipeline::slot::names::{self, JobNames};
 use crate::pipeline::supervisor::fleet;
@@ -183,9 +184,10 @@ impl Supervisor {
             // A job that is wanted again under the same definition uses the same slot again.
             if let Some(now) = self.watcher.wanted().find(|row| row.id == *id) {
                 let name = names::own_slot(identity, now);
-                leftovers
-                    .rows
-                    .retain(|row| names::own_slot(identity, row) != name);
+                leftovers.rows.retain(|row| {
+                    names::own_slot(identity, row) != name
+                        || !row.definition.is_beside(&now.definition)
+                });
             }
             free.push(id.clone());
         }
@@ -321,6 +323,10 @@ impl Supervisor {
             engine: self.engine.clone(),
             model: None,
             reporter: Reporter::new(id.clone(), self.sender.clone()),
+            jobs_table: self.store.table().identity(),
+            interruption: Interruption::new(Reporter::new(id.clone(), self.sender.clone())),
+            has_run: false,
+            seen_elsewhere: None,
             allowed_hosts: self.options.allowed_hosts.clone(),
             partitions: Partitions::default(),
             stop: stop.clone(),

@@ -9,24 +9,33 @@
 //! failed                         teardown; the reason is written; the lock is released
 //! another daemon has its lock    nothing
 //! ```
+//!
+//! A teardown that cannot reach its server is recalled when the row of the job asks for something else by now: it is
+//! then repeated with the new connection string, left out because the job runs again with what there is, or *parked*,
+//! without a lock, because the job goes on in another database.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
 
 use crate::jobs::definition::{JobId, JobRow};
 use crate::jobs::lock::JobsLock;
-use crate::jobs::reporter::{Report, ReportMessage};
-use crate::jobs::{lock, reporter};
+use crate::jobs::reporter::{Answer, Report, ReportMessage, Reporter};
+use crate::jobs::{InitProgress, lock, reporter};
 use crate::pipeline::job::state::JobEnd;
 use crate::pipeline::slot::names;
 use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::supervisor::options::SlotAllocation;
-use crate::pipeline::supervisor::orphans::Candidate;
+use crate::pipeline::supervisor::orphans;
+use crate::pipeline::supervisor::orphans::{Candidate, Search};
 use crate::pipeline::supervisor::state::{
-    AfterEnd, Leftovers, OrphanSearch, Supervisor, TearingDown,
+    AfterEnd, Leftovers, OrphanSearch, Parked, Supervisor, TearingDown,
 };
 use crate::pipeline::supervisor::tasks::{Removal, TaskOutcome};
-use crate::pipeline::supervisor::{orphans, teardown};
-use crate::postgres::DatabaseError;
+use crate::pipeline::supervisor::teardown::{End, Teardown};
+use crate::postgres::{DatabaseError, ServerInstance};
 use crate::replication::SlotName;
 
 impl Supervisor {
@@ -43,19 +52,27 @@ impl Supervisor {
 
     /// Removes what is left of a job. This daemon holds the job's lock until that is done.
     pub(super) fn tear_down(&mut self, id: JobId, leftovers: Leftovers) {
-        let identity = self.store.table().identity();
-        let label = self.options.label.clone();
-        let turns = self.teardown_turns.clone();
-        let allowed = self.options.allowed_hosts.clone();
-        let rows = leftovers.rows.clone();
+        let recalled = CancellationToken::new();
+        let delayed = Arc::new(AtomicBool::new(false));
+        let teardowns: Vec<Teardown> = leftovers
+            .rows
+            .iter()
+            .map(|row| self.teardown(row.clone(), &recalled, &delayed))
+            .collect();
         let (ended_id, panicked_id) = (id.clone(), id.clone());
         let work = async move {
             let mut removal = Removal::Nothing;
-            for row in rows {
-                let names = JobNames::new(identity, label.as_deref(), &row);
-                if teardown::run(&row, &names, &allowed, &turns).await {
-                    tracing::info!("slot and publication are gone");
-                    removal = Removal::Removed;
+            for teardown in teardowns {
+                match teardown.run().await {
+                    End::Nothing => {}
+                    End::Removed => {
+                        tracing::info!("slot and publication are gone");
+                        removal = Removal::Removed;
+                    }
+                    End::Recalled => {
+                        removal = Removal::Recalled;
+                        break;
+                    }
                 }
             }
             TaskOutcome::TornDown(ended_id, removal)
@@ -65,8 +82,98 @@ impl Supervisor {
             .spawn(tracing::info_span!("job", job = %id), work, move || {
                 TaskOutcome::TornDown(panicked_id, Removal::Unknown)
             });
-        self.tearing_down
-            .insert(id, TearingDown { leftovers, task });
+        let tearing_down = TearingDown {
+            leftovers,
+            task,
+            recalled,
+            delayed,
+        };
+        self.tearing_down.insert(id, tearing_down);
+    }
+
+    fn teardown(
+        &self,
+        row: JobRow,
+        recalled: &CancellationToken,
+        delayed: &Arc<AtomicBool>,
+    ) -> Teardown {
+        let identity = self.store.table().identity();
+        Teardown {
+            names: JobNames::new(identity, self.options.label.as_deref(), &row),
+            allowed: self.options.allowed_hosts.clone(),
+            turns: self.teardown_turns.clone(),
+            reporter: Reporter::new(row.id.clone(), self.sender.clone()),
+            recalled: recalled.clone(),
+            delayed: delayed.clone(),
+            is_wanted: self.watcher.is_wanted(&row.id),
+            row,
+        }
+    }
+
+    /// Recalls the teardowns that the rows of the jobs table, as they are now, ask for in another way: with another
+    /// password, or not at all because the job is to run again.
+    pub(super) fn recall_teardowns(&mut self) {
+        for (id, tearing_down) in &self.tearing_down {
+            let Some(now) = self.watcher.row(id) else {
+                continue;
+            };
+            let wanted = self.watcher.is_wanted(id);
+            let is_outdated = |row: &JobRow| {
+                let (old, new) = (&row.definition, &now.definition);
+                let delayed = tearing_down.delayed.load(Ordering::Relaxed);
+                match old.is_beside(new) {
+                    true => old.db_connection != new.db_connection || wanted && old.continues(new),
+                    false => wanted && delayed,
+                }
+            };
+            if tearing_down.leftovers.rows.iter().any(is_outdated) {
+                tearing_down.recalled.cancel();
+            }
+        }
+        for parked in &self.parked {
+            let now = self.watcher.row(&parked.row.id);
+            if now.is_some_and(|now| parked.row.definition.is_beside(&now.definition)) {
+                parked.recalled.cancel();
+            }
+        }
+        self.parked.retain(|parked| !parked.recalled.is_cancelled());
+    }
+
+    /// A teardown was recalled: what it still had to do is left for the next poll, or parked.
+    fn recalled(&mut self, id: &JobId, mut leftovers: Leftovers) {
+        let now = self.watcher.row(id).cloned();
+        for mut row in std::mem::take(&mut leftovers.rows) {
+            match &now {
+                Some(now) if row.definition.is_beside(&now.definition) => {
+                    row.definition
+                        .db_connection
+                        .clone_from(&now.definition.db_connection);
+                    leftovers.rows.push(row);
+                }
+                Some(_) if self.watcher.is_wanted(id) => self.park(row),
+                _ => leftovers.rows.push(row),
+            }
+        }
+        let kept = self.leftovers.entry(id.clone()).or_default();
+        kept.elsewhere |= leftovers.elsewhere;
+        kept.rows.append(&mut leftovers.rows);
+    }
+
+    /// Goes on with a teardown that the job does not wait for.
+    fn park(&mut self, row: JobRow) {
+        let recalled = CancellationToken::new();
+        let teardown = self.teardown(row.clone(), &recalled, &Arc::default());
+        self.tasks.spawn(
+            tracing::info_span!("job", id = %row.id),
+            async move {
+                if teardown.run().await == End::Removed {
+                    tracing::info!("slot and publication of the job's earlier definition are gone");
+                }
+                TaskOutcome::ParkedTornDown
+            },
+            || TaskOutcome::ParkedTornDown,
+        );
+        self.parked.push(Parked { row, recalled });
     }
 
     /// Handles the end of a task.
@@ -83,6 +190,7 @@ impl Supervisor {
                 self.orphan_search = OrphanSearch::Removed;
                 Ok(())
             }
+            TaskOutcome::ParkedTornDown => Ok(()),
         }
     }
 
@@ -103,13 +211,19 @@ impl Supervisor {
                 Ok(())
             }
             (JobEnd::Failed(reason), AfterEnd::ByOutcome | AfterEnd::HandOver(_)) => {
-                // A job that waits for a person must not retain WAL, and must not make updates of its table fail.
-                self.tear_down(id.clone(), running.row.into());
-                self.report_failure(&id, reason);
-                self.watcher.note_failure(&id);
-                self.write_reports().await
+                self.fail(running.row, reason).await
             }
         }
+    }
+
+    /// Ends a job whose lock this daemon holds, and which does not run, until a person has acted. It must not retain
+    /// WAL meanwhile, and must not make updates of its table fail.
+    pub(super) async fn fail(&mut self, row: JobRow, reason: String) -> Result<(), DatabaseError> {
+        let id = row.id.clone();
+        self.tear_down(id.clone(), row.into());
+        self.report_failure(&id, reason);
+        self.watcher.note_failure(&id);
+        self.write_reports().await
     }
 
     async fn torn_down(&mut self, id: JobId, removal: Removal) -> Result<(), DatabaseError> {
@@ -127,11 +241,26 @@ impl Supervisor {
         // those of the job that it started afterwards.
         let first = removal == Removal::Removed || !leftovers.elsewhere;
         if done.is_ok() && self.is_over(&id, &leftovers.rows, first) {
-            done = self.store.release(&id, None).await;
+            done = self.release_failures(&id).await;
+        }
+        if removal == Removal::Recalled {
+            self.recalled(&id, leftovers);
         }
         // Last: no daemon should start the job before its failure can be read. And always, or the lock would stay.
         let unlocked = lock::unlock(&self.store, JobsLock::Job(&id)).await;
         done.and(unlocked)
+    }
+
+    /// Removes the quarantined rows of a job that is over. A failures table that the role may not use holds up nothing.
+    async fn release_failures(&self, id: &JobId) -> Result<(), DatabaseError> {
+        match self.store.release(id, None).await {
+            Err(error) if error.is_transient() => Err(error.into_cause()),
+            Err(error) => {
+                tracing::warn!(job = %id, "{error}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Whether the job that had these rows does not exist any more. `first`: no other daemon has handled its end
@@ -169,25 +298,28 @@ impl Supervisor {
     }
 
     async fn begin_orphan_search(&mut self, rows: &[JobRow]) -> Result<(), DatabaseError> {
+        let jobs_server = ServerInstance::of(self.store.session()).await?;
         if !lock::try_lock(&self.store, JobsLock::OrphanSearch).await? {
             return Ok(());
         }
         if let Err(error) = self.store.release_rows_of_deleted_jobs().await {
             if error.is_transient() {
                 lock::unlock(&self.store, JobsLock::OrphanSearch).await?;
-                return Err(error);
+                return Err(error.into_cause());
             }
             // Jobs whose rows have to be quarantined fail with the same reason.
             tracing::warn!("{error}");
         }
-        let identity = self.store.table().identity();
+        let search = Search {
+            table: self.store.table().qualified().to_owned(),
+            identity: self.store.table().identity(),
+            jobs_server,
+        };
         let (database, allowed) = (&self.options.database, &self.options.allowed_hosts);
         let databases = orphans::databases(database, rows, allowed);
         self.tasks.spawn(
             tracing::Span::none(),
-            async move {
-                TaskOutcome::OrphansListed(orphans::candidates(databases, identity).await)
-            },
+            async move { TaskOutcome::OrphansListed(orphans::candidates(databases, search).await) },
             || TaskOutcome::OrphansRemoved,
         );
         self.orphan_search = OrphanSearch::Listing;
@@ -229,15 +361,46 @@ impl Supervisor {
 
     /// Takes in a report of a job, unless another daemon owns the job's row by now.
     pub(super) fn accept(&mut self, message: ReportMessage) {
-        let running = self.running.get(&message.job);
-        if running.is_some_and(|running| running.after_end != AfterEnd::Forget) {
-            self.unwritten.push_back(message);
+        let is_question = matches!(message.report, Report::AskServer);
+        let running = self.running.get_mut(&message.job);
+        let Some(running) = running.filter(|running| running.after_end != AfterEnd::Forget) else {
+            // Teardowns report nothing.
+            if is_question {
+                self.unwritten.push_back(message);
+            }
+            return;
+        };
+        if let Report::AskEarlierWriter = message.report {
+            let first = self.watcher.earlier_writer(&message.job).cloned();
+            if let Some(waiting) = message.answer {
+                let _ = waiting.send(Answer::EarlierWriter(first));
+            }
+            return;
         }
+        // From now on the job may have a slot and a publication.
+        if matches!(message.report, Report::Started | Report::StartedAgain)
+            && running.row.progress == InitProgress::New
+        {
+            running.row.progress = InitProgress::Started;
+        }
+        self.unwritten.push_back(message);
+    }
+
+    /// The reason of a failure, and how to have the job tried again.
+    pub(super) fn with_retry(&self, id: &JobId, reason: &str) -> String {
+        // A reason may end with a statement.
+        let reason = reason.trim_end_matches([';', '.']);
+        let retry = self.store.table().retry_statement(id);
+        format!("{reason}; then have it tried again: {retry}")
     }
 
     /// Logs the failure of a job, and queues it for the jobs table.
     pub(super) fn report_failure(&mut self, id: &JobId, reason: String) {
-        tracing::error!(job = %id, "failed: {reason}");
+        tracing::error!(
+            job = %id,
+            "failed: {}",
+            self.with_retry(id, &reason)
+        );
         self.unwritten.push_back(ReportMessage {
             job: id.clone(),
             report: Report::Failed(reason),

@@ -77,6 +77,10 @@ impl Supervisor {
                 error = lost => Err(error),
             };
             match step {
+                Ok(()) if outage.table_is_away => tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.return_to_table(&mut outage) => {}
+                },
                 Ok(()) => {
                     outage.end();
                     self.last_answer = Instant::now();
@@ -120,8 +124,28 @@ impl Supervisor {
         while let Some(change) = self.changes.pop_front() {
             self.apply(change);
         }
+        self.tell_earlier_failures();
+        self.recall_teardowns();
         self.balance().await?;
         self.search_orphans(rows).await
+    }
+
+    /// Names the jobs that had failed before this daemon started: they stay so until a person acts.
+    fn tell_earlier_failures(&mut self) {
+        if std::mem::replace(&mut self.earlier_failures_told, true) {
+            return;
+        }
+        for row in self.watcher.failed() {
+            let reason = row
+                .failure_reason
+                .as_deref()
+                .unwrap_or("no reason is recorded");
+            tracing::warn!(
+                job = %row.id,
+                "the job has failed earlier and does not run: {}",
+                self.with_retry(&row.id, reason)
+            );
+        }
     }
 
     /// Acts on a change of the table, or queues what it asks for.

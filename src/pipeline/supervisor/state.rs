@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -54,7 +55,11 @@ pub struct Supervisor {
     /// Jobs that ended elsewhere, or before this daemon started. The daemon that ran them removes their slots, unless
     /// it crashes first. So the daemon that gets the lock next checks once.
     pub(super) leftovers: BTreeMap<JobId, Leftovers>,
+    /// Teardowns that their jobs do not wait for.
+    pub(super) parked: Vec<Parked>,
     pub(super) orphan_search: OrphanSearch,
+    /// The log has named the jobs that had failed before this daemon started.
+    pub(super) earlier_failures_told: bool,
     pub(super) teardown_turns: Arc<Semaphore>,
     pub(super) fleet: Fleet,
     pub(super) claims: Claims,
@@ -112,6 +117,18 @@ impl Running {
 pub(super) struct TearingDown {
     pub leftovers: Leftovers,
     pub task: AbortHandle,
+    /// Ends the teardown while it waits.
+    pub recalled: CancellationToken,
+    /// An attempt has failed.
+    pub delayed: Arc<AtomicBool>,
+}
+
+/// The teardown of a definition that its job has left for another database, while the old one cannot be reached. The
+/// job goes on in the new one, so this teardown holds no lock.
+pub(super) struct Parked {
+    pub row: JobRow,
+    /// Ends the teardown while it waits.
+    pub recalled: CancellationToken,
 }
 
 /// What may be left of an ended job.
@@ -199,7 +216,9 @@ impl Supervisor {
             running: BTreeMap::new(),
             tearing_down: BTreeMap::new(),
             leftovers: BTreeMap::new(),
+            parked: Vec::new(),
             orphan_search: OrphanSearch::Due,
+            earlier_failures_told: false,
             teardown_turns: Arc::new(Semaphore::new(MAX_TEARDOWNS)),
             fleet: Fleet::default(),
             claims: Claims::new(),

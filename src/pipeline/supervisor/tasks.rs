@@ -24,6 +24,8 @@ pub(super) enum TaskOutcome {
     OrphansListed(Vec<Candidate>),
     /// The orphan search has ended.
     OrphansRemoved,
+    /// A teardown has ended that holds no lock.
+    ParkedTornDown,
 }
 
 /// What a teardown has removed.
@@ -33,6 +35,8 @@ pub(super) enum Removal {
     Removed,
     /// Nothing: nothing was there, or it cannot be removed.
     Nothing,
+    /// The teardown was recalled while it waited.
+    Recalled,
     /// The teardown has panicked, so this is not known.
     Unknown,
 }

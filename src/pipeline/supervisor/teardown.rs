@@ -3,92 +3,210 @@
 //! ```text
 //! attempt ──▶ removed, or nothing there ──▶ done
 //!    │
-//!    ├─ transient error ──▶ pause, next attempt, for as long as it takes
-//!    └─ permanent error ──▶ log what may be left behind; done
+//!    ├─ an error ──▶ pause, next attempt, for as long as it takes, or until the supervisor recalls the teardown
+//!    ├─ an error, and the job never had anything ──▶ done
+//!    ├─ the database was dropped, and its slots with it ──▶ done
+//!    └─ a daemon with another copy of the jobs table has them ──▶ done
 //! ```
+//!
+//! There is no error that ends the attempts: a server that refuses the login today may accept it tomorrow, and until
+//! then the slot retains WAL. The job's row may change meanwhile, to a new password or another server, so the
+//! supervisor can recall a teardown while it waits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::jobs::InitProgress;
 use crate::jobs::definition::JobRow;
+use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::remove_member::remove_member;
-use crate::pipeline::setup::target_database;
+use crate::pipeline::setup::{copies, target_database};
 use crate::pipeline::slot::names::{JobNames, MemberId};
-use crate::postgres::{AllowedHosts, ConnectionString, Session};
+use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session};
+use crate::reminder::Reminder;
 
 /// The shortest and the longest pause between attempts.
 const MIN_BACKOFF: Duration = Duration::from_millis(250);
-const MAX_BACKOFF: Duration = Duration::from_secs(10);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A server that accepts a session and then does not answer must not keep other teardowns waiting for their turn. An
 /// attempt on a server that answers takes less: its longest part is DDL that waits for a lock, and gives up after about
 /// 40 s.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Removes what the job left on its target; returns whether there was anything. Retries for as long as the target
-/// cannot be reached. Each attempt waits for one of `turns`.
-///
-/// Returns false too, with a line in the log, if another attempt cannot succeed.
-///
-/// Cancellation safe: each step can be repeated.
-pub async fn run(
-    row: &JobRow,
-    names: &JobNames,
-    allowed: &AllowedHosts,
-    turns: &Semaphore,
-) -> bool {
-    let database = match target_database::from_definition(&row.definition, allowed) {
-        Ok(database) => database,
-        Err(error @ JobError::Host(_)) => {
-            tracing::warn!("not cleaned up: {error}");
-            return false;
-        }
-        // With an invalid connection string the job has never connected, so it has left nothing.
-        Err(_) => return false,
-    };
-    let database = database.named(&format!("job {} ending", row.id));
-    let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
-    loop {
-        let turn = turns.acquire().await;
-        let result = attempt_in_time(&database, names).await;
-        drop(turn);
-        match result {
-            Ok(removed) => return removed,
-            Err(error) if error.is_transient() => {
-                tracing::warn!("cannot clean up yet, trying again: {error}");
-                backoff.wait().await;
+/// `initdb` creates it for clients that need some database to connect to.
+const MAINTENANCE_DATABASE: &str = "postgres";
+
+/// How a teardown ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// A slot or a publication, or the job's part in shared ones, is removed.
+    Removed,
+    /// Nothing was there, or it is not this daemon's to remove.
+    Nothing,
+    /// The supervisor has recalled it.
+    Recalled,
+}
+
+/// What an ended job left, and how to remove it.
+pub struct Teardown {
+    /// The job.
+    pub row: JobRow,
+    /// What it may have left.
+    pub names: JobNames,
+    /// The job is to run again, under another definition.
+    pub is_wanted: bool,
+    /// Where jobs may connect.
+    pub allowed: AllowedHosts,
+    /// Each attempt waits for one of these.
+    pub turns: Arc<Semaphore>,
+    /// Asks which server has the jobs database.
+    pub reporter: Reporter,
+    /// Ends the teardown while it waits.
+    pub recalled: CancellationToken,
+    /// Set when an attempt has failed.
+    pub delayed: Arc<AtomicBool>,
+}
+
+impl Teardown {
+    /// Removes what the job left on its target.
+    ///
+    /// Cancellation safe: each step can be repeated.
+    pub async fn run(&self) -> End {
+        let database = match target_database::from_definition(&self.row.definition, &self.allowed) {
+            Ok(database) => database,
+            Err(error @ JobError::Host(_)) => {
+                if self.row.progress != InitProgress::New {
+                    tracing::warn!("not cleaned up: {error}");
+                }
+                return End::Nothing;
             }
-            Err(error) => {
-                tracing::error!(
-                    "slot and publication {} may be left behind: {error}",
-                    names.own
+            // With an invalid connection string the job has never connected, so it has left nothing.
+            Err(_) => return End::Nothing,
+        };
+        let database = database.named(&format!("job {} ending", self.row.id));
+        let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
+        let mut reminder = Reminder::default();
+        loop {
+            let error = match self.attempt_in_turn(&database).await {
+                Ok(end) => return end,
+                Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => {
+                    match self.follow(&database).await {
+                        Ok(end) => return end,
+                        // A database with logical slots cannot be dropped (`dropdb` in dbcommands.c), so there is
+                        // nothing to remove; and without any database of the server it cannot be asked.
+                        Err(unknown) if unknown.is_access_refusal() => {
+                            tracing::debug!("not cleaned up: {error}; {unknown}");
+                            return End::Nothing;
+                        }
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            if self.is_final(&error) {
+                return End::Nothing;
+            }
+            self.delayed.store(true, Ordering::Relaxed);
+            let message = error.to_string();
+            if reminder.is_due(&message) {
+                tracing::warn!(
+                    "cannot clean up yet, trying again: the slot and the publication {} may be left behind, and retain \
+                     WAL: {message}",
+                    self.names.own
                 );
-                return false;
+            } else {
+                tracing::debug!("cannot clean up yet, trying again: {message}");
+            }
+            tokio::select! {
+                () = self.recalled.cancelled() => return End::Recalled,
+                () = backoff.wait() => {}
             }
         }
     }
-}
 
-async fn attempt_in_time(database: &ConnectionString, names: &JobNames) -> Result<bool, JobError> {
-    timeout(ATTEMPT_TIMEOUT, attempt(database, names))
-        .await
-        .unwrap_or_else(|_| {
+    /// Whether there is nothing left to do in spite of the error. Says so in the log.
+    fn is_final(&self, error: &JobError) -> bool {
+        if let JobError::StandsBack(_) = error {
+            tracing::warn!("not cleaned up: {error}");
+            return true;
+        }
+        // The row says that a job has started before anything is created for it.
+        if self.row.progress == InitProgress::New {
+            tracing::debug!("not cleaned up, since the job has never run: {error}");
+            return true;
+        }
+        false
+    }
+
+    async fn attempt_in_turn(&self, database: &ConnectionString) -> Result<End, JobError> {
+        // Only what waits can be recalled. A statement that has been sent would go on at the server.
+        let connected = async {
+            let turn = self.turns.acquire().await;
+            (turn, Session::open(database).await)
+        };
+        let (_turn, session) = tokio::select! {
+            () = self.recalled.cancelled() => return Ok(End::Recalled),
+            connected = connected => connected,
+        };
+        let session = session?;
+        let removed = timeout(ATTEMPT_TIMEOUT, self.attempt(&session)).await;
+        removed.unwrap_or_else(|_| {
             Err(JobError::Transient(format!(
                 "{database} did not answer within {} s",
                 ATTEMPT_TIMEOUT.as_secs()
             )))
         })
-}
+    }
 
-async fn attempt(database: &ConnectionString, names: &JobNames) -> Result<bool, JobError> {
-    let session = Session::open(database).await?;
-    let own = drop_slot_and_publication(&session, &names.own).await?;
-    let member = MemberId::from_slot(&names.own);
-    let shared = remove_member(&session, &names.shared, &member).await?;
-    Ok(own || shared)
+    /// The database does not exist under its name any more. If it was renamed, its slots are still there.
+    async fn follow(&self, database: &ConnectionString) -> Result<End, JobError> {
+        let session = Session::open(&database.in_database(MAINTENANCE_DATABASE)).await?;
+        let names = [self.names.own.as_str(), self.names.shared.as_str()];
+        let renamed = session
+            .query_opt(
+                "SELECT database::text FROM pg_replication_slots WHERE slot_name = ANY ($1::text[]) LIMIT 1",
+                &[&names.as_slice()],
+            )
+            .await
+            .map_err(DatabaseError::during("looking for slots of a renamed database"))?;
+        let Some(renamed) = renamed else {
+            tracing::debug!("nothing to clean up: {} was dropped", database.database());
+            return Ok(End::Nothing);
+        };
+        if self.is_wanted {
+            // The job goes on with this slot, once its row names the database.
+            return Ok(End::Nothing);
+        }
+        let renamed: String = renamed.get(0);
+        tracing::info!(
+            "the database {} is called {renamed} now",
+            database.database()
+        );
+        let session = Session::open(&database.in_database(&renamed)).await?;
+        self.attempt(&session).await
+    }
+
+    async fn attempt(&self, session: &Session) -> Result<End, JobError> {
+        let Some(jobs_server) = self.reporter.server().await else {
+            return Err(JobError::Transient("the daemon is stopping".into()));
+        };
+        copies::stand_back(session, &self.names, jobs_server).await?;
+        let own = drop_slot_and_publication(session, &self.names.own).await?;
+        let member = MemberId::from_slot(&self.names.own);
+        let shared = remove_member(session, &self.names.shared, &member).await?;
+        Ok(match own || shared {
+            true => End::Removed,
+            false => End::Nothing,
+        })
+    }
 }

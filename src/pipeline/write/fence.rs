@@ -10,9 +10,10 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::pipeline::error::JobError;
+use crate::pipeline::slot::session_locks;
+use crate::pipeline::slot::session_locks::try_lock;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
@@ -29,8 +30,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 ///
 /// Cancellation: the session may or may not hold the lock, so drop it as well.
 pub async fn acquire(session: &Session, slot: &SlotName) -> Result<(), JobError> {
-    // Daemons of other versions compute the same key: never change the text.
-    let key = xxh3_64(format!("lantern write-back {slot}").as_bytes()).cast_signed();
+    let key = session_locks::fence(slot);
     let deadline = Instant::now() + END_TIMEOUT;
     while !try_lock(session, key).await? {
         if Instant::now() > deadline {
@@ -42,14 +42,6 @@ pub async fn acquire(session: &Session, slot: &SlotName) -> Result<(), JobError>
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
     Ok(())
-}
-
-async fn try_lock(session: &Session, key: i64) -> Result<bool, DatabaseError> {
-    let row = session
-        .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
-        .await
-        .map_err(DatabaseError::during("claiming the write-back of a job"))?;
-    Ok(row.get(0))
 }
 
 /// Tells the session that holds the lock to end.

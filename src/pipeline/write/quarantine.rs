@@ -68,7 +68,9 @@ impl Quarantine {
         let table = self.target.qualified();
         if !self.keys.contains(&row.key) && self.keys.len() >= MAX_QUARANTINED_ROWS {
             return Err(JobError::permanent(format!(
-                "{MAX_QUARANTINED_ROWS} rows of {table} are in the failures table, the last one because of: {error}; fix the cause, then set \
+                "{MAX_QUARANTINED_ROWS} rows of {table} could not be embedded or written, and now another one, \
+                because of: \
+                 {error}; those that were recorded until now are in the failures table. Fix the cause, then set \
                  init_failed_at to NULL and run: lantern-cli retry-failed"
             )));
         }

@@ -218,6 +218,13 @@ impl ConnectionString {
         named
     }
 
+    /// The same for another database of the server.
+    pub fn in_database(&self, name: &str) -> ConnectionString {
+        let mut other = self.clone();
+        other.base.dbname(name);
+        other
+    }
+
     /// The same connection string for `server` alone, with the encryption to use there.
     pub fn narrowed(&self, server: Server, encryption: Encryption) -> ConnectionString {
         let mut narrowed = self.clone();

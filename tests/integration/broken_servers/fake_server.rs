@@ -4,9 +4,9 @@
 use std::io;
 use std::time::Duration;
 
+use testkit::wait::{TIMEOUT, wait_until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// What the server does with a session.
@@ -35,38 +35,41 @@ pub const MESSAGE: &str = "this server is broken";
 /// A listener on a port of its own. It stops when this is dropped.
 pub struct FakeServer {
     port: u16,
-    behavior: watch::Sender<Behavior>,
     listening: JoinHandle<()>,
 }
 
 impl FakeServer {
     pub async fn start(behavior: Behavior) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::start_at(0, behavior).await
+    }
+
+    /// A fake server on this port, in place of another one.
+    pub async fn start_at(port: u16, behavior: Behavior) -> Self {
+        let listener = wait_until("the port is free", TIMEOUT, async || {
+            TcpListener::bind(("127.0.0.1", port)).await
+        })
+        .await;
         let port = listener.local_addr().expect("an address").port();
-        let (behavior, current) = watch::channel(behavior);
         let listening = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let behavior = *current.borrow();
                 // The client closes the connection when it has heard enough.
                 tokio::spawn(async move { drop(serve(client, behavior).await) });
             }
         });
-        FakeServer {
-            port,
-            behavior,
-            listening,
-        }
+        FakeServer { port, listening }
+    }
+
+    /// Stops it; afterwards its port is free.
+    pub async fn stop(mut self) {
+        self.listening.abort();
+        // Cancelled: the listener is closed.
+        let _ = (&mut self.listening).await;
     }
 
     /// A connection string for it. Without TLS, and with a short timeout.
     pub fn uri(&self) -> String {
         let port = self.port;
         format!("postgresql://fake:fake@127.0.0.1:{port}/d?sslmode=disable&connect_timeout=2")
-    }
-
-    /// Changes what it does with sessions that begin from now on.
-    pub fn set(&self, behavior: Behavior) {
-        self.behavior.send_replace(behavior);
     }
 }
 

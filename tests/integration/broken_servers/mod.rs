@@ -5,14 +5,18 @@ mod fake_server;
 
 use std::time::Duration;
 
-use testkit::client::{execute, value, wait_for_value};
-use testkit::jobs::{Job, articles, insert_job, wait_for_backfill, wait_for_failure};
+use testkit::client::{connect, execute, value, wait_for_value};
+use testkit::jobs::{
+    Job, articles, create_documented_table, insert_job, wait_for_backfill, wait_for_failure,
+};
+use testkit::restartable::Stop;
 use testkit::vectors::wait_for_vectors;
-use testkit::{Process, TestDatabase, server};
+use testkit::wait::{TIMEOUT, wait_until};
+use testkit::{Process, RestartableServer, TestDatabase, server};
 use tokio_postgres::Client;
 
 use self::fake_server::{Behavior, FakeServer, MESSAGE};
-use crate::support::start_daemon;
+use crate::support::{program, start_daemon};
 
 /// SQLSTATEs that no server should send: they have five characters of A to Z and 0 to 9.
 const MALFORMED: [&[u8]; 6] = [
@@ -117,6 +121,77 @@ async fn malformed_sqlstates_fail_the_jobs<const N: usize>(servers: [Behavior; N
     assert!(!log.contains("panicked"), "{log}");
 }
 
+/// Nothing but the row is repaired, neither the job canceled nor the daemon restarted.
+#[tokio::test]
+async fn a_job_that_a_malformed_sqlstate_has_failed_runs_once_its_row_is_repaired() {
+    for behavior in [
+        Behavior::RefusesLogin(b"X"),
+        Behavior::RefusesStatements("\u{20ac}1".as_bytes()),
+    ] {
+        let scene = Scene::with([behavior]).await;
+        let (_, job) = &scene.servers[0];
+        wait_for_failure(&scene.client, *job).await;
+        let uri = scene.database.uri();
+        let repair = format!("UPDATE jobs SET db_connection = '{uri}' WHERE id = {job}");
+        execute(&scene.client, &repair).await;
+        wait_for_backfill(&scene.client, *job).await;
+        wait_for_vectors(&scene.client, "articles", "body", "other").await;
+        let log = scene.daemon.log();
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+/// The server of the jobs database itself.
+#[tokio::test]
+async fn a_malformed_sqlstate_of_the_jobs_database_ends_no_daemon() {
+    for code in MALFORMED {
+        let fake = FakeServer::start(Behavior::RefusesLogin(code)).await;
+        let mut daemon = program().start_daemon(&["--uri", &fake.uri()]);
+        let (status, _) = daemon.wait(TIMEOUT).await;
+        let log = daemon.log();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains(MESSAGE) && !log.contains("panicked"), "{log}");
+    }
+
+    let settings = [("wal_level", "logical")];
+    let mut server = RestartableServer::start(server::installation(), &settings);
+    let uri = server.uri("postgres");
+    let client = connect(&uri).await;
+    create_documented_table(&client).await;
+    drop(client);
+    let uri_without_tls = format!("{uri}?sslmode=disable");
+    let mut daemon = program().start_daemon(&["--uri", &uri_without_tls]);
+    daemon.wait_for_line("watching", TIMEOUT).await;
+    for code in MALFORMED {
+        let refusals = daemon.log().matches(MESSAGE).count();
+        server.stop(Stop::Immediate);
+        let fake = FakeServer::start_at(server.port(), Behavior::RefusesLogin(code)).await;
+        let again = "connected to the jobs database again";
+        let count = daemon.log().matches(again).count();
+        wait_until("the refusal is in the log", TIMEOUT, async || {
+            let log = daemon.log();
+            if log.matches(MESSAGE).count() > refusals {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })
+        .await;
+        fake.stop().await;
+        server.start_again();
+        wait_until("the daemon is connected again", TIMEOUT, async || {
+            let log = daemon.log();
+            if log.matches(again).count() > count {
+                Ok(())
+            } else {
+                Err(log)
+            }
+        })
+        .await;
+    }
+    assert!(daemon.exit_status().is_none());
+}
+
 /// `Row::get` panics at a value of another type, in a job as well as in its teardown.
 #[tokio::test]
 async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
@@ -150,15 +225,10 @@ async fn a_server_that_does_not_answer_is_retried_and_holds_up_nothing_else() {
     let failed = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
     assert_eq!(value::<i64>(&scene.client, failed).await, 0);
 
+    // They have never run, so there is nothing to clean up.
     scene.cancel_jobs_on_fake_servers().await;
-    let line = "cannot clean up yet, trying again";
-    scene.daemon.wait_for_line(line, patience).await;
-    scene.the_good_job_works().await;
-    for (fake, _) in &scene.servers {
-        // invalid_catalog_name: there is no such database, so there is no slot either.
-        fake.set(Behavior::RefusesLogin(b"3D000"));
-    }
     scene.only_the_good_job_is_locked().await;
+    assert!(!scene.daemon.log().contains("clean up"));
     let (status, took) = scene.daemon.terminate().await;
     assert!(
         status.success() && took < Duration::from_secs(10),

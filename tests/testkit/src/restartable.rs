@@ -1,9 +1,11 @@
 //! A server that is stopped and started again in the course of a test, under its clients' feet.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::server::owned_settings;
+use crate::server::{client_program, owned_settings};
 
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,10 +47,7 @@ impl RestartableServer {
     ///
     /// Where the server does not start.
     pub fn start(installation: Installation, settings: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
-        // The account of the server has to enter it.
-        let open = Permissions::from_mode(0o755);
-        fs::set_permissions(directory.path(), open).expect("it is ours");
+        let directory = open_directory();
         let settings = owned_settings(settings);
         let running = launch(&installation, directory.path(), &settings, None);
         let running = running.unwrap_or_else(|error| panic!("no server to test with: {error}"));
@@ -105,6 +104,51 @@ impl RestartableServer {
         }
     }
 
+    /// A physical copy of the running server, with a base backup's contents, on a port of its own. Blocks until it
+    /// answers.
+    ///
+    /// # Panics
+    ///
+    /// Where it cannot be copied or the copy does not start.
+    pub fn copy(&self) -> Self {
+        let original = self.running.as_ref().expect("it runs");
+        let directory = open_directory();
+        let owner = fs::metadata(original.data_directory().join("data")).expect("its data");
+        let own = |path: &Path| {
+            chown(path, Some(owner.uid()), Some(owner.gid())).expect("the server's account");
+        };
+        let server = directory.path().join("server");
+        DirBuilder::new().mode(0o700).create(&server).expect("ours");
+        own(&server);
+        let password = server.join("password");
+        fs::copy(original.data_directory().join("password"), &password).expect("a password");
+        own(&password);
+        let status = Command::new(client_program(original, "pg_basebackup"))
+            .args([
+                "--checkpoint=fast",
+                "--no-sync",
+                "--dbname",
+                &self.uri("postgres"),
+                "--pgdata",
+            ])
+            .arg(server.join("data"))
+            .current_dir("/")
+            .uid(owner.uid())
+            .gid(owner.gid())
+            .status();
+        assert!(status.expect("pg_basebackup starts").success());
+        let running = launch(&self.installation, directory.path(), &self.settings, None);
+        let running = running.unwrap_or_else(|error| panic!("the copy does not start: {error}"));
+        Self {
+            port: running.port(),
+            password: self.password.clone(),
+            running: Some(running),
+            installation: self.installation.clone(),
+            settings: self.settings.clone(),
+            directory,
+        }
+    }
+
     /// The port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
@@ -125,6 +169,14 @@ impl RestartableServer {
     pub fn log(&self) -> PathBuf {
         self.directory.path().join("server/server.log")
     }
+}
+
+fn open_directory() -> TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    // The account of the server has to enter it.
+    let open = Permissions::from_mode(0o755);
+    fs::set_permissions(directory.path(), open).expect("it is ours");
+    directory
 }
 
 fn launch(

@@ -5,6 +5,7 @@
 //!
 //! | file | looks at |
 //! | --- | --- |
+//! | [`prerequisites`] | all that the role lacks, if that is more than one thing |
 //! | [`server`] | version, `wal_level`, the right to replicate, a free slot |
 //! | [`inspect`] | the table, its columns, key, source and destination |
 //! | [`relation`] | what the table is, and its columns |
@@ -20,6 +21,7 @@ pub mod destination;
 pub mod fingerprint;
 pub mod inspect;
 pub mod key;
+pub mod prerequisites;
 pub mod privileges;
 pub mod relation;
 pub mod server;

@@ -10,7 +10,7 @@ const MIN_VERSION: u32 = 140_000;
 /// Checks version and `wal_level` of the server, and the role's right to replicate.
 ///
 /// # Errors
-/// Permanent ones with the remedy, and the server's.
+/// Permanent ones with the remedy, [`JobError::AccessRefused`] where the role may not replicate, and the server's.
 pub async fn check_server(session: &Session) -> Result<(), JobError> {
     if session.version() < MIN_VERSION {
         return Err(JobError::permanent(format!(
@@ -38,7 +38,7 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
     }
     if !may_replicate {
         let role = session.role().await?;
-        return Err(JobError::permanent(format!(
+        return Err(JobError::AccessRefused(format!(
             "the role {role} lacks the REPLICATION attribute; run as a superuser: ALTER ROLE {} REPLICATION; \
              (managed services grant it in their own way, Amazon RDS by GRANT rds_replication)",
             identifier(&role)

@@ -118,14 +118,19 @@ async fn usable_publication(
 ) -> Result<Option<String>, DatabaseError> {
     let mut candidates = vec![name.to_string()];
     candidates.extend(publications_with_prefix(session, PREPARED, target.oid).await?);
+    let mut defects = Vec::new();
     for candidate in candidates {
         let Some(found) = find_publication(session, &candidate, target.oid).await? else {
             continue;
         };
         match defect_of(&candidate, &found, target) {
             None => return Ok(Some(candidate)),
-            Some(defect) => tracing::warn!("the publication {candidate} {defect}; it is not used"),
+            Some(defect) => defects.push((candidate, defect)),
         }
+    }
+    // A table may have prepared publications for other jobs, too.
+    for (candidate, defect) in defects {
+        tracing::warn!("the publication {candidate} {defect}; it is not used");
     }
     Ok(None)
 }

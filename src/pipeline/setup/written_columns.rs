@@ -1,0 +1,207 @@
+//! One job writes a column.
+//!
+//! Two jobs with one destination, or one fingerprint column, would replace each other's values without a word. Within a
+//! jobs table the rows tell (`Watcher::earlier_writer`). Jobs of another jobs table, and jobs whose connection strings
+//! name one database in two ways, meet at an advisory lock for each column, which the session that writes holds; and
+//! where a job of a copied jobs table comes first to look, at the slot of the same definition that is being read.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::jobs::{Definition, JobId};
+use crate::pipeline::error::JobError;
+use crate::pipeline::slot::names;
+use crate::pipeline::slot::names::JobNames;
+use crate::pipeline::slot::session_locks;
+use crate::pipeline::slot::session_locks::{Holder, Identity, try_lock};
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// How long an earlier session that was told to end may take.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// The pause before a lock is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A job that asks for the columns that it writes.
+#[derive(Clone, Copy)]
+pub struct Claim<'a> {
+    /// Which job it is.
+    pub identity: Identity,
+    /// What its slots are called.
+    pub names: &'a JobNames,
+    /// The job has not run yet, or must embed every row anyhow. Where two claim a column, such a job fails. One that
+    /// continues waits instead.
+    pub is_newcomer: bool,
+}
+
+impl Claim<'_> {
+    /// Fails where another job writes a column of this one.
+    ///
+    /// # Errors
+    /// Permanent for a newcomer, otherwise [`JobError::StandsBack`]; and the server's.
+    ///
+    /// Cancellation safe: it only reads.
+    pub async fn check(&self, session: &Session, target: &TargetTable) -> Result<(), JobError> {
+        for (column, key) in written(session, target).await? {
+            if let Some(other) = self.other_writer(session, key).await? {
+                return Err(self.refusal(target, &column, &other));
+            }
+        }
+        match self.same_job_elsewhere(session).await? {
+            Some(slot) => {
+                let column = &target.destination.name;
+                let other = format!("the job of another jobs table whose slot is {slot}");
+                Err(self.refusal(target, column, &other))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Makes `session` the only one that writes the columns, for as long as it lives. The session holds the job's
+    /// fence, so no earlier session of the job is left.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    ///
+    /// Cancellation: the session may or may not hold the locks, so drop it as well.
+    pub async fn acquire(&self, session: &Session, target: &TargetTable) -> Result<(), JobError> {
+        let deadline = Instant::now() + END_TIMEOUT;
+        for (column, key) in written(session, target).await? {
+            while !try_lock(session, key).await? {
+                if let Some(other) = self.other_writer(session, key).await? {
+                    return Err(self.refusal(target, &column, &other));
+                }
+                if Instant::now() > deadline {
+                    return Err(JobError::Transient(format!(
+                        "an earlier session of the job that writes {} does not end",
+                        identifier(&column)
+                    )));
+                }
+                self.end_earlier_sessions(session, key).await?;
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends sessions of the same job under an earlier definition, which has another fence.
+    async fn end_earlier_sessions(&self, session: &Session, key: i64) -> Result<(), DatabaseError> {
+        for holder in session_locks::holders(session, &[key]).await? {
+            if self.is_own(&holder) {
+                session
+                    .execute("SELECT pg_terminate_backend($1)", &[&holder.pid])
+                    .await
+                    .map_err(DatabaseError::during(
+                        "ending an earlier session that writes for this job",
+                    ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The other job whose session holds the lock of a column, in words.
+    async fn other_writer(
+        &self,
+        session: &Session,
+        key: i64,
+    ) -> Result<Option<String>, DatabaseError> {
+        let holders = session_locks::holders(session, &[key]).await?;
+        let other = holders.iter().find(|holder| !self.is_own(holder));
+        Ok(other.map(|holder| self.describe(holder)))
+    }
+
+    /// Whether the session is an earlier one of this job.
+    fn is_own(&self, holder: &Holder) -> bool {
+        let other = holder.identity;
+        other.is_some_and(|other| other.is_same_job(self.identity))
+    }
+
+    fn describe(&self, holder: &Holder) -> String {
+        let name = holder.application.strip_prefix("lantern-cli: job ");
+        let id = name.and_then(|name| name.strip_suffix(" write-back"));
+        let job = match id {
+            Some(id) => format!("job {id}"),
+            None => format!("a job (process {} of the server)", holder.pid),
+        };
+        match holder.identity.map(|identity| identity.jobs_table) {
+            Some(table) if table == self.identity.jobs_table => format!("{job} of this jobs table"),
+            Some(table) => format!(
+                "{job} of another jobs table (its slots are called {}…)",
+                names::name_prefix(table)
+            ),
+            None => job,
+        }
+    }
+
+    fn refusal(&self, target: &TargetTable, column: &str, other: &str) -> JobError {
+        let column = format!("{}.{}", target.qualified(), identifier(column));
+        let message = format!("{column} is written by {other} already; {REMEDY}");
+        match self.is_newcomer {
+            true => JobError::Permanent(message),
+            false => JobError::StandsBack(message),
+        }
+    }
+
+    /// The slot of another jobs table for the same definition, if a daemon reads it: that of a copied jobs table, or of
+    /// the original. Its daemon may be of a version that holds no locks, or be about to take them.
+    async fn same_job_elsewhere(&self, session: &Session) -> Result<Option<String>, DatabaseError> {
+        let own = self.names.own.as_str();
+        let prefix = names::name_prefix(self.identity.jobs_table);
+        let definition = own.rsplit('_').next().unwrap_or_default();
+        let row = session
+            .query_opt(
+                "SELECT s.slot_name::text FROM pg_replication_slots s \
+                 WHERE s.database = current_database() AND s.active_pid IS NOT NULL \
+                   AND s.slot_name ~ '^lantern_[0-9a-f]{8}_' AND NOT starts_with(s.slot_name::text, $1) \
+                   AND (right(s.slot_name::text, 9) = '_' || $2 \
+                     OR EXISTS (SELECT FROM pg_publication p WHERE p.pubname = s.slot_name \
+                                AND strpos(obj_description(p.oid, 'pg_publication'), '_' || $2 || '@') > 0)) \
+                 LIMIT 1",
+                &[&prefix, &definition],
+            )
+            .await
+            .map_err(DatabaseError::during(
+                "looking for the same job of another jobs table",
+            ))?;
+        Ok(row.map(|row| row.get(0)))
+    }
+}
+
+const REMEDY: &str = "two jobs would replace each other's values: cancel one of them, or give it columns of its own \
+                      (dst_column, fingerprint_column). If this jobs table is a copy, let db_connection name the \
+                      copy's own database";
+
+/// Why a job is refused that would write a column of `first`, a job of the same jobs table.
+pub fn refusal(definition: &Definition, first: &JobId) -> String {
+    let name = |name: &Option<String>| identifier(name.as_deref().unwrap_or_default());
+    format!(
+        "job {first} writes {}.{}.{} (or its fingerprint column) already; {REMEDY}",
+        identifier(&definition.schema),
+        name(&definition.table),
+        name(&definition.dst_column),
+    )
+}
+
+/// The columns that a job writes, with the keys of their locks. A column that was dropped meanwhile is left out.
+async fn written(
+    session: &Session,
+    target: &TargetTable,
+) -> Result<Vec<(String, i64)>, DatabaseError> {
+    let fingerprint = target.fingerprint.as_ref();
+    let mut names = vec![target.destination.name.clone()];
+    names.extend(fingerprint.map(|fingerprint| fingerprint.name.clone()));
+    let rows = session
+        .query(
+            "SELECT attname::text, attnum FROM pg_attribute \
+             WHERE attrelid = $1 AND attname = ANY ($2::text[]) AND NOT attisdropped ORDER BY attnum",
+            &[&target.oid, &names],
+        )
+        .await
+        .map_err(DatabaseError::during("looking for the columns of a job"))?;
+    Ok(rows
+        .iter()
+        .map(|row| (row.get(0), session_locks::column(target.oid, row.get(1))))
+        .collect())
+}

@@ -6,7 +6,8 @@
 --        -v destination=title_embedding -v type='vector(384)' -v role=lantern -f sql/prepare_publication.sql
 --
 -- For a job with a fingerprint column, add -v fingerprint=title_fingerprint; the column is created as well.
--- Give a key of several columns as one list: -v key='tenant, id'.
+-- Give a key of several columns as one list: -v key='tenant, id'. From PostgreSQL 18 on, a table with REPLICA IDENTITY
+-- FULL and stored generated columns also needs: ALTER PUBLICATION … SET (publish_generated_columns = stored).
 -- A superuser creates the role once:  CREATE ROLE lantern LOGIN REPLICATION PASSWORD '…';
 
 \set ON_ERROR_STOP on

@@ -9,6 +9,7 @@ use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
 use super::output;
 use crate::pipeline::commands::verify::{Extent, Findings, verify};
+use crate::pipeline::setup::table_state::TableState;
 
 /// Count the rows of a job whose vectors are missing or stale
 ///
@@ -57,16 +58,21 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
         Extent::Sample(arguments.sample)
     };
     let quarantined = job.store.count_failures(&job.row.id).await?;
+    let state = TableState::read(&job.session, &job.target, &[]).await?;
     let findings = verify(job.vectors(&engine), extent).await?;
     match arguments.format {
         ReportFormat::Json => {
             let mut object = serde_json::to_value(findings)?;
             object["quarantined"] = quarantined.into();
             object["model_identity"] = job.model.identity().into();
+            object["not_followed"] = state.children().into();
             output::line(serde_json::to_string_pretty(&object)?)?;
         }
         ReportFormat::Text => {
             output::print(&report(&job, &findings, quarantined))?;
+            for child in state.children() {
+                output::line(format!("\n{}", job.target.ignored_child(child)))?;
+            }
         }
     }
     Ok(if findings.is_sound() {

@@ -3,6 +3,7 @@
 //! ```text
 //! transient ───────────▶ retry after a pause
 //! requires a new slot ─▶ drop the slot, retry; the next attempt backfills
+//! withdraws ───────────▶ drop the job's publication (its part in a shared one), retry; the next attempt backfills
 //! permanent ───────────▶ fail the job: drop slot and publication, write the reason into the jobs table
 //! ```
 
@@ -36,6 +37,21 @@ pub enum JobError {
     /// as it is, and looks again later.
     #[error("{0}")]
     StandsBack(String),
+    /// Another attempt may succeed. Until then nothing of the job may stay on the server, because the publication makes
+    /// statements of the table's users fail, or brings changes with which the job's vectors would not be right.
+    #[error("{0}")]
+    Withdrawn(String),
+    /// The table that the job has followed is gone from its name. As [`Withdrawn`](Self::Withdrawn); the job waits for a
+    /// table of that name.
+    #[error("{0}")]
+    TableGone(String),
+    /// There is no table of the job's name. Permanent for a job that has never had one.
+    #[error("{0}")]
+    TableMissing(String),
+    /// The server cannot send a change of a row, each time that it comes to it. Another attempt needs a new slot behind that
+    /// change.
+    #[error("the server cannot send a change of a row: {0}")]
+    Unsendable(String),
     /// An SQL session failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -72,10 +88,16 @@ impl JobError {
         match self {
             JobError::Permanent(_)
             | JobError::AccessRefused(_)
+            | JobError::TableMissing(_)
             | JobError::ModelName(_)
             | JobError::ConnectionString(_)
             | JobError::Host(_) => false,
-            JobError::Transient(_) | JobError::NewSlotRequired(_) | JobError::StandsBack(_) => true,
+            JobError::Transient(_)
+            | JobError::NewSlotRequired(_)
+            | JobError::StandsBack(_)
+            | JobError::Unsendable(_)
+            | JobError::Withdrawn(_)
+            | JobError::TableGone(_) => true,
             JobError::Database(error) => error.is_transient(),
             JobError::Replication(error) => {
                 is_transient_replication_error(error) || self.requires_new_slot()
@@ -101,22 +123,39 @@ impl JobError {
     /// slot itself; `object_not_in_prerequisite_state` for a slot that it has invalidated (`slot.c`).
     pub fn requires_new_slot(&self) -> bool {
         match self {
-            JobError::NewSlotRequired(_) => true,
-            JobError::Replication(error) => error.code().is_some_and(|code| {
-                [
+            JobError::NewSlotRequired(_) | JobError::Unsendable(_) => true,
+            JobError::Replication(error) => {
+                let unusable = [
                     SqlState::UNDEFINED_OBJECT,
                     SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
-                ]
-                .contains(code)
-            }),
+                ];
+                error.code().is_some_and(|code| unusable.contains(code)) || is_unsendable(error)
+            }
             _ => false,
         }
+    }
+
+    /// Whether nothing of the job may stay on the server until the next attempt.
+    pub fn withdraws(&self) -> bool {
+        matches!(self, JobError::Withdrawn(_) | JobError::TableGone(_))
+    }
+
+    /// Whether a statement failed because of what its objects are, or are no more: a user may have changed them since the
+    /// attempt read their definitions (class 42, a schema that is gone, a plan that no longer fits).
+    pub fn may_be_outdated(&self) -> bool {
+        !self.is_transient()
+            && self.code().is_some_and(|code| {
+                let code = code.code();
+                code.starts_with("42") || ["3F000", "0A000"].contains(&code)
+            })
     }
 
     /// A copy for one of several jobs that the error ends. Keeps the message and what to do about it.
     pub fn for_each_job(&self) -> JobError {
         let message = self.to_string();
-        if self.requires_new_slot() {
+        if matches!(self, JobError::Replication(error) if is_unsendable(error)) {
+            JobError::Unsendable(message)
+        } else if self.requires_new_slot() {
             JobError::NewSlotRequired(message)
         } else if self.is_access_refusal() {
             JobError::AccessRefused(message)
@@ -163,6 +202,22 @@ impl From<tokio::task::JoinError> for JobError {
     }
 }
 
+/// Whether the server failed at the content of a change, as it will each time that it comes to it: a text without a UTF-8
+/// form, or a row that is larger than a message can be (1 GB).
+fn is_unsendable(error: &ReplicationError) -> bool {
+    let ReplicationError::Server { code, message, .. } = error else {
+        return false;
+    };
+    let of_content = [
+        SqlState::CHARACTER_NOT_IN_REPERTOIRE,
+        SqlState::UNTRANSLATABLE_CHARACTER,
+        SqlState::PROGRAM_LIMIT_EXCEEDED,
+    ];
+    // `palloc` in `mcxt.c`; the server does not translate it.
+    let too_large = "invalid memory alloc request size";
+    of_content.contains(code) || *code == SqlState::INTERNAL_ERROR && message.starts_with(too_large)
+}
+
 /// Whether a replication connection may fare better later, without a change by a person.
 pub fn is_transient_replication_error(error: &ReplicationError) -> bool {
     let by_code = error.code().map(|code| classify(code).is_transient());
@@ -206,6 +261,14 @@ mod tests {
         }
         // The database of a running stream was dropped: it may come back.
         assert!(JobError::from(server("57P04")).is_access_refusal());
+        for code in ["22021", "22P05", "54000"] {
+            let error = JobError::from(server(code));
+            assert!(error.requires_new_slot() && error.is_transient(), "{code}");
+            assert!(
+                matches!(error.for_each_job(), JobError::Unsendable(_)),
+                "{code}"
+            );
+        }
         // A slot that is gone, or that the server has invalidated, is created again.
         for code in ["42704", "55000"] {
             let error = JobError::from(server(code));

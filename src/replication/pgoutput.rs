@@ -237,6 +237,19 @@ fn logical_message<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, DecodeErr
     })
 }
 
+/// The part of a logical message before the length of its content, if `payload` begins with all of it. What `payload` lacks
+/// need not have arrived yet.
+pub fn head_of_logical_message(payload: &[u8]) -> Option<&[u8]> {
+    /// Tag, flags and position.
+    const FIXED: usize = 1 + 1 + 8;
+    if payload.first() != Some(&b'M') {
+        return None;
+    }
+    let prefix = payload.get(FIXED..)?;
+    let end = prefix.iter().position(|byte| *byte == 0)?;
+    payload.get(..=FIXED + end)
+}
+
 fn truncate<'a>(reader: &mut Reader<'a>) -> Result<Message<'a>, DecodeError> {
     let count = reader.u32()? as usize;
     let options = reader.u8()?;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::error::ReplicationError;
 use super::lsn::Lsn;
-use super::pgoutput::Timestamp;
+use super::pgoutput::{self, Timestamp};
 use super::wire::{Wire, log_notice, message_length};
 
 /// How long [`ReplicationStream::finish`] waits for the server to stop.
@@ -30,6 +30,11 @@ const RESTING_THRESHOLD: i32 = 64 * 1024;
 const HEADER_SIZE: usize = 5;
 /// Kind, start, end and time, before the payload of XLogData.
 const XLOG_DATA_HEADER_SIZE: usize = 1 + 8 + 8 + 8;
+/// The content of a logical message that is longer than this many bytes is discarded as it arrives.
+const MAX_MESSAGE_CONTENT: usize = 64 * 1024;
+/// Bytes in which the head of a message is looked for: more than the longest prefix that is of use.
+const MAX_HEAD: usize = 4 * 1024;
+
 /// Kind, end, time and whether to reply.
 const KEEPALIVE_SIZE: usize = 1 + 8 + 8 + 1;
 
@@ -42,7 +47,8 @@ pub enum Frame {
         wal_start: Lsn,
         /// How far the server had sent.
         wal_end: Lsn,
-        /// The input of [`pgoutput::decode`](super::pgoutput::decode). Shares the buffer of its read, up to 128 KiB,
+        /// The input of [`pgoutput::decode`](super::pgoutput::decode). Of a logical message longer than 64 KiB it has no
+        /// content: any application may write messages of any size, and they come through every stream. Shares the buffer of its read, up to 128 KiB,
         /// which lives until the last payload in it is dropped: copy what you keep.
         payload: Bytes,
     },
@@ -71,6 +77,10 @@ pub struct ReplicationStream {
     process_id: i32,
     /// The latest status that is not yet in the wire's output.
     pending_status: Option<Status>,
+    /// Bytes of a message that are yet to arrive and to be discarded.
+    to_discard: usize,
+    /// All bytes that have arrived, discarded ones included.
+    received: u64,
 }
 
 impl ReplicationStream {
@@ -79,6 +89,8 @@ impl ReplicationStream {
             wire,
             process_id,
             pending_status: None,
+            to_discard: 0,
+            received: 0,
         }
     }
 
@@ -107,8 +119,15 @@ impl ReplicationStream {
                 return Ok(frame);
             }
             self.queue_status();
+            let before = self.wire.incoming.len();
             self.wire.fill().await?;
+            self.received += (self.wire.incoming.len() - before) as u64;
         }
+    }
+
+    /// How many bytes have arrived so far. Grows while a long message is on its way.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// The next frame, if it has arrived already. One read may bring hundreds: a loop can take them all without
@@ -119,10 +138,23 @@ impl ReplicationStream {
     pub fn try_next(&mut self) -> Result<Option<Frame>, ReplicationError> {
         loop {
             let incoming = &mut self.wire.incoming;
-            let Some(length) = message_length(incoming)?.filter(|&length| length <= incoming.len())
-            else {
+            let discarded = self.to_discard.min(incoming.len());
+            incoming.advance(discarded);
+            self.to_discard -= discarded;
+            if self.to_discard > 0 {
+                return Ok(None);
+            }
+            let Some(length) = message_length(incoming)? else {
                 return Ok(None);
             };
+            if let Some((frame, head)) = long_message(incoming, length) {
+                incoming.advance(head);
+                self.to_discard = length - head;
+                return Ok(Some(frame));
+            }
+            if length > incoming.len() {
+                return Ok(None);
+            }
             if incoming[0] == backend::COPY_DATA_TAG {
                 let frame = take_frame(incoming, length)?;
                 self.wire.release(length);
@@ -219,6 +251,35 @@ impl ReplicationStream {
         self.wire.flush().await?;
         self.wire.shut_down().await
     }
+}
+
+/// The frame of a long logical message whose head is at the start of `incoming`, without the message's content, and the
+/// length of that head. `length` is that of the CopyData.
+fn long_message(incoming: &[u8], length: usize) -> Option<(Frame, usize)> {
+    if length < MAX_MESSAGE_CONTENT || incoming[0] != backend::COPY_DATA_TAG {
+        return None;
+    }
+    let mut header = incoming.get(HEADER_SIZE..HEADER_SIZE + XLOG_DATA_HEADER_SIZE)?;
+    if header.get_u8() != b'w' {
+        return None;
+    }
+    let (wal_start, wal_end) = (Lsn(header.get_u64()), Lsn(header.get_u64()));
+    let start = HEADER_SIZE + XLOG_DATA_HEADER_SIZE;
+    let message = incoming.get(start..)?;
+    let message = &message[..message.len().min(MAX_HEAD)];
+    let head = pgoutput::head_of_logical_message(message)?;
+    let mut payload = BytesMut::with_capacity(head.len() + 4);
+    payload.extend_from_slice(head);
+    payload.put_u32(0);
+    let head = start + head.len() + 4;
+    (head <= incoming.len() && head <= length).then(|| {
+        let frame = Frame::XLogData {
+            wal_start,
+            wal_end,
+            payload: payload.freeze(),
+        };
+        (frame, head)
+    })
 }
 
 /// Splits the CopyData of `length` bytes off the front of `incoming`.

@@ -170,6 +170,44 @@ fn a_stream_cut_at_any_position_gives_the_same_frames() {
     }
 }
 
+/// A logical message with this prefix and content, as pgoutput sends it.
+fn logical_message(prefix: &str, content: &[u8]) -> Vec<u8> {
+    [
+        &b"M\x01\0\0\0\0\0\0\0\x07"[..],
+        prefix.as_bytes(),
+        b"\0",
+        &(content.len() as u32).to_be_bytes(),
+        content,
+    ]
+    .concat()
+}
+
+#[test]
+fn a_long_logical_message_arrives_without_its_content() {
+    let (short, long) = (vec![b's'; 1000], vec![b'l'; 300_000]);
+    let sent = [
+        xlog_data(logical_message("app", &short)),
+        xlog_data(logical_message("app", &long)),
+        keepalive(3),
+        xlog_data(logical_message("", &long)),
+        xlog_data(b"Irow".repeat(100_000)),
+    ];
+    let expected = [
+        sent[0].clone(),
+        xlog_data(logical_message("app", &[])),
+        sent[2].clone(),
+        xlog_data(logical_message("", &[])),
+        sent[4].clone(),
+    ];
+    let bytes: Vec<u8> = sent.iter().flat_map(encode).collect();
+    for size in [1, 37, 70_000, usize::MAX] {
+        let reads = std::iter::repeat_n([size, 0], 1200).flatten();
+        let (received, end) = drain(&mut stream_over(&bytes, reads));
+        assert_eq!(received, expected, "in reads of {size} bytes");
+        assert!(matches!(end, ReplicationError::Closed));
+    }
+}
+
 #[test]
 fn frames_of_one_read_are_ready_without_waiting() {
     let frames: Vec<Frame> = (0..100).map(keepalive).collect();

@@ -69,14 +69,51 @@ impl<'a> KeysetPages<'a> {
         Ok(page)
     }
 
+    /// The keys of the next rows, whether they meet the condition or not; none when there are no further rows. For a page that
+    /// cannot be read because of one of its rows: each of these rows is then read by itself. `within` is SQL over the row `t`
+    /// that bounds the scan.
+    ///
+    /// # Errors
+    /// The server's.
+    ///
+    /// Cancellation safe, as [`next`](Self::next).
+    pub async fn next_keys(&mut self, within: Option<&str>) -> Result<Vec<Key>, DatabaseError> {
+        let target = self.target;
+        let statement = format!(
+            "SELECT {keys} FROM {table} t WHERE {after}{within} ORDER BY {order} LIMIT {MAX_PAGE_ROWS}",
+            keys = target.key_texts("t"),
+            table = target.from_clause(),
+            after = self.after_condition(),
+            within = within.unwrap_or("true"),
+            order = target.key_order("t"),
+        );
+        let parts: Vec<&str> = self.after.iter().flat_map(Key::parts).collect();
+        let parameters: Vec<&(dyn ToSql + Sync)> = parts.iter().map(|part| part as _).collect();
+        let page = self.session.query(&statement, &parameters).await;
+        let page = page.map_err(DatabaseError::during(format!(
+            "reading keys of {}",
+            target.qualified()
+        )))?;
+        let keys: Vec<Key> = page.iter().map(|row| target.read_key(row)).collect();
+        if let Some(last) = keys.last() {
+            self.after = Some(last.clone());
+        }
+        Ok(keys)
+    }
+
+    /// The condition for the rows behind the last key, with AND behind it.
+    fn after_condition(&self) -> String {
+        match self.after {
+            Some(_) => format!("{} AND ", self.target.after_key("t", 1)),
+            None => String::new(),
+        }
+    }
+
     /// The innermost query finds the rows by the key's index. Around it, the running total of the texts before each row
     /// cuts the page where it is long enough, inside the server: nothing is sent that would not be used.
     fn statement(&self) -> String {
         let target = self.target;
-        let after = match self.after {
-            Some(_) => format!("{} AND ", target.after_key("t", 1)),
-            None => String::new(),
-        };
+        let after = self.after_condition();
         let further = self.further.as_deref();
         let mut columns: Vec<String> = (0..target.key.len()).map(|n| format!("p.k{n}")).collect();
         columns.push("p.source".into());

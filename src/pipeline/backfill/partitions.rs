@@ -15,9 +15,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::pipeline::backfill::scan::Part;
+use crate::pipeline::table::leaf::Leaf;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{DatabaseError, Session};
-use crate::replication::SlotName;
 
 /// What a job knows of its table's partitions. Clones share it.
 #[derive(Clone, Default)]
@@ -28,7 +29,7 @@ struct State {
     /// Each partition that was seen, by its links. `None` before the first look.
     known: Option<BTreeSet<String>>,
     /// Partitions that were attached and not scanned yet, by OID.
-    pending: BTreeMap<u32, Arc<TargetTable>>,
+    pending: BTreeMap<u32, Leaf>,
 }
 
 /// What the scan of a starting attempt is for.
@@ -40,64 +41,57 @@ pub enum Coverage {
     NewPartitions,
 }
 
-/// A partition that holds rows itself.
-struct Leaf {
-    links: String,
-    table: TargetTable,
-    /// It may have been attached after the slot's confirmed position.
-    recent: bool,
-}
-
 impl Partitions {
-    /// The partitions that need a scan of their own when an attempt starts. There are none where the whole table is
-    /// scanned.
+    /// The partitions that need a scan of their own when an attempt starts, of the `leaves` that there are. There are none
+    /// where the whole table is scanned.
     ///
     /// # Errors
     /// The server's.
     pub async fn to_scan(
         &self,
         session: &Session,
-        target: &TargetTable,
-        slot: &SlotName,
+        target: &Arc<TargetTable>,
+        leaves: &[Leaf],
         coverage: Coverage,
-    ) -> Result<Vec<Arc<TargetTable>>, DatabaseError> {
-        if !target.partitioned {
-            return Ok(Vec::new());
+    ) -> Result<Vec<Part>, DatabaseError> {
+        let pending = self.note(leaves, coverage);
+        let mut parts = Vec::with_capacity(pending.len());
+        for leaf in pending {
+            parts.push(part(session, target, &leaf).await?);
         }
-        let leaves = leaves(session, target, slot).await?;
+        Ok(parts)
+    }
+
+    /// Remembers the leaves; returns those that are to be scanned.
+    fn note(&self, leaves: &[Leaf], coverage: Coverage) -> Vec<Leaf> {
         let mut state = self.state();
         let all = leaves.iter().map(|leaf| leaf.links.clone()).collect();
         let known = state.known.replace(all);
-        let is_new = |leaf: &Leaf| match &known {
+        let is_new = |leaf: &&Leaf| match &known {
             Some(known) => !known.contains(&leaf.links),
-            None => leaf.recent,
+            None => leaf.is_recent,
         };
         match coverage {
             Coverage::WholeTable => state.pending.clear(),
             Coverage::NewPartitions => {
-                let new = leaves.into_iter().filter(is_new);
-                let new = new.map(|leaf| (leaf.table.oid, Arc::new(leaf.table)));
+                let new = leaves.iter().filter(is_new);
+                let new = new.map(|leaf| (leaf.oid, leaf.clone()));
                 state.pending.extend(new);
             }
         }
-        Ok(state.pending.values().cloned().collect())
+        state.pending.values().cloned().collect()
     }
 
-    /// The name of a partition that was attached since the last look and has rows in it. An empty one counts as seen:
-    /// its rows will come through the stream.
+    /// The name of a partition, of the `leaves` that there are, that was attached since the last look and has rows in it. An
+    /// empty one counts as seen: its rows will come through the stream.
     ///
     /// # Errors
     /// The server's.
     pub async fn attached_with_rows(
         &self,
         session: &Session,
-        target: &TargetTable,
-        slot: &SlotName,
+        leaves: &[Leaf],
     ) -> Result<Option<String>, DatabaseError> {
-        if !target.partitioned {
-            return Ok(None);
-        }
-        let leaves = leaves(session, target, slot).await?;
         let mut known = self.state().known.clone().unwrap_or_default();
         known.retain(|links| leaves.iter().any(|leaf| leaf.links == *links));
         let mut attached = None;
@@ -105,10 +99,10 @@ impl Partitions {
             if attached.is_some() || known.contains(&leaf.links) {
                 continue;
             }
-            if has_rows(session, &leaf.table).await? {
-                attached = Some(leaf.table.qualified());
+            if may_have_rows(session, leaf).await? {
+                attached = Some(leaf.qualified());
             } else {
-                known.insert(leaf.links);
+                known.insert(leaf.links.clone());
             }
         }
         self.state().known = Some(known);
@@ -131,49 +125,52 @@ impl Partitions {
     }
 }
 
-/// The partitions that hold rows themselves. Reads the catalog only: `pg_partition_tree` locks every partition, and
-/// would wait behind a user's ALTER TABLE (`partitionfuncs.c`).
-async fn leaves(
-    session: &Session,
-    target: &TargetTable,
-    slot: &SlotName,
-) -> Result<Vec<Leaf>, DatabaseError> {
-    let rows = session
-        .query(
-            "WITH RECURSIVE slot AS (SELECT max(age(catalog_xmin)) AS age FROM pg_replication_slots WHERE slot_name = $2), \
-             tree(relid, links, recent) AS ( \
-               SELECT $1::oid, '', false \
-               UNION ALL \
-               SELECT i.inhrelid, format('%s/%s.%s', t.links, i.inhrelid, i.xmin), \
-                      t.recent OR COALESCE(age(i.xmin) BETWEEN 0 AND slot.age, false) \
-               FROM tree t JOIN pg_inherits i ON i.inhparent = t.relid AND NOT i.inhdetachpending CROSS JOIN slot) \
-             SELECT t.links, t.recent, c.oid, n.nspname::text, c.relname::text \
-             FROM tree t JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relkind = 'r'",
-            &[&target.oid, &slot.as_str()],
+/// Whether the file of a partition has any page. Its size may be read without any right on it, and the role may have rights
+/// on the partitioned table alone.
+async fn may_have_rows(session: &Session, leaf: &Leaf) -> Result<bool, DatabaseError> {
+    let row = session
+        .query_one(
+            "SELECT COALESCE(pg_relation_size($1::oid::regclass), 0) > 0",
+            &[&leaf.oid],
         )
         .await
-        .map_err(DatabaseError::during("looking for partitions"))?;
-    let leaf = |row: &tokio_postgres::Row| Leaf {
-        links: row.get(0),
-        recent: row.get(1),
-        table: TargetTable {
-            oid: row.get(2),
-            schema: row.get(3),
-            name: row.get(4),
-            partitioned: false,
-            ..target.clone()
-        },
-    };
-    Ok(rows.iter().map(leaf).collect())
+        .map_err(DatabaseError::during(format!(
+            "looking into {}",
+            leaf.qualified()
+        )))?;
+    Ok(row.get(0))
 }
 
-async fn has_rows(session: &Session, partition: &TargetTable) -> Result<bool, DatabaseError> {
-    let statement = format!("SELECT EXISTS (SELECT FROM {})", partition.from_clause());
-    let row = session.query_one(&statement, &[]).await;
-    let row = row.map_err(DatabaseError::during(format!(
-        "looking into {}",
-        partition.qualified()
-    )))?;
-    Ok(row.get(0))
+/// How a partition is scanned: under its own name where the role may, since that takes one index alone; else by way of the
+/// partitioned table. There the bounds of the partition let the server leave out the other ones.
+async fn part(
+    session: &Session,
+    target: &Arc<TargetTable>,
+    leaf: &Leaf,
+) -> Result<Part, DatabaseError> {
+    if leaf.is_readable {
+        return Ok(Part::whole(Arc::new(TargetTable {
+            oid: leaf.oid,
+            schema: leaf.schema.clone(),
+            name: leaf.name.clone(),
+            partitioned: false,
+            ..TargetTable::clone(target)
+        })));
+    }
+    let row = session
+        .query_one(
+            "SELECT COALESCE(pg_get_partition_constraintdef($1), 'true')",
+            &[&leaf.oid],
+        )
+        .await
+        .map_err(DatabaseError::during(format!(
+            "reading the bounds of {}",
+            leaf.qualified()
+        )))?;
+    let bounds: String = row.get(0);
+    let within = format!("t.tableoid = {} AND ({bounds})", leaf.oid);
+    Ok(Part {
+        table: target.clone(),
+        within: Some(within),
+    })
 }

@@ -10,6 +10,7 @@ use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{BackfillAck, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
+use crate::postgres::sqlstate::{SqlStateClass, classify};
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 
 /// Text of a scan that may be outstanding, in bytes.
@@ -39,10 +40,38 @@ impl BackfillProgress {
     }
 }
 
+/// What a scan reads: a table, or some of its rows.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The table.
+    pub table: Arc<TargetTable>,
+    /// SQL over the row `t`: a condition for the rows in this part.
+    pub within: Option<String>,
+}
+
+impl Part {
+    /// All rows of a table.
+    pub fn whole(table: Arc<TargetTable>) -> Part {
+        Part {
+            table,
+            within: None,
+        }
+    }
+
+    /// SQL over the row `t` that is true for the rows of this part that the scope is for.
+    fn condition(&self, scope: BackfillScope) -> String {
+        let condition = scope.condition(&self.table);
+        match &self.within {
+            Some(within) => format!("{within} AND {condition}"),
+            None => condition,
+        }
+    }
+}
+
 /// A scan of a job's table, or of some of its partitions.
 pub struct Backfill {
     session: Session,
-    tables: Vec<Arc<TargetTable>>,
+    parts: Vec<Part>,
     scope: BackfillScope,
     rows: mpsc::Sender<Row>,
     finished: mpsc::Receiver<BackfillAck>,
@@ -56,7 +85,7 @@ impl Backfill {
     /// The server's.
     pub async fn open(
         database: &ConnectionString,
-        tables: Vec<Arc<TargetTable>>,
+        parts: Vec<Part>,
         scope: BackfillScope,
         rows: mpsc::Sender<Row>,
         finished: mpsc::Receiver<BackfillAck>,
@@ -68,14 +97,14 @@ impl Backfill {
             .map_err(DatabaseError::during("preparing the scan"))?;
         Ok(Backfill {
             session,
-            tables,
+            parts,
             scope,
             rows,
             finished,
         })
     }
 
-    /// Scans the tables one after the other. Returns when every row found is written, superseded, gone or quarantined;
+    /// Scans the parts one after the other. Returns when every row found is written, superseded, gone or quarantined;
     /// `report` is told of each step.
     ///
     /// # Errors
@@ -87,19 +116,15 @@ impl Backfill {
     ) -> Result<BackfillProgress, JobError> {
         let total = self.count().await?;
         let mut outstanding = Outstanding::new(self.rows, self.finished, total, report);
-        for table in &self.tables {
-            let condition = self.scope.condition(table);
+        for part in &self.parts {
+            let (table, condition) = (&part.table, part.condition(self.scope));
             let mut pages = KeysetPages::new(&self.session, table, condition);
-            let mut page = pages.next().await?;
-            while !page.is_empty() {
-                let rows: Vec<Row> = page.iter().map(|row| read_row(table, row)).collect();
-                drop(page);
+            let mut rows = read_page(&mut pages, part).await?;
+            while !rows.is_empty() {
                 // The next page is on its way while the rows of this one are embedded.
-                let (next, ()) = tokio::try_join!(
-                    async { pages.next().await.map_err(JobError::from) },
-                    outstanding.send_all(rows),
-                )?;
-                page = next;
+                let (next, ()) =
+                    tokio::try_join!(read_page(&mut pages, part), outstanding.send_all(rows))?;
+                rows = next;
             }
         }
         outstanding.settle_all().await
@@ -108,21 +133,51 @@ impl Backfill {
     /// The number of rows that the scan is for, now.
     async fn count(&self) -> Result<u64, JobError> {
         let mut total = 0;
-        for table in &self.tables {
-            let statement = format!(
-                "SELECT count(*) FROM {} t WHERE {}",
-                table.from_clause(),
-                self.scope.condition(table)
-            );
-            let counted = self.session.query_one(&statement, &[]).await;
-            let counted = counted.map_err(DatabaseError::during(format!(
-                "counting the rows of {}",
-                table.qualified()
-            )))?;
-            total += counted.get::<_, i64>(0).unsigned_abs();
+        for part in &self.parts {
+            let table = &part.table;
+            total += match self.count_where(table, &part.condition(self.scope)).await {
+                Err(error) if is_of_one_row(&error) => self.count_where(table, "true").await?,
+                counted => counted?,
+            };
         }
         Ok(total)
     }
+
+    async fn count_where(
+        &self,
+        table: &TargetTable,
+        condition: &str,
+    ) -> Result<u64, DatabaseError> {
+        let statement = format!(
+            "SELECT count(*) FROM {} t WHERE {condition}",
+            table.from_clause()
+        );
+        let counted = self.session.query_one(&statement, &[]).await;
+        let counted = counted.map_err(DatabaseError::during(format!(
+            "counting the rows of {}",
+            table.qualified()
+        )))?;
+        Ok(counted.get::<_, i64>(0).unsigned_abs())
+    }
+}
+
+/// The rows of the next page. Empty at the end of the part.
+async fn read_page(pages: &mut KeysetPages<'_>, part: &Part) -> Result<Vec<Row>, JobError> {
+    match pages.next().await {
+        Ok(page) => Ok(page.iter().map(|row| read_row(&part.table, row)).collect()),
+        // One of the rows is at fault. Each is read by itself, which quarantines that one alone.
+        Err(error) if is_of_one_row(&error) => {
+            let keys = pages.next_keys(part.within.as_deref()).await?;
+            let unread = |key| Row::backfill(key, SourceText::Unread);
+            Ok(keys.into_iter().map(unread).collect())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a statement failed because of the data of one row, such as a text without a UTF-8 form.
+fn is_of_one_row(error: &DatabaseError) -> bool {
+    error.code().map(classify) == Some(SqlStateClass::Row)
 }
 
 fn read_row(target: &TargetTable, row: &tokio_postgres::Row) -> Row {

@@ -10,6 +10,7 @@ use super::slot_reader::SlotReader;
 use super::streamable::{Streamable, Unbroken};
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::check::Defect;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::own;
 use crate::pipeline::setup::publication::remove_member::remove_member;
@@ -89,7 +90,7 @@ impl OwnSlot {
         session: &Session,
         publication: &str,
         target: &TargetTable,
-    ) -> Result<Option<String>, DatabaseError> {
+    ) -> Result<Option<Defect>, DatabaseError> {
         own::find_defect(session, publication, target).await
     }
 

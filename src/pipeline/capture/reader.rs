@@ -55,6 +55,8 @@ pub(super) struct Reader {
     /// What the last message meant, kept for its allocation.
     deliveries: Vec<Delivery>,
     last_received: Instant,
+    /// How much had arrived at the last tick of the clock.
+    received: u64,
     /// When the stream is to restart.
     restart_at: Option<Instant>,
 }
@@ -72,6 +74,7 @@ impl Reader {
             pace: Pace::new(),
             deliveries: Vec::new(),
             last_received: Instant::now(),
+            received: 0,
             restart_at: None,
         }
     }
@@ -298,8 +301,9 @@ impl Reader {
     async fn tick(&mut self) -> Result<(), JobError> {
         self.release_stopped().await?;
         let reads = self.subscribers.want_more();
-        if !reads {
-            // Without reading nothing can arrive.
+        let received = std::mem::replace(&mut self.received, self.stream.received());
+        if !reads || received != self.received {
+            // Without reading nothing can arrive, and a long message arrives in parts.
             self.last_received = Instant::now();
         } else if self.last_received.elapsed() > SILENCE_TIMEOUT {
             return Err(JobError::Transient(format!(

@@ -10,7 +10,10 @@ use super::streamable::{Streamable, Unbroken};
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::add_member::add_member;
+use crate::pipeline::setup::publication::catalog::is_redefined_since_published;
+use crate::pipeline::setup::publication::check::{Defect, lists_source};
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::{JobNames, MemberId};
@@ -42,9 +45,18 @@ impl SharedSlot {
         session: &Session,
         target: &TargetTable,
     ) -> Result<Option<Unbroken>, JobError> {
-        let unbroken = shared::is_usable(session, &self.names.shared).await?
-            && self.find_defect(session, target).await?.is_none();
-        Ok(unbroken.then(|| Unbroken(self.names.shared.to_string())))
+        let name = &self.names.shared;
+        if !shared::is_usable(session, name).await?
+            || self.find_defect(session, target).await?.is_some()
+        {
+            return Ok(None);
+        }
+        let listed = lists_source(session, target);
+        if is_redefined_since_published(session, name.as_str(), target, listed).await? {
+            tracing::warn!("{}", target.redefined());
+            return Ok(None);
+        }
+        Ok(Some(Unbroken(name.to_string())))
     }
 
     /// The slot is created when its reader starts. The job's own slot goes, from a time when the daemon ran with
@@ -96,8 +108,8 @@ impl SharedSlot {
         // It was unbroken before the job subscribed. Only if it still is has no change passed in between.
         match self.find_defect(session, target).await? {
             None => Ok(()),
-            Some(defect) => Err(JobError::Transient(format!(
-                "the publication {} {defect}",
+            Some(Defect { reason, .. }) => Err(JobError::Transient(format!(
+                "the publication {} {reason}",
                 self.names.shared
             ))),
         }
@@ -107,7 +119,14 @@ impl SharedSlot {
         &self,
         session: &Session,
         target: &TargetTable,
-    ) -> Result<Option<String>, DatabaseError> {
+    ) -> Result<Option<Defect>, DatabaseError> {
         shared::find_defect(session, &self.names.shared, &self.member(), target).await
+    }
+
+    /// Ends the membership. The slot goes with the last member.
+    pub(super) async fn withdraw(&self, database: &ConnectionString) -> Result<(), JobError> {
+        let session = Session::open(database).await?;
+        remove_member(&session, &self.names.shared, &self.member()).await?;
+        Ok(())
     }
 }

@@ -19,6 +19,7 @@ use super::own_slot::OwnSlot;
 use super::shared_slot::SharedSlot;
 use super::streamable::{Streamable, Unbroken};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::publication::check::Defect;
 use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::retention::WatchedSlot;
 use crate::pipeline::table::target::TargetTable;
@@ -149,7 +150,7 @@ impl Subscription {
         }
     }
 
-    /// Why the publication no longer serves the job, as the rest of a sentence.
+    /// Why the publication no longer serves the job.
     ///
     /// # Errors
     /// The server's.
@@ -158,7 +159,7 @@ impl Subscription {
         session: &Session,
         publication: &str,
         target: &TargetTable,
-    ) -> Result<Option<String>, DatabaseError> {
+    ) -> Result<Option<Defect>, DatabaseError> {
         match self {
             Subscription::Own(own) => own.find_defect(session, publication, target).await,
             Subscription::Shared(shared) => shared.find_defect(session, target).await,
@@ -174,6 +175,18 @@ impl Subscription {
         match self {
             Subscription::Own(own) => own.drop_slot(database).await,
             Subscription::Shared(_) => Ok(()),
+        }
+    }
+
+    /// Removes what the job has on the server, so that nothing of it does harm until the next attempt: publication and slot,
+    /// or its part in shared ones.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn withdraw(&self, database: &ConnectionString) -> Result<(), JobError> {
+        match self {
+            Subscription::Own(own) => own.drop_slot(database).await,
+            Subscription::Shared(shared) => shared.withdraw(database).await,
         }
     }
 

@@ -18,22 +18,18 @@
 //! TOAST under a new key. With a fingerprint column that also holds for changes that the stream may repeat after a
 //! restart: the row itself then tells whether it is done.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::recent_texts::{RecentTexts, Seen};
 use crate::pipeline::error::JobError;
+use crate::pipeline::table::recent_texts::{RecentTexts, Seen};
 use crate::pipeline::table::row::{Key, Row, SourceText, SubscriberId, TextHash};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::write_back_marker::{Author, Marker, WriteBack};
 use crate::postgres::quote::identifier;
 use crate::replication::pgoutput::{RelationBody, ReplicaIdentity, TupleData, Value};
 use crate::replication::{Lsn, Ticket};
-
-/// Keys whose last text is remembered, at about 64 bytes each.
-const RECENT_KEYS: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
 /// What a message means for one subscriber: a row that needs work, or that it cannot work on its table any more.
 pub(super) type Delivery = (SubscriberId, Result<Row, JobError>);
@@ -102,7 +98,7 @@ impl TableChanges {
         TableChanges {
             target,
             since,
-            recent: RecentTexts::new(RECENT_KEYS),
+            recent: RecentTexts::default(),
             layout: None,
         }
     }
@@ -220,6 +216,7 @@ impl TableChanges {
             Verdict::Ordinary | Verdict::FinishedUnlessChanged => None,
         };
         Ok(Some(Row {
+            is_update: !key_changed,
             written_for,
             ..row(transaction, subscriber, key, source)
         }))
@@ -319,15 +316,10 @@ fn row(
 }
 
 /// Where the columns are that the subscriber needs, or why it cannot work on the table.
+///
+/// The message has the table's name as it was at that position. That need not be its name now: the job watches that by
+/// itself.
 fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, String> {
-    if (relation.namespace, relation.name) != (target.schema.as_str(), target.name.as_str()) {
-        return Err(format!(
-            "the table {} is now called {}.{}; correct schema and \"table\" in the jobs table",
-            target.qualified(),
-            relation.namespace,
-            relation.name
-        ));
-    }
     if relation.replica_identity == ReplicaIdentity::Nothing {
         return Err(target.lost_identity());
     }

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::embedding::{Engine, Model};
 use crate::jobs::reporter::{self, Answer, ReportMessage, Reporter};
 use crate::jobs::{JobRow, JobStore};
-use crate::pipeline::backfill::scan::{Backfill, BackfillProgress};
+use crate::pipeline::backfill::scan::{Backfill, BackfillProgress, Part};
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Key, Row, SourceText};
@@ -72,9 +72,9 @@ impl Repair {
         let sending = async {
             match rows {
                 Rows::Scan(scope) => {
-                    let tables = vec![self.target];
+                    let parts = vec![Part::whole(self.target)];
                     let scan =
-                        Backfill::open(&self.database, tables, scope, ends.rows, ends.finished);
+                        Backfill::open(&self.database, parts, scope, ends.rows, ends.finished);
                     Ok(scan.await?.run(report).await?.done)
                 }
                 Rows::Keys(keys) => send_keys(keys, ends).await,

@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use super::state::{Job, JobEnd};
 use crate::backoff::Backoff;
-use crate::jobs::InitProgress;
+use crate::jobs::{Definition, InitProgress};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::{ddl, target_database};
 use crate::pipeline::slot::retention;
+use crate::postgres::quote::identifier;
 
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 /// Short enough to stream again within ten seconds of a server's return.
@@ -39,6 +40,9 @@ impl Job {
         let mut waiting = Backoff::new(MIN_BACKOFF, MAX_WAIT);
         // Slots in a row that were dropped before the job had caught up.
         let mut dropped_slots = 0;
+        let mut unsendable = Unsendable::default();
+        // What the last attempt ended with.
+        let mut last = Ending::default();
         loop {
             let began = Instant::now();
             let error = match self.attempt().await {
@@ -47,8 +51,20 @@ impl Job {
                 Err(error) => error,
             };
             let why_waiting = self.why_waiting(&error);
-            if !error.is_transient() && why_waiting.is_none() {
+            if matches!(error, JobError::TableGone(_)) {
+                self.history.gone_at = Some(Instant::now());
+            }
+            let ending = Ending::of(&error);
+            // A definition may have changed between two statements of an attempt. The next one reads it again.
+            let may_pass = ending.outdated && !last.outdated || self.history.is_settling();
+            if !error.is_transient() && why_waiting.is_none() && !may_pass {
                 return JobEnd::Failed(error.to_string());
+            }
+            if matches!(error, JobError::Unsendable(_)) {
+                unsendable.count();
+                if unsendable.is_persistent() && self.history.sends_whole_rows {
+                    return JobEnd::Failed(format!("{error}; {}", self.send_less()));
+                }
             }
             if began.elapsed() > STEADY_AFTER {
                 backoff.reset();
@@ -70,7 +86,12 @@ impl Job {
                 dropped_slots += 1;
                 pause = retention::pause(dropped_slots);
             }
-            self.interruption.retry(&error, pause);
+            if error.requires_new_slot() {
+                pause = pause.max(unsendable.pause());
+            }
+            let still_waits = ending.waits_for_table && last.waits_for_table;
+            self.interruption.retry(&error, pause, still_waits);
+            last = ending;
             tokio::select! {
                 () = stop.cancelled() => return JobEnd::Stopped,
                 () = tokio::time::sleep(pause) => {}
@@ -96,17 +117,33 @@ impl Job {
     }
 
     /// One attempt. Where it ends because the slot has become unusable, the slot is dropped: its absence tells the next
-    /// attempt, on another daemon too, that changes were missed. So a crash in between changes nothing.
+    /// attempt, on another daemon too, that changes were missed. So a crash in between changes nothing. Likewise where nothing
+    /// of the job may stay.
     async fn attempt(&mut self) -> Result<(), JobError> {
         let result = self.prepare_and_stream().await;
         if let Err(error) = &result
-            && error.requires_new_slot()
+            && (error.requires_new_slot() || error.withdraws())
         {
             let definition = &self.row.definition;
             let database = target_database::from_definition(definition, &self.allowed_hosts)?;
-            self.subscription.drop_slot(&database).await?;
+            match error.withdraws() {
+                true => self.subscription.withdraw(&database).await?,
+                false => self.subscription.drop_slot(&database).await?,
+            }
         }
         result
+    }
+
+    /// What to do about rows that cannot be sent as a whole.
+    fn send_less(&self) -> String {
+        let Definition { schema, table, .. } = &self.row.definition;
+        format!(
+            "whole rows are sent under REPLICA IDENTITY FULL, and before PostgreSQL 15, and the job's own write-back sends the \
+             row again. Make it smaller or correct its texts; or from PostgreSQL 15 on run: \
+             ALTER TABLE {}.{} REPLICA IDENTITY DEFAULT;",
+            identifier(schema),
+            identifier(table.as_deref().unwrap_or_default())
+        )
     }
 
     /// `Ok` when the daemon stops.
@@ -118,5 +155,57 @@ impl Job {
             prepared = ddl::telling(reporter, self.prepare()) => prepared?,
         };
         self.stream(prepared).await
+    }
+}
+
+/// How often a slot was given up because of what a change holds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Unsendable {
+    count: u32,
+    last: Option<Instant>,
+}
+
+impl Unsendable {
+    /// This often within [`PERIOD`](Self::PERIOD) it is no accident.
+    const PERSISTENT: u32 = 3;
+    const PERIOD: Duration = Duration::from_secs(3600);
+
+    fn count(&mut self) {
+        if self.last.is_none_or(|last| last.elapsed() > Self::PERIOD) {
+            self.count = 0;
+        }
+        self.count += 1;
+        self.last = Some(Instant::now());
+    }
+
+    fn is_persistent(&self) -> bool {
+        self.count > Self::PERSISTENT
+    }
+
+    /// A pause before the next slot. The first ones are short: of the jobs that share a slot, one may be at fault, and it
+    /// fails soon.
+    fn pause(&self) -> Duration {
+        match self.count.checked_sub(2 * Self::PERSISTENT) {
+            Some(more) if more > 0 => retention::pause(more),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// What is remembered of how an attempt ended.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ending {
+    /// By a statement that did not fit the definition of its objects.
+    outdated: bool,
+    /// Because there is no table of the job's name.
+    waits_for_table: bool,
+}
+
+impl Ending {
+    fn of(error: &JobError) -> Self {
+        Ending {
+            outdated: error.may_be_outdated(),
+            waits_for_table: matches!(error, JobError::TableGone(_)),
+        }
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::state::Job;
+use super::state::{Job, TableHistory};
+use super::watchdog::{self, WatchedTable};
 use crate::embedding::{Model, ModelName};
 use crate::jobs::InitProgress;
 use crate::pipeline::backfill::partitions::Coverage;
+use crate::pipeline::backfill::scan::Part;
 use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
 use crate::pipeline::capture::join::SubscriberEnds;
 use crate::pipeline::capture::streamable::Streamable;
@@ -16,17 +18,22 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::prerequisites::check_prerequisites;
 use crate::pipeline::setup::preflight::server::{check_server, is_standby};
+use crate::pipeline::setup::publication::check::listed_columns;
+use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::written_columns::Claim;
-use crate::pipeline::setup::{copies, target_database, target_table, written_columns};
+use crate::pipeline::setup::{copies, leaves, target_database, target_table, written_columns};
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::Identity;
+use crate::pipeline::table::leaf::Leaf;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::fence;
 use crate::pipeline::write::path::{WriteOptions, WritePath};
-use crate::postgres::{ConnectionString, ServerInstance, Session};
+use crate::postgres::{ConnectionString, DatabaseError, ServerInstance, Session};
 
 /// For so long after a daemon with another copy of the jobs table was seen at work, the job is left to it.
 const SEEN_RECENTLY: Duration = Duration::from_secs(60);
+/// A set-up that takes longer than this waits for open transactions.
+const SET_UP_IS_LONG: Duration = Duration::from_secs(1);
 
 /// What exists once a job can stream.
 pub(super) struct Prepared {
@@ -35,6 +42,8 @@ pub(super) struct Prepared {
     /// For what is left to do before the scan.
     pub session: Session,
     pub target: Arc<TargetTable>,
+    /// The state of the table that the watchdog compares with.
+    pub state: TableState,
     pub streamable: Streamable,
     pub subscriber_ends: SubscriberEnds,
     pub write_path: WritePath,
@@ -46,7 +55,7 @@ pub(super) struct Prepared {
 pub(super) struct BackfillPlan {
     pub scope: BackfillScope,
     /// The job's table, or some of its partitions.
-    pub tables: Vec<Arc<TargetTable>>,
+    pub parts: Vec<Part>,
 }
 
 impl Job {
@@ -65,8 +74,15 @@ impl Job {
         check_prerequisites(&session, &names, model.dimensions()).await?;
         check_server(&session).await?;
         let jobs_server = self.stand_back_from_copies(&session).await?;
-        let target = target_table::prepare(&session, &names, &self.row.definition, &model).await?;
-        let target = Arc::new(target);
+        let target = self.read_target(&session, &names, &model).await?;
+        let leaves = self.read_leaves(&session, &target).await?;
+        let state = TableState::read(&session, &target, &leaves).await?;
+        watchdog::warn_of_children(&target, &[], state.children());
+        self.history = TableHistory {
+            followed: Some(target.oid),
+            sends_whole_rows: listed_columns(&session, &target).is_none(),
+            gone_at: None,
+        };
 
         let unbroken = self.subscription.find_unbroken(&session, &target).await?;
         let continuity = Continuity::from_check(unbroken.is_some());
@@ -81,12 +97,15 @@ impl Job {
             return Err(JobError::Permanent(refusal));
         }
         claim.check(&session, &target).await?;
-        let backfill = self.plan_backfill(&session, &target, continuity).await?;
-        let set_up = self.named(&database, "set-up");
-        let streamable = self
-            .subscription
-            .set_up(&session, &set_up, &target, unbroken)
+        let backfill = self
+            .plan_backfill(&session, &target, &leaves, continuity)
             .await?;
+        let set_up = self.named(&database, "set-up");
+        let streamable = tokio::select! {
+            biased;
+            streamable = self.subscription.set_up(&session, &set_up, &target, unbroken) => streamable?,
+            error = self.watch_set_up(&database, &target, &state) => return Err(error),
+        };
         if self.row.progress == InitProgress::New {
             self.row.progress = InitProgress::Started;
         }
@@ -101,11 +120,96 @@ impl Job {
             database,
             session,
             target,
+            state,
             streamable,
             subscriber_ends,
             write_path,
             backfill,
         })
+    }
+
+    async fn read_target(
+        &mut self,
+        session: &Session,
+        names: &TargetNames,
+        model: &Model,
+    ) -> Result<Arc<TargetTable>, JobError> {
+        match target_table::prepare(session, names, &self.row.definition, model).await {
+            Ok(target) => Ok(Arc::new(target)),
+            Err(JobError::TableMissing(reason)) => Err(self.missing(session, names, reason).await),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn read_leaves(
+        &self,
+        session: &Session,
+        target: &TargetTable,
+    ) -> Result<Vec<Leaf>, JobError> {
+        if !target.partitioned {
+            return Ok(Vec::new());
+        }
+        let (source, slot) = (&target.source.name, self.subscription.slot());
+        Ok(leaves::read(session, target.oid, source, Some(slot)).await?)
+    }
+
+    /// What it means that there is no table of the job's name. A job that has run before waits for one, as it waits for its
+    /// server: a nightly load may drop and create it. `reason` says so.
+    async fn missing(
+        &mut self,
+        session: &Session,
+        names: &TargetNames,
+        reason: String,
+    ) -> JobError {
+        if self.row.progress == InitProgress::New {
+            return JobError::TableMissing(reason);
+        }
+        self.history.gone_at.get_or_insert_with(Instant::now);
+        match self.new_name(session).await {
+            Ok(None) => JobError::TableGone(format!(
+                "{reason}. The job has run before, so it waits for the table"
+            )),
+            Ok(Some(called)) => JobError::permanent(format!(
+                "the table {} is now called {called}; correct schema and \"table\" in the jobs table",
+                names.qualified()
+            )),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// What the table that the job followed until now is called, if it is still there.
+    async fn new_name(&self, session: &Session) -> Result<Option<String>, DatabaseError> {
+        let row = session
+            .query_opt(
+                "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE c.oid = $1",
+                &[&self.history.followed],
+            )
+            .await
+            .map_err(DatabaseError::during("looking for the table under another name"))?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// Watches the table while its slot is being created, which waits for every open transaction: its publication exists
+    /// already. Returns when the attempt has to end.
+    async fn watch_set_up(
+        &self,
+        database: &ConnectionString,
+        target: &TargetTable,
+        state: &TableState,
+    ) -> JobError {
+        tokio::time::sleep(SET_UP_IS_LONG).await;
+        let session = match Session::open(&self.named(database, "watch")).await {
+            Ok(session) => Arc::new(session),
+            Err(error) => return error.into(),
+        };
+        let watched = WatchedTable {
+            target,
+            publication: None,
+            subscription: &self.subscription,
+            partitions: &self.partitions,
+        };
+        watchdog::watch(session, watched, state.clone()).await
     }
 
     async fn load_model(&mut self, name: &str) -> Result<Model, JobError> {
@@ -138,6 +242,7 @@ impl Job {
         &mut self,
         session: &Session,
         target: &Arc<TargetTable>,
+        leaves: &[Leaf],
         continuity: Continuity,
     ) -> Result<Option<BackfillPlan>, JobError> {
         match scope::unverified_because(&self.row, continuity, session, target).await? {
@@ -156,7 +261,7 @@ impl Job {
         };
         let attached = self
             .partitions
-            .to_scan(session, target, self.subscription.slot(), coverage)
+            .to_scan(session, target, leaves, coverage)
             .await?;
         if self.row.progress == InitProgress::Finished && !attached.is_empty() {
             // After a crash the list of partitions is lost; then every row is scanned.
@@ -165,8 +270,8 @@ impl Job {
         let scope = BackfillScope::for_start(self.row.progress, continuity, &self.row.definition);
         Ok(scope.map(|scope| BackfillPlan {
             scope,
-            tables: match attached.is_empty() {
-                true => vec![target.clone()],
+            parts: match attached.is_empty() {
+                true => vec![Part::whole(target.clone())],
                 false => attached,
             },
         }))

@@ -1,5 +1,7 @@
 //! What a job needs to run, and how it ends.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -46,11 +48,35 @@ pub struct Job {
     pub allowed_hosts: AllowedHosts,
     /// The partitions of its table that it knows.
     pub partitions: Partitions,
+    /// What the attempts remember of its table.
+    pub history: TableHistory,
     /// The daemon stops: finish what is in flight.
     pub stop: CancellationToken,
     /// The job is canceled: drop everything.
     pub cancel: CancellationToken,
 }
+
+/// What the attempts of a job remember of its table.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TableHistory {
+    /// The table that the last attempt followed, by OID.
+    pub followed: Option<u32>,
+    /// Its changes are sent with all of its columns.
+    pub sends_whole_rows: bool,
+    /// When it was last seen that this table had lost its name to another one, or to none.
+    pub gone_at: Option<Instant>,
+}
+
+impl TableHistory {
+    /// Whether the table was replaced only just now. What replaces it may still be at work: it loads rows,
+    /// or adds the key.
+    pub fn is_settling(&self) -> bool {
+        self.gone_at.is_some_and(|gone| gone.elapsed() < SETTLING)
+    }
+}
+
+/// How long a table may be without what the job needs after it was replaced.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// Identifiers longer than 63 bytes are truncated by the server; this leaves room for the rest of a session's name.
 const MAX_ID_LENGTH: usize = 36;

@@ -20,9 +20,10 @@ use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::capture::join::{Stay, SubscriberEnds};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::slot::retention;
 use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
-use crate::postgres::ConnectionString;
+use crate::postgres::{ConnectionString, Session};
 
 /// `init_progress` is written at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -44,6 +45,7 @@ impl Job {
             database,
             session: set_up,
             target,
+            state,
             streamable,
             subscriber_ends,
             write_path,
@@ -74,17 +76,22 @@ impl Job {
         let watched_slot = subscription.watched_slot(database);
         let watched_table = WatchedTable {
             target: &target,
-            publication: &streamable.publication,
+            publication: Some(&streamable.publication),
             subscription: &subscription,
             partitions: &partitions,
         };
         let watchers = async {
             tokio::select! {
-                error = watchdog::watch(session.clone(), watched_table) => error,
+                error = watchdog::watch(session.clone(), watched_table, state.clone()) => error,
                 error = retention::watch_if(watched_slot, session.clone()) => error,
             }
         };
-        self.run_parts(stay, batcher, backfill, watchers).await
+        match self.run_parts(stay, batcher, backfill, watchers).await {
+            Err(error) if error.may_be_outdated() => {
+                Err(explain(error, &session, watched_table, &state).await)
+            }
+            ended => ended,
+        }
     }
 
     /// Runs the parts until one ends the attempt. `stay` is dropped last: once a subscription has ended, receipts of its rows
@@ -137,7 +144,7 @@ impl Job {
         database: &ConnectionString,
         to_batcher: BackfillEnds,
     ) -> Result<Option<Part>, JobError> {
-        let Some(BackfillPlan { scope, tables }) = plan else {
+        let Some(BackfillPlan { scope, parts }) = plan else {
             if self.row.progress != InitProgress::Finished {
                 self.reporter.finished().await;
                 self.row.progress = InitProgress::Finished;
@@ -147,7 +154,7 @@ impl Job {
         let database = self.named(database, "backfill");
         let scan = Backfill::open(
             &database,
-            tables,
+            parts,
             scope,
             to_batcher.rows,
             to_batcher.finished,
@@ -155,6 +162,22 @@ impl Job {
         .await?;
         Ok(Some(spawn(backfill(scan, self.reporter.clone()))))
     }
+}
+
+/// A statement failed because of what its objects are. If the table has changed since the attempt began, that is the cause,
+/// although the watchdog has not seen it yet.
+async fn explain(
+    error: JobError,
+    session: &Session,
+    watched: WatchedTable<'_>,
+    state: &TableState,
+) -> JobError {
+    let looked = watchdog::find_fault(session, watched, state).await;
+    // A session that cannot answer explains nothing.
+    let fault = looked
+        .err()
+        .filter(|fault| !matches!(fault, JobError::Database(_)));
+    fault.unwrap_or(error)
 }
 
 /// Scans, and reports progress and the end.

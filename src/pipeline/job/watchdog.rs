@@ -1,12 +1,14 @@
 //! The questions about a table that are asked each second while its job streams.
 //!
 //! - **Does the publication harm the table's users?** UPDATE of a table that is published with its updates fails where it has
-//!   no replica identity (PostgreSQL manual, "Publication"). A user may drop the key at any time; then the job fails, and
-//!   its publication is dropped.
+//!   no replica identity, or one with columns that are not published (PostgreSQL manual, "Publication"). A user may change
+//!   that at any time; then the publication is dropped, and the job fails or starts over with one that fits.
 //! - **Does the publication still serve the job?** Servers from 18 on leave out what a missing publication would have
 //!   published, without an error. Then the job starts again and scans.
-//! - **Do write-backs still fit?** They cast to the types of the key and the destination.
-//! - **Has a partition been attached with rows in it?** No change brings those rows.
+//! - **Is the table still the same?** Its name, its visibility, its columns, what its texts are made of: see
+//!   [`TableState`]. The stream goes by the table's OID and shows nothing of that.
+//! - **Are the partitions the same?** One that was attached has rows that no change brings, and one may be outside of the
+//!   WAL.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +18,16 @@ use tokio_postgres::error::SqlState;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::target::{KeyColumn, TargetTable};
-use crate::postgres::{DatabaseError, Session};
+use crate::pipeline::setup::leaves;
+use crate::pipeline::setup::preflight::generated::virtual_under_full;
+use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
+use crate::pipeline::setup::preflight::privileges::check_all_rows_visible;
+use crate::pipeline::setup::publication::check::Defect;
+use crate::pipeline::setup::table_state::{TableFault, TableState};
+use crate::pipeline::table::leaf::Leaf;
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::Session;
+use crate::postgres::quote::identifier;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -26,119 +36,157 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 pub struct WatchedTable<'a> {
     /// The table as it was when the attempt began.
     pub target: &'a TargetTable,
-    /// The publication that the job streams from.
-    pub publication: &'a str,
+    /// The publication that the job streams from; `None` while it has none yet.
+    pub publication: Option<&'a str>,
     /// Knows what the publication must be like.
     pub subscription: &'a Subscription,
     /// The partitions that the job knows.
     pub partitions: &'a Partitions,
 }
 
-/// Returns when the attempt has to end: see the head of this file, or when the database cannot be asked.
+/// Returns when the attempt has to end: see the head of this file, or when the database cannot be asked. `state` is that of
+/// the table when the attempt began.
 ///
 /// Shares the session of the write-backs. A question that falls into an aborted transaction is asked again the next time.
 ///
 /// Cancellation safe.
-pub async fn watch(session: Arc<Session>, watched: WatchedTable<'_>) -> JobError {
+pub async fn watch(
+    session: Arc<Session>,
+    watched: WatchedTable<'_>,
+    mut state: TableState,
+) -> JobError {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        match find_fault(&session, watched).await {
-            Ok(None) => {}
-            Ok(Some(error)) => return error,
+        match find_fault(&session, watched, &state).await {
+            Ok(now) => {
+                warn_of_children(watched.target, state.children(), now.children());
+                state = now;
+            }
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
-            Err(error) => return error.into(),
+            Err(error) => return error,
         }
     }
 }
 
-async fn find_fault(
+/// Returns the state of the table if the job can go on.
+///
+/// # Errors
+/// Why the attempt has to end, or the server's.
+///
+/// Cancellation safe: it only reads.
+pub async fn find_fault(
     session: &Session,
     watched: WatchedTable<'_>,
-) -> Result<Option<JobError>, DatabaseError> {
+    before: &TableState,
+) -> Result<TableState, JobError> {
     let WatchedTable {
         target,
         publication,
         subscription,
         partitions,
     } = watched;
-    match table_state(session, target).await? {
-        TableState::Unchanged => {}
-        TableState::IdentityLost => return Ok(Some(JobError::permanent(target.lost_identity()))),
-        TableState::Retyped => {
-            return Ok(Some(JobError::Transient(format!(
-                "the key or the destination of {} has another type now; the job reads the table's definition again",
-                target.qualified()
-            ))));
-        }
+    let leaves = match target.partitioned {
+        true => leaves::read(session, target.oid, &target.source.name, None).await?,
+        false => Vec::new(),
+    };
+    let now = TableState::read(session, target, &leaves).await?;
+    if let Some(fault) = before.find_fault(&now, target) {
+        return Err(consequence(session, target, fault).await);
     }
-    let defect = subscription
+    check_leaves(session, target, &leaves)?;
+    let Some(publication) = publication else {
+        return Ok(now);
+    };
+    if let Some(Defect {
+        reason,
+        harms_users,
+    }) = subscription
         .find_defect(session, publication, target)
-        .await?;
-    if let Some(defect) = defect {
-        let reason = format!("the publication {publication} {defect}");
-        return Ok(Some(JobError::Transient(reason)));
+        .await?
+    {
+        let reason = format!("the publication {publication} {reason}");
+        return Err(match harms_users {
+            true => JobError::Withdrawn(reason),
+            false => JobError::Transient(reason),
+        });
     }
-    let attached = partitions
-        .attached_with_rows(session, target, subscription.slot())
-        .await?;
-    Ok(attached.map(|name| {
-        JobError::Transient(format!("the partition {name} was attached with rows in it"))
-    }))
-}
-
-/// What has become of a table since the attempt began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TableState {
-    Unchanged,
-    /// Columns of the key or the destination have other types.
-    Retyped,
-    /// The key is no longer the replica identity: UPDATE of the published table may fail.
-    IdentityLost,
-}
-
-async fn table_state(session: &Session, table: &TargetTable) -> Result<TableState, DatabaseError> {
-    let failed = || DatabaseError::during("checking the replica identity");
-    let question = session.repeated(TABLE_STATE).await.map_err(failed())?;
-    let row = session
-        .query_opt(&question, &[&table.oid, &table.destination.name])
-        .await
-        .map_err(failed())?;
-    // A dropped table or destination harms no user; the stream or the next write-back reports it.
-    let Some(row) = row else {
-        return Ok(TableState::Unchanged);
-    };
-    let identity = row.get::<_, i8>(0).cast_unsigned();
-    let (names, types): (Vec<String>, Vec<String>) = (row.get(1), row.get(2));
-    let destination: Option<String> = row.get(3);
-
-    let mut key: Vec<&KeyColumn> = table.key.iter().collect();
-    key.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    let can_be_published = match identity {
-        // A table that was not FULL is published with a column list, which FULL does not allow.
-        b'f' => table.identity_full,
-        b'd' | b'i' => true,
-        _ => false,
-    };
-    if !can_be_published || !names.iter().eq(key.iter().map(|column| &column.name)) {
-        return Ok(TableState::IdentityLost);
+    match partitions.attached_with_rows(session, &leaves).await? {
+        Some(name) => Err(JobError::Transient(format!(
+            "the partition {name} was attached with rows in it"
+        ))),
+        None => Ok(now),
     }
-    let is_retyped = !types.iter().eq(key.iter().map(|column| &column.type_name))
-        || destination.is_some_and(|declared| declared != table.destination.type_name);
-    Ok(match is_retyped {
-        true => TableState::Retyped,
-        false => TableState::Unchanged,
-    })
 }
 
-/// The replica identity of a table, the names and types of its columns in the order of their names, and the type of the
-/// destination. `relreplident` and `indisreplident` are those of `pg_class` and `pg_index`.
-const TABLE_STATE: &str = "SELECT c.relreplident, k.names, k.types, \
-            (SELECT format_type(d.atttypid, d.atttypmod) FROM pg_attribute d WHERE d.attrelid = c.oid AND d.attname = $2) \
-     FROM pg_class c CROSS JOIN LATERAL ( \
-       SELECT COALESCE(array_agg(a.attname::text ORDER BY a.attname), '{}') AS names, \
-              COALESCE(array_agg(format_type(a.atttypid, -1) ORDER BY a.attname), '{}') AS types \
-       FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
-       JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-       WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
-         AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) k \
-     WHERE c.oid = $1";
+fn check_leaves(session: &Session, target: &TargetTable, leaves: &[Leaf]) -> Result<(), JobError> {
+    let root = Root {
+        table: &target.qualified(),
+        key: &target.key,
+        identity_full: target.identity_full,
+        version: session.version(),
+    };
+    match find_unsuitable(root, leaves) {
+        Some(reason) => Err(JobError::permanent(reason)),
+        None => Ok(()),
+    }
+}
+
+/// What a fault of the table means for the attempt.
+async fn consequence(session: &Session, target: &TargetTable, fault: TableFault) -> JobError {
+    let table = target.qualified();
+    let gone = |column: &str, option: &str, otherwise: &str| {
+        JobError::permanent(format!(
+            "the column {} ({option}) of {table} is gone: if it was renamed, correct {option} in the jobs table; \
+             {otherwise}",
+            identifier(column)
+        ))
+    };
+    let created_again =
+        "if it was dropped, set init_failed_at to NULL, and the job creates it again";
+    match fault {
+        TableFault::Replaced => JobError::TableGone(format!(
+            "{table} is another table now than the one that the job followed; the job starts over with it"
+        )),
+        TableFault::Gone(None) => JobError::TableGone(format!(
+            "the table {table} was dropped; the job waits for a table of this name"
+        )),
+        TableFault::Gone(Some(called)) => JobError::TableGone(format!(
+            "the table {table} is called {called} now; the job waits for a table of its name"
+        )),
+        TableFault::IdentityLost => JobError::permanent(target.lost_identity()),
+        TableFault::VirtualColumn(column) => {
+            JobError::permanent(virtual_under_full(&table, &column))
+        }
+        TableFault::RowsHidden => match check_all_rows_visible(session, &table, target.oid).await {
+            Err(error) => error,
+            // A policy that came and went. What write-backs missed meanwhile is scanned.
+            Ok(()) => JobError::Withdrawn(format!(
+                "row level security hid rows of {table} from the daemon's role for a moment"
+            )),
+        },
+        TableFault::SourceGone => gone(
+            &target.source.name,
+            "src_column",
+            "if it was dropped, name another one or delete the job",
+        ),
+        TableFault::DestinationGone => gone(&target.destination.name, "dst_column", created_again),
+        TableFault::FingerprintGone => {
+            let name = target
+                .fingerprint
+                .as_ref()
+                .map_or("", |column| &column.name);
+            gone(name, "fingerprint_column", created_again)
+        }
+        TableFault::Retyped => JobError::Transient(format!(
+            "the key or the destination of {table} has another type now; the job reads the table's definition again"
+        )),
+        TableFault::Redefined => JobError::Withdrawn(target.redefined()),
+    }
+}
+
+/// Warns of tables that inherit from the job's, those that are in `known` left out.
+pub fn warn_of_children(target: &TargetTable, known: &[String], children: &[String]) {
+    for child in children.iter().filter(|child| !known.contains(child)) {
+        tracing::warn!("{}", target.ignored_child(child));
+    }
+}

@@ -9,6 +9,7 @@
 //!
 //! Two more questions stand before any change: whether a daemon with a copy of the jobs database works on the same
 //! ([`copies`]), and whether another job writes the same columns ([`written_columns`]).
+//! [`table_state`] and [`leaves`] are what a running job looks at each second: they tell what has become of its table.
 //!
 //! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
 //! never keeps users waiting for long.
@@ -17,8 +18,10 @@ pub mod columns;
 pub mod copies;
 pub mod ddl;
 pub mod definition;
+pub mod leaves;
 pub mod preflight;
 pub mod publication;
+pub mod table_state;
 pub mod target_database;
 pub mod target_table;
 pub mod written_columns;

@@ -11,9 +11,12 @@ use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::{create_destination, create_fingerprint};
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::leaves;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
+use crate::pipeline::setup::preflight::generated::check_generated;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
 use crate::pipeline::setup::preflight::key::check_pk;
+use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::privileges::check_writable;
 use crate::pipeline::setup::preflight::relation::find_column;
 use crate::pipeline::table::fingerprint::Fingerprint;
@@ -38,6 +41,8 @@ pub async fn prepare(
     check_pk(names, &found.key, definition.pk.as_deref())?;
     check_writable(session, names, &found.columns).await?;
     check_fingerprint(session, names, &found.columns).await?;
+    check_generated(names, &found.relation, &found.columns)?;
+    check_partitions(session, names, &found).await?;
     if !found.is_complete(names) {
         create_missing(session, names, definition, &found, model.dimensions()).await?;
         // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type.
@@ -85,6 +90,29 @@ fn warn_of_not_null(names: &TargetNames, found: &FoundTable) {
             names.qualified(),
             identifier(&names.destination)
         );
+    }
+}
+
+/// # Errors
+/// Permanent, with the partition that cannot be followed and the remedy; and the server's.
+async fn check_partitions(
+    session: &Session,
+    names: &TargetNames,
+    found: &FoundTable,
+) -> Result<(), JobError> {
+    if !found.relation.partitioned {
+        return Ok(());
+    }
+    let leaves = leaves::read(session, found.relation.oid, &found.source.name, None).await?;
+    let root = Root {
+        table: &names.qualified(),
+        key: &found.key,
+        identity_full: found.relation.has_identity_full(),
+        version: session.version(),
+    };
+    match find_unsuitable(root, &leaves) {
+        Some(reason) => Err(JobError::permanent(reason)),
+        None => Ok(()),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::pipeline::capture::own_slot::OwnSlot;
 use crate::pipeline::capture::shared_slot::SharedSlot;
 use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::job::interruption::Interruption;
-use crate::pipeline::job::state::{Job, JobEnd};
+use crate::pipeline::job::state::{Job, JobEnd, TableHistory};
 use crate::pipeline::slot::names::{self, JobNames};
 use crate::pipeline::supervisor::fleet;
 use crate::pipeline::supervisor::options::SlotAllocation;
@@ -329,6 +329,7 @@ impl Supervisor {
             seen_elsewhere: None,
             allowed_hosts: self.options.allowed_hosts.clone(),
             partitions: Partitions::default(),
+            history: TableHistory::default(),
             stop: stop.clone(),
             cancel: cancel.clone(),
         };

@@ -5,6 +5,9 @@
 //! | [`target`] | the table as the catalog describes it, and SQL for its columns |
 //! | [`key_sql`] | SQL over keys: batches of them, joins, pages in key order |
 //! | [`fingerprint`] | which text and model a vector was computed from |
+//! | [`source_version`] | which definition of the source column the texts are of |
+//! | [`leaf`] | a partition that holds rows |
+//! | [`recent_texts`] | the last text of each recently changed key |
 //! | [`row`] | a row on its way to its vector, and the receipt its sender waits for |
 //! | [`write_back_marker`] | the message in the WAL that marks our own transactions |
 //!
@@ -12,6 +15,9 @@
 
 pub mod fingerprint;
 pub mod key_sql;
+pub mod leaf;
+pub mod recent_texts;
 pub mod row;
+pub mod source_version;
 pub mod target;
 pub mod write_back_marker;

@@ -164,6 +164,9 @@ pub struct Row {
     pub written_for: Option<TextHash>,
     /// How often its text was read by key.
     pub reads: u8,
+    /// The change updated a row that had this key before: what was written for the key last is still its vector, unless the
+    /// text is another one. Of an inserted row nothing is known.
+    pub is_update: bool,
     /// Goes back to the sender.
     pub ack: Ack,
 }
@@ -192,6 +195,7 @@ impl Row {
             cascade_depth: 0,
             written_for: None,
             reads: 0,
+            is_update: false,
             ack,
         }
     }
@@ -206,6 +210,7 @@ impl Row {
             cascade_depth: 0,
             written_for: None,
             reads: 0,
+            is_update: false,
             ack: Ack::Backfill(BackfillAck { bytes }),
         }
     }

@@ -225,6 +225,24 @@ impl TargetTable {
         columns
     }
 
+    /// Why every row has to be scanned again after a change of the source's definition or of a label of an enum.
+    pub fn redefined(&self) -> String {
+        format!(
+            "the definition of {}.{} (src_column), or a type in it or in the key, has changed: texts may have changed without \
+             a change in the stream",
+            self.qualified(),
+            identifier(&self.source.name)
+        )
+    }
+
+    /// What becomes of the rows of a table that inherits from this one, and is no partition. `child` is its name, quoted.
+    pub fn ignored_child(&self, child: &str) -> String {
+        format!(
+            "the table {child} inherits from {}, and its rows are not followed: only partitions are; give it a job of its own",
+            self.qualified()
+        )
+    }
+
     /// The reason with which a job fails once its key is no longer the table's replica identity.
     pub fn lost_identity(&self) -> String {
         let columns: Vec<&str> = self.key.iter().map(|column| column.name.as_str()).collect();

@@ -16,7 +16,7 @@
 //!
 //! The batcher is one task, and the only owner of all this.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +24,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::embedding::{Completions, Embedded, Priority, Submitter};
 use crate::failpoint;
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::row::{Ack, BackfillAck, LiveAck, Row, SourceText, TextHash};
+use crate::pipeline::table::recent_texts::RecentTexts;
+use crate::pipeline::table::row::{Ack, BackfillAck, Key, LiveAck, Row, SourceText, TextHash};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::write_back_marker::MAX_CASCADE_DEPTH;
 use crate::pipeline::write::failed_batch::{
@@ -39,9 +41,12 @@ use crate::pipeline::write::link_speed::LinkSpeed;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{BatchLimit, PendingWrite, RetryQueue, WriteQueue};
+use crate::pipeline::write::rereads::Rereads;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
+use crate::postgres::DatabaseError;
 use crate::postgres::error::describe;
+use crate::postgres::sqlstate::{SqlStateClass, classify};
 
 /// Rows whose texts are read by key at a time: many, because each reading costs a round trip, unless their texts turn
 /// out to be long.
@@ -54,6 +59,9 @@ const MAX_READ_BYTES: usize = 4 << 20;
 /// The batcher reads texts by key only while it holds fewer bytes of text than this. The sender of such a row did not
 /// have its text, so the sender's own limit did not count it.
 const MAX_HELD_TEXT_BYTES: usize = 32 << 20;
+/// How often a write-back may find a row with another text, with growing pauses in between, before it is read by key. With
+/// these pauses that is about a second.
+const MAX_MISSES: u32 = 9;
 /// Rows, or vectors, that are taken out of a channel at a time.
 const MAX_RECEIVED: usize = 1024;
 /// Write-backs that are under way at a time, if they are full.
@@ -89,10 +97,16 @@ pub struct Batcher {
     unread: Vec<PendingWrite>,
     read_rows: usize,
     is_reading: bool,
+    /// Halves of rows whose texts could not be read at once, to be read next: one of them holds the row that cannot.
+    unread_halves: Vec<Vec<PendingWrite>>,
     queue: WriteQueue,
     /// Halves of a batch that the server refused, to be written next: one of them holds the row that it refused.
     halves: Vec<Vec<PendingWrite>>,
     later: RetryQueue,
+    /// Which text was written last for a key, where the stream does not carry texts.
+    written: Option<RecentTexts>,
+    /// Rows with another text than the one embedded that may be read by key.
+    rereads: Rereads,
     /// Work of the session that has not ended.
     under_way: FuturesUnordered<AbortOnDropHandle<Work>>,
     speed: LinkSpeed,
@@ -131,22 +145,25 @@ impl Batcher {
             submitter,
             completions,
             batch_rows,
-            target,
             quarantine,
             truncated,
             embedding: HashMap::new(),
             next_number: 0,
             unread: Vec::new(),
+            unread_halves: Vec::new(),
             read_rows: FIRST_READ_ROWS,
             is_reading: false,
             queue: WriteQueue::default(),
             halves: Vec::new(),
             later: RetryQueue::default(),
+            written: (!target.source.published).then(RecentTexts::default),
+            rereads: Rereads::default(),
             under_way: FuturesUnordered::new(),
             speed: LinkSpeed::default(),
             last_ended: None,
             last_written: None,
             last_notice: None,
+            target,
         }
     }
 
@@ -255,10 +272,9 @@ impl Batcher {
             bytes: self.speed.batch_bytes(),
         };
         let writer = writer.clone();
-        if !self.is_reading && !self.unread.is_empty() && self.text_bytes() < MAX_HELD_TEXT_BYTES {
+        let batch = self.next_unread();
+        if !batch.is_empty() {
             self.is_reading = true;
-            let count = self.unread.len().min(self.read_rows);
-            let batch: Vec<PendingWrite> = self.unread.drain(..count).collect();
             return Some(spawn(async move {
                 let rows: Vec<&Row> = batch.iter().map(|pending| &pending.embedded.row).collect();
                 let readings = writer.read_sources(&rows).await;
@@ -288,6 +304,20 @@ impl Batcher {
         }))
     }
 
+    /// The rows whose texts are read next; empty where there are none, or too much text is here already.
+    fn next_unread(&mut self) -> Vec<PendingWrite> {
+        if self.is_reading
+            || self.unread.is_empty() && self.unread_halves.is_empty()
+            || self.text_bytes() >= MAX_HELD_TEXT_BYTES
+        {
+            return Vec::new();
+        }
+        self.unread_halves.pop().unwrap_or_else(|| {
+            let count = self.unread.len().min(self.read_rows);
+            self.unread.drain(..count).collect()
+        })
+    }
+
     /// The texts of all rows that are here, in bytes.
     fn text_bytes(&self) -> usize {
         let pending = self.queue.iter().chain(self.later.iter());
@@ -300,7 +330,10 @@ impl Batcher {
         match work {
             Work::Read(batch, readings) => {
                 self.is_reading = false;
-                self.conclude_reading(batch, readings?).await
+                match readings {
+                    Ok(readings) => self.conclude_reading(batch, readings).await,
+                    Err(error) => self.settle_unreadable(batch, error).await,
+                }
             }
             Work::Wrote(written) => {
                 let begins = self
@@ -314,7 +347,7 @@ impl Batcher {
                         format!("the connection was lost: {}", describe(&error)),
                     )),
                     // The session goes on: the statement was a transaction of its own.
-                    Err(error) => self.settle_error(written.batch, &error),
+                    Err(error) => self.settle_error(written.batch, error),
                 }
             }
         }
@@ -332,7 +365,9 @@ impl Batcher {
         for (pending, reading) in batch.into_iter().zip(readings) {
             match reading {
                 Reading::NotYetVisible => later.push(pending),
-                Reading::Found(source) if is_written_for(&pending, &source) => {
+                Reading::Found(source)
+                    if is_written_for(&pending, &source) || self.is_written(&pending, &source) =>
+                {
                     self.conclude_row(pending).await;
                 }
                 Reading::Found(source) => self.admit(Row {
@@ -360,23 +395,18 @@ impl Batcher {
             written.count(),
             self.target.qualified()
         );
-        let mut later = Vec::new();
+        let (mut later, mut changed) = (Vec::new(), Vec::new());
         for (pending, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
                 Outcome::Locked | Outcome::NotYetVisible => later.push(pending),
                 Outcome::Written => {
                     self.last_written = Some(Instant::now());
+                    self.note_written(&pending.embedded.row);
                     self.conclude_row(pending).await;
-                }
-                Outcome::Superseded if is_read_again(&pending.embedded.row) => {
-                    let row = Row {
-                        source: SourceText::Unread,
-                        ..pending.embedded.row
-                    };
-                    self.unread.push(PendingWrite::new(row, None));
                 }
                 // The change that supersedes it decides whether the row can be written, so it stays quarantined.
                 Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
+                Outcome::Changed => changed.push(pending),
                 Outcome::Canceled => {
                     let reason = cancellation(&self.target);
                     self.quarantine.add(pending.embedded.row, reason, 1)?;
@@ -384,7 +414,71 @@ impl Batcher {
             }
         }
         self.later.push_all(later);
+        self.settle_changed(changed).await;
         Ok(())
+    }
+
+    /// Rows that are there with another text. Where a newer change of the row is in hand, that one decides. Where none comes
+    /// for about a second, the row is read by key.
+    async fn settle_changed(&mut self, rows: Vec<PendingWrite>) {
+        if rows.is_empty() {
+            return;
+        }
+        let in_hand = self.keys_in_hand(&rows);
+        let mut waiting = Vec::new();
+        for mut pending in rows {
+            let row = &pending.embedded.row;
+            if in_hand.contains(&row.key) || row.reads >= MAX_READS {
+                self.finish(pending.embedded.row.ack).await;
+            } else if is_read_again(row) || pending.misses >= MAX_MISSES {
+                self.read_again(pending.embedded.row);
+            } else if pending.misses > 0 || self.rereads.take() {
+                pending.misses += 1;
+                waiting.push(pending);
+            } else {
+                self.finish(pending.embedded.row.ack).await;
+            }
+        }
+        self.later.push_all(waiting);
+    }
+
+    fn read_again(&mut self, row: Row) {
+        let row = Row {
+            source: SourceText::Unread,
+            ..row
+        };
+        self.unread.push(PendingWrite::new(row, None));
+    }
+
+    /// Those of the keys of `rows` that other rows without a receipt have too.
+    fn keys_in_hand(&self, rows: &[PendingWrite]) -> HashSet<Key> {
+        let wanted: HashSet<&Key> = rows
+            .iter()
+            .map(|pending| &pending.embedded.row.key)
+            .collect();
+        let halves = self.halves.iter().chain(&self.unread_halves).flatten();
+        let pending = self.queue.iter().chain(self.later.iter());
+        let pending = pending.chain(&self.unread).chain(halves);
+        let rows = pending.map(|pending| &pending.embedded.row);
+        let keys = rows.chain(self.embedding.values()).map(|row| &row.key);
+        keys.filter(|key| wanted.contains(key)).cloned().collect()
+    }
+
+    fn note_written(&mut self, row: &Row) {
+        if let Some(written) = &mut self.written {
+            written.note(&row.key, &row.source);
+        }
+    }
+
+    /// Whether an updated row still has the text whose vector was written last.
+    fn is_written(&mut self, pending: &PendingWrite, found: &SourceText) -> bool {
+        let row = &pending.embedded.row;
+        match (&mut self.written, found) {
+            (Some(written), SourceText::Text(text)) if row.is_update => {
+                written.is_newest(&row.key, text)
+            }
+            _ => false,
+        }
     }
 
     /// The row is as it should be.
@@ -393,20 +487,47 @@ impl Batcher {
         self.finish(pending.embedded.row.ack).await;
     }
 
+    /// The texts of these rows could not be read. If one of them is at fault, it is found by halving, as for a write-back.
+    async fn settle_unreadable(
+        &mut self,
+        mut batch: Vec<PendingWrite>,
+        error: JobError,
+    ) -> Result<(), JobError> {
+        if error.code().map(classify) != Some(SqlStateClass::Row) {
+            return Err(error);
+        }
+        if batch.len() > 1 {
+            let second = batch.split_off(batch.len() / 2);
+            self.unread_halves.extend([second, batch]);
+            return Ok(());
+        }
+        for pending in batch {
+            if error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION) {
+                // The key is none of its type, as after a label of an enum was renamed: no row can have it.
+                self.conclude_row(pending).await;
+            } else {
+                let attempts = pending.conflicts + 1;
+                self.quarantine
+                    .add(pending.embedded.row, error.to_string(), attempts)?;
+            }
+        }
+        Ok(())
+    }
+
     fn settle_error(
         &mut self,
         mut batch: Vec<PendingWrite>,
-        error: &tokio_postgres::Error,
+        error: tokio_postgres::Error,
     ) -> Result<(), JobError> {
-        match decide(error, &batch, self.last_written) {
-            Decision::RetryAfterOutage => self.retry(batch, error),
+        match decide(&error, &batch, self.last_written) {
+            Decision::RetryAfterOutage => self.retry(batch, &error),
             Decision::RetryAfterConflict => {
                 batch.iter_mut().for_each(PendingWrite::note_conflict);
-                self.retry(batch, error);
+                self.retry(batch, &error);
             }
             Decision::RetryAfterUserOutage => {
                 batch.iter_mut().for_each(|pending| pending.conflicts = 0);
-                self.retry(batch, error);
+                self.retry(batch, &error);
             }
             Decision::Halve => {
                 let second = batch.split_off(batch.len() / 2);
@@ -414,18 +535,19 @@ impl Batcher {
             }
             Decision::Quarantine => {
                 for pending in batch {
+                    if may_be_of_key(&error) && pending.embedded.row.reads == 0 {
+                        self.read_again(pending.embedded.row);
+                        continue;
+                    }
                     let attempts = pending.conflicts + 1;
-                    let reason = refusal(error, &self.target);
+                    let reason = refusal(&error, &self.target);
                     self.quarantine
                         .add(pending.embedded.row, reason, attempts)?;
                 }
             }
             Decision::FailJob => {
-                return Err(JobError::permanent(format!(
-                    "writing to {} failed: {}",
-                    self.target.qualified(),
-                    describe(error)
-                )));
+                let doing = format!("writing to {}", self.target.qualified());
+                return Err(DatabaseError::during(doing)(error).into());
             }
         }
         Ok(())
@@ -457,6 +579,11 @@ impl Batcher {
             Ack::Backfill(ack) => drop(self.ports.backfill_finished.send(ack).await),
         }
     }
+}
+
+/// Whether the row's key may be no value of its type any more. Reading the row tells.
+fn may_be_of_key(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
 }
 
 fn spawn(work: impl Future<Output = Work> + Send + 'static) -> AbortOnDropHandle<Work> {

@@ -20,6 +20,7 @@
 //! | [`quarantine`] | rows that cannot be embedded or written |
 //! | [`truncated_texts`] | texts that are longer than the model's window |
 //! | [`fence`] | one session at a time writes for a job |
+//! | [`rereads`] | how often rows with another text are read by key |
 //! | [`rules`] | rules that write-backs cannot pass |
 //! | [`triggers`] | the option `skip_triggers` |
 //!
@@ -35,6 +36,7 @@ pub mod outcome;
 pub mod path;
 pub mod quarantine;
 pub mod queue;
+pub mod rereads;
 pub mod rules;
 pub mod statement;
 pub mod triggers;

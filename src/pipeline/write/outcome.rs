@@ -19,7 +19,7 @@ pub enum Outcome {
     Written = 0,
     /// Another session holds the row or changed it this very moment: retry.
     Locked = 1,
-    /// The row is gone or holds another text, whose change comes later in the stream: finished.
+    /// The row is gone: finished.
     Superseded = 2,
     /// The change was streamed before its commit became visible: retry.
     ///
@@ -29,6 +29,9 @@ pub enum Outcome {
     NotYetVisible = 3,
     /// A trigger of the table has canceled the update.
     Canceled = 4,
+    /// The row is there with another text. Nearly always that is of a later change, which the stream brings: then the row is
+    /// superseded. But a text may also change without a change of its row, as when a label of an enum is renamed.
+    Changed = 5,
 }
 
 impl Outcome {
@@ -39,7 +42,8 @@ impl Outcome {
             1 => Outcome::Locked,
             2 => Outcome::Superseded,
             3 => Outcome::NotYetVisible,
-            _ => Outcome::Canceled,
+            4 => Outcome::Canceled,
+            _ => Outcome::Changed,
         }
     }
 }
@@ -74,7 +78,14 @@ mod tests {
     #[test]
     fn each_outcome_has_its_number() {
         use Outcome::*;
-        for outcome in [Written, Locked, Superseded, NotYetVisible, Canceled] {
+        for outcome in [
+            Written,
+            Locked,
+            Superseded,
+            NotYetVisible,
+            Canceled,
+            Changed,
+        ] {
             assert_eq!(Outcome::from_number(outcome as i32), outcome);
         }
     }

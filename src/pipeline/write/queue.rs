@@ -33,6 +33,8 @@ pub struct PendingWrite {
     pub conflicts: u32,
     /// When that happened for the first time.
     pub conflicting_since: Option<Instant>,
+    /// How often a write-back found the row with another text.
+    pub misses: u32,
 }
 
 impl PendingWrite {
@@ -43,6 +45,7 @@ impl PendingWrite {
             retries: 0,
             conflicts: 0,
             conflicting_since: None,
+            misses: 0,
         }
     }
 

@@ -194,16 +194,21 @@ fn cleared(target: &TargetTable) -> String {
 ///
 /// A row that passes the guard in the snapshot and was not held is locked by another session, or has just changed.
 /// Where no row passes, it is superseded, but only if the change that it came with can be seen: before that, the row
-/// that is there is the one before the change.
+/// that is there is the one before the change. Where row level security hides rows, nothing can be said of those that are
+/// not seen.
 fn judged(target: &TargetTable) -> String {
     format!(
         "SELECT i.n, CASE WHEN i.n IN (SELECT h.n FROM held h) THEN NULL ELSE COALESCE( \
            (SELECT CASE WHEN {cleared} THEN {written} ELSE {locked} END \
             FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
-           CASE WHEN {visible} THEN {superseded} ELSE {not_yet_visible} END) END AS outcome FROM incoming i",
+           CASE WHEN NOT ({visible}) OR row_security_active({oid}::oid) THEN {not_yet_visible} \
+                WHEN EXISTS (SELECT FROM {table} t WHERE {join}) THEN {changed} ELSE {superseded} END) END AS outcome \
+         FROM incoming i",
         written = Outcome::Written as i32,
         locked = Outcome::Locked as i32,
+        changed = Outcome::Changed as i32,
         superseded = Outcome::Superseded as i32,
+        oid = target.oid,
         not_yet_visible = Outcome::NotYetVisible as i32,
         cleared = cleared(target),
         table = target.from_clause(),
@@ -325,9 +330,10 @@ fn guard(source: &SourceText) -> Option<&str> {
 /// and the text where it is not.
 pub fn read_statement(target: &TargetTable) -> String {
     format!(
-        "SELECT i.n, t.ctid IS NOT NULL, {visible}, {current}, CASE WHEN NOT {current} THEN {source} END \
+        "SELECT i.n, t.ctid IS NOT NULL, ({visible}) AND NOT row_security_active({oid}::oid), {current}, CASE WHEN NOT {current} THEN {source} END \
          FROM (SELECT u.n, {keys}, u.xid FROM {batch}) i LEFT JOIN {table} t ON {join}",
         visible = is_visible(),
+        oid = target.oid,
         current = target.is_current("t"),
         source = target.source.sql("t"),
         keys = target.key_casts("u"),

@@ -33,6 +33,24 @@ impl TestDatabase {
         }
     }
 
+    /// An empty database with this encoding.
+    pub async fn with_encoding(server: &'static PrivatePostgres, encoding: &str) -> Self {
+        let database = Self::create(server).await;
+        let client = connect(&server.uri("postgres")).await;
+        let name = &database.name;
+        execute(&client, &format!("DROP DATABASE {name}")).await;
+        // The locale of the template may be one for UTF-8 alone.
+        let provider = match server.version() >= 15 {
+            true => "LOCALE_PROVIDER libc",
+            false => "",
+        };
+        let create = format!(
+            "CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' {provider}"
+        );
+        execute(&client, &create).await;
+        database
+    }
+
     /// A database with pgvector. On a server without, the distance of two arrays takes its place; there, statements
     /// with `vector(384)` have to go through [`adapted`](Self::adapted).
     pub async fn with_vector(server: &'static PrivatePostgres) -> Self {

@@ -4,6 +4,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::destination::usable_destination;
 use crate::pipeline::setup::preflight::key::usable_key;
+use crate::pipeline::setup::preflight::privileges::check_type_usable;
 use crate::pipeline::setup::preflight::relation::{
     TargetColumn, TargetRelation, find_column, find_relation, read_columns,
 };
@@ -51,7 +52,10 @@ pub async fn inspect(
     let source = usable_source(session, names, &relation, &columns).await?;
     let key = usable_key(session, names, &relation, &columns).await?;
     let destination = match find_column(&columns, &names.destination) {
-        Some(column) => Some(usable_destination(names, column, dimensions)?),
+        Some(column) => {
+            check_type_usable(session, names, column).await?;
+            Some(usable_destination(names, column, dimensions)?)
+        }
         None => None,
     };
     let fingerprint = names.fingerprint.as_deref();

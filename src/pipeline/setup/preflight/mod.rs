@@ -12,15 +12,19 @@
 //! | [`key`] | the key by which the stream names rows |
 //! | [`source`] | the column with the text |
 //! | [`destination`], [`fingerprint`] | the columns that the job writes, if they exist |
+//! | [`partitions`] | partitions that cannot be followed, or that would make UPDATE fail |
+//! | [`generated`] | generated columns that would make UPDATE fail |
 //! | [`privileges`] | what the role may read and write |
 //!
-//! A command only reads a table that a job has prepared. So the checks of `pk`, of the fingerprint column and of the
-//! privileges to write are called by `target_table::prepare` alone.
+//! A command only reads a table that a job has prepared. So the checks of `pk`, of the fingerprint column, of
+//! partitions and generated columns, and of the privileges to write are called by `target_table::prepare` alone.
 
 pub mod destination;
 pub mod fingerprint;
+pub mod generated;
 pub mod inspect;
 pub mod key;
+pub mod partitions;
 pub mod prerequisites;
 pub mod privileges;
 pub mod relation;

@@ -34,12 +34,16 @@ pub struct TargetColumn {
     pub base_type: String,
     /// The schema of that type.
     pub base_schema: String,
+    /// Whether the role may use that schema.
+    pub base_usable: bool,
     /// Its declared type with the modifier, as a cast names it.
     pub declared: String,
     /// The modifier of the base type, -1 where there is none. That of `vector` is the number of dimensions.
     pub modifier: i32,
     /// `GENERATED ALWAYS AS (…)`.
     pub generated: bool,
+    /// `GENERATED ALWAYS AS (…) VIRTUAL`, from PostgreSQL 18 on.
+    pub virtually_generated: bool,
     /// Whether the role may SELECT it.
     pub readable: bool,
     /// Whether the role may UPDATE it.
@@ -68,7 +72,7 @@ pub fn find_column<'a>(columns: &'a [TargetColumn], name: &str) -> Option<&'a Ta
 /// Finds the table of a job.
 ///
 /// # Errors
-/// Permanent ones if there is none, or if its changes are not in the WAL; and the server's.
+/// [`JobError::TableMissing`]; permanent ones if it cannot be replicated, or if its changes are not in the WAL; and the server's.
 pub async fn find_relation(
     session: &Session,
     names: &TargetNames,
@@ -84,7 +88,7 @@ pub async fn find_relation(
         .await
         .map_err(DatabaseError::during("looking for the target table"))?;
     let Some(row) = row else {
-        return Err(JobError::permanent(format!(
+        return Err(JobError::TableMissing(format!(
             "there is no table {table} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
              (names are case-sensitive there)",
             session.server().database()
@@ -145,7 +149,8 @@ pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColum
              SELECT a.attname::text, t.typname::text, n.nspname::text, format_type(a.atttypid, a.atttypmod), b.modifier, \
                     a.attgenerated <> '', has_column_privilege($1, a.attnum, 'SELECT'), \
                     has_column_privilege($1, a.attnum, 'UPDATE'), e.typname::text, \
-                    a.attnotnull OR EXISTS (SELECT FROM pg_type d WHERE d.oid = a.atttypid AND d.typnotnull) \
+                    a.attnotnull OR EXISTS (SELECT FROM pg_type d WHERE d.oid = a.atttypid AND d.typnotnull), \
+                    a.attgenerated = 'v', has_schema_privilege(n.oid, 'USAGE') \
              FROM base b JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum \
              JOIN pg_type t ON t.oid = b.oid JOIN pg_namespace n ON n.oid = t.typnamespace \
              LEFT JOIN pg_type e ON e.oid = t.typelem AND t.typcategory = 'A' \
@@ -165,6 +170,8 @@ pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColum
         writable: row.get(7),
         element_type: row.get(8),
         not_null: row.get(9),
+        virtually_generated: row.get(10),
+        base_usable: row.get(11),
     };
     Ok(rows.iter().map(column).collect())
 }

@@ -7,7 +7,7 @@ use crate::postgres::{DatabaseError, Session};
 /// The first version that can be a target, as `server_version_num`.
 const MIN_VERSION: u32 = 140_000;
 
-/// Checks version and `wal_level` of the server, and the role's right to replicate.
+/// Checks version and `wal_level` of the server, the encoding of the database, and the role's right to replicate.
 ///
 /// # Errors
 /// Permanent ones with the remedy, [`JobError::AccessRefused`] where the role may not replicate, and the server's.
@@ -22,14 +22,22 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
     // On Amazon RDS the attribute belongs to a role of the service, and membership in another role stands for it.
     let row = session
         .query_one(
-            "SELECT current_setting('wal_level'), \
+            "SELECT current_setting('wal_level'), current_setting('server_encoding'), \
                     (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) \
                       OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'member'))",
             &[],
         )
         .await
         .map_err(DatabaseError::during("checking the target server"))?;
-    let (wal_level, may_replicate): (String, bool) = (row.get(0), row.get(1));
+    let (wal_level, encoding, may_replicate): (String, String, bool) =
+        (row.get(0), row.get(1), row.get(2));
+    if encoding == "SQL_ASCII" {
+        return Err(JobError::permanent(format!(
+            "the target database {} has the encoding SQL_ASCII, which does not say what its bytes mean; \
+             create a database with ENCODING 'UTF8', and restore a dump of this one into it",
+            session.server().database()
+        )));
+    }
     if wal_level != "logical" {
         return Err(JobError::permanent(format!(
             "the target server has wal_level = {wal_level}; \

@@ -36,7 +36,7 @@ pub async fn usable_source(
             quoted = identifier(&role),
         )));
     }
-    check_all_rows_visible(session, names, relation).await?;
+    check_all_rows_visible(session, &names.qualified(), relation.oid).await?;
     Ok(SourceColumn {
         name: column.name.clone(),
         form: text_form(column),

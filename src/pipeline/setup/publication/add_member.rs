@@ -2,9 +2,9 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::catalog::{
-    Publication, column_list, find_publication, related_table,
+    Publication, column_list, find_publication, is_redefined_since_published, related_table,
 };
-use crate::pipeline::setup::publication::check::listed_columns;
+use crate::pipeline::setup::publication::check::{listed_columns, lists_source};
 use crate::pipeline::setup::publication::edit::{
     END_OF_WAL, Retries, THIS_TRANSACTION, comment_statement, edit,
 };
@@ -49,7 +49,16 @@ pub async fn add_member(
         let found = found
             .ok_or_else(|| JobError::Transient(format!("the publication {name} was dropped")))?;
         let columns = columns_to_publish(&found, target, listed_columns(session, target));
-        let changes = addition(name, id, target, &found, columns);
+        let listed = lists_source(session, target);
+        let redefined = found.has_table
+            && is_redefined_since_published(session, name.as_str(), target, listed).await?;
+        let addition = Addition {
+            target,
+            found: &found,
+            columns,
+            redefined,
+        };
+        let changes = addition.statements(name, id);
         if edit(session, name, target.oid, &found, &changes).await? {
             return member_since(session, name, id).await;
         }
@@ -57,31 +66,53 @@ pub async fn add_member(
     }
 }
 
-/// The statements that add a member.
-fn addition(
-    name: &SlotName,
-    id: &MemberId,
-    target: &TargetTable,
-    found: &Publication,
+/// A member to be added to a publication as it was found.
+struct Addition<'a> {
+    target: &'a TargetTable,
+    found: &'a Publication,
+    /// What to publish of the table; `None` for all columns.
     columns: Option<Vec<String>>,
-) -> String {
-    let table = target.from_clause();
-    let mut changes = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;");
-    let mut version = found.version.clone();
-    if !found.has_table || columns != found.columns {
-        changes += &publish_table(name, &table, found.has_table, columns.as_deref());
-        version = version_with_this_table(found);
+    /// The source or the key was redefined since the table was published. Then it is published once more, because the
+    /// publication's entry for the table is what tells that its members have scanned it since.
+    redefined: bool,
+}
+
+impl Addition<'_> {
+    /// The statements that add the member.
+    fn statements(&self, name: &SlotName, id: &MemberId) -> String {
+        let Addition {
+            target,
+            found,
+            columns,
+            redefined,
+        } = self;
+        let table = target.from_clause();
+        let mut changes = format!("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE;");
+        let mut version = found.version.clone();
+        let mut records = valid_records(found, target);
+        if target.identity_full && !found.publishes_stored {
+            changes += &format!(
+                "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+                identifier(name.as_str())
+            );
+            version = records.publication_replaced(&version, THIS_TRANSACTION);
+        }
+        if !found.has_table || *columns != found.columns || *redefined {
+            changes += &publish_table(name, &table, found.has_table, columns.as_deref());
+            version = version_with_this_table(&version);
+        }
+        if !redefined {
+            // The other members with this table stay valid: the lock keeps writers out while its entry is replaced.
+            records.set_version(target.oid, &version);
+        }
+        let record = MembershipRecord {
+            table: target.oid,
+            version,
+            since: END_OF_WAL,
+        };
+        records.insert(id.clone(), record);
+        changes + &comment_statement(name, &records)
     }
-    let mut records = valid_records(found, target);
-    // The other members with this table stay valid: the lock keeps writers out while its entry is replaced.
-    records.set_version(target.oid, &version);
-    let record = MembershipRecord {
-        table: target.oid,
-        version,
-        since: END_OF_WAL,
-    };
-    records.insert(id.clone(), record);
-    changes + &comment_statement(name, &records)
 }
 
 /// The statements that publish these columns of a table. A column list cannot be changed in place.
@@ -103,17 +134,17 @@ fn publish_table(
     }
 }
 
-/// The version that the publication has for a table that this transaction adds. The row of the publication itself
-/// stays.
-fn version_with_this_table(found: &Publication) -> String {
-    let publication = found.version.split('/').next().unwrap_or_default();
+/// The version that a publication of this version has for a table that this transaction adds. The row of the publication
+/// itself stays.
+fn version_with_this_table(version: &str) -> String {
+    let publication = version.split('/').next().unwrap_or_default();
     format!("{publication}/{THIS_TRANSACTION}")
 }
 
 /// The records, without those of the table that prove nothing. Another version must not make them valid again.
 fn valid_records(found: &Publication, target: &TargetTable) -> MembershipRecords {
     let mut records = MembershipRecords::parse(found.comment.as_deref());
-    records.retain_version(target.oid, &found.version);
+    records.retain(|record| record.table != target.oid || found.is_version(&record.version));
     records
 }
 

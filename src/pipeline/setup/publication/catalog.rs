@@ -2,6 +2,7 @@
 
 use tokio_postgres::Client;
 
+use crate::pipeline::table::source_version::{DefinedColumns, redefined_since};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
@@ -12,6 +13,10 @@ pub const NO_TABLE: u32 = 0;
 
 /// The first version with column lists and row filters, as `server_version_num`.
 pub const COLUMN_LISTS_SINCE: u32 = 150_000;
+
+/// The first version that can publish generated columns, as `server_version_num`. From then on it also refuses UPDATE of a
+/// table whose replica identity has generated columns that are not published.
+pub const GENERATED_COLUMNS_SINCE: u32 = 180_000;
 
 /// A publication as the catalog describes it, and what it publishes of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +37,13 @@ pub struct Publication {
     pub columns: Option<Vec<String>>,
     /// Whether a row filter hides rows of the table.
     pub filtered: bool,
+    /// `publish_generated_columns = stored`. Also true where the server does not ask for it.
+    pub publishes_stored: bool,
+    /// The generated columns of the table that it cannot publish without a column list, on servers that refuse UPDATE under
+    /// REPLICA IDENTITY FULL for that.
+    pub unpublished: Vec<String>,
+    /// Whether it belongs to another role than ours.
+    pub is_foreign: bool,
     /// Identifies this version of the publication and of the table in it: the `xmin` of their catalog rows, `750/751`.
     ///
     /// `xmin` is the transaction that wrote a row version (PostgreSQL manual, "System Columns"). Every ALTER
@@ -45,13 +57,25 @@ pub struct Publication {
 impl Publication {
     /// Whether no session has changed it since [`version_comment_statement`] was run.
     pub fn is_unaltered(&self) -> bool {
-        self.comment.as_ref() == Some(&version_comment(&self.version))
+        let noted = self.comment.as_deref().and_then(noted_version);
+        noted.is_some_and(|noted| self.is_version(noted))
+    }
+
+    /// Whether this is still the version `noted`, as far as it matters.
+    ///
+    /// ALTER PUBLICATION … OWNER and REASSIGN OWNED write another version of the publication's own row, and change nothing
+    /// of what it publishes. They leave the row of the table in it as it was, and the publication to another role.
+    pub fn is_version(&self, noted: &str) -> bool {
+        let table = |version: &str| version.split_once('/').map(|(_, table)| table.to_owned());
+        self.version == noted || self.is_foreign && table(&self.version) == table(noted)
     }
 }
 
 /// Kept on servers: every version of this program must write and read the same text.
-fn version_comment(version: &str) -> String {
-    format!("lantern-cli misses no change for as long as this is version {version}")
+const VERSION_COMMENT: &str = "lantern-cli misses no change for as long as this is version ";
+
+fn noted_version(comment: &str) -> Option<&str> {
+    comment.strip_prefix(VERSION_COMMENT)
 }
 
 /// The statement that notes, as a comment, which version of the publication its slot began with.
@@ -59,7 +83,7 @@ pub fn version_comment_statement(name: &str, publication: &Publication) -> Strin
     format!(
         "COMMENT ON PUBLICATION {} IS {}",
         identifier(name),
-        literal(&version_comment(&publication.version))
+        literal(&format!("{VERSION_COMMENT}{}", publication.version))
     )
 }
 
@@ -80,12 +104,20 @@ pub async fn find_publication(
     } else {
         "false, NULL::text[]"
     };
+    let generated = if session.version() >= GENERATED_COLUMNS_SINCE {
+        "p.pubgencols = 's', ARRAY(SELECT a.attname::text FROM pg_attribute a \
+           WHERE a.attrelid = $2 AND NOT a.attisdropped \
+             AND (a.attgenerated = 'v' OR a.attgenerated = 's' AND p.pubgencols <> 's') ORDER BY a.attnum)"
+    } else {
+        "true, '{}'::text[]"
+    };
     // Asked once a second by each job.
     let question = session
         .repeated(&format!(
             "SELECT p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot, \
                     p.puballtables OR r.oid IS NOT NULL, {membership}, \
-                    format('%s/%s', p.xmin, r.xmin), obj_description(p.oid, 'pg_publication') \
+                    format('%s/%s', p.xmin, r.xmin), obj_description(p.oid, 'pg_publication'), \
+                    {generated}, pg_get_userbyid(p.pubowner) <> current_user \
              FROM pg_publication p LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2 \
              WHERE p.pubname = $1"
         ))
@@ -106,6 +138,9 @@ pub async fn find_publication(
         columns: row.get(7),
         version: row.get(8),
         comment: row.get(9),
+        publishes_stored: row.get(10),
+        unpublished: row.get(11),
+        is_foreign: row.get(12),
     }))
 }
 
@@ -173,6 +208,74 @@ pub async fn is_older_than_slot(
     Ok(row.is_some_and(|row| row.get(0)))
 }
 
+/// Whether the source or the key of the table were redefined since it was published by this publication, so that rows
+/// which are not in the stream may have other texts or keys. `is_listed` says whether it lists the source.
+///
+/// # Errors
+/// The server's.
+pub async fn is_redefined_since_published(
+    session: &Session,
+    name: &str,
+    target: &TargetTable,
+    is_listed: bool,
+) -> Result<bool, DatabaseError> {
+    let row_of = |column: &str| {
+        format!(
+            "(SELECT {column} FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
+              WHERE p.pubname = {} AND r.prrelid = {})",
+            literal(name),
+            target.oid
+        )
+    };
+    let reference = (&*row_of("age(r.xmin)"), &*row_of("r.oid"));
+    is_redefined(session, target, is_listed, reference).await
+}
+
+/// Whether the source or the key of the table may have been redefined since the position that the slot has confirmed. As
+/// for [`is_older_than_slot`], a slot that is only seconds old may not be able to tell.
+///
+/// # Errors
+/// The server's.
+pub async fn is_redefined_since_slot(
+    session: &Session,
+    slot: &SlotName,
+    target: &TargetTable,
+    is_listed: bool,
+) -> Result<bool, DatabaseError> {
+    let slot = literal(slot.as_str());
+    let age = format!(
+        "(SELECT age(s.catalog_xmin) + 1 FROM pg_replication_slots s WHERE s.slot_name = {slot})"
+    );
+    let newest = "4294967295::oid";
+    is_redefined(session, target, is_listed, (&age, newest)).await
+}
+
+async fn is_redefined(
+    session: &Session,
+    target: &TargetTable,
+    is_listed: bool,
+    reference: (&str, &str),
+) -> Result<bool, DatabaseError> {
+    let key: Vec<&str> = target
+        .key
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
+    let columns = DefinedColumns {
+        table: target.oid,
+        source: &target.source.name,
+        key: &key,
+        is_listed,
+    };
+    let question = redefined_since(columns, reference);
+    let row = session.query_one(&format!("SELECT {question}"), &[]).await;
+    let row = row.map_err(DatabaseError::during(format!(
+        "looking for changes of the definition of {}",
+        target.qualified()
+    )))?;
+    Ok(row.get(0))
+}
+
 /// Another published table that is a partition of this one, or that this one is a partition of. With
 /// `publish_via_partition_root` the changes of both come as those of the upper one.
 ///
@@ -220,20 +323,31 @@ pub async fn published_table(
 ///
 /// Deletes and truncates need no vector. Without `publish_via_partition_root` the changes of a partitioned table come
 /// as those of its partitions, each under its own OID and with its own columns (PostgreSQL manual, "CREATE
-/// PUBLICATION"). A plain table is published without tables that inherit from it.
-pub fn create_statement(name: &str, target: &TargetTable, columns: Option<&[String]>) -> String {
-    let via_root = if target.partitioned {
-        ", publish_via_partition_root = true"
-    } else {
-        ""
-    };
+/// PUBLICATION"). A plain table is published without tables that inherit from it. Under REPLICA IDENTITY FULL, UPDATE
+/// fails unless stored generated columns are published, also those that are added later.
+pub fn create_statement(
+    name: &str,
+    target: &TargetTable,
+    columns: Option<&[String]>,
+    version: u32,
+) -> String {
+    let mut options = String::new();
+    if target.partitioned {
+        options += ", publish_via_partition_root = true";
+    }
+    if target.identity_full && version >= GENERATED_COLUMNS_SINCE {
+        options += PUBLISH_STORED;
+    }
     format!(
-        "CREATE PUBLICATION {} FOR TABLE {}{} WITH (publish = 'insert, update'{via_root})",
+        "CREATE PUBLICATION {} FOR TABLE {}{} WITH (publish = 'insert, update'{options})",
         identifier(name),
         target.from_clause(),
         column_list(columns)
     )
 }
+
+/// The option that publishes stored generated columns, with a comma before it.
+pub const PUBLISH_STORED: &str = ", publish_generated_columns = stored";
 
 /// The column list of a table in a publication, with a blank before it; nothing for all columns.
 pub fn column_list(columns: Option<&[String]>) -> String {
@@ -265,7 +379,7 @@ mod tests {
     fn names_are_quoted_wherever_they_come_from() {
         let columns = ["i\"d".to_string(), "My Text".to_string()];
         assert_eq!(
-            create_statement("p", &target(true), Some(&columns)),
+            create_statement("p", &target(true), Some(&columns), 180_000),
             "CREATE PUBLICATION \"p\" FOR TABLE \"public\".\"a b\" (\"i\"\"d\", \"My Text\") \
              WITH (publish = 'insert, update', publish_via_partition_root = true)"
         );
@@ -274,8 +388,44 @@ mod tests {
     #[test]
     fn a_plain_table_is_published_without_those_that_inherit_from_it() {
         assert_eq!(
-            create_statement("p", &target(false), None),
+            create_statement("p", &target(false), None, 180_000),
             "CREATE PUBLICATION \"p\" FOR TABLE ONLY \"public\".\"a b\" WITH (publish = 'insert, update')"
         );
+    }
+
+    #[test]
+    fn generated_columns_are_published_where_updates_would_fail_without() {
+        let full = TargetTable {
+            identity_full: true,
+            ..target(false)
+        };
+        for (version, publishes) in [(170_000, false), (180_000, true)] {
+            let statement = create_statement("p", &full, None, version);
+            let found = statement.ends_with("publish_generated_columns = stored)");
+            assert_eq!(found, publishes, "{statement}");
+        }
+    }
+
+    #[test]
+    fn another_owner_is_no_other_version() {
+        let publication = |version: &str, is_foreign| Publication {
+            inserts: true,
+            updates: true,
+            deletes: false,
+            truncates: false,
+            via_root: false,
+            has_table: true,
+            columns: None,
+            filtered: false,
+            publishes_stored: true,
+            unpublished: Vec::new(),
+            is_foreign,
+            version: version.into(),
+            comment: Some(format!("{VERSION_COMMENT}750/750")),
+        };
+        assert!(publication("750/750", false).is_unaltered());
+        assert!(!publication("760/750", false).is_unaltered());
+        assert!(publication("760/750", true).is_unaltered());
+        assert!(!publication("760/760", true).is_unaltered());
     }
 }

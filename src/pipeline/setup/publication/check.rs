@@ -8,8 +8,42 @@ use crate::pipeline::setup::publication::catalog::{COLUMN_LISTS_SINCE, Publicati
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
 
-/// Why a publication does not publish what the job needs, as the rest of a sentence.
-pub fn find_mismatch(publication: &Publication, target: &TargetTable) -> Option<String> {
+/// Why a job cannot stream, or go on streaming, from a publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defect {
+    /// As the rest of a sentence that begins with the publication.
+    pub reason: String,
+    /// While the table is published so, UPDATE of it fails for its users.
+    pub harms_users: bool,
+}
+
+impl From<String> for Defect {
+    /// A defect that harms the job alone.
+    fn from(reason: String) -> Self {
+        Defect {
+            reason,
+            harms_users: false,
+        }
+    }
+}
+
+/// Why a publication does not publish what the job needs, or harms the table's users.
+pub fn find_mismatch(publication: &Publication, target: &TargetTable) -> Option<Defect> {
+    if publication.has_table && target.identity_full && !publication.unpublished.is_empty() {
+        return Some(Defect {
+            reason: format!(
+                "does not publish the generated column {}, and under REPLICA IDENTITY FULL that makes every UPDATE of {} fail",
+                publication.unpublished.join(", "),
+                target.qualified()
+            ),
+            harms_users: true,
+        });
+    }
+    find_omission(publication, target).map(Defect::from)
+}
+
+/// What of the job's needs a publication does not publish, as the rest of a sentence.
+fn find_omission(publication: &Publication, target: &TargetTable) -> Option<String> {
     if !publication.has_table {
         return Some(format!("does not contain {}", target.qualified()));
     }
@@ -38,4 +72,9 @@ pub fn find_mismatch(publication: &Publication, target: &TargetTable) -> Option<
 pub fn listed_columns(session: &Session, target: &TargetTable) -> Option<Vec<String>> {
     let may_list = session.version() >= COLUMN_LISTS_SINCE && !target.identity_full;
     may_list.then(|| target.published_columns())
+}
+
+/// Whether a publication of ours lists the source of the table.
+pub fn lists_source(session: &Session, target: &TargetTable) -> bool {
+    target.source.published && listed_columns(session, target).is_some()
 }

@@ -83,10 +83,23 @@ impl MembershipRecords {
         self.0.values().any(|record| record.table == table)
     }
 
-    /// Removes the records of this table that are of another version: they prove nothing.
-    pub fn retain_version(&mut self, table: u32, version: &str) {
-        self.0
-            .retain(|_, record| record.table != table || record.version == version);
+    /// Keeps the records for which this is true.
+    pub fn retain(&mut self, is_kept: impl Fn(&MembershipRecord) -> bool) {
+        self.0.retain(|_, record| is_kept(record));
+    }
+
+    /// The publication's own catalog row is replaced, and with it the first half of each version: records of the version that
+    /// it has now stay valid. `version` is that of one table; returns what becomes of it.
+    pub fn publication_replaced(&mut self, version: &str, row: &str) -> String {
+        let (before, table) = version.split_once('/').unwrap_or((version, ""));
+        for record in self.0.values_mut() {
+            if let Some((found, table)) = record.version.split_once('/')
+                && found == before
+            {
+                record.version = format!("{row}/{table}");
+            }
+        }
+        format!("{row}/{table}")
     }
 
     /// Gives the records of this table another version.
@@ -224,11 +237,16 @@ mod tests {
                 record(16409, "750/9"),
             ),
         ]);
-        records.retain_version(16400, "750/751");
+        records.retain(|record| record.table != 16400 || record.version == "750/751");
         records.set_version(16400, "750/800");
         assert_eq!(
             records.to_string(),
             "lantern-cli misses no change for 1_00000001@16400:750/800:2/A 3_00000001@16409:750/9:2/A"
+        );
+        assert_eq!(records.publication_replaced("750/800", "900"), "900/800");
+        assert_eq!(
+            records.to_string(),
+            "lantern-cli misses no change for 1_00000001@16400:900/800:2/A 3_00000001@16409:900/9:2/A"
         );
     }
 }

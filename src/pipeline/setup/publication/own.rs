@@ -11,9 +11,12 @@ use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog::{
     Publication, create_statement, drop_statement, find_publication, is_older_than_slot,
-    publications_with_prefix, version_comment_statement,
+    is_redefined_since_published, is_redefined_since_slot, publications_with_prefix,
+    version_comment_statement,
 };
-use crate::pipeline::setup::publication::check::{find_mismatch, listed_columns};
+use crate::pipeline::setup::publication::check::{
+    Defect, find_mismatch, listed_columns, lists_source,
+};
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::create::{NewSlot, create_slot};
 use crate::pipeline::slot::drop::drop_slot;
@@ -45,13 +48,18 @@ pub async fn find_unbroken(
         return Ok(None);
     };
     // A prepared publication has no comment of ours, so its age decides.
-    if is_prepared(&publication)
-        && !is_older_than_slot(session, &publication, target.oid, name).await?
-    {
-        tracing::warn!(
-            "the publication {publication} is younger than the slot, so changes may be missing"
-        );
-        return Ok(None);
+    if is_prepared(&publication) {
+        if !is_older_than_slot(session, &publication, target.oid, name).await? {
+            tracing::warn!(
+                "the publication {publication} is younger than the slot, so changes may be missing"
+            );
+            return Ok(None);
+        }
+        // Rights on the columns are granted after the publication is prepared, so they must not count.
+        if is_redefined_since_slot(session, name, target, true).await? {
+            tracing::warn!("{}", target.redefined());
+            return Ok(None);
+        }
     }
     Ok(Some(publication))
 }
@@ -119,13 +127,19 @@ async fn usable_publication(
     let mut candidates = vec![name.to_string()];
     candidates.extend(publications_with_prefix(session, PREPARED, target.oid).await?);
     let mut defects = Vec::new();
+    let listed = lists_source(session, target);
     for candidate in candidates {
         let Some(found) = find_publication(session, &candidate, target.oid).await? else {
             continue;
         };
-        match defect_of(&candidate, &found, target) {
-            None => return Ok(Some(candidate)),
-            Some(defect) => defects.push((candidate, defect)),
+        if let Some(Defect { reason, .. }) = defect_of(&candidate, &found, target) {
+            defects.push((candidate, reason));
+        } else if !is_prepared(&candidate)
+            && is_redefined_since_published(session, &candidate, target, listed).await?
+        {
+            tracing::warn!("{}", target.redefined());
+        } else {
+            return Ok(Some(candidate));
         }
     }
     // A table may have prepared publications for other jobs, too.
@@ -135,7 +149,7 @@ async fn usable_publication(
     Ok(None)
 }
 
-/// Why the job can no longer stream from the publication, as the rest of a sentence.
+/// Why the job can no longer stream from the publication.
 ///
 /// # Errors
 /// The server's.
@@ -143,20 +157,20 @@ pub async fn find_defect(
     session: &Session,
     name: &str,
     target: &TargetTable,
-) -> Result<Option<String>, DatabaseError> {
+) -> Result<Option<Defect>, DatabaseError> {
     let found = find_publication(session, name, target.oid).await?;
     Ok(match found {
         Some(publication) => defect_of(name, &publication, target),
-        None => Some("was dropped".into()),
+        None => Some(Defect::from("was dropped".to_owned())),
     })
 }
 
-fn defect_of(name: &str, publication: &Publication, target: &TargetTable) -> Option<String> {
+fn defect_of(name: &str, publication: &Publication, target: &TargetTable) -> Option<Defect> {
     if let Some(mismatch) = find_mismatch(publication, target) {
         return Some(mismatch);
     }
     let altered = !is_prepared(name) && !publication.is_unaltered();
-    altered.then(|| "was altered or recreated by another session".into())
+    altered.then(|| Defect::from("was altered or recreated by another session".to_owned()))
 }
 
 fn is_prepared(name: &str) -> bool {
@@ -169,7 +183,8 @@ async fn create_publication(
     target: &TargetTable,
 ) -> Result<(), JobError> {
     let columns = listed_columns(session, target);
-    let statement = create_statement(name.as_str(), target, columns.as_deref());
+    let version = session.version();
+    let statement = create_statement(name.as_str(), target, columns.as_deref(), version);
     if let Err(error) = ddl::run(session, &statement).await {
         return Err(match error.is_insufficient_privilege() {
             true => error.with_remedy(publication_remedy(session, target).await?),

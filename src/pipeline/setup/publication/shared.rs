@@ -15,9 +15,10 @@ use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog::{
-    NO_TABLE, drop_statement, find_publication, related_table,
+    GENERATED_COLUMNS_SINCE, NO_TABLE, PUBLISH_STORED, drop_statement, find_publication,
+    related_table,
 };
-use crate::pipeline::setup::publication::check::find_mismatch;
+use crate::pipeline::setup::publication::check::{Defect, find_mismatch};
 use crate::pipeline::setup::publication::edit::run;
 use crate::pipeline::setup::publication::members::{MembershipRecord, MembershipRecords};
 use crate::pipeline::slot::catalog::find_slot;
@@ -43,8 +44,12 @@ pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobErro
     run(session, &drop_statement(name.as_str())).await?;
     drop_slot(session, name).await?;
     check_free_slot(session).await?;
+    let stored = match session.version() >= GENERATED_COLUMNS_SINCE {
+        true => PUBLISH_STORED,
+        false => "",
+    };
     let statement = format!(
-        "CREATE PUBLICATION {} WITH (publish = 'insert, update', publish_via_partition_root = true)",
+        "CREATE PUBLICATION {} WITH (publish = 'insert, update', publish_via_partition_root = true{stored})",
         identifier(name.as_str())
     );
     run(session, &statement).await?;
@@ -65,7 +70,7 @@ pub async fn is_usable(session: &Session, name: &SlotName) -> Result<bool, Datab
         && publication.is_some_and(|found| found.inserts && found.updates && found.via_root))
 }
 
-/// Why the member cannot continue from the shared slot, as the rest of a sentence; `None` if it has missed nothing.
+/// Why the member cannot continue from the shared slot; `None` if it has missed nothing.
 ///
 /// # Errors
 /// The server's.
@@ -74,21 +79,21 @@ pub async fn find_defect(
     name: &SlotName,
     id: &MemberId,
     target: &TargetTable,
-) -> Result<Option<String>, DatabaseError> {
+) -> Result<Option<Defect>, DatabaseError> {
     let Some(found) = find_publication(session, name.as_str(), target.oid).await? else {
-        return Ok(Some("was dropped".into()));
+        return Ok(Some(Defect::from("was dropped".to_owned())));
     };
     if let Some(mismatch) = find_mismatch(&found, target) {
         return Ok(Some(mismatch));
     }
     let records = MembershipRecords::parse(found.comment.as_deref());
     let is_valid =
-        |record: &MembershipRecord| record.table == target.oid && record.version == found.version;
+        |record: &MembershipRecord| record.table == target.oid && found.is_version(&record.version);
     if !records.get(id).is_some_and(is_valid) {
-        return Ok(Some("was altered or recreated".into()));
+        return Ok(Some(Defect::from("was altered or recreated".to_owned())));
     }
     let related = related_table(session, name, target).await?;
-    Ok(related.map(|other| format!("publishes its rows as those of {other}")))
+    Ok(related.map(|other| Defect::from(format!("publishes its rows as those of {other}"))))
 }
 
 /// The position from which on the stream has every change of the member's table.

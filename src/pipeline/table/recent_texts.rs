@@ -3,6 +3,9 @@
 //! An UPDATE of another column (`views = views + 1`) sends the source column again. If its text equals the one that was seen
 //! last for the key, it needs no second embedding: its vector is written or on its way.
 //!
+//! Where the stream does not carry the text, the text that was written last takes its place: what is read by key and equals
+//! it has its vector.
+//!
 //! Only updates may be answered from here. A row that was deleted and inserted again with the same text has no vector.
 
 use std::num::NonZeroUsize;
@@ -11,6 +14,9 @@ use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::pipeline::table::row::{Key, SourceText};
+
+/// Keys whose last text is remembered.
+const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
 /// How a text compares with the one that was seen last for its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,13 @@ pub enum Seen {
 pub struct RecentTexts {
     texts: LruCache<u128, u128>,
     seed: u64,
+}
+
+impl Default for RecentTexts {
+    /// Remembers the texts of 65,536 keys.
+    fn default() -> Self {
+        RecentTexts::new(CAPACITY)
+    }
 }
 
 impl RecentTexts {
@@ -55,6 +68,12 @@ impl RecentTexts {
             before if before == text => Seen::Same,
             Some(_) => Seen::Other,
         }
+    }
+
+    /// Whether this text was noted last for the key.
+    pub fn is_newest(&mut self, key: &Key, text: &str) -> bool {
+        let key = self.key_hash(key);
+        self.texts.get(&key) == Some(&xxh3_128_with_seed(text.as_bytes(), self.seed))
     }
 
     fn key_hash(&self, key: &Key) -> u128 {

@@ -1,0 +1,323 @@
+//! What the catalog says of a job's table, as far as a running job depends on it, and what a difference means.
+//!
+//! The state is read when an attempt begins, and once a second while it runs. A publication and a slot go by the OID of
+//! the table, write-backs go by its name, and row level security applies to write-backs alone. So a table that is
+//! replaced, hidden or redefined does not end the stream by itself.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::Row;
+
+use crate::pipeline::table::leaf::Leaf;
+use crate::pipeline::table::source_version::{SourceVersion, types_of_columns};
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::{DatabaseError, Session};
+
+/// The state of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableState {
+    /// The OID of the table that has the schema and the name of the job's now.
+    named: Option<u32>,
+    /// The table with the OID that the job follows; `None` once it is dropped.
+    followed: Option<Followed>,
+    /// The versions of the source column in the table itself or in its partitions, by OID.
+    sources: BTreeMap<u32, SourceVersion>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Followed {
+    /// Its schema and name now, quoted.
+    called: String,
+    /// `pg_class.relreplident`.
+    identity: u8,
+    /// A virtual generated column, from PostgreSQL 18 on. Not quoted.
+    virtual_column: Option<String>,
+    /// Row level security hides rows from the role.
+    hides_rows: bool,
+    /// The columns of the replica identity by name, with the OIDs of their types.
+    key: BTreeMap<String, u32>,
+    /// The column for the vectors: place, type, modifier and schema of the type.
+    destination: Option<String>,
+    /// The column for the fingerprints, likewise.
+    fingerprint: Option<String>,
+    /// The labels of the enums of which the source and the key consist, by OID.
+    labels: BTreeMap<String, String>,
+    /// Tables that inherit from it, quoted.
+    children: Vec<String>,
+}
+
+/// What has become of a table. The order is that of importance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableFault {
+    /// Another table has the name now.
+    Replaced,
+    /// No table has the name. `Some` with what the followed one is called now, where that was renamed.
+    Gone(Option<String>),
+    /// The key is no longer the replica identity: UPDATE of the published table may fail.
+    IdentityLost,
+    /// UPDATE of the published table fails because of this virtual generated column. Not quoted.
+    VirtualColumn(String),
+    /// Row level security hides rows from the role.
+    RowsHidden,
+    /// The source column is gone.
+    SourceGone,
+    /// The destination is gone.
+    DestinationGone,
+    /// The fingerprint column is gone.
+    FingerprintGone,
+    /// Columns of the key or the destination have other types.
+    Retyped,
+    /// Texts or keys may have changed without a change in the stream.
+    Redefined,
+}
+
+impl TableState {
+    /// Reads the state of this table. `leaves` are its partitions.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn read(
+        session: &Session,
+        table: &TargetTable,
+        leaves: &[Leaf],
+    ) -> Result<TableState, DatabaseError> {
+        let failed = || DatabaseError::during(format!("checking {}", table.qualified()));
+        let question = session.repeated(&statement()).await.map_err(failed())?;
+        let fingerprint = table.fingerprint.as_ref().map(|column| &column.name);
+        let row = session
+            .query_one(
+                &question,
+                &[
+                    &table.oid,
+                    &table.schema,
+                    &table.name,
+                    &table.source.name,
+                    &table.destination.name,
+                    &fingerprint,
+                ],
+            )
+            .await
+            .map_err(failed())?;
+        let mut sources: BTreeMap<u32, SourceVersion> = leaves
+            .iter()
+            .filter_map(|leaf| Some((leaf.oid, leaf.source.clone()?)))
+            .collect();
+        let own = row.get::<_, Option<&str>>(1).and_then(SourceVersion::parse);
+        sources.extend(own.map(|version| (table.oid, version)));
+        Ok(TableState {
+            named: row.get(0),
+            followed: Followed::from_row(&row),
+            sources,
+        })
+    }
+
+    /// Tables that inherit from the followed one, quoted. Their rows are not followed.
+    pub fn children(&self) -> &[String] {
+        self.followed
+            .as_ref()
+            .map_or(&[], |followed| &followed.children)
+    }
+
+    /// What has become of the table `target` since this was its state; `None` where the job can go on.
+    pub fn find_fault(&self, now: &TableState, target: &TargetTable) -> Option<TableFault> {
+        if now.named != Some(target.oid) {
+            return Some(match now.named {
+                Some(_) => TableFault::Replaced,
+                None => TableFault::Gone(now.followed.as_ref().map(|table| table.called.clone())),
+            });
+        }
+        let followed = now.followed.as_ref()?;
+        if !followed.is_identified_by(target) {
+            return Some(TableFault::IdentityLost);
+        }
+        if followed.identity == b'f'
+            && let Some(column) = &followed.virtual_column
+        {
+            return Some(TableFault::VirtualColumn(column.clone()));
+        }
+        if followed.hides_rows {
+            return Some(TableFault::RowsHidden);
+        }
+        if !now.sources.contains_key(&target.oid) {
+            return Some(TableFault::SourceGone);
+        }
+        if followed.destination.is_none() {
+            return Some(TableFault::DestinationGone);
+        }
+        if target.fingerprint.is_some() && followed.fingerprint.is_none() {
+            return Some(TableFault::FingerprintGone);
+        }
+        let before = self.followed.as_ref()?;
+        if (&before.key, &before.destination, &before.fingerprint)
+            != (&followed.key, &followed.destination, &followed.fingerprint)
+        {
+            return Some(TableFault::Retyped);
+        }
+        let is_redefined = |(oid, version): (&u32, &SourceVersion)| {
+            let now = now.sources.get(oid);
+            now.is_some_and(|now| version.is_redefined_in(now))
+        };
+        let is_renamed = |(oid, label): (&String, &String)| {
+            let now = followed.labels.get(oid);
+            now.is_some_and(|now| now != label)
+        };
+        let redefined =
+            self.sources.iter().any(is_redefined) || before.labels.iter().any(is_renamed);
+        redefined.then_some(TableFault::Redefined)
+    }
+}
+
+impl Followed {
+    /// `None` where the row shows that the table is dropped.
+    fn from_row(row: &Row) -> Option<Followed> {
+        let names: Vec<String> = row.get(5);
+        let types: Vec<u32> = row.get(6);
+        let labels: Vec<&str> = row.get(9);
+        Some(Followed {
+            called: row.get::<_, Option<String>>(2)?,
+            identity: row.get::<_, Option<i8>>(3)?.cast_unsigned(),
+            hides_rows: row.get::<_, Option<bool>>(4)?,
+            key: names.into_iter().zip(types).collect(),
+            destination: row.get(7),
+            fingerprint: row.get(8),
+            labels: labels
+                .iter()
+                .filter_map(|label| label.split_once('='))
+                .map(|(oid, label)| (oid.to_owned(), label.to_owned()))
+                .collect(),
+            children: row.get(10),
+            virtual_column: row.get(11),
+        })
+    }
+
+    fn is_identified_by(&self, target: &TargetTable) -> bool {
+        let can_be_published = match self.identity {
+            // A table that was not FULL is published with a column list, which FULL does not allow.
+            b'f' => target.identity_full,
+            b'd' | b'i' => true,
+            _ => false,
+        };
+        let mut key: Vec<&String> = target.key.iter().map(|column| &column.name).collect();
+        key.sort_unstable();
+        can_be_published && self.key.keys().eq(key)
+    }
+}
+
+/// Always one row. `relreplident` and `indisreplident` are those of `pg_class` and `pg_index`.
+fn statement() -> String {
+    let column = |name: &str| {
+        format!(
+            "(SELECT format('%s/%s/%s/%s', a.attnum, a.atttypid, a.atttypmod, t.typnamespace) \
+              FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid WHERE a.attrelid = c.oid AND a.attname = {name})"
+        )
+    };
+    format!(
+        "SELECT (SELECT r.oid FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace \
+                 WHERE s.nspname = $2::text AND r.relname = $3::text), \
+                {source}, CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, c.relreplident, row_security_active(c.oid), \
+                COALESCE(k.names, '{{}}'), COALESCE(k.types, '{{}}'), {destination}, {fingerprint}, \
+                ARRAY(WITH RECURSIVE {types} \
+                      SELECT format('%s=%s', e.oid, e.enumlabel) FROM pg_enum e JOIN types ON types.oid = e.enumtypid), \
+                ARRAY(SELECT format('%I.%I', cn.nspname, cc.relname) FROM pg_inherits i \
+                      JOIN pg_class cc ON cc.oid = i.inhrelid JOIN pg_namespace cn ON cn.oid = cc.relnamespace \
+                      WHERE c.relkind = 'r' AND c.relhassubclass AND i.inhparent = c.oid ORDER BY 1), \
+                (SELECT min(a.attname::text) FROM pg_attribute a \
+                 WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped) \
+         FROM (VALUES (1)) one LEFT JOIN pg_class c ON c.oid = $1::oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+         LEFT JOIN LATERAL ( \
+           SELECT array_agg(a.attname::text ORDER BY a.attname) AS names, array_agg(a.atttypid ORDER BY a.attname) AS types \
+           FROM pg_index i CROSS JOIN LATERAL unnest(i.indkey) WITH ORDINALITY AS k(attnum, position) \
+           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
+           WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
+             AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) k ON true",
+        source = SourceVersion::sql("c", "$4::text"),
+        destination = column("$5::text"),
+        fingerprint = column("$6::text"),
+        types = types_of_columns(
+            "c.oid",
+            "ta.attname = $4::text OR ta.attname::text = ANY (k.names)"
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unchanged(target: &TargetTable) -> TableState {
+        TableState {
+            named: Some(target.oid),
+            followed: Some(Followed {
+                called: target.qualified(),
+                identity: b'd',
+                virtual_column: None,
+                hides_rows: false,
+                key: [("id".to_owned(), 20)].into(),
+                destination: Some("3/1021/-1/11".into()),
+                fingerprint: None,
+                labels: [("16500".to_owned(), "happy".to_owned())].into(),
+                children: Vec::new(),
+            }),
+            sources: [(target.oid, SourceVersion::parse("2/700//702").unwrap())].into(),
+        }
+    }
+
+    /// The fault after this change.
+    fn fault_after(change: impl FnOnce(&mut TableState)) -> Option<TableFault> {
+        let target = TargetTable::example();
+        let before = unchanged(&target);
+        let mut now = before.clone();
+        change(&mut now);
+        before.find_fault(&now, &target)
+    }
+
+    fn followed(state: &mut TableState) -> &mut Followed {
+        state.followed.as_mut().unwrap()
+    }
+
+    #[test]
+    fn each_change_of_a_table_is_recognized() {
+        assert_eq!(fault_after(|_| {}), None);
+        assert_eq!(
+            fault_after(|now| now.named = Some(77)),
+            Some(TableFault::Replaced)
+        );
+        assert_eq!(
+            fault_after(|now| (now.named, now.followed) = (None, None)),
+            Some(TableFault::Gone(None))
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).identity = b'n'),
+            Some(TableFault::IdentityLost)
+        );
+        let add_virtual = |now: &mut TableState| followed(now).virtual_column = Some("n".into());
+        assert_eq!(fault_after(add_virtual), None);
+        assert_eq!(
+            fault_after(|now| followed(now).hides_rows = true),
+            Some(TableFault::RowsHidden)
+        );
+        assert_eq!(
+            fault_after(|now| now.sources.clear()),
+            Some(TableFault::SourceGone)
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).destination = None),
+            Some(TableFault::DestinationGone)
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).destination = Some("3/1021/-1/2200".into())),
+            Some(TableFault::Retyped)
+        );
+        assert_eq!(
+            fault_after(|now| {
+                followed(now).labels.insert("16500".into(), "glad".into());
+            }),
+            Some(TableFault::Redefined)
+        );
+        let added = |now: &mut TableState| {
+            followed(now).labels.insert("16501".into(), "sad".into());
+            followed(now).children.push("public.kid".into());
+        };
+        assert_eq!(fault_after(added), None);
+    }
+}

@@ -129,7 +129,7 @@ async fn the_statement_for_a_retry_fits_the_type_of_the_id() {
     );
 }
 
-/// Whoever polls `init_finished_at` reads a new job as finished only when it is: also where the destination holds
+/// A monitor that polls `init_finished_at` reads a new job as finished only when it is, also where the destination has
 /// vectors.
 #[tokio::test]
 async fn a_new_job_does_not_read_as_finished_before_it_is() {

@@ -179,9 +179,10 @@ impl JobError {
         }
     }
 
-    /// Adds to a permanent error what a person can do about it.
+    /// Adds to a permanent error what a person can do about it. A table that is gone meanwhile needs no remedy: the next
+    /// attempt tells.
     pub fn with_remedy(self, remedy: impl std::fmt::Display) -> Self {
-        if self.is_transient() {
+        if self.is_transient() || self.code() == Some(&SqlState::UNDEFINED_TABLE) {
             return self;
         }
         JobError::Permanent(format!("{self}; {remedy}"))

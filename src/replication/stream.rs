@@ -48,8 +48,8 @@ pub enum Frame {
         /// How far the server had sent.
         wal_end: Lsn,
         /// The input of [`pgoutput::decode`](super::pgoutput::decode). Of a logical message longer than 64 KiB it has no
-        /// content: any application may write messages of any size, and they come through every stream. Shares the buffer of its read, up to 128 KiB,
-        /// which lives until the last payload in it is dropped: copy what you keep.
+        /// content: any application may write messages of any size, and they come through every stream. Shares the
+        /// buffer of its read, up to 128 KiB, which lives until the last payload in it is dropped: copy what you keep.
         payload: Bytes,
     },
     /// The server is alive.

@@ -167,7 +167,12 @@ async fn read_page(pages: &mut KeysetPages<'_>, part: &Part) -> Result<Vec<Row>,
         Ok(page) => Ok(page.iter().map(|row| read_row(&part.table, row)).collect()),
         // One of the rows is at fault. Each is read by itself, which quarantines that one alone.
         Err(error) if is_of_one_row(&error) => {
-            let keys = pages.next_keys(part.within.as_deref()).await?;
+            let keys = pages.next_keys(part.within.as_deref()).await;
+            let keys = keys.map_err(|error| {
+                JobError::from(error).with_remedy(
+                    "a key of the table cannot be read: correct it, then set init_failed_at to NULL",
+                )
+            })?;
             let unread = |key| Row::backfill(key, SourceText::Unread);
             Ok(keys.into_iter().map(unread).collect())
         }

@@ -5,8 +5,8 @@ use crate::pipeline::table::source_version::SourceVersion;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// The partitions of the table with this OID that hold rows. `source` is the column with the text. With a slot, [`Leaf::is_recent`] says which may be younger than its confirmed
-/// position.
+/// The partitions of the table with this OID that hold rows. `source` is the column with the text. With a slot,
+/// [`Leaf::is_recent`] says which may be younger than its confirmed position.
 ///
 /// Reads the catalog only: `pg_partition_tree` locks every partition, and would wait behind a user's ALTER TABLE
 /// (`partitionfuncs.c`).

@@ -214,7 +214,8 @@ fn statement() -> String {
     format!(
         "SELECT (SELECT r.oid FROM pg_class r JOIN pg_namespace s ON s.oid = r.relnamespace \
                  WHERE s.nspname = $2::text AND r.relname = $3::text), \
-                {source}, CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, c.relreplident, row_security_active(c.oid), \
+                {source}, CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END, \
+                c.relreplident, row_security_active(c.oid), \
                 COALESCE(k.names, '{{}}'), COALESCE(k.types, '{{}}'), {destination}, {fingerprint}, \
                 ARRAY(WITH RECURSIVE {types} \
                       SELECT format('%s=%s', e.oid, e.enumlabel) FROM pg_enum e JOIN types ON types.oid = e.enumtypid), \

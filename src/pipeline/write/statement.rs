@@ -330,7 +330,8 @@ fn guard(source: &SourceText) -> Option<&str> {
 /// and the text where it is not.
 pub fn read_statement(target: &TargetTable) -> String {
     format!(
-        "SELECT i.n, t.ctid IS NOT NULL, ({visible}) AND NOT row_security_active({oid}::oid), {current}, CASE WHEN NOT {current} THEN {source} END \
+        "SELECT i.n, t.ctid IS NOT NULL, ({visible}) AND NOT row_security_active({oid}::oid), {current}, \
+                CASE WHEN NOT {current} THEN {source} END \
          FROM (SELECT u.n, {keys}, u.xid FROM {batch}) i LEFT JOIN {table} t ON {join}",
         visible = is_visible(),
         oid = target.oid,

@@ -137,3 +137,26 @@ async fn other_encodings_are_followed() {
         assert_eq!(scene.failures().await, "");
     }
 }
+
+/// Hazard 43. A key without a form in UTF-8 names no row, so it is for a person; the other job of the slot goes on.
+#[tokio::test]
+async fn a_key_without_a_form_in_utf8_fails_its_job_alone() {
+    let mut scene = encoded("WIN1252").await;
+    scene
+        .sql("ALTER TABLE notes DROP CONSTRAINT notes_pkey, ALTER id TYPE text, ADD PRIMARY KEY (id)")
+        .await;
+    scene.spawn_daemon_with(&["--slots", "database"]);
+    write(&scene, "others", "generate_series(1, 2)", "good").await;
+    scene
+        .wait_for("SELECT count(embedding) FROM others", "2")
+        .await;
+    scene
+        .sql("SET client_encoding = 'WIN1252'; INSERT INTO notes VALUES (E'\\x81', 'text'); SET client_encoding = 'UTF8'")
+        .await;
+    let failed = "SELECT count(*) FROM jobs WHERE init_failure_reason LIKE '%keys of \"public\".\"notes\"%correct it%'";
+    scene.wait_for(failed, "1").await;
+    write(&scene, "others", "generate_series(3, 9)", "good").await;
+    scene
+        .wait_for("SELECT count(embedding) FROM others", "9")
+        .await;
+}

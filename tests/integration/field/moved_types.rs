@@ -61,7 +61,7 @@ async fn a_role_that_may_not_use_the_new_schema_is_told_the_grant() {
     scene.wait_for_vectors("notes", "body").await;
 }
 
-/// Hazard 42. The job does not create the column anew beside the one that was renamed.
+/// Hazard 42. The job does not create the column once more beside the one that was renamed.
 #[tokio::test]
 async fn a_destination_that_is_renamed_or_dropped_is_named_with_its_option() {
     for statement in [

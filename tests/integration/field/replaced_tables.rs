@@ -242,3 +242,26 @@ async fn a_job_that_waits_for_its_table_holds_up_no_other() {
     scene.put_into("others", 1, CAVES).await;
     scene.wait_for_vectors("others", "body").await;
 }
+
+/// Hazard 36. The table goes while it is scanned and written.
+#[tokio::test]
+async fn a_table_that_is_replaced_while_it_is_scanned_is_followed() {
+    let mut scene = scene_with(NOTES).await;
+    scene.job("notes", "body").await;
+    let fill = "INSERT INTO notes (id, body) SELECT n, (SELECT min(body) FROM truth) FROM generate_series(1, 3000) n";
+    scene.sql(fill).await;
+    scene.spawn_daemon();
+    scene
+        .wait_for("SELECT count(embedding) > 0 FROM notes", "true")
+        .await;
+    for _ in 0..3 {
+        scene.sql("DROP TABLE notes").await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        scene.sql(NOTES).await;
+        scene.sql(fill).await;
+        scene
+            .wait_for("SELECT count(embedding) > 0 FROM notes", "true")
+            .await;
+    }
+    is_followed(&scene).await;
+}

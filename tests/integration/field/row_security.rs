@@ -25,7 +25,7 @@ async fn start(scene: &mut Scene, arguments: &[&str]) {
     scene.caught_up().await;
 }
 
-/// Changes that nobody but the table's users see from now on, in the transaction that hides them.
+/// Changes that the daemon's role cannot see, in the transaction that hides them.
 async fn hide(scene: &Scene, statements: &str) {
     scene
         .sql(&format!(

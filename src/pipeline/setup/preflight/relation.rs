@@ -72,7 +72,8 @@ pub fn find_column<'a>(columns: &'a [TargetColumn], name: &str) -> Option<&'a Ta
 /// Finds the table of a job.
 ///
 /// # Errors
-/// [`JobError::TableMissing`]; permanent ones if it cannot be replicated, or if its changes are not in the WAL; and the server's.
+/// [`JobError::TableMissing`]; permanent ones if it cannot be replicated, or if its changes are not in the WAL; and the
+/// server's.
 pub async fn find_relation(
     session: &Session,
     names: &TargetNames,

@@ -89,8 +89,10 @@ impl Job {
             if error.requires_new_slot() {
                 pause = pause.max(unsendable.pause());
             }
-            let still_waits = ending.waits_for_table && last.waits_for_table;
-            self.interruption.retry(&error, pause, still_waits);
+            match ending.waits_for_table {
+                true => self.interruption.wait(&error.to_string(), pause),
+                false => self.interruption.retry(&error, pause),
+            }
             last = ending;
             tokio::select! {
                 () = stop.cancelled() => return JobEnd::Stopped,

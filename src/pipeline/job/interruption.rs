@@ -31,13 +31,9 @@ impl Interruption {
         }
     }
 
-    /// An attempt has ended, and the next one begins after `pause`. The log has said why if it is `known`.
-    pub fn retry(&mut self, error: &JobError, pause: Duration, known: bool) {
-        let pause = pause.as_millis();
-        match known {
-            true => tracing::debug!("still interrupted, retrying in {pause} ms: {error}"),
-            false => tracing::warn!("interrupted, retrying in {pause} ms: {error}"),
-        }
+    /// An attempt has ended, and the next one begins after `pause`.
+    pub fn retry(&mut self, error: &JobError, pause: Duration) {
+        tracing::warn!("interrupted, retrying in {} ms: {error}", pause.as_millis());
         self.record(&error.to_string());
     }
 

@@ -256,7 +256,7 @@ async fn a_job_that_is_resumed_before_it_was_cleaned_up_embeds_nothing_twice() {
     let daemon = guest.scene.daemon();
     wait_until("the job starts again", TIMEOUT, async || {
         let log = daemon.log();
-        if log.matches("}: starting").count() == 2 {
+        if log.matches(": starting ").count() == 2 {
             Ok(())
         } else {
             Err(log)

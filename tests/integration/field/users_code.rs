@@ -291,9 +291,7 @@ async fn a_trigger_that_lacks_rights_quarantines_rows_and_names_the_table() {
         "{error}"
     );
     assert_eq!(scene.failures().await, "");
-    scene
-        .sql(&format!("DROP TABLE notes; DELETE FROM jobs"))
-        .await;
+    scene.sql("DROP TABLE notes; DELETE FROM jobs").await;
     scene.wait_for_cleanup().await;
     scene
         .sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))

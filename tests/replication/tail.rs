@@ -3,8 +3,9 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use lantern::replication::ReplicationConnection;
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio_postgres::NoTls;
 
 use crate::postgres::{eventually, server};
 
@@ -41,7 +42,7 @@ const SLOTS: &str = "SELECT count(*) FROM pg_replication_slots \
     WHERE database = 'tail' AND plugin = 'pgoutput' AND temporary AND confirmed_flush_lsn IS NOT NULL";
 
 #[tokio::test]
-async fn the_example_prints_confirms_and_ends_cleanly() {
+async fn the_example_prints_and_confirms() {
     let client = server().create_database("tail").await;
     client
         .batch_execute(
@@ -52,15 +53,15 @@ async fn the_example_prints_confirms_and_ends_cleanly() {
         .await
         .unwrap();
     let output = Output::default();
-    let (stop, stopped) = oneshot::channel::<()>();
     let mut config = server().tcp_config("postgres");
     config.dbname("tail");
     let address = ("127.0.0.1", config.get_ports()[0]);
     let socket = TcpStream::connect(address).await.unwrap();
+    let connection = ReplicationConnection::connect(socket, NoTls, &config, &[]);
+    let connection = connection.await.unwrap();
     let printed = output.clone();
     let tail = tokio::spawn(async move {
-        let stopped = async { drop(stopped.await) };
-        let ended = example::tail(socket, &config, "docs_publication", printed, stopped).await;
+        let ended = example::tail(connection, "docs_publication", printed).await;
         ended.map_err(|error| error.to_string())
     });
     let count = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
@@ -98,7 +99,6 @@ async fn the_example_prints_confirms_and_ends_cleanly() {
     })
     .await;
 
-    stop.send(()).unwrap();
-    assert_eq!(tail.await.unwrap(), Ok(()));
+    tail.abort();
     eventually("the slot is dropped", async || count(SLOTS).await == 0).await;
 }

@@ -482,8 +482,13 @@ impl Batcher {
     }
 
     /// The row is as it should be.
+    ///
+    /// A row that a trigger changed in the write-back before stays quarantined: the end of a chain of such write-backs may
+    /// be known before the answer to the last of them.
     async fn conclude_row(&mut self, pending: PendingWrite) {
-        self.quarantine.release(&pending.embedded.row.key);
+        if pending.embedded.row.cascade_depth == 0 {
+            self.quarantine.release(&pending.embedded.row.key);
+        }
         self.finish(pending.embedded.row.ack).await;
     }
 

@@ -196,7 +196,7 @@ async fn a_row_whose_update_a_trigger_cancels_is_quarantined() {
 /// PostgREST 2176, and its documentation of errors: functions raise any SQLSTATE on purpose.
 #[tokio::test]
 async fn an_error_that_a_trigger_raises_quarantines_its_row_whatever_the_sqlstate() {
-    // Permanent ones, outages, conflicts, and codes that nobody has defined.
+    // Permanent ones, outages, conflicts, and codes without a definition.
     let codes = [
         "PT409", "42501", "45000", "55000", "0A000", "U0001", "42P01", "28P01", "3D000", "XX000",
         "08001", "08006", "57014", "57P03", "53100", "53300", "58030", "57P04", "40001", "40P01",
@@ -235,7 +235,7 @@ async fn an_error_that_a_trigger_raises_quarantines_its_row_whatever_the_sqlstat
     assert_eq!(scene.failures().await, "");
 }
 
-/// While nothing else can be written, an outage of the server behind a trigger is nobody's row's fault.
+/// While nothing else can be written, an outage of the server behind a trigger is not the fault of a row.
 #[tokio::test]
 async fn an_outage_behind_a_trigger_is_waited_for() {
     let mut scene = notes_scene().await;

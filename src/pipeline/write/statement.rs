@@ -218,8 +218,12 @@ fn judged(target: &TargetTable) -> String {
     )
 }
 
-/// What became of a held row that the update left as it was. No other session can have changed it, so a BEFORE UPDATE trigger
-/// has returned NULL (manual, "Overview of Trigger Behavior"). If the row holds that very vector, it is as it should
+/// What became of a held row that the update left as it was.
+///
+/// If its version is not in the statement's snapshot, the update could not see it: another session has changed the row
+/// since, and it was locked in its newest version. It is written the next time.
+///
+/// Otherwise no other session can have changed it, so a BEFORE UPDATE trigger has returned NULL (manual, "Overview of Trigger Behavior"). If the row holds that very vector, it is as it should
 /// be; PostgreSQL's own `suppress_redundant_updates_trigger` leaves out such updates.
 fn unwritten(target: &TargetTable, dimensions: usize) -> String {
     let destination = &target.destination;
@@ -228,14 +232,15 @@ fn unwritten(target: &TargetTable, dimensions: usize) -> String {
         None => "=".into(),
     };
     format!(
-        "(SELECT CASE WHEN t.{column} {equals} ({vector})::{kind} THEN {written} ELSE {canceled} END \
-          FROM held h JOIN {table} t ON t.ctid = h.place AND t.tableoid = h.part WHERE h.n = j.n)",
+        "COALESCE((SELECT CASE WHEN t.{column} {equals} ({vector})::{kind} THEN {written} ELSE {canceled} END \
+          FROM held h JOIN {table} t ON t.ctid = h.place AND t.tableoid = h.part WHERE h.n = j.n), {locked})",
         column = identifier(&destination.name),
         vector = nth_vector(target, dimensions),
         kind = destination.type_name,
         table = target.from_clause(),
         written = Outcome::Written as i32,
         canceled = Outcome::Canceled as i32,
+        locked = Outcome::Locked as i32,
     )
 }
 

@@ -223,8 +223,9 @@ fn judged(target: &TargetTable) -> String {
 /// If its version is not in the statement's snapshot, the update could not see it: another session has changed the row
 /// since, and it was locked in its newest version. It is written the next time.
 ///
-/// Otherwise no other session can have changed it, so a BEFORE UPDATE trigger has returned NULL (manual, "Overview of Trigger Behavior"). If the row holds that very vector, it is as it should
-/// be; PostgreSQL's own `suppress_redundant_updates_trigger` leaves out such updates.
+/// Otherwise no other session can have changed it, so a BEFORE UPDATE trigger has returned NULL (manual, "Overview of
+/// Trigger Behavior"). If the row holds that very vector, it is as it should be; PostgreSQL's own
+/// `suppress_redundant_updates_trigger` leaves out such updates.
 fn unwritten(target: &TargetTable, dimensions: usize) -> String {
     let destination = &target.destination;
     let equals = match &destination.vector_schema {

@@ -26,9 +26,19 @@ pub async fn check(testbed: &Testbed) {
     let client = testbed.client().await;
     testbed.log("checking");
     let checked = Checker { testbed, client }.check().await;
+    let checked = checked.and_then(|()| no_task_panicked(testbed));
     if let Err(violation) = checked {
         testbed.log(&violation);
         testbed.record.violation(violation);
+    }
+}
+
+/// A panic ends an attempt of a job, and the next one may hide it.
+fn no_task_panicked(testbed: &Testbed) -> Result<(), String> {
+    let log = std::fs::read_to_string(&testbed.config.log).map_err(|error| error.to_string())?;
+    match log.lines().find(|line| line.contains("panicked at")) {
+        Some(line) => Err(format!("a task of a daemon panicked: {line}")),
+        None => Ok(()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Daemons, slots and publications that disappear without warning.
 
 use testkit::scene::DESERT;
-
 use testkit::wait::{TIMEOUT, wait_for};
 
 use super::*;

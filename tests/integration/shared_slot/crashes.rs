@@ -49,6 +49,8 @@ async fn a_slot_dropped_by_hand_loses_no_update() {
     // A job whose rows are all right may begin its scan last.
     let daemon = scene.daemon();
     wait_for("each job scans", TIMEOUT, 5, async || scans(daemon)).await;
+    caught_up(&scene).await;
+    assert_eq!(scans(scene.daemon()), 5, "and none scans twice");
 }
 
 #[tokio::test]

@@ -71,6 +71,7 @@ impl Job {
         let database = target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect(&database).await?;
+        self.notice_replacement(&session, &names).await?;
         check_prerequisites(&session, &names, model.dimensions()).await?;
         check_server(&session).await?;
         let jobs_server = self.stand_back_from_copies(&session).await?;
@@ -126,6 +127,31 @@ impl Job {
             write_path,
             backfill,
         })
+    }
+
+    /// Remembers that another table has the job's name now. The watchdog does not always see that first: the last attempt
+    /// may have ended because the publication had lost the table, or at a write-back.
+    async fn notice_replacement(
+        &mut self,
+        session: &Session,
+        names: &TargetNames,
+    ) -> Result<(), DatabaseError> {
+        let Some(followed) = self.history.followed else {
+            return Ok(());
+        };
+        let row = session
+            .query_opt(
+                "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                 WHERE n.nspname = $1::text AND c.relname = $2::text",
+                &[&names.schema, &names.table],
+            )
+            .await
+            .map_err(DatabaseError::during("looking for the table of the job"))?;
+        let named: Option<u32> = row.map(|row| row.get(0));
+        if named != Some(followed) {
+            self.history.gone_at.get_or_insert_with(Instant::now);
+        }
+        Ok(())
     }
 
     async fn read_target(

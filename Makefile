@@ -18,8 +18,11 @@ demo: setup ## Watch the daemon at work on a private PostgreSQL
 # The same schedules each time, in less than three minutes.
 TEST_CHAOS = --seed 150 --schedules 40
 
+# A test waits for its servers most of the time.
+TEST_THREADS = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
+
 test: setup ## Run the tests that every change must pass
-	cargo test
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test
 	cargo test --features failpoints --test chaos -- $(TEST_CHAOS)
 
 SEED ?= $(shell date +%s)

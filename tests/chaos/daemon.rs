@@ -43,13 +43,27 @@ pub fn number(name: &str) -> Option<usize> {
 impl DaemonConfig {
     /// Starts the daemon with this number; `failpoints` are those of `src/failpoint.rs`.
     pub fn start(&self, number: usize, failpoints: &str) -> Process {
+        let name = (number > 0).then(|| name(number));
+        self.start_named(name.as_deref(), failpoints)
+    }
+
+    /// Starts a daemon on a clone of the jobs database.
+    pub fn start_on_clone(&self, uri: String) -> Process {
+        let config = DaemonConfig {
+            uri,
+            ..self.clone()
+        };
+        config.start_named(Some("lantern-cli-clone"), "")
+    }
+
+    fn start_named(&self, name: Option<&str>, failpoints: &str) -> Process {
         let mut command = self.program.command("start-daemon");
         command
-            .args(["--threads", "1", "--slots"])
+            .args(["--threads", "1", "--log-level", "debug", "--slots"])
             .arg(if self.shares_slot { "database" } else { "job" })
             .env("LANTERN_URI", &self.uri)
             .env("FAILPOINTS", failpoints)
-            .envs((number > 0).then(|| ("PGAPPNAME", name(number))));
+            .envs(name.map(|name| ("PGAPPNAME", name)));
         Process::spawn_with_log(command, &self.log).expect("lantern-cli starts")
     }
 

@@ -12,7 +12,9 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
+use super::role;
 use super::schedule::{Fault, Incident, Loss};
+use super::swap;
 use super::testbed::{HARNESS, Testbed};
 
 /// A row that no user touches.
@@ -45,6 +47,9 @@ fn lasts(fault: &Fault) -> bool {
             | Fault::Network { .. }
             | Fault::SecondDaemon(_)
             | Fault::LongTransaction { .. }
+            | Fault::HideRows(_)
+            | Fault::RefuseRole { .. }
+            | Fault::Clone(_)
     )
 }
 
@@ -132,6 +137,28 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
                 "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'second'";
             client(testbed).await?.batch_execute(change).await?;
         }
+        Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
+        Fault::HideRows(pause) => {
+            let client = client(testbed).await?;
+            client.batch_execute(role::HIDE_ROWS).await?;
+            tokio::time::sleep(*pause).await;
+            client.batch_execute(role::SHOW_ROWS).await?;
+        }
+        Fault::RefuseRole {
+            refusal,
+            pause,
+            ends_sessions,
+        } => {
+            let client = client(testbed).await?;
+            client.batch_execute(refusal.begin()).await?;
+            if *ends_sessions {
+                terminate(testbed, "walsender").await?;
+                terminate(testbed, "client backend").await?;
+            }
+            tokio::time::sleep(*pause).await;
+            client.batch_execute(role::ADMIT).await?;
+        }
+        Fault::Clone(pause) => clone(testbed, *pause).await,
     }
     Ok(())
 }
@@ -151,6 +178,26 @@ async fn restart(testbed: &Testbed, how: Stop, pause: Duration) {
     });
     restarted.await.expect("the server starts again");
     testbed.record.outage_ends();
+}
+
+async fn swap_table(testbed: &Testbed, keeps_old: bool) -> Result<(), Error> {
+    let client = client(testbed).await?;
+    for statement in swap::statements(keeps_old) {
+        client.batch_execute(&statement).await?;
+    }
+    Ok(())
+}
+
+/// The rows of the jobs table on the clone still name the original.
+async fn clone(testbed: &Testbed, pause: Duration) {
+    let server = Arc::clone(&testbed.server);
+    let copied = tokio::task::spawn_blocking(move || server.blocking_lock().copy()).await;
+    let copy = copied.expect("a clone of the server");
+    let daemon = testbed.config.start_on_clone(copy.uri(&testbed.database));
+    tokio::time::sleep(pause).await;
+    drop(daemon);
+    let stopped = tokio::task::spawn_blocking(move || drop(copy)).await;
+    stopped.expect("the clone stops");
 }
 
 async fn terminate(testbed: &Testbed, kind: &str) -> Result<(), Error> {

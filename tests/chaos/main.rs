@@ -17,11 +17,13 @@ mod faults;
 mod monitor;
 mod proxy;
 mod record;
+mod role;
 mod runner;
 mod schedule;
 mod service_manager;
 mod shape;
 mod summary;
+mod swap;
 mod testbed;
 mod workload;
 
@@ -53,6 +55,9 @@ struct Arguments {
     /// How many at a time, each on a server of its own
     #[arg(long, default_value_t = 4)]
     lanes: usize,
+    /// Keep the logs of clean schedules, too
+    #[arg(long)]
+    keep_logs: bool,
     /// Only print what would happen
     #[arg(long)]
     show: bool,
@@ -113,6 +118,7 @@ async fn run(arguments: Arguments) -> ExitCode {
             has_vector,
             program: program.clone(),
             logs: logs.clone(),
+            keeps_logs: arguments.keep_logs,
             outcomes: outcomes.clone(),
         };
         let (installation, runtime) = (installation.clone(), Handle::current());
@@ -143,6 +149,7 @@ struct Lane {
     has_vector: bool,
     program: Program,
     logs: PathBuf,
+    keeps_logs: bool,
     outcomes: mpsc::Sender<Outcome>,
 }
 
@@ -158,6 +165,9 @@ impl Lane {
             let schedule = Schedule::from_seed(seed, self.has_vector);
             let program = self.program.clone();
             let outcome = runner::run(Arc::clone(&server), schedule, program, &self.logs).await;
+            if let Err(error) = runner::tidy(&server, &outcome, self.keeps_logs).await {
+                eprintln!("the logs of schedule {seed}: {error}");
+            }
             if self.outcomes.send(outcome).await.is_err() {
                 return;
             }

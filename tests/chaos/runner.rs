@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use super::record::Statements;
+use super::role;
 use super::schedule::{Loss, Schedule};
 use super::testbed::Testbed;
 use super::workload::User;
@@ -40,7 +41,6 @@ pub async fn run(
     let logs = logs.join(schedule.seed.to_string());
     let _ = fs::remove_dir_all(&logs);
     fs::create_dir_all(&logs).expect("a folder for logs");
-    let server_log = server.lock().await.log();
 
     let testbed = Arc::new(Testbed::prepare(server, schedule.clone(), program, &logs).await);
     let monitor = tokio::spawn(monitor::watch(
@@ -67,11 +67,6 @@ pub async fn run(
         took: began.elapsed(),
         logs,
     };
-    if outcome.violations.is_empty() {
-        let _ = fs::remove_dir_all(&outcome.logs);
-    } else {
-        let _ = keep_logs(&server_log, &outcome);
-    }
     if let Some(testbed) = Arc::into_inner(testbed) {
         testbed.remove().await;
     }
@@ -118,13 +113,25 @@ async fn restore_jobs(testbed: &Testbed, client: &Client) -> Result<(), tokio_po
     if client.query("SELECT FROM jobs", &[]).await?.is_empty() {
         testbed.insert_jobs(client).await?;
     }
+    if testbed.schedule.has_role {
+        client.batch_execute(role::ADMIT).await?;
+        client.batch_execute(role::SHOW_ROWS).await?;
+    }
     client
         .batch_execute("UPDATE jobs SET canceled_at = NULL WHERE canceled_at")
         .await
 }
 
-fn keep_logs(server_log: &Path, outcome: &Outcome) -> io::Result<()> {
-    fs::copy(server_log, outcome.logs.join("server.log"))?;
+/// Removes the logs of a schedule, or completes them: they are kept where there was a violation, or always.
+pub async fn tidy(
+    server: &Mutex<RestartableServer>,
+    outcome: &Outcome,
+    keeps_all: bool,
+) -> io::Result<()> {
+    if outcome.violations.is_empty() && !keeps_all {
+        return fs::remove_dir_all(&outcome.logs);
+    }
+    fs::copy(server.lock().await.log(), outcome.logs.join("server.log"))?;
     fs::write(
         outcome.logs.join("violations.txt"),
         format!("{}{}\n", outcome.schedule, outcome.violations.join("\n")),

@@ -7,6 +7,7 @@ use testkit::random::Random;
 use testkit::restartable::Stop;
 
 use super::proxy::{Condition, Direction, Kind};
+use super::role::Refusal;
 use super::shape::{Shape, Triggers};
 
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct Schedule {
     pub faults: Vec<Incident>,
     /// For the clients.
     pub random: Random,
+    /// The jobs' role owns their tables and is not a superuser.
+    pub has_role: bool,
     /// The jobs share one slot.
     pub shares_slot: bool,
     /// How many daemons share the jobs.
@@ -94,6 +97,20 @@ pub enum Fault {
     ChangeModel,
     /// The job gets another destination.
     ChangeDestination,
+    /// The job's table, or a partition of it, is replaced by a copy of it.
+    SwapTable {
+        keeps_old: bool,
+    },
+    /// Row level security hides the rows from the job's role for a while.
+    HideRows(Duration),
+    /// The server does not let the job's role in for a while. Sessions of the role go on, or end.
+    RefuseRole {
+        refusal: Refusal,
+        pause: Duration,
+        ends_sessions: bool,
+    },
+    /// The server is cloned, jobs table and slots and all, and a daemon runs on the clone for a while.
+    Clone(Duration),
 }
 
 impl Schedule {
@@ -104,12 +121,13 @@ impl Schedule {
         let shape = Shape::random(&mut random, has_vector);
         let duration = Duration::from_millis(random.within(1800..3200));
         let daemons = *random.pick(&[1, 1, 1, 1, 1, 1, 2, 2, 3]);
+        let has_role = random.percent(40);
         let number = random.within(1..6);
         let mut faults: Vec<Incident> = (0..number)
             .map(|_| {
                 let at = Duration::from_millis(random.below(duration.as_millis() as u64));
                 let daemon = random.below(daemons) as usize;
-                let fault = fault(&mut random);
+                let fault = fault(&mut random, has_role);
                 let at = match fault {
                     // The next daemon has to reach the failpoint while there are still users.
                     Fault::Failpoint(_) => at / 2,
@@ -148,6 +166,7 @@ impl Schedule {
             duration,
             faults,
             random: random.fork(),
+            has_role,
             shares_slot: random.percent(30),
             daemons: daemons as usize,
             loss: loss.filter(|_| daemons > 1),
@@ -168,9 +187,9 @@ impl Schedule {
     }
 }
 
-fn fault(random: &mut Random) -> Fault {
+fn fault(random: &mut Random, has_role: bool) -> Fault {
     let pause = |random: &mut Random| Duration::from_millis(random.within(50..1500));
-    match random.below(30) {
+    match random.below(37) {
         0..3 => Fault::Kill,
         3 => Fault::Terminate,
         4 => Fault::Freeze(pause(random)),
@@ -209,7 +228,18 @@ fn fault(random: &mut Random) -> Fault {
         26 => Fault::Cancel(pause(random) / 2),
         27 => Fault::Recreate(pause(random) / 2),
         28 => Fault::ChangeModel,
-        _ => Fault::ChangeDestination,
+        29 => Fault::ChangeDestination,
+        30 | 31 => Fault::SwapTable {
+            keeps_old: random.percent(50),
+        },
+        32 => Fault::Clone(pause(random) * 2),
+        33 if has_role => Fault::HideRows(pause(random)),
+        34.. if has_role => Fault::RefuseRole {
+            refusal: *random.pick(&[Refusal::Password, Refusal::NoLogin, Refusal::NoConnect]),
+            pause: pause(random),
+            ends_sessions: random.percent(50),
+        },
+        _ => Fault::TerminateBackends,
     }
 }
 
@@ -261,7 +291,11 @@ impl Schedule {
             || self.faults.iter().any(|incident| {
                 matches!(
                     incident.fault,
-                    Fault::DropPublication | Fault::ChangeModel | Fault::ChangeDestination
+                    Fault::DropPublication
+                        | Fault::ChangeModel
+                        | Fault::ChangeDestination
+                        | Fault::SwapTable { .. }
+                        | Fault::HideRows(_)
                 )
             })
     }
@@ -271,13 +305,18 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "schedule {}: {}; {} rows before, {} clients for {} ms; {} jobs, slots: {}; {} daemons",
+            "schedule {}: {}; {} rows before, {} clients for {} ms; {} jobs{}, slots: {}; {} daemons",
             self.seed,
             self.shape,
             self.rows_before,
             self.clients,
             self.duration.as_millis(),
             self.jobs(),
+            if self.has_role {
+                " of the tables' owner"
+            } else {
+                ""
+            },
             self.slots(),
             self.daemons
         )?;

@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Error};
 use super::daemon::DaemonConfig;
 use super::proxy::Proxy;
 use super::record::Record;
+use super::role;
 use super::schedule::Schedule;
 use super::service_manager::ServiceManager;
 use super::shape::FINGERPRINT;
@@ -36,11 +37,11 @@ pub struct Testbed {
     pub record: Arc<Record>,
     /// The database, by the server's own port.
     pub direct: String,
-    /// The same by way of the proxy.
-    pub proxied: String,
+    /// What the jobs connect with: by way of the proxy.
+    pub db_connection: String,
     /// Another database of the server, from which this one is created and dropped.
     maintenance: String,
-    database: String,
+    pub database: String,
     pub began: Instant,
 }
 
@@ -77,10 +78,14 @@ impl Testbed {
         let client = connect_when_ready(&direct, HARNESS).await;
         create_tables(&client, &schedule).await;
         let record = Arc::new(Record::default());
+        let db_connection = match schedule.has_role {
+            true => role::uri(&proxied),
+            false => proxied.clone(),
+        };
         let config = DaemonConfig {
             program,
             log: folder.join("daemon.log"),
-            uri: proxied.clone(),
+            uri: proxied,
             shares_slot: schedule.shares_slot,
         };
         let testbed = Self {
@@ -93,7 +98,7 @@ impl Testbed {
             config,
             record,
             direct,
-            proxied,
+            db_connection,
             maintenance,
             database,
             began: Instant::now(),
@@ -121,7 +126,7 @@ impl Testbed {
             let job = Job {
                 embedding_model: TinyModel::One.name(),
                 options: if has_fingerprint { &fingerprint } else { &[] },
-                ..Job::at(self.proxied.clone(), table, "body", destination)
+                ..Job::at(self.db_connection.clone(), table, "body", destination)
             };
             try_insert_job(client, &job).await?;
         }
@@ -157,6 +162,10 @@ async fn create_tables(client: &Client, schedule: &Schedule) {
     execute(client, &schedule.shape.create()).await;
     if schedule.rows_before > 0 {
         execute(client, &load(&schedule.shape, 0, schedule.rows_before)).await;
+    }
+    if schedule.has_role {
+        execute(client, role::CREATE).await;
+        execute(client, role::ADMIT).await;
     }
     create_documented_table(client).await;
     if schedule.shape.fingerprint {

@@ -46,9 +46,11 @@ impl SharedSlot {
         target: &TargetTable,
     ) -> Result<Option<Unbroken>, JobError> {
         let name = &self.names.shared;
-        if !shared::is_usable(session, name).await?
-            || self.find_defect(session, target).await?.is_some()
-        {
+        if !shared::is_usable(session, name).await? {
+            return Ok(None);
+        }
+        if let Some(Defect { reason, .. }) = self.find_defect(session, target).await? {
+            tracing::debug!("the publication {name} {reason}");
             return Ok(None);
         }
         let listed = lists_source(session, target);

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::faults;
+use super::role;
 use super::testbed::Testbed;
 use checker::Checker;
 
@@ -72,7 +73,7 @@ impl Checker<'_> {
 
     async fn jobs_recover(&self) -> Result<(), String> {
         let what = "the jobs stream again after all faults are over";
-        self.until(&self.streaming(), RECOVERY_TIMEOUT, what)
+        self.until(&self.tried_again(), RECOVERY_TIMEOUT, what)
             .await?;
         // Some faults, and the monitor of waiting users, find the daemon's sessions by this name.
         let sessions = "SELECT count(DISTINCT backend_type) = 2 FROM pg_stat_activity \
@@ -100,11 +101,20 @@ impl Checker<'_> {
         )
     }
 
+    /// As [`streaming`](Self::streaming). Meanwhile an operator has jobs tried again that failed because of their role.
+    fn tried_again(&self) -> String {
+        format!(
+            "WITH again AS (UPDATE jobs SET init_failed_at = NULL WHERE {}) {}",
+            role::FAILED_BY_ROLE,
+            self.streaming()
+        )
+    }
+
     /// Waits until the initial backfill is done and all that has happened so far is confirmed.
     async fn caught_up(&self) -> Result<(), String> {
         let now = self.value(WAL_END).await?;
         let caught_up = format!(
-            "SELECT COALESCE(bool_and(j.init_finished_at >= j.init_started_at AND j.init_failed_at IS NULL), false) \
+            "SELECT COALESCE(bool_and(COALESCE(j.init_finished_at >= j.init_started_at, false) AND j.init_failed_at IS NULL), false) \
                AND (SELECT count(*) = {} AND bool_and(confirmed_flush_lsn >= '{now}') FROM pg_replication_slots \
                     WHERE database = current_database() AND active) FROM jobs j",
             self.testbed.schedule.slots()

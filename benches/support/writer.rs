@@ -48,7 +48,7 @@ impl Embedded {
 /// A row of an initial backfill.
 pub fn row(id: i64, text: &str) -> Row {
     let key = Key::new([id.to_string().into()]);
-    Row::backfill(key, SourceText::Text(text.into()))
+    Row::backfill(key, SourceText::from_column(Some(text)))
 }
 
 async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTable {

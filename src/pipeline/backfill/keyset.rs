@@ -12,6 +12,7 @@ use tokio_postgres::types::ToSql;
 
 use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::text::{self, MAX_HEAD};
 use crate::postgres::{DatabaseError, Session};
 
 /// The most rows in a page. Each page costs a round trip.
@@ -32,7 +33,7 @@ pub struct KeysetPages<'a> {
 
 impl<'a> KeysetPages<'a> {
     /// Pages of the rows that meet `condition`, which is SQL over the row `t`. Their columns are the key as text, then
-    /// the source.
+    /// the two of the source ([`text::sql`]).
     pub fn new(session: &'a Session, target: &'a TargetTable, condition: String) -> Self {
         KeysetPages {
             session,
@@ -43,7 +44,7 @@ impl<'a> KeysetPages<'a> {
         }
     }
 
-    /// With one more column behind the source: SQL over the row `t`.
+    /// With one more column behind the others: SQL over the row `t`.
     pub fn with_column(mut self, sql: String) -> Self {
         self.further = Some(sql);
         self
@@ -116,17 +117,18 @@ impl<'a> KeysetPages<'a> {
         let after = self.after_condition();
         let further = self.further.as_deref();
         let mut columns: Vec<String> = (0..target.key.len()).map(|n| format!("p.k{n}")).collect();
-        columns.push("p.source".into());
+        columns.push(text::sql("p.source"));
         columns.extend(further.map(|_| "p.further".into()));
         format!(
             "SELECT {columns} FROM ( \
-               SELECT q.*, sum(COALESCE(octet_length(q.source), 0)) OVER (ORDER BY q.place ROWS UNBOUNDED PRECEDING) \
-                           - COALESCE(octet_length(q.source), 0) AS before \
+               SELECT q.*, sum({size}) OVER (ORDER BY q.place ROWS UNBOUNDED PRECEDING) \
+                           - {size} AS before \
                FROM (SELECT row_number() OVER () AS place, r.* FROM ( \
                        SELECT {keys}, {source} AS source{further} FROM {table} t \
                        WHERE {after}{condition} ORDER BY {order} LIMIT {MAX_PAGE_ROWS}) r) q \
              ) p WHERE p.before < {MAX_PAGE_BYTES} ORDER BY p.place",
             columns = columns.join(", "),
+            size = format_args!("LEAST(COALESCE(octet_length(q.source), 0), {MAX_HEAD})"),
             keys = target.key_texts("t"),
             source = target.source.sql("t"),
             further = further.map_or(String::new(), |sql| format!(", {sql} AS further")),

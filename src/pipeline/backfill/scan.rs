@@ -186,7 +186,7 @@ fn is_of_one_row(error: &DatabaseError) -> bool {
 }
 
 fn read_row(target: &TargetTable, row: &tokio_postgres::Row) -> Row {
-    let source = SourceText::from_column(row.get(target.key.len()));
+    let source = SourceText::from_row(row, target.key.len());
     Row::backfill(target.read_key(row), source)
 }
 

@@ -154,7 +154,7 @@ impl TableChanges {
         };
         let key = self.key(layout, new, None)?;
         let source = self.source(layout, new);
-        let is_current = self.is_current(layout, new, &source);
+        let is_current = self.is_current(layout, new);
         let verdict = self.verdict(transaction, &key, &source);
         let source = self.read_if_replayed(transaction, source);
         // A known text does not make the row known: it was deleted in between, or moved from another partition.
@@ -202,7 +202,7 @@ impl TableChanges {
             .and_then(|old| layout.source.and_then(|index| old.get(index)));
         let same_as_before = value.is_some() && before == value;
         let source = self.source(layout, &new);
-        let is_current = self.is_current(layout, &new, &source);
+        let is_current = self.is_current(layout, &new);
         let verdict = self.verdict(transaction, &key, &source);
         let source = self.read_if_replayed(transaction, source);
         let seen = self.recent.note(&key, &source);
@@ -267,24 +267,27 @@ impl TableChanges {
     fn source(&self, layout: &Layout, tuple: &TupleData<'_>) -> SourceText {
         match layout.source.and_then(|index| tuple.get(index)) {
             Some(Value::Null) => SourceText::Empty,
-            Some(value @ Value::Text(_)) => SourceText::from_column(
-                value
-                    .as_str()
-                    .map(|text| self.target.source.normalize(text)),
-            ),
+            Some(Value::Text(_)) => SourceText::from_column(self.text(layout, tuple)),
             Some(Value::UnchangedToast | Value::Binary(_)) | None => SourceText::Unread,
         }
     }
 
+    /// The text of the source column, whole, if the tuple has one.
+    fn text<'t>(&self, layout: &Layout, tuple: &'t TupleData<'_>) -> Option<&'t str> {
+        let value = tuple.get(layout.source?)?;
+        value
+            .as_str()
+            .map(|text| self.target.source.normalize(text))
+    }
+
     /// Whether the row carries the fingerprint of its own text: then its vector came with it, or was there before.
-    fn is_current(&self, layout: &Layout, tuple: &TupleData<'_>, source: &SourceText) -> bool {
+    fn is_current(&self, layout: &Layout, tuple: &TupleData<'_>) -> bool {
         let found = layout
             .fingerprint
             .and_then(|index| tuple.get(index)?.as_str()?.parse::<Uuid>().ok());
-        match (&self.target.fingerprint, source, found) {
-            (Some(fingerprint), SourceText::Text(text), Some(found)) => {
-                fingerprint.compute(text) == found
-            }
+        let text = self.text(layout, tuple).filter(|text| !text.is_empty());
+        match (&self.target.fingerprint, text, found) {
+            (Some(fingerprint), Some(text), Some(found)) => fingerprint.compute(text) == found,
             _ => false,
         }
     }

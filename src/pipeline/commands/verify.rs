@@ -21,6 +21,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::text;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
@@ -299,6 +300,7 @@ impl Faults {
 /// A row with a text and a vector.
 struct Pair {
     key: Key,
+    /// A long one is cut: no model reads the rest.
     text: String,
     vector: Vec<f32>,
 }
@@ -312,7 +314,7 @@ async fn pairs_by_key(
     let statement = format!(
         "SELECT {}, {}, {} FROM {} WHERE {}",
         target.key_texts("t"),
-        target.source.sql("t"),
+        text::sql(&target.source.sql("t")),
         vector_column(target),
         joined_by_key(target),
         has_pair(target)
@@ -380,13 +382,13 @@ fn joined_by_key(target: &TargetTable) -> String {
     )
 }
 
-/// A row of key, source and vector.
+/// A row of key, source ([`text::sql`]) and vector.
 fn read_pair(target: &TargetTable, row: &tokio_postgres::Row) -> Pair {
     let keys = target.key.len();
     Pair {
         key: target.read_key(row),
         text: row.get(keys),
-        vector: row.get(keys + 1),
+        vector: row.get(keys + 2),
     }
 }
 

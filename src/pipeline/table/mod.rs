@@ -20,4 +20,5 @@ pub mod recent_texts;
 pub mod row;
 pub mod source_version;
 pub mod target;
+pub mod text;
 pub mod write_back_marker;

@@ -14,6 +14,7 @@ use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::pipeline::table::row::{Key, SourceText};
+use crate::pipeline::table::text::Text;
 
 /// Keys whose last text is remembered.
 const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
@@ -58,7 +59,7 @@ impl RecentTexts {
         let key = self.key_hash(key);
         let (text, before) = match source {
             SourceText::Text(text) => {
-                let text = xxh3_128_with_seed(text.as_bytes(), self.seed);
+                let text = xxh3_128_with_seed(text.identity(), self.seed);
                 (Some(text), self.texts.put(key, text))
             }
             SourceText::Empty | SourceText::Unread => (None, self.texts.pop(&key)),
@@ -71,9 +72,9 @@ impl RecentTexts {
     }
 
     /// Whether this text was noted last for the key.
-    pub fn is_newest(&mut self, key: &Key, text: &str) -> bool {
+    pub fn is_newest(&mut self, key: &Key, text: &Text) -> bool {
         let key = self.key_hash(key);
-        self.texts.get(&key) == Some(&xxh3_128_with_seed(text.as_bytes(), self.seed))
+        self.texts.get(&key) == Some(&xxh3_128_with_seed(text.identity(), self.seed))
     }
 
     fn key_hash(&self, key: &Key) -> u128 {
@@ -100,7 +101,10 @@ mod tests {
     #[test]
     fn only_the_last_text_of_a_key_counts() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
-        let (a, b) = (SourceText::Text("a".into()), SourceText::Text("b".into()));
+        let (a, b) = (
+            SourceText::from_column(Some("a")),
+            SourceText::from_column(Some("b")),
+        );
         assert_eq!(recent.note(&key(&["1"]), &a), Seen::Unknown);
         assert_eq!(recent.note(&key(&["1"]), &a), Seen::Same);
         assert_eq!(recent.note(&key(&["1"]), &b), Seen::Other);
@@ -114,7 +118,7 @@ mod tests {
     #[test]
     fn the_parts_of_a_composite_key_stay_apart() {
         let mut recent = RecentTexts::new(NonZeroUsize::new(2).unwrap());
-        let text = SourceText::Text("t".into());
+        let text = SourceText::from_column(Some("t"));
         assert_eq!(recent.note(&key(&["ab", "c"]), &text), Seen::Unknown);
         assert_eq!(recent.note(&key(&["a", "bc"]), &text), Seen::Unknown);
     }

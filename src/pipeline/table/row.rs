@@ -1,11 +1,11 @@
 //! What travels through the pipeline: a key, the text of its source column, and the receipt that its sender waits for.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::text::Text;
 use crate::replication::Ticket;
 
 /// One subscription of a job to a slot reader. A job that subscribes again gets a new id.
@@ -66,8 +66,8 @@ impl fmt::Display for Key {
 /// What the source column of a row holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceText {
-    /// A text to embed. The embedding engine's queue shares it, so that memory holds it once.
-    Text(Arc<str>),
+    /// A text to embed.
+    Text(Text),
     /// NULL or `''`: there is nothing to embed, and a vector would be stale.
     Empty,
     /// The stream did not carry it (unchanged TOAST, a column that is not published): it is read by key.
@@ -79,14 +79,30 @@ impl SourceText {
     pub fn from_column(value: Option<&str>) -> Self {
         match value {
             None | Some("") => SourceText::Empty,
-            Some(text) => SourceText::Text(text.into()),
+            Some(text) => SourceText::Text(Text::new(text)),
         }
     }
 
-    /// The length of the text, in bytes.
+    /// What [`text::sql`](super::text::sql) has selected as the columns `first` and the next of a row.
+    pub fn from_row(row: &tokio_postgres::Row, first: usize) -> Self {
+        match Text::from_columns(row.get(first), row.get(first + 1)) {
+            Some(text) => SourceText::Text(text),
+            None => SourceText::Empty,
+        }
+    }
+
+    /// The text, if there is one that is known.
+    pub fn text(&self) -> Option<&Text> {
+        match self {
+            SourceText::Text(text) => Some(text),
+            SourceText::Empty | SourceText::Unread => None,
+        }
+    }
+
+    /// The memory that the text takes, in bytes.
     pub fn bytes(&self) -> usize {
         match self {
-            SourceText::Text(text) => text.len(),
+            SourceText::Text(text) => text.head().len(),
             SourceText::Empty | SourceText::Unread => 0,
         }
     }
@@ -100,7 +116,7 @@ impl TextHash {
     /// The hash of a text that is known; `None` for one that has to be read by key first.
     pub fn new(source: &SourceText) -> Option<TextHash> {
         match source {
-            SourceText::Text(text) => Some(TextHash(xxh3_64(text.as_bytes()))),
+            SourceText::Text(text) => Some(TextHash(xxh3_64(text.identity()))),
             SourceText::Empty => Some(TextHash(0)),
             SourceText::Unread => None,
         }
@@ -245,7 +261,7 @@ mod tests {
         assert_eq!(SourceText::from_column(Some("")), SourceText::Empty);
         assert_eq!(
             SourceText::from_column(Some(" ")),
-            SourceText::Text(" ".into())
+            SourceText::Text(Text::new(" "))
         );
     }
 
@@ -253,7 +269,7 @@ mod tests {
     fn a_receipt_carries_what_its_row_was_counted_with() {
         let row = Row::backfill(
             Key::new(["1".into(), "a".into()]),
-            SourceText::Text("four".into()),
+            SourceText::from_column(Some("four")),
         );
         assert_eq!(row.ack.bytes(), 2 + 4 + ROW_OVERHEAD);
         assert_eq!(row.key.to_string(), "(1, a)");

@@ -194,7 +194,7 @@ mod tests {
         let target = TargetTable::example();
         let marker = marker(&target, &[("1", "tides"), ("2", "")]);
         assert_eq!(marker.depth, 2);
-        let tides = TextHash::new(&SourceText::Text("tides".into())).unwrap();
+        let tides = TextHash::new(&SourceText::from_column(Some("tides"))).unwrap();
         assert_eq!(marker.author(&target, &key("1")), Author::Own(tides));
         let empty = TextHash::new(&SourceText::Empty).unwrap();
         assert_eq!(marker.author(&target, &key("2")), Author::Own(empty));

@@ -229,7 +229,7 @@ impl Batcher {
                     Ack::Live(_) => Priority::Live,
                     Ack::Backfill(_) => Priority::Backfill,
                 };
-                self.submitter.submit(priority, number, text.clone());
+                self.submitter.submit(priority, number, text.head().clone());
                 self.embedding.insert(number, row);
             }
             SourceText::Empty => self.queue.push(PendingWrite::new(row, None)),
@@ -242,7 +242,8 @@ impl Batcher {
         let Some(row) = self.embedding.remove(&embedded.id) else {
             return Ok(());
         };
-        if embedded.is_truncated {
+        let is_cut = row.source.text().is_some_and(|text| text.whole().is_none());
+        if embedded.is_truncated || is_cut {
             self.truncated.note(&self.target.qualified());
         }
         match embedded.vector {

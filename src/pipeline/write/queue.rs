@@ -223,7 +223,7 @@ mod tests {
     use crate::replication::{Lsn, LsnTracker};
 
     fn row(key: &str, text: &str, live: bool) -> PendingWrite {
-        let (key, source) = (Key::new([key.into()]), SourceText::Text(text.into()));
+        let (key, source) = (Key::new([key.into()]), SourceText::from_column(Some(text)));
         let row = match live {
             true => {
                 let ticket = LsnTracker::new(Lsn::ZERO).begin();
@@ -260,7 +260,10 @@ mod tests {
         assert_eq!(keys(&queue.next_batch(rows(512))), ["1", "2", "old"]);
         let second = queue.next_batch(rows(512));
         assert_eq!(keys(&second), ["1"]);
-        assert_eq!(second[0].row().source, SourceText::Text("second".into()));
+        assert_eq!(
+            second[0].row().source,
+            SourceText::from_column(Some("second"))
+        );
         assert_eq!(queue.iter().count(), 1);
     }
 
@@ -298,7 +301,7 @@ mod tests {
         queue.push(row("3", "d", true));
         assert_eq!(keys(&queue.next_batch(rows(512))), ["1", "3"]);
         let second = queue.next_batch(rows(512));
-        assert_eq!(second[0].row().source, SourceText::Text("b".into()));
+        assert_eq!(second[0].row().source, SourceText::from_column(Some("b")));
         assert_eq!(keys(&queue.next_batch(rows(512))), ["2"]);
     }
 

@@ -27,8 +27,9 @@
 //! before the next one begins: no key or text of ours is compared under the users' settings, and none of the users'
 //! code runs under ours.
 //!
-//! **The guard** compares key and text. The key alone would put a vector beside a text that it was not computed from,
-//! where the row has changed meanwhile. Such a change is in the stream, so the row is left to it.
+//! **The guard** compares key and text, a long text by its digest. The key alone would put a vector beside a text that
+//! it was not computed from, where the row has changed meanwhile. Such a change is in the stream, so the row is left to
+//! it.
 //!
 //! **Locks.** `SKIP LOCKED` never waits for a row while it holds others, so a write-back by itself cannot be part of a
 //! deadlock, and a row that a user keeps locked delays itself alone. Rows are locked and updated in key order: triggers
@@ -41,8 +42,9 @@ use tokio_postgres::types::{ToSql, Type};
 use uuid::Uuid;
 
 use crate::pipeline::table::key_sql::parameters;
-use crate::pipeline::table::row::{Row, SourceText};
+use crate::pipeline::table::row::Row;
 use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::text::{self, Text};
 use crate::pipeline::table::write_back_marker::{self, WRITE_BACK_MARKER};
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome};
 use crate::postgres::quote::{identifier, literal};
@@ -81,16 +83,26 @@ pub fn write_statement(
 /// from the casts: the types of an extension have no fixed OID.
 pub fn write_types(target: &TargetTable) -> Vec<Type> {
     let mut types = vec![Type::TEXT_ARRAY; target.key.len()];
-    types.extend([Type::TEXT_ARRAY, Type::INT4_ARRAY, Type::INT8_ARRAY]);
+    types.extend([
+        Type::TEXT_ARRAY,
+        Type::BYTEA_ARRAY,
+        Type::INT4_ARRAY,
+        Type::INT8_ARRAY,
+    ]);
     types.extend(target.fingerprint.iter().map(|_| Type::UUID_ARRAY));
     types.push(Type::BYTEA);
     types
 }
 
-/// What a batch has besides keys: the text, which of the vectors the row gets (counted from 1, NULL for none), the
+/// What a batch has besides keys: the text, or the digest of one that was cut, which of the vectors the row gets (counted from 1, NULL for none), the
 /// transaction that brought the change, and the fingerprint where the table has one.
 fn columns(target: &TargetTable) -> Vec<(&'static str, &'static str)> {
-    let mut columns = vec![("text", "text"), ("int", "nth"), ("bigint", "xid")];
+    let mut columns = vec![
+        ("text", "text"),
+        ("bytea", "digest"),
+        ("int", "nth"),
+        ("bigint", "xid"),
+    ];
     columns.extend(target.fingerprint.iter().map(|_| ("uuid", "fingerprint")));
     columns
 }
@@ -99,7 +111,7 @@ fn columns(target: &TargetTable) -> Vec<(&'static str, &'static str)> {
 fn incoming(target: &TargetTable) -> String {
     let fingerprint = target.fingerprint.iter().map(|_| ", u.fingerprint");
     format!(
-        "SELECT u.n, {keys}, u.text COLLATE \"C\" AS text, u.nth, u.xid{fingerprint} FROM {batch}",
+        "SELECT u.n, {keys}, u.text COLLATE \"C\" AS text, u.digest, u.nth, u.xid{fingerprint} FROM {batch}",
         keys = target.key_casts("u"),
         fingerprint = fingerprint.collect::<String>(),
         batch = target.unnest_keys(&columns(target)),
@@ -112,18 +124,32 @@ fn incoming(target: &TargetTable) -> String {
 /// version before it is locked (EvalPlanQual, `src/backend/executor/README`), so `ctid` is that of the version that
 /// passed.
 fn held(target: &TargetTable) -> String {
-    let fingerprint = target.fingerprint.iter().map(|_| ", i.fingerprint");
+    let fingerprint = target.fingerprint.iter().map(|fingerprint| {
+        let expected = fingerprint.expected(&target.source.sql("t"));
+        format!(
+            ", CASE WHEN i.digest IS NULL THEN i.fingerprint ELSE {expected} END AS fingerprint"
+        )
+    });
     format!(
         "SELECT t.ctid AS place, t.tableoid AS part, i.n, i.nth{fingerprint} \
          FROM incoming i JOIN {table} t ON {join} \
-         WHERE {source} IS NOT DISTINCT FROM i.text AND NOT ({cleared}) \
+         WHERE {same_text} AND NOT ({cleared}) \
          ORDER BY {order} FOR NO KEY UPDATE OF t SKIP LOCKED",
         fingerprint = fingerprint.collect::<String>(),
         table = target.from_clause(),
         join = target.key_join("t", "i"),
-        source = target.source.sql("t"),
+        same_text = same_text(target),
         cleared = cleared(target),
         order = target.key_order("t"),
+    )
+}
+
+/// Whether the row `t` has the text of the row `i` of the batch. One that was cut is compared by its digest.
+fn same_text(target: &TargetTable) -> String {
+    let source = target.source.sql("t");
+    format!(
+        "CASE WHEN i.digest IS NULL THEN {source} IS NOT DISTINCT FROM i.text ELSE {} = i.digest END",
+        text::digest_sql(&source)
     )
 }
 
@@ -200,7 +226,7 @@ fn judged(target: &TargetTable) -> String {
     format!(
         "SELECT i.n, CASE WHEN i.n IN (SELECT h.n FROM held h) THEN NULL ELSE COALESCE( \
            (SELECT CASE WHEN {cleared} THEN {written} ELSE {locked} END \
-            FROM {table} t WHERE {join} AND {source} IS NOT DISTINCT FROM i.text), \
+            FROM {table} t WHERE {join} AND {same_text}), \
            CASE WHEN NOT ({visible}) OR row_security_active({oid}::oid) THEN {not_yet_visible} \
                 WHEN EXISTS (SELECT FROM {table} t WHERE {join}) THEN {changed} ELSE {superseded} END) END AS outcome \
          FROM incoming i",
@@ -213,7 +239,7 @@ fn judged(target: &TargetTable) -> String {
         cleared = cleared(target),
         table = target.from_clause(),
         join = target.key_join("t", "i"),
-        source = target.source.sql("t"),
+        same_text = same_text(target),
         visible = is_visible(),
     )
 }
@@ -262,6 +288,7 @@ fn is_visible() -> String {
 pub struct WriteParameters<'a> {
     keys: Vec<Vec<&'a str>>,
     texts: Vec<Option<&'a str>>,
+    digests: Vec<Option<&'a [u8]>>,
     nths: Vec<Option<i32>>,
     xids: Vec<i64>,
     fingerprints: Option<Vec<Option<Uuid>>>,
@@ -280,7 +307,9 @@ enum Vectors<'a> {
 impl<'a> WriteParameters<'a> {
     /// The parameters for this batch, whose rows have one cascade depth.
     pub fn new(target: &TargetTable, batch: &[&'a EmbeddedRow]) -> Self {
-        let texts: Vec<Option<&str>> = batch.iter().map(|row| guard(&row.row.source)).collect();
+        let texts = batch.iter().map(|row| row.row.source.text());
+        let digests = texts.clone().map(|text| text.and_then(Text::digest));
+        let texts: Vec<Option<&str>> = texts.map(|text| text.and_then(Text::whole)).collect();
         let vectors = batch.iter().filter_map(|row| row.vector.as_deref());
         let vectors: Vec<&[f32]> = vectors.collect();
         let mut numbers = 1..;
@@ -299,6 +328,7 @@ impl<'a> WriteParameters<'a> {
             nths: batch.iter().map(&mut nth).collect(),
             xids: batch.iter().map(|row| xid(&row.row)).collect(),
             fingerprints,
+            digests: digests.collect(),
             texts,
             vectors: match target.destination.vector_schema {
                 Some(_) => Vectors::Dealt(VectorArray::dealt(&vectors, VECTOR_ARRAYS)),
@@ -310,7 +340,12 @@ impl<'a> WriteParameters<'a> {
     /// In the statement's order.
     pub fn as_sql(&self) -> Vec<&(dyn ToSql + Sync)> {
         let mut all = parameters(&self.keys);
-        all.extend([&self.texts as &(dyn ToSql + Sync), &self.nths, &self.xids]);
+        all.extend([
+            &self.texts as &(dyn ToSql + Sync),
+            &self.digests,
+            &self.nths,
+            &self.xids,
+        ]);
         if let Some(fingerprints) = &self.fingerprints {
             all.push(fingerprints);
         }
@@ -323,26 +358,20 @@ impl<'a> WriteParameters<'a> {
     }
 }
 
-/// The text that the row must still hold; NULL stands for an empty source.
-fn guard(source: &SourceText) -> Option<&str> {
-    match source {
-        SourceText::Text(text) => Some(text),
-        SourceText::Empty | SourceText::Unread => None,
-    }
-}
-
 /// The statement that reads sources by key. Its parameters are the key arrays and [`xids`]; the columns of its result
 /// are the place in the batch, whether the row exists, whether its change is visible, whether its vector is current,
-/// and the text where it is not.
+/// and where it is not, the two of the text ([`text::sql`]).
 pub fn read_statement(target: &TargetTable) -> String {
     format!(
         "SELECT i.n, t.ctid IS NOT NULL, ({visible}) AND NOT row_security_active({oid}::oid), {current}, \
-                CASE WHEN NOT {current} THEN {source} END \
-         FROM (SELECT u.n, {keys}, u.xid FROM {batch}) i LEFT JOIN {table} t ON {join}",
+                {text} \
+         FROM (SELECT u.n, {keys}, u.xid FROM {batch}) i LEFT JOIN {table} t ON {join} \
+         CROSS JOIN LATERAL (SELECT CASE WHEN NOT {current} THEN {source} END AS text OFFSET 0) s",
         visible = is_visible(),
         oid = target.oid,
         current = target.is_current("t"),
         source = target.source.sql("t"),
+        text = text::sql("s.text"),
         keys = target.key_casts("u"),
         batch = target.unnest_keys(&[("bigint", "xid")]),
         table = target.from_clause(),
@@ -371,7 +400,7 @@ fn xid(row: &Row) -> i64 {
 mod tests {
     use super::*;
     use crate::pipeline::table::fingerprint::Fingerprint;
-    use crate::pipeline::table::row::Key;
+    use crate::pipeline::table::row::{Key, SourceText};
     use crate::pipeline::table::target::KeyColumn;
 
     /// A table with two key columns.

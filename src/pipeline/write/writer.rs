@@ -170,6 +170,6 @@ fn reading(answer: &tokio_postgres::Row) -> Reading {
         (_, false) => Reading::NotYetVisible,
         (false, true) => Reading::Gone,
         (true, true) if current => Reading::Current,
-        (true, true) => Reading::Found(SourceText::from_column(answer.get(4))),
+        (true, true) => Reading::Found(SourceText::from_row(answer, 4)),
     }
 }

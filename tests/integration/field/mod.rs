@@ -11,6 +11,7 @@ mod generated_columns;
 mod inheritance;
 mod keys_of_extensions;
 mod large_messages;
+mod large_texts;
 mod least_privilege;
 mod locked_tables;
 mod moved_types;

@@ -306,6 +306,7 @@ async fn a_renamed_label_of_a_source_loses_no_row_and_leaves_no_old_vector() {
                 .await;
             scene.wait_until_confirmed().await;
             let old = scene.value("SELECT embedding FROM notes").await;
+            let started = scene.value("SELECT init_started_at FROM jobs").await;
             if stopped {
                 scene.stop_daemon().await;
             }
@@ -316,12 +317,12 @@ async fn a_renamed_label_of_a_source_loses_no_row_and_leaves_no_old_vector() {
                 scene.spawn_daemon_with(arguments);
             }
             wait_for_mood(&scene, &old).await;
+            let finished = format!(
+                "SELECT init_started_at > '{started}' AND init_finished_at >= init_started_at FROM jobs WHERE id = {id}"
+            );
+            scene.wait_for(&finished, "true").await;
             // A label that is added changes nothing.
             let before = scene.row_versions().await;
-            let finished = format!(
-                "SELECT count(*) FROM jobs WHERE id = {id} AND init_finished_at >= init_started_at"
-            );
-            scene.wait_for(&finished, "1").await;
             scene.sql("ALTER TYPE mood ADD VALUE 'calm'").await;
             wait_until_read(&scene).await;
             scene.stop_daemon().await;

@@ -16,7 +16,7 @@ use testkit::{Process, RestartableServer, TestDatabase, server};
 use tokio_postgres::Client;
 
 use self::fake_server::{Behavior, FakeServer, MESSAGE};
-use crate::support::{program, start_daemon};
+use crate::support::{LOCKS, program, start_daemon};
 
 /// SQLSTATEs that no server should send: they have five characters of A to Z and 0 to 9.
 const MALFORMED: [&[u8]; 6] = [
@@ -27,11 +27,6 @@ const MALFORMED: [&[u8]; 6] = [
     b"\xff\xfe\xfd\xfc\xfb",
     b"57P011",
 ];
-
-/// The locks of jobs that daemons hold.
-const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-                     WHERE l.locktype = 'advisory' AND l.objsubid = 1 \
-                     AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
 
 /// One job on a real server, which streams, and one job on each of some fake servers.
 struct Scene {

@@ -8,12 +8,7 @@ use testkit::scene::{CAVES, DESERT, MOON, NOTES, TIDES};
 use testkit::wait::{TIMEOUT, wait_until};
 use testkit::{RestartableServer, Scene, TestDatabase, server};
 
-use crate::support::scene_with;
-
-/// The locks of jobs that daemons hold.
-const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
-                     WHERE l.locktype = 'advisory' AND l.objsubid = 1 \
-                     AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
+use crate::support::{LOCKS, scene_with};
 
 /// A job that logs in to its target as a role of its own.
 struct Guest {

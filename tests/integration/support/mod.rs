@@ -4,6 +4,11 @@
 use testkit::scene::NOTES;
 use testkit::{Process, Program, Scene, TestDatabase, server};
 
+/// Counts the locks of jobs that daemons hold.
+pub const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) \
+                         WHERE l.locktype = 'advisory' AND l.objsubid = 1 \
+                         AND a.datname = current_database() AND a.application_name = 'lantern-cli: jobs'";
+
 /// The program under test.
 pub fn program() -> Program {
     Program::new(env!("CARGO_BIN_EXE_lantern-cli"))

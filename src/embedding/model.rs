@@ -243,11 +243,7 @@ impl LoadedModel {
             TextRole::Query => (&self.prompts.query, self.unpooled.query),
             TextRole::Document => (&self.prompts.document, self.unpooled.document),
         };
-        let window = if prompt.is_empty() {
-            self.tokenizer.window_of(text)
-        } else {
-            self.tokenizer.window_of(&format!("{prompt}{text}"))
-        };
+        let window = self.tokenizer.window_of(prompt, text);
         let (ids, is_truncated) = window.map_err(|error| EmbeddingError::Tokenizer {
             model: self.name.clone(),
             reason: error.to_string(),

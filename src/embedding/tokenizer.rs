@@ -1,5 +1,9 @@
 //! From a text to token ids, exactly as the model was trained to read it, at a cost that is bounded by the model's
-//! window rather than by the length of the text.
+//! window, whatever the text is and however long.
+//!
+//! Only a part of a long text is tokenized: its first few KiB, or its last ones where the beginning is cut off. Most
+//! texts fill the window with less. A text of one endless word (base64, `aaaa…`) or of characters that the tokenizer
+//! drops never does, so no more than [`MAX_BYTES_PER_TOKEN`] bytes for each token of the window are looked at.
 //!
 //! The `tokenizer.json` of many models still has the padding and truncation settings of its last training run (128 for
 //! MiniLM, whose window is 256). So both are switched off and done here: truncation at the model's own window, on the
@@ -16,6 +20,13 @@ use super::error::EmbeddingError;
 /// replaces words of more than 100 characters by `[UNK]` (`max_input_chars_per_word`) and needs at most one token for
 /// each character of shorter ones.
 const MAX_UNSETTLED_TOKENS: usize = 128;
+
+/// Bytes that are looked at for each token of the window, at most. A word of a natural language has about four
+/// characters a token, of at most four bytes each.
+const MAX_BYTES_PER_TOKEN: usize = 64;
+
+/// Bytes that are looked at in any case, for models with a small window.
+const MIN_BYTE_LIMIT: usize = 64 * 1024;
 
 /// How far before the cut white space is searched.
 const MAX_GAP_DISTANCE: usize = 256;
@@ -40,6 +51,13 @@ pub struct TextTokenizer {
     room: usize,
     lower_case: bool,
     truncation_side: TruncationSide,
+}
+
+/// The tokens of a part of a text.
+struct Body {
+    ids: Vec<u32>,
+    /// The length of that part.
+    bytes: usize,
 }
 
 impl TextTokenizer {
@@ -107,11 +125,13 @@ impl TextTokenizer {
         if prompt.is_empty() {
             return Ok(0);
         }
-        Ok((self.before.len() + self.body(prompt)?.len()).min(self.before.len() + self.room))
+        Ok((self.before.len() + self.body(prompt)?.ids.len()).min(self.before.len() + self.room))
     }
 
     /// Token ids with special tokens, at most as many as the window has. They are the ones that tokenizing the whole
-    /// text and truncating afterwards would yield.
+    /// text and truncating afterwards would yield, unless the window is not full after the first 64 bytes for each of
+    /// its tokens, and at least 64 KiB. The rest of such a text does not count. (Where `truncation_side` is left, its
+    /// beginning does not.)
     ///
     /// Leading and trailing white space is removed, as `tokenize` of `sentence_transformers.models.Transformer` does.
     ///
@@ -119,18 +139,47 @@ impl TextTokenizer {
     ///
     /// The tokenizer's own error.
     pub fn ids(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
-        Ok(self.window_of(text)?.0)
+        Ok(self.window_of("", text)?.0)
     }
 
-    /// As [`TextTokenizer::ids`], with whether the text is longer than the window.
-    pub(crate) fn window_of(&self, text: &str) -> Result<(Vec<u32>, bool), tokenizers::Error> {
-        let body = self.body(text.trim())?;
-        let beyond = body.len().saturating_sub(self.room);
+    /// As [`TextTokenizer::ids`], for a text behind a prompt, with whether a part of it does not count.
+    pub(crate) fn window_of(
+        &self,
+        prompt: &str,
+        text: &str,
+    ) -> Result<(Vec<u32>, bool), tokenizers::Error> {
+        let (text, is_cut) = self.behind(prompt, text.trim_end());
+        let text = text.trim();
+        let body = self.body(text)?;
+        let beyond = body.ids.len().saturating_sub(self.room);
         let kept = match self.truncation_side {
-            TruncationSide::Right => &body[..body.len() - beyond],
-            TruncationSide::Left => &body[beyond..],
+            TruncationSide::Right => &body.ids[..body.ids.len() - beyond],
+            TruncationSide::Left => &body.ids[beyond..],
         };
-        Ok(([&self.before, kept, &self.after].concat(), beyond > 0))
+        let is_truncated = is_cut || beyond > 0 || body.bytes < text.len();
+        Ok(([&self.before, kept, &self.after].concat(), is_truncated))
+    }
+
+    /// Prompt and text, and whether some of that is missing: no more is copied than is looked at, because a text may
+    /// have a gigabyte.
+    fn behind<'a>(&self, prompt: &str, text: &'a str) -> (Cow<'a, str>, bool) {
+        let limit = self.byte_limit();
+        match self.truncation_side {
+            _ if prompt.is_empty() => (Cow::Borrowed(text), false),
+            _ if text.len() <= limit => (Cow::Owned(format!("{prompt}{text}")), false),
+            TruncationSide::Right => {
+                let start = &text[..text.floor_char_boundary(limit)];
+                (Cow::Owned(format!("{prompt}{start}")), true)
+            }
+            // The prompt is a part of what is cut off.
+            TruncationSide::Left => (Cow::Borrowed(text), true),
+        }
+    }
+
+    /// The most bytes of a text that are looked at.
+    fn byte_limit(&self) -> usize {
+        let by_window = self.room.saturating_mul(MAX_BYTES_PER_TOKEN);
+        by_window.max(MIN_BYTE_LIMIT)
     }
 
     /// Tokens of a part of the text that is long enough to settle all tokens inside the window: a prefix, or a suffix
@@ -138,23 +187,25 @@ impl TextTokenizer {
     ///
     /// A tokenizer splits a text into words, at most at white space, and decides each word by itself. So the tokens of
     /// a prefix are those of the whole text except for the last few, and these lie outside the window. The first prefix
-    /// allows eight bytes for each token; it is doubled until enough tokens are there.
-    fn body(&self, text: &str) -> Result<Vec<u32>, tokenizers::Error> {
-        let mut bytes = self.room.saturating_mul(8).max(2048);
+    /// allows eight bytes for each token; it is doubled until enough tokens are there, or the limit is reached.
+    fn body(&self, text: &str) -> Result<Body, tokenizers::Error> {
+        let limit = self.byte_limit();
+        let mut bytes = self.room.saturating_mul(8).clamp(2048, limit);
         loop {
             let part = match self.truncation_side {
                 TruncationSide::Right => cut(text, bytes),
                 TruncationSide::Left => cut_beginning(text, bytes),
             };
-            let ids = self
-                .tokenizer
-                .encode_fast(self.cased(part), false)?
-                .get_ids()
-                .to_vec();
-            if part.len() == text.len() || ids.len() >= self.room + MAX_UNSETTLED_TOKENS {
-                return Ok(ids);
+            let encoding = self.tokenizer.encode_fast(self.cased(part), false)?;
+            let count = encoding.get_ids().len();
+            let is_settled = count >= self.room.saturating_add(MAX_UNSETTLED_TOKENS);
+            if part.len() == text.len() || is_settled || bytes == limit {
+                return Ok(Body {
+                    ids: encoding.get_ids().to_vec(),
+                    bytes: part.len(),
+                });
             }
-            bytes = bytes.saturating_mul(2);
+            bytes = bytes.saturating_mul(2).min(limit);
         }
     }
 
@@ -291,7 +342,7 @@ mod tests {
     fn a_text_beyond_the_window_loses_the_end_that_the_files_name() {
         let cut = |text, side| {
             let tokenizer = tokenizer(5).truncating(side);
-            tokenizer.window_of(text).unwrap()
+            tokenizer.window_of("", text).unwrap()
         };
         let (long, short) = ("hello world hello slot", "hello world slot");
         assert_eq!(cut(long, None), (vec![2, 4, 5, 4, 3], true));
@@ -315,6 +366,118 @@ mod tests {
             let tokenizer = tokenizer(max_tokens).truncating(Some(side));
             let text = vec![words.join(&separator); repeats].join(&separator);
             assert_eq!(tokenizer.ids(&text).unwrap(), whole_ids(&tokenizer, text.trim()));
+        }
+    }
+
+    /// Texts that fill no window: one word, or nothing that is a token.
+    const ENDLESS: [&str; 12] = [
+        "a",
+        "A1b2C3d4+/",
+        "\u{200b}",
+        "\u{0}",
+        "\u{301}",
+        "e\u{301}\u{302}\u{323}",
+        "👩\u{200d}👩\u{200d}👧\u{1f3fd}",
+        "ภาษาไทย",
+        "က္က",
+        "ſ",
+        "İ",
+        "\u{fdfa}",
+    ];
+
+    /// The bytes that are looked at for a window of 256 tokens, two of them special.
+    const LIMIT: usize = 64 * 1024;
+
+    fn sides() -> [TextTokenizer; 2] {
+        [TruncationSide::Left, TruncationSide::Right]
+            .map(|side| tokenizer(256).truncating(Some(side)))
+    }
+
+    #[test]
+    fn an_endless_text_costs_no_more_than_its_first_64_kib() {
+        for tokenizer in sides() {
+            assert_eq!(tokenizer.byte_limit(), LIMIT);
+            for unit in ENDLESS {
+                let text = unit.repeat((8 << 20) / unit.len());
+                let begin = std::time::Instant::now();
+                let (ids, is_truncated) = tokenizer.window_of("query: ", &text).unwrap();
+                let (looked_at, elapsed) = (tokenizer.body(&text).unwrap().bytes, begin.elapsed());
+                assert!(ids.len() <= 256 && looked_at <= LIMIT, "{unit:?}");
+                assert!(is_truncated, "{unit:?}");
+                // The whole text takes a hundred times as long, or two minutes in a build without optimization.
+                assert!(elapsed.as_secs() < 10, "{unit:?}: {elapsed:?}");
+            }
+        }
+        assert_eq!(tokenizer(8192).byte_limit(), 8190 * 64);
+    }
+
+    #[test]
+    fn what_is_beyond_the_limit_does_not_count_and_a_text_up_to_it_does() {
+        let right = &sides()[1];
+        let word = "a".repeat(LIMIT - " hello".len());
+        let at_limit = format!("{word} hello");
+        assert_eq!(
+            right.window_of("", &at_limit).unwrap(),
+            (vec![2, 1, 4, 3], false)
+        );
+        let beyond = format!("a{word} hello");
+        assert_eq!(right.window_of("", &beyond).unwrap(), (vec![2, 1, 3], true));
+        let left = &sides()[0];
+        let at_limit = format!("hello {word}");
+        assert_eq!(
+            left.window_of("", &at_limit).unwrap(),
+            (vec![2, 4, 1, 3], false)
+        );
+        let beyond = format!("hello a{word}");
+        assert_eq!(left.window_of("", &beyond).unwrap(), (vec![2, 1, 3], true));
+    }
+
+    #[test]
+    fn a_prompt_goes_before_a_text_of_any_length() {
+        let right = &sides()[1];
+        let long = "hello ".repeat(1 << 20);
+        let (ids, is_truncated) = right.window_of("slot world ", &long).unwrap();
+        assert_eq!(
+            (&ids[..4], ids.len(), is_truncated),
+            (&[2, 8, 5, 4][..], 256, true)
+        );
+        let blank = " ".repeat(1 << 20);
+        let padded = format!("{blank}hello{blank}");
+        assert_eq!(
+            right.window_of("", &padded).unwrap(),
+            (vec![2, 4, 3], false)
+        );
+        let after = format!("hello{blank}");
+        assert_eq!(
+            right.window_of("slot ", &after).unwrap(),
+            (vec![2, 8, 4, 3], false)
+        );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+        /// Whatever a text is made of, its tokens are those of the part that is looked at, and that is all of it up to
+        /// the limit.
+        #[test]
+        fn the_ids_of_any_text_are_those_of_the_part_that_is_looked_at(
+            unit in "[a-z]{1,9}|\\PC{1,4}|[\u{200b}\u{0}\u{301}\u{feff}]{1,3}|[a-z]{300} hello |\\s{1,5}",
+            tail in "( hello| slot|\\.){0,40}",
+            bytes in 0usize..300_000,
+            left in proptest::bool::ANY,
+        ) {
+            let side = if left { TruncationSide::Left } else { TruncationSide::Right };
+            let tokenizer = tokenizer(16).truncating(Some(side));
+            let body = unit.repeat(bytes / unit.len());
+            let text = if left { tail + &body } else { body + &tail };
+            let text = text.trim();
+            let part = if left { cut_beginning(text, LIMIT) } else { cut(text, LIMIT) };
+            let (ids, is_truncated) = tokenizer.window_of("", text).unwrap();
+            assert_eq!(ids, whole_ids(&tokenizer, part));
+            if text.len() <= LIMIT {
+                assert_eq!(ids, whole_ids(&tokenizer, text));
+            } else {
+                assert!(is_truncated);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use clap::Args;
 
-use crate::cli::allow_host::AllowHostArguments;
+use crate::cli::job_access::JobAccessArguments;
 use crate::cli::{job_state, output};
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
@@ -40,7 +40,7 @@ pub struct JobArguments {
     job: String,
 
     #[command(flatten)]
-    allow_host: AllowHostArguments,
+    access: JobAccessArguments,
 }
 
 /// A job with everything that it works on.
@@ -63,7 +63,7 @@ impl JobArguments {
     /// Finds the job, loads its model and reads its table from the catalog. Changes nothing.
     ///
     /// # Errors
-    /// Where something of it is missing, or where `--allow-host` does not allow the job's host.
+    /// Where something of it is missing, or where the job may not use its host (`--allow-host`).
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
         let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs).await?;
@@ -72,8 +72,7 @@ impl JobArguments {
         let row = self.find(&store).await?;
         job_state::warn(&store, &row).await?;
         let names = TargetNames::from_definition(&row.definition)?;
-        let database =
-            target_database::from_definition(&row.definition, &self.allow_host.allowed_hosts())?;
+        let database = target_database::from_definition(&row.definition, &self.access.access())?;
         let session = Session::open(&database).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();

@@ -1,13 +1,13 @@
 //! The command line: one file per subcommand, which reads arguments and prints results. How things work is in the other
 //! modules of the crate.
 
-mod allow_host;
 mod arguments;
 mod data_path;
 mod embed;
 mod engine_arguments;
 mod input;
 mod job;
+mod job_access;
 mod job_state;
 mod log_format;
 mod logging;

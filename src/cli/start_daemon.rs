@@ -9,8 +9,8 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::allow_host::AllowHostArguments;
 use super::engine_arguments::EngineArguments;
+use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
 use super::sql::JOBS_TABLE;
 use super::{output, stderr};
@@ -54,7 +54,7 @@ pub struct StartDaemon {
     max_retained_wal: RetentionLimit,
 
     #[command(flatten)]
-    allow_host: AllowHostArguments,
+    access: JobAccessArguments,
 
     /// Use a replication slot for each job, or one for all jobs of a target database. The server decodes the WAL of the
     /// whole database once per slot. All daemons of a jobs table need the same value
@@ -103,6 +103,13 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
             (uri, Some(server))
         }
     };
+    // A private server's jobs are those of whoever has started it.
+    if private.is_none() && arguments.access.allows_all_hosts() {
+        tracing::warn!(
+            "jobs may lead to any host: every role that can write to the jobs table chooses where this daemon connects; \
+             name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
+        );
+    }
     let options = SupervisorOptions {
         database,
         schema: arguments.schema.clone(),
@@ -110,7 +117,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         label: arguments.label.clone(),
         max_retained_wal: arguments.max_retained_wal,
         slots: arguments.slots.into(),
-        allowed_hosts: arguments.allow_host.allowed_hosts(),
+        access: arguments.access.access(),
     };
     let engine = arguments.engine.engine();
     let supervisor = tokio::select! {

@@ -11,8 +11,8 @@ use tokio_postgres::error::SqlState;
 
 use crate::embedding::{EmbeddingError, ModelNameError};
 use crate::postgres::DatabaseError;
-use crate::postgres::allowed_hosts::HostNotAllowed;
 use crate::postgres::connection_string::InvalidConnectionString;
+use crate::postgres::job_access::AccessDenied;
 use crate::postgres::sqlstate::classify;
 use crate::replication::ReplicationError;
 use crate::replication::pgoutput::DecodeError;
@@ -67,9 +67,9 @@ pub enum JobError {
     /// `db_connection` is not a connection string.
     #[error("db_connection of the job: {0}")]
     ConnectionString(#[from] InvalidConnectionString),
-    /// `db_connection` names a host that `--allow-host` does not allow.
+    /// `db_connection` names a host or a file that a job may not use.
     #[error(transparent)]
-    Host(#[from] HostNotAllowed),
+    Access(#[from] AccessDenied),
 }
 
 impl JobError {
@@ -91,7 +91,7 @@ impl JobError {
             | JobError::TableMissing(_)
             | JobError::ModelName(_)
             | JobError::ConnectionString(_)
-            | JobError::Host(_) => false,
+            | JobError::Access(_) => false,
             JobError::Transient(_)
             | JobError::NewSlotRequired(_)
             | JobError::StandsBack(_)

@@ -28,7 +28,7 @@
 //! use lantern::embedding::{ModelCatalog, Engine, EngineOptions};
 //! use lantern::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 //! use lantern::pipeline::supervisor::state::Supervisor;
-//! use lantern::postgres::{AllowedHosts, ConnectionString};
+//! use lantern::postgres::{ConnectionString, JobAccess};
 //! use tokio_util::sync::CancellationToken;
 //!
 //! let options = SupervisorOptions {
@@ -36,7 +36,7 @@
 //!     schema: "public".into(),
 //!     table: "jobs".into(),
 //!     label: None,
-//!     allowed_hosts: AllowedHosts::default(),
+//!     access: JobAccess::default(),
 //!     max_retained_wal: "16GB".parse()?,
 //!     slots: SlotAllocation::PerJob,
 //! };

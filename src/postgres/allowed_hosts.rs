@@ -108,17 +108,24 @@ impl AllowedHost {
     }
 }
 
-/// The hosts that jobs may connect to. Without any, all are allowed.
+/// The hosts that jobs may connect to. Without any, all hosts are allowed, and the sockets of `--uri`.
 #[derive(Debug, Clone, Default)]
 pub struct AllowedHosts(Vec<AllowedHost>);
 
 /// A job names a host that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "db_connection names {destination}, which --allow-host does not allow; to allow it, add --allow-host {destination}"
-)]
-pub struct HostNotAllowed {
-    destination: String,
+pub enum HostNotAllowed {
+    /// It is none of the list.
+    #[error(
+        "db_connection names {0}, which --allow-host does not allow; to allow it, add --allow-host {0}"
+    )]
+    NotListed(String),
+    /// There is no list, and it is a socket.
+    #[error(
+        "db_connection names the Unix socket in {0}, where a server may take the daemon for its operating-system user; \
+         to allow it, add --allow-host {0}"
+    )]
+    Socket(String),
 }
 
 impl AllowedHosts {
@@ -127,23 +134,27 @@ impl AllowedHosts {
         AllowedHosts(hosts)
     }
 
-    /// Checks each of the servers. If a server has an address (`hostaddr`), the address must be allowed: it is what is
-    /// connected to, whatever its name.
+    /// Checks each of the servers; `own` are those of `--uri`. If a server has an address (`hostaddr`), the address must
+    /// be allowed: it is what is connected to, whatever its name.
     ///
     /// # Errors
     /// The first host that is not allowed.
-    pub fn check(&self, servers: &[Server]) -> Result<(), HostNotAllowed> {
+    pub fn check(&self, servers: &[Server], own: &[Server]) -> Result<(), HostNotAllowed> {
         if self.0.is_empty() {
-            return Ok(());
+            let other = servers
+                .iter()
+                .find(|server| server.is_socket() && !own.contains(server));
+            return match other {
+                Some(socket) => Err(HostNotAllowed::Socket(socket.host())),
+                None => Ok(()),
+            };
         }
         let refused = servers
             .iter()
             .map(Destination::from_server)
             .find(|destination| !self.0.iter().any(|allowed| allowed.admits(destination)));
         match refused {
-            Some(destination) => Err(HostNotAllowed {
-                destination: destination.to_string(),
-            }),
+            Some(destination) => Err(HostNotAllowed::NotListed(destination.to_string())),
             None => Ok(()),
         }
     }
@@ -188,7 +199,7 @@ mod tests {
         let hosts = hosts.iter().map(|host| host.parse().unwrap()).collect();
         let connection: ConnectionString = connection.parse().unwrap();
         AllowedHosts::new(hosts)
-            .check(&connection.servers())
+            .check(&connection.servers(), &[])
             .map_err(|error| error.to_string())
     }
 

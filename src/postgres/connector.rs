@@ -16,21 +16,37 @@ use std::io;
 use std::pin::pin;
 
 use tokio::time::timeout;
+use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Connection};
+use tokio_postgres::{Client, Config, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::authentication::guard::Refusal;
+use super::authentication::{Guarded, GuardedTls, LoginPolicy};
 use super::connection_string::ConnectionString;
-use super::connection_string::server::Server;
+use super::connection_string::credentials::Reached;
+use super::connection_string::server::{Location, Server};
 use super::connection_string::settings::SessionAttributes;
 use super::error::{ConnectFailure, DatabaseError};
+use super::peer;
 use super::socket::Socket;
 use super::tls;
 
-/// TLS for one host: what makes an encrypted stream of a [`Socket`].
-pub type TlsConnector = <MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect;
+/// TLS for one host: what makes an encrypted stream of a socket.
+pub type TlsConnector = GuardedTls<<MakeRustlsConnect as MakeTlsConnect<Socket>>::TlsConnect>;
 
-type SqlConnection = Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>;
+type TlsStream = <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream;
+type SqlConnection = Connection<Guarded<Socket>, Guarded<TlsStream>>;
+
+/// What a client logs in over, and with.
+pub struct Opened {
+    /// Delivers no request that the server must not get an answer to.
+    pub socket: Guarded<Socket>,
+    /// For the same socket.
+    pub tls: TlsConnector,
+    /// User, password, database and the rest.
+    pub config: Config,
+}
 
 /// Whether a server is a standby, and whether sessions are read-only by default.
 const ROLE: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
@@ -55,7 +71,7 @@ pub struct Connected {
 /// [`DatabaseError::Connect`] with the reason of each server, [`DatabaseError::Tls`] if the TLS settings cannot be
 /// used.
 pub async fn connect(target: &ConnectionString) -> Result<Connected, DatabaseError> {
-    let tls = tls::connector(target.tls())?;
+    let tls = tls::connector(target.tls()).await?;
     let mut failures = Vec::new();
     'search: for &wanted in target.wanted().rounds() {
         for server in target.servers() {
@@ -88,7 +104,7 @@ pub async fn connect(target: &ConnectionString) -> Result<Connected, DatabaseErr
 pub async fn open<C, E>(
     server: &ConnectionString,
     tls: &MakeRustlsConnect,
-    log_in: impl AsyncFnOnce(Socket, TlsConnector) -> Result<C, E>,
+    log_in: impl AsyncFnOnce(Opened) -> Result<C, E>,
 ) -> Result<Result<C, E>, ConnectFailure> {
     let limit = server.connect_timeout();
     let attempt = async {
@@ -96,12 +112,55 @@ pub async fn open<C, E>(
         let socket = Socket::open(address, server.socket_options())
             .await
             .map_err(ConnectFailure::Unreachable)?;
+        let peer = socket.peer().map_err(ConnectFailure::Unreachable)?;
+        let (config, policy) = login(server, peer).await?;
         let Ok(tls) = MakeTlsConnect::<Socket>::make_tls_connect(&mut tls.clone(), &address.host());
-        Ok(log_in(socket, tls).await)
+        let refusal = Refusal::default();
+        let asks_for_tls = peer.is_none()
+            && config.get_ssl_mode() != SslMode::Disable
+            && config.get_ssl_negotiation() == SslNegotiation::Postgres;
+        let opened = Opened {
+            socket: Guarded::new(socket, policy, refusal.clone(), asks_for_tls),
+            tls: GuardedTls(tls),
+            config,
+        };
+        let ended = log_in(opened).await;
+        match refusal.get() {
+            Some(why) if ended.is_err() => Err(ConnectFailure::Authentication(why.clone())),
+            _ => Ok(ended),
+        }
     };
     timeout(limit, attempt)
         .await
         .unwrap_or(Err(ConnectFailure::Timeout(limit)))
+}
+
+/// What to log in with at the server that was reached; `peer` is its account, behind a Unix socket. On a thread of its
+/// own, because files and accounts may be looked up over the network.
+async fn login(
+    server: &ConnectionString,
+    peer: Option<u32>,
+) -> Result<(Config, LoginPolicy), ConnectFailure> {
+    let server = server.clone();
+    let looking = tokio::task::spawn_blocking(move || {
+        let reached = match (&server.first_server().location, peer) {
+            (Location::Directory(directory), Some(peer)) => {
+                if let Some(name) = server.required_peer() {
+                    peer::require(name, peer).map_err(ConnectFailure::Authentication)?;
+                }
+                match peer::is_protected(directory, peer) {
+                    true => Reached::ByProtectedSocket,
+                    false => Reached::ByOpenSocket,
+                }
+            }
+            _ => Reached::OverNetwork,
+        };
+        Ok(server.login(reached))
+    });
+    match looking.await {
+        Ok(found) => found,
+        Err(failed) => Err(ConnectFailure::Unreachable(io::Error::other(failed))),
+    }
 }
 
 /// Tries one server at each of its addresses.
@@ -155,8 +214,12 @@ async fn log_in(
     wanted: SessionAttributes,
     tls: &MakeRustlsConnect,
 ) -> Result<Connected, ConnectFailure> {
-    let config = server.config();
-    let opened = open(&server, tls, async |socket, tls| {
+    let opened = open(&server, tls, async |opened| {
+        let Opened {
+            socket,
+            tls,
+            config,
+        } = opened;
         let (client, mut connection) = config
             .connect_raw(socket, tls)
             .await

@@ -114,6 +114,8 @@ pub enum ConnectFailure {
     Tls(String),
     /// The server asks for a password, and there is none for it.
     PasswordMissing,
+    /// The server is not who it must be, or asks for a login that must not be answered: why, and what to do.
+    Authentication(String),
     /// `connect_timeout` has passed.
     Timeout(Duration),
     /// The server does not have the role that `target_session_attrs` asks for.
@@ -139,7 +141,9 @@ impl ConnectFailure {
             | ConnectFailure::Timeout(_)
             | ConnectFailure::WrongRole(_) => true,
             ConnectFailure::Refused(cause) => is_transient(cause),
-            ConnectFailure::Tls(_) | ConnectFailure::PasswordMissing => false,
+            ConnectFailure::Tls(_)
+            | ConnectFailure::PasswordMissing
+            | ConnectFailure::Authentication(_) => false,
             ConnectFailure::Each(all) => all.iter().any(|(_, failure)| failure.is_transient()),
         }
     }
@@ -185,11 +189,12 @@ impl fmt::Display for ConnectFailure {
                     None => Ok(()),
                 }
             }
-            ConnectFailure::Tls(what) => f.write_str(what),
+            ConnectFailure::Tls(what) | ConnectFailure::Authentication(what) => f.write_str(what),
             ConnectFailure::PasswordMissing => f.write_str(
                 "password missing: the server asks for one, and there is none in the connection string, nor in the \
                  password file (~/.pgpass or PGPASSFILE) for this host, port, database and user; PGPASSWORD is for the \
-                 server of --uri alone",
+                 server of --uri alone. For a job, the entry must name host and port, the job must ask for as much TLS \
+                 as PGSSLMODE, and everybody's folders such as /tmp are no place for the socket",
             ),
             ConnectFailure::Timeout(limit) => write!(f, "no answer within {limit:?}"),
             ConnectFailure::WrongRole(what) => f.write_str(what),

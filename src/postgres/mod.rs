@@ -32,10 +32,14 @@
 //! ```
 
 pub mod allowed_hosts;
+pub mod authentication;
 pub mod connection_string;
 pub mod connector;
 pub mod error;
 pub mod instance;
+pub mod job_access;
+pub mod peer;
+mod plain_file;
 pub mod quote;
 pub mod remedy;
 pub mod session;
@@ -45,8 +49,8 @@ pub mod tls;
 pub mod user_settings;
 pub mod vector_array;
 
-pub use allowed_hosts::AllowedHosts;
 pub use connection_string::ConnectionString;
 pub use error::DatabaseError;
 pub use instance::ServerInstance;
+pub use job_access::JobAccess;
 pub use session::Session;

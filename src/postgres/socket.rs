@@ -46,6 +46,19 @@ impl Socket {
     }
 }
 
+impl Socket {
+    /// The account of the process that listens at a Unix socket. `None` for one over the network.
+    ///
+    /// # Errors
+    /// Those of the operating system.
+    pub fn peer(&self) -> io::Result<Option<u32>> {
+        match self {
+            Socket::Tcp(_) => Ok(None),
+            Socket::Unix(stream) => stream.peer_cred().map(|peer| Some(peer.uid())),
+        }
+    }
+}
+
 /// A peer that vanished must be noticed: the kernel's defaults wait for hours, in which a walsender keeps WAL for a
 /// client that is gone.
 fn set_options(stream: &TcpStream, options: &Config) -> io::Result<()> {

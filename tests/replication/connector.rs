@@ -146,9 +146,9 @@ async fn a_failed_handshake_falls_back_to_no_tls_under_prefer_alone() {
 }
 
 async fn log_in_for_replication(server: &ConnectionString) -> Option<ReplicationConnection> {
-    let (tls, config) = (tls::connector(server.tls()).unwrap(), server.config());
-    let opened = connector::open(server, &tls, async |socket, tls| {
-        ReplicationConnection::connect(socket, tls, &config, &[]).await
+    let tls = tls::connector(server.tls()).await.unwrap();
+    let opened = connector::open(server, &tls, async |opened| {
+        ReplicationConnection::connect(opened.socket, opened.tls, &opened.config, &[]).await
     });
     opened.await.ok()?.ok()
 }

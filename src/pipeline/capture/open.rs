@@ -11,6 +11,7 @@ use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::drop::free_slot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::postgres::connector::Opened;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
 use crate::postgres::{ConnectionString, DatabaseError, Session, connector, remedy, tls};
 use crate::replication::pgoutput::RelationId;
@@ -128,9 +129,14 @@ async fn connect_walsender(
     server: &ConnectionString,
     settings: &[(&str, &str)],
 ) -> Result<ReplicationConnection, JobError> {
-    let tls = tls::connector(server.tls()).map_err(DatabaseError::from)?;
-    let config = server.config();
-    connector::open(server, &tls, async |socket, tls| {
+    let tls = tls::connector(server.tls()).await;
+    let tls = tls.map_err(DatabaseError::from)?;
+    connector::open(server, &tls, async |opened| {
+        let Opened {
+            socket,
+            tls,
+            config,
+        } = opened;
         ReplicationConnection::connect(socket, tls, &config, settings).await
     })
     .await

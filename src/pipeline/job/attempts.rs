@@ -127,7 +127,7 @@ impl Job {
             && (error.requires_new_slot() || error.withdraws())
         {
             let definition = &self.row.definition;
-            let database = target_database::from_definition(definition, &self.allowed_hosts)?;
+            let database = target_database::from_definition(definition, &self.access)?;
             match error.withdraws() {
                 true => self.subscription.withdraw(&database).await?,
                 false => self.subscription.drop_slot(&database).await?,

@@ -68,7 +68,7 @@ impl Job {
     pub(super) async fn prepare(&mut self) -> Result<Prepared, JobError> {
         let names = TargetNames::from_definition(&self.row.definition)?;
         // First: a row whose host is not allowed must not make the daemon load a model.
-        let database = target_database::from_definition(&self.row.definition, &self.allowed_hosts)?;
+        let database = target_database::from_definition(&self.row.definition, &self.access)?;
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect(&database).await?;
         self.notice_replacement(&session, &names).await?;

@@ -11,7 +11,7 @@ use crate::jobs::JobRow;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
-use crate::postgres::{AllowedHosts, ConnectionString};
+use crate::postgres::{ConnectionString, JobAccess};
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct Job {
     /// When a daemon with another copy of the jobs table was last seen to run the job.
     pub seen_elsewhere: Option<Instant>,
     /// Where the job may connect.
-    pub allowed_hosts: AllowedHosts,
+    pub access: JobAccess,
     /// The partitions of its table that it knows.
     pub partitions: Partitions,
     /// What the attempts remember of its table.

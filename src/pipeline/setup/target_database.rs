@@ -2,18 +2,17 @@
 
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
-use crate::postgres::{AllowedHosts, ConnectionString};
+use crate::postgres::{ConnectionString, JobAccess};
 
 /// The target database of a job. Every session with a target starts here, because the author of a jobs row must not
-/// choose which hosts the daemon talks to (`--allow-host`).
+/// choose which hosts the daemon talks to (`--allow-host`), nor which of its files it reads (`--tls-directory`).
 ///
 /// # Errors
-/// The string is not a connection string, or names a host that is not allowed.
+/// The string is not a connection string, or names a host or a file that is not allowed.
 pub fn from_definition(
     definition: &Definition,
-    allowed: &AllowedHosts,
+    access: &JobAccess,
 ) -> Result<ConnectionString, JobError> {
     let database: ConnectionString = definition.db_connection.parse()?;
-    allowed.check(&database.servers())?;
-    Ok(database)
+    Ok(access.admit(database)?)
 }

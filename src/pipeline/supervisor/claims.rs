@@ -327,7 +327,7 @@ impl Supervisor {
             interruption: Interruption::new(Reporter::new(id.clone(), self.sender.clone())),
             has_run: false,
             seen_elsewhere: None,
-            allowed_hosts: self.options.allowed_hosts.clone(),
+            access: self.options.access.clone(),
             partitions: Partitions::default(),
             history: TableHistory::default(),
             stop: stop.clone(),

@@ -100,7 +100,7 @@ impl Supervisor {
         let identity = self.store.table().identity();
         Teardown {
             names: JobNames::new(identity, self.options.label.as_deref(), &row),
-            allowed: self.options.allowed_hosts.clone(),
+            access: self.options.access.clone(),
             turns: self.teardown_turns.clone(),
             reporter: Reporter::new(row.id.clone(), self.sender.clone()),
             recalled: recalled.clone(),
@@ -315,8 +315,8 @@ impl Supervisor {
             identity: self.store.table().identity(),
             jobs_server,
         };
-        let (database, allowed) = (&self.options.database, &self.options.allowed_hosts);
-        let databases = orphans::databases(database, rows, allowed);
+        let (database, access) = (&self.options.database, &self.options.access);
+        let databases = orphans::databases(database, rows, access);
         self.tasks.spawn(
             tracing::Span::none(),
             async move { TaskOutcome::OrphansListed(orphans::candidates(databases, search).await) },

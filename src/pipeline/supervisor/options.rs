@@ -1,7 +1,7 @@
 //! What a daemon is started with.
 
 use crate::pipeline::slot::retention_limit::RetentionLimit;
-use crate::postgres::{AllowedHosts, ConnectionString};
+use crate::postgres::{ConnectionString, JobAccess};
 
 /// Where the jobs are, and what they may do.
 #[derive(Debug, Clone)]
@@ -14,8 +14,8 @@ pub struct SupervisorOptions {
     pub table: String,
     /// Only rows with this label are this daemon's.
     pub label: Option<String>,
-    /// The hosts that jobs may connect to.
-    pub allowed_hosts: AllowedHosts,
+    /// What jobs may connect to, and which files they may name.
+    pub access: JobAccess,
     /// The most WAL that each slot may retain.
     pub max_retained_wal: RetentionLimit,
     /// How many slots there are.

@@ -19,7 +19,7 @@ use crate::pipeline::slot::catalog::{IdleSlot, idle_slots_of_others, unused_name
 use crate::pipeline::slot::names;
 use crate::pipeline::supervisor::teardown::ATTEMPT_TIMEOUT;
 use crate::postgres::quote::identifier;
-use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, ServerInstance, Session};
+use crate::postgres::{ConnectionString, DatabaseError, JobAccess, ServerInstance, Session};
 use crate::replication::SlotName;
 
 /// A slot, or a publication without a slot, that may belong to no job.
@@ -33,11 +33,11 @@ pub struct Candidate {
 pub fn databases(
     jobs_database: &ConnectionString,
     rows: &[JobRow],
-    allowed: &AllowedHosts,
+    access: &JobAccess,
 ) -> Vec<ConnectionString> {
     let databases: BTreeMap<String, ConnectionString> = rows
         .iter()
-        .filter_map(|row| target_database::from_definition(&row.definition, allowed).ok())
+        .filter_map(|row| target_database::from_definition(&row.definition, access).ok())
         .chain([jobs_database.clone()])
         .map(|database| (database.to_string(), database.named("leftover slots")))
         .collect();

@@ -31,7 +31,7 @@ use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::{copies, target_database};
 use crate::pipeline::slot::names::{JobNames, MemberId};
-use crate::postgres::{AllowedHosts, ConnectionString, DatabaseError, Session};
+use crate::postgres::{ConnectionString, DatabaseError, JobAccess, Session};
 use crate::reminder::Reminder;
 
 /// The shortest and the longest pause between attempts.
@@ -66,7 +66,7 @@ pub struct Teardown {
     /// The job is to run again, under another definition.
     pub is_wanted: bool,
     /// Where jobs may connect.
-    pub allowed: AllowedHosts,
+    pub access: JobAccess,
     /// Each attempt waits for one of these.
     pub turns: Arc<Semaphore>,
     /// Asks which server has the jobs database.
@@ -82,9 +82,9 @@ impl Teardown {
     ///
     /// Cancellation safe: each step can be repeated.
     pub async fn run(&self) -> End {
-        let database = match target_database::from_definition(&self.row.definition, &self.allowed) {
+        let database = match target_database::from_definition(&self.row.definition, &self.access) {
             Ok(database) => database,
-            Err(error @ JobError::Host(_)) => {
+            Err(error @ JobError::Access(_)) => {
                 if self.row.progress != InitProgress::New {
                     tracing::warn!("not cleaned up: {error}");
                 }

@@ -159,7 +159,9 @@ fn whose(driver: &str) -> String {
 /// The keyword that a misspelt one was meant to be.
 fn similar(name: &str, keywords: impl Iterator<Item = &'static str>) -> Option<&'static str> {
     let name = name.to_ascii_lowercase();
-    let near = keywords.filter_map(|keyword| {
+    // Comparing takes memory in the product of both lengths, and the name may be a part of a megabyte without a '='.
+    let comparable = keywords.filter(|keyword| keyword.len().abs_diff(name.len()) <= MAX_EDITS);
+    let near = comparable.filter_map(|keyword| {
         let edits = strsim::damerau_levenshtein(&name, keyword);
         (edits <= MAX_EDITS.min(keyword.len() / 3)).then_some((edits, keyword))
     });

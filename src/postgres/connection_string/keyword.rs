@@ -61,6 +61,8 @@ const KEYWORDS: &[Keyword] = &[
     from("PGSSLMODE", Everyone, "sslmode"),
     from("PGSSLNEGOTIATION", Everyone, "sslnegotiation"),
     from("PGSSLROOTCERT", Everyone, "sslrootcert"),
+    from("PGREQUIREAUTH", Everyone, "require_auth"),
+    from("PGREQUIREPEER", Everyone, "requirepeer"),
     from(
         "PGSSLMINPROTOCOLVERSION",
         Everyone,
@@ -93,8 +95,6 @@ const NOT_SUPPORTED: &[&str] = &[
     "sslpassword",
     "sslcertmode",
     "ssl",
-    "require_auth",
-    "requirepeer",
     "replication",
     "min_protocol_version",
     "max_protocol_version",
@@ -113,13 +113,45 @@ fn is_unknown(name: &str) -> bool {
 /// Files that only the operator may name: their content would be sent as a password to a server of the row's choice.
 const NOT_IN_JOBS: &[&str] = &["passfile", "service", "servicefile"];
 
+/// Keywords that name files of certificates and keys.
+const FILES: &[&str] = &["sslrootcert", "sslcert", "sslkey"];
+
 /// Values by keyword.
 #[derive(Clone, Default)]
-pub struct Parameters(BTreeMap<&'static str, String>);
+pub struct Parameters {
+    values: BTreeMap<&'static str, String>,
+    /// The keywords of files that a jobs row has named.
+    files_of_job: Vec<&'static str>,
+}
 
 impl Parameters {
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// All values, with their keywords.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+    }
+
+    /// Replaces a value, if there is one.
+    pub fn replace(&mut self, name: &str, value: String) {
+        if let Some(old) = self.values.get_mut(name) {
+            *old = value;
+        }
+    }
+
+    /// Takes down which files are named so far: by a jobs row, which the operator's defaults come after.
+    pub fn mark_files_as_jobs(&mut self) {
+        let is_named = |name: &&&str| self.get(name).is_some_and(|value| !value.is_empty());
+        self.files_of_job = FILES.iter().filter(is_named).copied().collect();
+    }
+
+    /// The keyword itself, if it names a file and a jobs row has named that.
+    pub fn file_of_job(&self, name: &str) -> Option<&'static str> {
+        self.files_of_job.iter().copied().find(|file| *file == name)
     }
 
     /// Sets a value as a connection string does: the last one counts.
@@ -141,7 +173,7 @@ impl Parameters {
     /// As those of [`set_at`](Self::set_at).
     pub fn set(&mut self, name: &str, value: String) -> Parsed<()> {
         if let Some(keyword) = KEYWORDS.iter().find(|keyword| keyword.name == name) {
-            self.0.insert(keyword.name, value);
+            self.values.insert(keyword.name, value);
             return Ok(());
         }
         match (name, value.as_str()) {
@@ -161,14 +193,14 @@ impl Parameters {
 
     /// Sets a value if there is none. As in libpq, an empty one counts as none.
     pub fn set_default(&mut self, name: &'static str, value: String) {
-        if self.0.get(name).is_none_or(String::is_empty) {
-            self.0.insert(name, value);
+        if self.values.get(name).is_none_or(String::is_empty) {
+            self.values.insert(name, value);
         }
     }
 
     /// Sets the values of `others` that are missing here.
     pub fn set_defaults(&mut self, others: &Parameters) {
-        for (name, value) in &others.0 {
+        for (name, value) in &others.values {
             self.set_default(name, value.clone());
         }
     }
@@ -178,7 +210,7 @@ impl Parameters {
         NOT_IN_JOBS
             .iter()
             .copied()
-            .find(|name| self.0.contains_key(name))
+            .find(|name| self.values.contains_key(name))
     }
 }
 

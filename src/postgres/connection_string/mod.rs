@@ -22,10 +22,13 @@
 //! # Ok::<(), lantern::postgres::connection_string::InvalidConnectionString>(())
 //! ```
 
+pub mod credentials;
+mod defaults;
 mod environment;
 pub mod error;
 mod foreign;
 mod keyword;
+mod limits;
 mod passfile;
 pub mod server;
 mod service;
@@ -35,7 +38,7 @@ mod tests;
 mod text;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -43,7 +46,9 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
+use super::authentication::{LoginPolicy, Methods};
 use super::tls::options::{Encryption, TlsOptions};
+use credentials::{Author, Credentials, Protection, Reached, Target};
 use environment::Environment;
 pub use error::InvalidConnectionString;
 use error::refused;
@@ -61,20 +66,13 @@ pub struct ConnectionString {
     wanted: SessionAttributes,
     balanced: bool,
     tls: TlsOptions,
-    password: Option<String>,
-    passfile: Option<PathBuf>,
-    author: Author,
+    /// `require_auth`.
+    methods: Methods,
+    /// `requirepeer`.
+    required_peer: Option<String>,
+    credentials: Credentials,
     /// What the session is for, as part of its `application_name`.
     purpose: Option<String>,
-}
-
-/// Who wrote a connection string.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Author {
-    /// The person who started the program.
-    Operator,
-    /// Any role that can insert a row into the jobs table.
-    JobsRow,
 }
 
 /// The string of `--uri`: PGPASSWORD and the default client certificate are for its servers.
@@ -102,9 +100,9 @@ impl ConnectionString {
             Audience::OwnServerAndItsJobs,
             Audience::Everyone,
         ];
-        take_variables(&mut parameters, &all, environment);
-        take_certificates(&mut parameters, environment);
-        take_root(&mut parameters, environment);
+        defaults::take_variables(&mut parameters, &all, environment);
+        defaults::take_certificates(&mut parameters, environment);
+        defaults::take_root(&mut parameters, environment);
         Self::build(&parameters, environment, Author::Operator)
     }
 
@@ -123,19 +121,25 @@ impl ConnectionString {
         if parameters.get("host").is_none() && parameters.get("hostaddr").is_none() {
             return refused("it names no host");
         }
-        take_variables(&mut parameters, &[Audience::Everyone], environment);
-        take_root(&mut parameters, environment);
+        limits::check_servers(&parameters)?;
+        limits::cap_numbers(&mut parameters);
+        parameters.mark_files_as_jobs();
+        let has_password = parameters.get("password").is_some_and(|it| !it.is_empty());
+        defaults::take_variables(&mut parameters, &[Audience::Everyone], environment);
+        defaults::take_root(&mut parameters, environment);
         let alone = Self::build(&parameters, environment, Author::JobsRow)?;
         if !own.is_some_and(|own| alone.is_for_the_server_of(own)) {
             return Ok(alone);
         }
-        take_variables(
+        defaults::take_variables(
             &mut parameters,
             &[Audience::OwnServerAndItsJobs],
             environment,
         );
-        take_certificates(&mut parameters, environment);
-        Self::build(&parameters, environment, Author::JobsRow)
+        defaults::take_certificates(&mut parameters, environment);
+        let mut string = Self::build(&parameters, environment, Author::JobsRow)?;
+        string.credentials.is_lent = !has_password;
+        Ok(string)
     }
 
     fn build(
@@ -143,6 +147,7 @@ impl ConnectionString {
         environment: &Environment,
         author: Author,
     ) -> Result<ConnectionString, InvalidConnectionString> {
+        limits::check_characters(parameters)?;
         let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
         let Some(user) = text("user").or(environment.user()) else {
             return refused("it names no user");
@@ -152,16 +157,35 @@ impl ConnectionString {
             servers.push(Server::local(parameters)?);
         }
         let passfile = text("passfile").map(PathBuf::from);
+        let (base, tls) = (settings::base(parameters)?, settings::tls(parameters)?);
+        let asked = Protection {
+            tls: tls.clone(),
+            channel_binding: base.get_channel_binding(),
+        };
+        let (meets_standard, standard_methods) = match author {
+            Author::Operator => (true, Methods::ALL),
+            Author::JobsRow => {
+                let (standard, methods) = defaults::standard(environment)?;
+                (asked.meets(&standard), methods)
+            }
+        };
         Ok(ConnectionString {
-            base: settings::base(parameters)?,
+            base,
             user: user.to_owned(),
             servers,
             wanted: SessionAttributes::from_parameters(parameters)?,
             balanced: settings::is_balanced(parameters)?,
-            tls: settings::tls(parameters)?,
-            password: text("password").map(str::to_owned),
-            passfile: passfile.or_else(|| environment.home().map(passfile::default_path)),
-            author,
+            tls,
+            methods: settings::methods(parameters)?,
+            required_peer: text("requirepeer").map(str::to_owned),
+            credentials: Credentials {
+                author,
+                password: text("password").map(str::to_owned),
+                is_lent: false,
+                passfile: passfile.or_else(|| environment.home().map(passfile::default_path)),
+                meets_standard,
+                standard_methods,
+            },
             purpose: None,
         })
     }
@@ -174,6 +198,29 @@ impl ConnectionString {
             && self.user == own.user
             && self.tls.asks_as_much_as(&own.tls)
             && self.base.get_channel_binding() == own.base.get_channel_binding()
+            && self.methods.is_within(own.methods)
+            && (own.required_peer.is_none() || self.required_peer == own.required_peer)
+    }
+
+    /// The string of `--uri`, if it was read with [`from_operator`](Self::from_operator).
+    pub fn of_operator() -> Option<&'static ConnectionString> {
+        OWN.get()
+    }
+
+    /// The keyword of the first file of certificates or keys that a jobs row has named.
+    pub fn file_of_job(&self) -> Option<&'static str> {
+        self.tls.file_of_job()
+    }
+
+    /// Allows the files of certificates and keys that a jobs row has named, as far as they are below this folder.
+    pub fn with_files_below(mut self, folder: &Path) -> ConnectionString {
+        self.tls.allow_files_below(folder);
+        self
+    }
+
+    /// The account that a server behind a Unix socket must run as (`requirepeer`).
+    pub fn required_peer(&self) -> Option<&str> {
+        self.required_peer.as_deref()
     }
 
     /// The servers in the order in which to try them. At least one.
@@ -190,7 +237,7 @@ impl ConnectionString {
         &self.servers[0]
     }
 
-    /// Keepalives and `tcp_user_timeout`. Unlike [`config`](Self::config), this does not read the passfile.
+    /// Keepalives and `tcp_user_timeout`. Nothing to log in with.
     pub fn socket_options(&self) -> &Config {
         &self.base
     }
@@ -214,7 +261,8 @@ impl ConnectionString {
     /// The same with an `application_name` that says what the session is for, unless the string has one.
     pub fn named(&self, purpose: &str) -> ConnectionString {
         let mut named = self.clone();
-        named.purpose = Some(purpose.to_owned());
+        // A job's id may be any text, and the name is sent to any host.
+        named.purpose = Some(purpose.replace(char::is_control, "?"));
         named
     }
 
@@ -237,9 +285,36 @@ impl ConnectionString {
         narrowed
     }
 
-    /// The settings that the driver and the replication client log in with. This looks up the password in the passfile,
-    /// for the first server: call [`narrowed`](Self::narrowed) before if there are several.
+    /// The settings of the string, with the password that it has. Connections are opened with those of
+    /// [`login`](Self::login), which looks into the passfile too.
     pub fn config(&self) -> Config {
+        let mut config = self.config_without_password();
+        if let Some(password) = &self.credentials.password {
+            config.password(password);
+        }
+        config
+    }
+
+    /// The settings to log in with at the server that was reached, with a password out of the passfile if there is no
+    /// other, and what the server may be told. For the first server: call [`narrowed`](Self::narrowed) before if there
+    /// are several.
+    pub fn login(&self, reached: Reached) -> (Config, LoginPolicy) {
+        let target = Target {
+            server: self.first_server(),
+            database: self.database(),
+            user: &self.user,
+            tls: &self.tls,
+            methods: self.methods,
+        };
+        let (password, policy) = self.credentials.for_server(&target, reached);
+        let mut config = self.config_without_password();
+        if let Some(password) = password {
+            config.password(password);
+        }
+        (config, policy)
+    }
+
+    fn config_without_password(&self) -> Config {
         let mut config = self.base.clone();
         if let Some(purpose) = &self.purpose
             && config.get_application_name() == Some(settings::APPLICATION_NAME)
@@ -262,54 +337,12 @@ impl ConnectionString {
             };
             config.port(server.port);
         }
-        if let Some(password) = self.password() {
-            config.password(password);
-        }
         config
-    }
-
-    fn password(&self) -> Option<String> {
-        if let Some(password) = &self.password {
-            return Some(password.clone());
-        }
-        let question = passfile::Question {
-            server: self.first_server(),
-            database: self.database(),
-            user: &self.user,
-            is_trusted: self.author == Author::Operator,
-        };
-        passfile::password(self.passfile.as_deref()?, &question)
     }
 
     /// The database. As in libpq, the default is the name of the user.
     pub fn database(&self) -> &str {
         self.base.get_dbname().unwrap_or(&self.user)
-    }
-}
-
-fn take_variables(parameters: &mut Parameters, audiences: &[Audience], environment: &Environment) {
-    for (name, variable) in keyword::variables(audiences) {
-        if let Some(value) = environment.variable(variable) {
-            parameters.set_default(name, value.to_owned());
-        }
-    }
-}
-
-/// The default client certificate and key: those in `~/.postgresql`.
-fn take_certificates(parameters: &mut Parameters, environment: &Environment) {
-    let files = ["postgresql.crt", "postgresql.key"].map(|name| environment.certificate_file(name));
-    if let [Some(certificate), Some(key)] = files
-        && parameters.get("sslcert").is_none()
-    {
-        parameters.set_default("sslcert", certificate);
-        parameters.set_default("sslkey", key);
-    }
-}
-
-/// The default root certificates: those in `~/.postgresql`.
-fn take_root(parameters: &mut Parameters, environment: &Environment) {
-    if let Some(file) = environment.certificate_file("root.crt") {
-        parameters.set_default("sslrootcert", file);
     }
 }
 
@@ -325,7 +358,7 @@ impl FromStr for ConnectionString {
 impl fmt::Display for ConnectionString {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "postgresql://{}", self.user)?;
-        if self.password.is_some() {
+        if self.credentials.password.is_some() {
             f.write_str(":***")?;
         }
         for (position, server) in self.servers.iter().enumerate() {

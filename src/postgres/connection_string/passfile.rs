@@ -1,8 +1,10 @@
 //! `~/.pgpass`: passwords by host, port, database and user (PostgreSQL manual, "The Password File").
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+use crate::postgres::plain_file;
 
 use super::server::{Location, SOCKET_DIRECTORIES, Server};
 
@@ -11,34 +13,31 @@ pub struct Question<'a> {
     pub server: &'a Server,
     pub database: &'a str,
     pub user: &'a str,
-    /// Whether the operator named the server. A jobs row gets no password from an entry for any host (`*`), and for an
-    /// address only from an entry for that address: the row may claim any name for it.
+    /// Whether the operator named the server. A jobs row gets no password from an entry for any host or any port (`*`):
+    /// at another port, another program may listen. And for an address only from an entry for that address: the row may
+    /// claim any name for it.
     pub is_trusted: bool,
 }
 
 /// The password of the first entry that matches. As in libpq, a file that others may read is ignored with a warning.
 pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
-    let metadata = fs::metadata(path).ok()?;
-    if !metadata.is_file() {
-        tracing::warn!("the password file {} is not a plain file", path.display());
-        return None;
-    }
-    if metadata.permissions().mode() & 0o077 != 0 {
+    let file = match plain_file::read(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return None,
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!("the password file {path} cannot be read: {error}");
+            return None;
+        }
+    };
+    if file.metadata.mode() & 0o077 != 0 {
         tracing::warn!(
             "the password file {path} is not used: others may read it; run chmod 0600 {path}",
             path = path.display()
         );
         return None;
     }
-    let text = fs::read(path)
-        .inspect_err(|error| {
-            tracing::warn!(
-                "the password file {} cannot be read: {error}",
-                path.display()
-            );
-        })
-        .ok()?;
-    find(&String::from_utf8_lossy(&text), question)
+    find(&String::from_utf8_lossy(&file.content), question)
 }
 
 /// The default path of the file.
@@ -57,7 +56,7 @@ fn find(text: &str, question: &Question<'_>) -> Option<String> {
             let (asked_host, asked_port, database, user) = (next()?, next()?, next()?, next()?);
             let password = unescape(rest.trim_end_matches('\r'));
             let fits = |field: &str, value: &str| field == "*" || unescape(field) == value;
-            let named = question.is_trusted || asked_host != "*";
+            let named = question.is_trusted || (asked_host != "*" && asked_port != "*");
             (named
                 && fits(asked_host, &host)
                 && fits(asked_port, &port)

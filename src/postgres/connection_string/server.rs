@@ -10,7 +10,7 @@
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use tokio::net::lookup_host;
 
@@ -18,8 +18,11 @@ use super::error::{Parsed, refused};
 use super::keyword::Parameters;
 
 const DEFAULT_PORT: u16 = 5432;
-/// Where servers have their sockets: the packages of Debian and Red Hat, and PostgreSQL's own default.
-pub(super) const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
+/// Where servers of the packages of Debian and Red Hat have their sockets. PostgreSQL's own default, `/tmp`, has to be
+/// named: everybody may put a socket there while the server is down.
+const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+/// Both of them: libpq is built for one or the other.
+pub(super) const SOCKET_DIRECTORIES: [&str; 2] = [SOCKET_DIRECTORY, "/tmp"];
 
 /// One server of a connection string.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +82,7 @@ impl Server {
             .map(|index| {
                 let port = port(ports.get(index).or(ports.first()).copied())?;
                 let (host, address) = (element(&hosts, index), element(&addresses, index));
-                let location = location(host, address, port)?;
+                let location = location(host, address)?;
                 Ok(Server { location, port })
             })
             .collect()
@@ -93,7 +96,7 @@ impl Server {
         }
         let port = port(ports)?;
         Ok(Server {
-            location: Location::Directory(default_socket_directory(port)),
+            location: Location::Directory(SOCKET_DIRECTORY.into()),
             port,
         })
     }
@@ -160,7 +163,7 @@ fn port(text: Option<&str>) -> Parsed<u16> {
 }
 
 /// `host` says where a server is, unless `address` (`hostaddr`) does.
-fn location(host: Option<String>, address: Option<String>, port: u16) -> Parsed<Location> {
+fn location(host: Option<String>, address: Option<String>) -> Parsed<Location> {
     let is_name = |host: &String| !host.starts_with('/');
     if host
         .as_ref()
@@ -180,21 +183,8 @@ fn location(host: Option<String>, address: Option<String>, port: u16) -> Parsed<
         },
         (Some(host), None) if is_name(&host) => Ok(Location::Name(host)),
         (Some(directory), None) => Ok(Location::Directory(directory.into())),
-        (None, None) => Ok(Location::Directory(default_socket_directory(port))),
+        (None, None) => Ok(Location::Directory(SOCKET_DIRECTORY.into())),
     }
-}
-
-/// The first directory that has a socket for `port`.
-fn default_socket_directory(port: u16) -> PathBuf {
-    let has_socket = |directory: &&str| {
-        Path::new(directory)
-            .join(format!(".s.PGSQL.{port}"))
-            .exists()
-    };
-    let found = SOCKET_DIRECTORIES
-        .iter()
-        .find(|directory| has_socket(directory));
-    found.unwrap_or(&SOCKET_DIRECTORIES[0]).into()
 }
 
 /// As in a connection string.

@@ -1,8 +1,9 @@
 //! Connection service files: parameters under a name (PostgreSQL manual, "The Connection Service File").
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use crate::postgres::plain_file;
 
 use super::environment::Environment;
 use super::error::{Parsed, refused};
@@ -22,17 +23,20 @@ pub fn apply(parameters: &mut Parameters, environment: &Environment) -> Parsed<(
     };
     let name = name.to_owned();
     let files = files(parameters, environment);
-    for file in &files {
-        let text = match fs::read_to_string(file) {
-            Ok(text) => text,
+    for file_path in &files {
+        let text = match plain_file::read(file_path) {
+            Ok(file) => String::from_utf8(file.content).or_else(|_| {
+                let path = file_path.display();
+                refused(format!("the service file {path} is not UTF-8"))
+            })?,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => {
-                let path = file.display();
+                let path = file_path.display();
                 return refused(format!("the service file {path} cannot be read: {error}"));
             }
         };
         if let Some(lines) = section(&text, &name) {
-            return take(lines, file, parameters);
+            return take(lines, file_path, parameters);
         }
     }
     let looked: Vec<String> = files

@@ -8,6 +8,8 @@ use tokio_postgres::config::{ChannelBinding, SslNegotiation};
 
 use super::error::{Parsed, refused};
 use super::keyword::Parameters;
+use crate::postgres::authentication::Methods;
+use crate::postgres::tls::named_file::NamedFile;
 use crate::postgres::tls::options::{Encryption, MinimumVersion, TlsOptions, Verification};
 
 /// The `application_name` of a string that has none.
@@ -19,6 +21,9 @@ const DEFAULT_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const DEFAULT_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_KEEPALIVE_COUNT: u32 = 4;
+/// Linux refuses larger values (`MAX_TCP_KEEPIDLE` and `MAX_TCP_KEEPCNT` in the kernel's `tcp.h`).
+const MAX_KEEPALIVE_PAUSE: Duration = Duration::from_secs(32_767);
+const MAX_KEEPALIVE_COUNT: u32 = 127;
 
 /// Which role a server must have (PostgreSQL manual, "Parameter Key Words", `target_session_attrs`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,19 +118,32 @@ pub(super) fn base(parameters: &Parameters) -> Parsed<Config> {
     let user_timeout = positive(parameters, "tcp_user_timeout")?.map(Duration::from_millis);
     config.tcp_user_timeout(user_timeout.unwrap_or(DEFAULT_USER_TIMEOUT));
     config.keepalives(number::<i32>(parameters, "keepalives")? != Some(0));
-    config.keepalives_idle(seconds("keepalives_idle")?.unwrap_or(DEFAULT_KEEPALIVE_IDLE));
-    config
-        .keepalives_interval(seconds("keepalives_interval")?.unwrap_or(DEFAULT_KEEPALIVE_INTERVAL));
+    let pause = |name, default: Duration| {
+        let given = seconds(name)?.unwrap_or(default);
+        Parsed::Ok(given.min(MAX_KEEPALIVE_PAUSE))
+    };
+    config.keepalives_idle(pause("keepalives_idle", DEFAULT_KEEPALIVE_IDLE)?);
+    config.keepalives_interval(pause("keepalives_interval", DEFAULT_KEEPALIVE_INTERVAL)?);
     let count = number(parameters, "keepalives_count")?.filter(|count| *count > 0);
-    config.keepalives_retries(count.unwrap_or(DEFAULT_KEEPALIVE_COUNT));
+    let count = count.unwrap_or(DEFAULT_KEEPALIVE_COUNT);
+    config.keepalives_retries(count.min(MAX_KEEPALIVE_COUNT));
     Ok(config)
+}
+
+/// The methods that `require_auth` allows.
+pub(super) fn methods(parameters: &Parameters) -> Parsed<Methods> {
+    let text = parameters
+        .get("require_auth")
+        .filter(|value| !value.is_empty());
+    text.map_or(Ok(Methods::ALL), |text| {
+        Methods::parse(text).or_else(refused)
+    })
 }
 
 /// The TLS options.
 pub(super) fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
     let text = |name: &str| parameters.get(name).filter(|value| !value.is_empty());
-    let root_certificates = text("sslrootcert");
-    let is_system = root_certificates == Some("system");
+    let is_system = text("sslrootcert") == Some("system");
     let (encryption, mut verification) = if is_system && text("sslmode").is_none() {
         (Encryption::Require, Verification::ChainAndHost)
     } else {
@@ -151,19 +169,30 @@ pub(super) fn tls(parameters: &Parameters) -> Parsed<TlsOptions> {
         return refused("sslrootcert=system needs sslmode=verify-full");
     }
     // As in libpq: `require` with a root certificate verifies the chain.
-    if root_certificates.is_some() && encryption == Encryption::Require {
+    if text("sslrootcert").is_some() && encryption == Encryption::Require {
         verification = verification.max(Verification::Chain);
     }
-    let (certificate, key) = (text("sslcert"), text("sslkey"));
-    if certificate.is_some() != key.is_some() {
+    let file = |name: &str| {
+        let path = text(name)?.into();
+        Some(match parameters.file_of_job(name) {
+            None => NamedFile::Operators(path),
+            Some(keyword) => NamedFile::Jobs {
+                path,
+                keyword,
+                below: None,
+            },
+        })
+    };
+    let (client_certificate, client_key) = (file("sslcert"), file("sslkey"));
+    if client_certificate.is_some() != client_key.is_some() {
         return refused("sslcert and sslkey belong together: one of them is missing");
     }
     let options = TlsOptions {
         encryption,
         verification,
-        root_certificates: root_certificates.map(Into::into),
-        client_certificate: certificate.map(Into::into),
-        client_key: key.map(Into::into),
+        root_certificates: file("sslrootcert").filter(|_| !is_system),
+        client_certificate,
+        client_key,
         minimum_version: choice(
             parameters,
             "ssl_min_protocol_version",

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, SslMode};
 
+use super::credentials::Reached;
 use super::environment::Environment;
 use super::*;
+use crate::postgres::authentication::LoginPolicy;
 use crate::postgres::tls::Verification;
 
 fn parse(text: &str) -> ConnectionString {
@@ -19,7 +21,7 @@ fn nowhere() -> Environment {
 }
 
 fn password(string: &ConnectionString) -> Option<String> {
-    let config = string.config();
+    let (config, _) = string.login(Reached::OverNetwork);
     let password = config.get_password()?;
     Some(String::from_utf8(password.to_vec()).unwrap())
 }
@@ -142,9 +144,9 @@ fn other_parameters_reach_the_configuration() {
 #[test]
 fn an_option_that_restricts_and_is_not_supported_is_refused() {
     for option in [
-        "require_auth=scram-sha-256",
+        "require_auth=scram",
+        "require_auth=md5,!none",
         "sslcrl=/crl",
-        "requirepeer=x",
         "gssencmode=require",
         "nonsense=1",
     ] {
@@ -257,7 +259,10 @@ fn a_passfile_is_searched_by_host_port_database_and_user() {
 #[test]
 fn a_job_gets_no_credential_for_a_server_of_its_choice() {
     let home = home(&[
-        (".pgpass", "*:*:*:*:anybody's\ndb:*:*:*:the db's\n"),
+        (
+            ".pgpass",
+            "*:*:*:*:anybody's\n*:5432:*:*:any host's\ndb:*:*:*:any port's\ndb:5432:*:*:the db's\ndb:6432:*:*:the pooler's\n",
+        ),
         ("secrets", "*:*:*:*:stolen\n"),
         (".pg_service.conf", "[shop]\nhost=db\npassword=stolen\n"),
     ]);
@@ -282,10 +287,16 @@ fn a_job_gets_no_credential_for_a_server_of_its_choice() {
     );
     assert_eq!(
         given("postgresql://me@db:6432/other").as_deref(),
-        Some("the db's")
+        Some("the pooler's")
     );
+    assert_eq!(given("postgresql://me@db:7000/other"), None);
+    // With less protection than the operator asks for.
+    for weaker in ["disable", "allow", "prefer"] {
+        let uri = format!("postgresql://you@db/other?sslmode={weaker}");
+        assert_eq!(given(&uri), None, "{weaker}");
+    }
     assert_eq!(
-        given("postgresql://me@db/other?sslmode=prefer").as_deref(),
+        given("postgresql://you@db/other?sslmode=verify-full").as_deref(),
         Some("the db's")
     );
     // Nothing for a server that the operator has not named, whatever name the row gives it.
@@ -323,4 +334,230 @@ fn the_client_certificate_of_the_home_folder_goes_to_our_own_server_alone() {
     let elsewhere = job("host=evil user=me sslmode=require").tls;
     assert_eq!(elsewhere.client_key, None);
     assert_eq!(elsewhere.verification, Verification::Chain);
+}
+
+/// The policy of a login over the network, for a row of which `--uri` is another server's.
+fn policy(text: &str, variables: &[(&str, &str)], passfile: &str) -> LoginPolicy {
+    let home = home(&[(".pgpass", passfile)]);
+    let environment = Environment::with(variables, home.path());
+    let string = ConnectionString::from_job(text, &environment, None).unwrap();
+    string.login(Reached::OverNetwork).1
+}
+
+#[test]
+fn a_lent_password_is_kept_from_servers_that_prove_nothing() {
+    let passfile = "db:5432:*:*:lent\n";
+    let keeps = |options: &str| {
+        let text = format!("host=db user=me {options}");
+        policy(&text, &[], passfile).keeps_password
+    };
+    for open in [
+        "",
+        "sslmode=disable",
+        "sslmode=require",
+        "sslmode=verify-ca",
+    ] {
+        assert!(keeps(open), "{open}");
+    }
+    for safe in [
+        "sslmode=verify-full",
+        "sslrootcert=system",
+        "sslmode=verify-ca sslrootcert=ca.pem",
+        "sslmode=require sslrootcert=ca.pem",
+        "password=own",
+    ] {
+        assert!(!keeps(safe), "{safe}");
+    }
+}
+
+#[test]
+fn require_auth_of_the_operator_holds_for_a_lent_password_whatever_a_row_says() {
+    let variables = [("PGREQUIREAUTH", "scram-sha-256")];
+    let passfile = "db:5432:*:*:lent\n";
+    let allowed = |options: &str| {
+        let text = format!("host=db user=me {options}");
+        policy(&text, &variables, passfile).allowed.to_string()
+    };
+    assert_eq!(allowed(""), "scram-sha-256");
+    assert_eq!(
+        allowed("require_auth=password,scram-sha-256"),
+        "scram-sha-256"
+    );
+    assert_eq!(allowed("require_auth=!scram-sha-256"), "");
+    assert_eq!(allowed("require_auth=password password=own"), "password");
+}
+
+#[test]
+fn nobodys_password_is_lent_to_a_socket_that_anybody_may_have_made() {
+    let home = home(&[(".pgpass", "/tmp:5432:*:*:lent\nlocalhost:5432:*:*:lent\n")]);
+    let environment = Environment::with(&[("PGPASSWORD", "ours"), ("PGUSER", "me")], home.path());
+    let own = ConnectionString::completed("host=/tmp", &environment).unwrap();
+    let found = |string: &ConnectionString, reached| {
+        string.login(reached).0.get_password().map(<[u8]>::to_vec)
+    };
+    let [ours, lent] = ["ours", "lent"].map(|text| Some(text.as_bytes().to_vec()));
+    for (user, password) in [("me", ours.clone()), ("you", lent)] {
+        let text = format!("host=/tmp user={user}");
+        let row = ConnectionString::from_job(&text, &environment, Some(&own)).unwrap();
+        assert_eq!(found(&row, Reached::ByOpenSocket), None, "{user}");
+        assert_eq!(found(&row, Reached::ByProtectedSocket), password, "{user}");
+    }
+    // The operator's own connection is as that of psql.
+    assert_eq!(found(&own, Reached::ByOpenSocket), ours);
+}
+
+#[test]
+fn a_control_character_is_refused_in_everything_that_is_sent() {
+    for name in [
+        "user",
+        "dbname",
+        "options",
+        "application_name",
+        "fallback_application_name",
+        "host",
+    ] {
+        for bad in [
+            "\r\nFLUSHALL",
+            "\n",
+            "\x1b[2J",
+            "\t",
+            "\x7f",
+            "\u{85}",
+            "\u{9b}",
+        ] {
+            let host = if name == "host" { "" } else { "host=h " };
+            let text = format!("{host}{name}='a{bad}b'");
+            let refused = ConnectionString::from_job(&text, &nowhere(), None);
+            let said = refused.expect_err(&text).to_string();
+            assert!(
+                said.contains(name) && said.contains("control character"),
+                "{said}"
+            );
+        }
+    }
+    for encoded in [
+        "postgresql://a%0Ab@h/d",
+        "postgresql://h/d%0d",
+        "postgresql://h%09/d",
+        "postgresql://h/d?options=%1b",
+    ] {
+        let refused = ConnectionString::from_job(encoded, &nowhere(), None);
+        assert!(
+            refused
+                .unwrap_err()
+                .to_string()
+                .contains("control character"),
+            "{encoded}"
+        );
+    }
+    let environment = Environment::with(&[("PGOPTIONS", "-c\na=b")], Path::new("/nonexistent"));
+    assert!(ConnectionString::completed("host=h", &environment).is_err());
+    assert!(
+        parse("host=h user='ünïcode 名 \u{202e}' password='a\nb\tc'")
+            .config()
+            .get_password()
+            .is_some()
+    );
+}
+
+#[test]
+fn the_numbers_of_a_row_are_capped_and_those_of_uri_are_not() {
+    let numbers = "connect_timeout=2147483647 keepalives_idle=2147483647 keepalives_interval=2147483647 \
+                   keepalives_count=2147483647 tcp_user_timeout=2147483647";
+    let text = format!("host=h user=me {numbers}");
+    let job = parse(&text).config();
+    assert_eq!(job.get_connect_timeout(), Some(&Duration::from_secs(60)));
+    assert_eq!(job.get_keepalives_idle(), Duration::from_secs(7200));
+    assert_eq!(
+        job.get_keepalives_interval(),
+        Some(Duration::from_secs(600))
+    );
+    assert_eq!(job.get_keepalives_retries(), Some(30));
+    assert_eq!(job.get_tcp_user_timeout(), Some(&Duration::from_secs(3600)));
+    let own = ConnectionString::completed(&text, &nowhere())
+        .unwrap()
+        .config();
+    assert_eq!(
+        own.get_connect_timeout(),
+        Some(&Duration::from_secs(2_147_483_647))
+    );
+    // What Linux takes.
+    assert_eq!(own.get_keepalives_idle(), Duration::from_secs(32_767));
+    assert_eq!(own.get_keepalives_retries(), Some(127));
+    assert_eq!(
+        parse("host=h connect_timeout=59").connect_timeout(),
+        Duration::from_secs(59)
+    );
+    assert_eq!(
+        parse("host=h connect_timeout=0").connect_timeout(),
+        Duration::from_secs(10)
+    );
+    for wrong in ["99999999999999999999", "1e9"] {
+        let text = format!("host=h connect_timeout={wrong}");
+        assert!(
+            ConnectionString::from_job(&text, &nowhere(), None).is_err(),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
+fn a_row_names_at_most_32_servers() {
+    let hosts = |count: usize| format!("host={} user=me", vec!["h"; count].join(","));
+    assert_eq!(parse(&hosts(32)).servers().len(), 32);
+    let refused = ConnectionString::from_job(&hosts(33), &nowhere(), None);
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("more than 32 servers")
+    );
+    let addresses = format!("hostaddr={} user=me", vec!["::1"; 33].join(","));
+    assert!(ConnectionString::from_job(&addresses, &nowhere(), None).is_err());
+    assert!(ConnectionString::completed(&hosts(33), &nowhere()).is_ok());
+}
+
+/// A megabyte that is no connection string took gigabytes to be compared with every keyword.
+#[test]
+fn a_string_of_many_megabytes_is_refused_at_once() {
+    let long = "k".repeat(20 << 20);
+    for text in [
+        long.clone(),
+        format!("{long}=1"),
+        format!("postgresql://h/d?{long}=1"),
+        format!("host=h {long}=1"),
+    ] {
+        assert!(ConnectionString::from_job(&text, &nowhere(), None).is_err());
+    }
+}
+
+#[test]
+fn files_in_the_home_folder_that_never_end_or_begin_are_passed_over() {
+    let home = tempfile::tempdir().unwrap();
+    let fifo = |name| {
+        let path = home.path().join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    };
+    fifo(".pgpass");
+    fifo(".pg_service.conf");
+    let environment = Environment::with(&[], home.path());
+    let own = ConnectionString::completed("host=h user=me", &environment).unwrap();
+    assert_eq!(password(&own), None);
+    let refused = ConnectionString::completed("service=x", &environment).unwrap_err();
+    assert!(refused.to_string().contains("cannot be read"), "{refused}");
+    for endless in ["/dev/zero", "/proc/self/pagemap", "/proc/self/mem"] {
+        let environment = Environment::with(&[("PGPASSFILE", endless)], home.path());
+        let own = ConnectionString::completed("host=h user=me", &environment).unwrap();
+        assert_eq!(password(&own), None, "{endless}");
+    }
+}
+
+#[test]
+fn a_socket_in_tmp_is_used_only_where_it_is_named() {
+    for text in ["postgresql:///d", "user=me", "host=,h"] {
+        let own = ConnectionString::completed(text, &nowhere()).unwrap();
+        assert_eq!(own.first_server().host(), "/var/run/postgresql", "{text}");
+    }
+    let named = ConnectionString::completed("host=/tmp user=me", &nowhere()).unwrap();
+    assert_eq!(named.first_server().host(), "/tmp");
 }

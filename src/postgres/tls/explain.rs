@@ -62,8 +62,8 @@ fn certificate(error: &CertificateError, host: &str, options: &TlsOptions) -> Op
         // A bad signature means an authority of the same name with another key.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             let trusted = match &options.root_certificates {
-                Some(file) if file.as_os_str() != "system" => format!("in {}", file.display()),
-                _ => "among this system's authorities".to_owned(),
+                Some(file) => format!("in {}", file.path().display()),
+                None => "among this system's authorities".to_owned(),
             };
             format!(
                 "the server's certificate is not signed by an authority {trusted}: name the file with the root \

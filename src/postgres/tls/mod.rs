@@ -12,10 +12,12 @@ mod connector;
 pub mod error;
 mod explain;
 mod files;
+pub mod named_file;
 pub mod options;
 mod verifier;
 
 pub use connector::connector;
 pub use error::TlsError;
 pub use explain::{cause, explain};
+pub use named_file::NamedFile;
 pub use options::{Encryption, MinimumVersion, TlsOptions, Verification};

@@ -2,7 +2,9 @@
 //!
 //! PostgreSQL manual, "SSL Support" of libpq: `sslmode` says both whether to encrypt and what to verify.
 
-use std::path::PathBuf;
+use std::path::Path;
+
+use super::named_file::NamedFile;
 
 /// Whether a connection is encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -59,12 +61,12 @@ pub struct TlsOptions {
     pub encryption: Encryption,
     /// What to verify.
     pub verification: Verification,
-    /// PEM file of trusted root certificates. `None` and the word `system` stand for those of the operating system.
-    pub root_certificates: Option<PathBuf>,
+    /// PEM file of trusted root certificates. `None` stands for those of the operating system.
+    pub root_certificates: Option<NamedFile>,
     /// PEM file with the certificate to log in with, and those that lead to its root.
-    pub client_certificate: Option<PathBuf>,
+    pub client_certificate: Option<NamedFile>,
     /// PEM file with the key of that certificate.
-    pub client_key: Option<PathBuf>,
+    pub client_key: Option<NamedFile>,
     /// The oldest version of TLS to accept.
     pub minimum_version: MinimumVersion,
 }
@@ -78,5 +80,40 @@ impl TlsOptions {
             && self.minimum_version >= other.minimum_version
             && (self.root_certificates == other.root_certificates
                 || other.verification == Verification::None)
+    }
+
+    /// Whether only the right server can be at the other end. Without a file of its own, `verify-ca` accepts every
+    /// server of the world that has a certificate.
+    pub fn proves_the_server(&self) -> bool {
+        match self.verification {
+            Verification::None => false,
+            Verification::Chain => self.root_certificates.is_some(),
+            Verification::ChainAndHost => true,
+        }
+    }
+
+    /// The keyword of the first file that a jobs row has named.
+    pub fn file_of_job(&self) -> Option<&'static str> {
+        let files = [
+            &self.root_certificates,
+            &self.client_certificate,
+            &self.client_key,
+        ];
+        files.into_iter().find_map(|file| match file {
+            Some(NamedFile::Jobs { keyword, .. }) => Some(*keyword),
+            _ => None,
+        })
+    }
+
+    /// Allows the files that a jobs row has named, as far as they are below this folder.
+    pub fn allow_files_below(&mut self, folder: &Path) {
+        let files = [
+            &mut self.root_certificates,
+            &mut self.client_certificate,
+            &mut self.client_key,
+        ];
+        for file in files.into_iter().flatten() {
+            file.allow_below(folder);
+        }
     }
 }

@@ -74,15 +74,15 @@ impl Trusting {
         const WHAT: &str = "the root certificates";
         let mut store = RootCertStore::empty();
         let roots = match &options.root_certificates {
-            Some(path) if path.as_os_str() != "system" => {
-                let roots = files::certificates(path, WHAT)?;
+            Some(file) => {
+                let roots = files::certificates(file, WHAT)?;
                 for root in &roots {
                     let added = store.add(root.clone());
-                    added.map_err(|reason| TlsError::file(WHAT, path, reason))?;
+                    added.map_err(|reason| TlsError::file(WHAT, file, reason))?;
                 }
                 roots
             }
-            _ => {
+            None => {
                 store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
                 Vec::new()
             }

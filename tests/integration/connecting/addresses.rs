@@ -47,7 +47,10 @@ async fn sockets_addresses_and_names_are_all_reached() {
     }
     // The jobs table is found by a socket too.
     let uri = &places[0].1;
-    let _daemon = program().start_daemon(&["--uri", uri, "--table", "jobs"]);
+    let certificates = secure.authority.root().with_file_name("");
+    let certificates = certificates.to_str().expect("a path");
+    let arguments = ["--table", "jobs", "--tls-directory", certificates];
+    let _daemon = program().start_daemon(&[&["--uri", uri], &arguments[..]].concat());
     for (job, (table, _)) in jobs.into_iter().zip(&places) {
         target.wait_for_stream(job, table).await;
     }

@@ -4,8 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use testkit::jobs::wait_for_failure;
+use testkit::server;
+use tokio::net::TcpListener;
 
-use super::secure_server::{PASSWORD, SecureServer};
+use super::secure_server::{JobsDatabase, PASSWORD, SecureServer};
 use crate::support::program;
 
 #[tokio::test]
@@ -60,4 +62,36 @@ async fn pgpassword_goes_to_the_server_of_uri_alone() {
             "{reason}"
         );
     }
+}
+
+/// A host that reads commands by the line, as many services do, gets none.
+#[tokio::test]
+async fn a_line_break_in_a_name_is_refused_before_anything_is_sent() {
+    let target = JobsDatabase::create(server::shared()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let mut jobs = Vec::new();
+    for (number, (name, value)) in [
+        ("user", "a\r\nFLUSHALL\r\n"),
+        ("dbname", "d\nQUIT"),
+        ("options", "-c\ra=b"),
+        ("application_name", "\u{1b}[2J"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let user = if name == "user" { "" } else { "user=me" };
+        let text = format!("host=127.0.0.1 port={port} sslmode=disable {user} {name}='{value}'");
+        jobs.push((name, target.job(&format!("docs_{number}"), &text).await));
+    }
+    let _daemon = target.start_daemon();
+    for (name, job) in jobs {
+        let reason = wait_for_failure(&target.client, job).await;
+        assert!(
+            reason.contains(name) && reason.contains("control character"),
+            "{reason}"
+        );
+    }
+    let nothing = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
+    assert!(nothing.is_err(), "somebody has connected");
 }

@@ -161,9 +161,11 @@ impl JobsDatabase {
         format!("postgresql://{user}@{host}:{port}/{database}?{options}")
     }
 
-    /// A daemon on the jobs table, as the server's superuser.
+    /// A daemon on the jobs table, as the server's superuser. Jobs may name the certificates of these tests.
     pub fn start_daemon(&self) -> Process {
-        start_daemon(&self.database, &[])
+        let certificates = std::env::temp_dir();
+        let certificates = certificates.to_str().expect("a path");
+        start_daemon(&self.database, &["--tls-directory", certificates])
     }
 
     /// A [`job`](Self::job) fails with a reason that has these parts.

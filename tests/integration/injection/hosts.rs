@@ -109,3 +109,62 @@ async fn an_invalid_allow_host_is_rejected_at_the_start() {
     assert_eq!(status.code(), Some(2));
     assert!(daemon.log().contains("is not a host"), "{}", daemon.log());
 }
+
+#[tokio::test]
+async fn the_hosts_of_the_environment_hold_for_every_command() {
+    let (database, client) = articles(server::shared()).await;
+    execute(&client, "INSERT INTO articles (title) VALUES ('a title')").await;
+    let (uri, port) = (database.uri(), server::shared().port());
+    let id = insert_job(&client, job(&database, uri.clone())).await;
+    let here = format!("db.example.org,127.0.0.1:{port}");
+    let daemon =
+        program().start_daemon_with_env(&[("LANTERN_ALLOW_HOST", &here)], &["--uri", &uri]);
+    wait_for_backfill(&client, id).await;
+    wait_for_vectors(&client, "articles", "title", "vector").await;
+    assert!(
+        !daemon.log().contains("jobs may lead to any host"),
+        "{}",
+        daemon.log()
+    );
+    drop(daemon);
+    let id = id.to_string();
+    for command in ["search", "verify", "resync", "retry-failed"] {
+        let words: &[&str] = if command == "search" {
+            &["--", "a title"]
+        } else {
+            &[]
+        };
+        let arguments = [&["--uri", &uri, "--job", &id], words].concat();
+        let run = |hosts: &str| {
+            let mut run = program().command(command);
+            run.args(&arguments).env("LANTERN_ALLOW_HOST", hosts);
+            let output = run.output().expect("lantern-cli starts");
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            (output.status.success(), said)
+        };
+        let (done, said) = run("db.example.org");
+        assert!(!done && said.contains("--allow-host"), "{command}: {said}");
+        let (done, said) = run(&here);
+        assert!(done, "{command}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_without_allow_host_warns_once_whatever_jobs_there_are() {
+    let (database, client) = articles(server::shared()).await;
+    let uri = database.uri();
+    let first = insert_job(&client, job(&database, uri.clone())).await;
+    let second = Job {
+        src_column: "body",
+        dst_column: "other",
+        ..job(&database, uri.clone())
+    };
+    let second = insert_job(&client, second).await;
+    let daemon = program().start_daemon(&["--uri", &uri]);
+    wait_for_backfill(&client, first).await;
+    wait_for_backfill(&client, second).await;
+    let log = daemon.log();
+    assert_eq!(log.matches("jobs may lead to any host").count(), 1, "{log}");
+    assert!(log.contains("LANTERN_ALLOW_HOST"), "{log}");
+}

@@ -1,0 +1,281 @@
+//! A stream that delivers no request for a password which must not be answered.
+//!
+//! ```text
+//! Answer ──S or N──▶ Header ──▶ Release ──▶ Body ─┐
+//!  (plain sockets)     ▲                          │ next message
+//!                      └──────────────────────────┘
+//!                                └── AuthenticationOk ──▶ Open: everything passes
+//! ```
+//!
+//! The header of each message up to AuthenticationOk is read by itself, with the code of an authentication request, and
+//! delivered only if the policy allows it (PostgreSQL manual, "Message Flow", section "Start-up", and "Message
+//! Formats"). A TLS stream is guarded inside of the encryption: [`GuardedTls`] takes the guard off the socket and puts
+//! it on the stream.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
+
+use super::methods::Method;
+use super::policy::LoginPolicy;
+
+/// The tag and the length of a message.
+const HEADER: usize = 5;
+/// With the code of an authentication request.
+const REQUEST: usize = HEADER + 4;
+/// Bytes in an authentication request, and in the offer of another protocol version: libpq's limit (`fe-connect.c`).
+const MAX_REQUEST: usize = 2000;
+/// Bytes in any other message before the login is over, such as an error: libpq's limit.
+const MAX_MESSAGE: usize = 30_000;
+
+/// Why a login was ended: set once, by the guard, and read by who tells a person.
+pub type Refusal = Arc<OnceLock<String>>;
+
+/// A stream below a client that logs in.
+pub struct Guarded<S> {
+    inner: S,
+    policy: LoginPolicy,
+    refusal: Refusal,
+    phase: Phase,
+    /// The server has asked for something.
+    is_asked: bool,
+}
+
+/// What comes next.
+enum Phase {
+    /// The one byte that answers SSLRequest, or nothing of that kind if the client asks for no TLS.
+    Answer,
+    /// The beginning of a message.
+    Header { bytes: [u8; REQUEST], count: usize },
+    /// A header that may be delivered, up to `end`, and the length of the rest.
+    Release {
+        bytes: [u8; REQUEST],
+        start: usize,
+        end: usize,
+        rest: usize,
+        is_last: bool,
+    },
+    /// The rest of a message.
+    Body(usize),
+    /// The login is over.
+    Open,
+}
+
+const MESSAGE: Phase = Phase::Header {
+    bytes: [0; REQUEST],
+    count: 0,
+};
+
+impl<S> Guarded<S> {
+    /// Guards a socket to which nothing has been sent. `asks_for_tls` says whether the client will send SSLRequest.
+    pub fn new(socket: S, policy: LoginPolicy, refusal: Refusal, asks_for_tls: bool) -> Self {
+        Guarded {
+            inner: socket,
+            policy,
+            refusal,
+            phase: if asks_for_tls { Phase::Answer } else { MESSAGE },
+            is_asked: false,
+        }
+    }
+
+    /// What the header of a message leads to.
+    fn judge(&mut self, bytes: [u8; REQUEST], count: usize) -> io::Result<Phase> {
+        let tag = bytes[0];
+        let length = u32::from_be_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize;
+        let limit = match tag {
+            b'R' | b'v' => MAX_REQUEST,
+            _ => MAX_MESSAGE,
+        };
+        let rest = (1 + length).checked_sub(count);
+        let Some(rest) = rest.filter(|_| length <= limit) else {
+            let what = "the answer is none of a PostgreSQL server; is this one?";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        };
+        let is_last = match tag {
+            b'R' => {
+                let code = u32::from_be_bytes([bytes[5], bytes[6], bytes[7], bytes[8]]);
+                self.admit(code)?;
+                code == 0
+            }
+            _ => false,
+        };
+        Ok(Phase::Release {
+            bytes,
+            start: 0,
+            end: count,
+            rest,
+            is_last,
+        })
+    }
+
+    /// Checks an authentication request by its code.
+    fn admit(&mut self, code: u32) -> io::Result<()> {
+        let method = match code {
+            0 if self.is_asked => return Ok(()),
+            0 => Method::None,
+            3 => Method::Password,
+            5 => Method::Md5,
+            7 => Method::Gss,
+            9 => Method::Sspi,
+            10 => Method::ScramSha256,
+            // The further messages of GSSAPI and SASL, and methods of old that no client answers.
+            _ => return Ok(()),
+        };
+        self.is_asked = true;
+        self.policy.check(method).map_err(|why| {
+            // Only one login happens on a stream, so nothing is there yet.
+            let _ = self.refusal.set(why.clone());
+            io::Error::new(io::ErrorKind::PermissionDenied, why)
+        })
+    }
+}
+
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Delivers some bytes before the login is over. `Ready(false)` if nothing was delivered and the phase is another.
+    fn poll_guarded(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        match &mut self.phase {
+            Phase::Answer => {
+                let received = ready!(poll_some(&mut self.inner, cx, buffer, 1))?;
+                if received > 0 {
+                    self.phase = MESSAGE;
+                }
+                Poll::Ready(Ok(true))
+            }
+            Phase::Header { bytes, count } => {
+                let wanted = match *count >= HEADER && bytes[0] == b'R' {
+                    true => REQUEST,
+                    false => HEADER,
+                };
+                if *count < wanted {
+                    let mut part = ReadBuf::new(&mut bytes[*count..wanted]);
+                    ready!(Pin::new(&mut self.inner).poll_read(cx, &mut part))?;
+                    let received = part.filled().len();
+                    *count += received;
+                    // At the end of the stream the client sees its end.
+                    return Poll::Ready(Ok(received == 0));
+                }
+                let (bytes, count) = (*bytes, *count);
+                self.phase = self.judge(bytes, count)?;
+                Poll::Ready(Ok(false))
+            }
+            Phase::Release {
+                bytes,
+                start,
+                end,
+                rest,
+                is_last,
+            } => {
+                let size = buffer.remaining().min(*end - *start);
+                buffer.put_slice(&bytes[*start..*start + size]);
+                *start += size;
+                if start == end {
+                    self.phase = match (*is_last, *rest) {
+                        (true, _) => Phase::Open,
+                        (false, 0) => MESSAGE,
+                        (false, rest) => Phase::Body(rest),
+                    };
+                }
+                Poll::Ready(Ok(true))
+            }
+            Phase::Body(rest) => {
+                *rest -= ready!(poll_some(&mut self.inner, cx, buffer, *rest))?;
+                if *rest == 0 {
+                    self.phase = MESSAGE;
+                }
+                Poll::Ready(Ok(true))
+            }
+            Phase::Open => Pin::new(&mut self.inner)
+                .poll_read(cx, buffer)
+                .map_ok(|()| true),
+        }
+    }
+}
+
+/// Reads at most `limit` bytes, and returns how many there were.
+fn poll_some(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+    limit: usize,
+) -> Poll<io::Result<usize>> {
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(limit.min(buffer.remaining())));
+    ready!(Pin::new(stream).poll_read(cx, &mut part))?;
+    let received = part.filled().len();
+    buffer.advance(received);
+    Poll::Ready(Ok(received))
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let guarded = self.get_mut();
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        while !ready!(guarded.poll_guarded(cx, buffer))? {}
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+impl<S: AsFd> AsFd for Guarded<S> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl<S: TlsStream + Unpin> TlsStream for Guarded<S> {
+    fn channel_binding(&self) -> ChannelBinding {
+        self.inner.channel_binding()
+    }
+}
+
+/// Makes a guarded TLS stream of a guarded socket.
+pub struct GuardedTls<T>(pub T);
+
+impl<S, T> TlsConnect<Guarded<S>> for GuardedTls<T>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsConnect<S, Error = io::Error> + Send + 'static,
+    T::Future: Send,
+{
+    type Stream = Guarded<T::Stream>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Stream>> + Send>>;
+
+    fn connect(self, socket: Guarded<S>) -> Self::Future {
+        let handshake = self.0.connect(socket.inner);
+        let (policy, refusal) = (socket.policy, socket.refusal);
+        Box::pin(async move { Ok(Guarded::new(handshake.await?, policy, refusal, false)) })
+    }
+}

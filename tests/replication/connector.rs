@@ -153,6 +153,60 @@ async fn log_in_for_replication(server: &ConnectionString) -> Option<Replication
     opened.await.ok()?.ok()
 }
 
+/// The same guard is below both clients.
+#[tokio::test]
+async fn a_walsender_gets_no_answer_that_require_auth_forbids() {
+    // AuthenticationCleartextPassword; behind a NoticeResponse, which the replication client skips; and
+    // AuthenticationMD5Password.
+    let questions: [&'static [u8]; 3] = [
+        b"R\0\0\0\x08\0\0\0\x03",
+        b"N\0\0\0\x08MHi\0R\0\0\0\x08\0\0\0\x03",
+        b"R\0\0\0\x0c\0\0\0\x05salt",
+    ];
+    for question in questions {
+        for methods in ["scram-sha-256", "!password,!md5"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let told = tokio::spawn(async move {
+                let (mut client, _) = listener.accept().await.unwrap();
+                let length = client.read_u32().await.unwrap();
+                client
+                    .read_exact(&mut vec![0; length as usize - 4])
+                    .await
+                    .unwrap();
+                client.write_all(question).await.unwrap();
+                let mut told = Vec::new();
+                client.read_to_end(&mut told).await.map(|_| told)
+            });
+            let text = format!(
+                "host=127.0.0.1 port={port} user=me password=secret sslmode=disable require_auth={methods}"
+            );
+            let server: ConnectionString = text.parse().unwrap();
+            assert!(log_in_for_replication(&server).await.is_none());
+            assert_eq!(told.await.unwrap().unwrap_or_default(), b"", "{question:?}");
+        }
+    }
+}
+
+/// What another protocol answers is refused at its first bytes, instead of being waited for.
+#[tokio::test]
+async fn a_server_of_another_protocol_is_recognized_at_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        client.read_u8().await.unwrap();
+        client
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .await
+            .unwrap();
+        std::future::pending::<()>().await;
+    });
+    let host = format!("host=127.0.0.1 port={port} user=me sslmode=disable");
+    let error = failure(&host).await.to_string();
+    assert!(error.contains("none of a PostgreSQL server"), "{error}");
+}
+
 #[tokio::test]
 async fn a_walsender_is_reached_at_the_server_of_a_session() {
     let ports = format!("{},{}", closed_port().await, server().port());

@@ -14,9 +14,6 @@ pub const CLEAR: &[u8] = b"R\0\0\0\x08\0\0\0\x03";
 pub const MD5: &[u8] = b"R\0\0\0\x0c\0\0\0\x05salt";
 /// AuthenticationOk.
 pub const NOTHING: &[u8] = b"R\0\0\0\x08\0\0\0\0";
-/// NoticeResponse, and then AuthenticationCleartextPassword, in one packet.
-pub const CLEAR_AFTER_A_NOTICE: &[u8] = b"N\0\0\0\x08MHi\0R\0\0\0\x08\0\0\0\x03";
-
 /// SSLRequest.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
 

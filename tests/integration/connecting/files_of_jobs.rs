@@ -52,6 +52,14 @@ async fn whatever_is_wrong_with_a_file_reads_the_same_and_none_is_read_to_its_en
     symlink(secure.authority.root(), path("link")).expect("a link");
     symlink("/proc/self/pagemap", path("pagemap")).expect("a link");
 
+    let directory = folder.path().to_str().expect("a path");
+    let daemon = start_daemon(&target.database, &["--tls-directory", directory]);
+    // Keeps the model in memory.
+    let good = target.job("good", &target.database.uri()).await;
+    target.wait_for_stream(good, "good").await;
+    procfs::reset_peak(daemon.id());
+    let before = procfs::resident(daemon.id()).peak;
+
     let real = secure.authority.root().display().to_string();
     let roots = [
         "missing",
@@ -101,10 +109,7 @@ async fn whatever_is_wrong_with_a_file_reads_the_same_and_none_is_read_to_its_en
         )
         .await;
     }
-    let directory = folder.path().to_str().expect("a path");
-    let daemon = start_daemon(&target.database, &["--tls-directory", directory]);
     let mut reasons = BTreeSet::new();
-    let before = procfs::resident(daemon.id()).peak;
     for (keyword, job) in named {
         let reason = wait_for_failure(&target.client, job).await;
         assert!(

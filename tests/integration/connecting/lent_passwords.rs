@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use testkit::jobs::wait_for_failure;
 use testkit::{Process, server};
 
-use super::asking_server::{AskingServer, CLEAR, CLEAR_AFTER_A_NOTICE, MD5, NOTHING};
+use super::asking_server::{AskingServer, CLEAR, MD5, NOTHING};
 use super::secure_server::{JobsDatabase, PASSWORD, PASSWORD_IN_URL, SecureServer};
 use crate::support::program;
 
@@ -57,7 +57,7 @@ async fn a_lent_password_is_never_told_in_clear_text_or_as_md5_to_a_server_that_
     let target = JobsDatabase::create(server::shared()).await;
     let mut impostors = Vec::new();
     let mut passfile = String::new();
-    for (number, question) in [CLEAR, MD5, CLEAR_AFTER_A_NOTICE].into_iter().enumerate() {
+    for (number, question) in [CLEAR, MD5].into_iter().enumerate() {
         for mode in ["disable", "allow", "prefer"] {
             let impostor = AskingServer::start(question).await;
             let port = impostor.port;

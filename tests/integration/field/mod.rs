@@ -7,6 +7,7 @@ mod copied_databases;
 mod copying_models;
 mod documented_queries;
 mod encodings;
+mod endless_words;
 mod generated_columns;
 mod inheritance;
 mod keys_of_extensions;

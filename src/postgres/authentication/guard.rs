@@ -279,3 +279,100 @@ where
         Box::pin(async move { Ok(Guarded::new(handshake.await?, policy, refusal, false)) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+    use crate::postgres::authentication::Methods;
+
+    fn request(code: u32, data: &[u8]) -> Vec<u8> {
+        message(b'R', &[&code.to_be_bytes(), data].concat())
+    }
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(4 + body.len()).unwrap();
+        [&[tag], &length.to_be_bytes()[..], body].concat()
+    }
+
+    /// What a client reads of these bytes, which arrive in pieces of that size, and why it was refused.
+    fn delivered(sent: &[u8], piece: usize, methods: &str) -> (Vec<u8>, Option<String>) {
+        let policy = LoginPolicy {
+            allowed: Methods::parse(methods).unwrap(),
+            keeps_password: false,
+        };
+        let refusal = Refusal::default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let mut read = Vec::new();
+        runtime.block_on(async {
+            let (client, mut server) = duplex(piece);
+            let sent = sent.to_vec();
+            let sending = tokio::spawn(async move { server.write_all(&sent).await });
+            let mut client = Guarded::new(client, policy, refusal.clone(), true);
+            // `read_to_end` would keep what came before an error too, but not say that it is all.
+            while let Ok(byte) = client.read_u8().await {
+                read.push(byte);
+            }
+            drop(client);
+            let _ = sending.await;
+        });
+        (read, refusal.get().cloned())
+    }
+
+    #[test]
+    fn a_request_that_may_not_be_answered_is_never_delivered() {
+        let notice = message(b'N', b"MHi\0\0");
+        for (asked, forbidden) in [
+            (request(3, b""), "!password"),
+            (request(5, b"salt"), "scram-sha-256"),
+            (request(10, b"SCRAM-SHA-256\0\0"), "md5"),
+            (request(7, b""), "!gss"),
+            (request(9, b""), "!sspi"),
+            (request(0, b""), "!none"),
+        ] {
+            let sent = [b"N", &notice[..], &asked].concat();
+            for piece in [1, 7, 4096] {
+                let (read, refusal) = delivered(&sent, piece, forbidden);
+                assert_eq!(read, sent[..=notice.len()], "{forbidden}");
+                assert!(refusal.unwrap().contains("require_auth"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_that_no_server_sends_ends_the_login() {
+        let http = b"NHTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
+        let long = [b"N", &request(3, &[0; 3000])[..]].concat();
+        let short = [&b"NR\0\0\0\x04"[..], &request(3, b"")].concat();
+        let none = [&b"NN\0\0\0\x03"[..], &request(3, b"")].concat();
+        for sent in [http, long, short, none] {
+            let (read, refusal) = delivered(&sent, 4096, "!password");
+            assert_eq!((&read[..], refusal), (&b"N"[..], None));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_allowed_login_is_delivered_byte_for_byte(
+            notices in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..4),
+            after in proptest::collection::vec(any::<u8>(), 0..200),
+            piece in 1usize..64,
+        ) {
+            let mut sent = b"N".to_vec();
+            for body in &notices {
+                sent.extend(message(b'N', body));
+            }
+            sent.extend(request(10, b"SCRAM-SHA-256\0\0"));
+            sent.extend(request(11, b"r=nonce,s=salt,i=4096"));
+            sent.extend(request(12, b"v=proof"));
+            sent.extend(request(0, b""));
+            // From here on it is the client's affair.
+            sent.extend(&after);
+            prop_assert_eq!(delivered(&sent, piece, "scram-sha-256"), (sent, None));
+        }
+    }
+}

@@ -18,6 +18,8 @@ use super::error::{Parsed, refused};
 use super::keyword::Parameters;
 
 const DEFAULT_PORT: u16 = 5432;
+/// Addresses of one name. Each may take `connect_timeout`, and who owns the name can give it thousands.
+const MAX_ADDRESSES: usize = 32;
 /// Where servers of the packages of Debian and Red Hat have their sockets. PostgreSQL's own default, `/tmp`, has to be
 /// named: everybody may put a socket there while the server is down.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
@@ -127,7 +129,8 @@ impl Server {
             return Ok(vec![self.clone()]);
         };
         let mut found: Vec<Server> = Vec::new();
-        for address in lookup_host((name.as_str(), self.port)).await? {
+        let addresses = lookup_host((name.as_str(), self.port)).await?;
+        for address in addresses.take(MAX_ADDRESSES) {
             let server = Server {
                 location: Location::Resolved {
                     name: name.clone(),

@@ -3,5 +3,8 @@
 pub mod allocations;
 pub mod conversation;
 pub mod encoder;
+pub mod hostile;
+pub mod messages;
 pub mod reference;
+pub mod script;
 pub mod transport;

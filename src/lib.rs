@@ -23,3 +23,4 @@ pub mod pipeline;
 pub mod postgres;
 mod reminder;
 pub mod replication;
+pub mod shown;

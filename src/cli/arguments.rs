@@ -17,6 +17,7 @@ use super::sql::Sql;
 use super::start_daemon::StartDaemon;
 use super::verify::Verify;
 use super::{output, stderr};
+use crate::shown::shown;
 
 /// Keeps vector embeddings in PostgreSQL up to date by logical replication: no triggers, no queue, no extension.
 #[derive(Parser)]
@@ -50,18 +51,25 @@ pub fn parse() -> Result<Command, ExitCode> {
 
 /// Prints what `error` says. It may be the help that was asked for, which is a result.
 fn explain(mut error: clap::Error) -> ExitCode {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     if error.get(ContextKind::Usage).is_some()
-        && let Some(usage) = usage(std::env::args())
+        && let Some(usage) = usage(arguments)
     {
         error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
     }
     let text = error.render();
     if error.use_stderr() {
-        let text = match has_colors(&std::io::stderr()) {
+        let text = match has_colors(&std::io::stderr())
+            && std::env::args_os().all(|text| is_plain(&text.to_string_lossy()))
+        {
             true => text.ansi().to_string(),
-            false => text.to_string(),
+            false => text
+                .to_string()
+                .lines()
+                .map(|line| shown(line) + "\n")
+                .collect(),
         };
-        stderr::line(text.trim_end());
+        stderr::data(text.trim_end());
         stderr::flush();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
     }
@@ -69,7 +77,7 @@ fn explain(mut error: clap::Error) -> ExitCode {
         true => text.ansi().to_string(),
         false => text.to_string(),
     };
-    match output::print(&text) {
+    match output::data(&text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stderr::line(&format!("error: {error}"));
@@ -77,6 +85,12 @@ fn explain(mut error: clap::Error) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Whether a text may stand beside the colors of an error about it: an argument may come from a script that has it from
+/// elsewhere.
+fn is_plain(text: &str) -> bool {
+    shown(text) == text
 }
 
 /// How the subcommand among these arguments is called. clap's own line shows each option that has a value as a required

@@ -155,7 +155,7 @@ impl Printer {
                 false => embedded.next(),
             };
             let vector = vector.map(|embedded| self.vector(embedded)).transpose()?;
-            output::line(self.literal(vector.as_deref())?)?;
+            output::data(&format!("{}\n", self.literal(vector.as_deref())?))?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@
 //! Code that works for one job runs in a span with the field `job`; the supervisor, which works for all, names it in
 //! the event. A reader of the log need not know the difference.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
@@ -18,6 +18,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use super::json;
+use crate::shown;
 
 /// Fields of an event that name its subject, as those of spans do.
 const SUBJECTS: [&str; 2] = ["job", "slot"];
@@ -109,7 +112,7 @@ impl Parts {
     fn set(&mut self, field: &Field, value: Value) {
         let name = field.name();
         if name == "message" {
-            self.message = shown(&value);
+            self.message = plain(&value);
         } else if SUBJECTS.contains(&name) {
             self.set_subject(name, value);
         } else if !name.starts_with("log.") {
@@ -122,19 +125,21 @@ impl Parts {
     fn text(&self) -> String {
         let mut text = String::new();
         let pairs = |pairs: &[(String, Value)]| -> Vec<String> {
-            let pair = |(name, value): &(String, Value)| format!("{name}={}", shown(value));
+            let pair =
+                |(name, value): &(String, Value)| format!("{name}={}", shown::shown(&plain(value)));
             pairs.iter().map(pair).collect()
         };
         if !self.subject.is_empty() {
             text += &format!("{}: ", pairs(&self.subject).join(" "));
         }
-        let rest = [vec![self.message.clone()], pairs(&self.fields)].concat();
+        let rest = [vec![shown::shown(&self.message)], pairs(&self.fields)].concat();
         text += &rest.join(" ");
-        escaped(&text)
+        text
     }
 
+    /// The format escapes what would end the line.
     fn json(&self, timestamp: &str) -> String {
-        let string = |text: &str| Value::from(text);
+        let string = |text: &str| Value::from(shown::shortened(text));
         let head = [
             ("timestamp".to_owned(), string(timestamp)),
             ("level".to_owned(), string(self.level.as_str())),
@@ -143,9 +148,12 @@ impl Parts {
         let members = head.iter().chain(&self.subject).chain(&message);
         let members: Vec<String> = members
             .chain(&self.fields)
-            .map(|(name, value)| format!("{}:{value}", string(name)))
+            .map(|(name, value)| {
+                let value = value.as_str().map_or_else(|| value.clone(), string);
+                format!("{}:{value}", string(name))
+            })
             .collect();
-        format!("{{{}}}", members.join(","))
+        json::safe(&format!("{{{}}}", members.join(",")))
     }
 }
 
@@ -176,23 +184,10 @@ impl Visit for Parts {
 }
 
 /// A value as text: strings without quotes.
-fn shown(value: &Value) -> String {
+fn plain(value: &Value) -> String {
     value
         .as_str()
         .map_or_else(|| value.to_string(), str::to_owned)
-}
-
-/// Control characters as escapes: a line stays one, and no text of a user acts on the terminal.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            let _ = write!(escaped, "{}", c.escape_default());
-        } else {
-            escaped.push(c);
-        }
-    }
-    escaped
 }
 
 /// The color of a level, as a parameter of SGR (ECMA-48).

@@ -9,6 +9,7 @@ mod input;
 mod job;
 mod job_access;
 mod job_state;
+mod json;
 mod log_format;
 mod logging;
 mod output;

@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
-use super::{output, stderr, table};
+use super::{json, output, stderr, table};
 use crate::embedding::{Engine, TextRole};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::DatabaseError;
@@ -93,7 +93,7 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
             let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
             let objects: Vec<serde_json::Value> =
                 rows.iter().map(|row| object(row, &headings)).collect();
-            output::line(serde_json::to_string_pretty(&objects)?)?;
+            json::print(&objects)?;
         }
     }
     Ok(())

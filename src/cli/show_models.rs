@@ -44,7 +44,7 @@ pub fn run(arguments: &ShowModels) -> Result<(), OutputError> {
     let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
     table::print(&HEADINGS, &rows, MAX_CELL_WIDTH)?;
     let folder = catalog.folder().display();
-    output::line(format_args!("\nModels are searched in {folder}."))?;
+    output::lines(&[String::new(), format!("Models are searched in {folder}.")])?;
     for entry in &entries {
         for note in entry.problem.iter().chain(&entry.assumption) {
             output::line(format_args!("{}: {note}", entry.name))?;

@@ -46,7 +46,7 @@ impl Script {
 /// If it cannot be written.
 pub fn run(arguments: &Sql) -> anyhow::Result<()> {
     if let Some(script) = arguments.name {
-        return Ok(output::print(script.text())?);
+        return Ok(output::data(script.text())?);
     }
     for script in Script::value_variants() {
         let value = script.to_possible_value();

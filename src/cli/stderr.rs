@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::shown::shown;
+
 /// Lines that wait for the reader, in bytes. Further ones are dropped.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
 /// How long the end of the process waits for a reader that reads.
@@ -38,12 +40,14 @@ static QUEUE: LazyLock<Option<LineQueue>> = LazyLock::new(|| {
     LineQueue::start(File::from(descriptor), report_lost_lines).ok()
 });
 
-/// Writes a line.
+/// Writes a line for people, as [`shown`] makes it: names and messages of others are in it.
 pub fn line(text: &str) {
-    let mut bytes = Vec::with_capacity(text.len() + 1);
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.push(b'\n');
-    write(&bytes);
+    data(&shown(text));
+}
+
+/// Writes a text as it is, and ends its last line.
+pub fn data(text: &str) {
+    write(format!("{text}\n").as_bytes());
 }
 
 /// Waits until everything is written, for as long as the reader reads, and two seconds at most. For the end of the

@@ -11,6 +11,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
 
 use super::output::{self, OutputError};
+use crate::shown::is_misleading;
 
 /// Between two columns.
 const SEPARATOR: &str = "  ";
@@ -25,11 +26,14 @@ pub fn print(
     rows: &[Vec<String>],
     max_cell_width: usize,
 ) -> Result<(), OutputError> {
-    output::print(&render(headings, rows, max_cell_width))
+    output::data(&render(headings, rows, max_cell_width))
 }
 
 fn render(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) -> String {
-    let headings: Vec<String> = headings.iter().map(ToString::to_string).collect();
+    let headings: Vec<String> = headings
+        .iter()
+        .map(|heading| fit(heading, max_cell_width))
+        .collect();
     let rows: Vec<Vec<String>> = rows
         .iter()
         .map(|row| row.iter().map(|cell| fit(cell, max_cell_width)).collect())
@@ -65,10 +69,7 @@ fn line(cells: &[String], widths: &[usize]) -> String {
 
 /// The text on one line, at most `max_width` terminal columns wide. A text that was cut ends with an ellipsis.
 fn fit(text: &str, max_width: usize) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if breaks_layout(c) { ' ' } else { c })
-        .collect();
+    let text = without_misleading(text, max_width);
     if text.width() <= max_width {
         return text;
     }
@@ -84,14 +85,17 @@ fn fit(text: &str, max_width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// Whether a terminal acts on a character instead of displaying it: control characters, line and paragraph separators,
-/// and the bidirectional controls, which could reorder the rest of the line (Unicode Standard Annex #9).
-fn breaks_layout(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
+/// The text with a space in the place of each character that acts on a terminal or misleads its reader, as far as it can
+/// be seen: a cell may hold a gigabyte.
+fn without_misleading(text: &str, max_width: usize) -> String {
+    let mut plain = String::new();
+    let mut rest = text.chars();
+    // An emoji of several people is the longest that takes two columns.
+    while let Some(c) = rest.next().filter(|_| plain.len() < 64 * (max_width + 1)) {
+        let is_misleading = is_misleading(c, plain.chars().next_back(), rest.clone().next());
+        plain.push(if is_misleading { ' ' } else { c });
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -129,6 +133,9 @@ mod tests {
         assert_eq!(fit("a\nb", 5), "a b");
         assert_eq!(fit("a\u{1b}[31mb\t\u{7f}", 20), "a [31mb  ");
         assert_eq!(fit("a\u{202e}b\u{2028}c", 20), "a b c");
+        assert_eq!(fit("a\u{200b}b\u{200f}c\u{9b}d", 20), "a b c d");
+        let table = render(&["id\u{1b}[2J"], &[vec!["1\n".into()]], 20);
+        assert_eq!(table, "id [2J\n------\n1\n");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
-use super::output;
+use super::{json, output};
 use crate::pipeline::commands::verify::{Extent, Findings, verify};
 use crate::pipeline::setup::table_state::TableState;
 
@@ -66,12 +66,12 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
             object["quarantined"] = quarantined.into();
             object["model_identity"] = job.model.identity().into();
             object["not_followed"] = state.children().into();
-            output::line(serde_json::to_string_pretty(&object)?)?;
+            json::print(&object)?;
         }
         ReportFormat::Text => {
-            output::print(&report(&job, &findings, quarantined))?;
+            output::lines(&report(&job, &findings, quarantined))?;
             for child in state.children() {
-                output::line(format!("\n{}", job.target.ignored_child(child)))?;
+                output::lines(&[String::new(), job.target.ignored_child(child)])?;
             }
         }
     }
@@ -82,11 +82,11 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn report(job: &OpenJob, findings: &Findings, quarantined: Option<usize>) -> String {
-    let identity = job.model.identity();
-    let mut report = format!("{}\nmodel identity {identity}\n\n", job.title());
+fn report(job: &OpenJob, findings: &Findings, quarantined: Option<usize>) -> Vec<String> {
+    let identity = format!("model identity {}", job.model.identity());
+    let mut report = vec![job.title(), identity, String::new()];
     let mut line = |what: &str, count: u64, note: &str| {
-        report.push_str(&format!("{count:>12}  {what}{note}\n"));
+        report.push(format!("{count:>12}  {what}{note}"));
     };
     line("rows", findings.rows, "");
     line("texts", findings.texts, "");
@@ -108,13 +108,13 @@ fn report(job: &OpenJob, findings: &Findings, quarantined: Option<usize>) -> Str
             count as u64,
             &format!(", see {failures}"),
         ),
-        None => report.push_str(&format!(
-            "{:>12}  quarantined rows: the role may not read {failures}\n",
+        None => report.push(format!(
+            "{:>12}  quarantined rows: the role may not read {failures}",
             "?"
         )),
     }
     if !findings.is_sound() {
-        report.push_str(&format!("\n{}\n", remedy(job, findings)));
+        report.extend([String::new(), remedy(job, findings)]);
     }
     report
 }

@@ -75,10 +75,12 @@ impl JobStore {
              ON CONFLICT (job_id, key) DO UPDATE \
              SET error = EXCLUDED.error, attempts = f.attempts + EXCLUDED.attempts, failed_at = now()"
         );
-        // PostgreSQL's text types cannot store NUL.
-        let error = failure.error.replace('\0', "\u{fffd}");
-        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-            [&id.as_str(), &failure.key, &error, &failure.attempts];
+        let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] = [
+            &id.as_str(),
+            &failure.key,
+            &failure.error,
+            &failure.attempts,
+        ];
         if !self.has_failures().await? {
             let create = format!("CREATE TABLE IF NOT EXISTS {table} ({COLUMNS})");
             // IF NOT EXISTS does not help against a daemon that creates the table at the same moment: one of the two

@@ -16,6 +16,7 @@ use super::definition::JobId;
 use super::failures::{Failure, FailuresError};
 use super::store::JobStore;
 use crate::postgres::{DatabaseError, ServerInstance};
+use crate::shown::shown;
 
 /// What a job tells the jobs database, or asks it.
 #[derive(Debug)]
@@ -72,7 +73,8 @@ pub struct ReportMessage {
     pub answer: Option<oneshot::Sender<Answer>>,
 }
 
-/// Writes a report to the jobs database.
+/// Writes a report to the jobs database. Texts for people are written as [`shown`] makes them: servers and users have a
+/// part in them, and whoever reads the table does it on a terminal.
 ///
 /// # Errors
 /// The server's. The report is then not delivered, and the call can be repeated.
@@ -86,10 +88,14 @@ pub async fn deliver(
         Report::StartedAgain => store.started_again(id).await?,
         Report::Progressed(percent) => store.progressed(id, *percent).await?,
         Report::Finished => store.finished(id).await?,
-        Report::Failed(reason) => store.failed(id, reason).await?,
-        Report::WaitsFor(what) => store.waits_for(id, what.as_deref()).await?,
+        Report::Failed(reason) => store.failed(id, &shown(reason)).await?,
+        Report::WaitsFor(what) => {
+            let what = what.as_deref().map(shown);
+            store.waits_for(id, what.as_deref()).await?;
+        }
         Report::Interrupted(why) => {
             // Of no consequence, so a column of an unsuitable type must not hold up what is.
+            let why = why.as_deref().map(shown);
             if let Err(error) = store.interrupted(id, why.as_deref()).await {
                 if error.is_transient() {
                     return Err(error);
@@ -107,6 +113,10 @@ pub async fn deliver(
         // A failures table that the role may not use, or that has other columns, concerns the job that needs it, and
         // not the daemon's session.
         Report::Quarantined(failure) => {
+            let failure = &Failure {
+                error: shown(&failure.error),
+                ..failure.clone()
+            };
             return answer_or_reject(
                 store
                     .quarantine(id, failure)

@@ -205,11 +205,7 @@ impl JobStore {
             return Ok(());
         }
         match why {
-            // PostgreSQL's text types cannot store NUL.
-            Some(why) => {
-                let why = why.replace('\0', "\u{fffd}");
-                self.update(id, &set, &[&why]).await
-            }
+            Some(why) => self.update(id, &set, &[&why]).await,
             // No row version for a job that was not interrupted.
             None => {
                 self.update_where(id, &set, "AND last_error IS NOT NULL", &[])
@@ -237,8 +233,6 @@ impl JobStore {
     /// # Errors
     /// The server's.
     pub async fn failed(&self, id: &JobId, reason: &str) -> Result<(), DatabaseError> {
-        // PostgreSQL's text types cannot store NUL.
-        let reason = reason.replace('\0', "\u{fffd}");
         let mut set = String::from("init_failed_at = now(), init_failure_reason = $2");
         // The reason replaces what interrupted the job until then.
         let cleared = self.last_error("NULL::text");

@@ -10,12 +10,13 @@ pub const MODULES: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     ("backoff", &[]),
     ("reminder", &[]),
+    ("shown", &[]),
     ("replication", &[]),
     ("postgres", &[]),
     ("embedding", &["failpoint"]),
     ("embedded", &[]),
     // The jobs table.
-    ("jobs", &["postgres"]),
+    ("jobs", &["postgres", "shown"]),
     // One job's way, in the order of the data.
     ("pipeline/error", &["embedding", "postgres", "replication"]),
     ("pipeline/table", &["postgres", "replication"]),
@@ -133,6 +134,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "cli",
         &[
             "failpoint",
+            "shown",
             "postgres",
             "embedding",
             "embedded",

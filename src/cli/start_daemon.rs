@@ -14,7 +14,9 @@ use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
 use super::sql::JOBS_TABLE;
 use super::{output, stderr};
-use crate::embedded::{Installation, PrivatePostgres, ServerOptions, default_directory};
+use crate::embedded::{
+    Installation, PrivatePostgres, ServerOptions, default_directory, percent_encoded,
+};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::state::Supervisor;
@@ -161,8 +163,9 @@ async fn private_server(
 ) -> anyhow::Result<(ConnectionString, PrivatePostgres)> {
     let data_path = arguments.engine.data_path();
     let server = tokio::task::spawn_blocking(move || start_private(&data_path)).await??;
-    let uri = server.uri("postgres");
-    let database: ConnectionString = uri.parse()?;
+    let passfile = percent_encoded(&server.passfile().to_string_lossy());
+    let uri = format!("{}?passfile={passfile}", server.uri("postgres"));
+    let database = ConnectionString::from_daemon(&uri)?;
     if arguments.table == "jobs" && arguments.schema == "public" {
         let session = Session::open(&database).await?;
         session
@@ -176,15 +179,39 @@ async fn private_server(
             .await
             .ok();
     }
-    output::print_if_possible(&format!(
-        "A private PostgreSQL is running. Connect with\n\n  psql '{uri}'\n\nand give the daemon a job, for example:\n\n  \
+    output::print_if_possible(&introduction(&server));
+    Ok((database, server))
+}
+
+/// How to connect to the server, and what to do then. The password is in a file alone: standard output often ends up in a log.
+fn introduction(server: &PrivatePostgres) -> Vec<String> {
+    let uri = format!("postgresql://postgres@127.0.0.1:{}/postgres", server.port());
+    let psql = server.bindir().join("psql");
+    let psql = match psql.is_file() {
+        true => quoted(&psql),
+        false => "psql".to_owned(),
+    };
+    let passfile = quoted(&server.passfile());
+    let text = format!(
+        "A private PostgreSQL is running. Connect with\n\n  PGPASSFILE={passfile} {psql} '{uri}'\n\n\
+         and give the daemon a job, for example:\n\n  \
          CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT);\n  \
          INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model)\n  \
          VALUES ('{uri}', 'public', 'articles', 'title', 'title_embedding',\n          \
          'sentence-transformers/all-MiniLM-L6-v2');\n  \
          INSERT INTO articles (title) VALUES ('My articles title');\n\n"
-    ));
-    Ok((database, server))
+    );
+    text.lines().map(str::to_owned).collect()
+}
+
+/// A path as a word of a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    match path.chars().all(is_plain) {
+        true => path.into_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
 }
 
 fn start_private(data_path: &Path) -> anyhow::Result<PrivatePostgres> {

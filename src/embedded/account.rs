@@ -4,14 +4,18 @@
 //! container, its programs run as another user, who must be able to reach them and the data directory.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::chown;
+use std::fs::File;
+use std::os::unix::fs::fchown;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use nix::unistd::{User, geteuid};
+use nix::unistd::{Uid, User, geteuid};
 
 use super::error::{EmbeddedError, failed_to};
+
+/// The account for root. Not `nobody`, whom other programs use as well: each of them could read and change the database.
+const NAME: &str = "postgres";
 
 /// The user that PostgreSQL's programs run as: our own, or another one if we are root.
 #[derive(Clone, Debug)]
@@ -21,16 +25,18 @@ pub(super) struct Account {
 }
 
 impl Account {
-    /// Our own user; if we are root, `postgres` or else `nobody`.
+    /// Our own user; if we are root, `postgres`.
+    ///
+    /// A user id without an account would not do: initdb and PostgreSQL ask for the name of their own.
     pub fn for_server() -> Result<Self, EmbeddedError> {
         if !geteuid().is_root() {
             return Ok(Self { other: None });
         }
-        let other = ["postgres", "nobody"]
-            .into_iter()
-            .find_map(|name| User::from_name(name).ok().flatten())
-            .ok_or(EmbeddedError::NoAccount)?;
-        Ok(Self { other: Some(other) })
+        let other = User::from_name(NAME).ok().flatten();
+        let other = other.filter(|user| !user.uid.is_root());
+        Ok(Self {
+            other: Some(other.ok_or(EmbeddedError::NoAccount)?),
+        })
     }
 
     /// The user's name, for messages: "the user {name}".
@@ -54,12 +60,17 @@ impl Account {
         command
     }
 
-    /// Makes this account the owner of `path`.
-    pub fn own(&self, path: &Path) -> Result<(), EmbeddedError> {
+    /// Its user id.
+    pub fn id(&self) -> Uid {
+        self.other.as_ref().map_or_else(geteuid, |user| user.uid)
+    }
+
+    /// Makes this account the owner of a file or directory that is open, whatever is at its path by now.
+    pub fn own(&self, file: &File, path: &Path) -> Result<(), EmbeddedError> {
         let Some(user) = &self.other else {
             return Ok(());
         };
-        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        fchown(file, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
             .map_err(failed_to("change the owner of", path))
     }
 

@@ -5,18 +5,22 @@
 //!  data/         PostgreSQL's data directory
 //!  password      the superuser's
 //!  port          of the last start
+//!  pgpass        a password file for psql, for our own user
 //!  server.log    and server.log.1, of the start before
 //!  supervise.sh  the script that stops the server
 //!  ended.PID     the exit status of the last program, for the owner with this process id
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf, absolute};
+
+use nix::unistd::{Uid, User, geteuid};
 
 use super::account::Account;
 use super::error::{EmbeddedError, failed_to};
+use super::files;
 use super::installation::SYSTEM_DIRECTORY;
 
 /// The directory of the private server that belongs to a daemon with this data path: `<data_path>/embedded`.
@@ -52,12 +56,18 @@ impl ServerDirectory {
     /// Creates the directory if it does not exist, and locks it.
     pub fn open(root: &Path, account: &Account) -> Result<Self, EmbeddedError> {
         let root = absolute(root).map_err(failed_to("find", root))?;
-        DirBuilder::new()
-            .recursive(true)
-            .create(root.parent().unwrap_or(&root))
-            .and_then(|()| create_private(&root))
-            .map_err(failed_to("create", &root))?;
-        account.own(&root)?;
+        let parent = root.parent().unwrap_or(&root);
+        fs::create_dir_all(parent).map_err(failed_to("create", parent))?;
+        match create_private(&root, account) {
+            Err(EmbeddedError::Io { source, .. }) if source.kind() == ErrorKind::AlreadyExists => {
+                check_owner(&root, account)?;
+            }
+            created => created?,
+        }
+        Self::lock(root, account)
+    }
+
+    fn lock(root: PathBuf, account: &Account) -> Result<Self, EmbeddedError> {
         if !account.can_enter(&root) {
             return Err(EmbeddedError::Unreachable {
                 directory: root,
@@ -75,7 +85,9 @@ impl ServerDirectory {
             .filter(|parent| account.can_enter(parent))
             .unwrap_or_else(|| PathBuf::from("/tmp"));
         let name = random_hex().map_err(failed_to("name a directory in", &parent))?;
-        Self::open(&parent.join(format!("lantern-{}", &name[..12])), account)
+        let root = parent.join(format!("lantern-{}", &name[..12]));
+        create_private(&root, account)?;
+        Self::lock(root, account)
     }
 
     /// The directory itself, as an absolute path.
@@ -103,29 +115,33 @@ impl ServerDirectory {
     /// Creates an empty log. The log of the last start is kept beside it.
     pub fn begin_log(&self) -> Result<File, EmbeddedError> {
         let log = self.log();
-        if log.exists() {
-            fs::rename(&log, self.root.join("server.log.1")).map_err(failed_to("rename", &log))?;
+        match fs::rename(&log, self.root.join("server.log.1")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(failed_to("rename", &log)(error));
+            }
+            _ => {}
         }
-        File::create(&log).map_err(failed_to("create", &log))
+        files::create_new(&log, 0o644).map_err(failed_to("create", &log))
     }
 
-    /// The end of the log, for an error message.
+    /// The end of the log, on one line, for an error message.
     pub fn log_tail(&self) -> String {
-        let log = fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
+        let log = files::read(&self.log()).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join("\n")
+        lines[lines.len().saturating_sub(LOG_TAIL_LINES)..].join(" | ")
     }
 
     /// The superuser's password. The first call creates it.
     pub fn password(&self, account: &Account) -> Result<String, EmbeddedError> {
         let path = self.password_file();
-        match fs::read_to_string(&path) {
+        match files::read(&path) {
             Ok(password) => Ok(password.trim_end().to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 let password = random_hex().map_err(failed_to("create", &path))?;
-                write_private(&path, &password).map_err(failed_to("create", &path))?;
-                account.own(&path)?;
+                let mut file =
+                    files::create_new(&path, 0o600).map_err(failed_to("create", &path))?;
+                account.own(&file, &path)?;
+                writeln!(file, "{password}").map_err(failed_to("write", &path))?;
                 Ok(password)
             }
             Err(error) => Err(failed_to("read", &path)(error)),
@@ -134,27 +150,33 @@ impl ServerDirectory {
 
     /// The port of the last start. As long as it is free, it is used again, so that connection strings stay valid.
     pub fn last_port(&self) -> Option<u16> {
-        let port = fs::read_to_string(self.root.join("port")).ok()?;
+        let port = files::read(&self.root.join("port")).ok()?;
         port.trim().parse().ok()
     }
 
     /// Stores the port for the next start.
     pub fn remember_port(&self, port: u16) -> Result<(), EmbeddedError> {
         let path = self.root.join("port");
-        fs::write(&path, format!("{port}\n")).map_err(failed_to("write", &path))
+        files::replace(&path, &format!("{port}\n"), 0o644).map_err(failed_to("write", &path))
+    }
+
+    /// Writes a password file (manual: "The Password File"), so that nobody has to see the password to connect.
+    pub fn write_passfile(&self, port: u16, password: &str) -> Result<(), EmbeddedError> {
+        let path = self.passfile();
+        let entry = format!("127.0.0.1:{port}:*:postgres:{password}\n");
+        files::replace(&path, &entry, 0o600).map_err(failed_to("write", &path))
+    }
+
+    /// The password file.
+    pub fn passfile(&self) -> PathBuf {
+        self.root.join("pgpass")
     }
 
     /// Writes the script that supervises programs. It replaces the file rather than its content: a shell reads a script
     /// while it runs it, and an earlier one may still be running.
     pub fn write_script(&self, script: &str) -> Result<PathBuf, EmbeddedError> {
-        let (path, staging) = (
-            self.root.join("supervise.sh"),
-            self.root.join("supervise.sh.new"),
-        );
-        fs::write(&staging, script)
-            .and_then(|()| fs::set_permissions(&staging, Permissions::from_mode(0o644)))
-            .and_then(|()| fs::rename(&staging, &path))
-            .map_err(failed_to("write", &path))?;
+        let path = self.root.join("supervise.sh");
+        files::replace(&path, script, 0o644).map_err(failed_to("write", &path))?;
         Ok(path)
     }
 
@@ -170,24 +192,55 @@ impl ServerDirectory {
     }
 }
 
-/// Creates a directory that only its owner can read, unless it exists.
-fn create_private(directory: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
+/// Creates a directory that only `account` can read.
+fn create_private(directory: &Path, account: &Account) -> Result<(), EmbeddedError> {
+    let created = DirBuilder::new().mode(0o700).create(directory);
+    created.map_err(failed_to("create", directory))?;
+    let opened = File::open(directory).map_err(failed_to("open", directory))?;
+    account.own(&opened, directory)
+}
+
+/// Whether a directory that was there belongs to `account`, and others may not write to it. An empty one of our own user
+/// becomes the account's: somebody has made it for this.
+fn check_owner(directory: &Path, account: &Account) -> Result<(), EmbeddedError> {
+    let opened = File::open(directory).map_err(failed_to("open", directory))?;
+    let metadata = opened.metadata().map_err(failed_to("look at", directory))?;
+    let owner = Uid::from_raw(metadata.uid());
+    let wrong = |owner| EmbeddedError::WrongOwner {
+        directory: directory.to_owned(),
+        owner: name_of(owner),
+        account: name_of(account.id()),
+    };
+    // Whoever owns a link decides where the database is.
+    let link = fs::symlink_metadata(directory).map_err(failed_to("look at", directory))?;
+    if link.is_symlink() && link.uid() != geteuid().as_raw() {
+        return Err(wrong(Uid::from_raw(link.uid())));
     }
+    let is_empty = || fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none());
+    if owner == geteuid() && owner != account.id() && is_empty() {
+        account.own(&opened, directory)?;
+    } else if owner != account.id() {
+        return Err(wrong(owner));
+    }
+    let mode = metadata.mode() & 0o7777;
+    match mode & 0o022 {
+        0 => Ok(()),
+        _ => Err(EmbeddedError::Writable {
+            directory: directory.to_owned(),
+            mode,
+        }),
+    }
+}
+
+fn name_of(user: Uid) -> String {
+    let account = User::from_uid(user).ok().flatten();
+    account.map_or_else(|| user.to_string(), |account| account.name)
 }
 
 /// Locks a directory for this process. The kernel releases the lock when the process ends, however it ends.
 fn lock(root: &Path) -> Result<File, EmbeddedError> {
     let path = root.join("lock");
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(failed_to("open", &path))?;
+    let mut file = files::open_own(&path).map_err(failed_to("open", &path))?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)
@@ -206,16 +259,6 @@ fn lock(root: &Path) -> Result<File, EmbeddedError> {
         }
         Err(TryLockError::Error(error)) => Err(failed_to("lock", &path)(error)),
     }
-}
-
-/// Creates a file that only its owner can read.
-fn write_private(path: &Path, content: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    writeln!(file, "{content}")
 }
 
 /// 128 random bits from the operating system as 32 hexadecimal digits.

@@ -43,10 +43,38 @@ pub enum EmbeddedError {
 
     /// We are root, and there is no other user to run the server as.
     #[error(
-        "PostgreSQL does not run as root, and neither of the users postgres and nobody exists to run it as; \
-         start lantern-cli as an ordinary user"
+        "PostgreSQL does not run as root, and there is no account postgres to run it as: create it (useradd --system \
+         --user-group --no-create-home --shell /usr/sbin/nologin postgres), start lantern-cli as an ordinary user, or \
+         name a database with --uri"
     )]
     NoAccount,
+
+    /// The directory belongs to somebody else, who could change everything in it.
+    #[error(
+        "{} belongs to {owner}, but PostgreSQL runs as {account}, and whoever owns the directory can change the database: \
+         choose another --data-path, or, if {owner} is to be trusted with what is in it, run chown -R {account}: {}",
+        directory.display(), directory.display()
+    )]
+    WrongOwner {
+        /// The directory.
+        directory: PathBuf,
+        /// Its owner.
+        owner: String,
+        /// The account that it should belong to.
+        account: String,
+    },
+
+    /// Others may write to the directory.
+    #[error(
+        "others than its owner may write to {} (mode {mode:04o}), and so change the database; run chmod go-w {}",
+        directory.display(), directory.display()
+    )]
+    Writable {
+        /// The directory.
+        directory: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
 
     /// The account of the server may not enter a directory.
     #[error(
@@ -94,7 +122,7 @@ pub enum EmbeddedError {
     },
 
     /// initdb failed.
-    #[error("initdb could not create a database in {}:\n{output}", directory.display())]
+    #[error("initdb could not create a database in {}: {output}", directory.display())]
     Initdb {
         /// The data directory.
         directory: PathBuf,
@@ -103,7 +131,7 @@ pub enum EmbeddedError {
     },
 
     /// The server did not start.
-    #[error("PostgreSQL did not start: {reason}; the end of {}:\n{tail}", log.display())]
+    #[error("PostgreSQL did not start: {reason}; the end of {}: {tail}", log.display())]
     Start {
         /// What was observed.
         reason: String,

@@ -53,9 +53,10 @@ impl Launch<'_> {
             durable: self.options.durable,
         }
         .run()?;
-        stop_leftover(&directory.data())?;
+        stop_leftover(&directory.data(), self.account.id())?;
         let (process, port) = self.start_on_free_port(&directory)?;
         directory.remember_port(port)?;
+        directory.write_passfile(port, &password)?;
         Ok(RunningServer {
             process,
             directory,

@@ -36,6 +36,7 @@
 mod account;
 mod directory;
 mod error;
+mod files;
 mod initdb;
 mod installation;
 mod launch;
@@ -49,4 +50,4 @@ pub use directory::default_directory;
 pub use error::EmbeddedError;
 pub use installation::Installation;
 pub use options::ServerOptions;
-pub use server::PrivatePostgres;
+pub use server::{PrivatePostgres, percent_encoded};

@@ -1,14 +1,16 @@
 //! `postmaster.pid`, in which a running server describes itself, and the end of a server that outlived its owner.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid};
 
 use super::error::EmbeddedError;
+use super::files;
 
 /// Index of the status line (`LOCK_FILE_LINE_PM_STATUS`).
 const STATUS_LINE: usize = 7;
@@ -30,9 +32,7 @@ pub(super) struct PidFile(String);
 impl PidFile {
     /// The pid file of the data directory `data`, if there is one.
     pub fn read(data: &Path) -> Option<Self> {
-        fs::read_to_string(data.join("postmaster.pid"))
-            .ok()
-            .map(Self)
+        files::read(&data.join("postmaster.pid")).ok().map(Self)
     }
 
     /// Whether the server accepts connections.
@@ -47,8 +47,9 @@ impl PidFile {
 }
 
 /// Stops a server that still runs on `data` although the process that owned it has ended: the script that supervises it
-/// is either about to stop it or was killed too. The caller holds the directory's lock.
-pub(super) fn stop_leftover(data: &Path) -> Result<(), EmbeddedError> {
+/// is either about to stop it or was killed too. The caller holds the directory's lock. A process of another user than
+/// `owner` is no server: the file is that user's, who may name any process in it.
+pub(super) fn stop_leftover(data: &Path, owner: Uid) -> Result<(), EmbeddedError> {
     let Some(process) = PidFile::read(data).and_then(|file| file.process()) else {
         return Ok(());
     };
@@ -58,13 +59,13 @@ pub(super) fn stop_leftover(data: &Path) -> Result<(), EmbeddedError> {
         (Signal::SIGQUIT, IMMEDIATE_TIMEOUT),
     ] {
         let deadline = Instant::now() + timeout;
-        if !is_server_of(process, data) {
+        if !is_server_of(process, data, owner) {
             return Ok(());
         }
         // An error means that the process has just ended, which the loop notices.
         let _ = kill(process, signal);
         while Instant::now() < deadline {
-            if !is_server_of(process, data) {
+            if !is_server_of(process, data, owner) {
                 return Ok(());
             }
             sleep(POLL_INTERVAL);
@@ -79,14 +80,15 @@ pub(super) fn stop_leftover(data: &Path) -> Result<(), EmbeddedError> {
 /// Whether `process` is a server that runs on `data`. After a crash its number may belong to any other program. A
 /// server has its data directory as its working directory, which proc(5) shows; without `/proc`, any process with the
 /// number counts.
-fn is_server_of(process: Pid, data: &Path) -> bool {
+fn is_server_of(process: Pid, data: &Path, owner: Uid) -> bool {
     let proc = Path::new("/proc");
     if !proc.join("self").exists() {
         return kill(process, None).is_ok();
     }
-    let working_directory = fs::read_link(proc.join(process.to_string()).join("cwd"));
-    match (working_directory, fs::canonicalize(data)) {
-        (Ok(working_directory), Ok(data)) => working_directory == data,
+    let process = proc.join(process.to_string());
+    let is_owners = fs::metadata(&process).is_ok_and(|process| process.uid() == owner.as_raw());
+    match (fs::read_link(process.join("cwd")), fs::canonicalize(data)) {
+        (Ok(working_directory), Ok(data)) => is_owners && working_directory == data,
         _ => false,
     }
 }

@@ -105,6 +105,12 @@ impl PrivatePostgres {
         &self.server.password
     }
 
+    /// A password file with the superuser's password, for our own user: `PGPASSFILE`.
+    #[must_use]
+    pub fn passfile(&self) -> PathBuf {
+        self.server.directory.passfile()
+    }
+
     /// The directory of the Unix socket; `None` if the path of the data directory is too long for a socket.
     #[must_use]
     pub fn socket_directory(&self) -> Option<&Path> {
@@ -151,7 +157,8 @@ impl PrivatePostgres {
 }
 
 /// Encodes all bytes except the unreserved characters of a URI (RFC 3986, section 2.3).
-fn percent_encoded(text: &str) -> String {
+#[must_use]
+pub fn percent_encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -12,7 +12,6 @@
 //! A parent-death signal (`PR_SET_PDEATHSIG` in prctl(2)) would not do: it is sent when the *thread* that started the
 //! child ends, and only Linux has it.
 
-use std::fs;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -23,6 +22,7 @@ use std::time::{Duration, Instant};
 use super::account::Account;
 use super::directory::ServerDirectory;
 use super::error::{EmbeddedError, failed_to};
+use super::files;
 
 const SCRIPT: &str = include_str!("supervise.sh");
 
@@ -57,9 +57,7 @@ impl SupervisedProcess {
         program: &Command,
     ) -> Result<Self, EmbeddedError> {
         let status_file = directory.status_file();
-        if status_file.exists() {
-            fs::remove_file(&status_file).map_err(failed_to("remove", &status_file))?;
-        }
+        files::remove(&status_file).map_err(failed_to("remove", &status_file))?;
         let shell = Path::new("/bin/sh");
         let mut command = account.command(shell);
         command.arg(directory.write_script(SCRIPT)?);
@@ -90,7 +88,7 @@ impl SupervisedProcess {
     pub fn exit_status(&mut self) -> Option<i32> {
         // 9 is SIGKILL: nothing else ends the script before it has written the status.
         const SCRIPT_WAS_KILLED: i32 = 128 + 9;
-        let written = fs::read_to_string(&self.status_file).unwrap_or_default();
+        let written = files::read(&self.status_file).unwrap_or_default();
         // The script may be writing at this moment: only a whole line is the whole status.
         if let Some(status) = written.strip_suffix('\n') {
             return Some(status.parse().unwrap_or(SCRIPT_WAS_KILLED));

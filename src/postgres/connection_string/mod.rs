@@ -89,6 +89,16 @@ impl ConnectionString {
         Ok(OWN.get_or_init(|| own).clone())
     }
 
+    /// The string of a server that the daemon has started for itself: as that of `--uri`, but all of it is given, and
+    /// nothing of the environment may change it. Its jobs may use the passfile that it names.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn from_daemon(text: &str) -> Result<ConnectionString, InvalidConnectionString> {
+        let own = Self::completed(text, &Environment::default())?;
+        Ok(OWN.get_or_init(|| own).clone())
+    }
+
     fn completed(
         text: &str,
         environment: &Environment,
@@ -139,6 +149,8 @@ impl ConnectionString {
         defaults::take_certificates(&mut parameters, environment);
         let mut string = Self::build(&parameters, environment, Author::JobsRow)?;
         string.credentials.is_lent = !has_password;
+        // That which `--uri` names may be another one than PGPASSFILE.
+        string.credentials.passfile = own.and_then(|own| own.credentials.passfile.clone());
         Ok(string)
     }
 

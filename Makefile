@@ -57,9 +57,10 @@ SECONDS ?= 60
 fuzz: ## Fuzz what reads from servers and users, SECONDS=60 each (needs nightly Rust and cargo-fuzz)
 	@scripts/fuzz.sh $(SECONDS)
 
-lint: ## Check formatting and run clippy, warnings denied
+lint: ## Check formatting, run clippy with warnings denied, and check the dependencies with cargo-deny
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- --deny warnings
+	@scripts/deny.sh
 
 clean: ## Remove what was built and fetched
 	cargo clean

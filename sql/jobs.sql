@@ -8,7 +8,7 @@
 -- deleted rows within a second. Insert the columns of the first group; the daemon writes those of the last one:
 --
 --   INSERT INTO jobs (db_connection, schema, "table", src_column, dst_column, embedding_model)
---   VALUES ('postgres://postgres@localhost:5432/test', 'public', 'articles', 'title', 'title_embedding',
+--   VALUES ('postgres://lantern@localhost:5432/test', 'public', 'articles', 'title', 'title_embedding',
 --           'sentence-transformers/all-MiniLM-L6-v2');
 
 CREATE TABLE IF NOT EXISTS jobs (
@@ -16,6 +16,8 @@ CREATE TABLE IF NOT EXISTS jobs (
 
   -- What to embed
   db_connection TEXT NOT NULL,      -- target database, postgresql://[username]:[password]@[host]:[port]/[dbname]
+  write_connection TEXT,            -- the same database as another role, for all that reads and writes rows: that role
+                                    -- needs no REPLICATION (default: db_connection)
   schema TEXT,                      -- target schema (default public)
   "table" TEXT,                     -- target table, with a primary key or a replica identity index
   src_column TEXT,                  -- source column; a text of NULL or '' clears the embedding
@@ -66,7 +68,8 @@ CREATE TABLE IF NOT EXISTS jobs_failures (
   PRIMARY KEY (job_id, key)
 );
 
--- A daemon that logs in as another role than the owner of these tables needs:
+-- A daemon should log in as another role than the owner of these tables: whoever owns a table with a job may do what the
+-- daemon's role may. sql/role.sql creates one, with these rights:
 --
---   GRANT SELECT, UPDATE ON jobs TO lantern;
+--   GRANT SELECT, UPDATE ON jobs TO lantern;   -- of UPDATE, only the columns that the daemon writes
 --   GRANT SELECT, INSERT, UPDATE, DELETE ON jobs_failures TO lantern;

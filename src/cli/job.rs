@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cli::job_access::JobAccessArguments;
-use crate::cli::{job_state, output};
+use crate::cli::{job_state, output, stderr};
 use crate::embedding::{Engine, Model, ModelName};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::BackfillProgress;
@@ -15,6 +15,7 @@ use crate::pipeline::commands::possible_keys::possible_keys;
 use crate::pipeline::commands::repair::{Repair, Rows};
 use crate::pipeline::commands::verify::Vectors;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::users_code::{PowerfulRoles, check_exposure};
 use crate::pipeline::setup::{target_database, target_table};
 use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
@@ -38,6 +39,16 @@ pub struct JobArguments {
     /// The job's id
     #[arg(long, value_name = "ID")]
     job: String,
+
+    /// The target database, in place of the job's db_connection: for roles that may not read it, or have a login of
+    /// their own there
+    #[arg(
+        long,
+        env = "LANTERN_TARGET",
+        hide_env_values = true,
+        value_name = "URI"
+    )]
+    target: Option<String>,
 
     #[command(flatten)]
     access: JobAccessArguments,
@@ -72,7 +83,7 @@ impl JobArguments {
         let row = self.find(&store).await?;
         job_state::warn(&store, &row).await?;
         let names = TargetNames::from_definition(&row.definition)?;
-        let database = target_database::from_definition(&row.definition, &self.access.access())?;
+        let database = self.target(&store, &row)?;
         let session = Session::open(&database).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();
@@ -88,13 +99,42 @@ impl JobArguments {
         })
     }
 
+    /// Where the rows of the job are, for the role that reads and writes them.
+    fn target(&self, store: &JobStore, row: &JobRow) -> anyhow::Result<ConnectionString> {
+        if let Some(target) = &self.target {
+            return ConnectionString::of_operator(target).context("--target");
+        }
+        if !store.table().may_read_connections() || row.definition.db_connection.is_empty() {
+            bail!(
+                "{} shows no db_connection of job {} to this role: name the target database yourself, with --target",
+                store.table().qualified(),
+                row.id
+            );
+        }
+        let access = self.access.access();
+        Ok(match target_database::of_rows(&row.definition, &access)? {
+            Some(database) => database,
+            None => target_database::from_definition(&row.definition, &access)?,
+        })
+    }
+
     async fn find(&self, store: &JobStore) -> anyhow::Result<JobRow> {
-        if let Some(job) = store.row(&JobId::new(self.job.as_str())).await? {
+        let mut found = store.rows_with_id(&JobId::new(self.job.as_str())).await?;
+        if found.len() > 1 {
+            bail!(
+                "{} rows of {} have the id {}: the table needs a primary key",
+                found.len(),
+                store.table().qualified(),
+                self.job
+            );
+        }
+        if let Some(job) = found.pop() {
             return Ok(job);
         }
         let ids: Vec<String> = store
             .rows()
             .await?
+            .rows
             .iter()
             .map(|row| row.id.to_string())
             .collect();
@@ -127,6 +167,15 @@ impl OpenJob {
             model: self.model.clone(),
         };
         Ok(repair.run(engine, rows, report).await?)
+    }
+
+    /// Says, or fails, where others could gain rights through the role that writes.
+    pub async fn check_exposure(&self, powerful: PowerfulRoles) -> anyhow::Result<()> {
+        let table = self.target.qualified();
+        if let Some(exposure) = check_exposure(&self.session, &table, powerful).await? {
+            stderr::line(&format!("warning: {exposure}"));
+        }
+        Ok(())
     }
 
     /// The keys of quarantined rows. Those that no row can have any more, because the key columns are others or their

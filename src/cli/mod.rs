@@ -14,6 +14,7 @@ mod log_format;
 mod logging;
 mod output;
 mod process_list;
+mod refuse_superuser;
 mod resync;
 mod retry_failed;
 mod search;

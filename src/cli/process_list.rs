@@ -1,4 +1,4 @@
-//! Keeps the password of `--uri` out of the process list.
+//! Keeps the passwords of `--uri` and `--target` out of the process list.
 //!
 //! On most systems every user can read the arguments of every process, but only the owner of a process can read its
 //! environment (`/proc/PID/cmdline` and `/proc/PID/environ` in proc(5)). A program cannot prevent that its arguments
@@ -13,51 +13,61 @@ use std::process::Command;
 use super::stderr;
 use crate::postgres::ConnectionString;
 
-/// The environment variable of `--uri`.
-const VARIABLE: &str = "LANTERN_URI";
+/// The options that hold a connection string, and their environment variables.
+const OPTIONS: [(&str, &str); 2] = [("--uri", "LANTERN_URI"), ("--target", "LANTERN_TARGET")];
 
-/// If `--uri` has a password, restarts the program with the connection string in the environment instead of the
-/// arguments. The process id stays the same (execve(2)). Returns if there is nothing to hide or the program cannot be
+/// If `--uri` or `--target` has a password, restarts the program with the connection string in the environment instead
+/// of the arguments. The process id stays the same (execve(2)). Returns if there is nothing to hide or the program cannot be
 /// restarted.
 ///
 /// Must be called before any thread is started and any file is opened: the restarted program begins from scratch.
 pub fn hide_password() {
     let mut arguments = env::args_os();
     let Some(name) = arguments.next() else { return };
-    let Some((others, uri)) = without_uri(arguments.collect()) else {
-        return;
-    };
-    if !may_hold_password(&uri) {
+    let mut arguments: Vec<OsString> = arguments.collect();
+    let mut hidden = Vec::new();
+    for (option, variable) in OPTIONS {
+        if let Some((others, uri)) = without(option, &arguments)
+            && may_hold_password(&uri)
+        {
+            arguments = others;
+            hidden.push((variable, uri));
+        }
+    }
+    if hidden.is_empty() {
         return;
     }
     // Not the first argument, which may be any name.
     let Ok(program) = env::current_exe() else {
         return;
     };
+    let variables: Vec<&str> = hidden.iter().map(|(variable, _)| *variable).collect();
+    let variables = variables.join(" and ");
     let error = Command::new(program)
         .arg0(name)
-        .args(others)
-        .env(VARIABLE, uri)
+        .args(arguments)
+        .envs(hidden)
         .exec();
     stderr::line(&format!(
-        "warning: the password of --uri is visible in the process list, because the program cannot restart itself: \
-         {error}; set {VARIABLE} instead"
+        "warning: a password is visible in the process list, because the program cannot restart itself: {error}; set \
+         {variables} instead"
     ));
 }
 
-/// The arguments without `--uri`, and its value; `None` if it is not given.
-fn without_uri(arguments: Vec<OsString>) -> Option<(Vec<OsString>, OsString)> {
+/// The arguments without this option, and its value; `None` if it is not given.
+fn without(option: &str, arguments: &[OsString]) -> Option<(Vec<OsString>, OsString)> {
     let mut others = Vec::with_capacity(arguments.len());
     let mut uri = None;
-    let mut rest = arguments.into_iter();
+    let mut rest = arguments.iter().cloned();
     while let Some(argument) = rest.next() {
+        let value = argument.as_bytes().strip_prefix(option.as_bytes());
         // After `--` come texts, even if they look like options.
         if argument == "--" {
             others.push(argument);
             others.extend(rest.by_ref());
-        } else if argument == "--uri" {
+        } else if argument == option {
             uri = Some(rest.next()?);
-        } else if let Some(value) = argument.as_bytes().strip_prefix(b"--uri=") {
+        } else if let Some(value) = value.and_then(|value| value.strip_prefix(b"=")) {
             uri = Some(OsStr::from_bytes(value).to_owned());
         } else {
             others.push(argument);
@@ -79,7 +89,8 @@ mod tests {
     use super::*;
 
     fn split(arguments: &[&str]) -> Option<(Vec<String>, String)> {
-        let (others, uri) = without_uri(arguments.iter().map(OsString::from).collect())?;
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        let (others, uri) = without("--uri", &arguments)?;
         let text = |text: OsString| text.into_string().unwrap();
         Some((others.into_iter().map(text).collect(), text(uri)))
     }

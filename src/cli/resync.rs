@@ -9,6 +9,7 @@ use clap::Args;
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
 use super::output;
+use super::refuse_superuser::RefuseSuperuserArguments;
 use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
@@ -31,6 +32,9 @@ pub struct Resync {
     #[command(flatten)]
     job: JobArguments,
 
+    #[command(flatten)]
+    refuse_superuser: RefuseSuperuserArguments,
+
     /// Embed every row, whatever its vector is
     #[arg(long)]
     all: bool,
@@ -42,6 +46,8 @@ pub struct Resync {
 pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     let engine = arguments.engine.engine();
     let job = arguments.job.open(&engine).await?;
+    job.check_exposure(arguments.refuse_superuser.powerful_roles())
+        .await?;
     output::line(job.title())?;
     let scope = match arguments.all {
         true => BackfillScope::All,

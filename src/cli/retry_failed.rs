@@ -6,6 +6,7 @@ use clap::Args;
 use super::engine_arguments::EngineArguments;
 use super::job::JobArguments;
 use super::output;
+use super::refuse_superuser::RefuseSuperuserArguments;
 use crate::pipeline::commands::repair::Rows;
 
 /// Retry the quarantined rows of a job
@@ -19,12 +20,17 @@ pub struct RetryFailed {
     job: JobArguments,
 
     #[command(flatten)]
+    refuse_superuser: RefuseSuperuserArguments,
+
+    #[command(flatten)]
     engine: EngineArguments,
 }
 
 pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
     let engine = arguments.engine.engine();
     let job = arguments.job.open(&engine).await?;
+    job.check_exposure(arguments.refuse_superuser.powerful_roles())
+        .await?;
     output::line(job.title())?;
     let keys = job.quarantined_keys().await?;
     if keys.is_empty() && job.row.failed {

@@ -57,10 +57,8 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     let vector = embed_query(&engine, &job, arguments.query).await?;
     let statement = statement(target, &columns, arguments.limit);
     let rows = job.session.query(&statement, &[&vector]).await;
-    let rows = rows.map_err(DatabaseError::during(format!(
-        "searching {}",
-        target.qualified()
-    )))?;
+    let failed = || DatabaseError::during(format!("searching {}", target.qualified()));
+    let rows = rows.map_err(failed())?;
 
     let keys: Vec<&str> = target
         .key
@@ -85,14 +83,15 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
                 .chain(keys.iter().copied())
                 .chain(shown)
                 .collect();
-            let cells: Vec<Vec<String>> =
-                rows.iter().map(|row| cells(row, headings.len())).collect();
+            let cells = rows.iter().map(|row| cells(row, headings.len()));
+            let cells: Vec<Vec<String>> = cells.collect::<Result<_, _>>().map_err(failed())?;
             table::print(&headings, &cells, 70)?;
         }
         RowFormat::Json => {
             let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
+            let objects = rows.iter().map(|row| object(row, &headings));
             let objects: Vec<serde_json::Value> =
-                rows.iter().map(|row| object(row, &headings)).collect();
+                objects.collect::<Result<_, _>>().map_err(failed())?;
             json::print(&objects)?;
         }
     }
@@ -121,8 +120,9 @@ async fn shown_columns(job: &OpenJob, wanted: &[String]) -> anyhow::Result<Vec<S
     let statement = "SELECT attname::text FROM pg_attribute \
                      WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
     let rows = job.session.query(statement, &[&target.oid]).await;
-    let rows = rows.map_err(DatabaseError::during("reading the columns of the table"))?;
-    let columns: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let columns: Result<Vec<String>, _> =
+        rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
+    let columns = columns.map_err(DatabaseError::during("reading the columns of the table"))?;
     let mut shown = Vec::new();
     for wanted in wanted.iter().filter(|wanted| !wanted.trim().is_empty()) {
         // A blank beside a comma is part of the list, unless it is part of a name.
@@ -181,22 +181,27 @@ fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
     }
 }
 
-fn cells(row: &Row, columns: usize) -> Vec<String> {
-    let similarity: Option<f64> = row.get(0);
+fn cells(row: &Row, columns: usize) -> Result<Vec<String>, tokio_postgres::Error> {
+    let similarity: Option<f64> = row.try_get(0)?;
     let mut cells =
         vec![similarity.map_or_else(|| "?".into(), |similarity| format!("{similarity:.3}"))];
-    cells.extend((1..columns).map(|index| row.get::<_, Option<String>>(index).unwrap_or_default()));
-    cells
+    for index in 1..columns {
+        cells.push(row.try_get::<_, Option<String>>(index)?.unwrap_or_default());
+    }
+    Ok(cells)
 }
 
-fn object(row: &Row, headings: &[&str]) -> serde_json::Value {
+fn object(row: &Row, headings: &[&str]) -> Result<serde_json::Value, tokio_postgres::Error> {
     let mut object = serde_json::Map::new();
-    object.insert("similarity".into(), row.get::<_, Option<f64>>(0).into());
+    object.insert(
+        "similarity".into(),
+        row.try_get::<_, Option<f64>>(0)?.into(),
+    );
     for (index, heading) in headings.iter().enumerate() {
         object.insert(
             (*heading).to_string(),
-            row.get::<_, Option<String>>(index + 1).into(),
+            row.try_get::<_, Option<String>>(index + 1)?.into(),
         );
     }
-    object.into()
+    Ok(object.into())
 }

@@ -7,9 +7,11 @@ use super::output;
 /// `sql/jobs.sql`, with which a private server starts as well.
 pub const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
 const PREPARE_PUBLICATION: &str = include_str!("../../sql/prepare_publication.sql");
+const ROLE: &str = include_str!("../../sql/role.sql");
+const SEARCHERS: &str = include_str!("../../sql/searchers.sql");
 const TEARDOWN: &str = include_str!("../../sql/teardown.sql");
 
-/// Print an SQL script: the jobs table, preparations for a role that owns nothing, removal of everything
+/// Print an SQL script: the jobs table, roles with few rights, preparations for them, removal of everything
 ///
 /// Without a name, lists the scripts. Pipe a script into psql, for example: lantern-cli sql jobs | psql mydb
 #[derive(Args)]
@@ -23,6 +25,10 @@ pub struct Sql {
 enum Script {
     /// Creates the jobs table, with all columns that the daemon knows
     Jobs,
+    /// Creates a role for the daemon, with no more rights than it needs
+    Role,
+    /// Creates a view of the jobs table without connection strings, for roles that search
+    Searchers,
     /// Prepares a table for a role that does not own it
     #[value(name = "prepare_publication", aliases = ["prepare-publication", "prepare"])]
     PreparePublication,
@@ -34,6 +40,8 @@ impl Script {
     fn text(self) -> &'static str {
         match self {
             Script::Jobs => JOBS_TABLE,
+            Script::Role => ROLE,
+            Script::Searchers => SEARCHERS,
             Script::PreparePublication => PREPARE_PUBLICATION,
             Script::Teardown => TEARDOWN,
         }

@@ -2,6 +2,7 @@
 //!
 //! The doc comments of the arguments are the output of `--help`, and so the reference of the options.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use anyhow::Context;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine_arguments::EngineArguments;
 use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
+use super::refuse_superuser::RefuseSuperuserArguments;
 use super::sql::JOBS_TABLE;
 use super::{output, stderr};
 use crate::embedded::{
@@ -57,6 +59,19 @@ pub struct StartDaemon {
 
     #[command(flatten)]
     access: JobAccessArguments,
+
+    #[command(flatten)]
+    refuse_superuser: RefuseSuperuserArguments,
+
+    /// The most jobs that this daemon runs at a time. Further ones wait until others end, or until another daemon takes
+    /// them. All daemons of a jobs table should have the same value
+    #[arg(
+        long,
+        env = "LANTERN_MAX_JOBS",
+        default_value = "1000",
+        value_name = "N"
+    )]
+    max_jobs: NonZeroUsize,
 
     /// Use a replication slot for each job, or one for all jobs of a target database. The server decodes the WAL of the
     /// whole database once per slot. All daemons of a jobs table need the same value
@@ -120,6 +135,8 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         max_retained_wal: arguments.max_retained_wal,
         slots: arguments.slots.into(),
         access: arguments.access.access(),
+        max_jobs: arguments.max_jobs.get(),
+        powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
     let engine = arguments.engine.engine();
     let supervisor = tokio::select! {

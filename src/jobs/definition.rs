@@ -31,8 +31,8 @@ impl fmt::Display for JobId {
 /// What a job is asked to do: the columns of its row that the user writes.
 ///
 /// All values are as the user wrote them, but an empty text counts as NULL. They are checked when the job starts, so a
-/// wrong value makes that job fail and no other. A value that the SQL type of [`OPTIONS`] cannot hold is another matter:
-/// the one SELECT for all rows casts it, and fails.
+/// wrong value makes that job fail and no other. A value that is none of the type in [`OPTIONS`], or too long, is a
+/// [`defect`](Self::defect).
 ///
 /// # To add an option
 ///
@@ -40,7 +40,7 @@ impl fmt::Display for JobId {
 /// a jobs table need not have it.
 ///
 /// 1. Add its column to [`OPTIONS`], a field to this struct, and its default to `JobRow::example` below.
-/// 2. Read the column in `job_row` (`store.rs`). NULL and a missing column mean the default.
+/// 2. Read the column in `job_row` (`rows.rs`). NULL and a missing column mean the default.
 /// 3. Check the value in `pipeline/setup/definition.rs`, or, if that takes the server, in `pipeline/setup/preflight/`.
 ///    The message names the option and says how to correct it.
 /// 4. Use it where the work is done: `pipeline/backfill/scope.rs` decides which rows are scanned, `WriteOptions`
@@ -63,6 +63,9 @@ impl fmt::Display for JobId {
 pub struct Definition {
     /// Connection string of the target database.
     pub db_connection: String,
+    /// Connection string for everything that reads and writes rows of the target table, where that is to be another
+    /// role than the one that streams.
+    pub write_connection: Option<String>,
     /// Schema of the target table; `public` if the row names none.
     pub schema: String,
     /// Name of the target table.
@@ -91,10 +94,13 @@ pub struct Definition {
     pub backfill: bool,
     /// Write-backs do not fire the triggers of the target table.
     pub skip_triggers: bool,
+    /// Why the row cannot be used, if a value of it cannot be read.
+    pub defect: Option<String>,
 }
 
-/// The columns of a [`Definition`] that a jobs table need not have, each with the SQL type that its values are cast to.
+/// The columns of a [`Definition`] that a jobs table need not have, each with the type of its values.
 pub const OPTIONS: &[(&str, &str)] = &[
+    ("write_connection", "text"),
     ("column_type", "text"),
     ("pk", "text"),
     ("batch_size", "bigint"),
@@ -206,6 +212,11 @@ impl JobRow {
             && other.definition.writes_a_column_of(&self.definition)
     }
 
+    /// The order in which jobs are started: those that have run before come first, then by id.
+    pub fn in_order_of_start(&self, other: &JobRow) -> std::cmp::Ordering {
+        self.precedence().cmp(&other.precedence())
+    }
+
     fn precedence(&self) -> (bool, i64, &str) {
         let id = self.id.as_str();
         let number = id.parse().unwrap_or(i64::MAX);
@@ -235,6 +246,7 @@ impl JobRow {
         let text = |text: &str| Some(text.to_owned());
         let definition = Definition {
             db_connection: "postgresql://localhost/d".into(),
+            write_connection: None,
             schema: "public".into(),
             table: text("t"),
             src_column: text("s"),
@@ -249,6 +261,7 @@ impl JobRow {
             trust_existing: false,
             backfill: true,
             skip_triggers: false,
+            defect: None,
         };
         JobRow {
             id: JobId::new(id),

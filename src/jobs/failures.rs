@@ -9,6 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use super::definition::JobId;
 use super::store::JobStore;
+use super::trust::{self, Found};
 use crate::postgres::DatabaseError;
 use crate::postgres::quote::identifier;
 
@@ -29,11 +30,18 @@ const COLUMNS: &str = "job_id text NOT NULL, key jsonb NOT NULL, error text NOT 
 
 /// The failures table cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{cause}{}", ending(.remedy.as_deref()))]
-pub struct FailuresError {
-    cause: DatabaseError,
-    /// The statements of a role that has the privileges which this one lacks.
-    remedy: Option<String>,
+pub enum FailuresError {
+    /// A statement failed.
+    #[error("{cause}{}", ending(.remedy.as_deref()))]
+    Database {
+        /// The error of the jobs database.
+        cause: DatabaseError,
+        /// The statements of a role that has the privileges which this one lacks.
+        remedy: Option<String>,
+    },
+    /// It is another object, or it may run code of a third party: why, and what to do.
+    #[error("{0}")]
+    Untrusted(String),
 }
 
 fn ending(remedy: Option<&str>) -> String {
@@ -43,20 +51,26 @@ fn ending(remedy: Option<&str>) -> String {
 }
 
 impl FailuresError {
-    /// Whether the same call may succeed later without a change by a person.
-    pub fn is_transient(&self) -> bool {
-        self.cause.is_transient()
+    /// The error of the jobs database, if the same call may succeed later without a change by a person.
+    ///
+    /// # Errors
+    /// The error itself, if not.
+    pub fn into_transient(self) -> Result<DatabaseError, FailuresError> {
+        match self {
+            FailuresError::Database { cause, .. } if cause.is_transient() => Ok(cause),
+            other => Err(other),
+        }
     }
 
-    /// The error of the jobs database.
-    pub fn into_cause(self) -> DatabaseError {
-        self.cause
+    fn is_about_privileges(&self) -> bool {
+        matches!(self, FailuresError::Database { cause, .. }
+            if cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE))
     }
 }
 
 impl From<DatabaseError> for FailuresError {
     fn from(cause: DatabaseError) -> Self {
-        FailuresError {
+        FailuresError::Database {
             cause,
             remedy: None,
         }
@@ -91,6 +105,8 @@ impl JobStore {
                 let cause = DatabaseError::during(format!("creating {table}"))(error);
                 return Err(self.with_remedy(cause, &format!("{create}; ")).await);
             }
+            // Another role may have been faster, for reasons of its own.
+            self.has_failures().await?;
         }
         let put = self.session().execute(&statement, &parameters).await;
         match put.map_err(DatabaseError::during(format!("writing to {table}"))) {
@@ -116,25 +132,23 @@ impl JobStore {
             Ok(rows) => rows,
             Err(cause) => return Err(self.with_remedy(cause, "").await),
         };
-        Ok(rows
-            .iter()
-            .map(|row| Failure {
-                key: row.get(0),
-                error: row.get(1),
-                attempts: row.get(2),
-            })
-            .collect())
+        let failures = rows.iter().map(failure).collect::<Result<_, _>>();
+        Ok(failures.map_err(DatabaseError::during(format!("reading {table}")))?)
     }
 
-    /// The number of quarantined rows of a job; `None` if the role may not read the failures table.
+    /// The number of quarantined rows of a job; `None` if the role may not read the failures table, or there is none
+    /// beside a view.
     ///
     /// # Errors
     /// The server's.
-    pub async fn count_failures(&self, id: &JobId) -> Result<Option<usize>, DatabaseError> {
+    pub async fn count_failures(&self, id: &JobId) -> Result<Option<usize>, FailuresError> {
         match self.failures(id).await {
+            Ok(failures) if failures.is_empty() && self.table().is_view() => {
+                Ok(self.has_failures().await?.then_some(0))
+            }
             Ok(failures) => Ok(Some(failures.len())),
-            Err(error) if error.cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Ok(None),
-            Err(error) => Err(error.into_cause()),
+            Err(error) if error.is_about_privileges() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -181,15 +195,15 @@ impl JobStore {
         }
     }
 
-    /// Asked first, because a statement on a missing table would write an error into the server's log.
-    async fn has_failures(&self) -> Result<bool, DatabaseError> {
-        let table = self.table().failures();
-        let row = self
-            .session()
-            .query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])
-            .await
-            .map_err(DatabaseError::during(format!("looking for {table}")))?;
-        Ok(row.get(0))
+    /// Whether there is a failures table. Asked first, because a statement on a missing table would write an error into
+    /// the server's log; and because the table may be another role's.
+    async fn has_failures(&self) -> Result<bool, FailuresError> {
+        let (session, table) = (self.session(), self.table());
+        match trust::look_at_failures(session, table.failures(), table.oid()).await? {
+            Found::Missing => Ok(false),
+            Found::Usable => Ok(true),
+            Found::Unusable(why) => Err(FailuresError::Untrusted(why)),
+        }
     }
 
     /// Adds to an error about missing privileges what grants them: `first`, and the privileges on the table.
@@ -204,6 +218,14 @@ impl JobStore {
                 identifier(&role)
             )
         });
-        FailuresError { cause, remedy }
+        FailuresError::Database { cause, remedy }
     }
+}
+
+fn failure(row: &tokio_postgres::Row) -> Result<Failure, tokio_postgres::Error> {
+    Ok(Failure {
+        key: row.try_get(0)?,
+        error: row.try_get(1)?,
+        attempts: row.try_get(2)?,
+    })
 }

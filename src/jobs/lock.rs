@@ -48,12 +48,12 @@ impl JobsLock<'_> {
 /// # Errors
 /// The server's.
 pub async fn try_lock(store: &JobStore, lock: JobsLock<'_>) -> Result<bool, DatabaseError> {
-    let row = store
+    store
         .session()
         .query_one("SELECT pg_try_advisory_lock($1)", &[&lock.key(store)])
         .await
-        .map_err(DatabaseError::during("taking an advisory lock"))?;
-    Ok(row.get(0))
+        .and_then(|row| row.try_get(0))
+        .map_err(DatabaseError::during("taking an advisory lock"))
 }
 
 /// Releases the lock.

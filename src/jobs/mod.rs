@@ -1,8 +1,8 @@
 //! The jobs table: which columns it has, what its rows ask for, how it changes, and where results are recorded.
 //!
 //! ```text
-//!              ┌ table       which columns the table has
-//! jobs table ──┤ store       its rows, read and updated over one session ──▶ definition   what a row asks for
+//!              ┌ table       which columns the table has, and what the role may do (trust: whose code runs with it)
+//! jobs table ──┤ store       its rows, read (rows) and updated over one session ──▶ definition   what a row asks for
 //!              └ watcher     what has changed since the last poll
 //!
 //!   failures   rows that could not be embedded or written (the quarantine)
@@ -22,7 +22,7 @@
 //! let session = Session::open(&database).await?;
 //! let table = JobsTable::discover(&session, "public", "jobs", None).await?;
 //! let store = JobStore::new(session, table, None);
-//! for row in store.rows().await? {
+//! for row in store.rows().await?.rows {
 //!     println!("job {}: {}", row.id, row.definition);
 //! }
 //! # Ok(())
@@ -34,8 +34,11 @@ pub mod failures;
 pub mod lock;
 pub mod presence;
 pub mod reporter;
+mod rows;
 pub mod store;
 pub mod table;
+mod table_error;
+mod trust;
 pub mod watcher;
 
 pub use definition::{Definition, InitProgress, JobId, JobRow};

@@ -22,6 +22,7 @@ use super::definition::JobId;
 use super::lock::JobsLock;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
+use crate::postgres::answer::all;
 
 /// The process id of the server process that serves a session.
 pub type Pid = i32;
@@ -57,6 +58,20 @@ pub struct FleetView {
     pub peers: Vec<Peer>,
     /// Who holds the lock of each job that is locked.
     pub holders: BTreeMap<JobId, Pid>,
+    /// Sessions that hold a lock of ours and are of no daemon.
+    pub strangers: Vec<Stranger>,
+}
+
+/// A session whose role may not write to the jobs table, as a daemon must, and which holds a lock of a daemon's. Every
+/// role that may connect to the jobs database can take any advisory lock, and see the keys of those that are taken.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Stranger {
+    /// Its server process.
+    pub pid: Pid,
+    /// Its role.
+    pub role: String,
+    /// The job that it keeps from running; `None` where it poses as a daemon, which does no harm.
+    pub job: Option<JobId>,
 }
 
 /// Makes this daemon visible to the others until its session ends or [`leave`] is called.
@@ -116,15 +131,37 @@ fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {
 /// whose high half is in `classid` and low half in `objid` (PostgreSQL manual, section "pg_locks").
 ///
 /// A session is not busy while the server waits for its client (`wait_event_type = 'Client'`), as with a statement of
-/// which only a part has arrived.
-const LOOK: &str = "SELECT l.pid, l.objsubid = 2, l.objid::bigint, l.classid::bigint << 32 | l.objid::bigint, \
-            a.state_change::text, COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - a.state_change), 0)::float8, \
-            COALESCE(a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client', false) \
-     FROM pg_locks l LEFT JOIN LATERAL pg_stat_get_activity(l.pid) a ON l.objsubid = 2 AND l.pid <> pg_backend_pid() \
-     WHERE l.locktype = 'advisory' AND l.granted AND l.pid IS NOT NULL \
-       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-       AND (l.objsubid = 2 AND l.classid::bigint = $1 \
-            OR l.objsubid = 1 AND l.classid::bigint << 32 | l.objid::bigint = ANY($2))";
+/// which only a part has arrived. The role of a session is visible to everyone.
+const LOOK: &str = "WITH locks AS MATERIALIZED ( \
+       SELECT l.pid, l.objsubid = 2 AS is_daemon, l.objid::bigint AS half, l.classid::bigint << 32 | l.objid::bigint AS key \
+       FROM pg_locks l \
+       WHERE l.locktype = 'advisory' AND l.granted AND l.pid IS NOT NULL \
+         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         AND (l.objsubid = 2 AND l.classid::bigint = $1 \
+              OR l.objsubid = 1 AND l.classid::bigint << 32 | l.objid::bigint = ANY($2))), \
+     sessions AS MATERIALIZED ( \
+       SELECT p.pid, a.state_change, a.usesysid, \
+              COALESCE(a.state = 'active' AND a.wait_event_type IS DISTINCT FROM 'Client', false) AS busy, \
+              COALESCE(has_table_privilege(a.usesysid, $3::oid, 'UPDATE') \
+                       OR has_any_column_privilege(a.usesysid, $3::oid, 'UPDATE'), true) AS may_write \
+       FROM (SELECT DISTINCT pid FROM locks) p LEFT JOIN LATERAL pg_stat_get_activity(p.pid) a ON true) \
+     SELECT l.pid, l.is_daemon, l.half, l.key, \
+            CASE WHEN l.pid <> pg_backend_pid() THEN s.state_change::text END, \
+            COALESCE(EXTRACT(EPOCH FROM clock_timestamp() - s.state_change), 0)::float8, s.busy, \
+            CASE WHEN NOT s.may_write THEN COALESCE(pg_get_userbyid(s.usesysid)::text, '?') END \
+     FROM locks l JOIN sessions s USING (pid)";
+
+/// The columns of [`LOOK`].
+type LookRow = (
+    Pid,
+    bool,
+    i64,
+    i64,
+    Option<String>,
+    f64,
+    bool,
+    Option<String>,
+);
 
 /// Which daemons are there, and which of them hold the locks of these jobs.
 ///
@@ -140,29 +177,35 @@ pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<FleetView, Databas
     let job_keys: Vec<i64> = by_key.keys().copied().collect();
     let failed = || DatabaseError::during("looking for other daemons");
     let question = store.session().repeated(LOOK).await.map_err(failed())?;
-    let rows = store
+    let table_key = i64::from(table.cast_unsigned());
+    let found: Vec<LookRow> = store
         .session()
-        .query(&question, &[&i64::from(table.cast_unsigned()), &job_keys])
+        .query(&question, &[&table_key, &job_keys, &store.table().oid()])
         .await
+        .and_then(|rows| all(&rows))
         .map_err(failed())?;
     let mut view = FleetView::default();
-    for row in &rows {
-        let pid: Pid = row.get(0);
-        let is_daemon: bool = row.get(1);
-        if is_daemon {
-            let activity = row.get::<_, Option<String>>(4).map(|last_change| Activity {
-                last_change,
-                since: Duration::from_secs_f64(row.get::<_, f64>(5).max(0.0)),
-                busy: row.get(6),
+    for (pid, is_daemon, second_half, key, last_change, since, busy, stranger) in found {
+        let job = by_key.get(&key).filter(|_| !is_daemon);
+        if let Some(role) = stranger {
+            view.strangers.push(Stranger {
+                pid,
+                role,
+                job: job.map(|id| (*id).clone()),
             });
-            let second_half: i64 = row.get(2);
+        } else if is_daemon {
+            let activity = last_change.map(|last_change| Activity {
+                last_change,
+                since: Duration::try_from_secs_f64(since.max(0.0)).unwrap_or_default(),
+                busy,
+            });
             view.peers.push(Peer {
                 pid,
                 same_label: second_half == i64::from(label.cast_unsigned()),
                 other_slots: second_half == i64::from(other_slots.cast_unsigned()),
                 activity,
             });
-        } else if let Some(id) = by_key.get(&row.get(3)) {
+        } else if let Some(id) = job {
             view.holders.insert((*id).clone(), pid);
         }
     }
@@ -179,7 +222,7 @@ pub async fn terminate(
     pid: Pid,
     last_change: &str,
 ) -> Result<bool, DatabaseError> {
-    let terminated = store
+    let terminated: Option<bool> = store
         .session()
         .query_opt(
             "SELECT pg_terminate_backend(pid, 1000) FROM pg_stat_get_activity($1) \
@@ -187,8 +230,9 @@ pub async fn terminate(
             &[&pid, &last_change],
         )
         .await
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
         .map_err(DatabaseError::during(
             "terminating the session of a daemon that does not respond",
         ))?;
-    Ok(terminated.is_some_and(|row| row.get(0)))
+    Ok(terminated.unwrap_or(false))
 }

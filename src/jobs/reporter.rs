@@ -142,8 +142,10 @@ pub async fn deliver(
 fn answer_or_reject(result: Result<Answer, FailuresError>) -> Result<Answer, DatabaseError> {
     match result {
         Ok(answer) => Ok(answer),
-        Err(error) if error.is_transient() => Err(error.into_cause()),
-        Err(error) => Ok(Answer::Rejected(error.to_string())),
+        Err(error) => match error.into_transient() {
+            Ok(transient) => Err(transient),
+            Err(error) => Ok(Answer::Rejected(error.to_string())),
+        },
     }
 }
 

@@ -1,9 +1,31 @@
 //! Reads the rows of the jobs table, and records in them what became of the jobs.
 
-use super::definition::{Definition, InitProgress, JobId, JobRow, OPTIONS};
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use tokio_postgres::types::BorrowToSql;
+
+use super::definition::{JobId, JobRow};
+use super::rows::{job_row, select_statement};
 use super::table::JobsTable;
-use crate::postgres::quote::{identifier, literal};
+use crate::postgres::answer::columns;
+use crate::postgres::quote::literal;
 use crate::postgres::{DatabaseError, Session};
+
+/// The most that the rows of the jobs table may hold, in bytes: the daemon keeps them in memory, and reads them again at
+/// each look. A usual row has some hundred bytes.
+const MAX_TABLE: usize = 64 << 20;
+
+const NO_PARAMETERS: [&str; 0] = [];
+
+/// The rows of the jobs table.
+#[derive(Default)]
+pub struct JobRows {
+    /// In the order of their ids. If the table has no key, several may have one id.
+    pub rows: Vec<JobRow>,
+    /// The number of further rows, which have no id, or one that is too long.
+    pub nameless: usize,
+}
 
 /// The jobs table over one session.
 pub struct JobStore {
@@ -17,7 +39,11 @@ pub struct JobStore {
 impl JobStore {
     /// A store over this session. With a label, only rows that have it are read.
     pub fn new(session: Session, table: JobsTable, label: Option<String>) -> Self {
-        let select = select_statement(&table, label.is_some());
+        let condition = match label {
+            Some(_) => "WHERE j.label = $1",
+            None => "",
+        };
+        let select = select_statement(&table, condition);
         JobStore {
             session,
             table,
@@ -57,41 +83,61 @@ impl JobStore {
     /// All rows of this daemon (with a label: those that have it), canceled ones too.
     ///
     /// # Errors
-    /// The server's.
-    pub async fn rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
-        let failed = || DatabaseError::during("reading the jobs table");
-        let question = self
-            .session
-            .repeated(&self.select)
-            .await
-            .map_err(failed())?;
-        let rows = match &self.label {
-            Some(label) => self.session.query(&question, &[label]).await,
-            None => self.session.query(&question, &[]).await,
-        };
-        let rows = rows.map_err(failed())?;
-        Ok(rows.iter().map(job_row).collect())
+    /// The server's, and [`DatabaseError::TooMuch`].
+    pub async fn rows(&self) -> Result<JobRows, DatabaseError> {
+        match &self.label {
+            Some(label) => self.read(&self.select, [label]).await,
+            None => self.read(&self.select, NO_PARAMETERS).await,
+        }
     }
 
     /// All rows, whatever their label.
     ///
     /// # Errors
-    /// The server's.
-    pub async fn all_rows(&self) -> Result<Vec<JobRow>, DatabaseError> {
-        let rows = self
-            .session
-            .query(&select_statement(&self.table, false), &[])
-            .await
-            .map_err(DatabaseError::during("reading the jobs table"))?;
-        Ok(rows.iter().map(job_row).collect())
+    /// As [`rows`](Self::rows).
+    pub async fn all_rows(&self) -> Result<JobRows, DatabaseError> {
+        let select = select_statement(&self.table, "");
+        self.read(&select, NO_PARAMETERS).await
     }
 
-    /// One row, or `None` if there is none.
+    /// The rows with this id: one, or none, unless the table has no key.
     ///
     /// # Errors
-    /// The server's.
-    pub async fn row(&self, id: &JobId) -> Result<Option<JobRow>, DatabaseError> {
-        Ok(self.rows().await?.into_iter().find(|row| row.id == *id))
+    /// As [`rows`](Self::rows).
+    pub async fn rows_with_id(&self, id: &JobId) -> Result<Vec<JobRow>, DatabaseError> {
+        let select = select_statement(&self.table, "WHERE j.id::text = $1");
+        Ok(self.read(&select, [id.as_str()]).await?.rows)
+    }
+
+    async fn read<P>(
+        &self,
+        select: &str,
+        parameters: impl IntoIterator<Item = P, IntoIter: ExactSizeIterator>,
+    ) -> Result<JobRows, DatabaseError>
+    where
+        P: BorrowToSql,
+    {
+        const DOING: &str = "reading the jobs table";
+        let failed = || DatabaseError::during(DOING);
+        let question = self.session.repeated(select).await.map_err(failed())?;
+        let stream = self.session.query_raw(&question, parameters).await;
+        let mut stream = pin!(stream.map_err(failed())?);
+        let mut found = JobRows::default();
+        let mut bytes = 0;
+        while let Some(row) = stream.try_next().await.map_err(failed())? {
+            bytes += row.raw_size_bytes();
+            if bytes > MAX_TABLE {
+                return Err(DatabaseError::TooMuch {
+                    doing: DOING.to_owned(),
+                    limit: MAX_TABLE,
+                });
+            }
+            match job_row(&row).map_err(failed())? {
+                Some(row) => found.rows.push(row),
+                None => found.nameless += 1,
+            }
+        }
+        Ok(found)
     }
 
     /// What the daemon has written about a job for people: why it has failed, and the percentage of its initial
@@ -103,13 +149,18 @@ impl JobStore {
         &self,
         id: &JobId,
     ) -> Result<(Option<String>, Option<String>), DatabaseError> {
+        let progress = match self.table.has("init_progress") {
+            true => "init_progress::text",
+            false => "NULL::text",
+        };
         let statement = format!(
-            "SELECT init_failure_reason::text, to_jsonb(j) ->> 'init_progress' FROM {} j WHERE id::text = $1",
+            "SELECT left(init_failure_reason::text, 4000), {progress} FROM {} WHERE id::text = $1 LIMIT 1",
             self.table.qualified()
         );
         let row = self.session.query_opt(&statement, &[&id.as_str()]).await;
-        let row = row.map_err(DatabaseError::during("reading the jobs table"))?;
-        Ok(row.map_or((None, None), |row| (row.get(0), row.get(1))))
+        let remarks = row.and_then(|row| row.as_ref().map(columns).transpose());
+        let remarks = remarks.map_err(DatabaseError::during("reading the jobs table"))?;
+        Ok(remarks.unwrap_or_default())
     }
 
     /// The statement that starts a failed job again.
@@ -276,89 +327,5 @@ impl JobStore {
             .await
             .map_err(DatabaseError::during("updating the jobs table"))?;
         Ok(())
-    }
-}
-
-/// The columns that every jobs table has are named. Those of [`OPTIONS`] are taken out of the row as JSON: that works
-/// whether the table has the column or not, and an option takes effect as soon as its column is added. Rows come in the
-/// order of their ids as text, which is the output column of that name: `id` may have a type without an order.
-fn select_statement(table: &JobsTable, labeled: bool) -> String {
-    let mut columns = vec![
-        "id::text".to_owned(),
-        "COALESCE(NULLIF(schema::text, ''), 'public') AS schema".to_owned(),
-        "init_started_at IS NOT NULL AS started".to_owned(),
-        "init_finished_at IS NOT NULL AS finished".to_owned(),
-        // The fraction of a second, where there is one, follows a point in JSON, whatever type the column has.
-        "CASE WHEN init_finished_at IS NULL THEN strpos(COALESCE(to_jsonb(j) ->> 'init_started_at', '.'), '.') = 0 \
-         ELSE COALESCE(init_started_at > init_finished_at, false) END AS started_again"
-            .to_owned(),
-        "init_failed_at IS NOT NULL AS failed".to_owned(),
-        "init_failure_reason::text AS failure_reason".to_owned(),
-        format!("{} AS canceled", table.canceled_expression()),
-    ];
-    for column in [
-        "db_connection",
-        "table",
-        "src_column",
-        "dst_column",
-        "embedding_model",
-    ] {
-        let column = identifier(column);
-        columns.push(format!("j.{column}::text AS {column}"));
-    }
-    for (column, sql_type) in OPTIONS {
-        columns.push(format!(
-            "(to_jsonb(j) ->> {})::{sql_type} AS {}",
-            literal(column),
-            identifier(column)
-        ));
-    }
-    let condition = if labeled { " WHERE label = $1" } else { "" };
-    format!(
-        "SELECT {} FROM {} j{condition} ORDER BY id",
-        columns.join(", "),
-        table.qualified()
-    )
-}
-
-fn job_row(row: &tokio_postgres::Row) -> JobRow {
-    let text = |column: &str| {
-        row.get::<_, Option<String>>(column)
-            .filter(|value| !value.is_empty())
-    };
-    let flag = |column: &str| row.get::<_, Option<bool>>(column);
-    JobRow {
-        id: JobId::new(row.get::<_, String>("id")),
-        definition: Definition {
-            db_connection: text("db_connection").unwrap_or_default(),
-            schema: text("schema").unwrap_or_default(),
-            table: text("table"),
-            src_column: text("src_column"),
-            dst_column: text("dst_column"),
-            embedding_model: text("embedding_model"),
-            column_type: text("column_type"),
-            pk: text("pk"),
-            batch_size: row.get("batch_size"),
-            runtime: text("runtime"),
-            runtime_params: text("runtime_params"),
-            fingerprint_column: text("fingerprint_column"),
-            trust_existing: flag("trust_existing").unwrap_or(false),
-            backfill: flag("backfill").unwrap_or(true),
-            skip_triggers: flag("skip_triggers").unwrap_or(false),
-        },
-        progress: progress(row),
-        failed: row.get("failed"),
-        failure_reason: text("failure_reason"),
-        canceled: row.get("canceled"),
-    }
-}
-
-fn progress(row: &tokio_postgres::Row) -> InitProgress {
-    let is = |column: &str| row.get::<_, bool>(column);
-    match (is("started"), is("finished"), is("started_again")) {
-        (false, _, _) => InitProgress::New,
-        (true, _, true) => InitProgress::StartedAgain,
-        (true, false, false) => InitProgress::Started,
-        (true, true, false) => InitProgress::Finished,
     }
 }

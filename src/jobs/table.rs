@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::definition::JobId;
+use super::definition::{JobId, OPTIONS};
+pub use super::table_error::JobsTableError;
+use super::trust;
+use crate::postgres::answer::{all, columns};
 use crate::postgres::instance::system_identifier;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
@@ -25,76 +28,21 @@ const REQUIRED: &[&str] = &[
     "embedding_model",
 ];
 
-/// Why a table cannot be used as the jobs table. The messages say what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum JobsTableError {
-    /// There is no such table.
-    #[error(
-        "there is no table {table} in the jobs database{}; create it with sql/jobs.sql (lantern-cli sql jobs | psql) or \
-         name another one with --table and --schema",
-        .similar.as_ref().map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
-    )]
-    Missing {
-        /// Schema and name, quoted.
-        table: String,
-        /// The options that name a jobs table which the user may have meant.
-        similar: Option<String>,
-    },
-    /// The table lacks columns that the daemon needs.
-    #[error(
-        "the jobs table {table} lacks the column{plural} {columns}; see \"Jobs table\" in the README, for example: \
-         ALTER TABLE {table} {remedy};"
-    )]
-    MissingColumns {
-        /// Schema and name, quoted.
-        table: String,
-        /// The missing columns, separated by commas.
-        columns: String,
-        /// The plural ending, if several columns are missing.
-        plural: &'static str,
-        /// The actions of an `ALTER TABLE` that adds the columns.
-        remedy: String,
-    },
-    /// `--label` needs a column of that name.
-    #[error(
-        "--label was given, but the jobs table {table} has no column \"label\"; add it: \
-         ALTER TABLE {table} ADD COLUMN label TEXT;"
-    )]
-    NoLabelColumn {
-        /// Schema and name, quoted.
-        table: String,
-    },
-    /// `canceled_at` has a type that the daemon cannot read.
-    #[error(
-        "the column canceled_at of {table} has the type {found}; it must be BOOL, TIMESTAMP or TIMESTAMPTZ"
-    )]
-    CanceledType {
-        /// Schema and name, quoted.
-        table: String,
-        /// The type that the column has.
-        found: String,
-    },
-    /// The role lacks a privilege on the table.
-    #[error(
-        "the role {role} may not {privilege} {table}; run as its owner: \
-         GRANT {grant} ON {table} TO {role_quoted};"
-    )]
-    Privilege {
-        /// The daemon's role.
-        role: String,
-        /// The role's name for SQL.
-        role_quoted: String,
-        /// What the role may not do, as a verb.
-        privilege: &'static str,
-        /// The privileges that the role needs.
-        grant: &'static str,
-        /// Schema and name, quoted.
-        table: String,
-    },
-    /// The jobs database failed.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-}
+/// What the daemon writes, as far as the table has it.
+const WRITTEN: &[&str] = &[
+    "init_started_at",
+    "init_failed_at",
+    "init_finished_at",
+    "init_failure_reason",
+    "init_progress",
+    "waits_for",
+    "last_error",
+    "last_error_at",
+    "updated_at",
+];
+
+/// Connection strings, which may hold passwords. A command that is told where the target is need not read them.
+pub(super) const SECRET: &[&str] = &["db_connection", "write_connection"];
 
 /// The jobs table as it is in the database.
 #[derive(Debug, Clone)]
@@ -103,6 +51,9 @@ pub struct JobsTable {
     failures: String,
     oid: u32,
     columns: BTreeSet<String>,
+    /// Those of [`SECRET`] that the role may read.
+    readable_secrets: BTreeSet<String>,
+    is_view: bool,
     canceled_is_boolean: bool,
     identity: u32,
 }
@@ -119,11 +70,11 @@ impl JobsTable {
         label: Option<&str>,
     ) -> Result<JobsTable, JobsTableError> {
         let found = find_table(session, schema, name).await?;
-        found.check_privileges(Access::ReadAndUpdate)?;
-        Self::read(session, found, label).await
+        Self::read(session, found, label, Access::ReadAndUpdate).await
     }
 
-    /// As [`discover`](Self::discover), for a command, which only reads the table.
+    /// As [`discover`](Self::discover), for a command, which only reads the table. The role need not be allowed to read
+    /// connection strings: see [`may_read_connections`](Self::may_read_connections).
     ///
     /// # Errors
     /// [`JobsTableError`] says what is missing, with the statement that adds it.
@@ -133,34 +84,38 @@ impl JobsTable {
         name: &str,
     ) -> Result<JobsTable, JobsTableError> {
         let found = find_table(session, schema, name).await?;
-        found.check_privileges(Access::Read)?;
-        Self::read(session, found, None).await
+        Self::read(session, found, None, Access::Read).await
     }
 
     async fn read(
         session: &Session,
         found: FoundTable<'_>,
         label: Option<&str>,
+        access: Access,
     ) -> Result<JobsTable, JobsTableError> {
-        let FoundTable {
-            schema,
-            name,
-            qualified,
-            oid,
-            ..
-        } = found;
-        let types = column_types(session, oid).await?;
-        let columns: BTreeSet<String> = types.keys().cloned().collect();
-        check_required(&qualified, &columns)?;
+        let present = read_columns(session, found.oid).await?;
+        let columns: BTreeSet<String> = present.keys().cloned().collect();
+        check_required(&found.qualified, &columns)?;
         if label.is_some() && !columns.contains("label") {
-            return Err(JobsTableError::NoLabelColumn { table: qualified });
+            return Err(JobsTableError::NoLabelColumn {
+                table: found.qualified,
+            });
         }
-        let canceled_is_boolean = canceled_is_boolean(&qualified, &types)?;
-        let identity = identity(session, schema, name).await?;
+        found.check_privileges(access, &present)?;
+        let canceled_is_boolean = canceled_is_boolean(&found.qualified, &present)?;
+        trust::check_jobs_table(session, &found.qualified, found.oid).await?;
+        let identity = identity(session, found.schema, found.name).await?;
+        let readable = |name: &&&str| present.get(**name).is_some_and(|column| column.readable);
         Ok(JobsTable {
-            failures: failures_name(schema, name),
-            qualified,
-            oid,
+            failures: failures_name(found.schema, found.name),
+            readable_secrets: SECRET
+                .iter()
+                .filter(readable)
+                .map(ToString::to_string)
+                .collect(),
+            is_view: found.is_view,
+            qualified: found.qualified,
+            oid: found.oid,
             columns,
             canceled_is_boolean,
             identity,
@@ -195,6 +150,24 @@ impl JobsTable {
         )
     }
 
+    /// Whether the role may read `db_connection`.
+    pub fn may_read_connections(&self) -> bool {
+        self.readable_secrets.contains("db_connection")
+    }
+
+    /// Whether it is a view, beside which there may be no failures table.
+    pub(super) fn is_view(&self) -> bool {
+        self.is_view
+    }
+
+    /// Whether it has the column, and the role may read it.
+    pub(super) fn shows(&self, column: &str) -> bool {
+        match SECRET.contains(&column) {
+            true => self.readable_secrets.contains(column),
+            false => self.has(column),
+        }
+    }
+
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.contains(column)
     }
@@ -220,25 +193,65 @@ enum Access {
     ReadAndUpdate,
 }
 
-/// A table of that name, with what the role may do with it.
+/// A table of that name.
 struct FoundTable<'a> {
     schema: &'a str,
     name: &'a str,
     /// Schema and name, quoted.
     qualified: String,
     oid: u32,
+    is_view: bool,
     role: String,
-    may_read: bool,
-    may_update: bool,
+}
+
+/// A column, and what the role may do with it.
+struct Column {
+    kind: String,
+    readable: bool,
+    writable: bool,
 }
 
 impl FoundTable<'_> {
-    fn check_privileges(&self, access: Access) -> Result<(), JobsTableError> {
-        let (privilege, grant) = match (access, self.may_read, self.may_update) {
-            (Access::Read, true, _) | (Access::ReadAndUpdate, true, true) => return Ok(()),
-            (Access::Read, false, _) => ("read", "SELECT"),
-            (Access::ReadAndUpdate, false, _) => ("read", "SELECT, UPDATE"),
-            (Access::ReadAndUpdate, true, false) => ("update", "SELECT, UPDATE"),
+    /// Checks that the role may read the columns that are read, and update those that are written. It needs no right on
+    /// any other column.
+    fn check_privileges(
+        &self,
+        access: Access,
+        columns: &BTreeMap<String, Column>,
+    ) -> Result<(), JobsTableError> {
+        let read = columns.iter().filter(|(name, _)| match access {
+            Access::Read => is_read(name) && !SECRET.contains(&name.as_str()),
+            Access::ReadAndUpdate => is_read(name),
+        });
+        let unreadable: Vec<&str> = read
+            .filter(|(_, column)| !column.readable)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let written = columns.iter().filter(|(name, _)| {
+            access == Access::ReadAndUpdate && WRITTEN.contains(&name.as_str())
+        });
+        let unwritable: Vec<&str> = written
+            .filter(|(_, column)| !column.writable)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        let privilege = match (unreadable.is_empty(), unwritable.is_empty()) {
+            (true, true) => return Ok(()),
+            (false, _) => "read",
+            (true, false) => "update",
+        };
+        // A role that may read nothing is most likely meant to read all.
+        let grant = match columns.values().any(|column| column.readable) {
+            false if access == Access::Read => "SELECT".to_owned(),
+            false => "SELECT, UPDATE".to_owned(),
+            true => [("SELECT", &unreadable), ("UPDATE", &unwritable)]
+                .into_iter()
+                .filter(|(_, lacking)| !lacking.is_empty())
+                .map(|(privilege, lacking)| {
+                    let quoted: Vec<String> = lacking.iter().map(|name| identifier(name)).collect();
+                    format!("{privilege} ({})", quoted.join(", "))
+                })
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         Err(JobsTableError::Privilege {
             role: self.role.clone(),
@@ -250,6 +263,14 @@ impl FoundTable<'_> {
     }
 }
 
+/// Whether the column is read, where the table has it.
+fn is_read(name: &str) -> bool {
+    let is_option = OPTIONS.iter().any(|(option, _)| *option == name);
+    is_option
+        || REQUIRED.contains(&name)
+        || ["label", "init_progress", "last_error"].contains(&name)
+}
+
 /// Looks for the table. Views and foreign tables will do as well.
 async fn find_table<'a>(
     session: &Session,
@@ -257,18 +278,17 @@ async fn find_table<'a>(
     name: &'a str,
 ) -> Result<FoundTable<'a>, JobsTableError> {
     let qualified = format!("{}.{}", identifier(schema), identifier(name));
-    let found = session
+    let found: Option<(u32, i8, String)> = session
         .query_opt(
-            "SELECT c.oid, has_table_privilege(c.oid, 'SELECT'), \
-                    has_table_privilege(c.oid, 'UPDATE') OR has_any_column_privilege(c.oid, 'UPDATE'), \
-                    current_user::text \
+            "SELECT c.oid, c.relkind, current_user::text \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'v', 'f')",
             &[&schema, &name],
         )
         .await
+        .and_then(|row| row.as_ref().map(columns).transpose())
         .map_err(DatabaseError::during("looking for the jobs table"))?;
-    let Some(found) = found else {
+    let Some((oid, kind, role)) = found else {
         let similar = similar_table(session, schema, name).await?;
         return Err(JobsTableError::Missing {
             table: qualified,
@@ -279,10 +299,9 @@ async fn find_table<'a>(
         schema,
         name,
         qualified,
-        oid: found.get(0),
-        may_read: found.get(1),
-        may_update: found.get(2),
-        role: found.get(3),
+        oid,
+        is_view: kind.cast_unsigned() == b'v',
+        role,
     })
 }
 
@@ -303,16 +322,16 @@ async fn similar_table(
                   n.nspname = $3 DESC, n.nspname, c.relname LIMIT 1";
     let plain = name.replace('"', "");
     let last = plain.rsplit('.').next().unwrap_or_default();
-    let found = session
+    let found: Option<(String, String)> = session
         .query_opt(statement, &[&plain, &last, &schema])
         .await
+        .and_then(|row| row.as_ref().map(columns).transpose())
         .map_err(DatabaseError::during("looking for other jobs tables"))?;
-    Ok(found.map(|found| {
-        let (schema, table): (&str, &str) = (found.get(0), found.get(1));
+    Ok(found.map(|(schema, table)| {
         format!(
             "--schema {} --table {}",
-            shell_word(schema),
-            shell_word(table)
+            shell_word(&schema),
+            shell_word(&table)
         )
     }))
 }
@@ -327,30 +346,43 @@ fn shell_word(text: &str) -> String {
     }
 }
 
-/// The columns of a table, with their types.
-async fn column_types(
+/// The columns of a table by name.
+async fn read_columns(
     session: &Session,
     oid: u32,
-) -> Result<BTreeMap<String, String>, DatabaseError> {
-    let rows = session
+) -> Result<BTreeMap<String, Column>, DatabaseError> {
+    let found: Vec<(String, String, bool, bool)> = session
         .query(
-            "SELECT attname::text, format_type(atttypid, NULL) FROM pg_attribute \
-             WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
+            "SELECT attname::text, format_type(atttypid, NULL), has_column_privilege($1::oid, attnum, 'SELECT'), \
+                    has_column_privilege($1::oid, attnum, 'UPDATE') \
+             FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
             &[&oid],
         )
         .await
+        .and_then(|rows| all(&rows))
         .map_err(DatabaseError::during(
             "reading the columns of the jobs table",
         ))?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let column = |kind, readable, writable| Column {
+        kind,
+        readable,
+        writable,
+    };
+    let columns = found.into_iter();
+    Ok(columns
+        .map(|(name, kind, readable, writable)| (name, column(kind, readable, writable)))
+        .collect())
 }
 
 /// `canceled_at` is a boolean in the documented table. A time is accepted too: then any time means canceled.
 fn canceled_is_boolean(
     table: &str,
-    types: &BTreeMap<String, String>,
+    columns: &BTreeMap<String, Column>,
 ) -> Result<bool, JobsTableError> {
-    match types.get("canceled_at").map(String::as_str) {
+    let kind = columns
+        .get("canceled_at")
+        .map(|column| column.kind.as_str());
+    match kind {
         Some("boolean") => Ok(true),
         Some(kind) if kind.starts_with("timestamp") || kind == "date" => Ok(false),
         other => Err(JobsTableError::CanceledType {
@@ -408,10 +440,10 @@ async fn identity(session: &Session, schema: &str, name: &str) -> Result<u32, Jo
             &[],
         )
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during(
             "reading the identity of the jobs database",
-        ))?
-        .get(0);
+        ))?;
     let hash = xxh3_64(format!("{system}/{database}/{schema}\0{name}").as_bytes());
     Ok((hash ^ (hash >> 32)) as u32)
 }

@@ -28,15 +28,29 @@ pub struct Watcher {
     known: BTreeMap<JobId, JobRow>,
     /// Failed jobs whose definition has changed since. They are tried again although `init_failed_at` is still set.
     mended: BTreeSet<JobId>,
+    /// Ids that several rows have, which only a table without a key can have.
+    ambiguous: BTreeSet<JobId>,
 }
 
 impl Watcher {
     /// The changes since the last call, in order of id. Remembers `rows` for the next call.
+    ///
+    /// While several rows have one id, nobody can say which of them is the job's. Then the job stays as it was: it goes
+    /// on if it was known, and does not start if it was not.
     pub fn observe(&mut self, rows: &[JobRow]) -> Vec<Change> {
-        let current: BTreeMap<JobId, JobRow> = rows
-            .iter()
-            .map(|row| (row.id.clone(), row.clone()))
-            .collect();
+        let mut current: BTreeMap<JobId, JobRow> = BTreeMap::new();
+        self.ambiguous.clear();
+        for row in rows {
+            if current.insert(row.id.clone(), row.clone()).is_some() {
+                self.ambiguous.insert(row.id.clone());
+            }
+        }
+        for id in &self.ambiguous {
+            match self.known.get(id) {
+                Some(before) => current.insert(id.clone(), before.clone()),
+                None => current.remove(id),
+            };
+        }
         let mut changes = Vec::new();
         for (id, row) in &current {
             let change = difference(self.known.get(id), row);
@@ -55,6 +69,11 @@ impl Watcher {
             .retain(|id| current.get(id).is_some_and(|row| row.failed));
         self.known = current;
         changes
+    }
+
+    /// The ids that several rows had at the last poll.
+    pub fn ambiguous(&self) -> &BTreeSet<JobId> {
+        &self.ambiguous
     }
 
     /// The row as of the last poll.
@@ -169,6 +188,22 @@ mod tests {
         assert_eq!(earlier([&first, &second], "9").as_deref(), Some("10"));
         second.definition.db_connection = "postgresql://localhost/another".into();
         assert_eq!(earlier([&first, &second], "9"), None);
+    }
+
+    #[test]
+    fn a_job_whose_id_other_rows_have_too_stays_as_it_was() {
+        let mut watcher = Watcher::default();
+        let first = JobRow::example("1");
+        let mut other = first.clone();
+        other.definition.db_connection = "postgresql://elsewhere/d".into();
+        // Not known yet: none of them starts.
+        assert_eq!(seen(&mut watcher, &[&first, &other]), (vec![], 0));
+        assert_eq!(watcher.ambiguous().len(), 1);
+        assert_eq!(seen(&mut watcher, &[&first]), (vec![], 1));
+        assert_eq!(seen(&mut watcher, &[&other, &first]), (vec![], 1));
+        assert_eq!(watcher.row(&first.id).map(|row| row == &first), Some(true));
+        assert_eq!(seen(&mut watcher, &[&first]), (vec![], 1));
+        assert!(watcher.ambiguous().is_empty());
     }
 
     #[test]

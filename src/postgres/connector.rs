@@ -21,6 +21,7 @@ use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::answer::columns;
 use super::authentication::guard::Refusal;
 use super::authentication::{Guarded, GuardedTls, LoginPolicy};
 use super::connection_string::ConnectionString;
@@ -275,8 +276,9 @@ async fn check_role(
             answer.await
         }
     };
-    let row = answer.map_err(ConnectFailure::Refused)?;
-    let (is_standby, is_read_only): (bool, bool) = (row.get(0), row.get(1));
+    let (is_standby, is_read_only): (bool, bool) = answer
+        .and_then(|row| columns(&row))
+        .map_err(ConnectFailure::Refused)?;
     let (fits, what) = match wanted {
         SessionAttributes::ReadWrite => (
             !is_read_only,

@@ -43,6 +43,14 @@ pub enum DatabaseError {
     /// TLS cannot be set up on our side.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The answer is longer than the program can keep.
+    #[error("{doing} failed: the answer has more than {} MB", limit >> 20)]
+    TooMuch {
+        /// What the statement was for, as the subject of a sentence.
+        doing: String,
+        /// The most bytes of an answer.
+        limit: usize,
+    },
     /// A statement failed.
     #[error("{doing} failed: {}", describe(cause))]
     Query {
@@ -75,6 +83,7 @@ impl DatabaseError {
             DatabaseError::Query { cause, .. } => cause.code(),
             DatabaseError::NoAnswer { .. }
             | DatabaseError::Silent { .. }
+            | DatabaseError::TooMuch { .. }
             | DatabaseError::Tls(_) => None,
         }
     }
@@ -85,7 +94,7 @@ impl DatabaseError {
             DatabaseError::Connect { failure, .. } => failure.is_transient(),
             DatabaseError::Query { cause, .. } => is_transient(cause),
             DatabaseError::NoAnswer { .. } | DatabaseError::Silent { .. } => true,
-            DatabaseError::Tls(_) => false,
+            DatabaseError::Tls(_) | DatabaseError::TooMuch { .. } => false,
         }
     }
 
@@ -96,7 +105,9 @@ impl DatabaseError {
             DatabaseError::Connect { failure, .. } => !failure.is_transient(),
             DatabaseError::Tls(_) => true,
             DatabaseError::Query { cause, .. } => cause.code() == Some(&SqlState::DATABASE_DROPPED),
-            DatabaseError::NoAnswer { .. } | DatabaseError::Silent { .. } => false,
+            DatabaseError::NoAnswer { .. }
+            | DatabaseError::Silent { .. }
+            | DatabaseError::TooMuch { .. } => false,
         }
     }
 }
@@ -286,6 +297,9 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
         text.push_str(": ");
         text.push_str(&inner.to_string());
         cause = inner.source();
+    }
+    if is_about_types(error) {
+        text.push_str("; PostgreSQL does not answer this way: is the server PostgreSQL?");
     }
     text
 }

@@ -28,8 +28,8 @@ impl ServerInstance {
                 &[],
             )
             .await
-            .map_err(DatabaseError::during("asking when the server was started"))?
-            .get(0);
+            .and_then(|row| row.try_get(0))
+            .map_err(DatabaseError::during("asking when the server was started"))?;
         Ok(ServerInstance {
             system: system_identifier(session).await?,
             started,
@@ -39,6 +39,13 @@ impl ServerInstance {
     /// Whether one of the two is a physical copy of the other: they have the same history, and run side by side.
     pub fn is_copy_of(self, other: ServerInstance) -> bool {
         self.system.is_some() && self.system == other.system && self.started != other.started
+    }
+
+    /// Whether both are one server, as far as the roles may see: one of them may be denied the system identifier.
+    pub fn may_be(self, other: ServerInstance) -> bool {
+        let (system, other_system) = (self.system, other.system);
+        let differs = system.zip(other_system).is_some_and(|(a, b)| a != b);
+        self.started == other.started && !differs
     }
 
     /// A number that tells this instance from others, small enough for half of an advisory lock's key.
@@ -55,9 +62,10 @@ impl ServerInstance {
 pub async fn system_identifier(session: &Session) -> Result<Option<i64>, DatabaseError> {
     let answer = session
         .query_one("SELECT system_identifier FROM pg_control_system()", &[])
-        .await;
+        .await
+        .and_then(|row| row.try_get(0));
     match answer {
-        Ok(row) => Ok(Some(row.get(0))),
+        Ok(identifier) => Ok(Some(identifier)),
         Err(error) if error.code().is_some() => Ok(None),
         Err(error) => Err(DatabaseError::during("reading the system identifier")(
             error,
@@ -78,6 +86,9 @@ mod tests {
         assert!(!original.is_copy_of(instance(Some(8), 2_000)));
         // Unknown: nothing can be said.
         assert!(!instance(None, 1).is_copy_of(instance(None, 2)));
+        assert!(original.may_be(instance(None, 1_000)));
+        assert!(!original.may_be(instance(Some(8), 1_000)));
+        assert!(!original.may_be(instance(None, 1_001)));
         assert_ne!(original.number(), instance(Some(7), 1_001).number());
     }
 }

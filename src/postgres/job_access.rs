@@ -39,7 +39,7 @@ impl JobAccess {
     /// # Errors
     /// The first thing that it may not.
     pub fn admit(&self, database: ConnectionString) -> Result<ConnectionString, AccessDenied> {
-        let own = ConnectionString::of_operator().map(ConnectionString::servers);
+        let own = ConnectionString::own().map(ConnectionString::servers);
         self.admit_beside(database, &own.unwrap_or_default())
     }
 

@@ -9,6 +9,7 @@
 //!        └─────────────────────────────────────────────────────────────────────┘
 //!
 //! sqlstate, error, remedy: what an error means, and what to do        quote: names and values in SQL
+//! answer: the values of an answer
 //! ```
 //!
 //! A session is opened from a connection string, which may name several servers. Everything else that must reach the
@@ -22,16 +23,18 @@
 //! let target: ConnectionString = "postgresql://me@a,b/app?target_session_attrs=primary".parse()?;
 //! let session = Session::open(&target).await?;
 //! let count = format!("SELECT count(*) FROM {}", quote::identifier("My Table"));
-//! let row = session
+//! let count: i64 = session
 //!     .query_one(&count, &[])
 //!     .await
+//!     .and_then(|row| row.try_get(0))
 //!     .map_err(DatabaseError::during("counting rows"))?;
-//! println!("{} rows at {}", row.get::<_, i64>(0), session.server());
+//! println!("{count} rows at {}", session.server());
 //! # Ok(())
 //! # }
 //! ```
 
 pub mod allowed_hosts;
+pub mod answer;
 pub mod authentication;
 pub mod connection_string;
 pub mod connector;

@@ -161,11 +161,10 @@ impl Session {
     /// # Errors
     /// The server's.
     pub async fn role(&self) -> Result<String, DatabaseError> {
-        let row = self
-            .query_one("SELECT current_user::text", &[])
+        self.query_one("SELECT current_user::text", &[])
             .await
-            .map_err(DatabaseError::during("reading the role"))?;
-        Ok(row.get(0))
+            .and_then(|row| row.try_get(0))
+            .map_err(DatabaseError::during("reading the role"))
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Settings that only bound time or durability stay ours.
 
+use super::answer;
 use super::error::DatabaseError;
 use super::quote::literal;
 use super::session::Session;
@@ -48,17 +49,17 @@ impl UserSettings {
     /// # Errors
     /// The server's.
     pub async fn read(session: &Session) -> Result<UserSettings, DatabaseError> {
-        let rows = session
+        let values = session
             .query(
                 "SELECT name, reset_val FROM pg_settings \
                  WHERE lower(name) = ANY (SELECT lower(n) FROM unnest($1::text[]) n) AND reset_val IS NOT NULL ORDER BY name",
                 &[&NAMES],
             )
             .await
+            .and_then(|rows| answer::all(&rows))
             .map_err(DatabaseError::during(
                 "reading the default settings of the session",
             ))?;
-        let values = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         Ok(UserSettings { values })
     }
 

@@ -13,7 +13,9 @@ use testkit::{TestDatabase, paths, server};
 
 use crate::support::{program, start_daemon};
 
-/// The connection string of the examples.
+/// The connection string of the README's examples.
+const README_URI: &str = "postgres://lantern@localhost:5432/test";
+/// The connection string of the example.
 const EXAMPLE_URI: &str = "postgres://postgres@localhost:5432/test";
 
 /// The issue's own example. Its model is one that `make setup` does not bring along.
@@ -38,6 +40,35 @@ fn readme_sql() -> Vec<String> {
 fn with_uri(sql: &str, database: &TestDatabase) -> String {
     assert!(sql.contains(EXAMPLE_URI), "no {EXAMPLE_URI} in {sql}");
     sql.replace(EXAMPLE_URI, &database.uri())
+}
+
+/// Runs a script of `sql/` with the variables that the README gives it, as far as they are not for the role.
+async fn run_script(database: &TestDatabase, file: &str, variables: &[(&str, &str)]) {
+    let set = variables
+        .iter()
+        .map(|(name, value)| format!("\\set {name} '{value}'\n"));
+    let script = set.collect::<String>() + &paths::read(file);
+    database.psql(&script).await;
+}
+
+/// Lets the role work on the table `articles`, as the README says.
+async fn prepare_articles(database: &TestDatabase, role: &str, more: &[(&str, &str)]) {
+    let readme = paths::read("README.md");
+    let kind = database.adapted("vector(384)");
+    let variables = [
+        ("schema", "public"),
+        ("table", "articles"),
+        ("key", "id"),
+        ("source", "title"),
+        ("destination", "title_embedding"),
+    ];
+    for (name, value) in variables {
+        let given = format!("-v {name}={value}");
+        assert!(readme.contains(&given), "no {given} in the README");
+    }
+    let of_role = [("type", kind.as_str()), ("role", role)];
+    let variables = [&variables[..], &of_role, more].concat();
+    run_script(database, "sql/prepare_publication.sql", &variables).await;
 }
 
 #[tokio::test]
@@ -69,8 +100,23 @@ async fn the_readme_works_word_for_word() {
     let client = database.client().await;
     database.psql(wal_level).await;
     database.psql(jobs_table).await;
-    let _daemon = start_daemon(&database, &[]);
-    database.psql(&with_uri(example, &database)).await;
+    // Roles are shared by all databases of a server.
+    let role = format!("lantern_{}", database.name());
+    for _ in 0..2 {
+        let variables = [("role", role.as_str()), ("password", "secret")];
+        run_script(&database, "sql/role.sql", &variables).await;
+    }
+    let uri = database.uri();
+    let (_, place) = uri.split_once('@').expect("a URI with a password");
+    let uri = format!("postgresql://{role}:secret@{place}");
+    let arguments = ["--uri", &uri, "--table", "jobs", "--refuse-superuser"];
+    let _daemon = program().start_daemon(&arguments);
+    let articles = "CREATE TABLE IF NOT EXISTS articles (id SERIAL PRIMARY KEY, title TEXT)";
+    assert!(paths::read("README.md").contains(articles));
+    database.psql(articles).await;
+    prepare_articles(&database, &role, &[]).await;
+    assert!(example.contains(README_URI), "{example}");
+    database.psql(&example.replace(README_URI, &uri)).await;
     let appeared = "SELECT count(*) FROM articles WHERE title = 'My articles title' AND title_embedding IS NOT NULL";
     wait_for_backfill(&client, 1).await;
     wait_for_value(&client, appeared, 1_i64).await;
@@ -81,6 +127,7 @@ async fn the_readme_works_word_for_word() {
         "vector|384\n"
     );
 
+    prepare_articles(&database, &role, &[("fingerprint", "title_fingerprint")]).await;
     database.psql(fingerprints).await;
     let marked = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'title_fingerprint'";
     wait_for_value(&client, marked, 1_i64).await;

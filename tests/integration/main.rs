@@ -21,6 +21,7 @@ mod listening;
 mod refusals;
 mod resuming;
 mod retrying;
+mod rights;
 mod secrets;
 mod setup;
 mod shared_slot;

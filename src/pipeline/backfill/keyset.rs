@@ -65,7 +65,7 @@ impl<'a> KeysetPages<'a> {
         let page = self.session.query(&statement, &parameters).await;
         let page = page.map_err(failed())?;
         if let Some(last) = page.last() {
-            self.after = Some(self.target.read_key(last));
+            self.after = Some(self.target.read_key(last).map_err(failed())?);
         }
         Ok(page)
     }
@@ -91,11 +91,11 @@ impl<'a> KeysetPages<'a> {
         let parts: Vec<&str> = self.after.iter().flat_map(Key::parts).collect();
         let parameters: Vec<&(dyn ToSql + Sync)> = parts.iter().map(|part| part as _).collect();
         let page = self.session.query(&statement, &parameters).await;
-        let page = page.map_err(DatabaseError::during(format!(
+        let keys = page.and_then(|page| page.iter().map(|row| target.read_key(row)).collect());
+        let keys: Vec<Key> = keys.map_err(DatabaseError::during(format!(
             "reading keys of {}",
             target.qualified()
         )))?;
-        let keys: Vec<Key> = page.iter().map(|row| target.read_key(row)).collect();
         if let Some(last) = keys.last() {
             self.after = Some(last.clone());
         }

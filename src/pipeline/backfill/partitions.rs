@@ -128,17 +128,17 @@ impl Partitions {
 /// Whether the file of a partition has any page. Its size may be read without any right on it, and the role may have rights
 /// on the partitioned table alone.
 async fn may_have_rows(session: &Session, leaf: &Leaf) -> Result<bool, DatabaseError> {
-    let row = session
+    session
         .query_one(
             "SELECT COALESCE(pg_relation_size($1::oid::regclass), 0) > 0",
             &[&leaf.oid],
         )
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during(format!(
             "looking into {}",
             leaf.qualified()
-        )))?;
-    Ok(row.get(0))
+        )))
 }
 
 /// How a partition is scanned: under its own name where the role may, since that takes one index alone; else by way of the
@@ -157,17 +157,17 @@ async fn part(
             ..TargetTable::clone(target)
         })));
     }
-    let row = session
+    let bounds: String = session
         .query_one(
             "SELECT COALESCE(pg_get_partition_constraintdef($1), 'true')",
             &[&leaf.oid],
         )
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during(format!(
             "reading the bounds of {}",
             leaf.qualified()
         )))?;
-    let bounds: String = row.get(0);
     let within = format!("t.tableoid = {} AND ({bounds})", leaf.oid);
     Ok(Part {
         table: target.clone(),

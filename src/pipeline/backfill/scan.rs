@@ -153,18 +153,26 @@ impl Backfill {
             table.from_clause()
         );
         let counted = self.session.query_one(&statement, &[]).await;
+        let counted: Result<i64, _> = counted.and_then(|row| row.try_get(0));
         let counted = counted.map_err(DatabaseError::during(format!(
             "counting the rows of {}",
             table.qualified()
         )))?;
-        Ok(counted.get::<_, i64>(0).unsigned_abs())
+        Ok(counted.unsigned_abs())
     }
 }
 
 /// The rows of the next page. Empty at the end of the part.
 async fn read_page(pages: &mut KeysetPages<'_>, part: &Part) -> Result<Vec<Row>, JobError> {
     match pages.next().await {
-        Ok(page) => Ok(page.iter().map(|row| read_row(&part.table, row)).collect()),
+        Ok(page) => {
+            let rows = page.iter().map(|row| read_row(&part.table, row));
+            let rows = rows.collect::<Result<_, _>>();
+            Ok(rows.map_err(DatabaseError::during(format!(
+                "reading {}",
+                part.table.qualified()
+            )))?)
+        }
         // One of the rows is at fault. Each is read by itself, which quarantines that one alone.
         Err(error) if is_of_one_row(&error) => {
             let keys = pages.next_keys(part.within.as_deref()).await;
@@ -185,9 +193,9 @@ fn is_of_one_row(error: &DatabaseError) -> bool {
     error.code().map(classify) == Some(SqlStateClass::Row)
 }
 
-fn read_row(target: &TargetTable, row: &tokio_postgres::Row) -> Row {
-    let source = SourceText::from_row(row, target.key.len());
-    Row::backfill(target.read_key(row), source)
+fn read_row(target: &TargetTable, row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
+    let source = SourceText::from_row(row, target.key.len())?;
+    Ok(Row::backfill(target.read_key(row)?, source))
 }
 
 /// Rows that were sent and whose receipts are not back yet.

@@ -159,11 +159,12 @@ async fn has_vectors(session: &Session, target: &TargetTable) -> Result<bool, Jo
         identifier(&target.destination.name)
     );
     let row = session.query_one(&statement, &[]).await;
-    let row = row.map_err(DatabaseError::during(format!(
+    let found = row.and_then(|row| row.try_get(0));
+    let found = found.map_err(DatabaseError::during(format!(
         "looking for vectors in {}",
         target.qualified()
     )))?;
-    Ok(row.get(0))
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -177,14 +177,15 @@ async fn confirmed_flush(session: &Session, slot: &SlotName) -> Result<Lsn, JobE
 /// The longest time between two status updates: the server ends a connection that it has not heard from for
 /// `wal_sender_timeout` (manual, "Sending Servers").
 async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
-    let row = session
+    let timeout: i64 = session
         .query_one(
             "SELECT setting::bigint FROM pg_settings WHERE name = 'wal_sender_timeout'",
             &[],
         )
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during("reading wal_sender_timeout"))?;
-    let timeout = Duration::from_millis(row.get::<_, i64>(0).unsigned_abs());
+    let timeout = Duration::from_millis(timeout.unsigned_abs());
     Ok(match timeout.is_zero() {
         true => MAX_FEEDBACK_INTERVAL,
         false => MAX_FEEDBACK_INTERVAL.min(timeout / 3),
@@ -192,9 +193,10 @@ async fn feedback_interval(session: &Session) -> Result<Duration, JobError> {
 }
 
 async fn wal_end(session: &Session) -> Result<Lsn, JobError> {
-    let row = session
+    let end: String = session
         .query_one("SELECT pg_current_wal_flush_lsn()::text", &[])
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during("reading the end of the WAL"))?;
-    Ok(row.get::<_, &str>(0).parse().unwrap_or(Lsn::ZERO))
+    Ok(end.parse().unwrap_or(Lsn::ZERO))
 }

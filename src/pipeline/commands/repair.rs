@@ -24,7 +24,7 @@ use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::path::{
     BackfillEnds, LiveEnds, MAX_BACKFILL_ROWS, WriteOptions, WritePath,
 };
-use crate::postgres::ConnectionString;
+use crate::postgres::{ConnectionString, Session};
 
 /// Which rows of the job to embed and write.
 pub enum Rows {
@@ -40,7 +40,7 @@ pub struct Repair {
     pub row: JobRow,
     /// Where the failures table is.
     pub store: Arc<JobStore>,
-    /// The target database.
+    /// The target database, as the role that reads and writes rows.
     pub database: ConnectionString,
     /// The target table.
     pub target: Arc<TargetTable>,
@@ -64,8 +64,9 @@ impl Repair {
         let _answering = AbortOnDropHandle::new(tokio::spawn(answer(self.store, messages)));
         let reporter = Reporter::new(self.row.id, sender);
         let options = WriteOptions::from_definition(&self.row.definition);
-        let (database, target) = (&self.database, self.target.clone());
-        let path = WritePath::open(database, target, &self.model, options, reporter).await?;
+        let session = Session::open(&self.database).await?;
+        let target = self.target.clone();
+        let path = WritePath::open(session, target, &self.model, options, reporter).await?;
         let (work, live) = LiveEnds::without_stream();
         let (mut batcher, ends) = path.start(engine, live);
 

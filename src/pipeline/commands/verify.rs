@@ -151,7 +151,8 @@ async fn by_embedding(vectors: Vectors<'_>, share: f64) -> Result<Comparison, Jo
         if page.is_empty() {
             break;
         }
-        let pairs: Vec<Pair> = page.iter().map(|row| read_pair(target, row)).collect();
+        let pairs = page.iter().map(|row| read_pair(target, row));
+        let pairs: Vec<Pair> = pairs.collect::<Result<_, _>>().map_err(scanning(target))?;
         found.compared += pairs.len() as u64;
         differing.extend(differences(vectors, pairs).await?);
     }
@@ -178,8 +179,8 @@ async fn beyond_resync(vectors: Vectors<'_>, keys: &[Key]) -> Result<u64, JobErr
     let arrays = target.key_arrays(keys);
     let (session, arrays) = (vectors.session, parameters(&arrays));
     let counted = session.query_one(&statement, &arrays).await;
-    let counted = counted.map_err(scanning(target))?;
-    Ok(counted.get::<_, i64>(0).unsigned_abs())
+    let counted = counted.and_then(|row| row.try_get::<_, i64>(0));
+    Ok(counted.map_err(scanning(target))?.unsigned_abs())
 }
 
 /// What SQL alone can tell of each row, in one scan, and once more of rows that look wrong.
@@ -226,21 +227,26 @@ async fn tally(
         },
     );
     let arrays = among.map(|keys| target.key_arrays(keys));
-    let row = session
+    let findings = session
         .query_one(
             &statement,
             &parameters(arrays.as_deref().unwrap_or_default()),
         )
         .await
+        .and_then(|row| findings(&row))
         .map_err(scanning(target))?;
-    let count = |index: usize| row.get::<_, i64>(index).unsigned_abs();
+    Ok(findings)
+}
+
+fn findings(row: &tokio_postgres::Row) -> Result<Findings, tokio_postgres::Error> {
+    let count = |index: usize| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
     Ok(Findings {
-        rows: count(0),
-        texts: count(1),
-        missing: count(2),
-        leftover: count(3),
-        stale: count(4),
-        unverified: count(5),
+        rows: count(0)?,
+        texts: count(1)?,
+        missing: count(2)?,
+        leftover: count(3)?,
+        stale: count(4)?,
+        unverified: count(5)?,
         compared: None,
         only_by_all: 0,
     })
@@ -260,8 +266,8 @@ async fn suspects(session: &Session, target: &TargetTable) -> Result<Vec<Key>, J
         target.from_clause(),
     );
     let rows = session.query(&statement, &[]).await;
-    let rows = rows.map_err(scanning(target))?;
-    Ok(rows.iter().map(|row| target.read_key(row)).collect())
+    let keys = rows.and_then(|rows| rows.iter().map(|row| target.read_key(row)).collect());
+    Ok(keys.map_err(scanning(target))?)
 }
 
 /// SQL over the row `t`, true where it has the fault.
@@ -321,8 +327,8 @@ async fn pairs_by_key(
     );
     let arrays = target.key_arrays(keys);
     let rows = session.query(&statement, &parameters(&arrays)).await;
-    let rows = rows.map_err(scanning(target))?;
-    Ok(rows.iter().map(|row| read_pair(target, row)).collect())
+    let pairs = rows.and_then(|rows| rows.iter().map(|row| read_pair(target, row)).collect());
+    Ok(pairs.map_err(scanning(target))?)
 }
 
 /// The keys of rows whose vector is not that of their text. A text that cannot be embedded has none.
@@ -383,13 +389,16 @@ fn joined_by_key(target: &TargetTable) -> String {
 }
 
 /// A row of key, source ([`text::sql`]) and vector.
-fn read_pair(target: &TargetTable, row: &tokio_postgres::Row) -> Pair {
+fn read_pair(
+    target: &TargetTable,
+    row: &tokio_postgres::Row,
+) -> Result<Pair, tokio_postgres::Error> {
     let keys = target.key.len();
-    Pair {
-        key: target.read_key(row),
-        text: row.get(keys),
-        vector: row.get(keys + 2),
-    }
+    Ok(Pair {
+        key: target.read_key(row)?,
+        text: row.try_get(keys)?,
+        vector: row.try_get(keys + 2)?,
+    })
 }
 
 fn scanning(target: &TargetTable) -> impl FnOnce(tokio_postgres::Error) -> DatabaseError {

@@ -18,7 +18,9 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::prerequisites::check_prerequisites;
 use crate::pipeline::setup::preflight::server::{check_server, is_standby};
+use crate::pipeline::setup::preflight::users_code;
 use crate::pipeline::setup::publication::check::listed_columns;
+use crate::pipeline::setup::row_access::{self, Sessions};
 use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::written_columns::Claim;
 use crate::pipeline::setup::{copies, leaves, target_database, target_table, written_columns};
@@ -39,6 +41,8 @@ const SET_UP_IS_LONG: Duration = Duration::from_secs(1);
 pub(super) struct Prepared {
     /// The server that the set-up has reached, and no other.
     pub database: ConnectionString,
+    /// The same server, for what reads and writes rows.
+    pub rows: ConnectionString,
     /// For what is left to do before the scan.
     pub session: Session,
     pub target: Arc<TargetTable>,
@@ -71,13 +75,21 @@ impl Job {
         let database = target_database::from_definition(&self.row.definition, &self.access)?;
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect(&database).await?;
+        let of_rows = self.connect_for_rows(&session).await?;
+        let reading = of_rows.as_ref().unwrap_or(&session);
+        let rows = reading.server().clone();
+        let sessions = Sessions {
+            stream: &session,
+            rows: reading,
+        };
         self.notice_replacement(&session, &names).await?;
-        check_prerequisites(&session, &names, model.dimensions()).await?;
+        check_prerequisites(sessions, &names, model.dimensions()).await?;
         check_server(&session).await?;
-        let jobs_server = self.stand_back_from_copies(&session).await?;
-        let target = self.read_target(&session, &names, &model).await?;
-        let leaves = self.read_leaves(&session, &target).await?;
-        let state = TableState::read(&session, &target, &leaves).await?;
+        let jobs_server = self.stand_back_from_copies(reading).await?;
+        self.check_exposure(reading, &names).await?;
+        let target = self.read_target(sessions, &names, &model).await?;
+        let leaves = self.read_leaves(reading, &target).await?;
+        let state = TableState::read(reading, &target, &leaves).await?;
         watchdog::warn_of_children(&target, &[], state.children());
         self.history = TableHistory {
             followed: Some(target.oid),
@@ -99,18 +111,22 @@ impl Job {
         }
         claim.check(&session, &target).await?;
         let backfill = self
-            .plan_backfill(&session, &target, &leaves, continuity)
+            .plan_backfill(reading, &target, &leaves, continuity)
             .await?;
         let set_up = self.named(&database, "set-up");
         let streamable = tokio::select! {
             biased;
             streamable = self.subscription.set_up(&session, &set_up, &target, unbroken) => streamable?,
-            error = self.watch_set_up(&database, &target, &state) => return Err(error),
+            error = self.watch_set_up(&rows, &target, &state) => return Err(error),
         };
         if self.row.progress == InitProgress::New {
             self.row.progress = InitProgress::Started;
         }
-        let write_path = self.open_write_path(&database, &target, &model).await?;
+        let writing = match of_rows {
+            Some(session) => session,
+            None => Session::open(&self.named(&rows, "write-back")).await?,
+        };
+        let write_path = self.open_write_path(writing, &target, &model).await?;
         self.make_exclusive(write_path.session(), &target, claim)
             .await?;
         let subscriber_ends = self
@@ -119,6 +135,7 @@ impl Job {
             .await?;
         Ok(Prepared {
             database,
+            rows,
             session,
             target,
             state,
@@ -139,15 +156,15 @@ impl Job {
         let Some(followed) = self.history.followed else {
             return Ok(());
         };
-        let row = session
+        let named: Option<u32> = session
             .query_opt(
                 "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE n.nspname = $1::text AND c.relname = $2::text",
                 &[&names.schema, &names.table],
             )
             .await
+            .and_then(|row| row.map(|row| row.try_get(0)).transpose())
             .map_err(DatabaseError::during("looking for the table of the job"))?;
-        let named: Option<u32> = row.map(|row| row.get(0));
         if named != Some(followed) {
             self.history.gone_at.get_or_insert_with(Instant::now);
         }
@@ -156,13 +173,15 @@ impl Job {
 
     async fn read_target(
         &mut self,
-        session: &Session,
+        sessions: Sessions<'_>,
         names: &TargetNames,
         model: &Model,
     ) -> Result<Arc<TargetTable>, JobError> {
-        match target_table::prepare(session, names, &self.row.definition, model).await {
+        match target_table::prepare(sessions, names, &self.row.definition, model).await {
             Ok(target) => Ok(Arc::new(target)),
-            Err(JobError::TableMissing(reason)) => Err(self.missing(session, names, reason).await),
+            Err(JobError::TableMissing(reason)) => {
+                Err(self.missing(sessions.stream, names, reason).await)
+            }
             Err(error) => Err(error),
         }
     }
@@ -205,27 +224,27 @@ impl Job {
 
     /// What the table that the job followed until now is called, if it is still there.
     async fn new_name(&self, session: &Session) -> Result<Option<String>, DatabaseError> {
-        let row = session
+        session
             .query_opt(
                 "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                  WHERE c.oid = $1",
                 &[&self.history.followed],
             )
             .await
-            .map_err(DatabaseError::during("looking for the table under another name"))?;
-        Ok(row.map(|row| row.get(0)))
+            .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+            .map_err(DatabaseError::during("looking for the table under another name"))
     }
 
     /// Watches the table while its slot is being created, which waits for every open transaction: its publication exists
     /// already. Returns when the attempt has to end.
     async fn watch_set_up(
         &self,
-        database: &ConnectionString,
+        rows: &ConnectionString,
         target: &TargetTable,
         state: &TableState,
     ) -> JobError {
         tokio::time::sleep(SET_UP_IS_LONG).await;
-        let session = match Session::open(&self.named(database, "watch")).await {
+        let session = match Session::open(&self.named(rows, "watch")).await {
             Ok(session) => Arc::new(session),
             Err(error) => return error.into(),
         };
@@ -260,6 +279,33 @@ impl Job {
         }
         let database = session.server().clone();
         Ok((session, database))
+    }
+
+    /// A session of the role for rows, where the job names one, on the same server as `session`.
+    async fn connect_for_rows(&self, session: &Session) -> Result<Option<Session>, JobError> {
+        let definition = &self.row.definition;
+        let Some(rows) = target_database::of_rows(definition, &self.access)? else {
+            return Ok(None);
+        };
+        let session = row_access::open(&self.named(&rows, "write-back"), session).await?;
+        Ok(Some(session))
+    }
+
+    /// Says, or fails, where others could gain rights through the role that writes.
+    async fn check_exposure(
+        &mut self,
+        session: &Session,
+        names: &TargetNames,
+    ) -> Result<(), JobError> {
+        let table = names.qualified();
+        match users_code::check_exposure(session, &table, self.powerful_roles).await? {
+            Some(exposure) if self.exposure.is_due(&exposure) => tracing::warn!("{exposure}"),
+            Some(_) => {}
+            None => {
+                self.exposure.end();
+            }
+        }
+        Ok(())
     }
 
     /// Decides which existing rows have to be scanned, and writes into the jobs table what must not be forgotten: from the
@@ -345,17 +391,16 @@ impl Job {
         claim.acquire(session, target).await
     }
 
-    /// The write path, with a session of its own.
+    /// The write path over a session of its own.
     async fn open_write_path(
         &self,
-        database: &ConnectionString,
+        session: Session,
         target: &Arc<TargetTable>,
         model: &Model,
     ) -> Result<WritePath, JobError> {
-        let database = self.named(database, "write-back");
         let options = WriteOptions::from_definition(&self.row.definition);
         let reporter = self.reporter.clone();
-        WritePath::open(&database, target.clone(), model, options, reporter).await
+        WritePath::open(session, target.clone(), model, options, reporter).await
     }
 }
 

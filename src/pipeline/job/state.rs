@@ -11,7 +11,9 @@ use crate::jobs::JobRow;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
+use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::postgres::{ConnectionString, JobAccess};
+use crate::reminder::Reminder;
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +48,10 @@ pub struct Job {
     pub seen_elsewhere: Option<Instant>,
     /// Where the job may connect.
     pub access: JobAccess,
+    /// What to do if others could gain rights through the job's role.
+    pub powerful_roles: PowerfulRoles,
+    /// What the log has said about that.
+    pub exposure: Reminder,
     /// The partitions of its table that it knows.
     pub partitions: Partitions,
     /// What the attempts remember of its table.

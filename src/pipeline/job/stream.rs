@@ -43,6 +43,7 @@ impl Job {
     pub(super) async fn stream(&mut self, prepared: Prepared) -> Result<(), JobError> {
         let Prepared {
             database,
+            rows: rows_database,
             session: set_up,
             target,
             state,
@@ -71,7 +72,9 @@ impl Job {
         }
         drop(set_up);
 
-        let backfill = self.start_backfill(backfill, &database, to_batcher).await?;
+        let backfill = self
+            .start_backfill(backfill, &rows_database, to_batcher)
+            .await?;
         let (subscription, partitions) = (self.subscription.clone(), self.partitions.clone());
         let watched_slot = subscription.watched_slot(database);
         let watched_table = WatchedTable {

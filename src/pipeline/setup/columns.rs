@@ -65,14 +65,14 @@ async fn create(
 
 /// The schema in which pgvector is installed.
 async fn vector_schema(session: &Session) -> Result<Option<String>, DatabaseError> {
-    let row = session
+    session
         .query_opt(
             "SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
             &[],
         )
         .await
-        .map_err(DatabaseError::during("looking for pgvector"))?;
-    Ok(row.map(|row| row.get(0)))
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+        .map_err(DatabaseError::during("looking for pgvector"))
 }
 
 /// The SQL for `column_type` of the jobs table. It is the name of a type and never SQL, so only known names are

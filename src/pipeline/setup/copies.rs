@@ -91,15 +91,15 @@ the \
 /// Whether the target server has a slot or a publication of the job, its own or the shared one.
 async fn is_taken(session: &Session, names: &JobNames) -> Result<bool, DatabaseError> {
     let names = [names.own.as_str(), names.shared.as_str()];
-    let row = session
+    session
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = ANY ($1::text[])) \
                  OR EXISTS (SELECT FROM pg_publication WHERE pubname = ANY ($1::text[]))",
             &[&names.as_slice()],
         )
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during(
             "looking for slots of a copy of this jobs table",
-        ))?;
-    Ok(row.get(0))
+        ))
 }

@@ -29,6 +29,9 @@ impl TargetNames {
     /// # Errors
     /// Permanent ones, with the column of the jobs table that a person has to correct.
     pub fn from_definition(definition: &Definition) -> Result<TargetNames, JobError> {
+        if let Some(defect) = &definition.defect {
+            return Err(JobError::permanent(defect));
+        }
         let names = TargetNames {
             schema: definition.schema.clone(),
             table: required(definition.table.as_deref(), "\"table\"")?,

@@ -23,24 +23,27 @@ pub async fn read(
     // Asked once a second by each job on a partitioned table.
     let question = session.repeated(&statement()).await.map_err(failed())?;
     let slot = slot.map(SlotName::as_str);
-    let rows = session
+    session
         .query(&question, &[&table, &slot, &source])
         .await
-        .map_err(failed())?;
-    let byte = |row: &tokio_postgres::Row, index: usize| row.get::<_, i8>(index).cast_unsigned();
-    let leaf = |row: &tokio_postgres::Row| Leaf {
-        oid: row.get(0),
-        schema: row.get(1),
-        name: row.get(2),
-        links: row.get(3),
-        is_recent: row.get(4),
-        persistence: byte(row, 5),
-        identity: byte(row, 6),
-        key: row.get(7),
-        source: row.get::<_, Option<&str>>(8).and_then(SourceVersion::parse),
-        is_readable: row.get(9),
-    };
-    Ok(rows.iter().map(leaf).collect())
+        .and_then(|rows| rows.iter().map(leaf).collect())
+        .map_err(failed())
+}
+
+fn leaf(row: &tokio_postgres::Row) -> Result<Leaf, tokio_postgres::Error> {
+    let source: Option<&str> = row.try_get(8)?;
+    Ok(Leaf {
+        oid: row.try_get(0)?,
+        schema: row.try_get(1)?,
+        name: row.try_get(2)?,
+        links: row.try_get(3)?,
+        is_recent: row.try_get(4)?,
+        persistence: row.try_get::<_, i8>(5)?.cast_unsigned(),
+        identity: row.try_get::<_, i8>(6)?.cast_unsigned(),
+        key: row.try_get(7)?,
+        source: source.and_then(SourceVersion::parse),
+        is_readable: row.try_get(9)?,
+    })
 }
 
 /// Where partition and table have their primary keys as identity, these are of the same columns: a primary key of a

@@ -11,6 +11,8 @@
 //! ([`copies`]), and whether another job writes the same columns ([`written_columns`]).
 //! [`table_state`] and [`leaves`] are what a running job looks at each second: they tell what has become of its table.
 //!
+//! A job may name a second role for all that touches rows ([`row_access`]).
+//!
 //! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
 //! never keeps users waiting for long.
 
@@ -21,6 +23,7 @@ pub mod definition;
 pub mod leaves;
 pub mod preflight;
 pub mod publication;
+pub mod row_access;
 pub mod table_state;
 pub mod target_database;
 pub mod target_table;

@@ -102,11 +102,16 @@ impl TableState {
             .iter()
             .filter_map(|leaf| Some((leaf.oid, leaf.source.clone()?)))
             .collect();
-        let own = row.get::<_, Option<&str>>(1).and_then(SourceVersion::parse);
+        let read = || -> Result<_, tokio_postgres::Error> {
+            let own: Option<&str> = row.try_get(1)?;
+            Ok((row.try_get(0)?, own, Followed::from_row(&row)?))
+        };
+        let (named, own, followed) = read().map_err(failed())?;
+        let own = own.and_then(SourceVersion::parse);
         sources.extend(own.map(|version| (table.oid, version)));
         Ok(TableState {
-            named: row.get(0),
-            followed: Followed::from_row(&row),
+            named,
+            followed,
             sources,
         })
     }
@@ -169,25 +174,32 @@ impl TableState {
 
 impl Followed {
     /// `None` where the row shows that the table is dropped.
-    fn from_row(row: &Row) -> Option<Followed> {
-        let names: Vec<String> = row.get(5);
-        let types: Vec<u32> = row.get(6);
-        let labels: Vec<&str> = row.get(9);
-        Some(Followed {
-            called: row.get::<_, Option<String>>(2)?,
-            identity: row.get::<_, Option<i8>>(3)?.cast_unsigned(),
-            hides_rows: row.get::<_, Option<bool>>(4)?,
+    fn from_row(row: &Row) -> Result<Option<Followed>, tokio_postgres::Error> {
+        let names: Vec<String> = row.try_get(5)?;
+        let types: Vec<u32> = row.try_get(6)?;
+        let labels: Vec<&str> = row.try_get(9)?;
+        let (Some(called), Some(identity), Some(hides_rows)) = (
+            row.try_get(2)?,
+            row.try_get::<_, Option<i8>>(3)?,
+            row.try_get(4)?,
+        ) else {
+            return Ok(None);
+        };
+        Ok(Some(Followed {
+            called,
+            identity: identity.cast_unsigned(),
+            hides_rows,
             key: names.into_iter().zip(types).collect(),
-            destination: row.get(7),
-            fingerprint: row.get(8),
+            destination: row.try_get(7)?,
+            fingerprint: row.try_get(8)?,
             labels: labels
                 .iter()
                 .filter_map(|label| label.split_once('='))
                 .map(|(oid, label)| (oid.to_owned(), label.to_owned()))
                 .collect(),
-            children: row.get(10),
-            virtual_column: row.get(11),
-        })
+            children: row.try_get(10)?,
+            virtual_column: row.try_get(11)?,
+        }))
     }
 
     fn is_identified_by(&self, target: &TargetTable) -> bool {

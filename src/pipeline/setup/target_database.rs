@@ -16,3 +16,22 @@ pub fn from_definition(
     let database: ConnectionString = definition.db_connection.parse()?;
     Ok(access.admit(database)?)
 }
+
+/// The same database for what reads and writes rows of the table, where the job names another role for that
+/// (`write_connection`). That it is the same database can be told only when connected: see
+/// [`row_access`](super::row_access).
+///
+/// # Errors
+/// As [`from_definition`].
+pub fn of_rows(
+    definition: &Definition,
+    access: &JobAccess,
+) -> Result<Option<ConnectionString>, JobError> {
+    let Some(text) = &definition.write_connection else {
+        return Ok(None);
+    };
+    let database = text.parse::<ConnectionString>();
+    let database = database
+        .map_err(|error| JobError::permanent(format!("write_connection of the job: {error}")))?;
+    Ok(Some(access.admit(database)?))
+}

@@ -19,6 +19,7 @@ use crate::pipeline::setup::preflight::key::check_pk;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::privileges::check_writable;
 use crate::pipeline::setup::preflight::relation::find_column;
+use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::table::fingerprint::Fingerprint;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
@@ -32,22 +33,25 @@ use crate::postgres::quote::identifier;
 ///
 /// Cancellation safe: each column is created in a statement of its own, or not at all.
 pub async fn prepare(
-    session: &Session,
+    sessions: Sessions<'_>,
     names: &TargetNames,
     definition: &Definition,
     model: &Model,
 ) -> Result<TargetTable, JobError> {
-    let mut found = inspect(session, names, model.dimensions()).await?;
+    let Sessions { stream, rows } = sessions;
+    let mut found = inspect(rows, names, model.dimensions()).await?;
     check_pk(names, &found.key, definition.pk.as_deref())?;
-    check_writable(session, names, &found.columns).await?;
-    check_fingerprint(session, names, &found.columns).await?;
+    check_writable(rows, names, &found.columns).await?;
+    check_fingerprint(rows, names, &found.columns).await?;
     check_generated(names, &found.relation, &found.columns)?;
-    check_partitions(session, names, &found).await?;
+    check_partitions(rows, names, &found).await?;
     if !found.is_complete(names) {
-        create_missing(session, names, definition, &found, model.dimensions()).await?;
-        // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type.
-        found = inspect(session, names, model.dimensions()).await?;
-        check_fingerprint(session, names, &found.columns).await?;
+        create_missing(stream, names, definition, &found, model.dimensions()).await?;
+        // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type. And a
+        // role of its own for rows needs rights on the new column.
+        found = inspect(rows, names, model.dimensions()).await?;
+        check_writable(rows, names, &found.columns).await?;
+        check_fingerprint(rows, names, &found.columns).await?;
     }
     warn_of_not_null(names, &found);
     assemble(found, names, model).ok_or_else(|| {

@@ -16,6 +16,7 @@ use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::{Holder, Identity, try_lock};
 use crate::pipeline::table::target::TargetTable;
+use crate::postgres::answer::all;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
@@ -45,7 +46,7 @@ impl Claim<'_> {
     /// Cancellation safe: it only reads.
     pub async fn check(&self, session: &Session, target: &TargetTable) -> Result<(), JobError> {
         for (column, key) in written(session, target).await? {
-            if let Some(other) = self.other_writer(session, key).await? {
+            if let Some(other) = self.other_writer(session, target, &column, key).await? {
                 return Err(self.refusal(target, &column, &other));
             }
         }
@@ -70,8 +71,14 @@ impl Claim<'_> {
         let deadline = Instant::now() + END_TIMEOUT;
         for (column, key) in written(session, target).await? {
             while !try_lock(session, key).await? {
-                if let Some(other) = self.other_writer(session, key).await? {
+                if let Some(other) = self.other_writer(session, target, &column, key).await? {
                     return Err(self.refusal(target, &column, &other));
+                }
+                if self
+                    .is_held_by_stranger(session, target, &column, key)
+                    .await?
+                {
+                    break;
                 }
                 if Instant::now() > deadline {
                     return Err(JobError::Transient(format!(
@@ -105,11 +112,41 @@ impl Claim<'_> {
     async fn other_writer(
         &self,
         session: &Session,
+        target: &TargetTable,
+        column: &str,
         key: i64,
     ) -> Result<Option<String>, DatabaseError> {
-        let holders = session_locks::holders(session, &[key]).await?;
-        let other = holders.iter().find(|holder| !self.is_own(holder));
-        Ok(other.map(|holder| self.describe(holder)))
+        for holder in session_locks::holders(session, &[key]).await? {
+            if !self.is_own(&holder) && may_write(session, &holder, target, column).await? {
+                return Ok(Some(self.describe(&holder)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a session holds the lock of a column whose role may not write that column. Any role that may connect can
+    /// take the lock. It can be no other job, so the job goes on without the lock.
+    async fn is_held_by_stranger(
+        &self,
+        session: &Session,
+        target: &TargetTable,
+        column: &str,
+        key: i64,
+    ) -> Result<bool, DatabaseError> {
+        for holder in session_locks::holders(session, &[key]).await? {
+            if !self.is_own(&holder) && !may_write(session, &holder, target, column).await? {
+                tracing::warn!(
+                    "a session of the role {} (process {} of the target server) holds the advisory lock of the column \
+                     {}.{}, and is ignored, since the role may not write it",
+                    holder.role.as_deref().unwrap_or("?"),
+                    holder.pid,
+                    target.qualified(),
+                    identifier(column)
+                );
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the session is an earlier one of this job.
@@ -150,7 +187,7 @@ impl Claim<'_> {
         let own = self.names.own.as_str();
         let prefix = names::name_prefix(self.identity.jobs_table);
         let definition = own.rsplit('_').next().unwrap_or_default();
-        let row = session
+        session
             .query_opt(
                 "SELECT s.slot_name::text FROM pg_replication_slots s \
                  WHERE s.database = current_database() AND s.active_pid IS NOT NULL \
@@ -162,11 +199,32 @@ impl Claim<'_> {
                 &[&prefix, &definition],
             )
             .await
+            .and_then(|row| row.map(|row| row.try_get(0)).transpose())
             .map_err(DatabaseError::during(
                 "looking for the same job of another jobs table",
-            ))?;
-        Ok(row.map(|row| row.get(0)))
+            ))
     }
+}
+
+/// Whether the role of the session may update the column. True where the session has just ended.
+async fn may_write(
+    session: &Session,
+    holder: &Holder,
+    target: &TargetTable,
+    column: &str,
+) -> Result<bool, DatabaseError> {
+    let Some(role) = &holder.role else {
+        return Ok(true);
+    };
+    session
+        .query_opt(
+            "SELECT has_column_privilege(r.oid, a.attrelid, a.attnum, 'UPDATE') FROM pg_roles r, pg_attribute a \
+             WHERE r.rolname = $1 AND a.attrelid = $2 AND a.attname = $3 AND NOT a.attisdropped",
+            &[role, &target.oid, &column],
+        )
+        .await
+        .and_then(|row| row.map_or(Ok(true), |row| row.try_get(0)))
+        .map_err(DatabaseError::during("looking for other writers of a column"))
 }
 
 const REMEDY: &str = "two jobs would replace each other's values: cancel one of them, or give it columns of its own \
@@ -192,16 +250,18 @@ async fn written(
     let fingerprint = target.fingerprint.as_ref();
     let mut names = vec![target.destination.name.clone()];
     names.extend(fingerprint.map(|fingerprint| fingerprint.name.clone()));
-    let rows = session
+    let columns: Vec<(String, i16)> = session
         .query(
             "SELECT attname::text, attnum FROM pg_attribute \
              WHERE attrelid = $1 AND attname = ANY ($2::text[]) AND NOT attisdropped ORDER BY attnum",
             &[&target.oid, &names],
         )
         .await
+        .and_then(|rows| all(&rows))
         .map_err(DatabaseError::during("looking for the columns of a job"))?;
-    Ok(rows
-        .iter()
-        .map(|row| (row.get(0), session_locks::column(target.oid, row.get(1))))
-        .collect())
+    let key = |number| session_locks::column(target.oid, number);
+    let columns = columns
+        .into_iter()
+        .map(|(name, number)| (name, key(number)));
+    Ok(columns.collect())
 }

@@ -20,13 +20,13 @@ pub enum Waiting {
 /// # Errors
 /// The server's.
 pub async fn backend_pid(session: &Session) -> Result<i32, DatabaseError> {
-    let row = session
+    session
         .query_one("SELECT pg_backend_pid()", &[])
         .await
+        .and_then(|row| row.try_get(0))
         .map_err(DatabaseError::during(
             "reading the process id of the session",
-        ))?;
-    Ok(row.get(0))
+        ))
 }
 
 /// Describes the sessions that the process `waiter` waits for. Asks over `session`, which is not the one that waits.
@@ -39,7 +39,7 @@ pub async fn describe(
     waiting: Waiting,
 ) -> Result<String, DatabaseError> {
     let transactions = waiting == Waiting::ForTransactions;
-    let rows = session
+    let blockers: Vec<String> = session
         .query(
             "SELECT format('process %s of %s%s, %s, open for %s s%s', a.pid, COALESCE(a.usename, '?'), \
                       CASE WHEN a.application_name <> '' THEN ' (' || left(a.application_name, 60) || ')' ELSE '' END, \
@@ -52,8 +52,8 @@ pub async fn describe(
             &[&waiter, &transactions],
         )
         .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(DatabaseError::during("looking for open transactions"))?;
-    let blockers: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     if blockers.is_empty() {
         return Ok("none that this role can see; check pg_prepared_xacts too".into());
     }

@@ -4,6 +4,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::postgres::DatabaseError;
+use crate::postgres::answer::{all, columns};
 use crate::replication::{Lsn, SlotName};
 
 /// A slot as `pg_replication_slots` shows it.
@@ -23,7 +24,7 @@ pub struct Slot {
 /// # Errors
 /// The server's.
 pub async fn find_slot(client: &Client, name: &SlotName) -> Result<Option<Slot>, DatabaseError> {
-    let row = client
+    let slot: Option<(_, Option<String>, _)> = client
         .query_opt(
             "SELECT active_pid, confirmed_flush_lsn::text, \
                     slot_type = 'logical' AND plugin = 'pgoutput' AND database = current_database() \
@@ -32,13 +33,12 @@ pub async fn find_slot(client: &Client, name: &SlotName) -> Result<Option<Slot>,
             &[&name.as_str()],
         )
         .await
+        .and_then(|row| row.as_ref().map(columns).transpose())
         .map_err(DatabaseError::during(format!("looking for the replication slot {name}")))?;
-    Ok(row.map(|row| Slot {
-        active_pid: row.get(0),
-        confirmed_flush: row
-            .get::<_, Option<String>>(1)
-            .and_then(|lsn| lsn.parse().ok()),
-        usable: row.get(2),
+    Ok(slot.map(|(active_pid, confirmed, usable)| Slot {
+        active_pid,
+        confirmed_flush: confirmed.and_then(|lsn| lsn.parse().ok()),
+        usable,
     }))
 }
 
@@ -63,7 +63,7 @@ pub async fn retained_wal(
     client: &Client,
     name: &SlotName,
 ) -> Result<Option<RetainedWal>, DatabaseError> {
-    let row = client
+    let found: Option<(i64, i64, String)> = client
         .query_opt(
             "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
                     pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text \
@@ -72,16 +72,17 @@ pub async fn retained_wal(
             &[&name.as_str()],
         )
         .await
+        .and_then(|row| row.as_ref().map(columns).transpose())
         .map_err(DatabaseError::during(format!(
             "reading how much WAL the replication slot {name} retains"
         )))?;
     // A confirmed position may be ahead of what the server has written out. Nothing is retained then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
-    Ok(row.and_then(|row| {
+    Ok(found.and_then(|(retained, unconfirmed, restart)| {
         Some(RetainedWal {
-            bytes: bytes(row.get(0)),
-            unconfirmed: bytes(row.get(1)),
-            restart: row.get::<_, String>(2).parse().ok()?,
+            bytes: bytes(retained),
+            unconfirmed: bytes(unconfirmed),
+            restart: restart.parse().ok()?,
         })
     }))
 }
@@ -92,7 +93,7 @@ pub async fn retained_wal(
 /// # Errors
 /// The server's.
 pub async fn unused_names(client: &Client, prefix: &str) -> Result<Vec<SlotName>, DatabaseError> {
-    let rows = client
+    let names: Vec<String> = client
         .query(
             "SELECT slot_name::text FROM pg_replication_slots \
              WHERE starts_with(slot_name::text, $1) AND database = current_database() AND active_pid IS NULL \
@@ -101,11 +102,9 @@ pub async fn unused_names(client: &Client, prefix: &str) -> Result<Vec<SlotName>
             &[&prefix],
         )
         .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
         .map_err(DatabaseError::during("looking for leftover slots and publications"))?;
-    Ok(rows
-        .iter()
-        .filter_map(|row| row.get::<_, &str>(0).parse().ok())
-        .collect())
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// A slot of a daemon with another jobs table that nothing reads.
@@ -127,7 +126,7 @@ pub async fn idle_slots_of_others(
     client: &Client,
     prefix: &str,
 ) -> Result<Vec<IdleSlot>, DatabaseError> {
-    let rows = client
+    let found = client
         .query(
             "SELECT slot_name::text, database::text, \
                     COALESCE(pg_size_pretty(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)), 'an unknown amount') \
@@ -137,15 +136,16 @@ pub async fn idle_slots_of_others(
             &[&prefix],
         )
         .await
+        .and_then(|rows| all(&rows))
         .map_err(DatabaseError::during("looking for slots of other jobs tables"))?;
-    Ok(rows
-        .iter()
-        .map(|row| IdleSlot {
-            name: row.get(0),
-            database: row.get(1),
-            retained: row.get(2),
-        })
-        .collect())
+    let slots = found
+        .into_iter()
+        .map(|(name, database, retained)| IdleSlot {
+            name,
+            database,
+            retained,
+        });
+    Ok(slots.collect())
 }
 
 /// Creates a logical slot for pgoutput. The server waits until every transaction that is open now has ended

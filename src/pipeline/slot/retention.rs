@@ -187,7 +187,8 @@ async fn oldest_writer(session: &Client) -> Result<Option<String>, tokio_postgre
             &[],
         )
         .await?;
-    Ok(row.and_then(|row| row.get(0)))
+    let writer = row.map(|row| row.try_get(0)).transpose()?;
+    Ok(writer.flatten())
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

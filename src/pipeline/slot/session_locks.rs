@@ -99,11 +99,11 @@ pub async fn introduce(session: &Session, identity: Identity) -> Result<(), Data
 /// # Errors
 /// The server's.
 pub async fn try_lock(session: &Session, key: i64) -> Result<bool, DatabaseError> {
-    let row = session
+    session
         .query_one("SELECT pg_try_advisory_lock($1)", &[&key])
         .await
-        .map_err(DatabaseError::during("claiming the write-back of a job"))?;
-    Ok(row.get(0))
+        .and_then(|row| row.try_get(0))
+        .map_err(DatabaseError::during("claiming the write-back of a job"))
 }
 
 /// A session that holds a lock of 64 bits.
@@ -111,6 +111,8 @@ pub async fn try_lock(session: &Session, key: i64) -> Result<bool, DatabaseError
 pub struct Holder {
     /// Its server process.
     pub pid: i32,
+    /// Its role; `None` where the session has just ended.
+    pub role: Option<String>,
     /// Its `application_name`.
     pub application: String,
     /// The job that it works for. `None` for daemons of versions that do not say so.
@@ -126,7 +128,7 @@ const HOLDERS: &str = "SELECT l.pid, COALESCE(a.application_name, ''), \
                LEFT JOIN pg_locks r ON r.pid = l.pid AND r.locktype = 'advisory' AND r.objsubid = 1 \
                  AND r.database = l.database AND r.classid::bigint = tags.tag \
                GROUP BY tags.place ORDER BY tags.place), \
-         COALESCE(a.state = 'active' OR clock_timestamp() - a.state_change < interval '4 seconds', true) \
+         COALESCE(a.state = 'active' OR clock_timestamp() - a.state_change < interval '4 seconds', true), a.usename::text \
      FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
      WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid <> pg_backend_pid() \
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
@@ -138,17 +140,17 @@ const HOLDERS: &str = "SELECT l.pid, COALESCE(a.application_name, ''), \
 /// The server's.
 pub async fn holders(session: &Session, keys: &[i64]) -> Result<Vec<Holder>, DatabaseError> {
     let tags = TAGS.map(|tag| i64::from(half(tag)));
-    let rows = session
+    session
         .query(HOLDERS, &[&keys, &tags.as_slice()])
         .await
+        .and_then(|rows| rows.iter().map(holder).collect())
         .map_err(DatabaseError::during(
             "looking for sessions that write for a job",
-        ))?;
-    Ok(rows.iter().map(holder).collect())
+        ))
 }
 
-fn holder(row: &Row) -> Holder {
-    let numbers: Vec<Option<i64>> = row.get(2);
+fn holder(row: &Row) -> Result<Holder, tokio_postgres::Error> {
+    let numbers: Vec<Option<i64>> = row.try_get(2)?;
     let number = |place: usize| {
         let value = numbers.get(place).copied().flatten();
         value.and_then(|value| u32::try_from(value).ok())
@@ -160,12 +162,13 @@ fn holder(row: &Row) -> Holder {
             job: number(2)?,
         })
     };
-    Holder {
-        pid: row.get(0),
-        application: row.get(1),
+    Ok(Holder {
+        pid: row.try_get(0)?,
+        role: row.try_get(4)?,
+        application: row.try_get(1)?,
         identity: identity(),
-        is_alive: row.get(3),
-    }
+        is_alive: row.try_get(3)?,
+    })
 }
 
 #[cfg(test)]

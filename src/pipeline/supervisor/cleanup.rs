@@ -254,12 +254,14 @@ impl Supervisor {
     /// Removes the quarantined rows of a job that is over. A failures table that the role may not use holds up nothing.
     async fn release_failures(&self, id: &JobId) -> Result<(), DatabaseError> {
         match self.store.release(id, None).await {
-            Err(error) if error.is_transient() => Err(error.into_cause()),
-            Err(error) => {
-                tracing::warn!(job = %id, "{error}");
-                Ok(())
-            }
             Ok(()) => Ok(()),
+            Err(error) => match error.into_transient() {
+                Ok(transient) => Err(transient),
+                Err(error) => {
+                    tracing::warn!(job = %id, "{error}");
+                    Ok(())
+                }
+            },
         }
     }
 
@@ -283,7 +285,7 @@ impl Supervisor {
         match &mut self.orphan_search {
             OrphanSearch::Due => self.begin_orphan_search(&rows).await,
             OrphanSearch::Listed(candidates) => {
-                let rows = self.store.all_rows().await?;
+                let rows = self.store.all_rows().await?.rows;
                 let candidates = std::mem::take(candidates);
                 self.remove_orphans(candidates, &rows);
                 Ok(())
@@ -303,12 +305,14 @@ impl Supervisor {
             return Ok(());
         }
         if let Err(error) = self.store.release_rows_of_deleted_jobs().await {
-            if error.is_transient() {
-                lock::unlock(&self.store, JobsLock::OrphanSearch).await?;
-                return Err(error.into_cause());
+            match error.into_transient() {
+                Ok(transient) => {
+                    lock::unlock(&self.store, JobsLock::OrphanSearch).await?;
+                    return Err(transient);
+                }
+                // Jobs whose rows have to be quarantined fail with the same reason.
+                Err(error) => tracing::warn!("{error}"),
             }
-            // Jobs whose rows have to be quarantined fail with the same reason.
-            tracing::warn!("{error}");
         }
         let search = Search {
             table: self.store.table().qualified().to_owned(),

@@ -84,7 +84,10 @@ impl Supervisor {
             }
             outage.logged = Some(message);
         }
-        let answered = matches!(error, DatabaseError::Query { .. });
+        let answered = matches!(
+            error,
+            DatabaseError::Query { .. } | DatabaseError::TooMuch { .. }
+        );
         match trouble {
             Some(TableTrouble::Unusable(_)) => return outage.backoff.wait().await,
             Some(TableTrouble::Changed) => {}

@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use crate::jobs::store::JobRows;
 use crate::jobs::watcher::Change;
 use crate::pipeline::slot::names;
 use crate::pipeline::slot::names::MemberId;
@@ -113,7 +114,7 @@ impl Supervisor {
         let embedded = self.engine.embedded_texts();
         self.heartbeat.log(self.running.len(), embedded);
         self.write_reports().await?;
-        let rows = self.store.rows().await?;
+        let JobRows { rows, nameless } = self.store.rows().await?;
         if let Some(readers) = &self.readers {
             let identity = self.store.table().identity();
             let member = |row| MemberId::from_slot(&names::own_slot(identity, row));
@@ -121,6 +122,7 @@ impl Supervisor {
         }
         // Queued, so that none is lost if the session is lost in the middle.
         self.changes.extend(self.watcher.observe(&rows));
+        self.tell_of_unusable_ids(nameless);
         while let Some(change) = self.changes.pop_front() {
             self.apply(change);
         }
@@ -128,6 +130,26 @@ impl Supervisor {
         self.recall_teardowns();
         self.balance().await?;
         self.search_orphans(rows).await
+    }
+
+    /// Says that rows are skipped because nothing tells them apart, and how to prevent it.
+    fn tell_of_unusable_ids(&mut self, nameless: usize) {
+        let ambiguous = self.watcher.ambiguous();
+        if nameless == 0 && ambiguous.is_empty() {
+            self.unusable_ids.end();
+            return;
+        }
+        let table = self.store.table().qualified();
+        let shown: Vec<String> = ambiguous.iter().take(5).map(ToString::to_string).collect();
+        let message = format!(
+            "rows of {table} are skipped: {nameless} have no id, or one of more than 1 kB, and {} ids are of several \
+             rows each ({}), whose jobs stay as they were. Correct them, and run: ALTER TABLE {table} ADD PRIMARY KEY (id);",
+            ambiguous.len(),
+            shown.join(", "),
+        );
+        if self.unusable_ids.is_due(&message) {
+            tracing::warn!("{message}");
+        }
     }
 
     /// Names the jobs that had failed before this daemon started: they stay so until a person acts.

@@ -1,5 +1,6 @@
 //! What a daemon is started with.
 
+use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{ConnectionString, JobAccess};
 
@@ -20,6 +21,10 @@ pub struct SupervisorOptions {
     pub max_retained_wal: RetentionLimit,
     /// How many slots there are.
     pub slots: SlotAllocation,
+    /// The most jobs that this daemon runs at a time.
+    pub max_jobs: usize,
+    /// What to do about jobs whose role has rights that others could gain through it.
+    pub powerful_roles: PowerfulRoles,
 }
 
 /// How many replication slots there are for the jobs of one target database.

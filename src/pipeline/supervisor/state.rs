@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedding::Engine;
 use crate::jobs::definition::{JobId, JobRow};
-use crate::jobs::presence::Pid;
+use crate::jobs::presence::{Pid, Stranger};
 use crate::jobs::reporter::ReportMessage;
 use crate::jobs::store::JobStore;
 use crate::jobs::table::JobsTableError;
@@ -32,6 +32,7 @@ use crate::pipeline::supervisor::orphans::Candidate;
 use crate::pipeline::supervisor::session;
 use crate::pipeline::supervisor::session::SessionId;
 use crate::pipeline::supervisor::tasks::TaskSet;
+use crate::reminder::Reminder;
 use crate::replication::SlotName;
 
 /// The most targets that are cleaned up at a time. The first poll may find hundreds of canceled jobs.
@@ -58,6 +59,8 @@ pub struct Supervisor {
     /// Teardowns that their jobs do not wait for.
     pub(super) parked: Vec<Parked>,
     pub(super) orphan_search: OrphanSearch,
+    /// What the log has said of rows that are skipped for their ids.
+    pub(super) unusable_ids: Reminder,
     /// The log has named the jobs that had failed before this daemon started.
     pub(super) earlier_failures_told: bool,
     pub(super) teardown_turns: Arc<Semaphore>,
@@ -176,6 +179,10 @@ pub(super) struct Claims {
     pub hand_over_after: Instant,
     /// Daemons about which there is a warning in the log already.
     pub warned: Vec<Pid>,
+    /// Sessions with a lock of ours about which there is a warning in the log already.
+    pub strangers: BTreeSet<Stranger>,
+    /// Jobs that wait because this daemon runs as many as it may.
+    pub over_limit: BTreeSet<JobId>,
 }
 
 impl Claims {
@@ -187,6 +194,8 @@ impl Claims {
             claim_after: now,
             hand_over_after: now,
             warned: Vec::new(),
+            strangers: BTreeSet::new(),
+            over_limit: BTreeSet::new(),
         }
     }
 }
@@ -202,6 +211,7 @@ impl Supervisor {
         stop: CancellationToken,
     ) -> Result<Self, JobsTableError> {
         let (store, session) = session::open(&options).await?;
+        session::check_exposure(&store, options.powerful_roles).await?;
         let (sender, messages) = mpsc::channel(256);
         let shares_slots = options.slots == SlotAllocation::PerDatabase;
         Ok(Supervisor {
@@ -218,6 +228,7 @@ impl Supervisor {
             leftovers: BTreeMap::new(),
             parked: Vec::new(),
             orphan_search: OrphanSearch::Due,
+            unusable_ids: Reminder::default(),
             earlier_failures_told: false,
             teardown_turns: Arc::new(Semaphore::new(MAX_TEARDOWNS)),
             fleet: Fleet::default(),

@@ -172,12 +172,13 @@ impl Teardown {
     async fn follow(&self, database: &ConnectionString) -> Result<End, JobError> {
         let session = Session::open(&database.in_database(MAINTENANCE_DATABASE)).await?;
         let names = [self.names.own.as_str(), self.names.shared.as_str()];
-        let renamed = session
+        let renamed: Option<String> = session
             .query_opt(
                 "SELECT database::text FROM pg_replication_slots WHERE slot_name = ANY ($1::text[]) LIMIT 1",
                 &[&names.as_slice()],
             )
             .await
+            .and_then(|row| row.map(|row| row.try_get(0)).transpose())
             .map_err(DatabaseError::during("looking for slots of a renamed database"))?;
         let Some(renamed) = renamed else {
             tracing::debug!("nothing to clean up: {} was dropped", database.database());
@@ -187,7 +188,6 @@ impl Teardown {
             // The job goes on with this slot, once its row names the database.
             return Ok(End::Nothing);
         }
-        let renamed: String = renamed.get(0);
         tracing::info!(
             "the database {} is called {renamed} now",
             database.database()

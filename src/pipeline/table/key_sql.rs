@@ -153,8 +153,15 @@ impl TargetTable {
     ///
     /// # Panics
     /// Where the row does not begin with the key columns as text.
-    pub fn read_key(&self, row: &tokio_postgres::Row) -> Key {
-        Key::new((0..self.key.len()).map(|position| row.get::<_, &str>(position).into()))
+    ///
+    /// # Errors
+    /// The row has other columns, as no answer of PostgreSQL has.
+    pub fn read_key(&self, row: &tokio_postgres::Row) -> Result<Key, tokio_postgres::Error> {
+        let values = (0..self.key.len()).map(|position| row.try_get::<_, &str>(position));
+        let values: Vec<Box<str>> = values
+            .map(|value| value.map(Box::from))
+            .collect::<Result<_, _>>()?;
+        Ok(Key::new(values))
     }
 }
 

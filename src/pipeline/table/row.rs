@@ -84,11 +84,15 @@ impl SourceText {
     }
 
     /// What [`text::sql`](super::text::sql) has selected as the columns `first` and the next of a row.
-    pub fn from_row(row: &tokio_postgres::Row, first: usize) -> Self {
-        match Text::from_columns(row.get(first), row.get(first + 1)) {
-            Some(text) => SourceText::Text(text),
-            None => SourceText::Empty,
-        }
+    ///
+    /// # Errors
+    /// Where they have other types.
+    pub fn from_row(
+        row: &tokio_postgres::Row,
+        first: usize,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let text = Text::from_columns(row.try_get(first)?, row.try_get(first + 1)?);
+        Ok(text.map_or(SourceText::Empty, SourceText::Text))
     }
 
     /// The text, if there is one that is known.

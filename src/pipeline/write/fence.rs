@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tokio_postgres::error::SqlState;
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::session_locks;
@@ -26,7 +27,8 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// is used or shared: its name is unique to the job and its definition.
 ///
 /// # Errors
-/// [`JobError::Transient`] where the earlier session does not end; the server's, such as where the role may not end it.
+/// [`JobError::Transient`] where the earlier session does not end, [`JobError::StandsBack`] where the role may not end it:
+/// any role that may connect to the database can take the lock; and the server's.
 ///
 /// Cancellation: the session may or may not hold the lock, so drop it as well.
 pub async fn acquire(session: &Session, slot: &SlotName) -> Result<(), JobError> {
@@ -45,10 +47,10 @@ pub async fn acquire(session: &Session, slot: &SlotName) -> Result<(), JobError>
 }
 
 /// Tells the session that holds the lock to end.
-async fn end_holder(session: &Session, key: i64) -> Result<(), DatabaseError> {
+async fn end_holder(session: &Session, key: i64) -> Result<(), JobError> {
     // A lock with a key of 64 bits stands in pg_locks with its upper half in classid, its lower half in objid, and
     // objsubid 1 (manual, "pg_locks"). Other databases may use the same key for something else.
-    session
+    let ended = session
         .execute(
             "SELECT pg_terminate_backend(pid) FROM pg_locks \
              WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND pid <> pg_backend_pid() \
@@ -56,9 +58,24 @@ async fn end_holder(session: &Session, key: i64) -> Result<(), DatabaseError> {
                AND classid::bigint << 32 | objid::bigint = $1",
             &[&key],
         )
-        .await
-        .map_err(DatabaseError::during(
-            "ending an earlier session that writes for this job",
-        ))?;
-    Ok(())
+        .await;
+    let Err(error) = ended else { return Ok(()) };
+    let error = DatabaseError::during("ending an earlier session that writes for this job")(error);
+    if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
+        return Err(error.into());
+    }
+    // Not the job's fault: it waits, and keeps its slot.
+    let holder = session_locks::holders(session, &[key]).await?;
+    let holder = holder.first().map_or_else(String::new, |holder| {
+        format!(
+            " of the role {}: SELECT pg_terminate_backend({});",
+            holder.role.as_deref().unwrap_or("?"),
+            holder.pid
+        )
+    });
+    Err(JobError::StandsBack(format!(
+        "another session holds the advisory lock by which one session at a time writes for this job, and this role may \
+         not end it. If it is none of lantern-cli, let a superuser end that session{holder} and REVOKE CONNECT on the \
+         database from roles that have no business there"
+    )))
 }

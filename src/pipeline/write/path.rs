@@ -30,7 +30,7 @@ use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::pipeline::write::{rules, triggers};
-use crate::postgres::{ConnectionString, Session};
+use crate::postgres::Session;
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH_ROWS: usize = 512;
@@ -97,19 +97,18 @@ pub struct WritePath {
 }
 
 impl WritePath {
-    /// Opens the quarantine and the session for write-backs, and prepares its statements.
+    /// Opens the quarantine, makes `session` the one for write-backs, and prepares its statements.
     ///
     /// # Errors
     /// The server's. Permanent, with the remedy, where the role may not skip triggers, or a rule of the table is in the way.
     pub async fn open(
-        database: &ConnectionString,
+        session: Session,
         target: Arc<TargetTable>,
         model: &Model,
         options: WriteOptions,
         reporter: Reporter,
     ) -> Result<WritePath, JobError> {
         let quarantine = Quarantine::open(reporter, target.clone()).await;
-        let session = Session::open(database).await?;
         if options.skip_triggers {
             triggers::skip(&session).await?;
         }

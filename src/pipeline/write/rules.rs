@@ -15,7 +15,7 @@ use crate::postgres::{DatabaseError, Session};
 /// Permanent, with the rule's name and the remedy; and the server's.
 pub async fn check(session: &Session, target: &TargetTable) -> Result<(), JobError> {
     // ev_type 2 is UPDATE. A rule is enabled for the origin, for replicas, always or never, as triggers are.
-    let row = session
+    let rule: Option<String> = session
         .query_opt(
             "SELECT rulename::text FROM pg_rewrite WHERE ev_class = $1 AND ev_type = '2' AND ev_enabled IN \
              ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END) \
@@ -23,11 +23,12 @@ pub async fn check(session: &Session, target: &TargetTable) -> Result<(), JobErr
             &[&target.oid],
         )
         .await
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
         .map_err(DatabaseError::during("looking for rules of the target table"))?;
-    let Some(row) = row else {
+    let Some(rule) = rule else {
         return Ok(());
     };
-    let rule = identifier(row.get(0));
+    let rule = identifier(&rule);
     let table = target.qualified();
     Err(JobError::permanent(format!(
         "the rule {rule} of {table} rewrites UPDATE, which PostgreSQL does not do for a write-back; run: ALTER TABLE {table} \

@@ -17,6 +17,7 @@ use crate::pipeline::table::row::{Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
 use crate::pipeline::write::statement::{self, WriteParameters};
+use crate::postgres::answer::columns;
 use crate::postgres::user_settings::UserSettings;
 use crate::postgres::{DatabaseError, Session};
 
@@ -95,7 +96,10 @@ impl Writer {
         failpoint::reach("write-back-after-commit");
         let mut outcomes = vec![Outcome::Superseded; batch.len()];
         for row in &rows {
-            outcomes[place(row)] = Outcome::from_number(row.get(1));
+            let (place, outcome): (i64, i32) = columns(row)?;
+            if let Some(settled) = outcomes.get_mut(index(place)) {
+                *settled = Outcome::from_number(outcome);
+            }
         }
         Ok(outcomes)
     }
@@ -112,13 +116,19 @@ impl Writer {
         let mut parameters = parameters(&keys);
         parameters.push(&xids);
         let answers = self.session.query(&self.read, &parameters).await;
-        let answers = answers.map_err(DatabaseError::during(format!(
+        let found = answers.and_then(|answers| {
+            let found = answers.iter().map(reading);
+            found.collect::<Result<Vec<_>, _>>()
+        });
+        let found = found.map_err(DatabaseError::during(format!(
             "reading texts of {}",
             self.target.qualified()
         )))?;
         let mut readings = vec![Reading::Gone; rows.len()];
-        for answer in &answers {
-            readings[place(answer)] = reading(answer);
+        for (place, found) in found {
+            if let Some(reading) = readings.get_mut(place) {
+                *reading = found;
+            }
         }
         Ok(readings)
     }
@@ -158,18 +168,22 @@ async fn prepare(
     Ok((write, read.map_err(failed())?))
 }
 
-/// Which row of the batch a result row is about, counted from 0.
-fn place(row: &tokio_postgres::Row) -> usize {
-    row.get::<_, i64>(0) as usize - 1
+/// The index of a row of the batch that a statement counts from 1. Past the end for a number that is none, which
+/// PostgreSQL does not send.
+fn index(place: i64) -> usize {
+    let counted = usize::try_from(place).ok();
+    let index = counted.and_then(|place| place.checked_sub(1));
+    index.unwrap_or(usize::MAX)
 }
 
-/// One row of the read statement's result.
-fn reading(answer: &tokio_postgres::Row) -> Reading {
-    let (exists, visible, current) = (answer.get(1), answer.get(2), answer.get(3));
-    match (exists, visible) {
+/// One row of the read statement's result, and its place in the batch.
+fn reading(answer: &tokio_postgres::Row) -> Result<(usize, Reading), tokio_postgres::Error> {
+    let (place, exists, visible, current): (_, _, _, bool) = columns(answer)?;
+    let reading = match (exists, visible) {
         (_, false) => Reading::NotYetVisible,
         (false, true) => Reading::Gone,
         (true, true) if current => Reading::Current,
-        (true, true) => Reading::Found(SourceText::from_row(answer, 4)),
-    }
+        (true, true) => Reading::Found(SourceText::from_row(answer, 4)?),
+    };
+    Ok((index(place), reading))
 }

@@ -99,6 +99,14 @@ impl ConnectionString {
         Ok(OWN.get_or_init(|| own).clone())
     }
 
+    /// Reads another connection string of the operator's, completed as that of `--uri`.
+    ///
+    /// # Errors
+    /// As [`from_operator`](Self::from_operator).
+    pub fn of_operator(text: &str) -> Result<ConnectionString, InvalidConnectionString> {
+        Self::completed(text, &Environment::from_process())
+    }
+
     fn completed(
         text: &str,
         environment: &Environment,
@@ -215,7 +223,7 @@ impl ConnectionString {
     }
 
     /// The string of `--uri`, if it was read with [`from_operator`](Self::from_operator).
-    pub fn of_operator() -> Option<&'static ConnectionString> {
+    pub fn own() -> Option<&'static ConnectionString> {
         OWN.get()
     }
 

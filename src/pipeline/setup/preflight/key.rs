@@ -10,7 +10,7 @@ use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, find_column};
 use crate::pipeline::table::target::{KeyColumn, KeyOperators};
 use crate::postgres::quote::{identifier, literal};
-use crate::postgres::{DatabaseError, Session};
+use crate::postgres::{DatabaseError, Session, answer};
 use crate::replication::pgoutput::ReplicaIdentity;
 
 /// The columns of the key, in the order of its index.
@@ -71,6 +71,7 @@ pub fn check_pk(names: &TargetNames, key: &[KeyColumn], pk: Option<&str>) -> Res
 }
 
 /// The keys that a table may have.
+#[derive(Default)]
 struct Candidates {
     /// The columns of the index that REPLICA IDENTITY USING INDEX names.
     identity: Vec<KeyColumn>,
@@ -83,20 +84,23 @@ async fn read_candidates(
     table: u32,
     columns: &[TargetColumn],
 ) -> Result<Candidates, DatabaseError> {
-    let rows = session
+    session
         .query(KEY_COLUMNS, &[&table])
         .await
-        .map_err(DatabaseError::during("reading the key of the target table"))?;
-    let columns_where = |flag: usize| {
-        rows.iter()
-            .filter(|row| row.get::<_, bool>(flag))
-            .map(|row| key_column(row, columns))
-            .collect()
-    };
-    Ok(Candidates {
-        identity: columns_where(0),
-        primary: columns_where(1),
-    })
+        .and_then(|rows| {
+            let mut found = Candidates::default();
+            for row in &rows {
+                let column = key_column(row, columns)?;
+                if row.try_get(0)? {
+                    found.identity.push(column.clone());
+                }
+                if row.try_get(1)? {
+                    found.primary.push(column);
+                }
+            }
+            Ok(found)
+        })
+        .map_err(DatabaseError::during("reading the key of the target table"))
 }
 
 /// The columns of keys with what their indexes compare by. A B-tree has its operators in strategies 1, 3, 4 and 5 of the
@@ -122,9 +126,13 @@ const KEY_COLUMNS: &str = "SELECT i.indisreplident, i.indisprimary, a.attname::t
      ORDER BY i.indisreplident DESC, k.position";
 
 /// A column of the key, from a row of [`KEY_COLUMNS`].
-fn key_column(row: &tokio_postgres::Row, columns: &[TargetColumn]) -> KeyColumn {
-    let (name, type_name): (String, String) = (row.get(2), row.get(3));
-    let (schema, names): (Option<String>, Option<Vec<String>>) = (row.get(5), row.get(6));
+fn key_column(
+    row: &tokio_postgres::Row,
+    columns: &[TargetColumn],
+) -> Result<KeyColumn, tokio_postgres::Error> {
+    let (name, type_name): (String, String) = (row.try_get(2)?, row.try_get(3)?);
+    let schema: Option<String> = row.try_get(5)?;
+    let names: Option<Vec<String>> = row.try_get(6)?;
     let operators = match (schema, names.as_deref()) {
         (Some(schema), Some([less, equal, at_least, greater])) => {
             KeyOperators::new(&schema, [less, equal, at_least, greater])
@@ -139,13 +147,13 @@ fn key_column(row: &tokio_postgres::Row, columns: &[TargetColumn]) -> KeyColumn 
         ),
         None => type_name.clone(),
     };
-    KeyColumn {
+    Ok(KeyColumn {
         name,
         type_name,
         base_type,
-        collation: row.get(4),
+        collation: row.try_get(4)?,
         operators,
-    }
+    })
 }
 
 /// Refuses keys whose values are names of objects. The stream and SQL print the names that the objects have at that
@@ -206,7 +214,7 @@ async fn remedy(
 /// An index that can be the replica identity as it is: unique, not partial, not deferrable, and over NOT NULL columns
 /// only (PostgreSQL manual, "ALTER TABLE", REPLICA IDENTITY).
 async fn suitable_index(session: &Session, table: u32) -> Result<Option<String>, DatabaseError> {
-    let row = session
+    session
         .query_opt(
             "SELECT c.relname::text FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
              WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL \
@@ -215,8 +223,8 @@ async fn suitable_index(session: &Session, table: u32) -> Result<Option<String>,
             &[&table],
         )
         .await
-        .map_err(DatabaseError::during("looking for a unique index"))?;
-    Ok(row.map(|row| row.get(0)))
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+        .map_err(DatabaseError::during("looking for a unique index"))
 }
 
 /// The constraint and columns of a deferrable primary key. It cannot be the replica identity, because it may be
@@ -225,7 +233,7 @@ async fn deferrable_primary_key(
     session: &Session,
     table: u32,
 ) -> Result<Option<(String, Vec<String>)>, DatabaseError> {
-    let row = session
+    session
         .query_opt(
             "SELECT con.conname::text, array_agg(a.attname::text ORDER BY k.position) \
              FROM pg_constraint con CROSS JOIN LATERAL unnest(con.conkey) WITH ORDINALITY AS k(attnum, position) \
@@ -234,6 +242,6 @@ async fn deferrable_primary_key(
             &[&table],
         )
         .await
-        .map_err(DatabaseError::during("looking for a deferrable primary key"))?;
-    Ok(row.map(|row| (row.get(0), row.get(1))))
+        .and_then(|row| row.as_ref().map(answer::columns).transpose())
+        .map_err(DatabaseError::during("looking for a deferrable primary key"))
 }

@@ -15,6 +15,7 @@
 //! | [`partitions`] | partitions that cannot be followed, or that would make UPDATE fail |
 //! | [`generated`] | generated columns that would make UPDATE fail |
 //! | [`privileges`] | what the role may read and write |
+//! | [`users_code`] | whose code runs with the role's rights, and who could gain any by it |
 //!
 //! A command only reads a table that a job has prepared. So the checks of `pk`, of the fingerprint column, of
 //! partitions and generated columns, and of the privileges to write are called by `target_table::prepare` alone.
@@ -30,3 +31,4 @@ pub mod privileges;
 pub mod relation;
 pub mod server;
 pub mod source;
+pub mod users_code;

@@ -6,6 +6,7 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::row_access::Sessions;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
@@ -33,16 +34,54 @@ const FACTS: &str = "SELECT current_user::text, \
        AND CASE c.relreplident WHEN 'i' THEN k.indisreplident ELSE k.indisprimary END \
      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
 
-/// Fails where the role lacks two or more things for this job. One alone, or a table that does not exist, is left to
+/// Fails where the role, or the two of a job with `write_connection`, lacks two or more things for this job. One alone, or a table that does not exist, is left to
 /// the check that knows it best.
 ///
 /// # Errors
 /// Permanent, with all remedies; and the server's.
 pub async fn check_prerequisites(
-    session: &Session,
+    sessions: Sessions<'_>,
     names: &TargetNames,
     dimensions: usize,
 ) -> Result<(), JobError> {
+    let Some(stream) = read_facts(sessions.stream, names).await? else {
+        return Ok(());
+    };
+    let of_rows = match sessions.are_two() {
+        true => read_facts(sessions.rows, names).await?,
+        false => None,
+    };
+    let rows = of_rows.as_ref().unwrap_or(&stream);
+    let lacking = [
+        stream.lacking_for_stream(names),
+        rows.lacking_for_rows(names),
+    ]
+    .concat();
+    if lacking.len() < 2 {
+        return Ok(());
+    }
+    let who = match sessions.are_two() {
+        true => format!(
+            "the roles {} (db_connection) and {} (write_connection) lack",
+            stream.role, rows.role
+        ),
+        false => format!("the role {} lacks", stream.role),
+    };
+    Err(JobError::Permanent(format!(
+        "{who} {} things for this job. Let the owner of {} run sql/prepare_publication.sql, which gives \
+         it all but REPLICATION: psql {} -f sql/prepare_publication.sql. In detail: {}",
+        lacking.len(),
+        names.qualified(),
+        rows.variables(names, dimensions),
+        lacking.join("; ")
+    )))
+}
+
+/// `None` if there is no such table.
+async fn read_facts(
+    session: &Session,
+    names: &TargetNames,
+) -> Result<Option<Facts>, DatabaseError> {
     let written: Vec<&str> = [
         Some(names.destination.as_str()),
         names.fingerprint.as_deref(),
@@ -52,37 +91,27 @@ pub async fn check_prerequisites(
     .collect();
     let mut read = vec![names.source.as_str()];
     read.extend(&written);
-    let row = session
+    session
         .query_opt(FACTS, &[&names.schema, &names.table, &read, &written])
         .await
-        .map_err(DatabaseError::during("checking the privileges of the role"))?;
-    let Some(row) = row else { return Ok(()) };
-    let facts = Facts {
-        role: row.get(0),
-        may_replicate: row.get(1),
-        owns_table: row.get(2),
-        may_create: row.get(3),
-        is_prepared: row.get(4),
-        may_use_schema: row.get(5),
-        unreadable: row.get(6),
-        unwritable: row.get(7),
-        missing: row.get(8),
-        key: row.get(9),
-        has_pgvector: row.get(10),
-    };
-    let lacking = facts.lacking(names);
-    if lacking.len() < 2 {
-        return Ok(());
-    }
-    Err(JobError::Permanent(format!(
-        "the role {} lacks {} things for this job. Let the owner of {} run sql/prepare_publication.sql, which gives \
-         it all but REPLICATION: psql {} -f sql/prepare_publication.sql. In detail: {}",
-        facts.role,
-        lacking.len(),
-        names.qualified(),
-        facts.variables(names, dimensions),
-        lacking.join("; ")
-    )))
+        .and_then(|row| row.as_ref().map(facts).transpose())
+        .map_err(DatabaseError::during("checking the privileges of the role"))
+}
+
+fn facts(row: &tokio_postgres::Row) -> Result<Facts, tokio_postgres::Error> {
+    Ok(Facts {
+        role: row.try_get(0)?,
+        may_replicate: row.try_get(1)?,
+        owns_table: row.try_get(2)?,
+        may_create: row.try_get(3)?,
+        is_prepared: row.try_get(4)?,
+        may_use_schema: row.try_get(5)?,
+        unreadable: row.try_get(6)?,
+        unwritable: row.try_get(7)?,
+        missing: row.try_get(8)?,
+        key: row.try_get(9)?,
+        has_pgvector: row.try_get(10)?,
+    })
 }
 
 struct Facts {
@@ -100,60 +129,51 @@ struct Facts {
 }
 
 impl Facts {
-    /// What the role lacks, each with its remedy.
-    fn lacking(&self, names: &TargetNames) -> Vec<String> {
-        let (role, table) = (identifier(&self.role), names.qualified());
-        let list = |columns: &[String]| {
-            let quoted: Vec<String> = columns.iter().map(|name| identifier(name)).collect();
-            quoted.join(", ")
-        };
-        let mut lacking = Vec::new();
-        let mut lacks = |is_so: bool, what: String| {
-            if is_so {
-                lacking.push(what);
-            }
-        };
-        lacks(
-            !self.may_replicate,
-            format!(
-                "REPLICATION: a superuser runs ALTER ROLE {role} REPLICATION; (Amazon RDS: GRANT rds_replication)"
-            ),
-        );
-        lacks(
-            !self.may_use_schema,
-            format!(
-                "the schema: GRANT USAGE ON SCHEMA {} TO {role};",
-                identifier(&names.schema)
-            ),
-        );
-        lacks(
-            !self.unreadable.is_empty(),
-            format!(
-                "SELECT: GRANT SELECT ({}) ON {table} TO {role};",
-                list(&self.unreadable)
-            ),
-        );
-        lacks(
-            !self.unwritable.is_empty(),
-            format!(
-                "UPDATE: GRANT UPDATE ({}) ON {table} TO {role};",
-                list(&self.unwritable)
-            ),
-        );
-        lacks(
-            !self.owns_table && !self.missing.is_empty(),
-            format!(
-                "the columns to write, which do not exist: {}",
-                list(&self.missing)
-            ),
-        );
+    /// What the role of the stream lacks, each with its remedy.
+    fn lacking_for_stream(&self, names: &TargetNames) -> Vec<String> {
+        let role = identifier(&self.role);
         let may_publish = self.owns_table && self.may_create;
-        lacks(
-            !may_publish && !self.is_prepared,
-            "a publication: one that the script prepares, or the ownership of the table and CREATE on the \
-            database".into(),
-        );
-        lacking
+        let all = [
+            (!self.may_replicate).then(|| {
+                format!(
+                    "REPLICATION: a superuser runs ALTER ROLE {role} REPLICATION; (Amazon RDS: GRANT rds_replication)"
+                )
+            }),
+            (!self.owns_table && !self.missing.is_empty()).then(|| {
+                format!(
+                    "the columns to write, which do not exist: {}",
+                    list(&self.missing)
+                )
+            }),
+            (!may_publish && !self.is_prepared).then(|| {
+                format!(
+                    "a publication of {}: one that the script prepares, or the ownership of the table and CREATE on the \
+                     database",
+                    names.qualified()
+                )
+            }),
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// What the role that reads and writes rows lacks, each with its remedy.
+    fn lacking_for_rows(&self, names: &TargetNames) -> Vec<String> {
+        let (role, table) = (identifier(&self.role), names.qualified());
+        let grant = |privilege: &str, columns: &[String]| {
+            let columns = list(columns);
+            format!("{privilege}: GRANT {privilege} ({columns}) ON {table} TO {role};")
+        };
+        let all = [
+            (!self.may_use_schema).then(|| {
+                format!(
+                    "the schema: GRANT USAGE ON SCHEMA {} TO {role};",
+                    identifier(&names.schema)
+                )
+            }),
+            (!self.unreadable.is_empty()).then(|| grant("SELECT", &self.unreadable)),
+            (!self.unwritable.is_empty()).then(|| grant("UPDATE", &self.unwritable)),
+        ];
+        all.into_iter().flatten().collect()
     }
 
     /// The variables for the script, as arguments of psql.
@@ -179,6 +199,12 @@ impl Facts {
             .map(|(name, value)| format!("-v {name}={}", shell_word(value)));
         arguments.collect::<Vec<_>>().join(" ")
     }
+}
+
+/// Names of columns, quoted.
+fn list(columns: &[String]) -> String {
+    let quoted: Vec<String> = columns.iter().map(|name| identifier(name)).collect();
+    quoted.join(", ")
 }
 
 /// The text as one word of a shell's command line.

@@ -3,6 +3,7 @@
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::relation::{TargetColumn, find_column};
+use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
@@ -16,15 +17,15 @@ pub async fn check_all_rows_visible(
     table: &str,
     oid: u32,
 ) -> Result<(), JobError> {
-    let row = session
+    let (active, forced_on_owner): (bool, bool) = session
         .query_one(
             "SELECT row_security_active(c.oid), c.relforcerowsecurity AND pg_has_role(c.relowner, 'USAGE') \
              FROM pg_class c WHERE c.oid = $1",
             &[&oid],
         )
         .await
+        .and_then(|row| columns(&row))
         .map_err(DatabaseError::during("checking row security"))?;
-    let (active, forced_on_owner): (bool, bool) = (row.get(0), row.get(1));
     if !active {
         return Ok(());
     }
@@ -56,7 +57,8 @@ pub async fn check_writable(
     ];
     for (name, option) in written {
         let column = name.and_then(|name| find_column(columns, name));
-        if let Some(column) = column.filter(|column| !column.writable) {
+        // A write-back also compares with the vector that is there.
+        if let Some(column) = column.filter(|column| !column.writable || !column.readable) {
             return Err(not_writable(session, names, &column.name, option).await);
         }
     }
@@ -99,10 +101,10 @@ async fn not_writable(
         Err(error) => return error.into(),
     };
     JobError::permanent(format!(
-        "the role {role} may not write {} ({option}); run as its owner: GRANT UPDATE ({}) ON {} TO {};",
+        "the role {role} may not read and write {} ({option}); run as its owner: GRANT SELECT ({name}), UPDATE ({name}) ON {} TO {};",
         names.qualified_column(column),
-        identifier(column),
         names.qualified(),
-        identifier(&role)
+        identifier(&role),
+        name = identifier(column),
     ))
 }

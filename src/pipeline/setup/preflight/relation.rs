@@ -2,6 +2,7 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::pgoutput::ReplicaIdentity;
 
@@ -79,7 +80,7 @@ pub async fn find_relation(
     names: &TargetNames,
 ) -> Result<TargetRelation, JobError> {
     let table = names.qualified();
-    let row = session
+    let found: Option<(u32, i8, i8, i8, Vec<u32>)> = session
         .query_opt(
             "SELECT c.oid, c.relkind, c.relreplident, c.relpersistence, \
                     ARRAY(SELECT a.relid::oid FROM pg_partition_ancestors(c.oid) a WHERE a.relid <> c.oid) \
@@ -87,27 +88,28 @@ pub async fn find_relation(
             &[&names.schema, &names.table],
         )
         .await
+        .and_then(|row| row.as_ref().map(columns).transpose())
         .map_err(DatabaseError::during("looking for the target table"))?;
-    let Some(row) = row else {
+    let Some((oid, kind, identity, persistence, ancestors)) = found else {
         return Err(JobError::TableMissing(format!(
             "there is no table {table} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
              (names are case-sensitive there)",
             session.server().database()
         )));
     };
-    let kind = row.get::<_, i8>(1) as u8;
+    let kind = kind as u8;
     check_kind(&table, kind)?;
-    if row.get::<_, i8>(3) as u8 != b'p' {
+    if persistence as u8 != b'p' {
         return Err(JobError::permanent(format!(
             "{table} is an unlogged or temporary table, whose changes are not in the WAL; \
              run: ALTER TABLE {table} SET LOGGED;"
         )));
     }
     Ok(TargetRelation {
-        oid: row.get(0),
+        oid,
         partitioned: kind == b'p',
-        ancestors: row.get(4),
-        identity: match row.get::<_, i8>(2) as u8 {
+        ancestors,
+        identity: match identity as u8 {
             b'd' => ReplicaIdentity::Default,
             b'f' => ReplicaIdentity::Full,
             b'i' => ReplicaIdentity::Index,
@@ -138,7 +140,7 @@ fn check_kind(table: &str, kind: u8) -> Result<(), JobError> {
 /// # Errors
 /// The server's.
 pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColumn>, DatabaseError> {
-    let rows = session
+    session
         .query(
             "WITH RECURSIVE base AS ( \
                SELECT a.attnum, t.oid, t.typtype, t.typbasetype, a.atttypmod AS modifier, t.typtypmod \
@@ -159,20 +161,23 @@ pub async fn read_columns(session: &Session, oid: u32) -> Result<Vec<TargetColum
             &[&oid],
         )
         .await
-        .map_err(DatabaseError::during("reading the target table's columns"))?;
-    let column = |row: &tokio_postgres::Row| TargetColumn {
-        name: row.get(0),
-        base_type: row.get(1),
-        base_schema: row.get(2),
-        declared: row.get(3),
-        modifier: row.get(4),
-        generated: row.get(5),
-        readable: row.get(6),
-        writable: row.get(7),
-        element_type: row.get(8),
-        not_null: row.get(9),
-        virtually_generated: row.get(10),
-        base_usable: row.get(11),
-    };
-    Ok(rows.iter().map(column).collect())
+        .and_then(|rows| rows.iter().map(column).collect())
+        .map_err(DatabaseError::during("reading the target table's columns"))
+}
+
+fn column(row: &tokio_postgres::Row) -> Result<TargetColumn, tokio_postgres::Error> {
+    Ok(TargetColumn {
+        name: row.try_get(0)?,
+        base_type: row.try_get(1)?,
+        base_schema: row.try_get(2)?,
+        declared: row.try_get(3)?,
+        modifier: row.try_get(4)?,
+        generated: row.try_get(5)?,
+        readable: row.try_get(6)?,
+        writable: row.try_get(7)?,
+        element_type: row.try_get(8)?,
+        not_null: row.try_get(9)?,
+        virtually_generated: row.try_get(10)?,
+        base_usable: row.try_get(11)?,
+    })
 }

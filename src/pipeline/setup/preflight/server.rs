@@ -1,6 +1,7 @@
 //! What replication needs of the server and of the role.
 
 use crate::pipeline::error::JobError;
+use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
@@ -20,7 +21,7 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
         )));
     }
     // On Amazon RDS the attribute belongs to a role of the service, and membership in another role stands for it.
-    let row = session
+    let (wal_level, encoding, may_replicate): (String, String, bool) = session
         .query_one(
             "SELECT current_setting('wal_level'), current_setting('server_encoding'), \
                     (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) \
@@ -28,9 +29,8 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
             &[],
         )
         .await
+        .and_then(|row| columns(&row))
         .map_err(DatabaseError::during("checking the target server"))?;
-    let (wal_level, encoding, may_replicate): (String, String, bool) =
-        (row.get(0), row.get(1), row.get(2));
     if encoding == "SQL_ASCII" {
         return Err(JobError::permanent(format!(
             "the target database {} has the encoding SQL_ASCII, which does not say what its bytes mean; \
@@ -60,11 +60,11 @@ pub async fn check_server(session: &Session) -> Result<(), JobError> {
 /// # Errors
 /// The server's.
 pub async fn is_standby(session: &Session) -> Result<bool, DatabaseError> {
-    let row = session
+    session
         .query_one("SELECT pg_is_in_recovery()", &[])
         .await
-        .map_err(DatabaseError::during("checking the target server"))?;
-    Ok(row.get(0))
+        .and_then(|row| row.try_get(0))
+        .map_err(DatabaseError::during("checking the target server"))
 }
 
 /// Checks that one more replication slot fits on the server, before the publication is created: the server itself would
@@ -73,14 +73,14 @@ pub async fn is_standby(session: &Session) -> Result<bool, DatabaseError> {
 /// # Errors
 /// Permanent, with the remedy; and the server's.
 pub async fn check_free_slot(session: &Session) -> Result<(), JobError> {
-    let row = session
+    let (limit, used): (i32, i32) = session
         .query_one(
             "SELECT current_setting('max_replication_slots')::int, (SELECT count(*) FROM pg_replication_slots)::int",
             &[],
         )
         .await
+        .and_then(|row| columns(&row))
         .map_err(DatabaseError::during("counting replication slots"))?;
-    let (limit, used): (i32, i32) = (row.get(0), row.get(1));
     if used < limit {
         return Ok(());
     }

@@ -123,25 +123,29 @@ pub async fn find_publication(
         ))
         .await
         .map_err(failed())?;
-    let row = session
+    session
         .query_opt(&question, &[&name, &table])
         .await
-        .map_err(failed())?;
-    Ok(row.map(|row| Publication {
-        inserts: row.get(0),
-        updates: row.get(1),
-        deletes: row.get(2),
-        truncates: row.get(3),
-        via_root: row.get(4),
-        has_table: row.get(5),
-        filtered: row.get::<_, Option<bool>>(6).unwrap_or(false),
-        columns: row.get(7),
-        version: row.get(8),
-        comment: row.get(9),
-        publishes_stored: row.get(10),
-        unpublished: row.get(11),
-        is_foreign: row.get(12),
-    }))
+        .and_then(|row| row.as_ref().map(publication).transpose())
+        .map_err(failed())
+}
+
+fn publication(row: &tokio_postgres::Row) -> Result<Publication, tokio_postgres::Error> {
+    Ok(Publication {
+        inserts: row.try_get(0)?,
+        updates: row.try_get(1)?,
+        deletes: row.try_get(2)?,
+        truncates: row.try_get(3)?,
+        via_root: row.try_get(4)?,
+        has_table: row.try_get(5)?,
+        filtered: row.try_get::<_, Option<bool>>(6)?.unwrap_or(false),
+        columns: row.try_get(7)?,
+        version: row.try_get(8)?,
+        comment: row.try_get(9)?,
+        publishes_stored: row.try_get(10)?,
+        unpublished: row.try_get(11)?,
+        is_foreign: row.try_get(12)?,
+    })
 }
 
 /// Whether there is a publication of that name.
@@ -167,15 +171,15 @@ pub async fn publications_with_prefix(
     prefix: &str,
     table: u32,
 ) -> Result<Vec<String>, DatabaseError> {
-    let rows = client
+    client
         .query(
             "SELECT p.pubname::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
              WHERE starts_with(p.pubname::text, $1) AND r.prrelid = $2 ORDER BY p.pubname",
             &[&prefix, &table],
         )
         .await
-        .map_err(DatabaseError::during("looking for prepared publications"))?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(DatabaseError::during("looking for prepared publications"))
 }
 
 /// Whether the publication, with the table in it, is certainly older than every change that the slot has yet to send.
@@ -193,7 +197,7 @@ pub async fn is_older_than_slot(
     table: u32,
     slot: &SlotName,
 ) -> Result<bool, DatabaseError> {
-    let row = client
+    let is_older: Option<bool> = client
         .query_opt(
             "SELECT NOT (age(p.xmin) BETWEEN 0 AND age(s.catalog_xmin) OR age(r.xmin) BETWEEN 0 AND age(s.catalog_xmin)) \
              FROM pg_replication_slots s, pg_publication p \
@@ -202,10 +206,11 @@ pub async fn is_older_than_slot(
             &[&name, &table, &slot.as_str()],
         )
         .await
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
         .map_err(DatabaseError::during(format!(
             "comparing the publication {name} with the slot {slot}"
         )))?;
-    Ok(row.is_some_and(|row| row.get(0)))
+    Ok(is_older.unwrap_or(false))
 }
 
 /// Whether the source or the key of the table were redefined since it was published by this publication, so that rows
@@ -269,11 +274,11 @@ async fn is_redefined(
     };
     let question = redefined_since(columns, reference);
     let row = session.query_one(&format!("SELECT {question}"), &[]).await;
-    let row = row.map_err(DatabaseError::during(format!(
+    let answer = row.and_then(|row| row.try_get(0));
+    answer.map_err(DatabaseError::during(format!(
         "looking for changes of the definition of {}",
         target.qualified()
-    )))?;
-    Ok(row.get(0))
+    )))
 }
 
 /// Another published table that is a partition of this one, or that this one is a partition of. With
@@ -286,7 +291,7 @@ pub async fn related_table(
     name: &SlotName,
     target: &TargetTable,
 ) -> Result<Option<String>, DatabaseError> {
-    let row = session
+    session
         .query_opt(
             "SELECT r.prrelid::regclass::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
              WHERE p.pubname = $1 AND r.prrelid <> $2 \
@@ -295,8 +300,8 @@ pub async fn related_table(
             &[&name.as_str(), &target.oid],
         )
         .await
-        .map_err(DatabaseError::during("looking for partitions"))?;
-    Ok(row.map(|row| row.get(0)))
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+        .map_err(DatabaseError::during("looking for partitions"))
 }
 
 /// The name of a published table with this OID, quoted.
@@ -308,15 +313,15 @@ pub async fn published_table(
     name: &SlotName,
     oid: u32,
 ) -> Result<Option<String>, DatabaseError> {
-    let row = session
+    session
         .query_opt(
             "SELECT r.prrelid::regclass::text FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
              WHERE p.pubname = $1 AND r.prrelid = $2",
             &[&name.as_str(), &oid],
         )
         .await
-        .map_err(DatabaseError::during("looking for a published table"))?;
-    Ok(row.map(|row| row.get(0)))
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+        .map_err(DatabaseError::during("looking for a published table"))
 }
 
 /// The statement that creates a publication of inserts and updates of one table, of the given columns only or of all.

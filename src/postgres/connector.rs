@@ -3,6 +3,7 @@
 //! ```text
 //! ConnectionString ──▶ each Server ──resolve──▶ each address ──▶ with and without TLS, as sslmode says
 //!                                                                      │ Socket::open, within connect_timeout
+//!                                                                      │ the password for that server; Guarded
 //!                                                                      ▼
 //!                          SQL: the driver's login, then target_session_attrs ──▶ Session
 //!                          replication: its own login, to the address of a Session that is open already
@@ -94,14 +95,17 @@ pub async fn connect(target: &ConnectionString) -> Result<Connected, DatabaseErr
 /// Opens a socket to the first server of `server` and lets `log_in` make a connection of it, all within
 /// `connect_timeout`.
 ///
-/// Sends nothing itself. `server` should name one resolved server, as that of [`Session::server`] does.
+/// Sends nothing itself, but the server gets no answer that the connection string forbids ([`authentication`]). `server`
+/// should name one resolved server, as that of [`Session::server`] does.
 ///
 /// Cancellation safe: dropping the future closes the socket.
 ///
 /// [`Session::server`]: super::session::Session::server
+/// [`authentication`]: super::authentication
 ///
 /// # Errors
-/// The outer error is that of the socket or of the time limit, the inner one that of `log_in`.
+/// The outer error is that of the socket, of the time limit, or a login that was not answered; the inner one that of
+/// `log_in`.
 pub async fn open<C, E>(
     server: &ConnectionString,
     tls: &MakeRustlsConnect,

@@ -8,6 +8,7 @@
 //!        │                                      └──▶ a walsender's login       │ server(): the one server reached
 //!        └─────────────────────────────────────────────────────────────────────┘
 //!
+//! job_access: what a jobs row may name       authentication: what a server may ask for      peer: whose socket it is
 //! sqlstate, error, remedy: what an error means, and what to do        quote: names and values in SQL
 //! answer: the values of an answer
 //! ```

@@ -132,6 +132,10 @@ async fn the_readme_works_word_for_word() {
     let marked = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'title_fingerprint'";
     wait_for_value(&client, marked, 1_i64).await;
     wait_for_vectors(&client, "articles", "title", "title_embedding").await;
+    // The job has become another one, with a slot of its own.
+    let streamed =
+        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active";
+    wait_for_value(&client, streamed, 1_i64).await;
     let monitored = database.psql(slots).await;
     assert!(monitored.contains("|reserved|"), "{monitored}");
 

@@ -27,7 +27,7 @@ impl LoginPolicy {
     ///
     /// # Errors
     /// Why not, and what to do.
-    pub(super) fn check(&self, method: Method) -> Result<(), String> {
+    pub(super) fn check(self, method: Method) -> Result<(), String> {
         if !self.allowed.contains(method) {
             return Err(format!(
                 "the server {}, and require_auth={} does not allow that: change the rule for this role in the server's \

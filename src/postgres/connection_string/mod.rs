@@ -10,7 +10,7 @@
 //! There are two kinds. `--uri` is the operator's: service files, PG* variables, the passfile and `~/.postgresql`
 //! complete it as they would for psql. A jobs row may come from any role that can insert one, and names a server of
 //! that role's choice. So it gets the harmless defaults, and our own credentials only for the server that they belong
-//! to. The rules are in `ARCHITECTURE.md`, "Whose credentials".
+//! to. The rules are in `docs/connecting.md`, "What a job may use".
 //!
 //! ```
 //! use lantern::postgres::ConnectionString;

@@ -157,11 +157,14 @@ impl Scene {
         self.spawn_daemon_with(&[])
     }
 
-    /// Starts a daemon with further arguments and does not wait.
+    /// Starts a daemon with further arguments and does not wait. Its jobs may lead to this machine, so that it has nothing to
+    /// warn of at its start.
     pub fn spawn_daemon_with(&mut self, arguments: &[&str]) -> &mut Process {
         let uri = self.database.uri();
         let arguments = [&["--uri", &uri], arguments].concat();
-        self.daemons.push(self.program.start_daemon(&arguments));
+        let hosts = ("LANTERN_ALLOW_HOST", "127.0.0.1,localhost");
+        let daemon = self.program.start_daemon_with_env(&[hosts], &arguments);
+        self.daemons.push(daemon);
         self.daemons.last_mut().expect("it was pushed")
     }
 

@@ -212,6 +212,29 @@ async fn an_answer_of_another_type_fails_the_job_and_leaves_no_lock() {
     );
 }
 
+/// The server of `--uri`, and of the commands.
+#[tokio::test]
+async fn a_jobs_database_that_answers_another_type_is_told_from_postgresql() {
+    for behavior in [
+        Behavior::AnswersNonsense,
+        Behavior::AnswersNonsenseAfterTheVersion,
+    ] {
+        let fake = FakeServer::start(behavior).await;
+        let uri = fake.uri();
+        for arguments in [
+            &["start-daemon", "--uri", &uri][..],
+            &["verify", "--uri", &uri, "--job", "1"],
+            &["search", "--uri", &uri, "--job", "1", "tides"],
+        ] {
+            let output = program().run(arguments).await;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            assert!(errors.contains("is the server PostgreSQL?"), "{errors}");
+            assert!(!errors.contains("panicked"), "{errors}");
+        }
+    }
+}
+
 /// A server that does not answer may be back in a moment. The job retries, and so does the teardown: the lock is held
 /// until the slot is gone.
 #[tokio::test]

@@ -14,7 +14,7 @@ use crate::postgres::{DatabaseError, Session};
 
 /// The most that the rows of the jobs table may hold, in bytes: the daemon keeps them in memory, and reads them again at
 /// each look. A usual row has some hundred bytes.
-const MAX_TABLE: usize = 64 << 20;
+const MAX_TABLE: usize = 32 << 20;
 
 const NO_PARAMETERS: [&str; 0] = [];
 

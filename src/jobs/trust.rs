@@ -58,7 +58,7 @@ const OUTSIDERS: &str = "WITH RECURSIVE relations AS ( \
        JOIN pg_proc p ON p.oid = d.refobjid CROSS JOIN jobs j), \
      jobs AS (SELECT c.relowner, o.rolname FROM pg_class c JOIN pg_roles o ON o.oid = c.relowner WHERE c.oid = $2) \
      SELECT u.what, pg_get_userbyid(u.owner)::text, u.remedy FROM used u CROSS JOIN jobs j \
-     WHERE u.owner <> j.relowner AND u.owner <> current_user::regrole AND NOT pg_has_role(u.owner, session_user, 'MEMBER') \
+     WHERE u.owner <> j.relowner AND pg_get_userbyid(u.owner) <> current_user AND NOT pg_has_role(u.owner, session_user, 'MEMBER') \
      ORDER BY u.what LIKE 'the function%', u.what";
 
 /// Fails where the use of the jobs table runs code of a third party.

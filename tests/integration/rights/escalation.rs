@@ -87,25 +87,23 @@ async fn with_refuse_superuser_such_a_job_fails_before_it_writes_anything() {
     }
 }
 
-/// Everything else that an UPDATE runs. Each of these tables belongs to the superuser, and something behind it does not.
-#[tokio::test]
-async fn whoever_owns_a_function_behind_a_table_is_found() {
-    let mut scene = scene_with("CREATE TABLE plain (id int PRIMARY KEY, body text)").await;
-    let other = role(&scene, "other", "").await;
+/// Tables of the superuser's with something behind each that belongs to the role `other`: the statements, and how that is
+/// called in a refusal. Everything that an UPDATE runs is there.
+fn with_code_of(other: &str) -> [(&'static str, String, &'static str); 9] {
     let columns = "id int PRIMARY KEY, body text, n int, embedding real[]";
     let function = |name: &str| {
         format!(
             "CREATE FUNCTION {name}(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'; \
              ALTER FUNCTION {name}(int) OWNER TO {};",
-            other.name
+            other
         )
     };
     let trigger = format!(
         "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
          ALTER FUNCTION fires() OWNER TO {}",
-        other.name
+        other
     );
-    let cases = [
+    [
         (
             "by_trigger",
             format!(
@@ -152,7 +150,7 @@ async fn whoever_owns_a_function_behind_a_table_is_found() {
             "by_domain",
             format!(
                 "CREATE DOMAIN d AS int; ALTER DOMAIN d OWNER TO {}; CREATE TABLE by_domain ({columns}, m d)",
-                other.name
+                other
             ),
             "the domain public.d",
         ),
@@ -171,7 +169,7 @@ async fn whoever_owns_a_function_behind_a_table_is_found() {
                  ALTER FUNCTION f6(int, int) OWNER TO {}; \
                  CREATE OPERATOR ~~~ (LEFTARG = int, RIGHTARG = int, FUNCTION = f6); \
                  CREATE TABLE by_operator ({columns}, CHECK (n ~~~ 1))",
-                other.name
+                other
             ),
             "the function public.f6(integer,integer) in the constraint",
         ),
@@ -180,15 +178,21 @@ async fn whoever_owns_a_function_behind_a_table_is_found() {
             format!(
                 "CREATE TABLE by_partition (id int PRIMARY KEY, body text, embedding real[]) PARTITION BY RANGE (id); \
                  CREATE TABLE part PARTITION OF by_partition DEFAULT; ALTER TABLE part OWNER TO {}",
-                other.name
+                other
             ),
             "the table public.part",
         ),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn whoever_owns_a_function_behind_a_table_is_found() {
+    let mut scene = scene_with("CREATE TABLE plain (id int PRIMARY KEY, body text)").await;
+    let other = role(&scene, "other", "").await;
     let mut jobs = Vec::new();
-    for (table, create, said) in &cases {
-        scene.sql(create).await;
-        jobs.push((scene.job(table, "body").await, *said));
+    for (table, create, said) in with_code_of(&other.name) {
+        scene.sql(&create).await;
+        jobs.push((scene.job(table, "body").await, said));
     }
     let plain = scene.job("plain", "body").await;
     scene.spawn_daemon_with(REFUSE);

@@ -119,7 +119,7 @@ async fn a_table_that_is_too_large_is_told_and_jobs_that_run_go_on() {
         .await;
     scene
         .daemon()
-        .wait_for_line("the answer has more than 64 MB", TIMEOUT)
+        .wait_for_line("the answer has more than 32 MB", TIMEOUT)
         .await;
     scene.write(&[TIDES]).await;
     scene.wait_for_vectors("notes", "body").await;

@@ -6,7 +6,7 @@ use testkit::scene::{MOON, NOTES, TIDES};
 use testkit::wait::TIMEOUT;
 
 use super::{Role, role};
-use crate::support::scene_with;
+use crate::support::{program, scene_with};
 
 const FAILURES: &str = "CREATE TABLE jobs_failures (job_id text NOT NULL, key jsonb NOT NULL, error text NOT NULL, \
     attempts int NOT NULL, failed_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (job_id, key))";
@@ -117,6 +117,35 @@ async fn a_failures_table_that_is_a_view_is_not_used() {
     scene.spawn_daemon();
     let reason = scene.wait_for_failure().await;
     assert!(reason.contains("is not an ordinary table"), "{reason}");
+}
+
+/// The daemon's own role may own it, whatever that role is called.
+#[tokio::test]
+async fn a_failures_table_that_the_daemon_has_created_is_used() {
+    let (scene, _) = with_stranger().await;
+    let database = scene.database.name();
+    let name = format!("The Daemon's \"Role\" {database}");
+    let quoted = name.replace('"', "\"\"");
+    scene
+        .sql(&format!(
+            "CREATE ROLE \"{quoted}\" LOGIN PASSWORD 'pw'; GRANT SELECT, UPDATE ON jobs TO \"{quoted}\"; \
+             GRANT USAGE, CREATE ON SCHEMA public TO \"{quoted}\"; \
+             ALTER TABLE notes DROP CONSTRAINT refuses, ADD CHECK (embedding IS NULL OR id < 2)"
+        ))
+        .await;
+    let uri = scene.database.uri();
+    let (_, place) = uri.split_once('@').expect("a URI with a password");
+    let user = name
+        .replace(' ', "%20")
+        .replace('"', "%22")
+        .replace('\'', "%27");
+    let uri = format!("postgresql://{user}:pw@{place}");
+    let _daemon = program().start_daemon(&["--uri", &uri]);
+    scene.wait_for_failed_rows("key->>'id'", "2").await;
+    scene.put(3, MOON).await;
+    scene.wait_for_failed_rows("key->>'id'", "2, 3").await;
+    let owner = "SELECT tableowner FROM pg_tables WHERE tablename = 'jobs_failures'";
+    assert_eq!(scene.value(owner).await, name);
 }
 
 #[tokio::test]

@@ -111,6 +111,15 @@ impl RestartableServer {
     ///
     /// Where it cannot be copied or the copy does not start.
     pub fn copy(&self) -> Self {
+        self.try_copy().expect("pg_basebackup succeeds")
+    }
+
+    /// As [`copy`](Self::copy); `None` where `pg_basebackup` fails, as it may while the server is disturbed.
+    ///
+    /// # Panics
+    ///
+    /// Where the copy does not start.
+    pub fn try_copy(&self) -> Option<Self> {
         let original = self.running.as_ref().expect("it runs");
         let directory = open_directory();
         let owner = fs::metadata(original.data_directory().join("data")).expect("its data");
@@ -136,17 +145,19 @@ impl RestartableServer {
             .uid(owner.uid())
             .gid(owner.gid())
             .status();
-        assert!(status.expect("pg_basebackup starts").success());
+        if !status.expect("pg_basebackup starts").success() {
+            return None;
+        }
         let running = launch(&self.installation, directory.path(), &self.settings, None);
         let running = running.unwrap_or_else(|error| panic!("the copy does not start: {error}"));
-        Self {
+        Some(Self {
             port: running.port(),
             password: self.password.clone(),
             running: Some(running),
             installation: self.installation.clone(),
             settings: self.settings.clone(),
             directory,
-        }
+        })
     }
 
     /// The port on 127.0.0.1.

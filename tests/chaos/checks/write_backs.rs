@@ -1,6 +1,9 @@
 //! The daemon ignores its own write-backs in the stream.
 
+use std::time::Duration;
+
 use nix::sys::signal::Signal;
+use testkit::wait::poll_until;
 
 use super::checker::Checker;
 use super::{CATCH_UP_TIMEOUT, RECOVERY_TIMEOUT, WAL_END};
@@ -16,6 +19,7 @@ impl Checker<'_> {
         for row in LAST_ROWS {
             self.insert(row).await?;
         }
+        self.partitions_are_old().await?;
         let now = self.value(WAL_END).await?;
         let confirmed = format!(
             "SELECT bool_and(confirmed_flush_lsn >= '{now}') FROM pg_replication_slots WHERE database = current_database()"
@@ -46,6 +50,23 @@ impl Checker<'_> {
             "write-backs were processed again: {}",
             difference(&before, &after)
         ))
+    }
+
+    /// Waits until each slot is certainly younger than every link to a partition. Before that, a daemon that starts may
+    /// scan a new partition once more, as it should.
+    async fn partitions_are_old(&self) -> Result<(), String> {
+        let old = "SELECT COALESCE((SELECT max(age(catalog_xmin)) FROM pg_replication_slots WHERE database = current_database()) \
+                   < (SELECT min(age(xmin)) FROM pg_inherits), true)";
+        let check = async || {
+            // A checkpoint logs which transactions run, by which slots advance.
+            self.execute("CHECKPOINT").await?;
+            self.execute("INSERT INTO unrelated VALUES (1)").await?;
+            match self.value(&format!("SELECT ({old})::text")).await?.as_str() {
+                "true" => Ok(()),
+                _ => Err("the slots do not advance past the new partitions".to_owned()),
+            }
+        };
+        poll_until(Duration::from_millis(100), CATCH_UP_TIMEOUT, check).await
     }
 
     /// Each row's place and the transaction that wrote it.

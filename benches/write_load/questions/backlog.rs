@@ -81,10 +81,10 @@ async fn recvlogical(server: &NotesServer, rows: usize, end: &str) -> f64 {
 async fn ours(server: &NotesServer, rows: usize) -> f64 {
     let slot = copy_of_the_slot(server).await;
     let begin = Instant::now();
-    let tls = tls::connector(server.database.tls()).expect("no certificates are needed");
-    let config = server.database.config();
-    let opened = connector::open(&server.database, &tls, async |socket, tls| {
-        ReplicationConnection::connect(socket, tls, &config, &[]).await
+    let tls = tls::connector(server.database.tls()).await;
+    let tls = tls.expect("no certificates are needed");
+    let opened = connector::open(&server.database, &tls, async |opened| {
+        ReplicationConnection::connect(opened.socket, opened.tls, &opened.config, &[]).await
     });
     let connection = opened.await.expect("a socket");
     let mut stream = connection

@@ -1,7 +1,7 @@
 //! The jobs table: which columns it has, what its rows ask for, how it changes, and where results are recorded.
 //!
 //! ```text
-//!              ┌ table       which columns the table has, and what the role may do (trust: whose code runs with it)
+//!              ┌ table       which columns the table has; privileges: what the role may do; trust: whose code runs
 //! jobs table ──┤ store       its rows, read (rows) and updated over one session ──▶ definition   what a row asks for
 //!              └ watcher     what has changed since the last poll
 //!
@@ -33,6 +33,7 @@ pub mod definition;
 pub mod failures;
 pub mod lock;
 pub mod presence;
+mod privileges;
 pub mod reporter;
 mod rows;
 pub mod store;

@@ -7,6 +7,7 @@
 use tokio_postgres::Row;
 
 use super::definition::{Definition, InitProgress, JobId, JobRow, OPTIONS};
+use super::privileges::SECRET;
 use super::table::JobsTable;
 use crate::postgres::quote::{identifier, literal};
 
@@ -89,7 +90,7 @@ pub(super) fn select_statement(table: &JobsTable, condition: &str) -> String {
 }
 
 fn is_secret(name: &str) -> bool {
-    super::table::SECRET.contains(&name)
+    SECRET.contains(&name)
 }
 
 /// SQL for the value as text; NULL where it is long. The stored size is looked at first, which reads nothing of a value

@@ -4,45 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::definition::{JobId, OPTIONS};
+use super::definition::JobId;
+use super::privileges::{self, Access, Column, REQUIRED, SECRET, read_columns};
 pub use super::table_error::JobsTableError;
 use super::trust;
-use crate::postgres::answer::{all, columns};
+use crate::postgres::answer::columns;
 use crate::postgres::instance::system_identifier;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
-
-/// The columns of the documented table. The daemon does not start if one of them is missing.
-const REQUIRED: &[&str] = &[
-    "id",
-    "db_connection",
-    "init_started_at",
-    "init_failed_at",
-    "init_finished_at",
-    "init_failure_reason",
-    "canceled_at",
-    "schema",
-    "table",
-    "src_column",
-    "dst_column",
-    "embedding_model",
-];
-
-/// What the daemon writes, as far as the table has it.
-const WRITTEN: &[&str] = &[
-    "init_started_at",
-    "init_failed_at",
-    "init_finished_at",
-    "init_failure_reason",
-    "init_progress",
-    "waits_for",
-    "last_error",
-    "last_error_at",
-    "updated_at",
-];
-
-/// Connection strings, which may hold passwords. A command that is told where the target is need not read them.
-pub(super) const SECRET: &[&str] = &["db_connection", "write_connection"];
 
 /// The jobs table as it is in the database.
 #[derive(Debug, Clone)]
@@ -101,7 +70,7 @@ impl JobsTable {
                 table: found.qualified,
             });
         }
-        found.check_privileges(access, &present)?;
+        privileges::check(&found.qualified, &found.role, access, &present)?;
         let canceled_is_boolean = canceled_is_boolean(&found.qualified, &present)?;
         trust::check_jobs_table(session, &found.qualified, found.oid).await?;
         let identity = identity(session, found.schema, found.name).await?;
@@ -186,13 +155,6 @@ impl JobsTable {
     }
 }
 
-/// What is done with the jobs table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
-    Read,
-    ReadAndUpdate,
-}
-
 /// A table of that name.
 struct FoundTable<'a> {
     schema: &'a str,
@@ -202,73 +164,6 @@ struct FoundTable<'a> {
     oid: u32,
     is_view: bool,
     role: String,
-}
-
-/// A column, and what the role may do with it.
-struct Column {
-    kind: String,
-    readable: bool,
-    writable: bool,
-}
-
-impl FoundTable<'_> {
-    /// Checks that the role may read the columns that are read, and update those that are written. It needs no right on
-    /// any other column.
-    fn check_privileges(
-        &self,
-        access: Access,
-        columns: &BTreeMap<String, Column>,
-    ) -> Result<(), JobsTableError> {
-        let read = columns.iter().filter(|(name, _)| match access {
-            Access::Read => is_read(name) && !SECRET.contains(&name.as_str()),
-            Access::ReadAndUpdate => is_read(name),
-        });
-        let unreadable: Vec<&str> = read
-            .filter(|(_, column)| !column.readable)
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let written = columns.iter().filter(|(name, _)| {
-            access == Access::ReadAndUpdate && WRITTEN.contains(&name.as_str())
-        });
-        let unwritable: Vec<&str> = written
-            .filter(|(_, column)| !column.writable)
-            .map(|(name, _)| name.as_str())
-            .collect();
-        let privilege = match (unreadable.is_empty(), unwritable.is_empty()) {
-            (true, true) => return Ok(()),
-            (false, _) => "read",
-            (true, false) => "update",
-        };
-        // A role that may read nothing is most likely meant to read all.
-        let grant = match columns.values().any(|column| column.readable) {
-            false if access == Access::Read => "SELECT".to_owned(),
-            false => "SELECT, UPDATE".to_owned(),
-            true => [("SELECT", &unreadable), ("UPDATE", &unwritable)]
-                .into_iter()
-                .filter(|(_, lacking)| !lacking.is_empty())
-                .map(|(privilege, lacking)| {
-                    let quoted: Vec<String> = lacking.iter().map(|name| identifier(name)).collect();
-                    format!("{privilege} ({})", quoted.join(", "))
-                })
-                .collect::<Vec<_>>()
-                .join(", "),
-        };
-        Err(JobsTableError::Privilege {
-            role: self.role.clone(),
-            role_quoted: identifier(&self.role),
-            privilege,
-            grant,
-            table: self.qualified.clone(),
-        })
-    }
-}
-
-/// Whether the column is read, where the table has it.
-fn is_read(name: &str) -> bool {
-    let is_option = OPTIONS.iter().any(|(option, _)| *option == name);
-    is_option
-        || REQUIRED.contains(&name)
-        || ["label", "init_progress", "last_error"].contains(&name)
 }
 
 /// Looks for the table. Views and foreign tables will do as well.
@@ -344,34 +239,6 @@ fn shell_word(text: &str) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
-}
-
-/// The columns of a table by name.
-async fn read_columns(
-    session: &Session,
-    oid: u32,
-) -> Result<BTreeMap<String, Column>, DatabaseError> {
-    let found: Vec<(String, String, bool, bool)> = session
-        .query(
-            "SELECT attname::text, format_type(atttypid, NULL), has_column_privilege($1::oid, attnum, 'SELECT'), \
-                    has_column_privilege($1::oid, attnum, 'UPDATE') \
-             FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped",
-            &[&oid],
-        )
-        .await
-        .and_then(|rows| all(&rows))
-        .map_err(DatabaseError::during(
-            "reading the columns of the jobs table",
-        ))?;
-    let column = |kind, readable, writable| Column {
-        kind,
-        readable,
-        writable,
-    };
-    let columns = found.into_iter();
-    Ok(columns
-        .map(|(name, kind, readable, writable)| (name, column(kind, readable, writable)))
-        .collect())
 }
 
 /// `canceled_at` is a boolean in the documented table. A time is accepted too: then any time means canceled.

@@ -21,12 +21,14 @@
 //! | [`attempts`] | the transitions: attempt, retry, fail |
 //! | [`interruption`] | what log and row say while a job is interrupted |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
+//! | `roles` | the role that reads and writes rows |
 //! | [`stream`] | the concurrent parts of a streaming job |
 //! | [`watchdog`] | the questions about the table that are asked each second |
 
 pub mod attempts;
 pub mod interruption;
 pub mod prepare;
+mod roles;
 pub mod state;
 pub mod stream;
 pub mod watchdog;

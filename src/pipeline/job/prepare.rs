@@ -18,9 +18,8 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::prerequisites::check_prerequisites;
 use crate::pipeline::setup::preflight::server::{check_server, is_standby};
-use crate::pipeline::setup::preflight::users_code;
 use crate::pipeline::setup::publication::check::listed_columns;
-use crate::pipeline::setup::row_access::{self, Sessions};
+use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::written_columns::Claim;
 use crate::pipeline::setup::{copies, leaves, target_database, target_table, written_columns};
@@ -279,33 +278,6 @@ impl Job {
         }
         let database = session.server().clone();
         Ok((session, database))
-    }
-
-    /// A session of the role for rows, where the job names one, on the same server as `session`.
-    async fn connect_for_rows(&self, session: &Session) -> Result<Option<Session>, JobError> {
-        let definition = &self.row.definition;
-        let Some(rows) = target_database::of_rows(definition, &self.access)? else {
-            return Ok(None);
-        };
-        let session = row_access::open(&self.named(&rows, "write-back"), session).await?;
-        Ok(Some(session))
-    }
-
-    /// Says, or fails, where others could gain rights through the role that writes.
-    async fn check_exposure(
-        &mut self,
-        session: &Session,
-        names: &TargetNames,
-    ) -> Result<(), JobError> {
-        let table = names.qualified();
-        match users_code::check_exposure(session, &table, self.powerful_roles).await? {
-            Some(exposure) if self.exposure.is_due(&exposure) => tracing::warn!("{exposure}"),
-            Some(_) => {}
-            None => {
-                self.exposure.end();
-            }
-        }
-        Ok(())
     }
 
     /// Decides which existing rows have to be scanned, and writes into the jobs table what must not be forgotten: from the

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::jobs::definition::{JobId, JobRow};
 use crate::jobs::lock::JobsLock;
-use crate::jobs::presence::{FleetView, Peer, Stranger};
+use crate::jobs::presence::{FleetView, Peer};
 use crate::jobs::reporter::Reporter;
 use crate::jobs::{lock, presence};
 use crate::pipeline::backfill::partitions::Partitions;
@@ -40,8 +40,6 @@ use crate::replication::SlotName;
 const UNCLAIMED_TIMEOUT: Duration = Duration::from_secs(3);
 /// After a daemon had to claim jobs beyond its share, it hands none over for this long: the others do not claim theirs.
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(60);
-/// The most rows of waiting jobs that are written at a look.
-const MAX_TOLD: usize = 64;
 /// A job is handed over only after it has run for this long. By then it has finished its preparations, and a daemon
 /// that starts and soon stops again has moved nothing.
 const MIN_RUN_TIME: Duration = Duration::from_secs(3);
@@ -209,28 +207,6 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Says which sessions hold locks of ours without being a daemon's. The lock of a job keeps it from running.
-    fn warn_of_strangers(&mut self, view: &FleetView) {
-        let now: BTreeSet<Stranger> = view.strangers.iter().cloned().collect();
-        for stranger in now.difference(&self.claims.strangers) {
-            let Stranger { pid, role, job } = stranger;
-            match job {
-                Some(id) => tracing::warn!(
-                    job = %id,
-                    "the job cannot run: a session of the role {role} (process {pid} of the jobs database's server) \
-                     holds its advisory lock, and is of no daemon, since the role may not update the jobs table; end it \
-                     with SELECT pg_terminate_backend({pid}); and REVOKE CONNECT on the database from roles that have no \
-                     business there"
-                ),
-                None => tracing::warn!(
-                    "a session of the role {role} (process {pid} of the jobs database's server) holds the advisory lock \
-                     of a daemon, and is ignored, since the role may not update the jobs table"
-                ),
-            }
-        }
-        self.claims.strangers = now;
-    }
-
     /// Starts wanted jobs that no daemon runs.
     async fn claim(
         &mut self,
@@ -270,40 +246,6 @@ impl Supervisor {
             self.start(row);
         }
         self.tell_of_waiting(waiting).await
-    }
-
-    /// Says in the log and in their rows that jobs wait because this daemon runs as many as it may.
-    async fn tell_of_waiting(&mut self, waiting: BTreeSet<JobId>) -> Result<(), DatabaseError> {
-        let limit = self.options.max_jobs;
-        let told = std::mem::take(&mut self.claims.over_limit);
-        let wait_no_more: Vec<&JobId> = told.difference(&waiting).collect();
-        for id in wait_no_more {
-            // A job that starts clears it itself, whoever runs it.
-            if self.watcher.row(id).is_some() && !self.watcher.is_wanted(id) {
-                self.store.waits_for(id, None).await?;
-            }
-        }
-        let new: Vec<JobId> = waiting.difference(&told).take(MAX_TOLD).cloned().collect();
-        for id in &new {
-            let what = format!("the daemon runs as many jobs as it may (--max-jobs {limit})");
-            self.store.waits_for(id, Some(&what)).await?;
-        }
-        if !new.is_empty() {
-            let shown: Vec<&str> = waiting.iter().take(5).map(JobId::as_str).collect();
-            tracing::warn!(
-                "{} jobs wait until others end, since this daemon runs {limit} at most (--max-jobs): {}{}",
-                waiting.len(),
-                shown.join(", "),
-                if waiting.len() > shown.len() {
-                    ", …"
-                } else {
-                    ""
-                }
-            );
-        }
-        let kept = told.into_iter().filter(|id| waiting.contains(id));
-        self.claims.over_limit = kept.chain(new).collect();
-        Ok(())
     }
 
     /// Since when no daemon has been seen to run the job; `None` if one runs it.

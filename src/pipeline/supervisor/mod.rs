@@ -27,6 +27,7 @@
 //! | `cleanup` | what follows when a job ends |
 //! | `connection` | what holds while the jobs database is away |
 //! | `heartbeat` | a line of the log each hour |
+//! | `notices` | what is said of rows and jobs that are not run, and of locks of strangers |
 //! | `shutdown` | the end of the daemon |
 
 mod claims;
@@ -34,6 +35,7 @@ mod cleanup;
 mod connection;
 mod fleet;
 mod heartbeat;
+mod notices;
 pub mod options;
 mod orphans;
 mod session;
@@ -130,26 +132,6 @@ impl Supervisor {
         self.recall_teardowns();
         self.balance().await?;
         self.search_orphans(rows).await
-    }
-
-    /// Says that rows are skipped because nothing tells them apart, and how to prevent it.
-    fn tell_of_unusable_ids(&mut self, nameless: usize) {
-        let ambiguous = self.watcher.ambiguous();
-        if nameless == 0 && ambiguous.is_empty() {
-            self.unusable_ids.end();
-            return;
-        }
-        let table = self.store.table().qualified();
-        let shown: Vec<String> = ambiguous.iter().take(5).map(ToString::to_string).collect();
-        let message = format!(
-            "rows of {table} are skipped: {nameless} have no id, or one of more than 1 kB, and {} ids are of several \
-             rows each ({}), whose jobs stay as they were. Correct them, and run: ALTER TABLE {table} ADD PRIMARY KEY (id);",
-            ambiguous.len(),
-            shown.join(", "),
-        );
-        if self.unusable_ids.is_due(&message) {
-            tracing::warn!("{message}");
-        }
     }
 
     /// Names the jobs that had failed before this daemon started: they stay so until a person acts.

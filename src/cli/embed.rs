@@ -62,7 +62,7 @@ pub async fn run(arguments: Embed) -> anyhow::Result<()> {
         bail!(NO_TEXT);
     }
     let texts = read_texts(&arguments.texts)?;
-    let engine = arguments.engine.engine();
+    let engine = arguments.engine.engine()?;
     let mut printer = Printer {
         model: engine.model(&arguments.model).await?,
         engine,

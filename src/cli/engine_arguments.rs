@@ -22,22 +22,33 @@ pub struct EngineArguments {
 
 impl EngineArguments {
     /// The data folder: the given one, else the user's.
-    pub fn data_path(&self) -> PathBuf {
-        self.data_path.clone().unwrap_or_else(data_path::default)
+    ///
+    /// # Errors
+    /// If the user has none.
+    pub fn data_path(&self) -> anyhow::Result<PathBuf> {
+        self.data_path.clone().map_or_else(data_path::default, Ok)
     }
 
     /// The models in the data folder.
-    pub fn catalog(&self) -> ModelCatalog {
-        ModelCatalog::new(self.data_path().join("models"))
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn catalog(&self) -> anyhow::Result<ModelCatalog> {
+        Ok(ModelCatalog::new(self.data_path()?.join("models")))
     }
 
     /// An engine for the models in the data folder. It loads nothing yet.
-    pub fn engine(&self) -> Engine {
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn engine(&self) -> anyhow::Result<Engine> {
+        let data_path = self.data_path()?;
+        data_path::warn_of_other_writers(&data_path);
         let options = EngineOptions {
             threads: self.threads,
-            data_path: self.data_path(),
+            data_path,
             ..EngineOptions::default()
         };
-        Engine::new(self.catalog(), options)
+        Ok(Engine::new(self.catalog()?, options))
     }
 }

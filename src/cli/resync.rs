@@ -44,7 +44,7 @@ pub struct Resync {
 }
 
 pub async fn run(arguments: Resync) -> anyhow::Result<()> {
-    let engine = arguments.engine.engine();
+    let engine = arguments.engine.engine()?;
     let job = arguments.job.open(&engine).await?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;

@@ -27,7 +27,7 @@ pub struct RetryFailed {
 }
 
 pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
-    let engine = arguments.engine.engine();
+    let engine = arguments.engine.engine()?;
     let job = arguments.job.open(&engine).await?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;

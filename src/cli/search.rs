@@ -50,7 +50,7 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     if arguments.query.trim().is_empty() {
         bail!("the query is empty");
     }
-    let engine = arguments.engine.engine();
+    let engine = arguments.engine.engine()?;
     let job = arguments.job.open(&engine).await?;
     let target = &job.target;
     let columns = shown_columns(&job, &arguments.columns).await?;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::engine_arguments::EngineArguments;
-use super::output::{self, OutputError};
+use super::output;
 use super::table;
 use crate::embedding::{Location, ModelEntry};
 
@@ -37,9 +37,9 @@ pub struct ShowModels {
 /// Prints a table of the models.
 ///
 /// # Errors
-/// If it cannot be written.
-pub fn run(arguments: &ShowModels) -> Result<(), OutputError> {
-    let catalog = arguments.engine.catalog();
+/// If there is no data folder, or the table cannot be written.
+pub fn run(arguments: &ShowModels) -> anyhow::Result<()> {
+    let catalog = arguments.engine.catalog()?;
     let entries = catalog.entries();
     let rows: Vec<Vec<String>> = entries.iter().map(row).collect();
     table::print(&HEADINGS, &rows, MAX_CELL_WIDTH)?;

@@ -138,7 +138,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         max_jobs: arguments.max_jobs.get(),
         powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
-    let engine = arguments.engine.engine();
+    let engine = arguments.engine.engine()?;
     let supervisor = tokio::select! {
         supervisor = Supervisor::open(options, engine.clone(), stop.clone()) => supervisor?,
         () = stop.cancelled() => return Ok(()),
@@ -178,7 +178,7 @@ fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
 async fn private_server(
     arguments: &StartDaemon,
 ) -> anyhow::Result<(ConnectionString, PrivatePostgres)> {
-    let data_path = arguments.engine.data_path();
+    let data_path = arguments.engine.data_path()?;
     let server = tokio::task::spawn_blocking(move || start_private(&data_path)).await??;
     let passfile = percent_encoded(&server.passfile().to_string_lossy());
     let uri = format!("{}?passfile={passfile}", server.uri("postgres"));

@@ -50,7 +50,7 @@ enum ReportFormat {
 }
 
 pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
-    let engine = arguments.engine.engine();
+    let engine = arguments.engine.engine()?;
     let job = arguments.job.open(&engine).await?;
     let extent = if arguments.full {
         Extent::Everything

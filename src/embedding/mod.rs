@@ -54,6 +54,7 @@ mod known;
 mod model;
 mod modules;
 mod name;
+mod patterns;
 mod pooling;
 mod queue;
 mod runtime;

@@ -15,6 +15,7 @@ use std::path::Path;
 use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::error::EmbeddingError;
+use super::patterns::Patterns;
 
 /// Maximum number of tokens in which a word that was cut in the middle can differ from the whole word. BERT's WordPiece
 /// replaces words of more than 100 characters by `[UNK]` (`max_input_chars_per_word`) and needs at most one token for
@@ -43,6 +44,7 @@ pub(crate) enum TruncationSide {
 /// A model's tokenizer with truncation at the model's window.
 pub struct TextTokenizer {
     tokenizer: Tokenizer,
+    patterns: Patterns,
     /// Special tokens before every text, `[CLS]` in BERT.
     before: Vec<u32>,
     /// Special tokens after every text, `[SEP]` in BERT.
@@ -91,6 +93,7 @@ impl TextTokenizer {
         }
         Ok(Self {
             tokenizer,
+            patterns: Patterns::of(&bytes),
             before,
             after,
             room,
@@ -196,7 +199,9 @@ impl TextTokenizer {
                 TruncationSide::Right => cut(text, bytes),
                 TruncationSide::Left => cut_beginning(text, bytes),
             };
-            let encoding = self.tokenizer.encode_fast(self.cased(part), false)?;
+            let part_in_case = self.cased(part);
+            self.patterns.check(&part_in_case)?;
+            let encoding = self.tokenizer.encode_fast(part_in_case, false)?;
             let count = encoding.get_ids().len();
             let is_settled = count >= self.room.saturating_add(MAX_UNSETTLED_TOKENS);
             if part.len() == text.len() || is_settled || bytes == limit {

@@ -22,10 +22,13 @@ use super::slot::SlotName;
 use super::startup::{Started, start};
 use super::stream::ReplicationStream;
 use super::tls::{Negotiated, negotiate};
-use super::wire::{Wire, message_length};
+use super::wire::{MAX_ANSWER, Wire, message_length, too_long};
 
 /// The tag of CopyBothResponse, which only replication uses and `postgres_protocol` does not know.
 const COPY_BOTH_RESPONSE: u8 = b'W';
+
+/// The bytes that a row counts beside its values.
+const ROW_OVERHEAD: usize = size_of::<TextRow>();
 
 /// A row of a query's answer: each value in text format, or `None` for NULL.
 pub type TextRow = Vec<Option<String>>;
@@ -149,10 +152,18 @@ impl ReplicationConnection {
 
     async fn read_answer(&mut self) -> Result<Vec<TextRow>, ReplicationError> {
         let mut rows = Vec::new();
+        let mut length = 0;
         let mut failure = None;
         loop {
             match self.wire.message().await {
-                Ok(Message::DataRow(row)) => rows.push(text_row(&row)?),
+                Ok(Message::DataRow(row)) => {
+                    // An empty row is a message too.
+                    length += row.buffer().len() + ROW_OVERHEAD;
+                    if length > MAX_ANSWER {
+                        return Err(too_long(length));
+                    }
+                    rows.push(text_row(&row)?);
+                }
                 Ok(Message::ErrorResponse(body)) => {
                     failure = Some(ReplicationError::server(body.fields()));
                 }
@@ -215,7 +226,7 @@ impl ReplicationConnection {
         self.send_query(&start_command(slot, start, publications))
             .await?;
         while !self.has_copy_started()? {
-            self.wire.fill().await?;
+            self.wire.fill_answer().await?;
         }
         Ok(ReplicationStream::new(self.wire, self.process_id))
     }
@@ -223,8 +234,7 @@ impl ReplicationConnection {
     /// Reads what has arrived in answer to START_REPLICATION. True at CopyBothResponse, after which the stream begins.
     fn has_copy_started(&mut self) -> Result<bool, ReplicationError> {
         let incoming = &mut self.wire.incoming;
-        while let Some(length) =
-            message_length(incoming)?.filter(|&length| length <= incoming.len())
+        while let Some(length) = message_length(incoming)?.filter(|&length| length <= incoming.len())
         {
             if incoming[0] == COPY_BOTH_RESPONSE {
                 let _ = incoming.split_to(length);

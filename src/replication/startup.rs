@@ -13,7 +13,12 @@ use tokio_postgres::Config;
 use super::auth::authenticate;
 use super::error::ReplicationError;
 use super::tls::Negotiated;
-use super::wire::Wire;
+use super::wire::{Wire, too_long};
+
+/// The limit in bytes for all that a server reports about itself. PostgreSQL 18 reports less than 500.
+const MAX_PARAMETERS: usize = 1024 * 1024;
+/// The bytes that a parameter counts beside its name and value.
+const PARAMETER_OVERHEAD: usize = 64;
 
 /// A session that is ready for its first command.
 pub(super) struct Started {
@@ -84,6 +89,7 @@ fn user_name(config: &Config) -> Result<String, ReplicationError> {
 async fn until_ready(mut wire: Wire) -> Result<Started, ReplicationError> {
     let (mut process_id, mut secret_key) = (0, 0);
     let mut parameters = HashMap::new();
+    let mut length = 0;
     loop {
         match wire.expect_message().await? {
             Message::BackendKeyData(body) => {
@@ -93,7 +99,12 @@ async fn until_ready(mut wire: Wire) -> Result<Started, ReplicationError> {
                 let text = |value: std::io::Result<&str>| {
                     value.map(str::to_owned).map_err(ReplicationError::protocol)
                 };
-                parameters.insert(text(body.name())?, text(body.value())?);
+                let (name, value) = (text(body.name())?, text(body.value())?);
+                length += name.len() + value.len() + PARAMETER_OVERHEAD;
+                if length > MAX_PARAMETERS {
+                    return Err(too_long(length));
+                }
+                parameters.insert(name, value);
             }
             Message::ReadyForQuery(_) => {
                 return Ok(Started {

@@ -30,6 +30,9 @@ const LARGE_MESSAGE: usize = 1024 * 1024;
 /// The limit in bytes for messages of all kinds but those of [`MAY_BE_LONG`], as in libpq (`fe-protocol3.c`,
 /// VALID_LONG_MESSAGE_TYPE).
 const MAX_SHORT_MESSAGE: usize = 30_000;
+/// The limit in bytes outside of a stream, for a message and for all rows of an answer: what a walsender says of itself is
+/// short, and so is an error. Only a change of a row may be as long as a row can be.
+pub(super) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// CopyData, DataRow, RowDescription, ErrorResponse, NoticeResponse, NotificationResponse, FunctionCallResponse.
 const MAY_BE_LONG: &[u8] = b"dDTENAV";
 
@@ -77,6 +80,14 @@ impl Wire {
         match poll_fn(|cx| self.poll_fill(cx)).await? {
             0 => Err(ReplicationError::Closed),
             _ => Ok(()),
+        }
+    }
+
+    /// As [`fill`](Self::fill), for a message of at most [`MAX_ANSWER`] bytes, of which some may have arrived.
+    pub async fn fill_answer(&mut self) -> Result<(), ReplicationError> {
+        match self.incoming.len() {
+            length if length > MAX_ANSWER => Err(too_long(length)),
+            _ => self.fill().await,
         }
     }
 
@@ -128,13 +139,13 @@ impl Wire {
         }
     }
 
-    /// The next message of the ordinary protocol. Notices are logged and skipped. Cancellation safe.
+    /// The next message of the ordinary protocol, of at most [`MAX_ANSWER`] bytes. Notices are logged and skipped.
+    /// Cancellation safe.
     pub async fn message(&mut self) -> Result<Message, ReplicationError> {
         loop {
             // `parse` reserves the length that a header claims, so it gets whole messages only.
-            while message_length(&self.incoming)?.is_none_or(|length| length > self.incoming.len())
-            {
-                self.fill().await?;
+            while message_length(&self.incoming)?.is_none_or(|length| length > self.incoming.len()) {
+                self.fill_answer().await?;
             }
             match Message::parse(&mut self.incoming).map_err(ReplicationError::protocol)? {
                 Some(Message::NoticeResponse(notice)) => log_notice(notice.fields()),
@@ -178,6 +189,13 @@ pub(super) fn message_length(bytes: &[u8]) -> Result<Option<usize>, ReplicationE
         )));
     }
     Ok(Some(1 + length))
+}
+
+/// More than a server has to say.
+pub(super) fn too_long(length: usize) -> ReplicationError {
+    ReplicationError::Protocol(format!(
+        "an answer of {length} bytes or more, which no PostgreSQL server sends"
+    ))
 }
 
 pub(super) fn log_notice(fields: backend::ErrorFields<'_>) {

@@ -1,6 +1,8 @@
 //! `lantern-cli start-daemon` without `--uri`: the daemon starts a private server.
 
-use std::os::unix::fs::symlink;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::process::Command;
 use std::time::Duration;
 
 use testkit::client::{connect, execute, wait_for_value};
@@ -24,12 +26,34 @@ async fn a_daemon_without_a_database_starts_one_and_stops_it() {
     let mut daemon = program().start_daemon_with_env(&[("LANTERN_DATA_PATH", place)], &[]);
     daemon.wait_for_line("watching", TIMEOUT).await;
 
-    // The printed example works as it is.
+    // The printed command and example work as they are, and the password is in a file alone.
     let printed = daemon.log();
-    let (_, command) = printed.split_once("psql '").expect("how to connect");
-    let (uri, _) = command
-        .split_once('\'')
-        .expect("a quoted connection string");
+    let command = printed
+        .lines()
+        .find(|line| line.contains("psql"))
+        .expect("how to connect")
+        .trim();
+    let (passfile, rest) = command
+        .strip_prefix("PGPASSFILE=")
+        .and_then(|rest| rest.split_once(' '))
+        .expect("a password file");
+    let mode = fs::metadata(passfile).expect("it is there").mode();
+    assert_eq!(mode & 0o7777, 0o600);
+    let entry = fs::read_to_string(passfile).expect("it is ours");
+    let password = entry.trim_end().rsplit(':').next().expect("a password");
+    assert!(!printed.contains(password) && password.len() > 20);
+    let asked = format!("{command} --no-password --tuples-only --no-align -c 'SELECT 6 * 7'");
+    let answer = Command::new("sh")
+        .args(["-c", &asked])
+        .output()
+        .expect("a shell");
+    assert_eq!(
+        String::from_utf8_lossy(&answer.stdout),
+        "42\n",
+        "{answer:?}"
+    );
+    let uri = rest.rsplit(' ').next().expect("a URI").trim_matches('\'');
+    let uri = &uri.replace("postgres@", &format!("postgres:{password}@"));
     let (_, example) = printed.split_once("for example:\n\n").expect("an example");
     let (example, _) = example.split_once("\n\n").expect("the example ends");
     let client = connect(uri).await;

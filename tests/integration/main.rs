@@ -9,6 +9,7 @@ mod destinations;
 mod documented_example;
 mod embedded;
 mod embedded_default;
+mod embedded_directory;
 mod failures;
 mod field;
 mod fingerprints;

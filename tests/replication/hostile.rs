@@ -78,3 +78,53 @@ async fn a_message_takes_no_memory_before_it_arrives() {
     assert!(matches!(error, ReplicationError::Closed), "{error}");
     assert!(peak_virtual_memory() < before + 1_000_000);
 }
+
+/// Says `beginning`, then `message` over and over until the client has had enough.
+async fn hear_without_end(beginning: &'static [u8], message: Vec<u8>) -> ReplicationError {
+    let (client, mut server) = tokio::io::duplex(1 << 20);
+    let saying = tokio::spawn(async move {
+        server.write_all(beginning).await.unwrap();
+        let many = message.repeat(1 + (1 << 18) / message.len());
+        while server.write_all(&many).await.is_ok() {}
+    });
+    let mut config = Config::new();
+    config.user("me");
+    let talking = async {
+        let mut connection = ReplicationConnection::over(client, &config, &[]).await?;
+        connection.simple_query("SELECT 1").await
+    };
+    let error = talking.await.expect_err("nobody hears all of it");
+    saying.await.unwrap();
+    error
+}
+
+fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(body.len() + 4).unwrap();
+    [&[tag], &length.to_be_bytes()[..], body].concat()
+}
+
+#[tokio::test]
+async fn an_answer_without_end_is_given_up() {
+    let logged_in = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
+    let before = peak_virtual_memory();
+    for answer in [
+        // Rows without a column, of NULLs, and of a text.
+        message(b'D', b"\0\0"),
+        message(b'D', &[&[0, 2][..], &[0xff; 8]].concat()),
+        message(b'D', &[b"\0\x01\0\0\x40\0", &[b'x'; 1 << 14][..]].concat()),
+        // One error of 100 MB.
+        message(b'E', &[b"M", &vec![b'x'; 100 << 20][..], b"\0\0"].concat()),
+    ] {
+        let error = hear_without_end(logged_in, answer).await.to_string();
+        assert!(error.contains("no PostgreSQL server sends"), "{error}");
+    }
+    assert!(peak_virtual_memory() < before + 2_000_000);
+}
+
+#[tokio::test]
+async fn settings_without_end_are_given_up() {
+    let logged_in = b"R\0\0\0\x08\0\0\0\0";
+    let one = message(b'S', &[&[b'n'; 20_000][..], b"\0on\0"].concat());
+    let error = hear_without_end(logged_in, one).await.to_string();
+    assert!(error.contains("no PostgreSQL server sends"), "{error}");
+}

@@ -14,6 +14,10 @@ use tokio::task::JoinHandle;
 pub enum Behavior {
     /// Refuses the login with an error of this SQLSTATE.
     RefusesLogin(&'static [u8]),
+    /// Refuses the login of an unknown role, in these words.
+    RefusesLoginInWords(&'static str),
+    /// Is starting up, and says so in these words.
+    StartsUpInWords(&'static str),
     /// Accepts the session, and then answers every statement with an error of this SQLSTATE, but for the settings that
     /// a client sets first.
     RefusesStatements(&'static [u8]),
@@ -90,7 +94,13 @@ async fn serve(mut client: TcpStream, behavior: Behavior) -> io::Result<()> {
     let length = client.read_u32().await?;
     client.read_exact(&mut vec![0; length as usize - 4]).await?;
     if let Behavior::RefusesLogin(code) = behavior {
-        return client.write_all(&error("FATAL", code)).await;
+        return client.write_all(&error("FATAL", code, MESSAGE)).await;
+    }
+    if let Behavior::RefusesLoginInWords(words) = behavior {
+        return client.write_all(&error("FATAL", b"28000", words)).await;
+    }
+    if let Behavior::StartsUpInWords(words) = behavior {
+        return client.write_all(&error("FATAL", b"57P03", words)).await;
     }
     let authentication_ok = message(b'R', &0_u32.to_be_bytes());
     let login = [authentication_ok, ready_for_query()].concat();
@@ -143,7 +153,7 @@ impl Session {
                 match self.behavior {
                     Behavior::RefusesStatements(code) if !self.asks_for_version() => {
                         self.failed = true;
-                        error("ERROR", code)
+                        error("ERROR", code, MESSAGE)
                     }
                     _ => message(b'1', b""),
                 }
@@ -196,13 +206,13 @@ fn ready_for_query() -> Vec<u8> {
     message(b'Z', b"I")
 }
 
-fn error(severity: &str, code: &[u8]) -> Vec<u8> {
+fn error(severity: &str, code: &[u8], words: &str) -> Vec<u8> {
     let mut body = Vec::new();
     for (field, value) in [
         (b'S', severity.as_bytes()),
         (b'V', severity.as_bytes()),
         (b'C', code),
-        (b'M', MESSAGE.as_bytes()),
+        (b'M', words.as_bytes()),
     ] {
         body.push(field);
         body.extend(value);

@@ -1,7 +1,7 @@
 //! Target servers that break the protocol. They fail the jobs that name them, and harm nothing else: the daemon lives,
 //! other jobs go on, and the lock of each job is released when the job is canceled.
 
-mod fake_server;
+pub mod fake_server;
 
 use std::time::Duration;
 

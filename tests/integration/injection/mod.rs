@@ -3,3 +3,4 @@
 mod hosts;
 mod models;
 mod names;
+mod shown;

@@ -20,6 +20,8 @@ use crate::script::Script;
 
 /// A client must have come to an end by then: its server answers at once, and closes in the end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client may say nothing.
+const SILENCE: Duration = Duration::from_millis(5);
 /// What an idle connection holds, with the certificates and buffers of a login.
 const IDLE: usize = 4 << 20;
 /// How many bytes may be held at a time for each one that the server has sent. A row of a NULL or an empty value is four
@@ -89,13 +91,17 @@ impl Server<'_> {
     async fn serve(&mut self, mut client: TcpStream) -> io::Result<()> {
         while let Some(SSL_REQUEST) = startup(&mut client).await? {
             let answer = match self.script.byte() % 8 {
-                0 => b"S".to_vec(),
                 1 => [b"S", self.script.bytes()].concat(),
                 2 => notice(b'E', &mut self.script),
                 3 => self.script.bytes().to_vec(),
                 _ => b"N".to_vec(),
             };
             self.say(&mut client, &answer).await?;
+            if answer != b"N" {
+                // The rest of a handshake, whatever the client said.
+                let handshake = self.script.bytes();
+                return self.say(&mut client, handshake).await;
+            }
         }
         self.log_in(&mut client).await?;
         while !self.script.is_over() {
@@ -274,18 +280,31 @@ impl Server<'_> {
     }
 }
 
+/// Waits for what the client says. Where the two of them wait for each other, the server closes the connection: it has one
+/// thread with its client, so an answer is there at once.
+async fn heard<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let heard = tokio::time::timeout(SILENCE, what).await;
+    heard.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 /// Reads a message without a tag. Returns its first number: a protocol version, or what is asked for instead.
 async fn startup(client: &mut TcpStream) -> io::Result<Option<u32>> {
-    let length = client.read_u32().await? as usize;
-    let mut body = vec![0; length.clamp(8, LONGEST_REQUEST) - 4];
-    client.read_exact(&mut body).await?;
-    Ok(body.first_chunk().map(|code| u32::from_be_bytes(*code)))
+    heard(async {
+        let length = client.read_u32().await? as usize;
+        let mut body = vec![0; length.clamp(8, LONGEST_REQUEST) - 4];
+        client.read_exact(&mut body).await?;
+        Ok(body.first_chunk().map(|code| u32::from_be_bytes(*code)))
+    })
+    .await
 }
 
 async fn request(client: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
-    let tag = client.read_u8().await?;
-    let length = client.read_u32().await? as usize;
-    let mut body = vec![0; length.clamp(4, LONGEST_REQUEST) - 4];
-    client.read_exact(&mut body).await?;
-    Ok((tag, body))
+    heard(async {
+        let tag = client.read_u8().await?;
+        let length = client.read_u32().await? as usize;
+        let mut body = vec![0; length.clamp(4, LONGEST_REQUEST) - 4];
+        client.read_exact(&mut body).await?;
+        Ok((tag, body))
+    })
+    .await
 }

@@ -186,15 +186,17 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let name = thread.name().unwrap_or("?").to_owned();
     let place = panic.location().map(ToString::to_string);
     let message = panic.payload_as_str().unwrap_or("no message");
-    let backtrace = Backtrace::capture();
-    let backtrace = match backtrace.status() {
-        BacktraceStatus::Captured => format!(", with the backtrace {backtrace}"),
-        _ => String::new(),
-    };
     tracing::error!(
-        "the thread {name} panicked at {}: {message}{backtrace}",
+        "the thread {name} panicked at {}: {message}",
         place.unwrap_or_default()
     );
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        // Each of its lines for itself: it is longer than a line of the log may be.
+        for line in backtrace.to_string().lines() {
+            tracing::error!("backtrace: {line}");
+        }
+    }
 }
 
 #[cfg(test)]

@@ -234,7 +234,8 @@ impl ReplicationConnection {
     /// Reads what has arrived in answer to START_REPLICATION. True at CopyBothResponse, after which the stream begins.
     fn has_copy_started(&mut self) -> Result<bool, ReplicationError> {
         let incoming = &mut self.wire.incoming;
-        while let Some(length) = message_length(incoming)?.filter(|&length| length <= incoming.len())
+        while let Some(length) =
+            message_length(incoming)?.filter(|&length| length <= incoming.len())
         {
             if incoming[0] == COPY_BOTH_RESPONSE {
                 let _ = incoming.split_to(length);

@@ -144,7 +144,8 @@ impl Wire {
     pub async fn message(&mut self) -> Result<Message, ReplicationError> {
         loop {
             // `parse` reserves the length that a header claims, so it gets whole messages only.
-            while message_length(&self.incoming)?.is_none_or(|length| length > self.incoming.len()) {
+            while message_length(&self.incoming)?.is_none_or(|length| length > self.incoming.len())
+            {
                 self.fill_answer().await?;
             }
             match Message::parse(&mut self.incoming).map_err(ReplicationError::protocol)? {

@@ -5,6 +5,7 @@ mod canceling;
 mod commands;
 mod connecting;
 mod core_on_debian;
+mod data_path;
 mod destinations;
 mod documented_example;
 mod embedded;

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
 targets=("$@")
-[ ${#targets[@]} -gt 0 ] || targets=(decoder framing connection_string)
+[ ${#targets[@]} -gt 0 ] || targets=(decoder framing connection_string sql_session replication_session)
 
 cargo fuzz --version >/dev/null 2>&1 || {
   echo "fuzzing needs a nightly toolchain and: cargo install cargo-fuzz" >&2

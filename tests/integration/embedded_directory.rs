@@ -3,10 +3,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use lantern::embedded::{EmbeddedError, PrivatePostgres, ServerOptions};
 use nix::unistd::{User, geteuid};
 use tempfile::TempDir;
+use testkit::paths::runtime;
 use testkit::psql::psql;
 use testkit::{server, skip};
 
@@ -196,4 +198,37 @@ fn a_directory_of_somebody_else_is_refused() {
     std::os::unix::fs::lchown(place.directory(), Some(nobody.uid.as_raw()), None)
         .expect("we are root");
     refusal(&place);
+}
+
+/// Not as `nobody`, whom other programs use as well.
+#[test]
+fn root_without_the_account_postgres_is_told_to_create_it() {
+    let without_postgres = |line: &&str| !line.starts_with("postgres:");
+    let accounts = fs::read_to_string("/etc/passwd").expect("accounts");
+    let accounts: Vec<&str> = accounts.lines().filter(without_postgres).collect();
+    let place = TempDir::new().expect("a folder");
+    symlink(runtime().join("postgres"), place.path().join("postgres")).expect("a link");
+    let list = place.path().join("passwd");
+    fs::write(&list, accounts.join("\n") + "\n").expect("it is written");
+    let can_unshare = Command::new("unshare").args(["--mount", "true"]).status();
+    if !geteuid().is_root() || !can_unshare.is_ok_and(|status| status.success()) {
+        return skip::does_not_apply(
+            "only root can hide an account from a program, where namespaces are allowed",
+        );
+    }
+    let script = "mount --bind \"$1\" /etc/passwd && exec \"$2\" start-daemon --data-path \"$3\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(&list)
+        .arg(env!("CARGO_BIN_EXE_lantern-cli"))
+        .arg(place.path())
+        .env_remove("LANTERN_URI")
+        .output()
+        .expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("no account postgres") && said.contains("useradd"),
+        "{said}"
+    );
 }

@@ -94,14 +94,12 @@ fn with_code_of(other: &str) -> [(&'static str, String, &'static str); 9] {
     let function = |name: &str| {
         format!(
             "CREATE FUNCTION {name}(int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT $1'; \
-             ALTER FUNCTION {name}(int) OWNER TO {};",
-            other
+             ALTER FUNCTION {name}(int) OWNER TO {other};"
         )
     };
     let trigger = format!(
         "CREATE FUNCTION fires() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; \
-         ALTER FUNCTION fires() OWNER TO {}",
-        other
+         ALTER FUNCTION fires() OWNER TO {other}"
     );
     [
         (
@@ -149,8 +147,7 @@ fn with_code_of(other: &str) -> [(&'static str, String, &'static str); 9] {
         (
             "by_domain",
             format!(
-                "CREATE DOMAIN d AS int; ALTER DOMAIN d OWNER TO {}; CREATE TABLE by_domain ({columns}, m d)",
-                other
+                "CREATE DOMAIN d AS int; ALTER DOMAIN d OWNER TO {other}; CREATE TABLE by_domain ({columns}, m d)"
             ),
             "the domain public.d",
         ),
@@ -166,10 +163,9 @@ fn with_code_of(other: &str) -> [(&'static str, String, &'static str); 9] {
             "by_operator",
             format!(
                 "CREATE FUNCTION f6(int, int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT true'; \
-                 ALTER FUNCTION f6(int, int) OWNER TO {}; \
+                 ALTER FUNCTION f6(int, int) OWNER TO {other}; \
                  CREATE OPERATOR ~~~ (LEFTARG = int, RIGHTARG = int, FUNCTION = f6); \
-                 CREATE TABLE by_operator ({columns}, CHECK (n ~~~ 1))",
-                other
+                 CREATE TABLE by_operator ({columns}, CHECK (n ~~~ 1))"
             ),
             "the function public.f6(integer,integer) in the constraint",
         ),
@@ -177,8 +173,7 @@ fn with_code_of(other: &str) -> [(&'static str, String, &'static str); 9] {
             "by_partition",
             format!(
                 "CREATE TABLE by_partition (id int PRIMARY KEY, body text, embedding real[]) PARTITION BY RANGE (id); \
-                 CREATE TABLE part PARTITION OF by_partition DEFAULT; ALTER TABLE part OWNER TO {}",
-                other
+                 CREATE TABLE part PARTITION OF by_partition DEFAULT; ALTER TABLE part OWNER TO {other}"
             ),
             "the table public.part",
         ),

@@ -120,13 +120,6 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
             (uri, Some(server))
         }
     };
-    // A private server's jobs are those of whoever has started it.
-    if private.is_none() && arguments.access.allows_all_hosts() {
-        tracing::warn!(
-            "jobs may lead to any host: every role that can write to the jobs table chooses where this daemon connects; \
-             name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
-        );
-    }
     let options = SupervisorOptions {
         database,
         schema: arguments.schema.clone(),
@@ -143,6 +136,13 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         supervisor = Supervisor::open(options, engine.clone(), stop.clone()) => supervisor?,
         () = stop.cancelled() => return Ok(()),
     };
+    // A private server's jobs are those of whoever has started it.
+    if private.is_none() && arguments.access.allows_all_hosts() {
+        tracing::warn!(
+            "jobs may lead to any host: every role that can write to the jobs table chooses where this daemon connects; \
+             name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
+        );
+    }
     supervisor.run().await;
     // The process unloads the inference library when it ends. By then none of its threads may run.
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;

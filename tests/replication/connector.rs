@@ -106,6 +106,8 @@ async fn a_server_that_sends_a_malformed_sqlstate_is_a_permanent_failure() {
 /// A server whose TLS is broken: it accepts SSLRequest and answers the handshake with another protocol. Connections
 /// without TLS pass through to the real server. Returns its port.
 async fn server_with_broken_tls() -> u16 {
+    // It starts here, not within the time limit of a connection.
+    self::server();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {

@@ -124,7 +124,7 @@ async fn an_answer_without_end_is_given_up() {
 #[tokio::test]
 async fn settings_without_end_are_given_up() {
     let logged_in = b"R\0\0\0\x08\0\0\0\0";
-    let one = message(b'S', &[&[b'n'; 20_000][..], b"\0on\0"].concat());
+    let one = message(b'S', &["n".repeat(20_000).as_bytes(), b"\0on\0"].concat());
     let error = hear_without_end(logged_in, one).await.to_string();
     assert!(error.contains("no PostgreSQL server sends"), "{error}");
 }

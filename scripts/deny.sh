@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the dependencies against deny.toml: licenses, bans and sources always, known vulnerabilities where the database of
-# RustSec can be reached. What could not be checked is said in a line, and is no failure: it is no fault of the change.
+# Checks the dependencies against deny.toml: licenses, bans and sources always, known vulnerabilities where the database
+# of RustSec can be reached. What could not be checked is said in a line, and is no failure: it is no fault of the
+# change.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

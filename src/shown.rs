@@ -7,8 +7,8 @@
 //! characters without a width make two different names look the same.
 //!
 //! It is applied in one place for each reader: the log (`cli/log_format.rs`), the jobs table and the failures table
-//! (`jobs/reporter.rs`), and the terminal (`cli/output.rs` and `cli/stderr.rs`). What programs read, such as JSON, stays
-//! as it is.
+//! (`jobs/reporter.rs`), and the terminal (`cli/output.rs` and `cli/stderr.rs`). What programs read, such as JSON,
+//! stays as it is.
 
 use std::fmt::Write;
 
@@ -94,8 +94,8 @@ fn is_variation_selector(c: char) -> bool {
     matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0100}'..='\u{e01ef}')
 }
 
-/// Characters that have no width and no mark on their neighbors (`Default_Ignorable_Code_Point` of the Unicode Character
-/// Database, but for joiners and variation selectors), and those that are blank without being a space.
+/// Characters that have no width and no mark on their neighbors (`Default_Ignorable_Code_Point` of the Unicode
+/// Character Database, but for joiners and variation selectors), and those that are blank without being a space.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,

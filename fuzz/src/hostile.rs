@@ -1,5 +1,5 @@
-//! A server that answers as a fuzzer's input says, for whole sessions over a real socket: most answers fit what was asked, so
-//! that a session comes far, and some are mischief. It closes the connection where the input ends.
+//! A server that answers as a fuzzer's input says, for whole sessions over a real socket: most answers fit what was
+//! asked, so that a session comes far, and some are mischief. It closes the connection where the input ends.
 
 use std::cell::Cell;
 use std::io;
@@ -24,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_millis(5);
 /// What an idle connection holds, with the certificates and buffers of a login.
 const IDLE: usize = 4 << 20;
-/// How many bytes may be held at a time for each one that the server has sent. A row of a NULL or an empty value is four
-/// bytes long; in memory it is a value with its place in its row.
+/// How many bytes may be held at a time for each one that the server has sent. A row of a NULL or an empty value is
+/// four bytes long; in memory it is a value with its place in its row.
 const FACTOR: usize = 64;
 /// The code in the place of a protocol version that asks for TLS.
 const SSL_REQUEST: u32 = 80_877_103;
@@ -280,8 +280,8 @@ impl Server<'_> {
     }
 }
 
-/// Waits for what the client says. Where the two of them wait for each other, the server closes the connection: it has one
-/// thread with its client, so an answer is there at once.
+/// Waits for what the client says. Where the two of them wait for each other, the server closes the connection: it has
+/// one thread with its client, so an answer is there at once.
 async fn heard<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let heard = tokio::time::timeout(SILENCE, what).await;
     heard.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))

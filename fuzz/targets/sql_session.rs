@@ -1,5 +1,5 @@
-//! A hostile server to an SQL session, from the socket to the last statement: whatever it says, each call ends with an answer or
-//! an error, in time, and holds little more than what was sent.
+//! A hostile server to an SQL session, from the socket to the last statement: whatever it says, each call ends with an
+//! answer or an error, in time, and holds little more than what was sent.
 //!
 //! The first byte decides on the connection string; the rest is what the server says.
 

@@ -20,8 +20,8 @@ pub fn default() -> anyhow::Result<PathBuf> {
     match directories::ProjectDirs::from("", "", "lantern-cli") {
         Some(folders) => Ok(folders.data_dir().to_path_buf()),
         None => bail!(
-            "there is no folder for models and libraries: HOME is not set, and the user {} has no home folder; name one \
-             with --data-path or LANTERN_DATA_PATH, for example /var/lib/lantern-cli",
+            "there is no folder for models and libraries: HOME is not set, and the user {} has no home folder; name \
+             one with --data-path or LANTERN_DATA_PATH, for example /var/lib/lantern-cli",
             geteuid()
         ),
     }
@@ -42,8 +42,8 @@ pub fn warn_of_other_writers(data_path: &Path) {
         .collect();
     if !writable.is_empty() {
         tracing::warn!(
-            "libraries and models are code, and others may change what runs here: {}; let them belong to root or to the \
-             user who runs lantern-cli, and run chmod go-w on them",
+            "libraries and models are code, and others may change what runs here: {}; let them belong to root or to \
+             the user who runs lantern-cli, and run chmod go-w on them",
             writable.join(", ")
         );
     }

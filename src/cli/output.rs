@@ -1,7 +1,7 @@
 //! Standard output: the one place through which commands print their results.
 //!
-//! What people read ([`line`], [`lines`]) is printed as [`shown`] makes it: names of a table and messages of a server are in
-//! it, and none of them may act on the terminal. What programs read ([`data`]) is printed as it is.
+//! What people read ([`line`], [`lines`]) is printed as [`shown`] makes it: names of a table and messages of a server
+//! are in it, and none of them may act on the terminal. What programs read ([`data`]) is printed as it is.
 //!
 //! A reader that has seen enough (`search … | head`) closes the pipe. The command then ends as other programs do, by
 //! SIGPIPE, without a word. Rust ignores that signal, and must: with its default action a write to a socket whose other

@@ -200,7 +200,8 @@ async fn private_server(
     Ok((database, server))
 }
 
-/// How to connect to the server, and what to do then. The password is in a file alone: standard output often ends up in a log.
+/// How to connect to the server, and what to do then. The password is in a file alone: standard output often ends up in
+/// a log.
 fn introduction(server: &PrivatePostgres) -> Vec<String> {
     let uri = format!("postgresql://postgres@127.0.0.1:{}/postgres", server.port());
     let psql = server.bindir().join("psql");

@@ -85,8 +85,8 @@ fn fit(text: &str, max_width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
-/// The text with a space in the place of each character that acts on a terminal or misleads its reader, as far as it can
-/// be seen: a cell may hold a gigabyte.
+/// The text with a space in the place of each character that acts on a terminal or misleads its reader, as far as it
+/// can be seen: a cell may hold a gigabyte.
 fn without_misleading(text: &str, max_width: usize) -> String {
     let mut plain = String::new();
     let mut rest = text.chars();

@@ -14,7 +14,8 @@ use nix::unistd::{Uid, User, geteuid};
 
 use super::error::{EmbeddedError, failed_to};
 
-/// The account for root. Not `nobody`, whom other programs use as well: each of them could read and change the database.
+/// The account for root. Not `nobody`, whom other programs use as well: each of them could read and change the
+/// database.
 const NAME: &str = "postgres";
 
 /// The user that PostgreSQL's programs run as: our own, or another one if we are root.

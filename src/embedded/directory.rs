@@ -200,8 +200,8 @@ fn create_private(directory: &Path, account: &Account) -> Result<(), EmbeddedErr
     account.own(&opened, directory)
 }
 
-/// Whether a directory that was there belongs to `account`, and others may not write to it. An empty one of our own user
-/// becomes the account's: somebody has made it for this.
+/// Whether a directory that was there belongs to `account`, and others may not write to it. An empty one of our own
+/// user becomes the account's: somebody has made it for this.
 fn check_owner(directory: &Path, account: &Account) -> Result<(), EmbeddedError> {
     let opened = File::open(directory).map_err(failed_to("open", directory))?;
     let metadata = opened.metadata().map_err(failed_to("look at", directory))?;

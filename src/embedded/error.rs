@@ -51,8 +51,8 @@ pub enum EmbeddedError {
 
     /// The directory belongs to somebody else, who could change everything in it.
     #[error(
-        "{} belongs to {owner}, but PostgreSQL runs as {account}, and whoever owns the directory can change the database: \
-         choose another --data-path, or, if {owner} is to be trusted with what is in it, run chown -R {account}: {}",
+        "{} belongs to {owner}, but PostgreSQL runs as {account}, and whoever owns the directory can change the \
+         database: choose another --data-path, or, if {owner} is to be trusted with what is in it, run chown -R {account}: {}",
         directory.display(), directory.display()
     )]
     WrongOwner {

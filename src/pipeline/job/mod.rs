@@ -21,6 +21,7 @@
 //! | [`attempts`] | the transitions: attempt, retry, fail |
 //! | [`interruption`] | what log and row say while a job is interrupted |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
+//! | `replacement` | a table that is replaced while it is looked at |
 //! | `roles` | the role that reads and writes rows |
 //! | [`stream`] | the concurrent parts of a streaming job |
 //! | [`watchdog`] | the questions about the table that are asked each second |
@@ -28,6 +29,7 @@
 pub mod attempts;
 pub mod interruption;
 pub mod prepare;
+mod replacement;
 mod roles;
 pub mod state;
 pub mod stream;

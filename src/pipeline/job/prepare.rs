@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::replacement;
 use super::state::{Job, TableHistory};
 use super::watchdog::{self, WatchedTable};
 use crate::embedding::{Model, ModelName};
@@ -81,12 +82,12 @@ impl Job {
             stream: &session,
             rows: reading,
         };
-        self.notice_replacement(&session, &names).await?;
-        check_prerequisites(sessions, &names, model.dimensions()).await?;
-        check_server(&session).await?;
-        let jobs_server = self.stand_back_from_copies(reading).await?;
-        self.check_exposure(reading, &names).await?;
-        let target = self.read_target(sessions, &names, &model).await?;
+        let named = replacement::table_named(&session, &names).await?;
+        self.notice_replacement(named);
+        let (jobs_server, target) = match self.examine(sessions, &names, &model).await {
+            Ok(found) => found,
+            Err(error) => return Err(replacement::judge(error, &session, &names, named).await),
+        };
         let leaves = self.read_leaves(reading, &target).await?;
         let state = TableState::read(reading, &target, &leaves).await?;
         watchdog::warn_of_children(&target, &[], state.children());
@@ -145,29 +146,20 @@ impl Job {
         })
     }
 
-    /// Remembers that another table has the job's name now. The watchdog does not always see that first: the last attempt
-    /// may have ended because the publication had lost the table, or at a write-back.
-    async fn notice_replacement(
+    /// Checks what the job needs of the server, the roles and the table, and reads the table's definition. Returns the server
+    /// of the jobs database, too.
+    async fn examine(
         &mut self,
-        session: &Session,
+        sessions: Sessions<'_>,
         names: &TargetNames,
-    ) -> Result<(), DatabaseError> {
-        let Some(followed) = self.history.followed else {
-            return Ok(());
-        };
-        let named: Option<u32> = session
-            .query_opt(
-                "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                 WHERE n.nspname = $1::text AND c.relname = $2::text",
-                &[&names.schema, &names.table],
-            )
-            .await
-            .and_then(|row| row.map(|row| row.try_get(0)).transpose())
-            .map_err(DatabaseError::during("looking for the table of the job"))?;
-        if named != Some(followed) {
-            self.history.gone_at.get_or_insert_with(Instant::now);
-        }
-        Ok(())
+        model: &Model,
+    ) -> Result<(ServerInstance, Arc<TargetTable>), JobError> {
+        check_prerequisites(sessions, names, model.dimensions()).await?;
+        check_server(sessions.stream).await?;
+        let jobs_server = self.stand_back_from_copies(sessions.rows).await?;
+        self.check_exposure(sessions.rows, names).await?;
+        let target = self.read_target(sessions, names, model).await?;
+        Ok((jobs_server, target))
     }
 
     async fn read_target(

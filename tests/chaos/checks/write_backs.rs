@@ -7,6 +7,10 @@ use testkit::wait::poll_until;
 
 use super::checker::Checker;
 use super::{CATCH_UP_TIMEOUT, RECOVERY_TIMEOUT, WAL_END};
+use crate::schedule::Fault;
+
+/// How often a job looks at its table.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 const LAST_ROWS: std::ops::Range<u64> = 2_000_000..2_000_030;
 
@@ -19,6 +23,7 @@ impl Checker<'_> {
         for row in LAST_ROWS {
             self.insert(row).await?;
         }
+        self.swaps_are_noticed().await;
         self.partitions_are_old().await?;
         let now = self.value(WAL_END).await?;
         let confirmed = format!(
@@ -50,6 +55,18 @@ impl Checker<'_> {
             "write-backs were processed again: {}",
             difference(&before, &after)
         ))
+    }
+
+    /// A job that has begun while its table was swapped may work on the right rows, and yet notice only at its next look at
+    /// the table that this is another one. Nothing in SQL tells that before.
+    async fn swaps_are_noticed(&self) {
+        let faults = &self.testbed.schedule.faults;
+        if faults
+            .iter()
+            .any(|incident| matches!(incident.fault, Fault::SwapTable { .. }))
+        {
+            tokio::time::sleep(2 * LOOK_INTERVAL).await;
+        }
     }
 
     /// Waits until each slot is certainly younger than every link to a partition. Before that, a daemon that starts may

@@ -175,7 +175,8 @@ async fn a_job_that_never_ran_fails_at_once_and_has_nothing_to_clean_up() {
         ..Job::on(&guest.scene.database, "notes", "body", "other")
     };
     let misspelt = insert_job(&guest.scene.client, misspelt).await;
-    guest.scene.spawn_daemon();
+    let hosts = "127.0.0.1,localhost,no-such-host.invalid";
+    guest.scene.spawn_daemon_with(&["--allow-host", hosts]);
     let waits =
         format!("SELECT last_error LIKE '%cannot be resolved%' FROM jobs WHERE id = {misspelt}");
     guest.scene.wait_for(&waits, "true").await;
@@ -187,7 +188,7 @@ async fn a_job_that_never_ran_fails_at_once_and_has_nothing_to_clean_up() {
     guest.scene.sql("UPDATE jobs SET canceled_at = true").await;
     guest.scene.wait_for(LOCKS, "0").await;
     guest.scene.stop_daemon().await;
-    guest.scene.spawn_daemon();
+    guest.scene.spawn_daemon_with(&["--allow-host", hosts]);
     guest.scene.wait_for(LOCKS, "0").await;
     let line = "watching";
     guest.scene.daemon().wait_for_line(line, TIMEOUT).await;

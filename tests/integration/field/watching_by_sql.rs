@@ -28,7 +28,7 @@ async fn the_row_says_why_a_job_is_interrupted() {
     drop(client);
     let job = |table| Job::at(target.uri("postgres"), table, "body", "embedding");
     let first = insert_job(&scene.client, job("a")).await;
-    scene.spawn_daemon();
+    scene.spawn_daemon_with(&["--allow-host", "127.0.0.1,no-such-host.invalid"]);
     let streams = format!(
         "SELECT init_finished_at IS NOT NULL AND last_error IS NULL FROM jobs WHERE id = {first}"
     );

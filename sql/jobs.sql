@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS jobs_failures (
   PRIMARY KEY (job_id, key)
 );
 
--- A daemon should log in as another role than the owner of these tables: whoever owns a table with a job may do what the
+-- A daemon should log in as another role than the owner of these tables: the owner of a table with a job may do what the
 -- daemon's role may. sql/role.sql creates one, with these rights:
 --
 --   GRANT SELECT, UPDATE ON jobs TO lantern;   -- of UPDATE, only the columns that the daemon writes

@@ -136,7 +136,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         supervisor = Supervisor::open(options, engine.clone(), stop.clone()) => supervisor?,
         () = stop.cancelled() => return Ok(()),
     };
-    // A private server's jobs are those of whoever has started it.
+    // A private server's jobs are those of the user who has started it.
     if private.is_none() && arguments.access.allows_all_hosts() {
         tracing::warn!(
             "jobs may lead to any host: every role that can write to the jobs table chooses where this daemon connects; \

@@ -201,7 +201,7 @@ fn create_private(directory: &Path, account: &Account) -> Result<(), EmbeddedErr
 }
 
 /// Whether a directory that was there belongs to `account`, and others may not write to it. An empty one of our own
-/// user becomes the account's: somebody has made it for this.
+/// user becomes the account's: it was made for this.
 fn check_owner(directory: &Path, account: &Account) -> Result<(), EmbeddedError> {
     let opened = File::open(directory).map_err(failed_to("open", directory))?;
     let metadata = opened.metadata().map_err(failed_to("look at", directory))?;
@@ -211,7 +211,7 @@ fn check_owner(directory: &Path, account: &Account) -> Result<(), EmbeddedError>
         owner: name_of(owner),
         account: name_of(account.id()),
     };
-    // Whoever owns a link decides where the database is.
+    // The owner of a link decides where the database is.
     let link = fs::symlink_metadata(directory).map_err(failed_to("look at", directory))?;
     if link.is_symlink() && link.uid() != geteuid().as_raw() {
         return Err(wrong(Uid::from_raw(link.uid())));

@@ -49,9 +49,9 @@ pub enum EmbeddedError {
     )]
     NoAccount,
 
-    /// The directory belongs to somebody else, who could change everything in it.
+    /// The directory belongs to another account, which could change everything in it.
     #[error(
-        "{} belongs to {owner}, but PostgreSQL runs as {account}, and whoever owns the directory can change the \
+        "{} belongs to {owner}, but PostgreSQL runs as {account}, and the owner of the directory can change the \
          database: choose another --data-path, or, if {owner} is to be trusted with what is in it, run chown -R {account}: {}",
         directory.display(), directory.display()
     )]

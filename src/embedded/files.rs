@@ -1,6 +1,6 @@
 //! Files in a directory that belongs to another account.
 //!
-//! If we are root, the server's directory belongs to the account that PostgreSQL runs as. Whoever acts as that account
+//! If we are root, the server's directory belongs to the account that PostgreSQL runs as. A user who acts as that account
 //! may put a link in the place of any file there, at any moment, and root would write through it. So nothing here
 //! follows a link: new files are created under `O_EXCL`, and take the place of old ones by rename(2), which replaces a
 //! link rather than its target. A file that is kept must be a plain one with one name: a hard link is another file of
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder with a file of somebody's, and ways to reach it from another name.
+    /// A folder with a file of another account, and ways to reach it from another name.
     fn planted() -> TempDir {
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("victim"), "secret").unwrap();

@@ -74,7 +74,7 @@ pub struct ReportMessage {
 }
 
 /// Writes a report to the jobs database. Texts for people are written as [`shown`] makes them: servers and users have a
-/// part in them, and whoever reads the table does it on a terminal.
+/// part in them, and people read the table on a terminal.
 ///
 /// # Errors
 /// The server's. The report is then not delivered, and the call can be repeated.

@@ -1,6 +1,6 @@
 //! The SELECT that reads rows of the jobs table, and what becomes of its answer.
 //!
-//! Whoever may insert a row chooses what its columns hold. So the server is asked for short values only: a longer one
+//! A role that may insert a row chooses what its columns hold. So the server is asked for short values only: a longer one
 //! never leaves the server, and fails its own job with a reason. Values are read as text and converted here, for the same
 //! reason: a cast that fails would fail the statement for all rows.
 

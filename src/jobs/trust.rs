@@ -1,6 +1,6 @@
 //! Whose code runs when the daemon uses the jobs table and the failures table.
 //!
-//! Triggers of a table, and functions in the query of a view, run with the rights of whoever uses it: of the daemon's
+//! Triggers of a table, and functions in the query of a view, run with the rights of the role that uses it: of the daemon's
 //! role. The owner of the jobs table is trusted with that. Others are not, and need not be its owner to get there: a role
 //! with the privilege TRIGGER can add a trigger, and a role that may create tables in the schema can create the failures
 //! table before the daemon does (every role may, in `public` before PostgreSQL 15).

@@ -8,7 +8,7 @@ const PASSWORD: &str = "harbor";
 /// Why the server does not let the role in any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Somebody has rotated the password.
+    /// The password was rotated.
     Password,
     NoLogin,
     /// The role may not connect to the database.

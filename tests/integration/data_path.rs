@@ -19,7 +19,7 @@ const STRANGER: u32 = 54_321;
 #[test]
 fn without_a_home_folder_nothing_of_the_working_directory_is_used() {
     if !geteuid().is_root() {
-        return skip::does_not_apply("only root can run a program as somebody without an account");
+        return skip::does_not_apply("only root can run a program as a user without an account");
     }
     let place = TempDir::new().expect("a folder");
     let everybody = Permissions::from_mode(0o777);

@@ -150,7 +150,7 @@ fn a_directory_that_others_may_write_to_is_refused() {
 }
 
 #[test]
-fn a_directory_of_somebody_else_is_refused() {
+fn a_directory_of_another_account_is_refused() {
     let Some(nobody) = User::from_name("nobody")
         .expect("accounts")
         .filter(|_| geteuid().is_root())
@@ -164,7 +164,7 @@ fn a_directory_of_somebody_else_is_refused() {
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("we are root");
     };
     let refusal = |place: &Place| {
-        let error = place.start_and_stop().expect_err("it is somebody else's");
+        let error = place.start_and_stop().expect_err("it is another account's");
         let said = error.to_string();
         assert!(said.contains("chown -R postgres"), "{said}");
         said

@@ -62,7 +62,7 @@ impl Supervisor {
         let told = std::mem::take(&mut self.claims.over_limit);
         let wait_no_more: Vec<&JobId> = told.difference(&waiting).collect();
         for id in wait_no_more {
-            // A job that starts clears it itself, whoever runs it.
+            // A job that starts clears it itself, in any daemon.
             if self.watcher.row(id).is_some() && !self.watcher.is_wanted(id) {
                 self.store.waits_for(id, None).await?;
             }

@@ -1,4 +1,4 @@
-//! A server that is none: it asks whoever connects for a login, and notes what it is told (PostgreSQL manual, "Message
+//! A server that is none: it asks each client for a login, and notes what it is told (PostgreSQL manual, "Message
 //! Flow", section "Start-up").
 
 use std::io;

@@ -93,5 +93,5 @@ async fn a_line_break_in_a_name_is_refused_before_anything_is_sent() {
         );
     }
     let nothing = tokio::time::timeout(std::time::Duration::ZERO, listener.accept()).await;
-    assert!(nothing.is_err(), "somebody has connected");
+    assert!(nothing.is_err(), "a client has connected");
 }

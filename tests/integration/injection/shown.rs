@@ -39,7 +39,7 @@ fn assert_harmless(text: &str, what: &str) {
     }
 }
 
-/// No line was begun by a text of somebody else.
+/// No line was begun by a text of others.
 fn assert_lines_are_ours(log: &str) {
     assert_harmless(log, "the log");
     for line in log.lines() {

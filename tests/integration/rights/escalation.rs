@@ -181,7 +181,7 @@ fn with_code_of(other: &str) -> [(&'static str, String, &'static str); 9] {
 }
 
 #[tokio::test]
-async fn whoever_owns_a_function_behind_a_table_is_found() {
+async fn the_owner_of_a_function_behind_a_table_is_found() {
     let mut scene = scene_with("CREATE TABLE plain (id int PRIMARY KEY, body text)").await;
     let other = role(&scene, "other", "").await;
     let mut jobs = Vec::new();

@@ -151,7 +151,7 @@ async fn rows_without_an_id_are_skipped_and_the_statement_for_a_key_is_named() {
     assert!(scene.daemon().exit_status().is_none());
 }
 
-/// Whoever may insert rows could else take the job of another one over.
+/// A role that may insert rows could else take the job of another one over.
 #[tokio::test]
 async fn of_rows_with_one_id_none_starts_and_the_one_that_runs_goes_on() {
     let mut scene = notes_scene().await;

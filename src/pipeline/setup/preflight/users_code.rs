@@ -1,7 +1,7 @@
 //! Whose code runs with the rights of the daemon's role, and who could gain rights by it.
 //!
 //! An UPDATE runs the triggers of its table, its CHECK constraints, the expressions of generated columns and of indexes,
-//! the constraints of domains, and casts between types, as the role that updates. So whoever owns the table, or a function
+//! the constraints of domains, and casts between types, as the role that updates. So the owner of the table, or of a function
 //! behind one of these, may do whatever that role may: `SET ROLE` to another one does not help, since such code can
 //! `RESET ROLE`. That is harmless while the role has no more rights than the job needs, and a way to become superuser
 //! where the role is one.

@@ -321,6 +321,8 @@ async fn a_renamed_label_of_a_source_loses_no_row_and_leaves_no_old_vector() {
                 "SELECT init_started_at > '{started}' AND init_finished_at >= init_started_at FROM jobs WHERE id = {id}"
             );
             scene.wait_for(&finished, "true").await;
+            // The inserted row is scanned, and streamed once more.
+            scene.wait_until_confirmed().await;
             // A label that is added changes nothing.
             let before = scene.row_versions().await;
             scene.sql("ALTER TYPE mood ADD VALUE 'calm'").await;

@@ -40,6 +40,14 @@ pub enum DatabaseError {
         /// The connection string, without its password.
         database: String,
     },
+    /// The session was closed on our side, for the sake of others.
+    #[error("left {database}: {reason}")]
+    Left {
+        /// The connection string, without its password.
+        database: String,
+        /// Who needs what.
+        reason: &'static str,
+    },
     /// TLS cannot be set up on our side.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -83,6 +91,7 @@ impl DatabaseError {
             DatabaseError::Query { cause, .. } => cause.code(),
             DatabaseError::NoAnswer { .. }
             | DatabaseError::Silent { .. }
+            | DatabaseError::Left { .. }
             | DatabaseError::TooMuch { .. }
             | DatabaseError::Tls(_) => None,
         }
@@ -93,7 +102,9 @@ impl DatabaseError {
         match self {
             DatabaseError::Connect { failure, .. } => failure.is_transient(),
             DatabaseError::Query { cause, .. } => is_transient(cause),
-            DatabaseError::NoAnswer { .. } | DatabaseError::Silent { .. } => true,
+            DatabaseError::NoAnswer { .. }
+            | DatabaseError::Silent { .. }
+            | DatabaseError::Left { .. } => true,
             DatabaseError::Tls(_) | DatabaseError::TooMuch { .. } => false,
         }
     }
@@ -107,6 +118,7 @@ impl DatabaseError {
             DatabaseError::Query { cause, .. } => cause.code() == Some(&SqlState::DATABASE_DROPPED),
             DatabaseError::NoAnswer { .. }
             | DatabaseError::Silent { .. }
+            | DatabaseError::Left { .. }
             | DatabaseError::TooMuch { .. } => false,
         }
     }

@@ -111,6 +111,11 @@ impl Session {
         }
     }
 
+    /// Closes the connection. What is asked of the session afterwards fails.
+    pub fn close(&self) {
+        self.connection.abort();
+    }
+
     async fn pin_settings(&mut self) -> Result<(), tokio_postgres::Error> {
         self.batch_execute(&pinned_settings()).await?;
         let version: i32 = self

@@ -19,6 +19,7 @@ use super::join::{JOIN_WINDOW, Joining, Request};
 use super::open::{Sharing, SlotSource};
 use super::reader::{Inputs, Reader, StreamEnd};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::exclusive_use;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::setup::publication::shared;
@@ -152,7 +153,7 @@ async fn all_left(waiting: &[Joining]) {
     }
 }
 
-/// Watches a shared slot: who its members are, and how much WAL it retains. Returns when it cannot go on. Pends forever for a
+/// Watches a shared slot: who its members are, how much WAL it retains, and who else needs the database. Returns when it cannot go on. Pends forever for a
 /// slot of one job.
 async fn watch_shared_slot(
     source: &SlotSource,
@@ -169,6 +170,7 @@ async fn watch_shared_slot(
     tokio::select! {
         error = retention::watch(watched(source, limit), session.clone()) => error,
         error = read_members(source, &session, snapshots) => error.into(),
+        error = exclusive_use::wait_until_asked_to_leave(&session) => error,
     }
 }
 

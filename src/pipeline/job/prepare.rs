@@ -23,7 +23,9 @@ use crate::pipeline::setup::publication::check::listed_columns;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::written_columns::Claim;
-use crate::pipeline::setup::{copies, leaves, target_database, target_table, written_columns};
+use crate::pipeline::setup::{
+    copies, exclusive_use, leaves, target_database, target_table, written_columns,
+};
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::Identity;
 use crate::pipeline::table::leaf::Leaf;
@@ -44,7 +46,7 @@ pub(super) struct Prepared {
     /// The same server, for what reads and writes rows.
     pub rows: ConnectionString,
     /// For what is left to do before the scan.
-    pub session: Session,
+    pub session: Arc<Session>,
     pub target: Arc<TargetTable>,
     /// The state of the table that the watchdog compares with.
     pub state: TableState,
@@ -75,6 +77,23 @@ impl Job {
         let database = target_database::from_definition(&self.row.definition, &self.access)?;
         let model = self.load_model(&names.model).await?;
         let (session, database) = self.connect(&database).await?;
+        let session = Arc::new(session);
+        let asked = session.clone();
+        tokio::select! {
+            biased;
+            prepared = self.prepare_in(session, database, names, model) => prepared,
+            error = exclusive_use::wait_until_asked_to_leave(&asked) => Err(error),
+        }
+    }
+
+    /// The same in a database, where `session` is the first.
+    async fn prepare_in(
+        &mut self,
+        session: Arc<Session>,
+        database: ConnectionString,
+        names: TargetNames,
+        model: Model,
+    ) -> Result<Prepared, JobError> {
         let of_rows = self.connect_for_rows(&session).await?;
         let reading = of_rows.as_ref().unwrap_or(&session);
         let rows = reading.server().clone();

@@ -9,6 +9,7 @@
 //!   [`TableState`]. The stream goes by the table's OID and shows nothing of that.
 //! - **Are the partitions the same?** One that was attached has rows that no change brings, and one may be outside of the
 //!   WAL.
+//! - **Does somebody need the database for themselves?** Then the job leaves it, and comes back by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio_postgres::error::SqlState;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::exclusive_use;
 use crate::pipeline::setup::leaves;
 use crate::pipeline::setup::preflight::generated::virtual_under_full;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
@@ -53,11 +55,22 @@ pub struct WatchedTable<'a> {
 pub async fn watch(
     session: Arc<Session>,
     watched: WatchedTable<'_>,
+    state: TableState,
+) -> JobError {
+    tokio::select! {
+        error = watch_table(&session, watched, state) => error,
+        error = exclusive_use::wait_until_asked_to_leave(&session) => error,
+    }
+}
+
+async fn watch_table(
+    session: &Session,
+    watched: WatchedTable<'_>,
     mut state: TableState,
 ) -> JobError {
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
-        match find_fault(&session, watched, &state).await {
+        match find_fault(session, watched, &state).await {
             Ok(now) => {
                 warn_of_children(watched.target, state.children(), now.children());
                 state = now;

@@ -10,6 +10,7 @@
 //! Two more questions stand before any change: whether a daemon with a copy of the jobs database works on the same
 //! ([`copies`]), and whether another job writes the same columns ([`written_columns`]).
 //! [`table_state`] and [`leaves`] are what a running job looks at each second: they tell what has become of its table.
+//! [`exclusive_use`] tells when it has to leave the database.
 //!
 //! A job may name a second role for all that touches rows ([`row_access`]).
 //!
@@ -20,6 +21,7 @@ pub mod columns;
 pub mod copies;
 pub mod ddl;
 pub mod definition;
+pub mod exclusive_use;
 pub mod leaves;
 pub mod preflight;
 pub mod publication;

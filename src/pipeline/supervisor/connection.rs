@@ -72,6 +72,9 @@ impl Supervisor {
                 outage.table_is_away = true;
                 format!("{why}. Jobs that run go on, but no change of a job is noticed")
             }
+            _ if matches!(error, DatabaseError::Left { .. }) => {
+                format!("{error}; coming back as soon as it lets sessions in")
+            }
             _ => format!("the jobs database does not answer, trying again: {error}"),
         };
         if outage.logged.as_deref() != Some(&message) {

@@ -50,6 +50,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::jobs::store::JobRows;
 use crate::jobs::watcher::Change;
+use crate::pipeline::setup::exclusive_use::{self, Leave};
 use crate::pipeline::slot::names;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::DatabaseError;
@@ -58,6 +59,8 @@ use state::{AfterEnd, Supervisor};
 
 /// How often the jobs table is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
+/// How often it is asked whether somebody needs the jobs database without this daemon.
+const LEAVE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Supervisor {
     /// Runs until the daemon is told to stop. Then each job finishes what is under way.
@@ -116,6 +119,7 @@ impl Supervisor {
         let embedded = self.engine.embedded_texts();
         self.heartbeat.log(self.running.len(), embedded);
         self.write_reports().await?;
+        self.leave_if_needed().await?;
         let JobRows { rows, nameless } = self.store.rows().await?;
         if let Some(readers) = &self.readers {
             let identity = self.store.table().identity();
@@ -132,6 +136,28 @@ impl Supervisor {
         self.recall_teardowns();
         self.balance().await?;
         self.search_orphans(rows).await
+    }
+
+    /// Closes the session where somebody needs the jobs database for themselves. The next one waits until they have done
+    /// what they do.
+    ///
+    /// # Errors
+    /// Why it was closed, or the server's.
+    async fn leave_if_needed(&mut self) -> Result<(), DatabaseError> {
+        if self.asked_to_leave.elapsed() < LEAVE_INTERVAL {
+            return Ok(());
+        }
+        self.asked_to_leave = Instant::now();
+        let session = self.store.session();
+        // A database that is closed for a while still has the rows of its jobs written.
+        if exclusive_use::find(session).await? != Some(Leave::Wanted) {
+            return Ok(());
+        }
+        session.close();
+        Err(DatabaseError::Left {
+            database: self.options.database.to_string(),
+            reason: Leave::Wanted.reason(),
+        })
     }
 
     /// Names the jobs that had failed before this daemon started: they stay so until a person acts.

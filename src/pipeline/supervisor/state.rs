@@ -61,6 +61,8 @@ pub struct Supervisor {
     pub(super) orphan_search: OrphanSearch,
     /// What the log has said of rows that are skipped for their ids.
     pub(super) unusable_ids: Reminder,
+    /// When it was asked last whether somebody needs the jobs database.
+    pub(super) asked_to_leave: Instant,
     /// The log has named the jobs that had failed before this daemon started.
     pub(super) earlier_failures_told: bool,
     pub(super) teardown_turns: Arc<Semaphore>,
@@ -229,6 +231,7 @@ impl Supervisor {
             parked: Vec::new(),
             orphan_search: OrphanSearch::Due,
             unusable_ids: Reminder::default(),
+            asked_to_leave: Instant::now(),
             earlier_failures_told: false,
             teardown_turns: Arc::new(Semaphore::new(MAX_TEARDOWNS)),
             fleet: Fleet::default(),

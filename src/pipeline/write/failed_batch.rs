@@ -118,7 +118,8 @@ pub fn refusal(error: &tokio_postgres::Error, target: &TargetTable) -> String {
     if let Some(context) = context(refused) {
         text.push_str(&format!(
             "; context: {context}; this is code of the table, which each write-back runs as an UPDATE of {column} by the \
-             daemon's role: let it accept that, or set skip_triggers = true in the jobs table",
+             daemon's role, or by the owner where that role is a superuser: let it accept that, or set skip_triggers = true \
+             in the jobs table",
             column = identifier(&target.destination.name)
         ));
     } else if is_null_in_destination(refused, target) {

@@ -22,6 +22,7 @@
 //! | [`fence`] | one session at a time writes for a job |
 //! | [`rereads`] | how often rows with another text are read by key |
 //! | [`rules`] | rules that write-backs cannot pass |
+//! | [`owner_role`] | write-backs as the owner of the table |
 //! | [`triggers`] | the option `skip_triggers` |
 //!
 //! Delivery is at least once: a row may come again, after a crash or beside a command. Write-backs are idempotent,
@@ -33,6 +34,7 @@ pub mod failed_batch;
 pub mod fence;
 pub mod link_speed;
 pub mod outcome;
+pub mod owner_role;
 pub mod path;
 pub mod quarantine;
 pub mod queue;

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use tokio_postgres::Statement;
+use tokio_postgres::error::SqlState;
 
 use crate::failpoint;
 use crate::pipeline::error::JobError;
@@ -16,6 +17,7 @@ use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::{Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
+use crate::pipeline::write::owner_role;
 use crate::pipeline::write::statement::{self, WriteParameters};
 use crate::postgres::answer::columns;
 use crate::postgres::user_settings::UserSettings;
@@ -64,7 +66,15 @@ impl Writer {
         target: Arc<TargetTable>,
         dimensions: usize,
     ) -> Result<Writer, JobError> {
-        let (write, read) = prepare(&session, &target, dimensions).await?;
+        let as_owner = owner_role::take(&session, &target).await?;
+        let (write, read) = match prepare(&session, &target, dimensions).await {
+            // The owner may lack rights on what is not its own, such as the schema of the vector type.
+            Err(error) if as_owner && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                owner_role::give_back(&session).await?;
+                prepare(&session, &target, dimensions).await?
+            }
+            prepared => prepared?,
+        };
         Ok(Writer {
             session: Arc::new(session),
             target,

@@ -2,13 +2,14 @@
 //! password. Hazard 44.
 
 use testkit::client::{connect, execute, wait_for_value};
-use testkit::jobs::{Job, insert_job};
+use testkit::database::drop_database;
+use testkit::jobs::{Job, create_documented_table, insert_job, wait_for_backfill};
 use testkit::restartable::Stop;
 use testkit::scene::{CAVES, DESERT, MOON, NOTES, TIDES};
 use testkit::wait::{TIMEOUT, wait_until};
 use testkit::{RestartableServer, Scene, TestDatabase, server};
 
-use crate::support::{LOCKS, scene_with};
+use crate::support::{LOCKS, program, scene_with};
 
 /// A job that logs in to its target as a role of its own.
 struct Guest {
@@ -269,6 +270,11 @@ async fn a_job_that_is_resumed_before_it_was_cleaned_up_embeds_nothing_twice() {
 
 /// A database beside that of the jobs table, with a job on its table `notes`.
 async fn target_beside(scene: &mut Scene) -> TestDatabase {
+    target_beside_with(scene, &[]).await
+}
+
+/// The same, of a daemon with these arguments.
+async fn target_beside_with(scene: &mut Scene, arguments: &[&str]) -> TestDatabase {
     let target = TestDatabase::with_vector(server::shared()).await;
     let client = target.client().await;
     let table = target.adapted(NOTES);
@@ -283,7 +289,7 @@ async fn target_beside(scene: &mut Scene) -> TestDatabase {
     )
     .await;
     scene.sql("ALTER TABLE jobs ADD last_error TEXT").await;
-    scene.spawn_daemon();
+    scene.spawn_daemon_with(arguments);
     scene
         .wait_for(
             "SELECT count(*) FROM jobs WHERE init_finished_at IS NOT NULL",
@@ -333,6 +339,95 @@ async fn a_database_can_be_renamed_under_its_job_and_back() {
     scene.wait_for(&slots_of(&name), "0").await;
     scene.wait_for(LOCKS, "0").await;
     rename(&scene, &other, &name).await;
+}
+
+/// What needs the database for itself waits 5 s. The daemon leaves within that time, and comes back by itself.
+#[tokio::test]
+async fn a_database_can_be_renamed_and_copied_beside_the_daemon() {
+    for arguments in [&[][..], &["--slots", "database"]] {
+        let mut scene = scene_with(NOTES).await;
+        let target = target_beside_with(&mut scene, arguments).await;
+        let name = target.name();
+        let administrator = connect(&server::shared().uri("postgres")).await;
+        let copy = format!("{name}_copy");
+        execute(
+            &administrator,
+            &format!("CREATE DATABASE {copy} TEMPLATE {name}"),
+        )
+        .await;
+        drop_database(&administrator, &copy).await;
+        let other = format!("{name}_renamed");
+        let back = format!("ALTER DATABASE {other} RENAME TO {name}");
+        execute(
+            &administrator,
+            &format!("ALTER DATABASE {name} RENAME TO {other}"),
+        )
+        .await;
+        let waits = "SELECT last_error LIKE '%3D000%' AND init_failed_at IS NULL FROM jobs";
+        scene.wait_for(waits, "true").await;
+        execute(&administrator, &back).await;
+        let client = target.client().await;
+        execute(
+            &client,
+            "INSERT INTO notes VALUES (9, 'written afterwards')",
+        )
+        .await;
+        let written = "SELECT count(embedding)::int FROM notes WHERE id = 9";
+        wait_for_value(&client, written, 1).await;
+        let log = scene.daemon().log();
+        assert!(log.contains("needs it for itself"), "{log}");
+        assert!(!log.contains("embedded again"), "{log}");
+    }
+}
+
+/// The same with the jobs table in it, and the session of the daemon.
+#[tokio::test]
+async fn a_jobs_database_can_be_copied_beside_the_daemon() {
+    let database = TestDatabase::with_vector(server::shared()).await;
+    let client = database.client().await;
+    create_documented_table(&client).await;
+    execute(&client, &database.adapted(NOTES)).await;
+    let job = insert_job(&client, Job::on(&database, "notes", "body", "embedding")).await;
+    let daemon = program().start_daemon(&["--uri", &database.uri()]);
+    wait_for_backfill(&client, job).await;
+    drop(client);
+    let administrator = connect(&server::shared().uri("postgres")).await;
+    let copy = format!("{}_copy", database.name());
+    let create = format!("CREATE DATABASE {copy} TEMPLATE {}", database.name());
+    execute(&administrator, &create).await;
+    drop_database(&administrator, &copy).await;
+    let client = database.client().await;
+    execute(
+        &client,
+        "INSERT INTO notes VALUES (9, 'written afterwards')",
+    )
+    .await;
+    let written = "SELECT count(embedding) FROM notes";
+    wait_for_value(&client, written, 1_i64).await;
+    let log = daemon.log();
+    assert!(log.contains("coming back as soon as"), "{log}");
+}
+
+/// A database that is closed for its end is left: then its slots go with it.
+#[tokio::test]
+async fn a_database_that_accepts_no_connections_is_left_and_can_be_dropped() {
+    let mut scene = scene_with(NOTES).await;
+    let target = target_beside(&mut scene).await;
+    let name = target.name();
+    scene
+        .sql(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        .await;
+    let sessions = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND backend_type IN ('client backend', 'walsender')"
+    );
+    scene.wait_for(&sessions, "0").await;
+    scene.sql(&format!("DROP DATABASE {name}")).await;
+    let waits = "SELECT last_error LIKE '%3D000%' AND init_failed_at IS NULL FROM jobs";
+    scene.wait_for(waits, "true").await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.wait_for(LOCKS, "0").await;
+    // It is dropped with the test.
+    scene.sql(&format!("CREATE DATABASE {name}")).await;
 }
 
 /// A database cannot be dropped before its slots are, so a dropped one has left none.

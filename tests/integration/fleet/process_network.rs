@@ -73,23 +73,23 @@ async fn pass_on(
     port: u16,
     mut states: watch::Receiver<HashSet<u32>>,
 ) {
-    // Looked up when it matters, as long as the socket is there.
+    // Looked up when it matters, as long as the socket is there; and not for each packet, because the kernel's list of
+    // sockets is long.
     let mut known = None;
     let mut is_cut = move |cut: &HashSet<u32>| {
-        known = known.or_else(|| owner(port, cut));
+        if known.is_none() && !cut.is_empty() {
+            known = owner(port, cut);
+        }
         known.is_some_and(|owner| cut.contains(&owner))
     };
     let (mut up, mut down) = (vec![0; 1 << 16], vec![0; 1 << 16]);
-    let mut was_cut = false;
+    let mut cut = is_cut(&states.borrow_and_update());
     loop {
-        let cut = is_cut(&states.borrow_and_update());
-        if was_cut && !cut {
-            return;
-        }
-        was_cut |= cut;
         let passed = tokio::select! {
             changed = states.changed() => {
-                if changed.is_err() {
+                let was_cut = cut;
+                cut = is_cut(&states.borrow_and_update());
+                if changed.is_err() || was_cut && !cut {
                     return;
                 }
                 continue;

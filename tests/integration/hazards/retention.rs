@@ -7,6 +7,7 @@ use testkit::client::execute;
 use testkit::scene::{CAVES, MOON, TIDES};
 use testkit::wait::TIMEOUT;
 use testkit::{Scene, server};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::change_everything;
 use super::held_write_back::HeldWriteBack;
@@ -21,10 +22,12 @@ const WITHIN_LIMIT: &str = "SELECT COALESCE(max(pg_wal_lsn_diff(pg_current_wal_l
 
 const DROPPED: &str = "is dropped, since it retained more than 64 MB (--max-retained-wal)";
 
-/// A server of their own, because these tests measure how much WAL is written.
-fn quiet_server() -> &'static PrivatePostgres {
+/// A server of their own, one test at a time: they measure how much WAL is written, by whomever.
+async fn quiet_server() -> (&'static PrivatePostgres, MutexGuard<'static, ()>) {
     static SERVER: LazyLock<PrivatePostgres> = LazyLock::new(|| start(&[]));
-    &SERVER
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let turn = TURN.lock().await;
+    (&SERVER, turn)
 }
 
 /// Another one, because an open transaction holds up the slots of the whole server.
@@ -66,7 +69,8 @@ async fn write_wal(scene: &Scene, megabytes: u32) {
 /// Hazard 26. A job that falls behind does not fill its server's disk, and loses nothing.
 #[tokio::test]
 async fn a_slot_past_its_limit_is_dropped_and_every_vector_is_right_afterwards() {
-    let mut scene = streaming(quiet_server(), &LIMIT).await;
+    let (server, _turn) = quiet_server().await;
+    let mut scene = streaming(server, &LIMIT).await;
     let held = HeldWriteBack::begin(&scene).await;
     change_everything(&scene).await;
 
@@ -96,7 +100,8 @@ async fn a_slot_past_its_limit_is_dropped_and_every_vector_is_right_afterwards()
 /// Hazard 26. The missing slot itself is the record that changes were missed, so a crash at any moment changes nothing.
 #[tokio::test]
 async fn a_crash_after_the_slot_was_dropped_loses_nothing() {
-    let mut scene = streaming(quiet_server(), &LIMIT).await;
+    let (server, _turn) = quiet_server().await;
+    let mut scene = streaming(server, &LIMIT).await;
     let held = HeldWriteBack::begin(&scene).await;
     change_everything(&scene).await;
     write_wal(&scene, 80).await;

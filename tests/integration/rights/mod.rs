@@ -3,6 +3,7 @@
 mod escalation;
 mod limits;
 mod locks_of_strangers;
+mod owner_role;
 mod reading_jobs;
 mod tables_beside_the_jobs;
 mod two_roles;

@@ -2,7 +2,8 @@
 //!
 //! An UPDATE runs the triggers of its table, its CHECK constraints, the expressions of generated columns and of indexes,
 //! the constraints of domains, and casts between types, as the role that updates. So the owner of the table, or of a function
-//! behind one of these, may do whatever that role may: `SET ROLE` to another one does not help, since such code can
+//! behind one of these, may do whatever that role may: that write-backs then run as the table's owner
+//! ([`owner_role`](crate::pipeline::write::owner_role)) keeps it from mistakes, not from malice, since such code can
 //! `RESET ROLE`. That is harmless while the role has no more rights than the job needs, and a way to become superuser
 //! where the role is one.
 //!

@@ -14,6 +14,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod backoff;
+pub mod byte_size;
 pub mod cli;
 pub mod embedded;
 pub mod embedding;

@@ -3,9 +3,11 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::data_path;
+use crate::byte_size;
+use crate::embedding::yielding::Yielding;
 use crate::embedding::{Engine, EngineOptions, ModelCatalog};
 
 /// Where models and libraries are, and how many threads they may use.
@@ -37,18 +39,99 @@ impl EngineArguments {
         Ok(ModelCatalog::new(self.data_path()?.join("models")))
     }
 
-    /// An engine for the models in the data folder. It loads nothing yet.
+    /// An engine for the models in the data folder, for a few texts that somebody waits for. It loads nothing yet.
     ///
     /// # Errors
     /// If there is no such folder.
     pub fn engine(&self) -> anyhow::Result<Engine> {
+        self.engine_with(EngineOptions {
+            yielding: Yielding::Off,
+            cache_bytes: Some(0),
+            ..EngineOptions::default()
+        })
+    }
+
+    /// An engine for the rows of tables. It loads nothing yet.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn engine_for_rows(&self, inference: &InferenceArguments) -> anyhow::Result<Engine> {
+        self.engine_with(EngineOptions {
+            yielding: inference.yielding(),
+            cache_bytes: Some(inference.cache_size),
+            ..EngineOptions::default()
+        })
+    }
+
+    fn engine_with(&self, options: EngineOptions) -> anyhow::Result<Engine> {
         let data_path = self.data_path()?;
         data_path::warn_of_other_writers(&data_path);
         let options = EngineOptions {
             threads: self.threads,
             data_path,
-            ..EngineOptions::default()
+            ..options
         };
         Ok(Engine::new(self.catalog()?, options))
     }
+}
+
+/// What the inference for many rows may use.
+#[derive(Args, Clone)]
+pub struct InferenceArguments {
+    /// Leave the processors to others that use them, such as a PostgreSQL on the same machine
+    #[arg(
+        long = "yield",
+        env = "LANTERN_YIELD",
+        value_enum,
+        default_value_t = Switch::On,
+        value_name = "WHETHER"
+    )]
+    yields: Switch,
+
+    /// The share of its cores, in percent, that inference uses even if others want them all
+    #[arg(
+        long,
+        env = "LANTERN_YIELD_FLOOR",
+        value_parser = clap::value_parser!(u8).range(1..=100),
+        default_value = "10",
+        value_name = "PERCENT"
+    )]
+    yield_floor: u8,
+
+    /// Memory for the vectors of texts that may come again, such as 64MB; 0 for none
+    #[arg(
+        long,
+        env = "LANTERN_CACHE_SIZE",
+        value_parser = cache_size,
+        default_value = "64MB",
+        value_name = "SIZE"
+    )]
+    cache_size: u64,
+}
+
+/// The values of `--yield`.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    /// Whatever others leave, but not less than --yield-floor
+    On,
+    /// Whatever the system gives it
+    Off,
+}
+
+impl InferenceArguments {
+    fn yielding(&self) -> Yielding {
+        match self.yields {
+            Switch::On => Yielding::DownTo(f64::from(self.yield_floor) / 100.0),
+            Switch::Off => Yielding::Off,
+        }
+    }
+}
+
+fn cache_size(text: &str) -> Result<u64, String> {
+    if text == "0" {
+        return Ok(0);
+    }
+    byte_size::parse(text).ok_or_else(|| {
+        "expected 0, or a whole number with a unit: B, kB, MB, GB or TB, as in 64MB".into()
+    })
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use clap::Args;
 
-use super::engine_arguments::EngineArguments;
+use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job::{JobArguments, OpenJob};
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
@@ -41,10 +41,13 @@ pub struct Resync {
 
     #[command(flatten)]
     engine: EngineArguments,
+
+    #[command(flatten)]
+    inference: InferenceArguments,
 }
 
 pub async fn run(arguments: Resync) -> anyhow::Result<()> {
-    let engine = arguments.engine.engine()?;
+    let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let job = arguments.job.open(&engine).await?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;

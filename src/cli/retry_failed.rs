@@ -3,7 +3,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::engine_arguments::EngineArguments;
+use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job::JobArguments;
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
@@ -24,10 +24,13 @@ pub struct RetryFailed {
 
     #[command(flatten)]
     engine: EngineArguments,
+
+    #[command(flatten)]
+    inference: InferenceArguments,
 }
 
 pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
-    let engine = arguments.engine.engine()?;
+    let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let job = arguments.job.open(&engine).await?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;

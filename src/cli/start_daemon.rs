@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::engine_arguments::EngineArguments;
+use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
 use super::refuse_superuser::RefuseSuperuserArguments;
@@ -82,6 +82,9 @@ pub struct StartDaemon {
     engine: EngineArguments,
 
     #[command(flatten)]
+    inference: InferenceArguments,
+
+    #[command(flatten)]
     logging: Logging,
 }
 
@@ -131,7 +134,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         max_jobs: arguments.max_jobs.get(),
         powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
-    let engine = arguments.engine.engine()?;
+    let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let supervisor = tokio::select! {
         supervisor = Supervisor::open(options, engine.clone(), stop.clone()) => supervisor?,
         () = stop.cancelled() => return Ok(()),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::model::{LoadedModel, TextRole};
-use super::queue::{FlowId, Priority};
-use super::scheduler::{Embedded, FlowContext, PendingText, Scheduler};
+use super::queue::{FlowId, Priority, Request};
+use super::scheduler::{Embedded, FlowContext, Scheduler};
 
 /// Submits texts of one flow to the engine.
 ///
@@ -60,19 +60,62 @@ pub(crate) fn open(
 impl Submitter {
     /// Queues a text; never blocks. `id` comes back with its vector.
     ///
-    /// After [`super::Engine::shutdown`] the text comes back as [`super::EmbeddingError::ShutDown`].
+    /// A text whose vector is known comes back at once. After [`super::Engine::shutdown`] the text comes back as
+    /// [`super::EmbeddingError::ShutDown`].
     pub fn submit(&self, priority: Priority, id: u64, text: impl Into<Arc<str>>) {
-        let before = self.in_flight.count.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.enter();
+        let request = self.request(id);
+        let (context, text) = (&self.context, text.into());
+        self.scheduler.push(request, context, priority, text, None);
+    }
+
+    /// As [`submit`](Self::submit), in the place of the text with the number `old`. Returns whether that was withdrawn:
+    /// then nothing comes back for it. Otherwise its vector is there already.
+    pub fn replace(
+        &self,
+        old: u64,
+        priority: Priority,
+        id: u64,
+        text: impl Into<Arc<str>>,
+    ) -> bool {
+        let request = self.request(id);
+        let (context, text) = (&self.context, text.into());
+        let withdrawn = (self.scheduler).push(request, context, priority, text, Some(old));
+        if !withdrawn {
+            self.in_flight.enter();
+        }
+        withdrawn
+    }
+
+    /// Takes a text back. Returns whether nothing comes back for it; otherwise its vector is there already.
+    #[must_use]
+    pub fn withdraw(&self, id: u64) -> bool {
+        let withdrawn = self.scheduler.withdraw(self.request(id));
+        if withdrawn {
+            self.in_flight.leave(1);
+        }
+        withdrawn
+    }
+
+    fn request(&self, id: u64) -> Request {
+        Request {
+            flow: self.flow,
+            id,
+        }
+    }
+}
+
+impl InFlight {
+    fn enter(&self) {
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
         debug_assert!(
-            before < self.in_flight.capacity,
+            before < self.capacity,
             "more texts in flight than the flow was opened for"
         );
-        let text = PendingText {
-            id,
-            text: text.into(),
-            context: self.context.clone(),
-        };
-        self.scheduler.push(self.flow, priority, text);
+    }
+
+    fn leave(&self, texts: usize) {
+        self.count.fetch_sub(texts, Ordering::Relaxed);
     }
 }
 
@@ -88,14 +131,14 @@ impl Completions {
     /// Cancellation safe: a vector is lost neither by dropping this future nor by racing it in a `select!`.
     pub async fn next(&mut self) -> Option<Embedded> {
         let embedded = self.receiver.recv().await?;
-        self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.leave(1);
         Some(embedded)
     }
 
     /// The next vector if there is one already.
     pub fn try_next(&mut self) -> Option<Embedded> {
         let embedded = self.receiver.try_recv().ok()?;
-        self.in_flight.count.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.leave(1);
         Some(embedded)
     }
 
@@ -105,7 +148,7 @@ impl Completions {
     /// Cancellation safe: when the future is dropped, nothing was taken.
     pub async fn next_many(&mut self, buffer: &mut Vec<Embedded>, limit: usize) -> usize {
         let received = self.receiver.recv_many(buffer, limit).await;
-        self.in_flight.count.fetch_sub(received, Ordering::Relaxed);
+        self.in_flight.leave(received);
         received
     }
 }

@@ -25,9 +25,12 @@ use super::queue::Priority;
 use super::runtime;
 use super::scheduler::{Embedded, Scheduler, lock};
 use super::worker::{panic_message, run_worker};
+use super::yielding::{Gate, Monitor, Processes, Yielding};
 
 /// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.
 const DEFAULT_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+/// About 40,000 vectors of 384 dimensions.
+pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
 
 /// Settings of an [`Engine`].
 #[derive(Debug, Clone, Default)]
@@ -40,6 +43,10 @@ pub struct EngineOptions {
     pub data_path: PathBuf,
     /// Maximum number of padded tokens in a batch. Default: 512.
     pub batch_tokens: Option<NonZeroUsize>,
+    /// Whether inference yields to other users of the processors. Default: down to a tenth of its cores.
+    pub yielding: Yielding,
+    /// Memory for vectors of texts that may come again, in bytes. Default: 64 MiB; 0 keeps none.
+    pub cache_bytes: Option<u64>,
 }
 
 /// Computes embeddings for all jobs of the process. Clones are handles to the same engine; its threads end when the
@@ -54,7 +61,10 @@ struct EngineInner {
     options: EngineOptions,
     models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
+    monitor: Mutex<Option<JoinHandle<()>>>,
     scheduler: Arc<Scheduler>,
+    gate: Arc<Gate>,
+    own_processes: Processes,
 }
 
 /// The cache entry of one model. It is locked while the model is loaded, so concurrent callers wait for one load and
@@ -65,6 +75,7 @@ impl Engine {
     /// Creates an engine. Cheap: the library, the models and the threads are started by the first [`Engine::model`].
     #[must_use]
     pub fn new(catalog: ModelCatalog, options: EngineOptions) -> Self {
+        let cache_bytes = options.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES);
         let batch_tokens = options.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS).get();
         Self {
             inner: Arc::new(EngineInner {
@@ -72,7 +83,10 @@ impl Engine {
                 options,
                 models: Mutex::default(),
                 workers: Mutex::default(),
-                scheduler: Arc::new(Scheduler::new(batch_tokens)),
+                monitor: Mutex::default(),
+                scheduler: Arc::new(Scheduler::new(batch_tokens, cache_bytes)),
+                gate: Arc::new(Gate::new()),
+                own_processes: Processes::default(),
             }),
         }
     }
@@ -160,6 +174,18 @@ impl Engine {
         self.inner.scheduler.embedded_texts()
     }
 
+    /// Number of vectors that it has computed for them. The others were known, or wanted for several texts at a time.
+    #[must_use]
+    pub fn computed_texts(&self) -> u64 {
+        self.inner.scheduler.computed_texts()
+    }
+
+    /// Processes on this machine that work for this one: inference does not yield to them.
+    #[must_use]
+    pub fn own_processes(&self) -> &Processes {
+        &self.inner.own_processes
+    }
+
     /// Opens a queue of documents, which takes turns with all other queues. The caller keeps at most `capacity` texts
     /// in flight: submitted, but not yet received back.
     #[must_use]
@@ -178,9 +204,10 @@ impl Engine {
     /// Blocks. Afterwards no thread is inside the inference library, so the process can exit safely: static destructors
     /// of a C++ library must not run while another thread uses it.
     pub fn shutdown(&self) {
-        self.inner.scheduler.shut_down();
+        self.inner.shut_down();
         let workers = std::mem::take(&mut *lock(&self.inner.workers));
-        for worker in workers {
+        let monitor = lock(&self.inner.monitor).take();
+        for worker in workers.into_iter().chain(monitor) {
             // A worker catches the panics of its work, so there is nothing to report.
             let _ = worker.join();
         }
@@ -238,9 +265,10 @@ impl EngineInner {
             .threads
             .map_or_else(available_threads, NonZeroUsize::get);
         while workers.len() < wanted && !self.scheduler.is_closed() {
-            let scheduler = self.scheduler.clone();
-            let thread = thread::Builder::new().name(format!("embed-{}", workers.len()));
-            match thread.spawn(move || run_worker(&scheduler)) {
+            let (scheduler, gate) = (self.scheduler.clone(), self.gate.clone());
+            let number = workers.len();
+            let thread = thread::Builder::new().name(format!("embed-{number}"));
+            match thread.spawn(move || run_worker(&scheduler, &gate, number)) {
                 Ok(worker) => workers.push(worker),
                 Err(error) if workers.is_empty() => {
                     return Err(EmbeddingError::Threads(Arc::new(error)));
@@ -256,13 +284,37 @@ impl EngineInner {
                 }
             }
         }
+        self.start_monitor(workers.len());
         Ok(())
+    }
+
+    /// Starts the thread that lets so many workers yield, once.
+    fn start_monitor(&self, workers: usize) {
+        let mut monitor = lock(&self.monitor);
+        let Yielding::DownTo(floor) = self.options.yielding else {
+            return;
+        };
+        if monitor.is_some() {
+            return;
+        }
+        let (gate, own) = (self.gate.clone(), self.own_processes.clone());
+        let watching = Monitor::new(gate, own, workers, floor);
+        let thread = thread::Builder::new().name("embed-yield".into());
+        match thread.spawn(move || watching.run()) {
+            Ok(thread) => *monitor = Some(thread),
+            Err(error) => tracing::warn!(%error, "inference yields to nobody: no thread for that"),
+        }
+    }
+
+    fn shut_down(&self) {
+        self.scheduler.shut_down();
+        self.gate.close();
     }
 }
 
 impl Drop for EngineInner {
     fn drop(&mut self) {
-        self.scheduler.shut_down();
+        self.shut_down();
     }
 }
 

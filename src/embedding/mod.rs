@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod cache;
 mod catalog;
 mod channel;
 mod dense;
@@ -63,6 +64,7 @@ mod session;
 mod similar;
 mod tokenizer;
 mod worker;
+pub mod yielding;
 
 pub use catalog::{Location, ModelCatalog, ModelEntry};
 pub use channel::{Completions, Submitter};

@@ -237,6 +237,11 @@ impl LoadedModel {
         &self.name
     }
 
+    /// See [`Model::identity`].
+    pub(crate) fn identity(&self) -> &str {
+        &self.identity
+    }
+
     /// Token ids of a text after the prompt of its role, truncated at the model's window.
     pub(crate) fn tokenize(&self, role: TextRole, text: &str) -> Result<Tokens, EmbeddingError> {
         let (prompt, unpooled) = match role {

@@ -3,7 +3,7 @@
 //! ```text
 //!           push                 push_tokenized                     RunBatch
 //!  flow A ───────▶ pending ─┐                   ┌─ length pool ─┐
-//!  flow B ───────▶ pending ─┼─ WorkItem::Tokenize ─▶  3 5 9 9 12  │──▶ texts of similar length
+//!  flow B ───────▶ pending ─┼─ WorkItem::Tokenize ─▶  3 5 9 9 12  │──▶ texts of similar length ──▶ finish
 //!  flow C ───────▶ pending ─┘                   └───────────────┘
 //! ```
 //!
@@ -13,12 +13,16 @@
 //! model computes every padding token like a real one. A deep pool gives batches with hardly any padding; a shallow
 //! pool gives what is there immediately.
 //!
+//! **Each text once.** Equal texts of one model are one *entry*, with a *request* for each flow and number that asked for
+//! it: from the moment it is pending until its vector is there, whoever asks for the text joins.
+//!
 //! **Fairness.** A *flow* is one source of texts, as in fair queuing (RFC 970): flows take turns. A batch is
 //! cut around the oldest text of the flow whose turn it is and filled with its neighbors from any flow, so no text
-//! waits longer than one round. Live texts go before backfill. Under a lasting flood of live texts, one batch in
-//! [`MAX_LIVE_STREAK`] still goes to the backfill of flows that have no live texts.
+//! waits longer than one round. An entry that several flows asked for is in the backlog of each. Live texts go before
+//! backfill. Under a lasting flood of live texts, one batch in [`MAX_LIVE_STREAK`] still goes to the backfill of flows
+//! that have no live texts.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 /// How urgent a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,48 +57,86 @@ pub(crate) struct FlowId(u64);
 /// Identifies a model. Flows with equal keys share batches.
 pub(crate) type ModelKey = usize;
 
+/// Identifies a text with its role and its model: what has equal keys has one vector.
+pub(crate) type TextKey = u128;
+
+/// Identifies an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EntryId(u64);
+
+/// Who asks for a text: the flow, and the flow's number for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub flow: FlowId,
+    pub id: u64,
+}
+
 /// What a worker has to do next, for pending texts `P` and tokenized texts `T`.
 #[derive(Debug)]
 pub(crate) enum WorkItem<P, T> {
     /// Tokenize these texts and return them with [`Queue::push_tokenized`].
-    Tokenize {
-        priority: Priority,
-        texts: Vec<(FlowId, P)>,
-    },
-    /// Run these texts as one batch.
-    RunBatch { texts: Vec<T> },
+    Tokenize { texts: Vec<(EntryId, P)> },
+    /// Run these texts as one batch, and take their requests with [`Queue::finish`].
+    RunBatch { texts: Vec<(EntryId, T)> },
 }
 
-/// The pending texts `P` and the tokenized texts `T` of all flows.
-pub(crate) struct Queue<P, T> {
-    flows: HashMap<FlowId, Flow<P>>,
+/// The texts of all flows: pending ones `P` and tokenized ones `T`. `R` tells where the vector of a request goes.
+pub(crate) struct Queue<R, P, T> {
+    flows: HashMap<FlowId, Flow>,
     /// Round robin: the flow at the front is next.
     turns: VecDeque<FlowId>,
+    entries: HashMap<EntryId, Entry<R, P>>,
+    by_text: HashMap<(ModelKey, TextKey), EntryId>,
     pools: HashMap<(ModelKey, Priority), LengthPool<T>>,
-    /// Maximum size of a batch in padded tokens.
-    budget: usize,
     next_flow: u64,
-    next_text: u64,
+    next_entry: u64,
     /// Consecutive batches of live texts so far.
     live_streak: u32,
 }
 
-struct Flow<P> {
+struct Flow {
     model: ModelKey,
-    live: Backlog<P>,
-    backfill: Backlog<P>,
+    live: Backlog,
+    backfill: Backlog,
+    /// The entry of each text that was asked for, by its number.
+    requests: HashMap<u64, EntryId>,
 }
 
-/// The texts of a flow with one priority.
-struct Backlog<P> {
-    pending: VecDeque<P>,
-    /// The length of each tokenized text, by sequence number. The texts themselves are in the pool.
-    tokenized: BTreeMap<u64, usize>,
+/// The texts of a flow with one priority, the oldest first.
+#[derive(Default)]
+struct Backlog {
+    pending: BTreeSet<Place>,
+    /// With their lengths. The texts themselves are in the pool.
+    tokenized: BTreeMap<Place, usize>,
+}
+
+/// Orders texts by age. A text that takes the place of another one has its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+struct Place {
+    age: u64,
+    entry: EntryId,
+}
+
+/// A text that is computed once.
+struct Entry<R, P> {
+    model: ModelKey,
+    text: TextKey,
+    priority: Priority,
+    age: u64,
+    stage: Stage<P>,
+    requests: Vec<(Request, R)>,
+}
+
+enum Stage<P> {
+    Pending(P),
+    Tokenizing,
+    Tokenized { length: usize },
+    Running,
 }
 
 /// Tokenized texts, shortest first.
 struct LengthPool<T> {
-    texts: BTreeMap<PoolKey, (FlowId, T)>,
+    texts: BTreeMap<PoolKey, T>,
     /// The sum of the lengths.
     tokens: usize,
 }
@@ -103,18 +145,10 @@ struct LengthPool<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct PoolKey {
     length: usize,
-    /// The number of the text in the order of tokenizing: the smaller, the older.
-    sequence: u64,
+    place: Place,
 }
 
-impl<P> Backlog<P> {
-    fn new() -> Self {
-        Self {
-            pending: VecDeque::new(),
-            tokenized: BTreeMap::new(),
-        }
-    }
-
+impl Backlog {
     fn has_work(&self) -> bool {
         !self.pending.is_empty() || !self.tokenized.is_empty()
     }
@@ -124,37 +158,80 @@ impl<P> Backlog<P> {
     }
 
     fn oldest(&self) -> Option<PoolKey> {
-        let (&sequence, &length) = self.tokenized.first_key_value()?;
-        Some(PoolKey { length, sequence })
+        let (&place, &length) = self.tokenized.first_key_value()?;
+        Some(PoolKey { length, place })
     }
 }
 
-impl<P> Flow<P> {
-    fn backlog(&self, priority: Priority) -> &Backlog<P> {
+impl Flow {
+    fn backlog(&self, priority: Priority) -> &Backlog {
         match priority {
             Priority::Live => &self.live,
             Priority::Backfill => &self.backfill,
         }
     }
 
-    fn backlog_mut(&mut self, priority: Priority) -> &mut Backlog<P> {
+    fn backlog_mut(&mut self, priority: Priority) -> &mut Backlog {
         match priority {
             Priority::Live => &mut self.live,
             Priority::Backfill => &mut self.backfill,
         }
     }
+
+    /// Adds an entry to the backlog, as far as it waits.
+    fn link<R, P>(&mut self, id: EntryId, entry: &Entry<R, P>) {
+        let place = entry.place(id);
+        let backlog = self.backlog_mut(entry.priority);
+        match entry.stage {
+            Stage::Pending(_) => {
+                backlog.pending.insert(place);
+            }
+            Stage::Tokenized { length } => {
+                backlog.tokenized.insert(place, length);
+            }
+            Stage::Tokenizing | Stage::Running => {}
+        }
+    }
+
+    fn unlink<R, P>(&mut self, id: EntryId, entry: &Entry<R, P>) {
+        let place = entry.place(id);
+        let backlog = self.backlog_mut(entry.priority);
+        backlog.pending.remove(&place);
+        backlog.tokenized.remove(&place);
+    }
 }
 
-impl<P, T> Queue<P, T> {
-    /// An empty queue whose batches hold at most `budget` padded tokens.
-    pub(crate) fn new(budget: usize) -> Self {
+impl<R, P> Entry<R, P> {
+    fn place(&self, id: EntryId) -> Place {
+        Place {
+            age: self.age,
+            entry: id,
+        }
+    }
+
+    /// Where a tokenized text is in its pool.
+    fn pool_key(&self, id: EntryId) -> Option<PoolKey> {
+        match self.stage {
+            Stage::Tokenized { length } => Some(PoolKey {
+                length,
+                place: self.place(id),
+            }),
+            _ => None,
+        }
+    }
+}
+
+impl<R, P, T> Queue<R, P, T> {
+    /// An empty queue.
+    pub(crate) fn new() -> Self {
         Self {
             flows: HashMap::new(),
             turns: VecDeque::new(),
+            entries: HashMap::new(),
+            by_text: HashMap::new(),
             pools: HashMap::new(),
-            budget,
             next_flow: 0,
-            next_text: 0,
+            next_entry: 0,
             live_streak: 0,
         }
     }
@@ -164,89 +241,234 @@ impl<P, T> Queue<P, T> {
         self.next_flow += 1;
         let flow = Flow {
             model,
-            live: Backlog::new(),
-            backfill: Backlog::new(),
+            live: Backlog::default(),
+            backfill: Backlog::default(),
+            requests: HashMap::new(),
         };
         self.flows.insert(id, flow);
         self.turns.push_back(id);
         id
     }
 
-    /// Removes a flow and returns its texts: the pending and the tokenized ones.
-    pub(crate) fn close_flow(&mut self, id: FlowId) -> (Vec<P>, Vec<T>) {
-        let (mut pending, mut tokenized) = (Vec::new(), Vec::new());
+    /// Removes a flow with its requests, and the texts that nobody else has asked for. Returns what was dropped.
+    pub(crate) fn close_flow(&mut self, id: FlowId) -> (Vec<R>, Vec<P>, Vec<T>) {
+        let (mut requesters, mut pending, mut tokenized) = (Vec::new(), Vec::new(), Vec::new());
         let Some(flow) = self.flows.remove(&id) else {
-            return (pending, tokenized);
+            return (requesters, pending, tokenized);
         };
         self.turns.retain(|turn| *turn != id);
-        for (priority, backlog) in [
-            (Priority::Live, flow.live),
-            (Priority::Backfill, flow.backfill),
-        ] {
-            pending.extend(backlog.pending);
-            let Some(pool) = self.pools.get_mut(&(flow.model, priority)) else {
+        let entries: BTreeSet<EntryId> = flow.requests.into_values().collect();
+        for entry_id in entries {
+            let Some(entry) = self.entries.get_mut(&entry_id) else {
                 continue;
             };
-            let keys = backlog
-                .tokenized
-                .into_iter()
-                .map(|(sequence, length)| PoolKey { length, sequence });
-            tokenized.extend(
-                keys.filter_map(|key| pool.remove(key))
-                    .map(|(_, text)| text),
-            );
-            if pool.texts.is_empty() {
-                self.pools.remove(&(flow.model, priority));
-            }
+            let dropped = entry
+                .requests
+                .extract_if(.., |(request, _)| request.flow == id);
+            requesters.extend(dropped.map(|(_, requester)| requester));
+            let (text, tokens) = self.drop_if_unwanted(entry_id);
+            pending.extend(text);
+            tokenized.extend(tokens);
         }
-        (pending, tokenized)
+        (requesters, pending, tokenized)
     }
 
-    /// Removes the texts of all flows and returns them: the pending and the tokenized ones. The flows stay open.
-    pub(crate) fn drain(&mut self) -> (Vec<P>, Vec<T>) {
-        let mut pending = Vec::new();
+    /// Removes all texts and returns who asked for them. The flows stay open.
+    pub(crate) fn drain(&mut self) -> Vec<(Request, R)> {
         for flow in self.flows.values_mut() {
-            for backlog in [&mut flow.live, &mut flow.backfill] {
-                pending.extend(backlog.pending.drain(..));
-                backlog.tokenized.clear();
-            }
+            flow.live = Backlog::default();
+            flow.backfill = Backlog::default();
+            flow.requests.clear();
         }
-        let tokenized = std::mem::take(&mut self.pools)
+        self.pools.clear();
+        self.by_text.clear();
+        let entries = std::mem::take(&mut self.entries);
+        entries
             .into_values()
-            .flat_map(|pool| pool.texts.into_values())
-            .map(|(_, text)| text);
-        (pending, tokenized.collect())
+            .flat_map(|entry| entry.requests)
+            .collect()
     }
 
-    /// Adds a text to its flow; drops it if the flow is closed.
-    pub(crate) fn push(&mut self, id: FlowId, priority: Priority, text: P) {
-        if let Some(flow) = self.flows.get_mut(&id) {
-            flow.backlog_mut(priority).pending.push_back(text);
-        }
-    }
-
-    /// Takes a tokenized text back, of `length` tokens; drops it if its flow is closed.
-    pub(crate) fn push_tokenized(
+    /// Asks for a text, by a number that the flow does not use for another one. `text` makes what is to be tokenized, if
+    /// the text is not here already. Does nothing if the flow is closed.
+    pub(crate) fn push(
         &mut self,
-        id: FlowId,
+        request: Request,
+        requester: R,
         priority: Priority,
-        length: usize,
-        text: T,
+        key: TextKey,
+        text: impl FnOnce() -> P,
     ) {
-        let Some(flow) = self.flows.get_mut(&id) else {
+        let age = self.next_entry;
+        self.push_aged(request, requester, priority, key, text, age);
+    }
+
+    /// As [`push`](Self::push), in the place of the text that the flow has asked for by the number `old`. That one is
+    /// withdrawn: no vector of it will come. Returns whether it was here.
+    pub(crate) fn replace(
+        &mut self,
+        old: u64,
+        request: Request,
+        requester: R,
+        priority: Priority,
+        key: TextKey,
+        text: impl FnOnce() -> P,
+    ) -> bool {
+        let age = self.withdraw(Request { id: old, ..request });
+        let place = age.unwrap_or(self.next_entry);
+        self.push_aged(request, requester, priority, key, text, place);
+        age.is_some()
+    }
+
+    /// Withdraws a request: no vector will come. Returns the age of its text, or `None` where the vector is there already.
+    pub(crate) fn withdraw(&mut self, request: Request) -> Option<u64> {
+        let flow = self.flows.get_mut(&request.flow)?;
+        let id = flow.requests.remove(&request.id)?;
+        let entry = self.entries.get_mut(&id)?;
+        let age = entry.age;
+        let place = entry.requests.iter().position(|(own, _)| *own == request)?;
+        entry.requests.swap_remove(place);
+        if !entry
+            .requests
+            .iter()
+            .any(|(own, _)| own.flow == request.flow)
+        {
+            flow.unlink(id, entry);
+        }
+        self.drop_if_unwanted(id);
+        Some(age)
+    }
+
+    fn push_aged(
+        &mut self,
+        request: Request,
+        requester: R,
+        priority: Priority,
+        key: TextKey,
+        text: impl FnOnce() -> P,
+        age: u64,
+    ) {
+        let Some(model) = self.flows.get(&request.flow).map(|flow| flow.model) else {
             return;
         };
-        let sequence = self.next_text;
-        self.next_text += 1;
-        flow.backlog_mut(priority)
-            .tokenized
-            .insert(sequence, length);
-        let pool = self
-            .pools
-            .entry((flow.model, priority))
-            .or_insert_with(LengthPool::new);
-        pool.texts.insert(PoolKey { length, sequence }, (id, text));
-        pool.tokens += length;
+        let known = self.by_text.get(&(model, key)).copied();
+        let id = known.unwrap_or(EntryId(self.next_entry));
+        if known.is_none() {
+            self.next_entry += 1;
+            self.by_text.insert((model, key), id);
+        } else if priority == Priority::Live {
+            self.make_live(id);
+        }
+        let entry = self.entries.entry(id).or_insert_with(|| Entry {
+            model,
+            text: key,
+            priority,
+            age,
+            stage: Stage::Pending(text()),
+            requests: Vec::new(),
+        });
+        entry.requests.push((request, requester));
+        if let Some(flow) = self.flows.get_mut(&request.flow) {
+            flow.requests.insert(request.id, id);
+            flow.link(id, entry);
+        }
+    }
+
+    /// Moves an entry that was asked for as backfill to the live texts.
+    fn make_live(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        if entry.priority == Priority::Live {
+            return;
+        }
+        let (model, key) = (entry.model, entry.pool_key(id));
+        self.unlink(id);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.priority = Priority::Live;
+        }
+        self.link(id);
+        if let Some(key) = key
+            && let Some(text) = self.take_from_pool(model, Priority::Backfill, key)
+        {
+            self.add_to_pool(model, Priority::Live, key, text);
+        }
+    }
+
+    /// Removes an entry that waits and that nobody asks for any more. One that is being worked on is removed when that is
+    /// done.
+    fn drop_if_unwanted(&mut self, id: EntryId) -> (Option<P>, Option<T>) {
+        let Some(entry) = self.entries.get(&id) else {
+            return (None, None);
+        };
+        let is_at_work = matches!(entry.stage, Stage::Tokenizing | Stage::Running);
+        if is_at_work || !entry.requests.is_empty() {
+            return (None, None);
+        }
+        let (model, priority, key) = (entry.model, entry.priority, entry.pool_key(id));
+        let tokens = key.and_then(|key| self.take_from_pool(model, priority, key));
+        let text = self.remove(id).and_then(|entry| match entry.stage {
+            Stage::Pending(text) => Some(text),
+            _ => None,
+        });
+        (text, tokens)
+    }
+
+    fn remove(&mut self, id: EntryId) -> Option<Entry<R, P>> {
+        let entry = self.entries.remove(&id)?;
+        self.by_text.remove(&(entry.model, entry.text));
+        Some(entry)
+    }
+
+    /// Adds an entry to the backlogs of all who asked for it.
+    fn link(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        for (request, _) in &entry.requests {
+            if let Some(flow) = self.flows.get_mut(&request.flow) {
+                flow.link(id, entry);
+            }
+        }
+    }
+
+    fn unlink(&mut self, id: EntryId) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        for (request, _) in &entry.requests {
+            if let Some(flow) = self.flows.get_mut(&request.flow) {
+                flow.unlink(id, entry);
+            }
+        }
+    }
+
+    /// Takes a tokenized text back, of `length` tokens; drops it if nobody asks for it any more.
+    pub(crate) fn push_tokenized(&mut self, id: EntryId, length: usize, text: T) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.requests.is_empty() {
+            self.remove(id);
+            return;
+        }
+        entry.stage = Stage::Tokenized { length };
+        let (model, priority, place) = (entry.model, entry.priority, entry.place(id));
+        self.add_to_pool(model, priority, PoolKey { length, place }, text);
+        self.link(id);
+    }
+
+    /// Removes a text that was worked on; returns who asked for it.
+    pub(crate) fn finish(&mut self, id: EntryId) -> Vec<(Request, R)> {
+        let requests = self
+            .remove(id)
+            .map_or_else(Vec::new, |entry| entry.requests);
+        for (request, _) in &requests {
+            if let Some(flow) = self.flows.get_mut(&request.flow) {
+                flow.requests.remove(&request.id);
+            }
+        }
+        requests
     }
 
     pub(crate) fn has_work(&self) -> bool {
@@ -255,24 +477,25 @@ impl<P, T> Queue<P, T> {
             .any(|flow| flow.live.has_work() || flow.backfill.has_work())
     }
 
-    /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work.
-    pub(crate) fn next_work(&mut self, idle: usize) -> Option<WorkItem<P, T>> {
+    /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the
+    /// most padded tokens of a batch.
+    pub(crate) fn next_work(&mut self, idle: usize, budget: usize) -> Option<WorkItem<P, T>> {
         let (id, priority) = self.choose()?;
         let flow = &self.flows[&id];
         // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
         if flow.backlog(priority).needs_tokenizing() {
             let texts = self.take_pending(id, priority);
-            return Some(WorkItem::Tokenize { priority, texts });
+            return Some(WorkItem::Tokenize { texts });
         }
         let oldest = flow.backlog(priority).oldest()?;
-        let texts = self.take_batch(flow.model, priority, oldest, idle);
+        let texts = self.take_batch(flow.model, priority, oldest, idle, budget);
         self.end_turn(id, priority);
         Some(WorkItem::RunBatch { texts })
     }
 
     /// The flow whose turn it is, and the priority of its next text.
     fn choose(&self) -> Option<(FlowId, Priority)> {
-        let find = |wanted: &dyn Fn(&Flow<P>) -> bool| {
+        let find = |wanted: &dyn Fn(&Flow) -> bool| {
             self.turns
                 .iter()
                 .copied()
@@ -299,7 +522,7 @@ impl<P, T> Queue<P, T> {
     }
 
     /// Takes pending texts from all flows of the model in turn, one each, the chosen flow first.
-    fn take_pending(&mut self, first: FlowId, priority: Priority) -> Vec<(FlowId, P)> {
+    fn take_pending(&mut self, first: FlowId, priority: Priority) -> Vec<(EntryId, P)> {
         let model = self.flows[&first].model;
         let others = self.turns.iter().copied().filter(|id| *id != first);
         let mut round: VecDeque<FlowId> = std::iter::once(first).chain(others).collect();
@@ -307,19 +530,28 @@ impl<P, T> Queue<P, T> {
         while let Some(id) = round.pop_front()
             && texts.len() < MAX_TOKENIZE_TEXTS
         {
-            let Some(flow) = self.flows.get_mut(&id).filter(|flow| flow.model == model) else {
+            let Some(flow) = self.flows.get(&id).filter(|flow| flow.model == model) else {
                 continue;
             };
-            let backlog = flow.backlog_mut(priority);
+            let backlog = flow.backlog(priority);
             if !backlog.needs_tokenizing() {
                 continue;
             }
-            if let Some(text) = backlog.pending.pop_front() {
-                texts.push((id, text));
+            if let Some(&Place { entry, .. }) = backlog.pending.first() {
+                texts.extend(self.begin_tokenizing(entry));
                 round.push_back(id);
             }
         }
         texts
+    }
+
+    fn begin_tokenizing(&mut self, id: EntryId) -> Option<(EntryId, P)> {
+        self.unlink(id);
+        let entry = self.entries.get_mut(&id)?;
+        match std::mem::replace(&mut entry.stage, Stage::Tokenizing) {
+            Stage::Pending(text) => Some((id, text)),
+            _ => None,
+        }
     }
 
     /// Takes a batch out of a pool: the text at `seed` and its neighbors.
@@ -329,26 +561,43 @@ impl<P, T> Queue<P, T> {
         priority: Priority,
         seed: PoolKey,
         idle: usize,
-    ) -> Vec<T> {
-        let Some(pool) = self.pools.get_mut(&(model, priority)) else {
+        budget: usize,
+    ) -> Vec<(EntryId, T)> {
+        let Some(pool) = self.pools.get(&(model, priority)) else {
             return Vec::new();
         };
         // A small burst is shared among the idle workers rather than run by one of them.
         let share = pool.tokens.div_ceil(idle + 1).max(MIN_SHARE);
-        let keys = pool.neighbors(seed, self.budget.min(share));
+        let keys = pool.neighbors(seed, budget.min(share));
         let mut texts = Vec::with_capacity(keys.len());
         for key in keys {
-            if let Some((id, text)) = pool.remove(key) {
-                texts.push(text);
-                if let Some(flow) = self.flows.get_mut(&id) {
-                    flow.backlog_mut(priority).tokenized.remove(&key.sequence);
-                }
+            let id = key.place.entry;
+            self.unlink(id);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.stage = Stage::Running;
             }
+            let text = self.take_from_pool(model, priority, key);
+            texts.extend(text.map(|text| (id, text)));
         }
+        texts
+    }
+
+    fn add_to_pool(&mut self, model: ModelKey, priority: Priority, key: PoolKey, text: T) {
+        let pool = self
+            .pools
+            .entry((model, priority))
+            .or_insert_with(LengthPool::new);
+        pool.texts.insert(key, text);
+        pool.tokens += key.length;
+    }
+
+    fn take_from_pool(&mut self, model: ModelKey, priority: Priority, key: PoolKey) -> Option<T> {
+        let pool = self.pools.get_mut(&(model, priority))?;
+        let text = pool.remove(key);
         if pool.texts.is_empty() {
             self.pools.remove(&(model, priority));
         }
-        texts
+        text
     }
 }
 
@@ -360,7 +609,7 @@ impl<T> LengthPool<T> {
         }
     }
 
-    fn remove(&mut self, key: PoolKey) -> Option<(FlowId, T)> {
+    fn remove(&mut self, key: PoolKey) -> Option<T> {
         let text = self.texts.remove(&key)?;
         self.tokens -= key.length;
         Some(text)

@@ -1,11 +1,13 @@
-//! What the workers and the callers' ends share: the queue behind its lock, and the wake-ups of idle workers.
+//! What the workers and the callers' ends share: the queue behind its lock, the vectors that are known, and the wake-ups of
+//! idle workers.
 //!
 //! ```text
 //!  Submitter ──push──▶ ┌───────────┐ ──next_work──▶ worker ──┐
-//!                      │ Scheduler │                         │ FlowContext::send
-//!  Submitter ──push──▶ └───────────┘ ◀─push_tokenized─ worker│
-//!                                                            ▼
-//!                                                       Completions
+//!                      │ Scheduler │ ◀─push_tokenized─┤       │
+//!  Submitter ──push──▶ └───────────┘ ◀─────finish─────┘       │
+//!                          │  ▲                              │
+//!                          ▼  └──────── known vectors ◀──────┘
+//!                      Completions
 //! ```
 //!
 //! This file knows neither threads nor the async runtime; [`super::worker`] and [`super::channel`] do.
@@ -15,9 +17,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
+use super::cache::{KnownVector, VectorCache};
 use super::error::EmbeddingError;
 use super::model::{LoadedModel, TextRole, Tokens};
-use super::queue::{FlowId, Priority, Queue, WorkItem};
+use super::queue::{EntryId, FlowId, Priority, Queue, Request, TextKey, WorkItem};
 
 /// The vector of a text, or why it has none. Each submitted text yields exactly one, in any order.
 #[derive(Debug, Clone)]
@@ -30,29 +33,37 @@ pub struct Embedded {
     pub is_truncated: bool,
 }
 
-/// What a worker needs to know about the flow that a text belongs to.
+/// What is common to the texts of a flow.
 pub(crate) struct FlowContext {
     pub model: Arc<LoadedModel>,
     pub role: TextRole,
     /// Unbounded by type, because a worker must not wait for a slow receiver. By contract it never holds more than
     /// the capacity of the flow.
     sender: mpsc::UnboundedSender<Embedded>,
-    /// The engine's count of texts that were embedded.
-    embedded: Arc<AtomicU64>,
+    /// The engine's counts.
+    counts: Arc<Counts>,
+}
+
+/// Texts since the engine was created.
+#[derive(Debug, Default)]
+struct Counts {
+    embedded: AtomicU64,
+    computed: AtomicU64,
 }
 
 /// A text that no worker has taken yet.
 pub(crate) struct PendingText {
-    pub id: u64,
+    pub model: Arc<LoadedModel>,
+    pub role: TextRole,
     pub text: Arc<str>,
-    pub context: Arc<FlowContext>,
+    key: TextKey,
 }
 
 /// A tokenized text that no worker has run yet.
 pub(crate) struct TokenizedText {
-    pub id: u64,
+    pub model: Arc<LoadedModel>,
     pub tokens: Tokens,
-    pub context: Arc<FlowContext>,
+    key: TextKey,
 }
 
 /// A unit of work for a worker.
@@ -62,12 +73,14 @@ pub(crate) type EmbeddingWork = WorkItem<PendingText, TokenizedText>;
 pub(crate) struct Scheduler {
     state: Mutex<SchedulerState>,
     work_available: Condvar,
-    /// Texts that were embedded.
-    embedded: Arc<AtomicU64>,
+    known: VectorCache,
+    counts: Arc<Counts>,
+    /// Maximum size of a batch in padded tokens.
+    batch_tokens: usize,
 }
 
 struct SchedulerState {
-    queue: Queue<PendingText, TokenizedText>,
+    queue: Queue<Arc<FlowContext>, PendingText, TokenizedText>,
     /// Workers that wait on the condition variable.
     idle_workers: usize,
     closed: bool,
@@ -84,58 +97,71 @@ impl FlowContext {
             model,
             role,
             sender,
-            embedded: scheduler.embedded.clone(),
+            counts: scheduler.counts.clone(),
         }
     }
 
     /// Sends a result to the receiver of the flow, if it still exists.
     fn send(&self, embedded: Embedded) {
         if embedded.vector.is_ok() {
-            self.embedded.fetch_add(1, Ordering::Relaxed);
+            self.counts.embedded.fetch_add(1, Ordering::Relaxed);
         }
         let _ = self.sender.send(embedded);
     }
-}
 
-impl PendingText {
-    /// Sends back why the text has no vector.
-    pub(crate) fn fail(self, error: EmbeddingError) {
-        self.context.send(Embedded {
-            id: self.id,
+    fn send_known(&self, id: u64, known: &KnownVector) {
+        self.send(Embedded {
+            id,
+            vector: Ok(known.vector.clone()),
+            is_truncated: known.is_truncated,
+        });
+    }
+
+    fn send_error(&self, id: u64, error: EmbeddingError) {
+        self.send(Embedded {
+            id,
             vector: Err(error),
             is_truncated: false,
         });
     }
 }
 
-impl TokenizedText {
-    /// Sends back the vector of the text, or why it has none.
-    pub(crate) fn finish(&self, vector: Result<Vec<f32>, EmbeddingError>) {
-        self.context.send(Embedded {
-            id: self.id,
-            vector,
-            is_truncated: self.tokens.is_truncated(),
-        });
+impl PendingText {
+    /// The same text as token ids.
+    pub(crate) fn tokenized(self, tokens: Tokens) -> TokenizedText {
+        TokenizedText {
+            model: self.model,
+            tokens,
+            key: self.key,
+        }
     }
 }
 
 impl Scheduler {
-    /// An empty queue whose batches hold at most `batch_tokens` padded tokens.
-    pub(crate) fn new(batch_tokens: usize) -> Self {
+    /// An empty queue for batches of at most `batch_tokens` padded tokens, with a memory of known vectors of at most
+    /// `cache_bytes`.
+    pub(crate) fn new(batch_tokens: usize, cache_bytes: u64) -> Self {
         Self {
             state: Mutex::new(SchedulerState {
-                queue: Queue::new(batch_tokens),
+                queue: Queue::new(),
                 idle_workers: 0,
                 closed: false,
             }),
             work_available: Condvar::new(),
-            embedded: Arc::default(),
+            known: VectorCache::new(cache_bytes),
+            counts: Arc::default(),
+            batch_tokens,
         }
     }
 
-    /// Number of texts that were embedded.
+    /// Number of texts that got a vector.
     pub(crate) fn embedded_texts(&self) -> u64 {
-        self.embedded.load(Ordering::Relaxed)
+        self.counts.embedded.load(Ordering::Relaxed)
+    }
+
+    /// Number of vectors that were computed for them. The others were known, or wanted several times.
+    pub(crate) fn computed_texts(&self) -> u64 {
+        self.counts.computed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -148,18 +174,54 @@ impl Scheduler {
         lock(&self.state).queue.open_flow(Arc::as_ptr(model).addr())
     }
 
-    /// Queues a text, or rejects it when the engine is shut down.
-    pub(crate) fn push(&self, flow: FlowId, priority: Priority, text: PendingText) {
+    /// Queues a text, or answers at once: where its vector is known, or the engine is shut down.
+    ///
+    /// With `old`, the text takes the place of the one with that number, of which no vector will come. Returns whether
+    /// that was still queued.
+    pub(crate) fn push(
+        &self,
+        request: Request,
+        context: &Arc<FlowContext>,
+        priority: Priority,
+        text: Arc<str>,
+        old: Option<u64>,
+    ) -> bool {
+        let key = self.known.key(&context.model, context.role, &text);
+        if let Some(known) = self.known.get(key) {
+            let withdrawn = old.is_some_and(|old| self.withdraw(Request { id: old, ..request }));
+            context.send_known(request.id, &known);
+            return withdrawn;
+        }
         let mut state = lock(&self.state);
         if state.closed {
             drop(state);
-            text.fail(EmbeddingError::ShutDown);
-            return;
+            context.send_error(request.id, EmbeddingError::ShutDown);
+            return false;
         }
-        state.queue.push(flow, priority, text);
+        let requester = context.clone();
+        let pending = || PendingText {
+            model: context.model.clone(),
+            role: context.role,
+            text,
+            key,
+        };
+        let queue = &mut state.queue;
+        let withdrawn = match old {
+            Some(old) => queue.replace(old, request, requester, priority, key, pending),
+            None => {
+                queue.push(request, requester, priority, key, pending);
+                false
+            }
+        };
         if state.idle_workers > 0 {
             self.work_available.notify_one();
         }
+        withdrawn
+    }
+
+    /// Takes a text back, of which no vector will come. Returns whether it was still queued.
+    pub(crate) fn withdraw(&self, request: Request) -> bool {
+        lock(&self.state).queue.withdraw(request).is_some()
     }
 
     /// Closes a flow and drops its queued texts.
@@ -177,7 +239,7 @@ impl Scheduler {
                 return None;
             }
             let idle = state.idle_workers;
-            if let Some(work) = state.queue.next_work(idle) {
+            if let Some(work) = state.queue.next_work(idle, self.batch_tokens) {
                 // A worker that takes work wakes the next one if there is more. So one wake-up per submitted text is
                 // enough, and a burst does not wake all workers for one text.
                 if idle > 0 && state.queue.has_work() {
@@ -194,34 +256,59 @@ impl Scheduler {
         }
     }
 
-    /// Returns tokenized texts to the queue, or rejects them when the engine is shut down.
-    pub(crate) fn push_tokenized(&self, priority: Priority, texts: Vec<(FlowId, TokenizedText)>) {
+    /// Returns tokenized texts to the queue.
+    pub(crate) fn push_tokenized(&self, texts: Vec<(EntryId, TokenizedText)>) {
         let mut state = lock(&self.state);
-        if state.closed {
-            drop(state);
-            for (_, text) in texts {
-                text.finish(Err(EmbeddingError::ShutDown));
-            }
-            return;
-        }
-        for (flow, text) in texts {
+        for (entry, text) in texts {
             let length = text.tokens.len();
-            state.queue.push_tokenized(flow, priority, length, text);
+            state.queue.push_tokenized(entry, length, text);
         }
     }
 
-    /// Rejects all queued texts and ends the workers after the work that they are at.
+    /// Sends the vector of a text, or why it has none, to all who asked for it, and keeps the vector.
+    pub(crate) fn finish(
+        &self,
+        entry: EntryId,
+        text: &TokenizedText,
+        vector: Result<Vec<f32>, EmbeddingError>,
+    ) {
+        match vector {
+            Ok(vector) => {
+                let known = KnownVector {
+                    vector,
+                    is_truncated: text.tokens.is_truncated(),
+                };
+                self.counts.computed.fetch_add(1, Ordering::Relaxed);
+                // Known before the entry is gone, so that nobody computes it once more in between.
+                let known = self.known.put(text.key, known);
+                for (request, context) in self.take_requests(entry) {
+                    context.send_known(request.id, &known);
+                }
+            }
+            Err(error) => self.fail(entry, &error),
+        }
+    }
+
+    /// Sends the error of a text to all who asked for it.
+    pub(crate) fn fail(&self, entry: EntryId, error: &EmbeddingError) {
+        for (request, context) in self.take_requests(entry) {
+            context.send_error(request.id, error.clone());
+        }
+    }
+
+    fn take_requests(&self, entry: EntryId) -> Vec<(Request, Arc<FlowContext>)> {
+        lock(&self.state).queue.finish(entry)
+    }
+
+    /// Rejects all texts that have no vector yet, and ends the workers after the work that they are at.
     pub(crate) fn shut_down(&self) {
         let mut state = lock(&self.state);
         state.closed = true;
-        let (pending, tokenized) = state.queue.drain();
+        let requests = state.queue.drain();
         drop(state);
         self.work_available.notify_all();
-        for text in pending {
-            text.fail(EmbeddingError::ShutDown);
-        }
-        for text in tokenized {
-            text.finish(Err(EmbeddingError::ShutDown));
+        for (request, context) in requests {
+            context.send_error(request.id, EmbeddingError::ShutDown);
         }
     }
 }

@@ -12,58 +12,63 @@ use crate::failpoint;
 use super::error::EmbeddingError;
 use super::model::Tokens;
 use super::name::ModelName;
-use super::queue::WorkItem;
-use super::scheduler::{PendingText, Scheduler, TokenizedText};
+use super::queue::{EntryId, WorkItem};
+use super::scheduler::{EmbeddingWork, PendingText, Scheduler, TokenizedText};
+use super::yielding::{Gate, Throttle};
 
-/// Works until the scheduler is shut down.
-pub(crate) fn run_worker(scheduler: &Scheduler) {
-    while let Some(work) = scheduler.next_work() {
-        match work {
-            WorkItem::Tokenize { priority, texts } => {
-                let tokenized = texts
-                    .into_iter()
-                    .filter_map(|(flow, text)| Some((flow, tokenize(text)?)));
-                scheduler.push_tokenized(priority, tokenized.collect());
-            }
-            WorkItem::RunBatch { texts } => {
-                failpoint::reach("embedder");
-                run_batch(&texts);
-            }
+/// Works until the scheduler is shut down or the gate closed, as the thread with this number.
+pub(crate) fn run_worker(scheduler: &Scheduler, gate: &Gate, number: usize) {
+    let take = || scheduler.next_work();
+    gate.work(number, take, |throttle, work| {
+        do_work(scheduler, throttle, work);
+    });
+}
+
+fn do_work(scheduler: &Scheduler, throttle: &Throttle, work: EmbeddingWork) {
+    match work {
+        WorkItem::Tokenize { texts } => {
+            let tokenized = texts
+                .into_iter()
+                .filter_map(|(entry, text)| Some((entry, tokenize(scheduler, entry, text)?)));
+            scheduler.push_tokenized(tokenized.collect());
+        }
+        WorkItem::RunBatch { texts } => {
+            failpoint::reach("embedder");
+            run_batch(scheduler, throttle, &texts);
         }
     }
 }
 
-/// Tokenizes one text. If that fails, sends the error to the text's flow.
-fn tokenize(text: PendingText) -> Option<TokenizedText> {
-    let model = &text.context.model;
-    let tokenized = catch_panic(model.name(), || {
-        model.tokenize(text.context.role, &text.text)
+/// Tokenizes one text. If that fails, sends the error to those who asked for it.
+fn tokenize(scheduler: &Scheduler, entry: EntryId, text: PendingText) -> Option<TokenizedText> {
+    let tokenized = catch_panic(text.model.name(), || {
+        text.model.tokenize(text.role, &text.text)
     });
     match tokenized {
-        Ok(tokens) => Some(TokenizedText {
-            id: text.id,
-            tokens,
-            context: text.context,
-        }),
+        Ok(tokens) => Some(text.tokenized(tokens)),
         Err(error) => {
-            text.fail(error);
+            scheduler.fail(entry, &error);
             None
         }
     }
 }
 
 /// Embeds a batch. If it fails as a whole, embeds its texts one by one, so that only the text at fault gets the error.
-fn run_batch(texts: &[TokenizedText]) {
-    let Some(first) = texts.first() else { return };
+fn run_batch(scheduler: &Scheduler, throttle: &Throttle, texts: &[(EntryId, TokenizedText)]) {
+    let Some((first_entry, first)) = texts.first() else {
+        return;
+    };
     // All texts of a batch have the same model: the queue pools texts by model.
-    let model = first.context.model.clone();
-    let tokens: Vec<&Tokens> = texts.iter().map(|text| &text.tokens).collect();
-    match catch_panic(model.name(), || model.embed(&tokens)) {
+    let model = first.model.clone();
+    let tokens: Vec<&Tokens> = texts.iter().map(|(_, text)| &text.tokens).collect();
+    // It may rest inside the model, where it holds no lock that others wait for.
+    let embed = |tokens: &[&Tokens]| throttle.run(|| model.embed(tokens));
+    match catch_panic(model.name(), || embed(&tokens)) {
         Ok(vectors) => texts
             .iter()
             .zip(vectors)
-            .for_each(|(text, vector)| text.finish(vector)),
-        Err(error) if texts.len() == 1 => first.finish(Err(error)),
+            .for_each(|((entry, text), vector)| scheduler.finish(*entry, text, vector)),
+        Err(error) if texts.len() == 1 => scheduler.fail(*first_entry, &error),
         Err(error) => {
             tracing::warn!(
                 model = %model.name(),
@@ -71,9 +76,9 @@ fn run_batch(texts: &[TokenizedText]) {
                 texts = texts.len(),
                 "batch failed; retrying its texts one by one"
             );
-            for text in texts {
-                let alone = catch_panic(model.name(), || model.embed(&[&text.tokens])?.remove(0));
-                text.finish(alone);
+            for (entry, text) in texts {
+                let alone = catch_panic(model.name(), || embed(&[&text.tokens])?.remove(0));
+                scheduler.finish(*entry, text, alone);
             }
         }
     }

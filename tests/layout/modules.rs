@@ -9,6 +9,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     // The ground: each could be a crate of its own.
     ("failpoint", &[]),
     ("backoff", &[]),
+    ("byte_size", &[]),
     ("reminder", &[]),
     ("shown", &[]),
     ("replication", &[]),
@@ -24,6 +25,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/slot",
         &[
             "backoff",
+            "byte_size",
             "postgres",
             "replication",
             "jobs",
@@ -133,6 +135,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "byte_size",
             "failpoint",
             "shown",
             "postgres",

@@ -2,71 +2,115 @@
 
 use super::*;
 
-type TestQueue = Queue<(char, usize), (char, usize)>;
+type Text = (char, usize);
+type TestQueue = Queue<(), Text, Text>;
 
 /// Does the next unit of work: tokenizes, or returns the batch.
-fn step(queue: &mut TestQueue, length: impl Fn(usize) -> usize) -> Option<Vec<(char, usize)>> {
+fn step(
+    queue: &mut TestQueue,
+    length: impl Fn(usize) -> usize,
+    budget: usize,
+) -> Option<Vec<Text>> {
     loop {
-        match queue.next_work(0)? {
-            WorkItem::Tokenize { priority, texts } => {
-                for (id, text) in texts {
-                    queue.push_tokenized(id, priority, length(text.1), text);
+        match queue.next_work(0, budget)? {
+            WorkItem::Tokenize { texts } => {
+                for (entry, text) in texts {
+                    queue.push_tokenized(entry, length(text.1), text);
                 }
             }
-            WorkItem::RunBatch { texts } => return Some(texts),
+            WorkItem::RunBatch { texts } => {
+                for (entry, _) in &texts {
+                    assert!(!queue.finish(*entry).is_empty());
+                }
+                return Some(texts.into_iter().map(|(_, text)| text).collect());
+            }
         }
     }
 }
 
+fn key((flow, number): Text) -> TextKey {
+    u128::from(u32::from(flow)) << 64 | number as u128
+}
+
+/// Asks for a text that is the flow's own.
+fn push(queue: &mut TestQueue, flow: FlowId, priority: Priority, text: Text) {
+    let id = text.1 as u64;
+    queue.push(Request { flow, id }, (), priority, key(text), || text);
+}
+
 fn fill(queue: &mut TestQueue, id: FlowId, priority: Priority, flow: char, count: usize) {
-    (0..count).for_each(|number| queue.push(id, priority, (flow, number)));
+    (0..count).for_each(|number| push(queue, id, priority, (flow, number)));
+}
+
+fn tokenize(queue: &mut TestQueue, length: usize) -> Vec<Text> {
+    let Some(WorkItem::Tokenize { texts }) = queue.next_work(1, 512) else {
+        panic!("nothing to tokenize")
+    };
+    for (entry, text) in &texts {
+        queue.push_tokenized(*entry, length, *text);
+    }
+    texts.into_iter().map(|(_, text)| text).collect()
+}
+
+fn run(queue: &mut TestQueue) -> Vec<(EntryId, Text)> {
+    let Some(WorkItem::RunBatch { texts }) = queue.next_work(1, 512) else {
+        panic!("nothing to run")
+    };
+    texts
+}
+
+/// Nothing is left of any text.
+fn assert_empty(queue: &TestQueue) {
+    assert!(!queue.has_work());
+    assert!(queue.entries.is_empty() && queue.by_text.is_empty() && queue.pools.is_empty());
+    assert!(queue.flows.values().all(|flow| flow.requests.is_empty()));
 }
 
 #[test]
 fn a_single_text_is_run_immediately() {
-    let mut queue = TestQueue::new(512);
+    let mut queue = TestQueue::new();
     let id = queue.open_flow(0);
-    queue.push(id, Priority::Live, ('a', 7));
-    assert_eq!(step(&mut queue, |_| 9), Some(vec![('a', 7)]));
-    assert!(!queue.has_work());
-    assert_eq!(step(&mut queue, |_| 9), None);
+    push(&mut queue, id, Priority::Live, ('a', 7));
+    assert_eq!(step(&mut queue, |_| 9, 512), Some(vec![('a', 7)]));
+    assert_eq!(step(&mut queue, |_| 9, 512), None);
+    assert_empty(&queue);
 }
 
 #[test]
 fn a_batch_stays_within_the_budget_and_a_longer_text_runs_alone() {
-    let mut queue = TestQueue::new(100);
+    let mut queue = TestQueue::new();
     let id = queue.open_flow(0);
     fill(&mut queue, id, Priority::Backfill, 'a', 25);
-    assert_eq!(step(&mut queue, |_| 10).unwrap().len(), 10);
-    assert_eq!(step(&mut queue, |_| 10).unwrap().len(), 10);
-    assert_eq!(step(&mut queue, |_| 10).unwrap().len(), 5);
+    assert_eq!(step(&mut queue, |_| 10, 100).unwrap().len(), 10);
+    assert_eq!(step(&mut queue, |_| 10, 100).unwrap().len(), 10);
+    assert_eq!(step(&mut queue, |_| 10, 100).unwrap().len(), 5);
     fill(&mut queue, id, Priority::Backfill, 'a', 2);
-    assert_eq!(step(&mut queue, |_| 300).unwrap().len(), 1);
-    assert_eq!(step(&mut queue, |_| 300).unwrap().len(), 1);
+    assert_eq!(step(&mut queue, |_| 300, 100).unwrap().len(), 1);
+    assert_eq!(step(&mut queue, |_| 300, 100).unwrap().len(), 1);
 }
 
 #[test]
 fn live_texts_go_before_backfill_and_never_share_its_batches() {
-    let mut queue = TestQueue::new(512);
+    let mut queue = TestQueue::new();
     let (a, b) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, a, Priority::Backfill, 'a', 10);
     fill(&mut queue, b, Priority::Live, 'b', 3);
     assert_eq!(
-        step(&mut queue, |_| 5).unwrap(),
+        step(&mut queue, |_| 5, 512).unwrap(),
         [('b', 0), ('b', 1), ('b', 2)]
     );
-    assert_eq!(step(&mut queue, |_| 5).unwrap().len(), 10);
+    assert_eq!(step(&mut queue, |_| 5, 512).unwrap().len(), 10);
 }
 
 #[test]
 fn a_flood_of_live_texts_does_not_starve_the_backfill_of_others() {
-    let mut queue = TestQueue::new(10);
+    let mut queue = TestQueue::new();
     let (flood, quiet) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, flood, Priority::Live, 'f', 50);
     fill(&mut queue, flood, Priority::Backfill, 'x', 1);
     fill(&mut queue, quiet, Priority::Backfill, 'q', 1);
     let batches: Vec<_> = (0..50)
-        .filter_map(|_| step(&mut queue, |_| 10))
+        .filter_map(|_| step(&mut queue, |_| 10, 10))
         .map(|batch| batch[0].0)
         .collect();
     assert_eq!(
@@ -81,13 +125,13 @@ fn a_flood_of_live_texts_does_not_starve_the_backfill_of_others() {
 
 #[test]
 fn a_small_flow_does_not_wait_for_a_large_one() {
-    let mut queue = TestQueue::new(64);
+    let mut queue = TestQueue::new();
     let (large, small) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, large, Priority::Backfill, 'l', 5000);
-    step(&mut queue, |number| 5 + number % 50);
+    step(&mut queue, |number| 5 + number % 50, 64);
     fill(&mut queue, small, Priority::Backfill, 's', 1);
     let batches: Vec<_> = (0..3)
-        .map(|_| step(&mut queue, |number| 5 + number % 50).unwrap())
+        .map(|_| step(&mut queue, |number| 5 + number % 50, 64).unwrap())
         .collect();
     assert!(
         batches.iter().flatten().any(|(flow, _)| *flow == 's'),
@@ -97,51 +141,157 @@ fn a_small_flow_does_not_wait_for_a_large_one() {
 
 #[test]
 fn flows_of_one_model_share_batches_and_those_of_two_models_do_not() {
-    let mut queue = TestQueue::new(512);
+    let mut queue = TestQueue::new();
     let flows = [
         (queue.open_flow(0), 'a'),
         (queue.open_flow(1), 'b'),
         (queue.open_flow(0), 'c'),
     ];
     for (id, flow) in flows {
-        queue.push(id, Priority::Live, (flow, 0));
+        push(&mut queue, id, Priority::Live, (flow, 0));
     }
-    assert_eq!(step(&mut queue, |_| 5).unwrap(), [('a', 0), ('c', 0)]);
-    assert_eq!(step(&mut queue, |_| 5).unwrap(), [('b', 0)]);
+    assert_eq!(step(&mut queue, |_| 5, 512).unwrap(), [('a', 0), ('c', 0)]);
+    assert_eq!(step(&mut queue, |_| 5, 512).unwrap(), [('b', 0)]);
 }
 
 #[test]
 fn a_closed_flow_leaves_no_texts_behind() {
-    let mut queue = TestQueue::new(10);
+    let mut queue = TestQueue::new();
     let (a, b) = (queue.open_flow(0), queue.open_flow(0));
     fill(&mut queue, a, Priority::Live, 'a', 3);
     fill(&mut queue, b, Priority::Live, 'b', 1);
-    step(&mut queue, |_| 10);
-    queue.close_flow(a);
-    queue.push(a, Priority::Live, ('a', 9));
-    queue.push_tokenized(a, Priority::Live, 10, ('a', 9));
-    let left: Vec<_> = std::iter::from_fn(|| step(&mut queue, |_| 10))
+    step(&mut queue, |_| 10, 10);
+    let (requests, _, tokenized) = queue.close_flow(a);
+    assert_eq!((requests.len(), tokenized.len()), (2, 2));
+    push(&mut queue, a, Priority::Live, ('a', 9));
+    let left: Vec<_> = std::iter::from_fn(|| step(&mut queue, |_| 10, 10))
         .flatten()
         .collect();
     assert_eq!(left, [('b', 0)]);
-    assert!(queue.pools.is_empty());
+    assert_empty(&queue);
 }
 
 #[test]
 fn idle_workers_share_a_small_burst() {
-    let mut queue = TestQueue::new(512);
+    let mut queue = TestQueue::new();
     let id = queue.open_flow(0);
     fill(&mut queue, id, Priority::Live, 'a', 16);
-    let Some(WorkItem::Tokenize { priority, texts }) = queue.next_work(1) else {
-        panic!("nothing to tokenize")
-    };
-    texts
+    tokenize(&mut queue, 16);
+    assert_eq!(run(&mut queue).len(), 8);
+}
+
+/// Asks for the text ('=', 0), which several ask for.
+fn push_equal(queue: &mut TestQueue, flow: FlowId, priority: Priority, id: u64) {
+    let text = ('=', 0);
+    queue.push(Request { flow, id }, (), priority, key(text), || text);
+}
+
+#[test]
+fn equal_texts_are_worked_on_once_in_every_stage() {
+    let mut queue = TestQueue::new();
+    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    let other_model = queue.open_flow(1);
+    push_equal(&mut queue, a, Priority::Live, 1);
+    push_equal(&mut queue, b, Priority::Live, 1);
+    assert_eq!(tokenize(&mut queue, 9).len(), 1);
+    push_equal(&mut queue, a, Priority::Live, 2);
+    let running = run(&mut queue);
+    assert_eq!(running.len(), 1);
+    push_equal(&mut queue, b, Priority::Backfill, 2);
+    assert!(queue.next_work(1, 512).is_none());
+    let mut asked: Vec<_> = queue
+        .finish(running[0].0)
         .into_iter()
-        .for_each(|(id, text)| queue.push_tokenized(id, priority, 16, text));
-    let Some(WorkItem::RunBatch { texts }) = queue.next_work(1) else {
-        panic!("nothing to run")
-    };
-    assert_eq!(texts.len(), 8);
+        .map(|(request, ())| (request.flow, request.id))
+        .collect();
+    asked.sort_unstable();
+    assert_eq!(asked, [(a, 1), (a, 2), (b, 1), (b, 2)]);
+    assert_empty(&queue);
+    push_equal(&mut queue, other_model, Priority::Live, 1);
+    push_equal(&mut queue, a, Priority::Live, 3);
+    assert_eq!(step(&mut queue, |_| 9, 512).unwrap().len(), 1);
+    assert_eq!(step(&mut queue, |_| 9, 512).unwrap().len(), 1);
+    assert_empty(&queue);
+}
+
+#[test]
+fn a_live_text_does_not_wait_for_the_backfill_that_has_it_too() {
+    for tokenized in [false, true] {
+        let mut queue = TestQueue::new();
+        let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+        push_equal(&mut queue, a, Priority::Backfill, 1_000_000);
+        fill(&mut queue, a, Priority::Backfill, 'a', 100);
+        if tokenized {
+            tokenize(&mut queue, 9);
+        }
+        push_equal(&mut queue, b, Priority::Live, 1);
+        assert_eq!(step(&mut queue, |_| 9, 512), Some(vec![('=', 0)]));
+        let rest: usize = std::iter::from_fn(|| step(&mut queue, |_| 9, 512))
+            .map(|batch| batch.len())
+            .sum();
+        assert_eq!(rest, 100);
+        assert_empty(&queue);
+    }
+}
+
+#[test]
+fn a_flow_that_joins_has_its_turn_and_outlives_the_other() {
+    let mut queue = TestQueue::new();
+    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    fill(&mut queue, a, Priority::Live, 'a', 50);
+    push_equal(&mut queue, a, Priority::Live, 1_000_000);
+    push_equal(&mut queue, b, Priority::Live, 1);
+    let batches: Vec<_> = (0..2)
+        .map(|_| step(&mut queue, |_| 10, 10).unwrap())
+        .collect();
+    assert!(batches.contains(&vec![('=', 0)]), "{batches:?}");
+    push_equal(&mut queue, a, Priority::Live, 1_000_001);
+    push_equal(&mut queue, b, Priority::Live, 2);
+    queue.close_flow(a);
+    assert_eq!(step(&mut queue, |_| 10, 10), Some(vec![('=', 0)]));
+    assert_empty(&queue);
+}
+
+#[test]
+fn a_newer_text_takes_the_place_of_the_older_one() {
+    let mut queue = TestQueue::new();
+    let a = queue.open_flow(0);
+    fill(&mut queue, a, Priority::Live, 'a', 3);
+    let newer = ('n', 9);
+    let request = Request { flow: a, id: 9 };
+    assert!(queue.replace(0, request, (), Priority::Live, key(newer), || newer));
+    let order: Vec<_> = std::iter::from_fn(|| step(&mut queue, |_| 10, 10))
+        .flatten()
+        .collect();
+    assert_eq!(order, [newer, ('a', 1), ('a', 2)]);
+    // The vector of the older one is there already.
+    assert!(!queue.replace(1, request, (), Priority::Live, key(newer), || newer));
+    assert_eq!(step(&mut queue, |_| 10, 10), Some(vec![newer]));
+    assert_empty(&queue);
+}
+
+#[test]
+fn a_withdrawn_text_is_not_worked_on_unless_another_asks_for_it() {
+    let mut queue = TestQueue::new();
+    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    for tokenized in [false, true] {
+        push_equal(&mut queue, a, Priority::Live, 1);
+        push_equal(&mut queue, b, Priority::Live, 1);
+        if tokenized {
+            tokenize(&mut queue, 9);
+        }
+        assert!(queue.withdraw(Request { flow: a, id: 1 }).is_some());
+        assert!(queue.withdraw(Request { flow: a, id: 1 }).is_none());
+        assert!(queue.withdraw(Request { flow: b, id: 1 }).is_some());
+        assert_empty(&queue);
+    }
+    push_equal(&mut queue, a, Priority::Live, 1);
+    tokenize(&mut queue, 9);
+    let running = run(&mut queue);
+    assert!(queue.withdraw(Request { flow: a, id: 1 }).is_some());
+    push_equal(&mut queue, b, Priority::Live, 1);
+    assert_eq!(queue.finish(running[0].0).len(), 1);
+    assert_empty(&queue);
 }
 
 proptest::proptest! {
@@ -150,12 +300,12 @@ proptest::proptest! {
         lengths in proptest::collection::vec(3usize..257, 1..700),
         live in proptest::bool::ANY,
     ) {
-        let mut queue = TestQueue::new(512);
+        let mut queue = TestQueue::new();
         let id = queue.open_flow(0);
         let priority = if live { Priority::Live } else { Priority::Backfill };
         fill(&mut queue, id, priority, 'a', lengths.len());
         let mut seen = Vec::new();
-        while let Some(batch) = step(&mut queue, |number| lengths[number]) {
+        while let Some(batch) = step(&mut queue, |number| lengths[number], 512) {
             let width = batch.iter().map(|(_, number)| lengths[*number]).max().unwrap();
             assert!(batch.len() == 1 || batch.len() * width <= 512);
             seen.extend(batch.iter().map(|(_, number)| *number));
@@ -167,7 +317,7 @@ proptest::proptest! {
 
 #[test]
 fn a_backlog_is_batched_with_hardly_any_padding() {
-    let mut queue = TestQueue::new(512);
+    let mut queue = TestQueue::new();
     let id = queue.open_flow(0);
     fill(&mut queue, id, Priority::Backfill, 'a', 3000);
     // A skewed spread of lengths, 3 to 256, mean about 52.
@@ -176,10 +326,88 @@ fn a_backlog_is_batched_with_hardly_any_padding() {
         3 + (253.0 * share.powi(4)) as usize
     };
     let (mut real, mut padded) = (0, 0);
-    while let Some(batch) = step(&mut queue, length) {
+    while let Some(batch) = step(&mut queue, length, 512) {
         let lengths: Vec<_> = batch.iter().map(|(_, number)| length(*number)).collect();
         real += lengths.iter().sum::<usize>();
         padded += lengths.len() * lengths.iter().max().unwrap();
     }
     assert!(real as f64 / padded as f64 > 0.95, "{real} of {padded}");
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Push { flow: usize, text: u8, live: bool },
+    Withdraw { flow: usize, nth: u8 },
+    Work,
+    Close { flow: usize },
+}
+
+fn acts() -> impl proptest::strategy::Strategy<Value = Vec<Act>> {
+    use proptest::prelude::*;
+    let act = prop_oneof![
+        8 => (0..3usize, 0..6u8, any::<bool>()).prop_map(|(flow, text, live)| Act::Push { flow, text, live }),
+        2 => (0..3usize, 0..8u8).prop_map(|(flow, nth)| Act::Withdraw { flow, nth }),
+        6 => Just(Act::Work),
+        1 => (0..3usize).prop_map(|flow| Act::Close { flow }),
+    ];
+    proptest::collection::vec(act, 1..200)
+}
+
+proptest::proptest! {
+    #[test]
+    fn every_request_is_answered_once_unless_it_was_withdrawn(acts in acts()) {
+        let mut queue = TestQueue::new();
+        let mut flows: Vec<FlowId> = (0..3).map(|flow| queue.open_flow(flow % 2)).collect();
+        let mut open: Vec<Request> = Vec::new();
+        let mut next = 0;
+        // Work that was begun is finished later, in any order with what else happens.
+        let mut begun: Vec<WorkItem<Text, Text>> = Vec::new();
+        let end = std::iter::repeat_n(Act::Work, 2000);
+        for act in acts.into_iter().chain(end) {
+            match act {
+                Act::Push { flow, text, live } => {
+                    next += 1;
+                    let request = Request { flow: flows[flow], id: next };
+                    let priority = if live { Priority::Live } else { Priority::Backfill };
+                    queue.push(request, (), priority, text.into(), || ('t', text.into()));
+                    open.push(request);
+                }
+                Act::Withdraw { flow, nth } => {
+                    let of_flow = open.iter().copied().filter(|request| request.flow == flows[flow]);
+                    if let Some(request) = of_flow.clone().nth(nth.into()) {
+                        assert!(queue.withdraw(request).is_some());
+                        open.retain(|other| *other != request);
+                    }
+                }
+                Act::Close { flow } => {
+                    queue.close_flow(flows[flow]);
+                    open.retain(|request| request.flow != flows[flow]);
+                    flows[flow] = queue.open_flow(flow % 2);
+                }
+                Act::Work => {
+                    begun.extend(queue.next_work(0, 20));
+                    if next % 3 == 0 || begun.len() > 2 || !queue.has_work() {
+                        match begun.pop() {
+                            Some(WorkItem::Tokenize { texts }) => {
+                                for (entry, text) in texts {
+                                    queue.push_tokenized(entry, 3 + text.1, text);
+                                }
+                            }
+                            Some(WorkItem::RunBatch { texts }) => {
+                                for (entry, _) in texts {
+                                    for (request, ()) in queue.finish(entry) {
+                                        assert!(open.contains(&request));
+                                        open.retain(|other| *other != request);
+                                    }
+                                }
+                            }
+                            None => {}
+                        }
+                    }
+                }
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
+        assert_empty(&queue);
+    }
 }

@@ -189,10 +189,11 @@ impl TableChanges {
             new,
         } = update;
         let key = self.key(layout, &new, old.as_ref())?;
-        let key_changed = match &old {
-            Some(old) => self.key(layout, old, None)? != key,
-            None => false,
+        let moved_from = match &old {
+            Some(old) => Some(self.key(layout, old, None)?).filter(|old| *old != key),
+            None => None,
         };
+        let key_changed = moved_from.is_some();
         let value = layout.source.and_then(|index| new.get(index));
         if !key_changed && matches!(value, Some(Value::UnchangedToast)) {
             return Ok(None);
@@ -217,6 +218,7 @@ impl TableChanges {
         };
         Ok(Some(Row {
             is_update: !key_changed,
+            moved_from,
             written_for,
             ..row(transaction, subscriber, key, source)
         }))

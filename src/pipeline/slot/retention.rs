@@ -22,9 +22,10 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 use crate::backoff::pause_after;
+use crate::byte_size::Size;
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::catalog::{RetainedWal, retained_wal};
-use crate::pipeline::slot::retention_limit::{RetentionLimit, Size};
+use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
 

@@ -4,15 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-/// Units as in `postgresql.conf` (PostgreSQL manual, "Parameter Names and Values"): powers of 1024, and case matters.
-/// So the value can be compared with `max_slot_wal_keep_size`.
-const UNITS: [(&str, u64); 5] = [
-    ("TB", 1 << 40),
-    ("GB", 1 << 30),
-    ("MB", 1 << 20),
-    ("kB", 1 << 10),
-    ("B", 1),
-];
+use crate::byte_size::{self, Size};
 
 /// One WAL segment of the default size. The server keeps and removes WAL in whole segments, so less would have no
 /// meaning.
@@ -72,14 +64,7 @@ impl FromStr for RetentionLimit {
             return Ok(RetentionLimit::Off);
         }
         let form = || InvalidLimit::Form(text.to_owned());
-        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-        let unit = &text[digits.len()..];
-        let number: u64 = digits.trim_end().parse().map_err(|_| form())?;
-        let (_, factor) = UNITS
-            .iter()
-            .find(|(name, _)| *name == unit)
-            .ok_or_else(form)?;
-        let bytes = number.checked_mul(*factor).ok_or_else(form)?;
+        let bytes = byte_size::parse(text).ok_or_else(form)?;
         NonZeroU64::new(bytes)
             .filter(|bytes| bytes.get() >= MIN_BYTES)
             .map(RetentionLimit::Bytes)
@@ -92,24 +77,6 @@ impl fmt::Display for RetentionLimit {
         match self {
             RetentionLimit::Off => f.write_str("off"),
             RetentionLimit::Bytes(bytes) => write!(f, "{}", Size(bytes.get())),
-        }
-    }
-}
-
-/// A number of bytes, for a person: `900 kB`, `1.5 GB`, in the units of [`RetentionLimit`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size(pub u64);
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, factor) = UNITS
-            .into_iter()
-            .find(|(_, factor)| self.0 >= *factor)
-            .unwrap_or(("B", 1));
-        if self.0.is_multiple_of(factor) {
-            write!(f, "{} {unit}", self.0 / factor)
-        } else {
-            write!(f, "{:.1} {unit}", self.0 as f64 / factor as f64)
         }
     }
 }

@@ -29,7 +29,11 @@ impl Supervisor {
             );
         }
         self.tasks.shutdown().await;
-        tracing::info!("stopped");
+        tracing::info!(
+            "stopped; {} texts got vectors, of which {} were computed",
+            self.engine.embedded_texts(),
+            self.engine.computed_texts()
+        );
     }
 
     /// Does not wait for teardowns: a target that cannot be reached would hold up the end. The next daemon does them.

@@ -1,6 +1,7 @@
 //! What travels through the pipeline: a key, the text of its source column, and the receipt that its sender waits for.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -23,7 +24,7 @@ impl SubscriberId {
 
 /// The key of a row: its key columns as text, in the order of [`TargetTable::key`](super::target::TargetTable::key).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Box<[Box<str>]>);
+pub struct Key(Arc<[Box<str>]>);
 
 impl Key {
     /// A key of these parts, of which there is at least one.
@@ -187,8 +188,12 @@ pub struct Row {
     /// The change updated a row that had this key before: what was written for the key last is still its vector, unless the
     /// text is another one. Of an inserted row nothing is known.
     pub is_update: bool,
+    /// The key that the row had before the change, if that was another one.
+    pub moved_from: Option<Key>,
     /// Goes back to the sender.
     pub ack: Ack,
+    /// The receipts of scanned rows that this row has superseded: they are finished when it is.
+    pub absorbed: Vec<BackfillAck>,
 }
 
 /// Memory of a row beside its key and text: allocations, places in queues.
@@ -216,7 +221,9 @@ impl Row {
             written_for: None,
             reads: 0,
             is_update: false,
+            moved_from: None,
             ack,
+            absorbed: Vec::new(),
         }
     }
 
@@ -231,13 +238,59 @@ impl Row {
             written_for: None,
             reads: 0,
             is_update: false,
+            moved_from: None,
             ack: Ack::Backfill(BackfillAck { bytes }),
+            absorbed: Vec::new(),
         }
     }
 
     /// Whether the row comes from the change stream.
     pub fn is_live(&self) -> bool {
         matches!(self.ack, Ack::Live(_))
+    }
+
+    /// Whether this row, which came later, makes the work for `older` needless: a row of the same key, or of the key that
+    /// this one had before.
+    ///
+    /// A change in the stream comes after all changes that came before it, and is sent again if it is not finished. Whether a
+    /// scanned row shows an older or a newer text than a change is not known, so it never supersedes one
+    /// ([`absorb`](Self::absorb)). Rows of write-backs keep their cascade depth for themselves: it ends cascades.
+    pub fn supersedes(&self, older: &Row) -> bool {
+        self.cascade_depth == older.cascade_depth && (self.is_live() || !older.is_live())
+    }
+
+    /// Takes over what was owed to a row that this one supersedes. Returns the receipt that can go out now: that of a change.
+    ///
+    /// A confirmed position may pass a superseded change, because this one comes later in the WAL and holds the position
+    /// itself. A scanned row is finished with this row, since a finished scan means vectors.
+    pub fn take_over(&mut self, older: Row) -> Option<LiveAck> {
+        self.absorbed.extend(older.absorbed);
+        // Of the older row it may have been unknown whether it has a vector.
+        self.is_update &= older.is_update;
+        match older.ack {
+            Ack::Live(ack) => Some(ack),
+            Ack::Backfill(ack) => {
+                self.absorbed.push(ack);
+                None
+            }
+        }
+    }
+
+    /// Takes over a scanned row of the same key, which came later. If it shows another text than this one, then either the
+    /// change that brought it is yet to come, or this row is found changed and is read by key.
+    ///
+    /// Returns the scanned row where it has to be worked on by itself.
+    pub fn absorb(&mut self, scanned: Row) -> Option<Row> {
+        let Ack::Backfill(ack) = scanned.ack else {
+            return Some(scanned);
+        };
+        if !self.is_live() || self.cascade_depth > 0 {
+            return Some(scanned);
+        }
+        self.absorbed.push(ack);
+        self.absorbed.extend(scanned.absorbed);
+        self.is_update = false;
+        None
     }
 }
 

@@ -16,7 +16,7 @@
 //!
 //! The batcher is one task, and the only owner of all this.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,13 +27,14 @@ use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::embedding::{Completions, Embedded, Priority, Submitter};
+use crate::embedding::{Completions, Embedded, Submitter};
 use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::recent_texts::RecentTexts;
 use crate::pipeline::table::row::{Ack, BackfillAck, Key, LiveAck, Row, SourceText, TextHash};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::write_back_marker::MAX_CASCADE_DEPTH;
+use crate::pipeline::write::at_engine::AtEngine;
 use crate::pipeline::write::failed_batch::{
     Decision, cancellation, decide, endless_cascade, refusal,
 };
@@ -43,6 +44,7 @@ use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{BatchLimit, PendingWrite, RetryQueue, WriteQueue};
 use crate::pipeline::write::rereads::Rereads;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
+use crate::pipeline::write::unread::Unread;
 use crate::pipeline::write::writer::Writer;
 use crate::postgres::DatabaseError;
 use crate::postgres::error::describe;
@@ -84,17 +86,14 @@ pub struct Ports {
 /// See the [module](self).
 pub struct Batcher {
     ports: Ports,
-    submitter: Submitter,
     completions: Completions,
     batch_rows: usize,
     target: Arc<TargetTable>,
     quarantine: Quarantine,
     truncated: TruncatedTexts,
-    /// Rows whose text is at the engine, by the number with which it was submitted.
-    embedding: HashMap<u64, Row>,
-    next_number: u64,
+    at_engine: AtEngine,
     /// Rows whose text must be read by key, and how many of them are read at a time.
-    unread: Vec<PendingWrite>,
+    unread: Unread,
     read_rows: usize,
     is_reading: bool,
     /// Halves of rows whose texts could not be read at once, to be read next: one of them holds the row that cannot.
@@ -142,14 +141,12 @@ impl Batcher {
     ) -> Self {
         Batcher {
             ports,
-            submitter,
             completions,
             batch_rows,
             quarantine,
             truncated,
-            embedding: HashMap::new(),
-            next_number: 0,
-            unread: Vec::new(),
+            at_engine: AtEngine::new(submitter),
+            unread: Unread::default(),
             unread_halves: Vec::new(),
             read_rows: FIRST_READ_ROWS,
             is_reading: false,
@@ -186,7 +183,7 @@ impl Batcher {
             tokio::select! {
                 biased;
                 Some(work) = self.under_way.next() => self.conclude(work?, &writer).await?,
-                recorded = self.quarantine.next_recorded() => self.finish(recorded?.ack).await,
+                recorded = self.quarantine.next_recorded() => self.finish(recorded?).await,
                 () = self.later.until_due() => self.wake_due(),
                 count = self.completions.next_many(&mut completed, MAX_RECEIVED) => {
                     if count == 0 {
@@ -203,15 +200,96 @@ impl Batcher {
                     }
                     if failpoint::is_set("batcher-lets-go") {
                         for row in live.drain(..) {
-                            self.finish(row.ack).await;
+                            self.finish(row).await;
                         }
                     }
-                    live.drain(..).try_for_each(|row| self.admit(row))?;
+                    for row in live.drain(..) {
+                        self.admit_newest(row).await?;
+                    }
                 }
                 _ = self.ports.backfill.recv_many(&mut backfill, MAX_RECEIVED), if backfill_open => {
-                    backfill.drain(..).try_for_each(|row| self.admit(row))?;
+                    for row in backfill.drain(..) {
+                        self.admit_newest(row).await?;
+                    }
                 }
             }
+        }
+    }
+
+    /// Sends a row that has just come in on its way. Rows of its key that wait for their vector, or to be read, are
+    /// superseded.
+    async fn admit_newest(&mut self, mut row: Row) -> Result<(), JobError> {
+        if row.cascade_depth > MAX_CASCADE_DEPTH {
+            return self.admit(row);
+        }
+        if let Some(before) = row.moved_from.take() {
+            for older in self.withdraw(&before, &row) {
+                self.finish_superseded(&mut row, older).await;
+            }
+        }
+        if !row.is_live() {
+            match self.absorb(row) {
+                Some(scanned) => row = scanned,
+                None => return Ok(()),
+            }
+        }
+        for older in self.withdraw_elsewhere(&row) {
+            self.finish_superseded(&mut row, older).await;
+        }
+        let key = row.key.clone();
+        let older = match &row.source {
+            SourceText::Text(_) => self.at_engine.submit_newest(row),
+            SourceText::Unread => self.unread.push_newest(row),
+            SourceText::Empty => return self.admit(row),
+        };
+        let Some(older) = older else { return Ok(()) };
+        let owed = self.newest(&key).and_then(|newest| newest.take_over(older));
+        if let Some(ack) = owed {
+            self.finish_live(ack).await;
+        }
+        Ok(())
+    }
+
+    /// Lets a change of the row, which came before, stand for the scanned row; returns the row where there is none.
+    fn absorb(&mut self, scanned: Row) -> Option<Row> {
+        match self.newest(&scanned.key.clone()) {
+            Some(newest) => newest.absorb(scanned),
+            None => Some(scanned),
+        }
+    }
+
+    /// The newest row of this key that waits for its vector, or to be read.
+    fn newest(&mut self, key: &Key) -> Option<&mut Row> {
+        match self.at_engine.newest(key) {
+            Some(row) => Some(row),
+            None => self.unread.newest(key),
+        }
+    }
+
+    fn withdraw(&mut self, key: &Key, newer: &Row) -> impl Iterator<Item = Row> + use<> {
+        let at_engine = self.at_engine.withdraw(key, newer);
+        at_engine
+            .into_iter()
+            .chain(self.unread.withdraw(key, newer))
+    }
+
+    /// Takes back what `newer` supersedes and does not take the place of.
+    fn withdraw_elsewhere(&mut self, newer: &Row) -> impl Iterator<Item = Row> + use<> {
+        let key = &newer.key;
+        let at_engine = match newer.source {
+            SourceText::Text(_) => None,
+            SourceText::Empty | SourceText::Unread => self.at_engine.withdraw(key, newer),
+        };
+        let unread = match newer.source {
+            SourceText::Unread => None,
+            SourceText::Empty | SourceText::Text(_) => self.unread.withdraw(key, newer),
+        };
+        at_engine.into_iter().chain(unread)
+    }
+
+    async fn finish_superseded(&mut self, newer: &mut Row, older: Row) {
+        if let Some(ack) = newer.take_over(older) {
+            self.finish_live(ack).await;
         }
     }
 
@@ -222,16 +300,7 @@ impl Batcher {
             return self.quarantine.add(row, reason, 0);
         }
         match &row.source {
-            SourceText::Text(text) => {
-                let number = self.next_number;
-                self.next_number += 1;
-                let priority = match row.ack {
-                    Ack::Live(_) => Priority::Live,
-                    Ack::Backfill(_) => Priority::Backfill,
-                };
-                self.submitter.submit(priority, number, text.head().clone());
-                self.embedding.insert(number, row);
-            }
+            SourceText::Text(_) => self.at_engine.submit(row),
             SourceText::Empty => self.queue.push(PendingWrite::new(row, None)),
             SourceText::Unread => self.unread.push(PendingWrite::new(row, None)),
         }
@@ -239,7 +308,8 @@ impl Batcher {
     }
 
     fn embedded(&mut self, embedded: Embedded) -> Result<(), JobError> {
-        let Some(row) = self.embedding.remove(&embedded.id) else {
+        let Some(row) = self.at_engine.take(embedded.id) else {
+            // Superseded a moment ago.
             return Ok(());
         };
         let is_cut = row.source.text().is_some_and(|text| text.whole().is_none());
@@ -313,17 +383,16 @@ impl Batcher {
         {
             return Vec::new();
         }
-        self.unread_halves.pop().unwrap_or_else(|| {
-            let count = self.unread.len().min(self.read_rows);
-            self.unread.drain(..count).collect()
-        })
+        self.unread_halves
+            .pop()
+            .unwrap_or_else(|| self.unread.take(self.read_rows))
     }
 
     /// The texts of all rows that are here, in bytes.
     fn text_bytes(&self) -> usize {
         let pending = self.queue.iter().chain(self.later.iter());
         let pending = pending.map(|pending| &pending.embedded.row);
-        let rows = self.embedding.values().chain(pending);
+        let rows = self.at_engine.iter().chain(pending);
         rows.map(|row| row.source.bytes()).sum()
     }
 
@@ -406,7 +475,7 @@ impl Batcher {
                     self.conclude_row(pending).await;
                 }
                 // The change that supersedes it decides whether the row can be written, so it stays quarantined.
-                Outcome::Superseded => self.finish(pending.embedded.row.ack).await,
+                Outcome::Superseded => self.finish(pending.embedded.row).await,
                 Outcome::Changed => changed.push(pending),
                 Outcome::Canceled => {
                     let reason = cancellation(&self.target);
@@ -430,14 +499,14 @@ impl Batcher {
         for mut pending in rows {
             let row = &pending.embedded.row;
             if in_hand.contains(&row.key) || row.reads >= MAX_READS {
-                self.finish(pending.embedded.row.ack).await;
+                self.finish(pending.embedded.row).await;
             } else if is_read_again(row) || pending.misses >= MAX_MISSES {
                 self.read_again(pending.embedded.row);
             } else if pending.misses > 0 || self.rereads.take() {
                 pending.misses += 1;
                 waiting.push(pending);
             } else {
-                self.finish(pending.embedded.row.ack).await;
+                self.finish(pending.embedded.row).await;
             }
         }
         self.later.push_all(waiting);
@@ -459,9 +528,9 @@ impl Batcher {
             .collect();
         let halves = self.halves.iter().chain(&self.unread_halves).flatten();
         let pending = self.queue.iter().chain(self.later.iter());
-        let pending = pending.chain(&self.unread).chain(halves);
+        let pending = pending.chain(self.unread.iter()).chain(halves);
         let rows = pending.map(|pending| &pending.embedded.row);
-        let keys = rows.chain(self.embedding.values()).map(|row| &row.key);
+        let keys = rows.chain(self.at_engine.iter()).map(|row| &row.key);
         keys.filter(|key| wanted.contains(key)).cloned().collect()
     }
 
@@ -490,7 +559,7 @@ impl Batcher {
         if pending.embedded.row.cascade_depth == 0 {
             self.quarantine.release(&pending.embedded.row.key);
         }
-        self.finish(pending.embedded.row.ack).await;
+        self.finish(pending.embedded.row).await;
     }
 
     /// The texts of these rows could not be read. If one of them is at fault, it is found by halving, as for a write-back.
@@ -577,13 +646,25 @@ impl Batcher {
         self.later.push_all(batch);
     }
 
-    /// Sends the receipt of a finished row back to the row's sender.
-    async fn finish(&mut self, ack: Ack) {
-        // A closed channel means that the attempt is ending. What is not confirmed is sent again.
-        match ack {
-            Ack::Live(ack) => drop(self.ports.live_finished.send(ack).await),
-            Ack::Backfill(ack) => drop(self.ports.backfill_finished.send(ack).await),
+    /// Sends the receipt of a finished row back to the row's sender, and those of the rows that it stood for.
+    async fn finish(&mut self, row: Row) {
+        for ack in row.absorbed {
+            self.finish_backfill(ack).await;
         }
+        match row.ack {
+            Ack::Live(ack) => self.finish_live(ack).await,
+            Ack::Backfill(ack) => self.finish_backfill(ack).await,
+        }
+    }
+
+    // A closed channel means that the attempt is ending. What is not confirmed is sent again.
+
+    async fn finish_live(&mut self, ack: LiveAck) {
+        let _ = self.ports.live_finished.send(ack).await;
+    }
+
+    async fn finish_backfill(&mut self, ack: BackfillAck) {
+        let _ = self.ports.backfill_finished.send(ack).await;
     }
 }
 
@@ -602,7 +683,8 @@ fn spawn(work: impl Future<Output = Work> + Send + 'static) -> AbortOnDropHandle
 /// texts from a scan or read by key it knows nothing. If a trigger then changes the text in a write-back of another job,
 /// the filter cannot tell that from an ordinary write-back.
 fn is_read_again(row: &Row) -> bool {
-    (!row.is_live() || row.reads > 0) && row.reads < MAX_READS
+    let is_scanned = !row.is_live() || !row.absorbed.is_empty();
+    (is_scanned || row.reads > 0) && row.reads < MAX_READS
 }
 
 /// Whether the row's vector is already that of the text which was found.

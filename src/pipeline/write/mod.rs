@@ -11,6 +11,8 @@
 //! | --- | --- |
 //! | [`path`] | all of it put together, for the daemon and for the commands |
 //! | [`batcher`] | the task that moves rows from one place to the next |
+//! | [`at_engine`] | rows whose texts are at the embedding engine, the newest of each key |
+//! | [`unread`] | rows whose texts must be read by key |
 //! | [`queue`] | rows that wait for a write-back or for a retry |
 //! | [`link_speed`] | how large a batch may be |
 //! | [`writer`] | the session that writes and reads |
@@ -29,6 +31,7 @@
 //! because their guard compares the text that was embedded with the one that the row holds, so repeating one is
 //! harmless.
 
+pub mod at_engine;
 pub mod batcher;
 pub mod failed_batch;
 pub mod fence;
@@ -43,4 +46,5 @@ pub mod rules;
 pub mod statement;
 pub mod triggers;
 pub mod truncated_texts;
+pub mod unread;
 pub mod writer;

@@ -30,7 +30,8 @@ use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::pipeline::write::{rules, triggers};
-use crate::postgres::Session;
+use crate::postgres::answer::columns;
+use crate::postgres::{DatabaseError, Session};
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH_ROWS: usize = 512;
@@ -94,6 +95,8 @@ pub struct WritePath {
     target: Arc<TargetTable>,
     model: Model,
     batch_rows: usize,
+    /// The server process of the session, if it runs on this machine.
+    server_process: Option<u32>,
 }
 
 impl WritePath {
@@ -114,7 +117,9 @@ impl WritePath {
         }
         rules::check(&session, &target).await?;
         let writer = Writer::prepare(session, target.clone(), model.dimensions()).await?;
+        let server_process = local_process(writer.session()).await?;
         Ok(WritePath {
+            server_process,
             writer,
             quarantine,
             target,
@@ -151,10 +156,34 @@ impl WritePath {
         };
         let problems = (self.quarantine, TruncatedTexts::of_model(&self.model));
         let batcher = Batcher::new(ports, engine_ends, self.batch_rows, self.target, problems);
-        let task = tokio::spawn(batcher.run(self.writer).in_current_span());
+        // What write-backs use of the processors is not what others use.
+        let processes = engine.own_processes();
+        let own = self
+            .server_process
+            .and_then(|pid| processes.add(pid, "postgres"));
+        let run = batcher.run(self.writer);
+        let task = async move {
+            let _listed = own;
+            run.await
+        };
+        let task = tokio::spawn(task.in_current_span());
         let ends = BackfillEnds { rows, finished };
         (AbortOnDropHandle::new(task), ends)
     }
+}
+
+/// The process of this session on the server, if both are on one machine. An SSH tunnel looks like that, too; so whoever
+/// uses the process id compares the name of the process.
+async fn local_process(session: &Session) -> Result<Option<u32>, DatabaseError> {
+    let (pid, is_local): (i32, bool) = session
+        .query_one(
+            "SELECT pg_backend_pid(), inet_server_addr() IS NOT DISTINCT FROM inet_client_addr()",
+            &[],
+        )
+        .await
+        .and_then(|row| columns(&row))
+        .map_err(DatabaseError::during("asking for the session's process"))?;
+    Ok(u32::try_from(pid).ok().filter(|_| is_local))
 }
 
 #[cfg(test)]

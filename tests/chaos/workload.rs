@@ -109,8 +109,10 @@ impl User {
     fn next(&mut self) -> Vec<String> {
         match self.random.below(100) {
             0..80 => vec![self.change()],
-            80..84 => vec![self.bulk_load()],
-            84 => vec!["TRUNCATE notes".to_owned()],
+            80..83 => vec![self.bulk_load()],
+            83 => vec![self.equal_texts()],
+            84..88 => vec![self.hot_rows()],
+            88 => vec!["TRUNCATE notes".to_owned()],
             _ => self.transaction(),
         }
     }
@@ -173,6 +175,41 @@ impl User {
                 )
             }
         }
+    }
+
+    /// Many changes of few rows, in one moment: of their texts, and at the end now and then to none, or of their keys.
+    fn hot_rows(&mut self) -> String {
+        let (row, other, text) = (self.row(), self.row(), self.text());
+        let shape = self.shape.clone();
+        let times = self.random.within(5..60);
+        let last = match self.random.below(4) {
+            0 => format!(
+                "UPDATE notes SET {} WHERE {} AND NOT EXISTS (SELECT FROM notes WHERE {})",
+                shape.set(other),
+                shape.is(row),
+                shape.is(other)
+            ),
+            _ => format!("UPDATE notes SET body = {text} WHERE {}", shape.is(row)),
+        };
+        format!(
+            "DO $do$ BEGIN FOR i IN 1..{times} LOOP \
+               UPDATE notes SET body = 'w' || i || ' w' || i % 7 WHERE {} OR {}; \
+             END LOOP; {last}; END $do$",
+            shape.is(row),
+            shape.is(other)
+        )
+    }
+
+    /// Rows with one and the same text.
+    fn equal_texts(&mut self) -> String {
+        let from = self.number * ROWS + HOT_ROWS + self.random.below(2000);
+        let to = from + self.random.within(50..400);
+        format!(
+            "INSERT INTO notes ({keys}, body) SELECT {key}, 'w5 w6 w7' FROM generate_series({from}, {to}) n \
+             ON CONFLICT ({keys}) DO UPDATE SET body = excluded.body",
+            keys = self.shape.key_columns(),
+            key = self.shape.key("n"),
+        )
     }
 
     fn bulk_load(&mut self) -> String {

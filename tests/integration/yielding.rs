@@ -36,7 +36,14 @@ async fn inference_yields_to_others_and_every_vector_is_right() {
     let mut scene = notes_scene().await;
     scene.sql(BACKLOG).await;
     let busy = Busy::start();
-    scene.spawn_daemon_with(&["--log-level", "debug", "--yield-floor", "20"]);
+    scene.spawn_daemon_with(&[
+        "--log-level",
+        "debug",
+        "--yield",
+        "on",
+        "--yield-floor",
+        "20",
+    ]);
     let yields = "inference yields to others, who use";
     scene.daemon().wait_for_line(yields, TIMEOUT).await;
     // A graph that rests in its midst computes the same.

@@ -11,7 +11,7 @@ pub const LOCKS: &str = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a
 
 /// The program under test.
 pub fn program() -> Program {
-    Program::new(env!("CARGO_BIN_EXE_lantern-cli"))
+    Program::new(env!("CARGO_BIN_EXE_lantern-cli")).without_yielding()
 }
 
 /// Starts a daemon on the table `jobs` of `database`; `arguments` come last.

@@ -13,6 +13,7 @@ use crate::process::Process;
 pub struct Program {
     path: PathBuf,
     data_path: PathBuf,
+    yields: bool,
 }
 
 impl Program {
@@ -21,6 +22,7 @@ impl Program {
         Self {
             path: path.into(),
             data_path: runtime(),
+            yields: true,
         }
     }
 
@@ -32,12 +34,24 @@ impl Program {
         }
     }
 
+    /// The same program, whose inference does not yield unless told to: tests that run at the same time would wait for each
+    /// other.
+    pub fn without_yielding(self) -> Self {
+        Self {
+            yields: false,
+            ..self
+        }
+    }
+
     /// A subcommand, to be given its arguments.
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.path);
         command
             .arg(subcommand)
             .env("LANTERN_DATA_PATH", &self.data_path);
+        if !self.yields {
+            command.env("LANTERN_YIELD", "off");
+        }
         command
     }
 

@@ -4,13 +4,16 @@
 //! Answer ──S or N──▶ Header ──▶ Release ──▶ Body ─┐
 //!  (plain sockets)     ▲                          │ next message
 //!                      └──────────────────────────┘
-//!                                └── AuthenticationOk ──▶ Open: everything passes
+//!                                └── AuthenticationOk ──▶ Open: what is not too long passes
 //! ```
 //!
 //! The header of each message up to AuthenticationOk is read by itself, with the code of an authentication request, and
 //! delivered only if the policy allows it (PostgreSQL manual, "Message Flow", section "Start-up", and "Message
 //! Formats"). A TLS stream is guarded inside of the encryption: [`GuardedTls`] takes the guard off the socket and puts
 //! it on the stream.
+//!
+//! After the login the guard only looks at the lengths of messages. The client keeps a message in memory until it is
+//! complete, so the length that a server announces is what it may cost.
 
 use std::future::Future;
 use std::io;
@@ -33,6 +36,9 @@ const REQUEST: usize = HEADER + 4;
 const MAX_REQUEST: usize = 2000;
 /// Bytes in any other message before the login is over, such as an error: libpq's limit.
 const MAX_MESSAGE: usize = 30_000;
+
+/// Bytes in a message after the login. What the program asks for is far shorter; an error that a trigger raises may be long.
+const MAX_OF_SESSION: usize = 256 << 20;
 
 /// Why a login was ended: set once, by the guard, and read by who tells a person.
 pub type Refusal = Arc<OnceLock<String>>;
@@ -64,7 +70,53 @@ enum Phase {
     /// The rest of a message.
     Body(usize),
     /// The login is over.
-    Open,
+    Open(Lengths),
+}
+
+/// Follows messages that pass, by their lengths.
+#[derive(Debug, Default)]
+struct Lengths {
+    /// The header of the next message, as far as it has passed.
+    header: [u8; HEADER],
+    count: usize,
+    /// Bytes of the current message that are still to pass.
+    rest: usize,
+}
+
+impl Lengths {
+    /// Looks at bytes that pass.
+    ///
+    /// # Errors
+    /// A message is longer than a server of ours sends, or its length is none.
+    fn follow(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            if self.rest > 0 {
+                let passed = self.rest.min(bytes.len());
+                self.rest -= passed;
+                bytes = &bytes[passed..];
+                continue;
+            }
+            let part = bytes.len().min(HEADER - self.count);
+            self.header[self.count..self.count + part].copy_from_slice(&bytes[..part]);
+            self.count += part;
+            bytes = &bytes[part..];
+            if self.count == HEADER {
+                self.count = 0;
+                let [_, length @ ..] = self.header;
+                let length = u32::from_be_bytes(length) as usize;
+                let rest = length.checked_sub(HEADER - 1);
+                self.rest = rest.filter(|_| length <= MAX_OF_SESSION).ok_or_else(|| {
+                    let what = format!(
+                        "the server announces a message of {} MB, and more than {} MB are not read",
+                        length >> 20,
+                        MAX_OF_SESSION >> 20
+                    );
+                    io::Error::new(io::ErrorKind::InvalidData, what)
+                })?;
+            }
+        }
+        Ok(())
+    }
 }
 
 const MESSAGE: Phase = Phase::Header {
@@ -180,7 +232,10 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
                 *start += size;
                 if start == end {
                     self.phase = match (*is_last, *rest) {
-                        (true, _) => Phase::Open,
+                        (true, rest) => Phase::Open(Lengths {
+                            rest,
+                            ..Lengths::default()
+                        }),
                         (false, 0) => MESSAGE,
                         (false, rest) => Phase::Body(rest),
                     };
@@ -194,9 +249,12 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
                 }
                 Poll::Ready(Ok(true))
             }
-            Phase::Open => Pin::new(&mut self.inner)
-                .poll_read(cx, buffer)
-                .map_ok(|()| true),
+            Phase::Open(lengths) => {
+                let before = buffer.filled().len();
+                ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+                lengths.follow(&buffer.filled()[before..])?;
+                Poll::Ready(Ok(true))
+            }
         }
     }
 }
@@ -355,6 +413,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_message_that_is_too_long_ends_the_session() {
+        for length in [
+            (MAX_OF_SESSION as u32 + 1).to_be_bytes(),
+            [0xff; 4],
+            [0, 0, 0, 3],
+        ] {
+            for piece in [1, 3, 4096] {
+                let login = [b"N", &request(0, b"")[..], &message(b'Z', b"I")].concat();
+                let sent = [&login[..], b"D", &length, &[0; 64]].concat();
+                let (read, refusal) = delivered(&sent, piece, "none,scram-sha-256");
+                assert!(read.len() < sent.len() - 64 && refusal.is_none());
+            }
+        }
+        let mut lengths = Lengths::default();
+        let longest = (MAX_OF_SESSION as u32).to_be_bytes();
+        assert!(lengths.follow(&[&b"D"[..], &longest].concat()).is_ok());
+        assert_eq!(lengths.rest, MAX_OF_SESSION - 4);
+    }
+
     proptest! {
         #[test]
         fn an_allowed_login_is_delivered_byte_for_byte(
@@ -370,8 +448,9 @@ mod tests {
             sent.extend(request(11, b"r=nonce,s=salt,i=4096"));
             sent.extend(request(12, b"v=proof"));
             sent.extend(request(0, b""));
-            // From here on it is the client's affair.
-            sent.extend(&after);
+            // From here on only lengths matter.
+            sent.extend(message(b'D', &after));
+            sent.extend(message(b'Z', b"I"));
             prop_assert_eq!(delivered(&sent, piece, "scram-sha-256"), (sent, None));
         }
     }

@@ -13,7 +13,7 @@
 //! Cumulative Statistics System"). A daemon polls the jobs table every 400 ms, so the time stands still only for a
 //! daemon that hangs, or that the network has cut off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -70,8 +70,21 @@ pub struct Stranger {
     pub pid: Pid,
     /// Its role.
     pub role: String,
-    /// The job that it keeps from running; `None` where it poses as a daemon, which does no harm.
-    pub job: Option<JobId>,
+    /// What it holds.
+    pub held: Held,
+}
+
+/// A lock of daemons, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Held {
+    /// By which a daemon shows itself: whoever poses as one does no harm.
+    Presence,
+    /// That of a job, which does not run meanwhile.
+    Job(JobId),
+    /// That of a shared slot, whose jobs do not run meanwhile.
+    SharedSlot(String),
+    /// That of the search for slots of no job, which waits.
+    OrphanSearch,
 }
 
 /// Makes this daemon visible to the others until its session ends or [`leave`] is called.
@@ -163,36 +176,45 @@ type LookRow = (
     Option<String>,
 );
 
-/// Which daemons are there, and which of them hold the locks of these jobs.
+/// Which daemons are there, and which of them hold the locks of these jobs. Strangers are looked for at the locks of these
+/// shared slots, too.
 ///
 /// # Errors
 /// The server's.
-pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<FleetView, DatabaseError> {
+pub async fn look(
+    store: &JobStore,
+    jobs: &[JobId],
+    shared_slots: BTreeSet<String>,
+) -> Result<FleetView, DatabaseError> {
     let (table, label) = keys(store, store.shares_slots());
     let (_, other_slots) = keys(store, !store.shares_slots());
-    let by_key: BTreeMap<i64, &JobId> = jobs
+    let jobs = jobs
         .iter()
-        .map(|id| (JobsLock::Job(id).key(store), id))
-        .collect();
-    let job_keys: Vec<i64> = by_key.keys().copied().collect();
+        .map(|id| (JobsLock::Job(id).key(store), Held::Job(id.clone())));
+    let slots = shared_slots.into_iter().map(|slot| {
+        (
+            JobsLock::SharedSlot(&slot).key(store),
+            Held::SharedSlot(slot),
+        )
+    });
+    let search = (JobsLock::OrphanSearch.key(store), Held::OrphanSearch);
+    let by_key: BTreeMap<i64, Held> = jobs.chain(slots).chain([search]).collect();
+    let lock_keys: Vec<i64> = by_key.keys().copied().collect();
     let failed = || DatabaseError::during("looking for other daemons");
     let question = store.session().repeated(LOOK).await.map_err(failed())?;
     let table_key = i64::from(table.cast_unsigned());
     let found: Vec<LookRow> = store
         .session()
-        .query(&question, &[&table_key, &job_keys, &store.table().oid()])
+        .query(&question, &[&table_key, &lock_keys, &store.table().oid()])
         .await
         .and_then(|rows| all(&rows))
         .map_err(failed())?;
     let mut view = FleetView::default();
     for (pid, is_daemon, second_half, key, last_change, since, busy, stranger) in found {
-        let job = by_key.get(&key).filter(|_| !is_daemon);
+        let held = by_key.get(&key).filter(|_| !is_daemon);
         if let Some(role) = stranger {
-            view.strangers.push(Stranger {
-                pid,
-                role,
-                job: job.map(|id| (*id).clone()),
-            });
+            let held = held.cloned().unwrap_or(Held::Presence);
+            view.strangers.push(Stranger { pid, role, held });
         } else if is_daemon {
             let activity = last_change.map(|last_change| Activity {
                 last_change,
@@ -205,8 +227,8 @@ pub async fn look(store: &JobStore, jobs: &[JobId]) -> Result<FleetView, Databas
                 other_slots: second_half == i64::from(other_slots.cast_unsigned()),
                 activity,
             });
-        } else if let Some(id) = job {
-            view.holders.insert((*id).clone(), pid);
+        } else if let Some(Held::Job(id)) = held {
+            view.holders.insert(id.clone(), pid);
         }
     }
     Ok(view)

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 use crate::pipeline::error::JobError;
 use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
@@ -62,7 +64,8 @@ pub async fn find(session: &Session) -> Result<Option<Leave>, DatabaseError> {
     })
 }
 
-/// Returns when the daemon has to leave the database of this session, with the reason, or when it cannot be asked.
+/// Returns when the daemon has to leave the database of this session, with the reason, or when it cannot be asked. Other
+/// statements of the session may run in between.
 ///
 /// Cancellation safe.
 pub async fn wait_until_asked_to_leave(session: &Session) -> JobError {
@@ -71,6 +74,8 @@ pub async fn wait_until_asked_to_leave(session: &Session) -> JobError {
         match find(session).await {
             Ok(None) => {}
             Ok(Some(leave)) => return JobError::Transient(leave.reason().into()),
+            // The session is shared, and may be in a transaction that has failed.
+            Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
             Err(error) => return error.into(),
         }
     }

@@ -10,7 +10,10 @@
 //! one that no daemon reads and none drops.
 
 use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
+use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::jobs::{Definition, JobRow};
@@ -19,6 +22,9 @@ use crate::replication::SlotName;
 
 /// The longest id, without hyphens, that stands in a name as it is: that of a uuid. Longer ones are hashed.
 const MAX_PLAIN_ID: usize = 36;
+
+/// Connection strings whose databases are remembered. A longer list is read again and again.
+const MAX_KNOWN: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// The name of a job's own slot and publication: `lantern_<jobs table>_<job>_<definition>`.
 ///
@@ -59,11 +65,29 @@ pub fn name_prefix(jobs_table: u32) -> String {
 /// It follows from the connection string, so it is known while the server is out of reach. Two ways to write the same
 /// database give two names: one more slot, but no dispute about who reads it.
 pub fn shared_slot(jobs_table: u32, label: Option<&str>, definition: &Definition) -> SlotName {
-    let text = &definition.db_connection;
-    let database = text.parse::<ConnectionString>();
-    let database = database.map_or_else(|_| text.clone(), |database| database.to_string());
+    let database = database(&definition.db_connection);
     let place = xxh3_64(format!("{database} {label:?}").as_bytes());
     slot_name(format!("{}{SHARED}{place:016x}", name_prefix(jobs_table)))
+}
+
+/// The database that a connection string names, as it is shown. The name of its slot is asked for several times a second,
+/// and to read a connection string means to read files; so the answer is kept, also because a slot keeps its name.
+fn database(text: &str) -> String {
+    static KNOWN: LazyLock<Mutex<LruCache<String, String>>> =
+        LazyLock::new(|| Mutex::new(LruCache::new(MAX_KNOWN)));
+    // No code that can panic runs under this lock.
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(database) = known.get(text) {
+        return database.clone();
+    }
+    match text.parse::<ConnectionString>() {
+        Ok(database) => {
+            let database = database.to_string();
+            known.put(text.to_owned(), database.clone());
+            database
+        }
+        Err(_) => text.to_owned(),
+    }
 }
 
 fn slot_name(name: String) -> SlotName {

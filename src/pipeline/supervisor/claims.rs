@@ -52,7 +52,14 @@ impl Supervisor {
         let mut ids: Vec<JobId> = wanted.iter().map(|row| row.id.clone()).collect();
         let count = ids.len();
         ids.extend(self.leftovers.keys().cloned());
-        let mut view = presence::look(&self.store, &ids).await?;
+        let shared_slots = match self.options.slots {
+            SlotAllocation::PerJob => BTreeSet::new(),
+            SlotAllocation::PerDatabase => wanted
+                .iter()
+                .map(|row| self.shared_slot(row).to_string())
+                .collect(),
+        };
+        let mut view = presence::look(&self.store, &ids, shared_slots).await?;
         self.terminate_unresponsive(&view).await?;
         self.warn_of_strangers(&view);
         self.claim_leftovers(&view).await?;

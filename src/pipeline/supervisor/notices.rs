@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::jobs::definition::JobId;
-use crate::jobs::presence::{FleetView, Stranger};
+use crate::jobs::presence::{FleetView, Held, Stranger};
 use crate::pipeline::supervisor::state::Supervisor;
 use crate::postgres::DatabaseError;
 
@@ -31,22 +31,33 @@ impl Supervisor {
         }
     }
 
-    /// Says which sessions hold locks of ours without being a daemon's. The lock of a job keeps it from running.
+    /// Says which sessions hold locks of ours without being a daemon's.
     pub(super) fn warn_of_strangers(&mut self, view: &FleetView) {
         let now: BTreeSet<Stranger> = view.strangers.iter().cloned().collect();
         for stranger in now.difference(&self.claims.strangers) {
-            let Stranger { pid, role, job } = stranger;
-            match job {
-                Some(id) => tracing::warn!(
+            let Stranger { pid, role, held } = stranger;
+            let session = format!(
+                "a session of the role {role} (process {pid} of the jobs database's server)"
+            );
+            let remedy = format!(
+                "and is of no daemon, since the role may not update the jobs table; end it with SELECT \
+                 pg_terminate_backend({pid}); and REVOKE CONNECT on the database from roles that have no business there"
+            );
+            match held {
+                Held::Job(id) => tracing::warn!(
                     job = %id,
-                    "the job cannot run: a session of the role {role} (process {pid} of the jobs database's server) \
-                     holds its advisory lock, and is of no daemon, since the role may not update the jobs table; end it \
-                     with SELECT pg_terminate_backend({pid}); and REVOKE CONNECT on the database from roles that have no \
-                     business there"
+                    "the job cannot run: {session} holds its advisory lock, {remedy}"
                 ),
-                None => tracing::warn!(
-                    "a session of the role {role} (process {pid} of the jobs database's server) holds the advisory lock \
-                     of a daemon, and is ignored, since the role may not update the jobs table"
+                Held::SharedSlot(slot) => tracing::warn!(
+                    "the jobs of the slot {slot} cannot run: {session} holds its advisory lock, {remedy}"
+                ),
+                Held::OrphanSearch => tracing::warn!(
+                    "slots that belong to no job are not searched for: {session} holds the advisory lock of that search, \
+                     {remedy}"
+                ),
+                Held::Presence => tracing::warn!(
+                    "{session} holds the advisory lock of a daemon, and is ignored, since the role may not update the jobs \
+                     table"
                 ),
             }
         }

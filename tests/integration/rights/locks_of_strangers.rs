@@ -56,6 +56,38 @@ async fn a_stranger_with_the_lock_of_a_job_is_named_and_the_job_runs_once_it_is_
     scene.wait_for_vectors("notes", "body").await;
 }
 
+#[tokio::test]
+async fn a_stranger_with_the_lock_of_a_shared_slot_is_named_and_the_jobs_run_once_it_is_gone() {
+    let mut scene = notes_scene().await;
+    let arguments = &["--slots", "database"];
+    scene
+        .spawn_daemon_with(arguments)
+        .wait_for_line("listening for changes", TIMEOUT)
+        .await;
+    let held = keys("lantern-cli: jobs");
+    let all = format!("SELECT string_agg(k.key, ' ') FROM ({held}) k(key)");
+    let keys = scene.value(&all).await;
+    scene.stop_daemon().await;
+    let stranger = role(&scene, "stranger", "").await;
+    // Those of the job, of the slot, and perhaps of the search for leftover slots.
+    let mut sessions = Vec::new();
+    for key in keys.split(' ') {
+        let lock = format!("SELECT pg_advisory_lock({key})");
+        sessions.push(stranger.session(&lock).await);
+    }
+    scene.write(&[TIDES]).await;
+    scene.spawn_daemon_with(arguments);
+    let line = scene
+        .daemon()
+        .wait_for_line("the jobs of the slot lantern_", TIMEOUT)
+        .await;
+    for part in [&stranger.name, "cannot run", "pg_terminate_backend"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    drop(sessions);
+    scene.wait_for_vectors("notes", "body").await;
+}
+
 /// Daemons with another value of `--slots` make a daemon stand by. A session that only looks like one must not.
 #[tokio::test]
 async fn a_stranger_that_poses_as_another_daemon_keeps_no_job_from_running() {

@@ -37,7 +37,15 @@ async fn the_jobs_of_a_hung_daemon_are_taken_over_until_it_is_back() {
 /// The other daemon does what the hung one was working on, and the hung one does not repeat it when it continues.
 #[tokio::test]
 async fn a_resumed_daemon_does_not_repeat_the_writes_of_another() {
-    let fleet = Fleet::of_two(1, "1").await;
+    let fleet = Fleet::of(1).await;
+    // Slow enough to be stopped in the midst, in small batches, since the server goes on with those that it has.
+    fleet
+        .scene
+        .sql("ALTER TABLE jobs ADD batch_size INT DEFAULT 32; \
+              CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.003); RETURN NEW; END'; \
+              CREATE TRIGGER rest BEFORE UPDATE OF embedding ON t1 FOR EACH ROW EXECUTE FUNCTION rest()")
+        .await;
+    let fleet = fleet.with_two("1").await;
     let holder = usize::from(!fleet.daemons[0].log().contains("listening for changes"));
     let rows = "INSERT INTO t1 SELECT n, (SELECT body FROM truth ORDER BY body OFFSET n % 4 LIMIT 1) \
                 FROM generate_series(1000, 1800) AS n";

@@ -145,15 +145,19 @@ impl Fleet {
 
     /// Two daemons that share the jobs, each table with one row whose vector is confirmed.
     async fn of_two(jobs: usize, loads: &str) -> Fleet {
-        let mut fleet = Fleet::of(jobs).await;
-        fleet.join().await;
-        fleet.join().await;
-        fleet.wait_for_loads(loads).await;
-        fleet.wait_for_streams(jobs).await;
-        fleet.scene.wait_for_backfill().await;
-        fleet.put(1, TIDES).await;
-        fleet.wait_for_vectors().await;
-        fleet.scene.wait_until_confirmed().await;
-        fleet
+        Fleet::of(jobs).await.with_two(loads).await
+    }
+
+    /// Two daemons, which have written a row of each table.
+    async fn with_two(mut self, loads: &str) -> Fleet {
+        self.join().await;
+        self.join().await;
+        self.wait_for_loads(loads).await;
+        self.wait_for_streams(self.jobs).await;
+        self.scene.wait_for_backfill().await;
+        self.put(1, TIDES).await;
+        self.wait_for_vectors().await;
+        self.scene.wait_until_confirmed().await;
+        self
     }
 }

@@ -153,8 +153,8 @@ async fn all_left(waiting: &[Joining]) {
     }
 }
 
-/// Watches a shared slot: who its members are, how much WAL it retains, and who else needs the database. Returns when it cannot go on. Pends forever for a
-/// slot of one job.
+/// Watches a shared slot: who its members are, how much WAL it retains, and who else needs the database. Returns when it
+/// cannot go on. Pends forever for a slot of one job.
 async fn watch_shared_slot(
     source: &SlotSource,
     snapshots: watch::Sender<MembershipSnapshot>,

@@ -237,13 +237,17 @@ impl Batcher {
             self.finish_superseded(&mut row, older).await;
         }
         let key = row.key.clone();
-        let older = match &row.source {
-            SourceText::Text(_) => self.at_engine.submit_newest(row),
-            SourceText::Unread => self.unread.push_newest(row),
+        let owed = match &row.source {
+            SourceText::Text(_) => {
+                let older = self.at_engine.submit_newest(row);
+                older.and_then(|older| self.at_engine.newest(&key)?.take_over(older))
+            }
+            SourceText::Unread => {
+                let older = self.unread.push_newest(row);
+                older.and_then(|older| self.unread.newest(&key)?.take_over(older))
+            }
             SourceText::Empty => return self.admit(row),
         };
-        let Some(older) = older else { return Ok(()) };
-        let owed = self.newest(&key).and_then(|newest| newest.take_over(older));
         if let Some(ack) = owed {
             self.finish_live(ack).await;
         }

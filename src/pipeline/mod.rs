@@ -26,6 +26,7 @@
 //! ```no_run
 //! # async fn daemon() -> Result<(), Box<dyn std::error::Error>> {
 //! use lantern::embedding::{ModelCatalog, Engine, EngineOptions};
+//! use lantern::pipeline::setup::preflight::users_code::PowerfulRoles;
 //! use lantern::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 //! use lantern::pipeline::supervisor::state::Supervisor;
 //! use lantern::postgres::{ConnectionString, JobAccess};
@@ -39,6 +40,8 @@
 //!     access: JobAccess::default(),
 //!     max_retained_wal: "16GB".parse()?,
 //!     slots: SlotAllocation::PerJob,
+//!     max_jobs: 100,
+//!     powerful_roles: PowerfulRoles::Refuse,
 //! };
 //! let engine = Engine::new(ModelCatalog::new("models".into()), EngineOptions::default());
 //! let stop = CancellationToken::new();

@@ -39,7 +39,7 @@ impl EngineArguments {
         Ok(ModelCatalog::new(self.data_path()?.join("models")))
     }
 
-    /// An engine for the models in the data folder, for a few texts that somebody waits for. It loads nothing yet.
+    /// An engine for the models in the data folder, for a few texts of a command that a person waits for. It loads nothing yet.
     ///
     /// # Errors
     /// If there is no such folder.

@@ -33,7 +33,7 @@ pub(crate) struct KnownVector {
 
 /// A bounded memory of vectors. All methods take a moment and may be called from any thread.
 pub(crate) struct VectorCache {
-    /// `None` where nothing is to be kept.
+    /// `None` for a cache of no bytes.
     vectors: Option<Cache<TextKey, Arc<KnownVector>, ByBytes>>,
     seed: u64,
 }

@@ -302,7 +302,7 @@ impl EngineInner {
         let thread = thread::Builder::new().name("embed-yield".into());
         match thread.spawn(move || watching.run()) {
             Ok(thread) => *monitor = Some(thread),
-            Err(error) => tracing::warn!(%error, "inference yields to nobody: no thread for that"),
+            Err(error) => tracing::warn!(%error, "inference does not yield: its monitor thread cannot be started"),
         }
     }
 

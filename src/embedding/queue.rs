@@ -14,7 +14,7 @@
 //! pool gives what is there immediately.
 //!
 //! **Each text once.** Equal texts of one model are one *entry*, with a *request* for each flow and number that asked for
-//! it: from the moment it is pending until its vector is there, whoever asks for the text joins.
+//! it. A further request joins the entry, from the moment it is pending until its vector is there.
 //!
 //! **Fairness.** A *flow* is one source of texts, as in fair queuing (RFC 970): flows take turns. A batch is
 //! cut around the oldest text of the flow whose turn it is and filled with its neighbors from any flow, so no text
@@ -250,7 +250,7 @@ impl<R, P, T> Queue<R, P, T> {
         id
     }
 
-    /// Removes a flow with its requests, and the texts that nobody else has asked for. Returns what was dropped.
+    /// Removes a flow with its requests, and the texts that no other flow has asked for. Returns what was dropped.
     pub(crate) fn close_flow(&mut self, id: FlowId) -> (Vec<R>, Vec<P>, Vec<T>) {
         let (mut requesters, mut pending, mut tokenized) = (Vec::new(), Vec::new(), Vec::new());
         let Some(flow) = self.flows.remove(&id) else {
@@ -289,7 +289,7 @@ impl<R, P, T> Queue<R, P, T> {
             .collect()
     }
 
-    /// Asks for a text, by a number that the flow does not use for another one. `text` makes what is to be tokenized, if
+    /// Asks for a text, by a number that the flow does not use for another one. `text` makes what a worker tokenizes, if
     /// the text is not here already. Does nothing if the flow is closed.
     pub(crate) fn push(
         &mut self,
@@ -395,7 +395,7 @@ impl<R, P, T> Queue<R, P, T> {
         }
     }
 
-    /// Removes an entry that waits and that nobody asks for any more. One that is being worked on is removed when that is
+    /// Removes an entry that waits and has no request any more. One that is being worked on is removed when that is
     /// done.
     fn drop_if_unwanted(&mut self, id: EntryId) -> (Option<P>, Option<T>) {
         let Some(entry) = self.entries.get(&id) else {
@@ -443,7 +443,7 @@ impl<R, P, T> Queue<R, P, T> {
         }
     }
 
-    /// Takes a tokenized text back, of `length` tokens; drops it if nobody asks for it any more.
+    /// Takes a tokenized text back, of `length` tokens; drops it if it has no request any more.
     pub(crate) fn push_tokenized(&mut self, id: EntryId, length: usize, text: T) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;

@@ -279,7 +279,7 @@ impl Scheduler {
                     is_truncated: text.tokens.is_truncated(),
                 };
                 self.counts.computed.fetch_add(1, Ordering::Relaxed);
-                // Known before the entry is gone, so that nobody computes it once more in between.
+                // Known before the entry is gone, so that it is not computed once more in between.
                 let known = self.known.put(text.key, known);
                 for (request, context) in self.take_requests(entry) {
                     context.send_known(request.id, &known);

@@ -77,7 +77,7 @@ pub struct Stranger {
 /// A lock of daemons, for a person.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Held {
-    /// By which a daemon shows itself: whoever poses as one does no harm.
+    /// By which a daemon shows itself. A session that poses as a daemon does no harm.
     Presence,
     /// That of a job, which does not run meanwhile.
     Job(JobId),

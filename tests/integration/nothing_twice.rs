@@ -1,4 +1,4 @@
-//! Vectors that nobody needs are not computed: of older texts of a row, and of a text whose vector is known.
+//! Vectors that are not needed are not computed: of older texts of a row, and of a text whose vector is known.
 
 use nix::sys::signal::Signal;
 use testkit::Scene;

@@ -13,7 +13,7 @@ pub(super) struct Usage {
     pub cores: f64,
     /// What this process and its helpers do not account for, in cores.
     pub others: f64,
-    /// Nobody used it, in cores.
+    /// What no process used, in cores.
     pub idle: f64,
 }
 

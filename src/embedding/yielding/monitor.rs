@@ -85,7 +85,7 @@ impl Monitor {
     pub(crate) fn run(mut self) {
         if let Err(error) = self.watch() {
             tracing::info!(
-                "the system does not tell who uses its processors ({error}), so inference yields to nobody; limit it with \
+                "the system does not tell who uses its processors ({error}), so inference does not yield; limit it with \
                  --threads"
             );
             self.gate.allow(self.threads as f64);

@@ -99,7 +99,7 @@ impl Throttle {
 impl Drop for Throttle {
     fn drop(&mut self) {
         if let Some(shared) = self.0 {
-            // SAFETY: the timer exists until now, and nobody else arms it: a throttle is dropped with its last user.
+            // SAFETY: the timer exists until now, and no other thread arms it: a throttle is dropped with its last user.
             unsafe { libc::timer_delete(shared.timer) };
         }
     }

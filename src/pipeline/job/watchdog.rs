@@ -9,7 +9,7 @@
 //!   [`TableState`]. The stream goes by the table's OID and shows nothing of that.
 //! - **Are the partitions the same?** One that was attached has rows that no change brings, and one may be outside of the
 //!   WAL.
-//! - **Does somebody need the database for themselves?** Then the job leaves it, and comes back by itself.
+//! - **Does another session need the database for itself?** Then the job leaves it, and comes back by itself.
 
 use std::sync::Arc;
 use std::time::Duration;

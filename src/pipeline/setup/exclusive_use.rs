@@ -1,4 +1,4 @@
-//! Whether somebody needs the target database without other sessions in it: then the daemon leaves.
+//! Whether another session needs the target database for itself: then the daemon leaves.
 //!
 //! `ALTER DATABASE … RENAME` and `SET TABLESPACE`, and `CREATE DATABASE … TEMPLATE`, lock the database, wait 5 s for the
 //! sessions of others to end, and fail (`CountOtherDBBackends` in `procarray.c`). A session that comes later waits for

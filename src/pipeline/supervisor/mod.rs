@@ -59,7 +59,7 @@ use state::{AfterEnd, Supervisor};
 
 /// How often the jobs table is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
-/// How often it is asked whether somebody needs the jobs database without this daemon.
+/// How often it is asked whether another session needs the jobs database for itself.
 const LEAVE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Supervisor {
@@ -138,8 +138,8 @@ impl Supervisor {
         self.search_orphans(rows).await
     }
 
-    /// Closes the session where somebody needs the jobs database for themselves. The next one waits until they have done
-    /// what they do.
+    /// Closes the session where another one needs the jobs database for itself. The next one waits until that one is
+    /// done.
     ///
     /// # Errors
     /// Why it was closed, or the server's.

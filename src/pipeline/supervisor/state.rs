@@ -61,7 +61,7 @@ pub struct Supervisor {
     pub(super) orphan_search: OrphanSearch,
     /// What the log has said of rows that are skipped for their ids.
     pub(super) unusable_ids: Reminder,
-    /// When it was asked last whether somebody needs the jobs database.
+    /// When it was asked last whether another session needs the jobs database for itself.
     pub(super) asked_to_leave: Instant,
     /// The log has named the jobs that had failed before this daemon started.
     pub(super) earlier_failures_told: bool,

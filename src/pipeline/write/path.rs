@@ -172,8 +172,8 @@ impl WritePath {
     }
 }
 
-/// The process of this session on the server, if both are on one machine. An SSH tunnel looks like that, too; so whoever
-/// uses the process id compares the name of the process.
+/// The process of this session on the server, if both are on one machine. An SSH tunnel looks like that, too; so the
+/// user of the process id compares the name of the process.
 async fn local_process(session: &Session) -> Result<Option<u32>, DatabaseError> {
     let (pid, is_local): (i32, bool) = session
         .query_one(

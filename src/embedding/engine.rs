@@ -302,7 +302,9 @@ impl EngineInner {
         let thread = thread::Builder::new().name("embed-yield".into());
         match thread.spawn(move || watching.run()) {
             Ok(thread) => *monitor = Some(thread),
-            Err(error) => tracing::warn!(%error, "inference does not yield: its monitor thread cannot be started"),
+            Err(error) => {
+                tracing::warn!(%error, "inference does not yield: its monitor thread cannot be started");
+            }
         }
     }
 

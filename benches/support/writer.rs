@@ -10,6 +10,7 @@ use lantern::pipeline::table::target::{
 use lantern::pipeline::write::outcome::{EmbeddedRow, Outcome};
 use lantern::pipeline::write::writer::Writer;
 use lantern::postgres::{ConnectionString, Session};
+use testkit::client;
 
 /// Writes vectors into `public.table (id bigint PRIMARY KEY, body text, embedding public.vector(dimensions))`.
 pub struct RowWriter(Writer);
@@ -23,6 +24,12 @@ impl RowWriter {
         let target = target(&session, table, dimensions).await;
         let writer = Writer::prepare(session, Arc::new(target), dimensions);
         RowWriter(writer.await.expect("a writer"))
+    }
+
+    /// The server process of its session.
+    pub async fn process(&self) -> u32 {
+        let pid: i32 = client::value(self.0.session(), "SELECT pg_backend_pid()").await;
+        pid.unsigned_abs()
     }
 
     /// Writes rows in one transaction; returns how many of them still had their texts.

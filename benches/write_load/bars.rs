@@ -1,13 +1,16 @@
 //! The bars: which figures the product has to reach.
 
 use crate::bar::{Bar, Bound};
-use crate::capture::Way;
+use crate::capture::{Inference, Way};
+use crate::pgbench::Speed;
+use crate::questions::beside_inference::Users;
 use crate::questions::burst::Burst;
-use crate::questions::freshness::Freshness;
+use crate::questions::freshness::{Freshness, Point};
 use crate::questions::jobs;
 use crate::questions::jobs::{JOBS, Slots};
 use crate::questions::tables::Table;
 use crate::questions::user_side::{Run, Statement, UserSide};
+use crate::questions::{beside_inference, near_saturation, repeats};
 use crate::results::Results;
 use testkit::statistics::median;
 
@@ -15,7 +18,20 @@ use testkit::statistics::median;
 pub fn bars(results: &Results) -> Vec<Bar> {
     let mut bars = Vec::new();
     bars.extend(results.user_side.iter().flat_map(user_side));
+    bars.extend(
+        results
+            .beside_inference
+            .iter()
+            .flat_map(|runs| beside_inference(runs)),
+    );
     bars.extend(results.freshness.as_ref().map(freshness));
+    bars.extend(results.repeats.iter().flat_map(|rounds| repeats(rounds)));
+    bars.extend(
+        results
+            .near_saturation
+            .iter()
+            .flat_map(|runs| near_saturation(runs)),
+    );
     bars.extend(results.bursts.as_deref().map(bursts));
     bars.extend(results.backlog.as_ref().map(|rounds| {
         Bar::new(
@@ -76,6 +92,113 @@ fn freshness(freshness: &Freshness) -> Bar {
         lone.map_or(f64::NAN, |lone| lone.beyond),
         Bound::AtMost(3.0),
     )
+}
+
+/// Of users beside inference, and of inference that finds nobody to yield to.
+fn beside_inference(runs: &[beside_inference::Run]) -> [Bar; 6] {
+    use Inference::{Off, Unyielding, Yielding};
+    let users = |users, figure: fn(&Speed) -> f64| {
+        let figure = |run: &beside_inference::Run| run.speed.as_ref().map_or(f64::NAN, figure);
+        beside_inference::ratio(runs, users, [Yielding, Off], figure)
+    };
+    let alone = [Yielding, Unyielding];
+    let embedded = |run: &beside_inference::Run| run.embedded;
+    let embedded = beside_inference::ratio(runs, Users::None, alone, embedded);
+    [
+        Bar::new(
+            "user's transactions a second beside inference, a client a core, against no daemon",
+            users(Users::AClientACore, |speed| speed.tps),
+            Bound::AtLeast(0.85),
+        ),
+        Bar::new(
+            "user's transactions a second beside inference, four clients a core, against no daemon",
+            users(Users::FourClientsACore, |speed| speed.tps),
+            Bound::AtLeast(0.85),
+        ),
+        Bar::new(
+            "their 99th percentile, a client a core, against no daemon",
+            users(Users::AClientACore, |speed| speed.p99),
+            Bound::AtMost(2.0),
+        ),
+        Bar::new(
+            "their 99th percentile, four clients a core, against no daemon",
+            users(Users::FourClientsACore, |speed| speed.p99),
+            Bound::AtMost(2.0),
+        ),
+        Bar::new(
+            "the 95th percentile of 1,000 transactions a second beside inference, against no daemon",
+            users(Users::Steady, |speed| speed.p95),
+            Bound::AtMost(1.5),
+        ),
+        Bar::new(
+            "texts embedded a second without users, against --yield off",
+            embedded,
+            Bound::AtLeast(0.98),
+        ),
+    ]
+}
+
+fn repeats(rounds: &[repeats::Round]) -> [Bar; 3] {
+    let middle = |figure: fn(&repeats::Round) -> f64| median(rounds.iter().map(figure));
+    [
+        Bar::new(
+            "seconds until 600 updates of 10 rows have settled",
+            middle(|round| round.hot_rows),
+            Bound::AtMost(1.5),
+        ),
+        Bar::new(
+            "seconds until 1,000 equal texts have their vectors",
+            middle(|round| round.equal_texts),
+            Bound::AtMost(1.0),
+        ),
+        Bar::new(
+            "updates a second with 30 % repeated texts, against as many new texts",
+            middle(|round| round.mix / round.distinct),
+            Bound::AtLeast(1.4),
+        ),
+    ]
+}
+
+/// The worst of three percentiles, each against the better of the triggers.
+fn near_saturation(runs: &[near_saturation::Run]) -> Vec<Bar> {
+    let bars = [
+        (
+            0.5,
+            Inference::Unyielding,
+            "milliseconds from commit to vector at 0.5 of saturation, against the better trigger",
+        ),
+        (0.8, Inference::Unyielding, "the same at 0.8 of saturation"),
+        (
+            0.95,
+            Inference::Unyielding,
+            "the same at 0.95 of saturation",
+        ),
+        (
+            0.5,
+            Inference::Yielding,
+            "the same at 0.5 of saturation, while inference yields",
+        ),
+        (
+            0.8,
+            Inference::Yielding,
+            "the same at 0.8 of saturation, while inference yields",
+        ),
+        (
+            0.95,
+            Inference::Yielding,
+            "the same at 0.95 of saturation, while inference yields",
+        ),
+    ];
+    let figures: [fn(&Point) -> f64; 3] = [|point| point.p50, |point| point.p95, |point| point.p99];
+    let bars = bars.into_iter().map(|(share, inference, what)| {
+        let of = |way, figure| near_saturation::middle(runs, (way, inference), share, figure);
+        let against = figures.map(|figure| {
+            of(Way::Daemon, figure) / of(Way::Notify, figure).min(of(Way::Queue, figure))
+        });
+        let worst = against.into_iter().fold(0.0, f64::max);
+        Bar::new(what, worst, Bound::AtMost(1.0))
+    });
+    bars.collect()
 }
 
 fn bursts(bursts: &[Burst]) -> Bar {

@@ -29,17 +29,21 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use capture::{Inference, Way, follower};
-use questions::{backlog, beside_inference, burst, freshness, jobs, tables, user_side, write_back};
+use questions::{
+    backlog, beside_inference, burst, freshness, jobs, near_saturation, repeats, tables, user_side,
+    write_back,
+};
 use results::{About, Results};
 use scale::Scale;
 use texts::Texts;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let inference = if has(&arguments, "off") {
-        Inference::Off
-    } else {
-        Inference::On
+    let yields = std::env::var("LANTERN_YIELD").is_ok_and(|yields| yields == "on");
+    let inference = match (has(&arguments, "off"), yields) {
+        (true, _) => Inference::Off,
+        (false, true) => Inference::Yielding,
+        (false, false) => Inference::Unyielding,
     };
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     if has(&arguments, "follow-notify") {
@@ -52,10 +56,12 @@ fn main() {
 }
 
 /// In the order in which they are asked.
-const QUESTIONS: [&str; 9] = [
+const QUESTIONS: [&str; 11] = [
     "user_side",
     "beside_inference",
     "freshness",
+    "near_saturation",
+    "repeats",
     "bursts",
     "drain",
     "backlog",
@@ -109,6 +115,11 @@ async fn ask(question: &str, scale: Scale, texts: &Texts, results: &mut Results)
         "freshness" => {
             results.freshness = Some(freshness::measure(&scale.freshness(), texts).await);
         }
+        "near_saturation" => {
+            let plan = scale.near_saturation();
+            results.near_saturation = Some(near_saturation::measure(&plan, texts).await);
+        }
+        "repeats" => results.repeats = Some(repeats::measure(&scale.repeats(), texts).await),
         "bursts" => results.bursts = Some(burst::measure(&scale.bursts(), texts).await),
         "drain" => results.drain = Some(burst::drain(scale.drain(), texts).await),
         "backlog" => results.backlog = Some(backlog::measure(&scale.backlog(), texts).await),

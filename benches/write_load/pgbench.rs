@@ -35,14 +35,26 @@ pub enum Length {
     Transactions(u32),
 }
 
-/// Runs scripts, one of them at random each time, with this many clients. `folder` takes the log of the transactions.
-pub fn run(
-    server: &Server,
-    scripts: &[String],
-    clients: u32,
-    length: Length,
-    folder: &Path,
-) -> Run {
+/// How many transactions there are at a time.
+#[derive(Clone, Copy)]
+pub struct Load {
+    pub clients: u32,
+    /// Transactions a second; `None` for as many as the clients can make.
+    pub rate: Option<u32>,
+}
+
+impl Load {
+    pub fn clients(clients: u32) -> Load {
+        Load {
+            clients,
+            rate: None,
+        }
+    }
+}
+
+/// Runs scripts, one of them at random each time. `folder` takes the log of the transactions. With a rate, a latency
+/// begins when the transaction was due.
+pub fn run(server: &Server, scripts: &[String], load: Load, length: Length, folder: &Path) -> Run {
     let mut files = Vec::new();
     for (number, script) in scripts.iter().enumerate() {
         let file = folder.join(format!("script-{number}.sql"));
@@ -54,8 +66,9 @@ pub fn run(
         .args(["--no-vacuum", "--protocol=prepared", "--log"])
         .arg(format!("--log-prefix={}", prefix.display()))
         .args(&files)
-        .arg(format!("--client={clients}"))
-        .arg(format!("--jobs={}", clients.min(2)))
+        .arg(format!("--client={}", load.clients))
+        .arg(format!("--jobs={}", load.clients.min(2)))
+        .args(load.rate.map(|rate| format!("--rate={rate}")))
         .arg(match length {
             Length::Seconds(seconds) => format!("--time={seconds}"),
             Length::Transactions(count) => format!("--transactions={count}"),

@@ -2,11 +2,13 @@
 
 use crate::bar::{Bar, Bound};
 use crate::bars::ratio;
-use crate::capture::Way;
+use crate::capture::{Inference, Way};
 use crate::questions::burst::Burst;
 use crate::questions::freshness::{Freshness, Lone, Point};
 use crate::questions::user_side::{Run, Statement, UserSide};
-use crate::questions::{backlog, beside_inference, jobs, tables, write_back};
+use crate::questions::{
+    backlog, beside_inference, jobs, near_saturation, repeats, tables, write_back,
+};
 use crate::results::Results;
 use testkit::statistics::median;
 
@@ -18,6 +20,11 @@ pub fn print(results: &Results) {
         .iter()
         .for_each(|runs| beside_inference(runs));
     results.freshness.iter().for_each(freshness);
+    results
+        .near_saturation
+        .iter()
+        .for_each(|runs| near_saturation(runs));
+    results.repeats.iter().for_each(|rounds| repeats(rounds));
     results
         .bursts
         .iter()
@@ -112,53 +119,72 @@ fn user_side(user_side: &UserSide) {
 }
 
 fn beside_inference(runs: &[beside_inference::Run]) {
-    let ways = Way::ALL
-        .into_iter()
-        .filter(|way| runs.iter().any(|run| run.way == *way));
-    let row = |way: Way| {
-        let middle = |figure: fn(&beside_inference::Run) -> f64| {
-            median(runs.iter().filter(|run| run.way == way).map(figure))
-        };
-        vec![
-            way.name().to_owned(),
-            format!("{:.0}", middle(|run| run.speed.tps)),
-            format!("{:.2}", middle(|run| run.speed.p50)),
-            format!("{:.2}", middle(|run| run.speed.p95)),
-            format!("{:.2}", middle(|run| run.speed.p99)),
-        ]
-    };
-    let title = format!(
-        "INSERT, {} clients, while more arrives than can be embedded on the same processors",
-        beside_inference::CLIENTS
+    let mut rows = Vec::new();
+    for users in beside_inference::Users::ALL {
+        for inference in [Inference::Off, Inference::Yielding, Inference::Unyielding] {
+            let fits =
+                |run: &&beside_inference::Run| (run.users, run.inference) == (users, inference);
+            let middle = |figure: fn(&beside_inference::Run) -> Option<f64>| {
+                let figures: Vec<f64> = runs.iter().filter(fits).filter_map(figure).collect();
+                match figures.is_empty() {
+                    true => "-".to_owned(),
+                    false => format!("{:.2}", median(figures)),
+                }
+            };
+            rows.push(vec![
+                users.name().to_owned(),
+                inference.name().to_owned(),
+                middle(|run| Some(run.speed.as_ref()?.tps)),
+                middle(|run| Some(run.speed.as_ref()?.p50)),
+                middle(|run| Some(run.speed.as_ref()?.p95)),
+                middle(|run| Some(run.speed.as_ref()?.p99)),
+                middle(|run| Some(run.embedded)),
+            ]);
+        }
+    }
+    table(
+        "INSERTs of users beside a backlog that is embedded on the same processors",
+        &[
+            "users",
+            "inference",
+            "tx/s",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "texts/s",
+        ],
+        rows,
     );
-    let head = ["", "tx/s", "p50 ms", "p95 ms", "p99 ms"];
-    table(&title, &head, ways.map(row).collect());
 }
 
-fn freshness(freshness: &Freshness) {
-    let row = |point: &Point| {
+fn repeats(rounds: &[repeats::Round]) {
+    let row = |round: &repeats::Round| {
         vec![
-            point.way.name().to_owned(),
-            format!("{:.1}", point.offered),
-            format!("{:.1}", point.kept),
-            format!("{:.1}", point.p50),
-            format!("{:.1}", point.p95),
-            format!("{:.1}", point.p99),
-            format!("{:.1}", point.longest),
+            format!("{:.2}", round.hot_rows),
+            format!("{:.2}", round.equal_texts),
+            format!("{:.0}", round.distinct),
+            format!("{:.0}", round.mix),
+            format!("{:.2}", round.mix / round.distinct),
         ]
     };
     table(
-        "from commit to commit, in milliseconds",
+        "what is not computed twice",
         &[
-            "",
-            "rows/s in",
-            "rows/s out",
-            "p50",
-            "p95",
-            "p99",
-            "longest",
+            "600 updates of 10 rows, s",
+            "1,000 equal texts, s",
+            "new texts/s",
+            "updates/s, 30 % repeats",
+            "ratio",
         ],
-        freshness.points.iter().map(row).collect(),
+        rounds.iter().map(row).collect(),
+    );
+}
+
+fn freshness(freshness: &Freshness) {
+    table(
+        "from commit to commit, in milliseconds",
+        &POINT_HEAD,
+        freshness.points.iter().map(point).collect(),
     );
     let row = |lone: &Lone| {
         vec![
@@ -173,6 +199,45 @@ fn freshness(freshness: &Freshness) {
         "one row a second, in milliseconds",
         &["", "p50", "p95", "model alone", "beyond it"],
         freshness.lone.iter().map(row).collect(),
+    );
+}
+
+const POINT_HEAD: [&str; 7] = [
+    "",
+    "rows/s in",
+    "rows/s out",
+    "p50",
+    "p95",
+    "p99",
+    "longest",
+];
+
+fn point(point: &Point) -> Vec<String> {
+    let figures = [
+        point.offered,
+        point.kept,
+        point.p50,
+        point.p95,
+        point.p99,
+        point.longest,
+    ];
+    std::iter::once(point.way.name().to_owned())
+        .chain(figures.map(|figure| format!("{figure:.1}")))
+        .collect()
+}
+
+fn near_saturation(runs: &[near_saturation::Run]) {
+    let row = |run: &near_saturation::Run| {
+        let share = run
+            .share
+            .map_or("overload".to_owned(), |share| share.to_string());
+        let kind = [share, run.inference.name().to_owned()];
+        [&point(&run.point)[..], &kind[..]].concat()
+    };
+    table(
+        "several writers near saturation, from commit to commit, in milliseconds",
+        &[&POINT_HEAD[..], &["of saturation", "inference"]].concat(),
+        runs.iter().map(row).collect(),
     );
 }
 

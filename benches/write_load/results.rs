@@ -12,7 +12,7 @@ use crate::questions::burst::Burst;
 use crate::questions::freshness::Freshness;
 use crate::questions::tables::Table;
 use crate::questions::user_side::UserSide;
-use crate::questions::{backlog, beside_inference, jobs, write_back};
+use crate::questions::{backlog, beside_inference, jobs, near_saturation, repeats, write_back};
 use crate::support::server::Server;
 use crate::texts::Texts;
 use testkit::statistics::median;
@@ -24,6 +24,8 @@ pub struct Results {
     pub user_side: Option<UserSide>,
     pub beside_inference: Option<Vec<beside_inference::Run>>,
     pub freshness: Option<Freshness>,
+    pub near_saturation: Option<Vec<near_saturation::Run>>,
+    pub repeats: Option<Vec<repeats::Round>>,
     pub bursts: Option<Vec<Burst>>,
     pub drain: Option<Vec<Burst>>,
     pub backlog: Option<Vec<backlog::Round>>,
@@ -41,6 +43,8 @@ impl Results {
             user_side: None,
             beside_inference: None,
             freshness: None,
+            near_saturation: None,
+            repeats: None,
             bursts: None,
             drain: None,
             backlog: None,

@@ -1,6 +1,9 @@
 //! How much is measured.
 
-use crate::questions::{backlog, beside_inference, burst, freshness, jobs, user_side, write_back};
+use crate::questions::{
+    backlog, beside_inference, burst, freshness, jobs, near_saturation, repeats, user_side,
+    write_back,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
@@ -42,7 +45,7 @@ impl Scale {
     pub fn beside_inference(self) -> beside_inference::Plan {
         beside_inference::Plan {
             rounds: self.choose(1, 3, 5),
-            seconds: self.choose(1, 2, 3),
+            seconds: self.choose(1, 4, 6),
         }
     }
 
@@ -55,6 +58,20 @@ impl Scale {
             ),
             seconds: self.choose(1, 5, 8),
             lone: self.choose(3, 20, 40),
+        }
+    }
+
+    pub fn near_saturation(self) -> near_saturation::Plan {
+        near_saturation::Plan {
+            rounds: self.choose(1, 3, 5),
+            seconds: self.choose(1, 4, 8),
+        }
+    }
+
+    pub fn repeats(self) -> repeats::Plan {
+        repeats::Plan {
+            rounds: self.choose(1, 3, 5),
+            rows: self.choose(300, 3000, 6000),
         }
     }
 

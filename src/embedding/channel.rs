@@ -69,6 +69,11 @@ impl Submitter {
         self.scheduler.push(request, context, priority, text, None);
     }
 
+    /// Says that no text follows soon, so those that were submitted need not wait for more of a batch.
+    pub fn flush(&self) {
+        self.scheduler.flush();
+    }
+
     /// As [`submit`](Self::submit), in the place of the text with the number `old`. Returns whether that was withdrawn:
     /// then nothing comes back for it. Otherwise its vector is there already.
     pub fn replace(

@@ -160,6 +160,7 @@ impl Engine {
         for (id, text) in texts.into_iter().enumerate() {
             submitter.submit(Priority::Live, id as u64, text);
         }
+        submitter.flush();
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
             all.push(completions.next().await.ok_or(EmbeddingError::ShutDown)?);

@@ -52,6 +52,7 @@ mod files;
 mod folder;
 mod identity;
 mod known;
+mod linger;
 mod model;
 mod modules;
 mod name;

@@ -477,9 +477,18 @@ impl<R, P, T> Queue<R, P, T> {
             .any(|flow| flow.live.has_work() || flow.backfill.has_work())
     }
 
+    /// The tokens of all texts that are ready to run.
+    pub(crate) fn tokens(&self) -> usize {
+        self.pools.values().map(|pool| pool.tokens).sum()
+    }
+
     /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the
-    /// most padded tokens of a batch.
-    pub(crate) fn next_work(&mut self, idle: usize, budget: usize) -> Option<WorkItem<P, T>> {
+    /// most padded tokens of a batch, or `None` if no batch is wanted now.
+    pub(crate) fn next_work(
+        &mut self,
+        idle: usize,
+        budget: Option<usize>,
+    ) -> Option<WorkItem<P, T>> {
         let (id, priority) = self.choose()?;
         let flow = &self.flows[&id];
         // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
@@ -488,7 +497,7 @@ impl<R, P, T> Queue<R, P, T> {
             return Some(WorkItem::Tokenize { texts });
         }
         let oldest = flow.backlog(priority).oldest()?;
-        let texts = self.take_batch(flow.model, priority, oldest, idle, budget);
+        let texts = self.take_batch(flow.model, priority, oldest, idle, budget?);
         self.end_turn(id, priority);
         Some(WorkItem::RunBatch { texts })
     }

@@ -14,11 +14,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::cache::{KnownVector, VectorCache};
 use super::error::EmbeddingError;
+use super::linger::Linger;
 use super::model::{LoadedModel, TextRole, Tokens};
 use super::queue::{EntryId, FlowId, Priority, Queue, Request, TextKey, WorkItem};
 
@@ -81,8 +83,11 @@ pub(crate) struct Scheduler {
 
 struct SchedulerState {
     queue: Queue<Arc<FlowContext>, PendingText, TokenizedText>,
+    linger: Linger,
     /// Workers that wait on the condition variable.
     idle_workers: usize,
+    /// Workers that run a batch.
+    busy_workers: usize,
     closed: bool,
 }
 
@@ -144,7 +149,9 @@ impl Scheduler {
         Self {
             state: Mutex::new(SchedulerState {
                 queue: Queue::new(),
+                linger: Linger::new(Instant::now()),
                 idle_workers: 0,
+                busy_workers: 0,
                 closed: false,
             }),
             work_available: Condvar::new(),
@@ -213,10 +220,20 @@ impl Scheduler {
                 false
             }
         };
+        state.linger.text_arrived(Instant::now());
         if state.idle_workers > 0 {
             self.work_available.notify_one();
         }
         withdrawn
+    }
+
+    /// Cuts batches of the texts that wait for others.
+    pub(crate) fn flush(&self) {
+        let mut state = lock(&self.state);
+        state.linger.flush();
+        if state.idle_workers > 0 {
+            self.work_available.notify_one();
+        }
     }
 
     /// Takes a text back, of which no vector will come. Returns whether it was still queued.
@@ -231,29 +248,50 @@ impl Scheduler {
         drop(dropped);
     }
 
-    /// Waits for work; `None` when the engine is shut down.
+    /// Waits for work; `None` when the engine is shut down. After a batch, call [`batch_ended`](Self::batch_ended).
     pub(crate) fn next_work(&self) -> Option<EmbeddingWork> {
         let mut state = lock(&self.state);
         loop {
             if state.closed {
                 return None;
             }
-            let idle = state.idle_workers;
-            if let Some(work) = state.queue.next_work(idle, self.batch_tokens) {
+            let now = Instant::now();
+            let is_full = state.queue.tokens() >= self.batch_tokens;
+            let wait_until = state.linger.wait_until(now, is_full);
+            if let Some(work) =
+                state.take_work(now, wait_until.is_none().then_some(self.batch_tokens))
+            {
                 // A worker that takes work wakes the next one if there is more. So one wake-up per submitted text is
                 // enough, and a burst does not wake all workers for one text.
-                if idle > 0 && state.queue.has_work() {
+                if state.idle_workers > 0 && state.queue.has_work() {
                     self.work_available.notify_one();
                 }
                 return Some(work);
             }
             state.idle_workers += 1;
-            state = self
-                .work_available
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = match wait_until {
+                None => self
+                    .work_available
+                    .wait(state)
+                    .unwrap_or_else(PoisonError::into_inner),
+                Some(until) => {
+                    let waited = self
+                        .work_available
+                        .wait_timeout(state, until.saturating_duration_since(now));
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
             state.idle_workers -= 1;
         }
+    }
+
+    /// A worker has finished a batch.
+    pub(crate) fn batch_ended(&self) {
+        let mut state = lock(&self.state);
+        state.busy_workers -= 1;
+        // The calling thread is about to be idle.
+        let idle = state.idle_workers + 1;
+        state.observe_load(Instant::now(), idle);
     }
 
     /// Returns tokenized texts to the queue.
@@ -310,6 +348,26 @@ impl Scheduler {
         for (request, context) in requests {
             context.send_error(request.id, EmbeddingError::ShutDown);
         }
+    }
+}
+
+impl SchedulerState {
+    /// The next unit of work for a worker that is not idle any more.
+    fn take_work(&mut self, now: Instant, budget: Option<usize>) -> Option<EmbeddingWork> {
+        let work = self.queue.next_work(self.idle_workers, budget)?;
+        if let WorkItem::RunBatch { .. } = work {
+            self.busy_workers += 1;
+            self.observe_load(now, self.idle_workers);
+            if !self.queue.has_work() {
+                self.linger.all_texts_taken();
+            }
+        }
+        Some(work)
+    }
+
+    fn observe_load(&mut self, now: Instant, idle: usize) {
+        let busy = self.busy_workers;
+        self.linger.observe(now, busy, busy + idle);
     }
 }
 

@@ -35,6 +35,7 @@ fn do_work(scheduler: &Scheduler, throttle: &Throttle, work: EmbeddingWork) {
         WorkItem::RunBatch { texts } => {
             failpoint::reach("embedder");
             run_batch(scheduler, throttle, &texts);
+            scheduler.batch_ended();
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
+use lantern::embedding::yielding::{OwnProcess, Yielding};
 use lantern::embedding::{Engine, Model, TextRole};
 use lantern::postgres::ConnectionString;
 use testkit::client::connect;
@@ -102,7 +103,15 @@ async fn work(uri: &str, inference: Inference) {
 struct Rows {
     client: Client,
     read: Statement,
-    embedder: Option<(Engine, Model, RowWriter)>,
+    embedder: Option<Embedder>,
+}
+
+struct Embedder {
+    engine: Engine,
+    model: Model,
+    writer: RowWriter,
+    /// The server process that writes the vectors, to which inference does not yield: it does not in the daemon either.
+    _process: Option<OwnProcess>,
 }
 
 impl Rows {
@@ -113,7 +122,8 @@ impl Rows {
         let read = client.prepare(read).await.expect("prepared");
         let embedder = match inference {
             Inference::Off => None,
-            Inference::On => Some(embedder(uri).await),
+            Inference::Yielding => Some(embedder(uri, Yielding::default()).await),
+            Inference::Unyielding => Some(embedder(uri, Yielding::Off).await),
         };
         Rows {
             client,
@@ -126,7 +136,13 @@ impl Rows {
         let rows = self.client.query(&self.read, &[&keys]).await;
         let rows = rows.expect("the texts");
         let texts: Vec<String> = rows.iter().map(|row| row.get(1)).collect();
-        let Some((engine, model, writer)) = &self.embedder else {
+        let Some(Embedder {
+            engine,
+            model,
+            writer,
+            ..
+        }) = &self.embedder
+        else {
             return;
         };
         let embedded = engine.embed(model, TextRole::Document, texts);
@@ -139,10 +155,18 @@ impl Rows {
     }
 }
 
-async fn embedder(uri: &str) -> (Engine, Model, RowWriter) {
-    let loaded = engine::load(&runtime()).await;
+async fn embedder(uri: &str, yielding: Yielding) -> Embedder {
+    let loaded = engine::load_with(&runtime(), yielding).await;
     let (engine, model) = loaded.expect("run `make setup` first");
     let database: ConnectionString = uri.parse().expect("a connection string");
     let writer = RowWriter::open(&database, "notes", model.dimensions()).await;
-    (engine, model, writer)
+    let process = engine
+        .own_processes()
+        .add(writer.process().await, "postgres");
+    Embedder {
+        engine,
+        model,
+        writer,
+        _process: process,
+    }
 }

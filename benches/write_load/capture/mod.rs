@@ -44,10 +44,10 @@ impl Capture {
 
     /// All ways that end in vectors, each with an empty table. Its column `born` holds the transaction that inserted
     /// the row: the commit times of that transaction and of the vector's tell how long the way took.
-    pub async fn all_embedding(texts: &Texts) -> Vec<Capture> {
+    pub async fn all_embedding(inference: Inference, texts: &Texts) -> Vec<Capture> {
         let mut captures = Vec::new();
         for way in Way::EMBEDDING {
-            let capture = Capture::start(way, Inference::On, texts).await;
+            let capture = Capture::start(way, inference, texts).await;
             let born =
                 "TRUNCATE notes; ALTER TABLE notes ADD born xid DEFAULT pg_current_xact_id()::xid";
             capture.server.sql(born).await;
@@ -74,18 +74,20 @@ impl Capture {
     fn command(&self) -> Option<Command> {
         let uri = self.server.uri();
         let off = self.inference == Inference::Off;
+        let yields = ("LANTERN_YIELD", self.inference.yields());
         match self.way {
             Way::Nothing => None,
             Way::Recvlogical => Some(recvlogical(&self.server, "measured")),
             Way::Daemon => {
                 let mut command = program().command("start-daemon");
-                command.env("LANTERN_URI", uri);
+                command.env("LANTERN_URI", uri).envs([yields]);
                 command.envs(off.then_some(WITHOUT_INFERENCE));
                 Some(command)
             }
             Way::Notify | Way::Queue => {
                 let mut command = Command::new(std::env::current_exe().expect("this program"));
-                command.env("LANTERN_URI", uri).arg(match self.way {
+                command.env("LANTERN_URI", uri).envs([yields]);
+                command.arg(match self.way {
                     Way::Notify => "follow-notify",
                     _ => "follow-queue",
                 });

@@ -42,10 +42,31 @@ impl Way {
 }
 
 /// What happens to a change that was captured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Inference {
     /// Its text is read and dropped. So the capture runs at its own pace, and leaves the processors to the users.
     Off,
-    /// Its vector is computed and written back.
-    On,
+    /// Its vector is computed and written back. Inference yields to others, as it does by default.
+    Yielding,
+    /// The same, but inference takes what the system gives it (`--yield off`).
+    Unyielding,
+}
+
+impl Inference {
+    pub fn name(self) -> &'static str {
+        match self {
+            Inference::Off => "off",
+            Inference::Yielding => "yields",
+            Inference::Unyielding => "does not yield",
+        }
+    }
+
+    /// As the daemon and the followers read it from `LANTERN_YIELD`.
+    pub fn yields(self) -> &'static str {
+        match self {
+            Inference::Unyielding => "off",
+            Inference::Off | Inference::Yielding => "on",
+        }
+    }
 }

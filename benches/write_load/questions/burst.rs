@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use testkit::procfs;
 
-use crate::capture::{Capture, Way};
+use crate::capture::{Capture, Inference, Way};
 use crate::notes_server::load_texts;
 use crate::support::bare::Bare;
 use crate::texts::Texts;
@@ -50,7 +50,7 @@ const TIMEOUT: Duration = Duration::from_secs(1200);
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
-    let captures = Capture::all_embedding(texts).await;
+    let captures = Capture::all_embedding(Inference::Unyielding, texts).await;
     let mut bare = Bare::load();
     let mut bursts = Vec::new();
     let mut budget = None;
@@ -80,7 +80,7 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
 pub async fn drain(rows: usize, texts: &Texts) -> Vec<Burst> {
     let some = texts.first(rows);
     let mut bursts = Vec::new();
-    for capture in &Capture::all_embedding(texts).await {
+    for capture in &Capture::all_embedding(Inference::Unyielding, texts).await {
         bursts.push(burst(capture, &some).await);
     }
     bursts

@@ -6,11 +6,12 @@
 use std::time::{Duration, Instant};
 
 use lantern::embedding::{Engine, Model, TextRole};
+use lantern::postgres::Session;
 use serde::Serialize;
 use testkit::engine;
 use testkit::paths::runtime;
 
-use crate::capture::{Capture, Way};
+use crate::capture::{Capture, Inference, Way};
 use crate::texts::Texts;
 use testkit::statistics::{median, quantile};
 
@@ -61,7 +62,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Freshness {
-    let captures = Capture::all_embedding(texts).await;
+    let captures = Capture::all_embedding(Inference::Unyielding, texts).await;
     let alone = Alone::load().await;
     let mut next = 0;
     let mut lone = Vec::new();
@@ -112,7 +113,7 @@ async fn one_a_second(
     let from = *next;
     let mut model = Vec::new();
     for _ in 0..count {
-        insert(capture, *next, texts).await;
+        insert(&capture.server.session, *next, texts).await;
         tokio::time::sleep(Duration::from_millis(500)).await;
         model.push(alone.embed(texts.text(*next)).await);
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -144,11 +145,16 @@ async fn under(
     let pace = Duration::from_secs(1) / load;
     for number in 0..load * seconds {
         tokio::time::sleep_until((begin + pace * number).into()).await;
-        insert(capture, *next, texts).await;
+        insert(&capture.server.session, *next, texts).await;
         *next += 1;
     }
     let offered = f64::from(load * seconds) / begin.elapsed().as_secs_f64();
     capture.wait_for_vectors(POLL_INTERVAL, TIMEOUT).await;
+    point(capture, from, offered).await
+}
+
+/// What the rows from a number on came to.
+pub async fn point(capture: &Capture, from: usize, offered: f64) -> Point {
     let kept = "SELECT (count(*) / EXTRACT(EPOCH FROM max(pg_xact_commit_timestamp(xmin)) - min(pg_xact_commit_timestamp(born))))::float8 \
                 FROM public.notes WHERE id >= ";
     let kept = capture.server.value(&format!("{kept}{from}")).await;
@@ -165,10 +171,10 @@ async fn under(
     }
 }
 
-async fn insert(capture: &Capture, number: usize, texts: &Texts) {
+pub async fn insert(session: &Session, number: usize, texts: &Texts) {
     let insert = "INSERT INTO public.notes (id, body) VALUES ($1, $2)";
     let (id, text) = (number as i64, texts.text(number));
-    let inserted = capture.server.session.execute(insert, &[&id, &text]).await;
+    let inserted = session.execute(insert, &[&id, &text]).await;
     inserted.expect("inserted");
 }
 

@@ -9,7 +9,7 @@ use testkit::engine::MODEL;
 use testkit::procfs;
 
 use crate::notes_server::{ROWS, SETTINGS, load_texts};
-use crate::pgbench::{self, Length};
+use crate::pgbench::{self, Length, Load};
 use crate::support::WITHOUT_INFERENCE;
 use crate::support::server::Server;
 use crate::support::stage::Stage;
@@ -145,7 +145,7 @@ async fn run(stage: &Stage, tables: u32, seconds: u32, folder: &Path) -> Run {
     };
     let daemon = used();
     let length = Length::Seconds(seconds);
-    let done = pgbench::run(server, &scripts, CLIENTS, length, folder);
+    let done = pgbench::run(server, &scripts, Load::clients(CLIENTS), length, folder);
     let behind = server.wait_until_sent().await;
     let a_row = |before: Duration, after: Duration| {
         after.saturating_sub(before).as_secs_f64() * 1e6 / done.transactions as f64

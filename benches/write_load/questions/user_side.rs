@@ -9,7 +9,7 @@ use testkit::procfs;
 
 use crate::capture::{Capture, Inference, Way};
 use crate::notes_server::ROWS;
-use crate::pgbench::{self, Length, Speed};
+use crate::pgbench::{self, Length, Load, Speed};
 use crate::texts::Texts;
 
 /// What users do.
@@ -182,7 +182,8 @@ async fn run(
     let serving = capture.cpu_time_serving().await;
     let outside = capture.cpu_time_outside();
     let length = Length::Seconds(seconds);
-    let done = pgbench::run(server, script, clients, length, server.folder.path());
+    let load = Load::clients(clients);
+    let done = pgbench::run(server, script, load, length, server.folder.path());
     let behind = capture.caught_up().await;
     // The kernel adds up their processor time when they have ended.
     while procfs::children(postmaster).len() > children {
@@ -205,7 +206,7 @@ async fn run(
 }
 
 /// Makes the table as large as it was before the first run.
-pub async fn clear(capture: &Capture) {
+async fn clear(capture: &Capture) {
     let server = &capture.server;
     server
         .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))
@@ -224,7 +225,13 @@ async fn wal(capture: &Capture, statement: Statement, script: &[String]) -> Wal 
         let position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
         let before: f64 = server.value(position).await;
         let length = Length::Transactions(transactions);
-        pgbench::run(server, script, 1, length, server.folder.path());
+        pgbench::run(
+            server,
+            script,
+            Load::clients(1),
+            length,
+            server.folder.path(),
+        );
         bytes = server.value::<f64>(position).await - before;
     }
     Wal {

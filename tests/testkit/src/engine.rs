@@ -2,19 +2,33 @@
 
 use std::path::Path;
 
+use lantern::embedding::yielding::Yielding;
 use lantern::embedding::{EmbeddingError, Engine, EngineOptions, Model, ModelCatalog};
 
 /// The model that `make setup` fetches.
 pub const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 
-/// An engine with the default model loaded, from the models and libraries in `data_path`.
+/// An engine that does not yield, with the default model loaded, from the models and libraries in `data_path`.
 ///
 /// # Errors
 ///
 /// Where the model or ONNX Runtime is missing or cannot be loaded.
 pub async fn load(data_path: &Path) -> Result<(Engine, Model), EmbeddingError> {
+    load_with(data_path, Yielding::Off).await
+}
+
+/// As [`load`], an engine that yields as told.
+///
+/// # Errors
+///
+/// As those of [`load`].
+pub async fn load_with(
+    data_path: &Path,
+    yielding: Yielding,
+) -> Result<(Engine, Model), EmbeddingError> {
     let options = EngineOptions {
         data_path: data_path.to_owned(),
+        yielding,
         ..EngineOptions::default()
     };
     let engine = Engine::new(ModelCatalog::new(data_path.join("models")), options);

@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use super::embed::Embed;
 use super::logging::has_colors;
+use super::pull::Pull;
 use super::resync::Resync;
 use super::retry_failed::RetryFailed;
 use super::search::Search;
@@ -32,6 +33,7 @@ struct Cli {
 pub enum Command {
     StartDaemon(StartDaemon),
     ShowModels(ShowModels),
+    Pull(Pull),
     Embed(Embed),
     Search(Search),
     Verify(Verify),

@@ -21,8 +21,13 @@ const MAX_LINES: usize = 256;
 /// and order by the distance to its vector.
 #[derive(Args)]
 pub struct Embed {
-    /// The model: one of those that `lantern-cli show-models` lists
-    #[arg(long, default_value = "sentence-transformers/all-MiniLM-L6-v2")]
+    /// The model: a name as in a job, which is downloaded if it is not here, or the path of a folder
+    #[arg(
+        long,
+        value_name = "NAME|DIR",
+        default_value = "sentence-transformers/all-MiniLM-L6-v2",
+        value_parser = ModelName::from_operator
+    )]
     model: ModelName,
 
     /// How each vector is printed

@@ -3,12 +3,13 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::data_path;
 use crate::byte_size;
 use crate::embedding::yielding::Yielding;
-use crate::embedding::{Engine, EngineOptions, ModelCatalog};
+use crate::embedding::{Engine, EngineOptions, HubSettings, ModelCatalog};
 
 /// Where models and libraries are, and how many threads they may use.
 #[derive(Args, Clone)]
@@ -20,6 +21,15 @@ pub struct EngineArguments {
     /// Number of inference threads [default: the number of cores that this process may use]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
+
+    /// Download no model, and use those that are on this machine. HF_HUB_OFFLINE=1 has the same effect
+    #[arg(
+        long,
+        env = "LANTERN_OFFLINE",
+        action = ArgAction::SetTrue,
+        value_parser = FalseyValueParser::new()
+    )]
+    offline: bool,
 }
 
 impl EngineArguments {
@@ -31,12 +41,17 @@ impl EngineArguments {
         self.data_path.clone().map_or_else(data_path::default, Ok)
     }
 
-    /// The models in the data folder.
+    /// The models in the data folder, and those in the user's cache of the hub.
     ///
     /// # Errors
     /// If there is no such folder.
     pub fn catalog(&self) -> anyhow::Result<ModelCatalog> {
-        Ok(ModelCatalog::new(self.data_path()?.join("models")))
+        self.catalog_with(&HubSettings::from_environment())
+    }
+
+    fn catalog_with(&self, hub: &HubSettings) -> anyhow::Result<ModelCatalog> {
+        let models = self.data_path()?.join("models");
+        Ok(ModelCatalog::new(models).with_cache(hub.cache()))
     }
 
     /// An engine for the models in the data folder, for a few texts of a command that a person waits for. It loads nothing yet.
@@ -66,12 +81,15 @@ impl EngineArguments {
     fn engine_with(&self, options: EngineOptions) -> anyhow::Result<Engine> {
         let data_path = self.data_path()?;
         data_path::warn_of_other_writers(&data_path);
+        let hub = HubSettings::from_environment();
+        let catalog = self.catalog_with(&hub)?;
         let options = EngineOptions {
             threads: self.threads,
             data_path,
+            hub: (!self.offline && !hub.is_offline()).then_some(hub),
             ..options
         };
-        Ok(Engine::new(self.catalog()?, options))
+        Ok(Engine::new(catalog, options))
     }
 }
 

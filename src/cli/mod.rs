@@ -14,6 +14,7 @@ mod log_format;
 mod logging;
 mod output;
 mod process_list;
+mod pull;
 mod refuse_superuser;
 mod resync;
 mod retry_failed;
@@ -76,6 +77,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         match command {
             Command::StartDaemon(arguments) => start_daemon::run(arguments).await?,
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
+            Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,
             Command::Search(arguments) => search::run(arguments).await?,
             Command::Verify(arguments) => return verify::run(arguments).await,

@@ -3,14 +3,18 @@
 //! ```text
 //!  models/
 //!    acme/search/                                  a plain copy: `organization/name`
+//!    acme/search@v2/                               one of another revision
 //!    models--acme--search/refs/main                the cache of Hugging Face's tools (`huggingface_hub`):
-//!    models--acme--search/snapshots/<revision>/    the revision that refs/main names
+//!    models--acme--search/snapshots/<commit>/      the commit that refs/main names
+//!
+//!  ~/.cache/huggingface/hub/models--acme--search/   the same, where those tools keep it
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use super::error::EmbeddingError;
 use super::files::ModelFiles;
+use super::hub::is_commit;
 use super::identity::graph_files;
 use super::known::{self, KNOWN};
 use super::modules::Step;
@@ -19,10 +23,12 @@ use super::pooling::Pooling;
 use super::similar::most_similar;
 
 /// The models below one folder, in either of two layouts: `organization/name/` as a plain copy, or
-/// `models--organization--name/snapshots/<revision>/` as Hugging Face's tools cache it.
+/// `models--organization--name/snapshots/<commit>/` as Hugging Face's tools cache it; and those of other such caches.
 #[derive(Debug, Clone)]
 pub struct ModelCatalog {
     folder: PathBuf,
+    /// Further caches, which are searched after the folder.
+    caches: Vec<PathBuf>,
 }
 
 /// What is known about a model: a line of `show-models`.
@@ -38,10 +44,20 @@ pub struct ModelEntry {
     pub max_tokens: Option<usize>,
     /// How token states become a vector.
     pub pooling: Option<Pooling>,
+    /// What stands before a query; `None` if unknown. That of a local model is read from its files, and used.
+    pub query_prompt: Option<String>,
+    /// What stands before a document, likewise.
+    pub document_prompt: Option<String>,
+    /// The license of its publishers, by its SPDX identifier or their own name for it; `None` if unknown.
+    pub license: Option<&'static str>,
+    /// The repository that it is downloaded from, if that is another than its name.
+    pub source: Option<&'static str>,
     /// Bytes on disk, of the files that are loaded.
     pub size: Option<u64>,
     /// Whether it is on this machine.
     pub location: Location,
+    /// The commit that it is pinned to, if it is from a hub.
+    pub commit: Option<String>,
     /// Why a local model cannot be loaded, as far as its small files tell.
     pub problem: Option<String>,
     /// What is assumed of a local model, because its files do not say it.
@@ -57,13 +73,59 @@ pub enum Location {
     NotDownloaded,
 }
 
+impl ModelEntry {
+    /// What is known about a model that is not here.
+    fn known(name: ModelName) -> Self {
+        let known = known::find(name.repository());
+        let prompt = |prompt: Option<&str>| prompt.map(str::to_owned);
+        Self {
+            aliases: known::aliases(name.repository())
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            dimensions: known.map(|model| model.dimensions),
+            max_tokens: known.map(|model| model.max_tokens),
+            pooling: known
+                .and_then(|model| model.pooling)
+                .map(|mode| Pooling::new(vec![mode])),
+            query_prompt: known.and_then(|model| prompt(model.query_prompt)),
+            document_prompt: known.and_then(|model| prompt(model.document_prompt)),
+            license: known.and_then(|model| model.license),
+            source: known
+                .and_then(|model| model.source)
+                .map(|source| source.repository),
+            size: None,
+            location: Location::NotDownloaded,
+            commit: None,
+            problem: known.and_then(|model| prompt(model.unsupported)),
+            assumption: None,
+            name,
+        }
+    }
+}
+
 impl ModelCatalog {
     /// A catalog of the models below `model_folder`; the folder need not exist.
     #[must_use]
     pub fn new(model_folder: PathBuf) -> Self {
         Self {
             folder: model_folder,
+            caches: Vec::new(),
         }
+    }
+
+    /// The same, with a cache of Hugging Face's tools, which is searched where the model folder has nothing.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Option<&Path>) -> Self {
+        self.caches.extend(cache.map(Path::to_owned));
+        self
+    }
+
+    /// The folders in which models are searched, in this order.
+    #[must_use]
+    pub fn folders(&self) -> Vec<&Path> {
+        let caches = self.caches.iter().map(PathBuf::as_path);
+        std::iter::once(self.folder()).chain(caches).collect()
     }
 
     /// The folder in which models are searched.
@@ -80,6 +142,7 @@ impl ModelCatalog {
             .filter_map(|model| model.name.parse().ok())
             .collect();
         names.extend(self.names_on_disk());
+        names.extend(self.usable_in_caches());
         names.sort();
         names.dedup();
         names.into_iter().map(|name| self.entry(name)).collect()
@@ -93,7 +156,12 @@ impl ModelCatalog {
     /// name may have been meant. A folder that is there without the model's files is named with what it lacks.
     pub fn locate(&self, name: &ModelName) -> Result<PathBuf, EmbeddingError> {
         let looked_in = self.candidates(name);
-        if let Some(folder) = looked_in.iter().find(|folder| is_model(folder)) {
+        let models = || looked_in.iter().filter(|folder| is_model(folder));
+        // A cache may have files of a model for another purpose; then another place may have it whole.
+        let is_whole = |folder: &&PathBuf| {
+            self.cached_commit(folder).is_none() || ModelFiles::read(folder, name).is_ok()
+        };
+        if let Some(folder) = models().find(is_whole).or_else(|| models().next()) {
             return Ok(folder.clone());
         }
         if let Some(folder) = looked_in.iter().find(|folder| is_incomplete(folder)) {
@@ -106,24 +174,49 @@ impl ModelCatalog {
         })
     }
 
-    /// Folders that may hold the model: plain copies before caches, the canonical name before its aliases.
+    /// Whether a folder is one of a cache, which may lack files of the model: other tools download the files that they
+    /// need. Returns the commit.
+    pub(crate) fn cached_commit<'a>(&self, folder: &'a Path) -> Option<&'a str> {
+        let commit = folder
+            .file_name()?
+            .to_str()
+            .filter(|name| is_commit(name))?;
+        let is_snapshot = folder.parent()?.file_name()? == "snapshots";
+        is_snapshot.then_some(commit)
+    }
+
+    /// Folders that may hold the model: plain copies before caches, the canonical name before its aliases, and both before
+    /// the repository of another organization that has an export of it.
     fn candidates(&self, name: &ModelName) -> Vec<PathBuf> {
-        let names: Vec<&str> = std::iter::once(name.as_str())
-            .chain(known::aliases(name.as_str()).iter().copied())
+        if let Some(path) = name.path() {
+            return vec![path.to_owned()];
+        }
+        let names: Vec<&str> = std::iter::once(name.repository())
+            .chain(known::aliases(name.repository()).iter().copied())
             .collect();
-        let plain = names.iter().map(|name| self.folder.join(name));
-        let cached = names.iter().map(|name| {
-            let cache = self
-                .folder
-                .join(format!("models--{}", name.replace('/', "--")));
-            snapshot(&cache).unwrap_or_else(|| cache.join("snapshots"))
+        let plain = names.iter().map(|repository| {
+            let revision = name.revision().map(|revision| format!("@{revision}"));
+            let revision = revision.unwrap_or_default();
+            self.folder.join(format!("{repository}{revision}"))
+        });
+        let download = known::download_from(name);
+        let repositories = names
+            .iter()
+            .copied()
+            .chain((download != name.repository()).then_some(download));
+        let cached = repositories.flat_map(|repository| {
+            let cache = format!("models--{}", repository.replace('/', "--"));
+            let caches = self.folders().into_iter();
+            caches.map(move |folder| cached_folder(&folder.join(&cache), name.revision()))
         });
         plain.chain(cached).collect()
     }
 
     /// How to get the model, or what it may be called.
     fn remedy(&self, name: &ModelName) -> String {
-        let target = self.folder.join(name.as_str());
+        if name.path().is_some() {
+            return "check the path".into();
+        }
         let put = format!(
             "put its sentence-transformers folder with an ONNX export ({}) there",
             FILES.join(", ")
@@ -131,23 +224,17 @@ impl ModelCatalog {
         if let Some(meant) = self.meant_by(name) {
             return format!("did you mean {meant}? If the name is right, {put}");
         }
-        let fetch = format!(
-            "{put}, for example with `hf download {name} --local-dir {}`",
-            target.display()
-        );
+        let fetch = format!("download it with `lantern-cli pull {name}`, or {put}");
         if name.as_str() == ModelName::DEFAULT {
             format!("run `make setup`, or {fetch}")
         } else {
-            format!(
-                "{fetch}, or use {}, which `make setup` downloads",
-                ModelName::DEFAULT
-            )
+            fetch
         }
     }
 
     /// The name that a misspelt one was most likely meant to be, with where that model is.
-    fn meant_by(&self, name: &ModelName) -> Option<String> {
-        if KNOWN.iter().any(|model| model.name == name.as_str()) {
+    pub(crate) fn meant_by(&self, name: &ModelName) -> Option<String> {
+        if known::find(name.repository()).is_some() {
             return None;
         }
         let on_disk = self.names_on_disk();
@@ -155,7 +242,7 @@ impl ModelCatalog {
             .iter()
             .flat_map(|model| [&[model.name][..], model.aliases].concat());
         let candidates = on_disk.iter().map(ModelName::as_str).chain(known);
-        let meant: ModelName = most_similar(name.as_str(), candidates)?.parse().ok()?;
+        let meant: ModelName = most_similar(name.repository(), candidates)?.parse().ok()?;
         let here = match self.locate(&meant) {
             Ok(_) => "which is on this machine",
             Err(_) => "which is not on this machine either",
@@ -165,39 +252,38 @@ impl ModelCatalog {
 
     /// Describes a model: by its own files if it is on disk, else by what is known about its name.
     fn entry(&self, name: ModelName) -> ModelEntry {
-        let known = KNOWN.iter().find(|model| model.name == name.as_str());
-        let mut entry = ModelEntry {
-            aliases: known::aliases(name.as_str())
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-            dimensions: known.map(|model| model.dimensions),
-            max_tokens: known.map(|model| model.max_tokens),
-            pooling: known
-                .and_then(|model| model.pooling)
-                .map(|mode| Pooling::new(vec![mode])),
-            size: None,
-            location: Location::NotDownloaded,
-            problem: None,
-            assumption: None,
-            name,
-        };
+        let mut entry = ModelEntry::known(name);
         let Ok(folder) = self.locate(&entry.name) else {
             return entry;
         };
+        entry.problem = None;
         let files = ModelFiles::read(&folder, &entry.name);
         match files.and_then(|files| Ok((size(&files)?, files))) {
             Ok((size, files)) => {
                 entry.dimensions = files.dimensions.or(entry.dimensions);
                 entry.max_tokens = Some(files.max_tokens);
                 entry.pooling = Some(files.pooling.clone());
+                entry.query_prompt = Some(files.prompts.query);
+                entry.document_prompt = Some(files.prompts.document);
                 entry.size = Some(size);
                 entry.assumption = files.assumption;
             }
             Err(error) => entry.problem = Some(error.to_string()),
         }
+        entry.commit = self.cached_commit(&folder).map(str::to_owned);
         entry.location = Location::Local(folder);
         entry
+    }
+
+    /// The models in the further caches that can be used as they are. Those caches have models of every kind.
+    fn usable_in_caches(&self) -> Vec<ModelName> {
+        let cached = self.caches.iter().flat_map(|cache| folders(cache));
+        let names = cached.filter_map(|folder| cached_name(&folder)?.parse().ok());
+        let is_usable = |name: &ModelName| {
+            let folder = self.locate(name);
+            folder.is_ok_and(|folder| ModelFiles::read(&folder, name).is_ok())
+        };
+        names.filter(is_usable).collect()
     }
 
     /// The names of the models in both layouts. Names that are not valid model names are skipped.
@@ -207,8 +293,8 @@ impl ModelCatalog {
             let Some(name) = outer.file_name().and_then(|name| name.to_str()) else {
                 continue;
             };
-            if let Some(cached) = name.strip_prefix("models--") {
-                names.push(cached.replacen("--", "/", 1));
+            if let Some(cached) = cached_name(&outer) {
+                names.push(known::canonical_of_source(&cached).to_owned());
             } else if is_model(&outer) {
                 names.push(name.to_owned());
             } else {
@@ -220,6 +306,12 @@ impl ModelCatalog {
         }
         names.iter().filter_map(|name| name.parse().ok()).collect()
     }
+}
+
+/// The name of the repository that a folder of a cache is for.
+pub(crate) fn cached_name(folder: &Path) -> Option<String> {
+    let name = folder.file_name()?.to_str()?.strip_prefix("models--")?;
+    Some(name.replacen("--", "/", 1))
 }
 
 /// Whether a folder describes a model. The graph may be missing: then the model is listed with the reason why it is
@@ -258,26 +350,35 @@ fn lacking(folder: &Path) -> String {
     )
 }
 
-/// The cached revision that `refs/main` names, else the most recent one.
-fn snapshot(cache: &Path) -> Option<PathBuf> {
+/// The folder of a cached revision, or where that would be.
+fn cached_folder(cache: &Path, revision: Option<&str>) -> PathBuf {
     let snapshots = cache.join("snapshots");
-    if let Ok(revision) = std::fs::read_to_string(cache.join("refs/main")) {
-        let revision = revision.trim();
-        // A commit hash. Anything else could lead out of the cache.
-        let plain =
-            !revision.is_empty() && revision.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        let folder = snapshots.join(revision);
-        if plain && folder.is_dir() {
-            return Some(folder);
-        }
-    }
+    let found = match revision {
+        Some(commit) if is_commit(commit) => Some(snapshots.join(commit)),
+        Some(revision) => pinned(cache, revision),
+        None => pinned(cache, "main").or_else(|| newest(&snapshots)),
+    };
+    found.unwrap_or(snapshots)
+}
+
+/// The folder of the commit that a revision is pinned to.
+fn pinned(cache: &Path, revision: &str) -> Option<PathBuf> {
+    let commit = std::fs::read_to_string(cache.join("refs").join(revision)).ok()?;
+    let commit = commit.trim();
+    // A commit hash. Anything else could lead out of the cache.
+    let plain = !commit.is_empty() && commit.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let folder = cache.join("snapshots").join(commit);
+    (plain && folder.is_dir()).then_some(folder)
+}
+
+fn newest(snapshots: &Path) -> Option<PathBuf> {
     let written = |folder: &PathBuf| {
         folder
             .metadata()
             .and_then(|metadata| metadata.modified())
             .ok()
     };
-    folders(&snapshots).into_iter().max_by_key(written)
+    folders(snapshots).into_iter().max_by_key(written)
 }
 
 /// The folders in a folder; none if it cannot be read.
@@ -337,7 +438,7 @@ mod tests {
             "{sentence}"
         );
         assert!(
-            sentence.contains("hf download sentence-transformers/all-MiniLM-L12-v2"),
+            sentence.contains("lantern-cli pull sentence-transformers/all-MiniLM-L12-v2"),
             "{sentence}"
         );
     }
@@ -353,14 +454,17 @@ mod tests {
             sentence.contains("did you mean acme/searching, which is on this machine?"),
             "{sentence}"
         );
-        assert!(!sentence.contains("hf download"), "{sentence}");
+        assert!(!sentence.contains("lantern-cli pull"), "{sentence}");
         let sentence = said("sentence-transformers/all-MiniLM-L6");
         assert!(
             sentence.contains("did you mean sentence-transformers/all-MiniLM-L6-v2, which is not"),
             "{sentence}"
         );
         let sentence = said("acme/other");
-        assert!(sentence.contains("hf download acme/other "), "{sentence}");
+        assert!(
+            sentence.contains("`lantern-cli pull acme/other`"),
+            "{sentence}"
+        );
         let sentence = said("microsoft/all-MiniLM-L12-v2");
         assert!(
             sentence.starts_with("model microsoft/all-MiniLM-L12-v2 (sentence-transformers/"),
@@ -390,6 +494,32 @@ mod tests {
         // The folder of an organization is no model.
         let error = catalog.locate(&name("acme")).unwrap_err();
         assert!(matches!(error, EmbeddingError::ModelNotFound { .. }));
+    }
+
+    #[test]
+    fn a_revision_is_found_where_it_is_pinned_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let users = tempfile::tempdir().unwrap();
+        let catalog = ModelCatalog::new(folder.path().into()).with_cache(Some(users.path()));
+        let commit = "c9745ed1d9f207416be6d2e6f8de32d1f16199bf";
+        let snapshot = format!("models--acme--own/snapshots/{commit}");
+        write(users.path(), &format!("{snapshot}/config.json"), "{}");
+        write(users.path(), "models--acme--own/refs/v1", commit);
+        write(folder.path(), "acme/own@v2/config.json", "{}");
+        let found = |wanted: &str| catalog.locate(&name(wanted));
+        let snapshot = users.path().join(snapshot);
+        for wanted in ["acme/own", "acme/own@v1", &format!("acme/own@{commit}")] {
+            assert_eq!(found(wanted).unwrap(), snapshot, "{wanted}");
+        }
+        assert_eq!(catalog.cached_commit(&snapshot), Some(commit));
+        let copy = folder.path().join("acme/own@v2");
+        assert_eq!(found("acme/own@v2").unwrap(), copy);
+        assert_eq!(catalog.cached_commit(&copy), None);
+        assert!(found("acme/own@v3").is_err());
+        assert!(found(&format!("acme/own@{}", commit.replace('c', "d"))).is_err());
+        // A note that leads elsewhere.
+        write(users.path(), "models--acme--own/refs/v4", "../../../etc");
+        assert!(found("acme/own@v4").is_err());
     }
 
     #[test]

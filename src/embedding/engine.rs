@@ -19,6 +19,8 @@ use std::time::Instant;
 use super::catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
+use super::fetch::Fetcher;
+use super::hub::{DownloadEvent, Downloaded, HubSettings};
 use super::model::{LoadedModel, Model, TextRole};
 use super::name::ModelName;
 use super::queue::Priority;
@@ -47,6 +49,8 @@ pub struct EngineOptions {
     pub yielding: Yielding,
     /// Memory for vectors of texts that may come again, in bytes. Default: 64 MiB; 0 keeps none.
     pub cache_bytes: Option<u64>,
+    /// The hub that models are downloaded from at their first use. Default: none, and nothing is downloaded.
+    pub hub: Option<HubSettings>,
 }
 
 /// Computes embeddings for all jobs of the process. Clones are handles to the same engine; its threads end when the
@@ -57,7 +61,7 @@ pub struct Engine {
 }
 
 struct EngineInner {
-    catalog: ModelCatalog,
+    fetcher: Fetcher,
     options: EngineOptions,
     models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
@@ -67,9 +71,14 @@ struct EngineInner {
     own_processes: Processes,
 }
 
-/// The cache entry of one model. It is locked while the model is loaded, so concurrent callers wait for one load and
-/// share its result. It does not keep the model alive: a model is unloaded when its last user drops it.
-type ModelCacheEntry = Mutex<Weak<LoadedModel>>;
+/// The cache entry of one model. It does not keep the model alive: a model is unloaded when its last user drops it.
+#[derive(Default)]
+struct ModelCacheEntry {
+    /// Held while the model is downloaded.
+    download: tokio::sync::Mutex<()>,
+    /// Locked while the model is loaded, so concurrent callers wait for one load and share its result.
+    loaded: Mutex<Weak<LoadedModel>>,
+}
 
 impl Engine {
     /// Creates an engine. Cheap: the library, the models and the threads are started by the first [`Engine::model`].
@@ -79,7 +88,7 @@ impl Engine {
         let batch_tokens = options.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS).get();
         Self {
             inner: Arc::new(EngineInner {
-                catalog,
+                fetcher: Fetcher::new(catalog, options.hub.clone()),
                 options,
                 models: Mutex::default(),
                 workers: Mutex::default(),
@@ -94,23 +103,33 @@ impl Engine {
     /// The models that this engine can load.
     #[must_use]
     pub fn catalog(&self) -> &ModelCatalog {
-        &self.inner.catalog
+        self.inner.fetcher.catalog()
     }
 
-    /// Returns the model of this name and loads it, on a blocking thread, unless it is loaded already. Concurrent
-    /// callers share one load. A model stays loaded for as long as a [`Model`] or an open queue refers to it.
+    /// Returns the model of this name and loads it, on a blocking thread, unless it is loaded already. A model that is
+    /// not on this machine is downloaded first, if the engine has a hub. Concurrent callers share one download and one
+    /// load. A model stays loaded for as long as a [`Model`] or an open queue refers to it.
     ///
-    /// Cancellation safe: when all callers have dropped their futures, the load finishes and its result is dropped.
+    /// Cancellation safe: when all callers have dropped their futures, a download stops and is continued by the next call,
+    /// and a load finishes and its result is dropped.
     ///
     /// # Errors
     ///
-    /// If the model or the ONNX Runtime library is missing or unusable; the message says what to do. A later call tries
-    /// again.
+    /// If the model or the ONNX Runtime library is missing or unusable, or the model cannot be downloaded; the message
+    /// says what to do. A later call tries again.
     pub async fn model(&self, name: &ModelName) -> Result<Model, EmbeddingError> {
         let entry = lock(&self.inner.models)
             .entry(name.clone())
             .or_default()
             .clone();
+        let is_loaded = entry
+            .loaded
+            .try_lock()
+            .is_ok_and(|loaded| loaded.strong_count() > 0);
+        if !is_loaded {
+            let _one_at_a_time = entry.download.lock().await;
+            self.inner.fetcher.fetch_missing(name).await?;
+        }
         let (inner, requested) = (self.inner.clone(), name.clone());
         let load = move || inner.load_or_share(&entry, requested);
         match tokio::task::spawn_blocking(load).await {
@@ -122,6 +141,21 @@ impl Engine {
             // The async runtime itself is shutting down.
             Err(_) => Err(EmbeddingError::ShutDown),
         }
+    }
+
+    /// Downloads the newest state of a model's revision, or what is missing of it, without loading it.
+    ///
+    /// Cancellation safe: a later call continues.
+    ///
+    /// # Errors
+    ///
+    /// If the engine has no hub, or the model cannot be downloaded.
+    pub async fn download(
+        &self,
+        name: &ModelName,
+        observe: &(dyn Fn(DownloadEvent) + Send + Sync),
+    ) -> Result<Downloaded, EmbeddingError> {
+        self.inner.fetcher.download(name, observe).await
     }
 
     /// Embeds texts immediately, before any backfill: one vector for each text, in order.
@@ -215,7 +249,7 @@ impl Engine {
         let entries: Vec<_> = lock(&self.inner.models).values().cloned().collect();
         for entry in entries {
             // An entry is locked while its model is loaded.
-            drop(lock(&entry));
+            drop(lock(&entry.loaded));
         }
     }
 }
@@ -227,7 +261,7 @@ impl EngineInner {
         entry: &ModelCacheEntry,
         name: ModelName,
     ) -> Result<Model, EmbeddingError> {
-        let mut cached = lock(entry);
+        let mut cached = lock(&entry.loaded);
         if let Some(loaded) = cached.upgrade() {
             return Ok(Model::from_loaded(loaded));
         }
@@ -242,7 +276,7 @@ impl EngineInner {
     /// Finds and loads a model, and starts the workers. Blocks.
     fn load(&self, name: ModelName) -> Result<LoadedModel, EmbeddingError> {
         let started = Instant::now();
-        let folder = self.catalog.locate(&name)?;
+        let folder = self.fetcher.catalog().locate(&name)?;
         let environment = runtime::environment(
             self.options.runtime_library.as_deref(),
             &self.options.data_path,

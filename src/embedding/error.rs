@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::hub::DownloadError;
 use super::name::{ModelName, ModelNameError};
 
 /// An error of the embedding engine. Cheap to clone, because one failed load or batch is reported to many jobs.
@@ -30,6 +31,28 @@ pub enum EmbeddingError {
         looked_in: Vec<PathBuf>,
         /// How to get the model.
         remedy: String,
+    },
+
+    /// The model could not be downloaded.
+    #[error(transparent)]
+    Download(#[from] Box<DownloadError>),
+
+    /// A download was asked for, and downloads are switched off.
+    #[error(
+        "model {} is not downloaded: --offline, LANTERN_OFFLINE or HF_HUB_OFFLINE is set", .name.as_written()
+    )]
+    Offline {
+        /// The model.
+        name: ModelName,
+    },
+
+    /// The model is none that can be run here.
+    #[error("model {} is not supported: {reason}", .name.as_written())]
+    Unsupported {
+        /// The model.
+        name: ModelName,
+        /// What is missing, and what to do.
+        reason: &'static str,
     },
 
     /// A file of the model is missing, malformed, or requires something that is not supported.
@@ -146,6 +169,7 @@ impl EmbeddingError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::ShutDown | Self::Threads(_) => true,
+            Self::Download(error) => error.failure.is_transient(),
             Self::Io { source, .. } => !matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
@@ -155,6 +179,8 @@ impl EmbeddingError {
             Self::Inference { reason, .. } => reason.contains("allocat"),
             Self::Name(_)
             | Self::ModelNotFound { .. }
+            | Self::Offline { .. }
+            | Self::Unsupported { .. }
             | Self::ModelUnusable { .. }
             | Self::RuntimeNotFound { .. }
             | Self::RuntimeUnusable { .. }

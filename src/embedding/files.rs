@@ -20,6 +20,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::error::EmbeddingError;
 use super::folder::{check_content, inside, read_json};
+use super::known;
 use super::modules::{Modules, Step};
 use super::name::ModelName;
 use super::pooling::{Pooling, PoolingMode};
@@ -27,7 +28,7 @@ use super::tokenizer::TruncationSide;
 
 /// The file of the transformer module. Older models name it after their architecture; the list and its order are those
 /// of `sentence_transformers.models.Transformer.load`.
-const TRANSFORMER_CONFIGS: &[&str] = &[
+pub(crate) const TRANSFORMER_CONFIGS: &[&str] = &[
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
@@ -173,7 +174,13 @@ impl ModelFiles {
         }
 
         check_content(&tokenizer)?;
-        let onnx = find_graph(folder, base, transformer.model_args.file_name.as_deref())?;
+        let onnx = match name.file() {
+            Some(file) => chosen_graph(folder, file)?,
+            None => {
+                let named = transformer.model_args.file_name.as_deref();
+                find_graph(folder, base, named.or_else(|| known_graph(folder, name)))?
+            }
+        };
         check_content(&onnx)?;
 
         Ok(Self {
@@ -272,6 +279,29 @@ fn padding(config: &Config, tokenizer: TokenizerConfig) -> Padding {
     }
 }
 
+/// The graph that the model's name chooses.
+fn chosen_graph(folder: &Path, file: &str) -> Result<PathBuf, EmbeddingError> {
+    let found = inside(folder, file).filter(|path| path.is_file());
+    found.ok_or_else(|| {
+        EmbeddingError::unusable(
+            folder,
+            format!(
+                "it has no {file}, which the model's name asks for{}",
+                a_graph_of(folder)
+                    .map(|other| format!("; it has {other}"))
+                    .unwrap_or_default()
+            ),
+        )
+    })
+}
+
+/// The graph that the repository of a known model has under a name of its own, if this folder has it and no plain export.
+fn known_graph(folder: &Path, name: &ModelName) -> Option<&'static str> {
+    let graph = known::graph_file(name.repository())?;
+    let has = |file: &str| folder.join(file).is_file();
+    (has(graph) && !has("model.onnx") && !has("onnx/model.onnx")).then_some(graph)
+}
+
 /// The graph: the one that the model's configuration names, else the plain export. Quantized variants lie beside it
 /// under other names. They change the vectors, so they are used only if the configuration names them.
 fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf, EmbeddingError> {
@@ -306,6 +336,14 @@ fn find_graph(folder: &Path, base: &Path, named: Option<&str>) -> Result<PathBuf
 
 /// How to use another graph of the folder, such as a quantized one.
 fn other_graph(folder: &Path) -> Option<String> {
+    let name = a_graph_of(folder)?;
+    Some(format!(
+        ", or use {name}, whose vectors may differ from those of the model itself: write `:{name}` behind the model's name"
+    ))
+}
+
+/// A graph of the folder, of any name.
+fn a_graph_of(folder: &Path) -> Option<String> {
     let graphs = ["", "onnx"].into_iter().flat_map(|place| {
         let entries = std::fs::read_dir(folder.join(place));
         let names = entries.into_iter().flatten().flatten();
@@ -315,11 +353,7 @@ fn other_graph(folder: &Path) -> Option<String> {
             is_graph.then(|| name.display().to_string())
         })
     });
-    let name = graphs.min()?;
-    Some(format!(
-        ", or use {name}, whose vectors may differ from those of the model itself: write \
-         {{\"model_args\": {{\"file_name\": \"{name}\"}}}} into sentence_bert_config.json"
-    ))
+    graphs.min()
 }
 
 #[cfg(test)]
@@ -585,7 +619,16 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.ends_with(r#"{"model_args": {"file_name": "onnx/model_quantized.onnx"}} into sentence_bert_config.json"#),
+            error.ends_with("write `:onnx/model_quantized.onnx` behind the model's name"),
+            "{error}"
+        );
+        let chosen = read_folder(files.path(), "acme/own:onnx/model_quantized.onnx").unwrap();
+        assert!(chosen.onnx.ends_with("model_quantized.onnx"));
+        let error = read_folder(files.path(), "acme/own:onnx/model_O4.onnx").unwrap_err();
+        assert!(
+            error.to_string().ends_with(
+                "it has no onnx/model_O4.onnx, which the model's name asks for; it has onnx/model_quantized.onnx"
+            ),
             "{error}"
         );
         let named = r#"{"model_args":{"file_name":"onnx/model_quantized.onnx"}}"#;

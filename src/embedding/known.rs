@@ -1,27 +1,17 @@
 //! Models known by name: what `show-models` lists before anything is downloaded, and the names that the older
 //! trigger-based daemon used for them.
 //!
-//! The numbers here are only shown to people; a loaded model is described by its own files. Where these do not say how
-//! to pool, [`recipe_of`] does.
+//! What the table says is shown to people, and says where to download a model; a loaded model is described by its own
+//! files. Where these do not say how to pool, [`recipe_of`] does.
 
+mod entry;
+mod table;
+
+use super::name::ModelName;
 use super::pooling::PoolingMode;
 
-const MEAN: Option<PoolingMode> = Some(PoolingMode::Mean);
-const CLS: Option<PoolingMode> = Some(PoolingMode::Cls);
-
-/// A published model, as its publishers describe it.
-pub(crate) struct KnownModel {
-    /// The canonical name.
-    pub name: &'static str,
-    /// Other names that jobs may use.
-    pub aliases: &'static [&'static str],
-    /// The length of its vectors.
-    pub dimensions: usize,
-    /// The longest input in tokens, special tokens included.
-    pub max_tokens: usize,
-    /// `None` if its publishers do not say.
-    pub pooling: Option<PoolingMode>,
-}
+pub(crate) use entry::KnownModel;
+pub(crate) use table::KNOWN;
 
 /// How the models of a family make one vector of their token states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,66 +52,10 @@ const FAMILIES: &[(&str, Recipe)] = &[
     ("multilingual-e5-large", recipe(PoolingMode::Mean, true)),
 ];
 
-const fn model(
-    name: &'static str,
-    aliases: &'static [&'static str],
-    dimensions: usize,
-    max_tokens: usize,
-    pooling: Option<PoolingMode>,
-) -> KnownModel {
-    KnownModel {
-        name,
-        aliases,
-        dimensions,
-        max_tokens,
-        pooling,
-    }
+/// A known model by its canonical name.
+pub(crate) fn find(name: &str) -> Option<&'static KnownModel> {
+    KNOWN.iter().find(|model| model.name == name)
 }
-
-/// All known models.
-pub(crate) static KNOWN: &[KnownModel] = &[
-    model(
-        "sentence-transformers/all-MiniLM-L6-v2",
-        &["all-MiniLM-L6-v2"],
-        384,
-        256,
-        MEAN,
-    ),
-    model(
-        "sentence-transformers/all-MiniLM-L12-v2",
-        &["microsoft/all-MiniLM-L12-v2", "all-MiniLM-L12-v2"],
-        384,
-        128,
-        MEAN,
-    ),
-    model(
-        "sentence-transformers/all-mpnet-base-v2",
-        &["microsoft/all-mpnet-base-v2", "all-mpnet-base-v2"],
-        768,
-        384,
-        MEAN,
-    ),
-    model(
-        "sentence-transformers/multi-qa-mpnet-base-dot-v1",
-        &[
-            "transformers/multi-qa-mpnet-base-dot-v1",
-            "multi-qa-mpnet-base-dot-v1",
-        ],
-        768,
-        512,
-        CLS,
-    ),
-    model("BAAI/bge-small-en", &[], 384, 512, CLS),
-    model("BAAI/bge-base-en", &[], 768, 512, CLS),
-    model("BAAI/bge-large-en", &[], 1024, 512, CLS),
-    model("thenlper/gte-base", &[], 768, 512, MEAN),
-    model("thenlper/gte-large", &[], 1024, 512, MEAN),
-    model("llmware/industry-bert-insurance-v0.1", &[], 768, 512, None),
-    model("intfloat/e5-base-v2", &[], 768, 512, MEAN),
-    model("intfloat/e5-large-v2", &[], 1024, 512, MEAN),
-    model("jinaai/jina-embeddings-v2-small-en", &[], 512, 8192, MEAN),
-    model("jinaai/jina-embeddings-v2-base-en", &[], 768, 8192, MEAN),
-];
 
 /// Resolves an alias to the published name; returns any other name unchanged.
 pub(crate) fn canonical(name: &str) -> &str {
@@ -129,6 +63,30 @@ pub(crate) fn canonical(name: &str) -> &str {
         .iter()
         .find(|model| model.aliases.contains(&name))
         .map_or(name, |model| model.name)
+}
+
+/// The model that is downloaded from this repository of another organization; any other name unchanged.
+pub(crate) fn canonical_of_source(repository: &str) -> &str {
+    let is_source = |model: &&KnownModel| {
+        let source = model.source;
+        source.is_some_and(|source| source.repository == repository)
+    };
+    let model = KNOWN.iter().find(is_source);
+    model.map_or(repository, |model| model.name)
+}
+
+/// The repository that a model is downloaded from. A revision or a file is one of the repository that the name says.
+pub(crate) fn download_from(name: &ModelName) -> &str {
+    let source = find(name.repository()).and_then(|model| model.source);
+    match source {
+        Some(source) if name.revision().is_none() && name.file().is_none() => source.repository,
+        _ => name.repository(),
+    }
+}
+
+/// The graph of a model whose repository has it under a name of its own.
+pub(crate) fn graph_file(name: &str) -> Option<&'static str> {
+    find(name)?.source.map(|source| source.graph)
 }
 
 /// How a model of this name pools, as its publishers have published it; `None` if that is not known here.
@@ -140,10 +98,7 @@ pub(crate) fn recipe_of(name: &str) -> Option<Recipe> {
 
 /// The aliases of a model, by its canonical name.
 pub(crate) fn aliases(name: &str) -> &'static [&'static str] {
-    KNOWN
-        .iter()
-        .find(|model| model.name == name)
-        .map_or(&[], |model| model.aliases)
+    find(name).map_or(&[], |model| model.aliases)
 }
 
 #[cfg(test)]

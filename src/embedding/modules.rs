@@ -114,7 +114,7 @@ impl Modules {
     /// Fills in for a missing `modules.json`: first what a file states, then what is known of a model of this name.
     /// Most copies without the file are exports of published models for other programs.
     fn assume(&mut self, folder: &Path, name: &ModelName) -> Result<(), EmbeddingError> {
-        let recipe = known::recipe_of(name.as_str());
+        let recipe = known::recipe_of(name.repository());
         let config = folder.join("1_Pooling/config.json");
         let (whence, pooling) = if config.is_file() {
             self.read_pooling(&config)?;

@@ -52,7 +52,7 @@ async fn a_job_with_a_misspelt_model_says_which_one_was_meant() {
         assert!(reason.contains(words), "{model}: {reason}");
         // What does not exist is not recommended for download.
         let is_known = model.starts_with("microsoft");
-        assert_eq!(reason.contains("hf download"), is_known, "{reason}");
+        assert_eq!(reason.contains("lantern-cli pull"), is_known, "{reason}");
     }
 }
 

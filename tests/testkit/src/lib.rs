@@ -29,6 +29,7 @@ pub mod client;
 pub mod data_path;
 pub mod database;
 pub mod engine;
+pub mod hub;
 pub mod jobs;
 pub mod paths;
 pub mod process;
@@ -47,6 +48,7 @@ pub mod vectors;
 pub mod wait;
 
 pub use database::TestDatabase;
+pub use hub::Hub;
 pub use process::Process;
 pub use program::Program;
 pub use restartable::RestartableServer;

@@ -14,7 +14,19 @@ pub struct Program {
     path: PathBuf,
     data_path: PathBuf,
     yields: bool,
+    variables: Vec<(String, String)>,
 }
+
+/// Variables that change where models are from. A test has none of its machine's.
+const OF_THE_HUB: [&str; 7] = [
+    "HF_ENDPOINT",
+    "HF_TOKEN",
+    "HF_HUB_CACHE",
+    "HF_HUB_OFFLINE",
+    "HF_TOKEN_PATH",
+    "HUGGINGFACE_HUB_CACHE",
+    "HUGGING_FACE_HUB_TOKEN",
+];
 
 impl Program {
     /// The program at this path, with what `make setup` has fetched.
@@ -23,6 +35,7 @@ impl Program {
             path: path.into(),
             data_path: runtime(),
             yields: true,
+            variables: Vec::new(),
         }
     }
 
@@ -43,15 +56,30 @@ impl Program {
         }
     }
 
-    /// A subcommand, to be given its arguments.
+    /// The same program with one more environment variable.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A subcommand, to be given its arguments. It is offline, and sees no model of this machine's user, unless a variable
+    /// says otherwise.
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.path);
         command
             .arg(subcommand)
-            .env("LANTERN_DATA_PATH", &self.data_path);
+            .env("LANTERN_DATA_PATH", &self.data_path)
+            .env("LANTERN_OFFLINE", "1")
+            .env("XDG_CACHE_HOME", self.data_path.join("cache"))
+            .env_remove("HF_HOME");
+        for name in OF_THE_HUB {
+            command.env_remove(name);
+        }
         if !self.yields {
             command.env("LANTERN_YIELD", "off");
         }
+        let variables = self.variables.iter();
+        command.envs(variables.map(|(name, value)| (name, value)));
         command
     }
 

@@ -156,12 +156,7 @@ impl ModelCatalog {
     /// name may have been meant. A folder that is there without the model's files is named with what it lacks.
     pub fn locate(&self, name: &ModelName) -> Result<PathBuf, EmbeddingError> {
         let looked_in = self.candidates(name);
-        let models = || looked_in.iter().filter(|folder| is_model(folder));
-        // A cache may have files of a model for another purpose; then another place may have it whole.
-        let is_whole = |folder: &&PathBuf| {
-            self.cached_commit(folder).is_none() || ModelFiles::read(folder, name).is_ok()
-        };
-        if let Some(folder) = models().find(is_whole).or_else(|| models().next()) {
+        if let Some(folder) = self.choose(name, &looked_in) {
             return Ok(folder.clone());
         }
         if let Some(folder) = looked_in.iter().find(|folder| is_incomplete(folder)) {
@@ -172,6 +167,16 @@ impl ModelCatalog {
             remedy: self.remedy(name),
             looked_in,
         })
+    }
+
+    /// The first of these folders that has the model. A cache may have files of it for another purpose; then another
+    /// place may have it whole.
+    fn choose<'a>(&self, name: &ModelName, candidates: &'a [PathBuf]) -> Option<&'a PathBuf> {
+        let models = || candidates.iter().filter(|folder| is_model(folder));
+        let is_whole = |folder: &&PathBuf| {
+            self.cached_commit(folder).is_none() || ModelFiles::read(folder, name).is_ok()
+        };
+        models().find(is_whole).or_else(|| models().next())
     }
 
     /// Whether a folder is one of a cache, which may lack files of the model: other tools download the files that they
@@ -242,10 +247,11 @@ impl ModelCatalog {
             .iter()
             .flat_map(|model| [&[model.name][..], model.aliases].concat());
         let candidates = on_disk.iter().map(ModelName::as_str).chain(known);
+        let candidates = candidates.filter(|candidate| *candidate != name.repository());
         let meant: ModelName = most_similar(name.repository(), candidates)?.parse().ok()?;
-        let here = match self.locate(&meant) {
-            Ok(_) => "which is on this machine",
-            Err(_) => "which is not on this machine either",
+        let here = match self.choose(&meant, &self.candidates(&meant)) {
+            Some(_) => "which is on this machine",
+            None => "which is not on this machine either",
         };
         Some(format!("{meant}, {here}"))
     }
@@ -294,6 +300,9 @@ impl ModelCatalog {
                 continue;
             };
             if let Some(cached) = cached_name(&outer) {
+                if folders(&outer.join("snapshots")).is_empty() {
+                    continue;
+                }
                 names.push(known::canonical_of_source(&cached).to_owned());
             } else if is_model(&outer) {
                 names.push(name.to_owned());
@@ -494,6 +503,24 @@ mod tests {
         // The folder of an organization is no model.
         let error = catalog.locate(&name("acme")).unwrap_err();
         assert!(matches!(error, EmbeddingError::ModelNotFound { .. }));
+    }
+
+    #[test]
+    fn a_download_that_has_only_begun_is_neither_listed_nor_meant() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = ModelCatalog::new(folder.path().into());
+        for (id, file) in [
+            ("own", "blobs/aa.incomplete"),
+            ("owm", "snapshots/x/README.md"),
+        ] {
+            write(folder.path(), &format!("models--acme--{id}/{file}"), "{}");
+        }
+        for wanted in ["acme/own", "acme/owm"] {
+            let error = catalog.locate(&name(wanted)).unwrap_err();
+            assert!(matches!(error, EmbeddingError::ModelNotFound { .. }));
+        }
+        let listed = catalog.entries();
+        assert!(listed.iter().all(|entry| entry.name.as_str() != "acme/own"));
     }
 
     #[test]

@@ -103,7 +103,69 @@ pub(crate) fn aliases(name: &str) -> &'static [&'static str] {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::embedding::catalog::ModelCatalog;
+    use crate::embedding::files::ModelFiles;
+    use crate::embedding::hub::HubSettings;
+
+    /// Models that this machine happens to have: those of `make setup`, and those in the cache of its user.
+    #[test]
+    fn the_table_agrees_with_the_files_of_the_models_that_are_here() {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime/models");
+        let hub = HubSettings::from_environment();
+        let catalog = ModelCatalog::new(models).with_cache(hub.cache());
+        for model in KNOWN {
+            let name: ModelName = model.name.parse().unwrap();
+            let Ok(folder) = catalog.locate(&name) else {
+                continue;
+            };
+            let Ok(files) = ModelFiles::read(&folder, &name) else {
+                continue;
+            };
+            let dimensions = files.dimensions.unwrap_or(model.dimensions);
+            assert_eq!(
+                (dimensions, files.max_tokens),
+                (model.dimensions, model.max_tokens),
+                "{name}"
+            );
+            if let Some(pooling) = model.pooling {
+                assert_eq!(files.pooling.modes(), [pooling], "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_and_sources_are_names_of_models_and_stand_for_one_model_each() {
+        let mut names = Vec::new();
+        for model in KNOWN {
+            let source = model.source.map(|source| source.repository);
+            names.extend([model.name].into_iter().chain(source));
+            names.extend(model.aliases);
+            if let Some(source) = model.source {
+                let name = format!("{}:{}", source.repository, source.graph);
+                let name: ModelName = name.parse().unwrap();
+                assert_eq!(canonical_of_source(name.repository()), model.name);
+            }
+        }
+        for name in &names {
+            assert!(name.parse::<ModelName>().is_ok(), "{name}");
+        }
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn a_model_is_downloaded_from_its_source_unless_the_name_says_more() {
+        let from = |name: &str| download_from(&name.parse().unwrap()).to_owned();
+        assert_eq!(from("BAAI/bge-base-en"), "Qdrant/fast-bge-base-en");
+        assert_eq!(from("BAAI/bge-base-en@main"), "BAAI/bge-base-en");
+        assert_eq!(from("BAAI/bge-base-en:model.onnx"), "BAAI/bge-base-en");
+        assert_eq!(from("acme/own"), "acme/own");
+    }
 
     #[test]
     fn recipes_agree_with_what_is_shown_of_known_models() {

@@ -16,6 +16,7 @@ mod field;
 mod fingerprints;
 mod fleet;
 mod hazards;
+mod hub;
 mod injection;
 mod jobs_table;
 mod keys_and_types;

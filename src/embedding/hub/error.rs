@@ -124,14 +124,16 @@ pub enum DownloadFailure {
     },
     /// Too many requests.
     #[error(
-        "the hub has had too many requests from here (429); it is tried again, and a token in HF_TOKEN raises the limit"
+        "the hub has had too many requests from here (429); wait a while, or set HF_TOKEN, which raises the limit"
     )]
     TooManyRequests {
         /// How long to wait, if the hub says so.
         retry_after: Option<Duration>,
     },
     /// The hub is out of order.
-    #[error("the hub has a failure of its own (status {status}); it is tried again")]
+    #[error(
+        "the hub has a failure of its own (status {status}), which should pass; try again later"
+    )]
     OutOfOrder {
         /// The HTTP status.
         status: u16,

@@ -101,21 +101,21 @@ impl Folders {
             (None, Some(named)) => {
                 vec![named.to_owned(), within(base, named), within("onnx", named)]
             }
-            (None, None) => ["", base]
-                .iter()
-                .flat_map(|place| ["model.onnx", "onnx/model.onnx"].map(|file| within(place, file)))
-                .chain(known::graph_file(name.repository()).map(str::to_owned))
-                .collect(),
+            (None, None) => [
+                Some(""),
+                Some(base.as_str()).filter(|base| !base.is_empty()),
+            ]
+            .iter()
+            .flatten()
+            .flat_map(|place| ["model.onnx", "onnx/model.onnx"].map(|file| within(place, file)))
+            .chain(known::graph_file(name.repository()).map(str::to_owned))
+            .collect(),
         };
         let found = candidates.iter().find(|path| repository.has(path));
-        found.cloned().ok_or_else(|| {
-            let mut looked_for = candidates;
-            looked_for.dedup();
-            DownloadFailure::NoGraph {
-                repository: repository.id.clone(),
-                looked_for,
-                graphs: repository.graphs(),
-            }
+        found.cloned().ok_or_else(|| DownloadFailure::NoGraph {
+            repository: repository.id.clone(),
+            looked_for: candidates.clone(),
+            graphs: repository.graphs(),
         })
     }
 }

@@ -114,7 +114,8 @@ impl Repository {
 
     /// The graphs among them.
     pub(super) fn graphs(&self) -> Vec<String> {
-        let graphs = self.paths().filter(|path| path.ends_with(".onnx"));
+        let is_graph = |path: &&str| Path::new(path).extension() == Some("onnx".as_ref());
+        let graphs = self.paths().filter(is_graph);
         graphs.map(str::to_owned).collect()
     }
 

@@ -241,8 +241,13 @@ fn digest(path: &Path, mut hash: impl Digest) -> std::io::Result<String> {
             Err(error) => return Err(error),
         }
     }
-    let hash = hash.finalize();
-    Ok(hash.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |value| char::from_digit(u32::from(value), 16).unwrap_or_default();
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).collect()
 }
 
 #[cfg(test)]
@@ -263,11 +268,9 @@ mod tests {
         // The example of the chapter "Git Objects" in the book Pro Git.
         assert_eq!(checksum(40), "bd9dbf5aae1a3862dd1526723246b20206e5fc37");
         // `printf 'what is up, doc?' | sha256sum`
-        assert_eq!(checksum(64), sha256_of("what is up, doc?"));
-    }
-
-    fn sha256_of(text: &str) -> String {
-        let hash = Sha256::digest(text);
-        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+        assert_eq!(
+            checksum(64),
+            "af4e812d13b4eae6da91024f15f7679dae49d40aee3fb4c7216b56d04193f46c"
+        );
     }
 }

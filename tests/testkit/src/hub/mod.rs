@@ -237,9 +237,12 @@ fn etag(path: &str, content: &[u8]) -> String {
 }
 
 fn is_large(path: &str) -> bool {
-    path.ends_with(".onnx") || path.ends_with(".bin")
+    let ending = Path::new(path).extension();
+    ending.is_some_and(|ending| ending == "onnx" || ending == "bin")
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value| char::from_digit(u32::from(value), 16).expect("a digit");
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).collect()
 }

@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   "table" TEXT,                     -- target table, with a primary key or a replica identity index
   src_column TEXT,                  -- source column; a text of NULL or '' clears the embedding
   dst_column TEXT,                  -- destination column for the embeddings, created if it does not exist
-  embedding_model TEXT,             -- model name, one of lantern-cli show-models
+  embedding_model TEXT,             -- model name, one of lantern-cli show-models or of the Hugging Face hub, downloaded
+                                    -- at its first use: organization/name[@revision][:file.onnx]
 
   -- How to embed it (optional)
   pk TEXT,                          -- names of the key columns, separated by commas, such as 'tenant, id'; the job

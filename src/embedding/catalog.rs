@@ -204,7 +204,7 @@ impl ModelCatalog {
             let revision = revision.unwrap_or_default();
             self.folder.join(format!("{repository}{revision}"))
         });
-        let download = known::download_from(name);
+        let download = name.download_repository();
         let repositories = names
             .iter()
             .copied()

@@ -107,7 +107,7 @@ impl Fetcher {
         };
         let wanted = Wanted {
             name,
-            repository: known::download_from(name),
+            repository: name.download_repository(),
             commit,
             cache: &self.downloads,
         };
@@ -145,7 +145,7 @@ impl Fetcher {
                 let commit = catalog.cached_commit(&folder)?;
                 let is_complete = ModelFiles::read(&folder, &name).is_ok();
                 let is_of_source =
-                    cached_name(folder.ancestors().nth(2)?)? == known::download_from(&name);
+                    cached_name(folder.ancestors().nth(2)?)? == name.download_repository();
                 (!is_complete).then(|| match is_of_source {
                     true => Missing::FilesOf(commit.to_owned()),
                     false => Missing::Model,

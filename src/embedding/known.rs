@@ -7,7 +7,6 @@
 mod entry;
 mod table;
 
-use super::name::ModelName;
 use super::pooling::PoolingMode;
 
 pub(crate) use entry::KnownModel;
@@ -75,13 +74,9 @@ pub(crate) fn canonical_of_source(repository: &str) -> &str {
     model.map_or(repository, |model| model.name)
 }
 
-/// The repository that a model is downloaded from. A revision or a file is one of the repository that the name says.
-pub(crate) fn download_from(name: &ModelName) -> &str {
-    let source = find(name.repository()).and_then(|model| model.source);
-    match source {
-        Some(source) if name.revision().is_none() && name.file().is_none() => source.repository,
-        _ => name.repository(),
-    }
+/// The repository of another organization that has the export of a model.
+pub(crate) fn source_repository(name: &str) -> Option<&'static str> {
+    find(name)?.source.map(|source| source.repository)
 }
 
 /// The graph of a model whose repository has it under a name of its own.
@@ -109,6 +104,7 @@ mod tests {
     use crate::embedding::catalog::ModelCatalog;
     use crate::embedding::files::ModelFiles;
     use crate::embedding::hub::HubSettings;
+    use crate::embedding::name::ModelName;
 
     /// Models that this machine happens to have: those of `make setup`, and those in the cache of its user.
     #[test]
@@ -159,12 +155,21 @@ mod tests {
     }
 
     #[test]
-    fn a_model_is_downloaded_from_its_source_unless_the_name_says_more() {
-        let from = |name: &str| download_from(&name.parse().unwrap()).to_owned();
-        assert_eq!(from("BAAI/bge-base-en"), "Qdrant/fast-bge-base-en");
-        assert_eq!(from("BAAI/bge-base-en@main"), "BAAI/bge-base-en");
-        assert_eq!(from("BAAI/bge-base-en:model.onnx"), "BAAI/bge-base-en");
-        assert_eq!(from("acme/own"), "acme/own");
+    fn the_document_has_the_table() {
+        let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/models.md");
+        let document = std::fs::read_to_string(document).unwrap();
+        for model in KNOWN {
+            let note = model.unsupported.map_or("", |_| " (not supported)");
+            let beginning = format!(
+                "| {}{note} | {} | {} |",
+                model.name, model.dimensions, model.max_tokens
+            );
+            assert!(document.contains(&beginning), "{beginning}");
+            if let Some(source) = model.source {
+                let line = format!("| {} | {} |", model.name, source.repository);
+                assert!(document.contains(&line), "{line}");
+            }
+        }
     }
 
     #[test]

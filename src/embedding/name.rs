@@ -102,6 +102,14 @@ impl ModelName {
         self.parts.file.as_deref()
     }
 
+    /// The repository that the model is downloaded from: its own, or the one that has its export. A revision or a file is
+    /// one of its own.
+    pub(crate) fn download_repository(&self) -> &str {
+        let source = known::source_repository(self.repository());
+        let is_plain = self.revision().is_none() && self.file().is_none();
+        source.filter(|_| is_plain).unwrap_or(self.repository())
+    }
+
     /// The folder that a person has named in place of a model.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
@@ -347,6 +355,20 @@ mod tests {
         assert_ne!(name, plain);
         assert_eq!((plain.revision(), plain.file()), (None, None));
         assert_eq!(plain.as_str(), plain.repository());
+    }
+
+    #[test]
+    fn a_model_is_downloaded_from_its_source_unless_the_name_says_more() {
+        let from = |name: &str| {
+            name.parse::<ModelName>()
+                .unwrap()
+                .download_repository()
+                .to_owned()
+        };
+        assert_eq!(from("BAAI/bge-base-en"), "Qdrant/fast-bge-base-en");
+        assert_eq!(from("BAAI/bge-base-en@main"), "BAAI/bge-base-en");
+        assert_eq!(from("BAAI/bge-base-en:model.onnx"), "BAAI/bge-base-en");
+        assert_eq!(from("acme/own"), "acme/own");
     }
 
     #[test]

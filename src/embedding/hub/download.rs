@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
 use tokio::sync::OnceCell;
@@ -10,6 +9,7 @@ use tokio::sync::OnceCell;
 use super::cache::CachedRepository;
 use super::client::{Client, shown_endpoint};
 use super::error::{DownloadError, DownloadFailure};
+use super::event::DownloadEvent;
 use super::needed::{self, Folders, MODULES};
 use super::repository::{RemoteFile, Repository};
 use super::settings::HubSettings;
@@ -22,24 +22,6 @@ use crate::embedding::name::ModelName;
 const DEFAULT_REVISION: &str = "main";
 /// Left free on the disk.
 const SPARE_BYTES: u64 = 16 << 20;
-
-/// Says how a download goes on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DownloadEvent {
-    /// So many bytes are missing in all.
-    Missing(u64),
-    /// So many of them have arrived, or were there from an earlier attempt.
-    Received(u64),
-    /// So many bytes are received again, because the server does not continue a file.
-    Restarted(u64),
-    /// Something failed, and is tried again after a pause.
-    Waiting {
-        /// What failed, as a sentence.
-        reason: String,
-        /// How long the pause is.
-        pause: Duration,
-    },
-}
 
 /// A model that was downloaded, or was there already.
 #[derive(Debug, Clone)]

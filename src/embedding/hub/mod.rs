@@ -27,13 +27,15 @@ mod cache;
 mod client;
 mod download;
 mod error;
+mod event;
 mod needed;
 mod repository;
 mod settings;
 mod transfer;
 
 pub(crate) use cache::is_commit;
-pub use download::{DownloadEvent, Downloaded};
+pub use download::Downloaded;
 pub(crate) use download::{Hub, Wanted};
 pub use error::{DownloadError, DownloadFailure};
+pub use event::DownloadEvent;
 pub use settings::HubSettings;

@@ -14,8 +14,8 @@ use tokio::io::AsyncWriteExt;
 
 use super::cache::CachedRepository;
 use super::client::Client;
-use super::download::DownloadEvent;
 use super::error::DownloadFailure;
+use super::event::DownloadEvent;
 use super::repository::{Content, RemoteFile, Repository, next_chunk};
 
 /// Attempts in a row that bring nothing.

@@ -146,9 +146,7 @@ pub(crate) static KNOWN: &[KnownModel] = &[
         .prompts("task: search result | query: ", "title: none | text: ")
         .license("Gemma"),
     // Others of the older daemon
-    model("llmrails/ember-v1", 1024, 512, None)
-        .prompts("", "")
-        .license("MIT"),
+    model("llmrails/ember-v1", 1024, 512, None).license("MIT"),
     model("llmware/industry-bert-insurance-v0.1", 768, 512, None),
     model("clip/ViT-B-32-textual", 512, 77, None).unsupported(
         "it is the text half of a model of images, and has no export in the layout of a sentence encoder; for texts alone \

@@ -27,14 +27,16 @@ pub fn default() -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Warns where others may write to the data folder, its libraries or its models: they are code, which runs as us.
-pub fn warn_of_other_writers(data_path: &Path) {
+/// Warns where others may write to the data folder, its libraries or its models, or to a cache of models: they are code,
+/// which runs as us.
+pub fn warn_of_other_writers(data_path: &Path, cache: Option<&Path>) {
     let (lib, models) = (data_path.join("lib"), data_path.join("models"));
     let libraries = fs::read_dir(&lib).into_iter().flatten().flatten();
     let libraries = libraries.map(|entry| entry.path());
     let writable: Vec<String> = [data_path.to_owned(), lib.clone(), models]
         .into_iter()
         .chain(libraries)
+        .chain(cache.map(Path::to_owned))
         .filter_map(|path| {
             let who = other_writer(&fs::metadata(&path).ok()?)?;
             Some(format!("{who} may write to {}", path.display()))

@@ -80,8 +80,8 @@ impl EngineArguments {
 
     fn engine_with(&self, options: EngineOptions) -> anyhow::Result<Engine> {
         let data_path = self.data_path()?;
-        data_path::warn_of_other_writers(&data_path);
         let hub = HubSettings::from_environment();
+        data_path::warn_of_other_writers(&data_path, hub.cache());
         let catalog = self.catalog_with(&hub)?;
         let options = EngineOptions {
             threads: self.threads,

@@ -365,9 +365,16 @@ fn cached_folder(cache: &Path, revision: Option<&str>) -> PathBuf {
     let found = match revision {
         Some(commit) if is_commit(commit) => Some(snapshots.join(commit)),
         Some(revision) => pinned(cache, revision),
-        None => pinned(cache, "main").or_else(|| newest(&snapshots)),
+        // Other tools write no note for a commit that they were asked for by its hash.
+        None if has_notes(cache) => pinned(cache, "main"),
+        None => newest(&snapshots),
     };
     found.unwrap_or(snapshots)
+}
+
+/// Whether a cache notes the commit of any revision.
+fn has_notes(cache: &Path) -> bool {
+    std::fs::read_dir(cache.join("refs")).is_ok_and(|mut notes| notes.next().is_some())
 }
 
 /// The folder of the commit that a revision is pinned to.
@@ -532,6 +539,7 @@ mod tests {
         let snapshot = format!("models--acme--own/snapshots/{commit}");
         write(users.path(), &format!("{snapshot}/config.json"), "{}");
         write(users.path(), "models--acme--own/refs/v1", commit);
+        write(users.path(), "models--acme--own/refs/main", commit);
         write(folder.path(), "acme/own@v2/config.json", "{}");
         let found = |wanted: &str| catalog.locate(&name(wanted));
         let snapshot = users.path().join(snapshot);
@@ -547,6 +555,11 @@ mod tests {
         // A note that leads elsewhere.
         write(users.path(), "models--acme--own/refs/v4", "../../../etc");
         assert!(found("acme/own@v4").is_err());
+        // A revision that was asked for by its name is not the model's main one.
+        std::fs::remove_file(users.path().join("models--acme--own/refs/main")).unwrap();
+        assert!(found("acme/own").is_err());
+        std::fs::remove_dir_all(users.path().join("models--acme--own/refs")).unwrap();
+        assert_eq!(found("acme/own").unwrap(), snapshot);
     }
 
     #[test]

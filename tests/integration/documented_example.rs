@@ -1,6 +1,5 @@
 //! The examples of the documentation, word for word.
 
-use std::fs;
 use std::os::unix::fs::symlink;
 
 use serde_json::Value;
@@ -9,7 +8,7 @@ use testkit::engine::MODEL;
 use testkit::jobs::{DOCUMENTED_TABLE, wait_for_backfill, wait_for_failure};
 use testkit::paths::runtime;
 use testkit::vectors::{cosine, wait_for_vectors};
-use testkit::{TestDatabase, paths, server};
+use testkit::{Hub, TestDatabase, paths, server};
 
 use crate::support::{program, start_daemon};
 
@@ -212,28 +211,27 @@ async fn a_missing_model_fails_the_job_and_another_model_restarts_it() {
     wait_for_vectors(&client, "articles", "title", "title_embedding").await;
 }
 
-/// A name that the older, trigger-based daemon used stands for the original one. The files are those of another model, with vectors of the
-/// same length: what counts here is the way from the name in the job to the folder.
+/// The daemon and the jobs table are all that it takes: the model comes from the hub by the name that the older,
+/// trigger-based daemon used. The files are those of another model, with vectors of the same length: what counts here is
+/// the way from the name in the job to the vector.
 #[tokio::test]
-async fn the_example_of_the_older_daemon_works_word_for_word_once_its_model_is_there() {
+async fn the_example_of_the_older_daemon_works_word_for_word() {
+    let hub = Hub::start();
+    let files = runtime().join("models").join(MODEL);
+    hub.publish("sentence-transformers/all-MiniLM-L12-v2", &files);
     let data_path = tempfile::tempdir().expect("a directory");
-    let models = data_path.path().join("models/sentence-transformers");
-    fs::create_dir_all(&models).expect("a folder for models");
     symlink(runtime().join("lib"), data_path.path().join("lib")).expect("a link");
-    symlink(
-        runtime().join("models").join(MODEL),
-        models.join("all-MiniLM-L12-v2"),
-    )
-    .expect("a link");
+    let program = program()
+        .with_data_path(data_path.path())
+        .connected_to(&hub);
 
     let database = TestDatabase::with_vector(server::shared()).await;
     let client = database.client().await;
     database.psql(DOCUMENTED_TABLE).await;
     let articles = "CREATE TABLE articles (id SERIAL PRIMARY KEY, title TEXT)";
     execute(&client, articles).await;
-    let data_path = data_path.path().to_str().expect("a readable path");
     let arguments = ["--uri", &database.uri(), "--table", "jobs"];
-    let _daemon = program().start_daemon_with_env(&[("LANTERN_DATA_PATH", data_path)], &arguments);
+    let _daemon = program.start_daemon(&arguments);
     database.psql(&with_uri(EXAMPLE, &database)).await;
     wait_for_backfill(&client, 1).await;
     wait_for_vectors(&client, "articles", "title", "title_embedding").await;

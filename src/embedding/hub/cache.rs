@@ -93,11 +93,9 @@ impl CachedRepository {
         replace(&link, |beside| std::os::unix::fs::symlink(&target, beside))
     }
 
-    /// Notes which commit a revision is. A commit needs no note.
+    /// Notes which commit a revision is. A commit gets a note too: without any, a cache counts as a copy of one revision,
+    /// which a name without a revision stands for.
     pub(super) fn pin(&self, revision: &str, commit: &str) -> Result<(), DownloadFailure> {
-        if revision == commit {
-            return Ok(());
-        }
         let note = self.folder.join("refs").join(revision);
         if let Some(parent) = note.parent() {
             create(parent)?;
@@ -152,14 +150,6 @@ mod tests {
         assert_eq!(link, Path::new("../../../blobs/aa"));
         let note = cache.path().join("models--acme--own/refs/refs/pr/1");
         assert_eq!(fs::read_to_string(note).unwrap(), COMMIT);
-        repository.pin(COMMIT, COMMIT).unwrap();
-        assert!(
-            !cache
-                .path()
-                .join("models--acme--own/refs")
-                .join(COMMIT)
-                .exists()
-        );
     }
 
     #[tokio::test]

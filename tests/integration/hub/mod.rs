@@ -61,8 +61,7 @@ impl Scene {
     fn program(&self) -> Program {
         program()
             .with_data_path(self.data.path())
-            .with_env("LANTERN_OFFLINE", "0")
-            .with_env("HF_ENDPOINT", &self.hub.endpoint())
+            .connected_to(&self.hub)
             .with_env("HF_HUB_DOWNLOAD_TIMEOUT", "2")
     }
 

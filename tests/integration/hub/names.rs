@@ -66,7 +66,7 @@ async fn a_revision_is_pinned_until_the_next_pull() {
     // Only what has changed was fetched.
     assert_eq!(scene.hub.downloads_of_graphs(), 1);
 
-    // A revision by its name or its commit is another model, with its own pin.
+    // A revision by its name or its commit is a model of its own.
     for revision in ["old", &scene.commit] {
         let printed = scene.pull(&format!("{ID}@{revision}")).await;
         assert!(printed.contains(&scene.commit), "{printed}");
@@ -163,4 +163,16 @@ async fn a_copy_by_hand_comes_before_a_download() {
     assert!(output.status.success(), "{said}");
     let words = format!("warning: {} comes first", copy.display());
     assert!(said.contains(&words), "{said}");
+}
+
+#[tokio::test]
+async fn a_commit_that_was_pulled_does_not_stand_for_the_model() {
+    let scene = Scene::new();
+    let newest = scene.publish(|folder| {
+        fs::write(folder.join("tokenizer_config.json"), "{}").expect("it is written");
+    });
+    scene.pull(&format!("{ID}@{}", scene.commit)).await;
+    assert!(!scene.snapshot(&newest).exists());
+    embed(&scene.program(), ID, "w1").await;
+    assert!(scene.snapshot(&newest).exists());
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use crate::hub::Hub;
 use crate::paths::runtime;
 use crate::process::Process;
 
@@ -60,6 +61,13 @@ impl Program {
     pub fn with_env(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// The same program, which downloads models from this hub.
+    pub fn connected_to(self, hub: &Hub) -> Self {
+        self.with_env("LANTERN_OFFLINE", "0")
+            .with_env("HF_ENDPOINT", &hub.endpoint())
+            .with_env("NO_PROXY", "127.0.0.1")
     }
 
     /// A subcommand, to be given its arguments. It is offline, and sees no model of this machine's user, unless a variable

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::engine_arguments::EngineArguments;
 use super::{output, stderr};
@@ -79,7 +79,8 @@ impl Progress {
             let style = ProgressStyle::with_template(
                 "{bar:30} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left",
             );
-            let bar = ProgressBar::new(0);
+            // It appears when it is known how much there is to do.
+            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
             match style {
                 Ok(style) => bar.with_style(style),
                 Err(_) => bar,
@@ -122,7 +123,11 @@ impl Progress {
     fn begin(&mut self, bytes: u64) {
         (self.received, self.missing) = (0, bytes);
         match &self.bar {
-            Some(bar) => bar.set_length(bytes),
+            Some(bar) if bytes > 0 => {
+                bar.set_length(bytes);
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
+            Some(_) => {}
             None if bytes > 0 => self.say(&format!("downloading {}", megabytes(bytes))),
             None => {}
         }

@@ -47,13 +47,12 @@ impl Transfer<'_> {
             return Ok(());
         }
         let incomplete = self.cached.incomplete_blob(&file.content.etag);
-        let is_fresh = length(&incomplete) == 0;
         if let Err(failure) = self.bring_checked(file, &incomplete).await {
             // A damaged beginning may be from an earlier attempt, or from a cut: once more from the start.
             if !matches!(failure, DownloadFailure::WrongChecksum { .. }) {
                 return Err(failure);
             }
-            tracing::debug!(file = %file.path, is_fresh, "downloading a damaged file again");
+            tracing::debug!(file = %file.path, "downloading a damaged file again");
             self.bring_checked(file, &incomplete).await?;
         }
         fs::rename(&incomplete, &blob).map_err(|error| DownloadFailure::write(&blob, error))

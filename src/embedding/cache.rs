@@ -1,7 +1,7 @@
 //! Vectors that were computed a while ago, for texts that come again.
 //!
-//! A vector depends on nothing but the model's files, the prompt of the text's role, and the text. All three are in the
-//! key, as a hash of 128 bits with a random seed: a collision is unlikely enough, and an author of texts cannot construct
+//! A vector depends on nothing but the model's files, the options, the prompt of the text's role, and the text. All are in
+//! the key, as a hash of 128 bits with a random seed: a collision is unlikely enough, and an author of texts cannot construct
 //! one. Errors are not kept.
 //!
 //! The memory is bounded by bytes. What is asked for more than once stays longer than what passes through once (S3-FIFO),
@@ -60,11 +60,10 @@ impl VectorCache {
     /// The key of a text. Equal keys have equal vectors, whether they are kept or not.
     pub(crate) fn key(&self, model: &LoadedModel, role: TextRole, text: &str) -> TextKey {
         let mut hasher = Xxh3::with_seed(self.seed);
-        hasher.update(model.identity().as_bytes());
-        hasher.update(match role {
-            TextRole::Query => b"q",
-            TextRole::Document => b"d",
-        });
+        for part in model.identity_of(role) {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
         hasher.update(text.as_bytes());
         hasher.digest128()
     }

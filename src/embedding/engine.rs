@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use super::base::ModelBase;
 use super::catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
@@ -23,6 +24,7 @@ use super::fetch::Fetcher;
 use super::hub::{DownloadEvent, Downloaded, HubSettings};
 use super::model::{LoadedModel, Model, TextRole};
 use super::name::ModelName;
+use super::options::ModelOptions;
 use super::queue::Priority;
 use super::runtime;
 use super::scheduler::{Embedded, Scheduler, lock};
@@ -71,13 +73,21 @@ struct EngineInner {
     own_processes: Processes,
 }
 
-/// The cache entry of one model. It does not keep the model alive: a model is unloaded when its last user drops it.
+/// The cache entry of one model.
 #[derive(Default)]
 struct ModelCacheEntry {
     /// Held while the model is downloaded.
     download: tokio::sync::Mutex<()>,
     /// Locked while the model is loaded, so concurrent callers wait for one load and share its result.
-    loaded: Mutex<Weak<LoadedModel>>,
+    loaded: Mutex<LoadedBase>,
+}
+
+/// It does not keep a model alive: a model is unloaded when its last user drops it.
+#[derive(Default)]
+struct LoadedBase {
+    base: Weak<ModelBase>,
+    /// Under each set of options that is in use.
+    models: HashMap<ModelOptions, Weak<LoadedModel>>,
 }
 
 impl Engine {
@@ -118,6 +128,21 @@ impl Engine {
     /// If the model or the ONNX Runtime library is missing or unusable, or the model cannot be downloaded; the message
     /// says what to do. A later call tries again.
     pub async fn model(&self, name: &ModelName) -> Result<Model, EmbeddingError> {
+        self.model_with(name, &ModelOptions::default()).await
+    }
+
+    /// As [`Engine::model`], under these options. Models of one name share the loaded graph, whatever their options.
+    ///
+    /// Cancellation safe, as [`Engine::model`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Engine::model`], and [`EmbeddingError::Options`] where the options do not suit the model.
+    pub async fn model_with(
+        &self,
+        name: &ModelName,
+        options: &ModelOptions,
+    ) -> Result<Model, EmbeddingError> {
         let entry = lock(&self.inner.models)
             .entry(name.clone())
             .or_default()
@@ -125,13 +150,13 @@ impl Engine {
         let is_loaded = entry
             .loaded
             .try_lock()
-            .is_ok_and(|loaded| loaded.strong_count() > 0);
+            .is_ok_and(|loaded| loaded.base.strong_count() > 0);
         if !is_loaded {
             let _one_at_a_time = entry.download.lock().await;
             self.inner.fetcher.fetch_missing(name).await?;
         }
-        let (inner, requested) = (self.inner.clone(), name.clone());
-        let load = move || inner.load_or_share(&entry, requested);
+        let (inner, requested, options) = (self.inner.clone(), name.clone(), options.clone());
+        let load = move || inner.load_or_share(&entry.loaded, requested, options);
         match tokio::task::spawn_blocking(load).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => Err(EmbeddingError::Panicked {
@@ -258,38 +283,45 @@ impl EngineInner {
     /// Returns the model of this cache entry, loaded now unless it is loaded already. Blocks.
     fn load_or_share(
         &self,
-        entry: &ModelCacheEntry,
+        entry: &Mutex<LoadedBase>,
         name: ModelName,
+        options: ModelOptions,
     ) -> Result<Model, EmbeddingError> {
-        let mut cached = lock(&entry.loaded);
-        if let Some(loaded) = cached.upgrade() {
+        let mut entry = lock(entry);
+        if let Some(loaded) = entry.models.get(&options).and_then(Weak::upgrade) {
             return Ok(Model::from_loaded(loaded));
         }
         if self.scheduler.is_closed() {
             return Err(EmbeddingError::ShutDown);
         }
-        let loaded = Arc::new(self.load(name)?);
-        *cached = Arc::downgrade(&loaded);
+        let base = match entry.base.upgrade() {
+            Some(base) => base,
+            None => Arc::new(self.load(name)?),
+        };
+        let loaded = Arc::new(LoadedModel::new(base.clone(), &options)?);
+        self.start_workers()?;
+        entry.base = Arc::downgrade(&base);
+        entry.models.retain(|_, model| model.strong_count() > 0);
+        entry.models.insert(options, Arc::downgrade(&loaded));
         Ok(Model::from_loaded(loaded))
     }
 
-    /// Finds and loads a model, and starts the workers. Blocks.
-    fn load(&self, name: ModelName) -> Result<LoadedModel, EmbeddingError> {
+    /// Finds and loads what all uses of a model share. Blocks.
+    fn load(&self, name: ModelName) -> Result<ModelBase, EmbeddingError> {
         let started = Instant::now();
         let folder = self.fetcher.catalog().locate(&name)?;
         let environment = runtime::environment(
             self.options.runtime_library.as_deref(),
             &self.options.data_path,
         )?;
-        let model = LoadedModel::load(name, &folder, &environment)?;
-        self.start_workers()?;
+        let base = ModelBase::load(name, &folder, &environment)?;
         tracing::info!(
-            model = %model.name(),
+            model = %base.name,
             folder = %folder.display(),
             elapsed_ms = started.elapsed().as_millis() as u64,
             "model loaded"
         );
-        Ok(model)
+        Ok(base)
     }
 
     /// Starts the workers that do not run yet. Fails only if not even one can be started.

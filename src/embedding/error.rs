@@ -64,6 +64,15 @@ pub enum EmbeddingError {
         reason: String,
     },
 
+    /// What a job asks of the model does not suit it.
+    #[error("these options cannot be used with the model {model}: {reason}")]
+    Options {
+        /// The model.
+        model: ModelName,
+        /// What does not suit it, and what to do.
+        reason: String,
+    },
+
     /// The operating system could not read a file.
     #[error("cannot read {}: {source}; check that the file exists and that the daemon may read it", .path.display())]
     Io {
@@ -182,6 +191,7 @@ impl EmbeddingError {
             | Self::Offline { .. }
             | Self::Unsupported { .. }
             | Self::ModelUnusable { .. }
+            | Self::Options { .. }
             | Self::RuntimeNotFound { .. }
             | Self::RuntimeUnusable { .. }
             | Self::Tokenizer { .. }

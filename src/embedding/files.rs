@@ -13,7 +13,7 @@
 //! What a file states is never guessed, what no file states is assumed aloud, and what is not supported is rejected: a
 //! vector that was computed slightly differently looks as good as a correct one.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
@@ -24,6 +24,7 @@ use super::known;
 use super::modules::{Modules, Step};
 use super::name::ModelName;
 use super::pooling::{Pooling, PoolingMode};
+use super::signature::PastShape;
 use super::tokenizer::TruncationSide;
 
 /// The file of the transformer module. Older models name it after their architecture; the list and its order are those
@@ -62,6 +63,14 @@ pub(crate) struct ModelFiles {
     pub tokenizer: PathBuf,
     /// The longest input in tokens, special tokens included.
     pub max_tokens: usize,
+    /// How many tokens the model has positions for, if its files state it.
+    pub positions: Option<usize>,
+    /// The position of the first token.
+    pub first_position: usize,
+    /// The sizes of a decoder's keys, as far as the files state them.
+    pub past: PastShape,
+    /// Whether the files say that vectors may be cut.
+    pub may_be_cut: bool,
     /// Whether texts are converted to lower case before they are tokenized.
     pub lower_case: bool,
     pub pooling: Pooling,
@@ -84,6 +93,8 @@ pub(crate) struct ModelFiles {
 pub(crate) struct Prompts {
     pub query: String,
     pub document: String,
+    /// All prompts that the model has.
+    pub named: BTreeMap<String, String>,
 }
 
 /// How short texts of a batch are padded.
@@ -116,12 +127,20 @@ struct ModelArgs {
 struct Config {
     #[serde(default)]
     model_type: String,
-    #[serde(default, deserialize_with = "count")]
+    #[serde(default, alias = "n_embd", deserialize_with = "count")]
     hidden_size: Option<usize>,
     #[serde(default, deserialize_with = "count")]
     max_position_embeddings: Option<usize>,
     #[serde(default, deserialize_with = "count")]
     pad_token_id: Option<usize>,
+    #[serde(default, alias = "n_head", deserialize_with = "count")]
+    num_attention_heads: Option<usize>,
+    #[serde(default, deserialize_with = "count")]
+    num_key_value_heads: Option<usize>,
+    #[serde(default, deserialize_with = "count")]
+    head_dim: Option<usize>,
+    /// The lengths to which vectors may be cut, as Jina's models state them.
+    matryoshka_dimensions: Option<serde_json::Value>,
 }
 
 /// `tokenizer_config.json`. The padding token is a string or, in newer files, an object with `content`.
@@ -145,7 +164,7 @@ fn count<'a, D: Deserializer<'a>>(deserializer: D) -> Result<Option<usize>, D::E
 #[derive(Default, Deserialize)]
 struct SentenceConfig {
     #[serde(default)]
-    prompts: HashMap<String, String>,
+    prompts: BTreeMap<String, String>,
     default_prompt_name: Option<String>,
 }
 
@@ -187,11 +206,15 @@ impl ModelFiles {
             onnx,
             tokenizer,
             max_tokens: window(&transformer, &config, &tokenizer_config),
+            positions: positions(&config),
+            first_position: first_position(&config),
+            past: past(&config),
+            may_be_cut: config.matryoshka_dimensions.is_some(),
             lower_case: transformer.do_lower_case,
             pooling: modules.pooling,
             include_prompt: modules.include_prompt,
             steps: modules.steps,
-            prompts: prompts(&sentence),
+            prompts: prompts(sentence),
             truncation_side: truncation_side(&tokenizer_config),
             pad: padding(&config, tokenizer_config),
             dimensions: modules.dimensions.or(config.hidden_size),
@@ -226,23 +249,39 @@ fn transformer_config(base: &Path) -> Result<TransformerConfig, EmbeddingError> 
     Ok(TransformerConfig::default())
 }
 
-/// The model's window in tokens: the stated one, but never more than the model has positions.
-fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &TokenizerConfig) -> usize {
-    let offset = if OFFSET_POSITIONS.contains(&config.model_type.as_str()) {
+/// The position of the first token.
+fn first_position(config: &Config) -> usize {
+    if OFFSET_POSITIONS.contains(&config.model_type.as_str()) {
         config.pad_token_id.unwrap_or(1) + 1
     } else {
         0
-    };
-    let positions = config
-        .max_position_embeddings
-        .map(|rows| rows.saturating_sub(offset));
+    }
+}
+
+/// The tokens that the model has positions for.
+fn positions(config: &Config) -> Option<usize> {
+    let rows = config.max_position_embeddings?;
+    Some(rows.saturating_sub(first_position(config)))
+}
+
+/// The sizes of a decoder's keys. Without `num_key_value_heads`, each attention head has keys of its own.
+fn past(config: &Config) -> PastShape {
+    let per_head = || config.hidden_size?.checked_div(config.num_attention_heads?);
+    PastShape {
+        heads: config.num_key_value_heads.or(config.num_attention_heads),
+        size: config.head_dim.or_else(per_head),
+    }
+}
+
+/// The model's window in tokens: the stated one, but never more than the model has positions.
+fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &TokenizerConfig) -> usize {
     let stated = tokenizer
         .model_max_length
         .filter(|length| (1.0..MAX_STATED_WINDOW).contains(length));
     let chosen = transformer
         .max_seq_length
         .or(stated.map(|length| length as usize));
-    [chosen, positions]
+    [chosen, positions(config)]
         .into_iter()
         .flatten()
         .min()
@@ -250,20 +289,17 @@ fn window(transformer: &TransformerConfig, config: &Config, tokenizer: &Tokenize
 }
 
 /// Picks prompts by the names that `encode_query` and `encode_document` of sentence-transformers look for.
-fn prompts(config: &SentenceConfig) -> Prompts {
+fn prompts(config: SentenceConfig) -> Prompts {
     let named = |names: &[&str]| {
         let default = config.default_prompt_name.as_deref();
-        names
-            .iter()
-            .copied()
-            .chain(default)
-            .find_map(|name| config.prompts.get(name))
-            .cloned()
-            .unwrap_or_default()
+        let mut names = names.iter().copied().chain(default);
+        let found = names.find_map(|name| config.prompts.get(name));
+        found.cloned().unwrap_or_default()
     };
     Prompts {
         query: named(&["query"]),
         document: named(&["document", "passage", "corpus"]),
+        named: config.prompts,
     }
 }
 

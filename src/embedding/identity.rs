@@ -183,6 +183,7 @@ mod tests {
     use super::*;
     use crate::embedding::files::{Padding, Prompts};
     use crate::embedding::pooling::{Pooling, PoolingMode};
+    use crate::embedding::signature::PastShape;
 
     /// The files of a small model, with a graph of 3 MiB and external data.
     fn model(folder: &Path) -> ModelFiles {
@@ -206,6 +207,10 @@ mod tests {
             onnx: folder.join("model.onnx"),
             tokenizer: folder.join("tokenizer.json"),
             max_tokens: 256,
+            positions: None,
+            first_position: 0,
+            past: PastShape::default(),
+            may_be_cut: false,
             lower_case: false,
             pooling: Pooling::new(vec![PoolingMode::Mean]),
             include_prompt: true,

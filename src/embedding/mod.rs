@@ -41,6 +41,7 @@
 //! # }
 //! ```
 
+mod base;
 mod cache;
 mod catalog;
 mod channel;
@@ -55,15 +56,20 @@ mod hub;
 mod identity;
 mod known;
 mod linger;
+mod matryoshka;
 mod model;
 mod modules;
 mod name;
+mod options;
 mod patterns;
 mod pooling;
 mod queue;
+
 mod runtime;
 mod scheduler;
 mod session;
+mod settings;
+mod signature;
 mod similar;
 mod tokenizer;
 mod worker;
@@ -76,6 +82,7 @@ pub use error::EmbeddingError;
 pub use hub::{DownloadError, DownloadEvent, DownloadFailure, Downloaded, HubSettings};
 pub use model::{Model, TextRole};
 pub use name::{ModelName, ModelNameError};
+pub use options::{InvalidOptions, ModelOptions};
 pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
 #[doc(hidden)]

@@ -1,27 +1,32 @@
-//! A loaded model: tokenizer, graph, pooling and the steps after it.
+//! A loaded model under the options of a job: tokenizer, graph, pooling and the steps after it.
 //!
 //! ```text
-//!  text ─▶ prompt + tokenizer ─▶ Tokens ─▶ Batch ─▶ graph ─▶ token states ─▶ pooling ─▶ steps ─▶ vector
-//!          └──── tokenize() ──────────┘   └──────────────────── embed() ──────────────────────────────┘
+//!  text ─▶ prompt + tokenizer ─▶ Tokens ─▶ graph ─▶ token states ─▶ pooling ─▶ steps ─▶ mean of windows ─▶ cut ─▶ vector
+//!          └──── tokenize() ──────────┘   └────────────────────────────── embed() ──────────────────────────────┘
 //! ```
 //!
-//! A loaded model is immutable, so any number of threads use it at the same time.
+//! A loaded model is immutable, so any number of threads use it at the same time. Models with different options share
+//! the graph.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
-use ort::environment::Environment;
-
+use super::base::ModelBase;
 use super::dense::Dense;
 use super::error::EmbeddingError;
-use super::files::{ModelFiles, Padding, Prompts};
-use super::identity::{graph_files, identify};
 use super::modules::Step;
 use super::name::ModelName;
+use super::options::{LongText, ModelOptions};
 use super::pooling::{Pooling, normalize};
-use super::session::{Batch, OutputKind, SharedSession};
-use super::tokenizer::TextTokenizer;
+use super::settings::ModelSettings;
+use super::signature::OutputKind;
+use super::tokenizer::Windows;
+
+/// Padded tokens of the windows of a long text that run together. Measured on CPUs: the best of 128 to 16384.
+const WINDOWS_TOKENS: usize = 512;
+
+/// How far the length of a vector may be from 1 for it to count as normalized.
+const UNIT_TOLERANCE: f32 = 1e-3;
 
 /// What a text is used for. Some models expect different prompts before queries and documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +35,16 @@ pub enum TextRole {
     Query,
     /// A text to be found.
     Document,
+}
+
+impl TextRole {
+    /// `query` or `document`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Query => "query",
+            Self::Document => "document",
+        }
+    }
 }
 
 /// A loaded model; clones share it. It is unloaded when the last clone and the last queue that uses it are dropped.
@@ -41,30 +56,25 @@ pub struct Model {
 /// A text's token ids, special tokens included.
 #[derive(Debug)]
 pub(crate) struct Tokens {
-    /// At least one.
-    ids: Vec<u32>,
-    /// Whether the text has more than the model's window has room for.
+    /// At least one, each with at least one token. More than one only for a long text whose windows are averaged.
+    windows: Vec<Vec<u32>>,
+    /// Tokens of each window that are none of the text.
+    overhead: usize,
+    /// Whether the text has more than there is room for.
     is_truncated: bool,
     /// Number of leading tokens, those of the prompt, that pooling leaves out.
     unpooled: usize,
 }
 
-/// What all handles to one model share.
+/// What all handles to one model under the same options share.
 pub(crate) struct LoadedModel {
-    name: ModelName,
+    base: Arc<ModelBase>,
+    settings: ModelSettings,
     dimensions: usize,
-    max_tokens: usize,
-    pooling: Pooling,
-    identity: String,
-    tokenizer: TextTokenizer,
-    session: SharedSession,
-    steps: Vec<LoadedStep>,
-    prompts: Prompts,
+    dense: Vec<Dense>,
     unpooled: UnpooledTokens,
-    pad_id: u32,
-    pad_left: bool,
-    /// The most texts that the graph takes at a time.
-    max_rows: usize,
+    /// Whether a vector has length 1 before it is cut.
+    is_normalized: bool,
 }
 
 /// Number of leading tokens that pooling leaves out, for each role.
@@ -74,17 +84,11 @@ struct UnpooledTokens {
     document: usize,
 }
 
-/// A step after pooling.
-enum LoadedStep {
-    Normalize,
-    Dense(Dense),
-}
-
 impl Model {
     /// The canonical name.
     #[must_use]
     pub fn name(&self) -> &ModelName {
-        &self.inner.name
+        &self.inner.base.name
     }
 
     /// The length of every vector.
@@ -93,29 +97,31 @@ impl Model {
         self.inner.dimensions
     }
 
-    /// The longest input in tokens, special tokens included. Longer texts are truncated.
+    /// The longest input in tokens, special tokens included. Longer texts are truncated, unless the options say
+    /// otherwise.
     #[must_use]
     pub fn max_tokens(&self) -> usize {
-        self.inner.max_tokens
+        self.inner.settings.max_tokens
     }
 
     /// How token states become one vector.
     #[must_use]
     pub fn pooling(&self) -> &Pooling {
-        &self.inner.pooling
+        &self.inner.settings.pooling
     }
 
-    /// Sixteen hexadecimal digits that change when the model's files change in a way that changes vectors. The same on
-    /// every machine with the same files, whatever their dates and folder.
+    /// Sixteen hexadecimal digits that change when the model's files change in a way that changes vectors, or an option
+    /// does that decides those of documents. The same on every machine with the same files, whatever their dates and
+    /// folder.
     #[must_use]
     pub fn identity(&self) -> &str {
-        &self.inner.identity
+        &self.inner.settings.identity
     }
 
-    /// Whether both are handles to the same loaded model.
+    /// Whether both are handles to the same loaded graph, maybe under different options.
     #[must_use]
     pub fn shares_weights_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.inner, &other.inner)
+        Arc::ptr_eq(&self.inner.base, &other.inner.base)
     }
 
     pub(crate) fn from_loaded(inner: Arc<LoadedModel>) -> Self {
@@ -130,136 +136,141 @@ impl Model {
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Model")
-            .field("name", &self.inner.name)
-            .field("dimensions", &self.inner.dimensions)
-            .field("identity", &self.inner.identity)
+            .field("name", self.name())
+            .field("dimensions", &self.dimensions())
+            .field("identity", &self.identity())
             .finish_non_exhaustive()
     }
 }
 
 impl Tokens {
-    /// Number of tokens, special tokens included; at least 1.
+    /// Number of tokens, special tokens included, in all windows; at least 1.
     pub(crate) fn len(&self) -> usize {
-        self.ids.len()
+        self.windows.iter().map(Vec::len).sum()
     }
 
-    /// Whether the text is longer than the model's window.
+    /// Whether the text is longer than there is room for.
     pub(crate) fn is_truncated(&self) -> bool {
         self.is_truncated
     }
 }
 
 impl LoadedModel {
-    /// Loads the model in this folder. Blocks while the graph is read and optimized, about a second for 100 MB.
+    /// The model under these options.
     ///
     /// # Errors
     ///
-    /// If a file of the model is unusable, or the model cannot embed a first text.
-    pub(crate) fn load(
-        name: ModelName,
-        folder: &Path,
-        environment: &Environment,
+    /// If the options do not suit it, a file of it is unusable, or it cannot embed a first text.
+    pub(crate) fn new(
+        base: Arc<ModelBase>,
+        options: &ModelOptions,
     ) -> Result<Self, EmbeddingError> {
-        let mut files = ModelFiles::read(folder, &name)?;
-        // What is missing is named here, before ONNX Runtime names it in its own words.
-        graph_files(&files.onnx)?;
-        let session = SharedSession::load(environment, &files.onnx)?;
-        if session.kind() == OutputKind::Sentence {
-            files.drop_assumption();
+        let settings = ModelSettings::new(&base, options)?;
+        let is_told = options.pooling.is_some() && options.normalize.is_some();
+        if let Some(assumption) = base.files.assumption.as_deref().filter(|_| !is_told) {
+            tracing::warn!(model = %base.name, "{assumption}");
         }
-        if let Some(assumption) = &files.assumption {
-            tracing::warn!(model = %name, "{assumption}");
-        }
-        let max_tokens = files
-            .max_tokens
-            .min(session.fixed_width().unwrap_or(usize::MAX));
-        let tokenizer = TextTokenizer::load(&files.tokenizer, max_tokens, files.lower_case)?
-            .truncating(files.truncation_side);
-        let identity = identify(folder, &files, tokenizer.truncation_side())?;
-        let unpooled = unpooled_tokens(&files, &tokenizer)?;
         let mut model = Self {
-            name,
             dimensions: 0,
-            max_tokens,
-            pooling: if session.kind() == OutputKind::Sentence {
-                Pooling::in_graph()
-            } else {
-                files.pooling
-            },
-            identity,
-            steps: load_steps(&files.steps, session.kind())?,
-            pad_id: pad_id(&files.pad, &tokenizer),
-            pad_left: files.pad.left,
-            prompts: files.prompts,
-            unpooled,
-            max_rows: session.fixed_rows().unwrap_or(usize::MAX),
-            tokenizer,
-            session,
+            dense: settings
+                .dense_layers()
+                .map(|folder| Dense::load(folder))
+                .collect::<Result<_, _>>()?,
+            unpooled: unpooled_tokens(&base, &settings)?,
+            is_normalized: settings.is_normalized(),
+            base,
+            settings,
         };
-        model.dimensions = model.probe(files.dimensions, &files.onnx)?;
+        model.probe(options)?;
         Ok(model)
     }
 
-    /// Embeds a first text and returns the length of its vector. So a model that does not work is rejected when it is
-    /// loaded rather than at the first row.
-    ///
-    /// Then embeds two texts of different lengths together: some exports declare a size for any number of texts, and
-    /// compute with that of one.
-    fn probe(&mut self, stated: Option<usize>, graph: &Path) -> Result<usize, EmbeddingError> {
+    /// Embeds a first text, and takes from it what only a vector tells. So a model that does not work is rejected when
+    /// it is loaded rather than at the first row.
+    fn probe(&mut self, options: &ModelOptions) -> Result<(), EmbeddingError> {
         let tokens = self.tokenize(TextRole::Document, "probe")?;
-        let vector = self.embed(&[&tokens])?.remove(0)?;
-        let longer = self.tokenize(TextRole::Document, "a second, longer probe")?;
-        if self.session.fixed_rows().is_none() && self.run(&[&tokens, &longer]).is_err() {
-            self.max_rows = 1;
+        let vector = self.check(self.uncut(&[&tokens])?.remove(0)?)?;
+        let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+        let is_unit = (length - 1.0).abs() < UNIT_TOLERANCE;
+        if self.settings.kind == OutputKind::Sentence {
+            self.is_normalized |= is_unit;
+            if options.normalize == Some(false) && is_unit {
+                return Err(self.refusal(
+                    "its graph normalizes the vectors itself, so normalize cannot be false; remove it".into(),
+                ));
+            }
         }
-        if self.max_rows < usize::MAX {
-            tracing::warn!(
-                model = %self.name,
-                "the model's graph takes no more than {} text at a time, which is slower; export it with a dynamic \
-                 batch size",
-                self.max_rows
-            );
-        }
-        match stated {
+        let stated = self.base.files.dimensions;
+        self.dimensions = match self.settings.cut {
             // Only the probe knows the length for sure: the files are the publisher's claim.
-            Some(stated) if stated != vector.len() => Err(EmbeddingError::unusable(
-                graph,
-                format!(
-                    "its vectors have {} dimensions but the model's files say {stated}",
+            _ if options.pooling.is_none()
+                && stated.is_some_and(|stated| stated != vector.len()) =>
+            {
+                return Err(EmbeddingError::unusable(
+                    &self.base.files.onnx,
+                    format!(
+                        "its vectors have {} dimensions but the model's files say {}",
+                        vector.len(),
+                        stated.unwrap_or_default()
+                    ),
+                ));
+            }
+            Some(cut) if cut > vector.len() => {
+                return Err(self.refusal(format!(
+                    "its vectors have {} dimensions, so dimensions cannot be {cut}",
                     vector.len()
-                ),
-            )),
-            _ => Ok(vector.len()),
-        }
+                )));
+            }
+            Some(cut) => cut,
+            None => vector.len(),
+        };
+        Ok(())
     }
 
     pub(crate) fn name(&self) -> &ModelName {
-        &self.name
+        &self.base.name
     }
 
-    /// See [`Model::identity`].
-    pub(crate) fn identity(&self) -> &str {
-        &self.identity
+    /// What tells the vectors of texts in this role from those of other models, options and prompts.
+    pub(crate) fn identity_of(&self, role: TextRole) -> [&str; 2] {
+        let prompt = match role {
+            TextRole::Query => &self.settings.query_prompt,
+            TextRole::Document => &self.settings.document_prompt,
+        };
+        [&self.settings.identity, prompt]
     }
 
-    /// Token ids of a text after the prompt of its role, truncated at the model's window.
+    /// Token ids of a text after the prompt of its role: one window, or several overlapping ones where the options ask
+    /// for the mean of a long text.
     pub(crate) fn tokenize(&self, role: TextRole, text: &str) -> Result<Tokens, EmbeddingError> {
         let (prompt, unpooled) = match role {
-            TextRole::Query => (&self.prompts.query, self.unpooled.query),
-            TextRole::Document => (&self.prompts.document, self.unpooled.document),
+            TextRole::Query => (&self.settings.query_prompt, self.unpooled.query),
+            TextRole::Document => (&self.settings.document_prompt, self.unpooled.document),
         };
-        let window = self.tokenizer.window_of(prompt, text);
-        let (ids, is_truncated) = window.map_err(|error| EmbeddingError::Tokenizer {
-            model: self.name.clone(),
+        let tokenizer = &self.settings.tokenizer;
+        let windows = match self.settings.long_text {
+            LongText::Mean => tokenizer.windows_of(prompt, text),
+            LongText::Cut => {
+                let window = tokenizer.window_of(prompt, text);
+                window.map(|(ids, is_truncated)| Windows {
+                    ids: vec![ids],
+                    overhead: 0,
+                    is_truncated,
+                })
+            }
+        };
+        let windows = windows.map_err(|error| EmbeddingError::Tokenizer {
+            model: self.name().clone(),
             reason: error.to_string(),
         })?;
-        if ids.is_empty() {
-            let model = self.name.clone();
+        if windows.ids.iter().any(Vec::is_empty) {
+            let model = self.name().clone();
             return Err(EmbeddingError::NoTokens { model });
         }
         Ok(Tokens {
-            ids,
-            is_truncated,
+            windows: windows.ids,
+            overhead: windows.overhead,
+            is_truncated: windows.is_truncated,
             unpooled,
         })
     }
@@ -274,101 +285,70 @@ impl LoadedModel {
         &self,
         texts: &[&Tokens],
     ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
-        let mut vectors = Vec::with_capacity(texts.len());
-        for texts in texts.chunks(self.max_rows) {
-            vectors.extend(self.run(texts)?);
-        }
-        Ok(vectors)
+        let vectors = self.uncut(texts)?;
+        Ok(vectors
+            .into_iter()
+            .map(|vector| self.check(self.cut(vector?)))
+            .collect())
     }
 
-    /// Runs the graph once for these texts.
-    fn run(
+    /// As [`LoadedModel::embed`], before vectors are cut and checked.
+    fn uncut(
         &self,
         texts: &[&Tokens],
     ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
-        let batch = self.fill(texts);
-        let failed = |error: ort::Error| self.inference_error(error);
-        let output = self.session.run(&batch).map_err(failed)?;
-        let (shape, data) = output.view().map_err(failed)?;
-        let hidden = self.hidden(shape, &batch)?;
-        let vectors = texts.iter().enumerate().map(|(row, tokens)| {
-            let vector = match self.session.kind() {
-                OutputKind::Sentence => data[row * hidden..][..hidden].to_vec(),
-                OutputKind::TokenStates => {
-                    let start = row * batch.width + self.first_column(tokens, batch.width);
-                    let states = &data[start * hidden..][..tokens.len() * hidden];
-                    // At least one token is pooled, even if the prompt fills the window.
-                    let unpooled = tokens.unpooled.min(tokens.len() - 1);
-                    self.pooling.apply(&states[unpooled * hidden..], hidden)
-                }
-            };
-            self.apply_steps(vector)
-        });
-        Ok(vectors.collect())
-    }
-
-    /// The column of its row in which a text's tokens begin.
-    fn first_column(&self, tokens: &Tokens, width: usize) -> usize {
-        if self.pad_left {
-            width - tokens.len()
-        } else {
-            0
-        }
-    }
-
-    /// Pads the texts to the length of the longest one, or to the size that the graph takes. A row without a text of
-    /// its own repeats the first one.
-    fn fill(&self, texts: &[&Tokens]) -> Batch {
-        let rows = self.session.fixed_rows().unwrap_or(texts.len());
-        let longest = texts.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
-        let width = self.session.fixed_width().unwrap_or(longest);
-        let mut batch = Batch {
-            rows,
-            width,
-            ids: vec![i64::from(self.pad_id); rows * width],
-            mask: vec![0; rows * width],
-            positions: vec![0; rows * width],
-        };
-        let repeated = std::iter::repeat_n(texts.first(), rows.saturating_sub(texts.len()));
-        for (row, tokens) in texts.iter().chain(repeated.flatten()).enumerate() {
-            let start = row * width + self.first_column(tokens, width);
-            let own = start..start + tokens.len();
-            batch.mask[own.clone()].fill(1);
-            for (position, (cell, id)) in own.zip(&tokens.ids).enumerate() {
-                batch.ids[cell] = i64::from(*id);
-                batch.positions[cell] = position as i64;
-            }
-        }
-        batch
-    }
-
-    /// The last dimension of the graph's output, after checking that the others are those of the batch.
-    fn hidden(&self, shape: &[i64], batch: &Batch) -> Result<usize, EmbeddingError> {
-        let expected: &[usize] = match self.session.kind() {
-            OutputKind::TokenStates => &[batch.rows, batch.width],
-            OutputKind::Sentence => &[batch.rows],
-        };
-        let sizes: Vec<usize> = shape
+        let rows: Vec<(&[u32], usize)> = texts
             .iter()
-            .map(|size| usize::try_from(*size).unwrap_or(0))
+            .flat_map(|text| text.windows.iter().map(|ids| (&ids[..], text.unpooled)))
             .collect();
-        match sizes.split_last() {
-            Some((hidden, rest)) if *hidden > 0 && rest == expected => Ok(*hidden),
-            _ => Err(self.inference_error(format!(
-                "the output has shape {sizes:?}, expected {expected:?} and a last dimension of at least 1"
-            ))),
+        let together = if rows.len() > texts.len() {
+            let width = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(1);
+            (WINDOWS_TOKENS / width).max(1)
+        } else {
+            rows.len().max(1)
+        };
+        let mut vectors = Vec::with_capacity(rows.len());
+        for rows in rows.chunks(together) {
+            vectors.extend(self.run(rows)?);
         }
+        let mut vectors = vectors.into_iter();
+        Ok(texts
+            .iter()
+            .map(|text| self.mean_of_windows(text, &mut vectors))
+            .collect())
     }
 
-    /// Applies the steps after pooling. A vector that is not finite is an error: PostgreSQL's vector types reject it.
-    /// So is one of length 0, whose cosine distance to any other is NaN.
+    /// Runs the graph once for these windows, each with the number of leading tokens that are not pooled.
+    fn run(
+        &self,
+        rows: &[(&[u32], usize)],
+    ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
+        let ids: Vec<&[u32]> = rows.iter().map(|(ids, _)| *ids).collect();
+        self.base
+            .run(&ids, self.settings.kind, |row, output, hidden| {
+                let pooled = match self.settings.kind {
+                    OutputKind::Sentence => output.to_vec(),
+                    OutputKind::TokenStates => {
+                        let (ids, unpooled) = rows[row];
+                        // At least one token is pooled, even if the prompt fills the window.
+                        let unpooled = unpooled.min(ids.len() - 1);
+                        self.settings.pooling.apply_behind(unpooled, output, hidden)
+                    }
+                };
+                self.apply_steps(pooled)
+            })
+    }
+
+    /// Applies the steps after pooling.
     fn apply_steps(&self, mut vector: Vec<f32>) -> Result<Vec<f32>, EmbeddingError> {
-        for step in &self.steps {
+        let mut dense = self.dense.iter();
+        for step in &self.settings.steps {
             match step {
-                LoadedStep::Normalize => normalize(&mut vector),
-                LoadedStep::Dense(dense) => {
-                    vector = dense.apply(&vector).ok_or_else(|| {
-                        self.inference_error(format!(
+                Step::Normalize => normalize(&mut vector),
+                Step::Dense(_) => {
+                    let layer = dense.next().and_then(|dense| dense.apply(&vector));
+                    vector = layer.ok_or_else(|| {
+                        self.base.inference_error(format!(
                             "its dense layer does not accept vectors of {} dimensions",
                             vector.len()
                         ))
@@ -376,66 +356,86 @@ impl LoadedModel {
                 }
             }
         }
+        Ok(vector)
+    }
+
+    /// The vector of a text from those of its windows: their mean, weighted by the tokens of the text in each, and
+    /// normalized where the model normalizes.
+    fn mean_of_windows(
+        &self,
+        text: &Tokens,
+        vectors: &mut impl Iterator<Item = Result<Vec<f32>, EmbeddingError>>,
+    ) -> Result<Vec<f32>, EmbeddingError> {
+        // All are taken, also behind an error: the next ones are those of the next text.
+        let windows: Vec<_> = vectors.take(text.windows.len()).collect();
+        let mut windows = windows.into_iter();
+        if text.windows.len() == 1 {
+            return windows
+                .next()
+                .unwrap_or_else(|| Err(self.base.inference_error("it gave no vector")));
+        }
+        let weight = |ids: &Vec<u32>| ids.len().saturating_sub(text.overhead) as f32;
+        let total: f32 = text.windows.iter().map(weight).sum();
+        let mut mean = Vec::new();
+        for (ids, vector) in text.windows.iter().zip(windows) {
+            let (vector, share) = (vector?, weight(ids) / total);
+            mean.resize(vector.len(), 0.0);
+            mean.iter_mut()
+                .zip(vector)
+                .for_each(|(sum, value)| *sum += value * share);
+        }
+        if self.is_normalized {
+            normalize(&mut mean);
+        }
+        Ok(mean)
+    }
+
+    /// Cuts a vector to the dimensions that the options ask for.
+    fn cut(&self, mut vector: Vec<f32>) -> Vec<f32> {
+        if let Some(length) = self.settings.cut {
+            vector.truncate(length);
+            if self.is_normalized {
+                normalize(&mut vector);
+            }
+        }
+        vector
+    }
+
+    /// A vector that is not finite is an error: PostgreSQL's vector types reject it. So is one of length 0, whose cosine
+    /// distance to any other is NaN.
+    fn check(&self, vector: Vec<f32>) -> Result<Vec<f32>, EmbeddingError> {
+        let model = || self.name().clone();
         if !vector.iter().all(|value| value.is_finite()) {
-            return Err(EmbeddingError::NotFinite {
-                model: self.name.clone(),
-            });
+            return Err(EmbeddingError::NotFinite { model: model() });
         }
         if vector.iter().all(|value| *value == 0.0) {
-            return Err(EmbeddingError::ZeroVector {
-                model: self.name.clone(),
-            });
+            return Err(EmbeddingError::ZeroVector { model: model() });
         }
         Ok(vector)
     }
 
-    fn inference_error(&self, reason: impl fmt::Display) -> EmbeddingError {
-        EmbeddingError::Inference {
-            model: self.name.clone(),
-            reason: reason.to_string(),
+    fn refusal(&self, reason: String) -> EmbeddingError {
+        EmbeddingError::Options {
+            model: self.name().clone(),
+            reason,
         }
     }
-}
-
-/// Loads the steps after pooling. A graph whose output is a sentence embedding was exported with all its modules:
-/// normalizing again changes nothing, but a dense layer would, so it is skipped.
-fn load_steps(steps: &[Step], kind: OutputKind) -> Result<Vec<LoadedStep>, EmbeddingError> {
-    let mut loaded = Vec::with_capacity(steps.len());
-    for step in steps {
-        match step {
-            Step::Normalize => loaded.push(LoadedStep::Normalize),
-            Step::Dense(folder) if kind == OutputKind::TokenStates => {
-                loaded.push(LoadedStep::Dense(Dense::load(folder)?));
-            }
-            Step::Dense(_) => {}
-        }
-    }
-    Ok(loaded)
 }
 
 /// Counts the tokens of the prompts, unless they are pooled.
 fn unpooled_tokens(
-    files: &ModelFiles,
-    tokenizer: &TextTokenizer,
+    base: &ModelBase,
+    settings: &ModelSettings,
 ) -> Result<UnpooledTokens, EmbeddingError> {
-    if files.include_prompt {
+    if base.files.include_prompt {
         return Ok(UnpooledTokens::default());
     }
-    let count = |prompt| {
-        let counted = tokenizer.prompt_tokens(prompt);
-        counted.map_err(|error| EmbeddingError::unusable(&files.tokenizer, error))
+    let count = |prompt: &str| {
+        let counted = settings.tokenizer.prompt_tokens(prompt);
+        counted.map_err(|error| EmbeddingError::unusable(&base.files.tokenizer, error))
     };
     Ok(UnpooledTokens {
-        query: count(&files.prompts.query)?,
-        document: count(&files.prompts.document)?,
+        query: count(&settings.query_prompt)?,
+        document: count(&settings.document_prompt)?,
     })
-}
-
-/// The id of the padding token: by its text, else by the stated id, else 0 as in BERT. The attention mask hides it.
-fn pad_id(pad: &Padding, tokenizer: &TextTokenizer) -> u32 {
-    let by_token = pad
-        .token
-        .as_deref()
-        .and_then(|token| tokenizer.id_of(token));
-    by_token.or(pad.id).unwrap_or(0)
 }

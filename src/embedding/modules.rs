@@ -134,7 +134,8 @@ impl Modules {
         }
         self.assumption = Some(format!(
             "{} has no modules.json, so {pooling} pooling {} normalization is assumed, {whence}; unless the graph \
-             pools itself, fetch modules.json and 1_Pooling/config.json of the model too",
+             pools itself, fetch modules.json and 1_Pooling/config.json of the model too, or say it in the job's \
+             runtime_params: {{\"pooling\": \"cls\", \"normalize\": true}}",
             folder.display(),
             if normalized { "with" } else { "without" }
         ));
@@ -232,15 +233,8 @@ fn named_modes(named: &serde_json::Value) -> Result<Vec<PoolingMode>, String> {
         one => std::slice::from_ref(one),
     };
     let mode = |name: &serde_json::Value| {
-        Ok(match name.as_str() {
-            Some("cls") => PoolingMode::Cls,
-            Some("max") => PoolingMode::Max,
-            Some("mean") => PoolingMode::Mean,
-            Some("mean_sqrt_len_tokens" | "mean_sqrt_len") => PoolingMode::MeanSqrtLen,
-            Some("weightedmean") => PoolingMode::WeightedMean,
-            Some("lasttoken") => PoolingMode::LastToken,
-            _ => return Err(format!("pooling mode {name} is not supported")),
-        })
+        let mode = name.as_str().and_then(PoolingMode::from_name);
+        mode.ok_or_else(|| format!("pooling mode {name} is not supported"))
     };
     if names.is_empty() {
         return Err(NO_MODE.into());

@@ -6,7 +6,7 @@
 use std::fmt;
 
 /// One way to reduce `[tokens, hidden]` to `[hidden]`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolingMode {
     /// The state of the first token.
     Cls,
@@ -22,16 +22,50 @@ pub enum PoolingMode {
     LastToken,
 }
 
-impl fmt::Display for PoolingMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl PoolingMode {
+    const ALL: [Self; 6] = [
+        Self::Cls,
+        Self::Max,
+        Self::Mean,
+        Self::MeanSqrtLen,
+        Self::WeightedMean,
+        Self::LastToken,
+    ];
+
+    /// The names of all modes.
+    pub(crate) const NAMES: [&str; 6] = {
+        let mut names = [""; 6];
+        let mut place = 0;
+        while place < names.len() {
+            names[place] = Self::ALL[place].name();
+            place += 1;
+        }
+        names
+    };
+
+    /// The mode of this name, as sentence-transformers writes it.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "mean_sqrt_len_tokens" => Some(Self::MeanSqrtLen),
+            _ => Self::ALL.into_iter().find(|mode| mode.name() == name),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
             Self::Cls => "cls",
             Self::Max => "max",
             Self::Mean => "mean",
             Self::MeanSqrtLen => "mean_sqrt_len",
             Self::WeightedMean => "weightedmean",
             Self::LastToken => "lasttoken",
-        })
+        }
+    }
+}
+
+impl fmt::Display for PoolingMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -77,9 +111,16 @@ impl Pooling {
     /// If `hidden` is 0, or if there is no token and the mode needs one.
     #[must_use]
     pub fn apply(&self, states: &[f32], hidden: usize) -> Vec<f32> {
+        self.apply_behind(0, states, hidden)
+    }
+
+    /// As [`Pooling::apply`], without the first tokens, those of a prompt. The others keep their positions, by which
+    /// [`PoolingMode::WeightedMean`] weights them.
+    pub(crate) fn apply_behind(&self, unpooled: usize, states: &[f32], hidden: usize) -> Vec<f32> {
+        let states = &states[unpooled * hidden..];
         let mut vector = Vec::with_capacity(hidden * self.modes.len());
         for mode in &self.modes {
-            pool(*mode, states, hidden, &mut vector);
+            pool(*mode, unpooled, states, hidden, &mut vector);
         }
         vector
     }
@@ -98,8 +139,8 @@ impl fmt::Display for Pooling {
     }
 }
 
-/// Appends the vector of one mode to `vector`.
-fn pool(mode: PoolingMode, states: &[f32], hidden: usize, vector: &mut Vec<f32>) {
+/// Appends the vector of one mode to `vector`. The first state has the position `first`.
+fn pool(mode: PoolingMode, first: usize, states: &[f32], hidden: usize, vector: &mut Vec<f32>) {
     let tokens = states.len() / hidden;
     match mode {
         PoolingMode::Cls => vector.extend_from_slice(&states[..hidden]),
@@ -124,9 +165,9 @@ fn pool(mode: PoolingMode, states: &[f32], hidden: usize, vector: &mut Vec<f32>)
             });
         }
         PoolingMode::WeightedMean => {
-            let share = 2.0 / (tokens as f32 * (tokens as f32 + 1.0));
+            let weights = (first + 1..=first + tokens).sum::<usize>() as f32;
             fold(states, hidden, vector, 0.0, |sum, place, state| {
-                sum + state * share * (place + 1) as f32
+                sum + state * ((first + place + 1) as f32 / weights)
             });
         }
     }

@@ -10,18 +10,21 @@
 //! With one intra-op thread, a run happens entirely on the calling thread: no thread pool, no spinning. The engine's
 //! own threads are the parallelism.
 
-use std::ffi::{CString, c_char};
+use std::borrow::Cow;
+use std::ffi::{CStr, c_char};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
+use half::{bf16, f16};
 use ort::AsPointer;
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{NoSelectedOutputs, RunOptions, Session};
-use ort::value::{DynValue, Outlet, TensorElementType, TensorRef, ValueType};
+use ort::value::{DynTensor, DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
 use super::error::EmbeddingError;
 use super::external_data::{Malformed, external_data};
+use super::signature::{Input, InputKind, OutputKind, PastShape, Signature};
 
 /// A batch of padded texts as the graph takes it. All tensors are row-major `[rows, width]`.
 pub(crate) struct Batch {
@@ -45,34 +48,15 @@ pub(crate) struct Batch {
 /// one long text would hold gigabytes until the process ends.
 const MAX_NORMAL_TOKENS: usize = 1024;
 
-/// The output of a graph for a batch: float32, `[rows, width, hidden]` or `[rows, hidden]`.
+/// The output of a graph for a batch: `[rows, width, hidden]` or `[rows, hidden]`.
 pub(crate) struct Output {
     value: DynValue,
-}
-
-/// Whether the graph ends with the token states or pools them itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OutputKind {
-    /// `[rows, width, hidden]`.
-    TokenStates,
-    /// `[rows, hidden]`.
-    Sentence,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum InputKind {
-    Ids,
-    Mask,
-    TokenTypes,
-    Positions,
 }
 
 /// A loaded graph. [`SharedSession::run`] may be called from several threads at the same time.
 pub(crate) struct SharedSession {
     session: Session,
-    inputs: Vec<(InputKind, CString)>,
-    output: CString,
-    kind: OutputKind,
+    signature: Signature,
     fixed_rows: Option<usize>,
     fixed_width: Option<usize>,
     normal: RunOptions<NoSelectedOutputs>,
@@ -80,32 +64,23 @@ pub(crate) struct SharedSession {
 }
 
 impl SharedSession {
-    /// Loads and optimizes a graph; takes about a second for a hundred megabytes.
-    pub(crate) fn load(environment: &Environment, path: &Path) -> Result<Self, EmbeddingError> {
+    /// Loads and optimizes a graph; takes about a second for a hundred megabytes. `past` are the sizes of a decoder's
+    /// keys, as far as the model's files state them.
+    pub(crate) fn load(
+        environment: &Environment,
+        path: &Path,
+        past: PastShape,
+    ) -> Result<Self, EmbeddingError> {
         let unusable = |error: ort::Error| EmbeddingError::unusable(path, error);
         let session = build(environment, path)
             .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))?;
         let fixed = |dimension| fixed_dimension(session.inputs(), dimension);
         let (fixed_rows, fixed_width) = (fixed(0), fixed(1));
-        let inputs = session
-            .inputs()
-            .iter()
-            .map(classify_input)
-            .collect::<Result<Vec<_>, _>>();
-        let inputs = inputs.map_err(|reason| EmbeddingError::unusable(path, reason))?;
-        if !inputs.iter().any(|(kind, _)| *kind == InputKind::Ids) {
-            return Err(EmbeddingError::unusable(
-                path,
-                "the graph has no input named input_ids; export the model with its tokenizer's inputs",
-            ));
-        }
-        let (output, kind) = choose_output(session.outputs())
+        let signature = Signature::new(session.inputs(), session.outputs(), past)
             .map_err(|reason| EmbeddingError::unusable(path, reason))?;
         Ok(Self {
             session,
-            inputs,
-            output,
-            kind,
+            signature,
             fixed_rows,
             fixed_width,
             normal: RunOptions::new().map_err(unusable)?,
@@ -113,8 +88,14 @@ impl SharedSession {
         })
     }
 
+    /// What is read of a run, unless it is asked for the token states.
     pub(crate) fn kind(&self) -> OutputKind {
-        self.kind
+        self.signature.output.1
+    }
+
+    /// Whether the graph gives a state for each token.
+    pub(crate) fn has_token_states(&self) -> bool {
+        self.signature.states.is_some()
     }
 
     /// The number of texts that the graph takes at a time, if it takes no other.
@@ -127,39 +108,33 @@ impl SharedSession {
         self.fixed_width
     }
 
-    /// Runs one batch on the calling thread.
-    pub(crate) fn run(&self, batch: &Batch) -> ort::Result<Output> {
-        let shape = [batch.rows, batch.width];
-        // Every text is a single segment.
-        let token_types = vec![0; batch.ids.len()];
-        let mut names = Vec::with_capacity(self.inputs.len());
-        let mut tensors = Vec::with_capacity(self.inputs.len());
-        for (kind, name) in &self.inputs {
-            let data = match kind {
-                InputKind::Ids => &batch.ids,
-                InputKind::Mask => &batch.mask,
-                InputKind::TokenTypes => &token_types,
-                InputKind::Positions => &batch.positions,
-            };
-            names.push(name.as_ptr());
-            tensors.push(TensorRef::from_array_view((shape, data.as_slice()))?);
-        }
+    /// Runs one batch on the calling thread, for an output of this kind, which the graph must have.
+    pub(crate) fn run(&self, batch: &Batch, kind: OutputKind) -> ort::Result<Output> {
+        let inputs = &self.signature.inputs;
+        let names: Vec<_> = inputs.iter().map(|input| input.name.as_ptr()).collect();
+        let tensors = inputs.iter().map(|input| tensor(input, batch));
+        let tensors = tensors.collect::<ort::Result<Vec<_>>>()?;
         let values: Vec<_> = tensors.iter().map(|tensor| tensor.ptr()).collect();
         let options = if batch.rows * batch.width > MAX_NORMAL_TOKENS {
             &self.shrinking
         } else {
             &self.normal
         };
-        self.run_values(&names, &values, options)
+        let output = match &self.signature.states {
+            Some(states) if kind == OutputKind::TokenStates => states,
+            _ => &self.signature.output.0,
+        };
+        self.run_values(&names, &values, output, options)
     }
 
     fn run_values(
         &self,
         names: &[*const c_char],
         values: &[*const ort::sys::OrtValue],
+        output: &CStr,
         options: &RunOptions<NoSelectedOutputs>,
     ) -> ort::Result<Output> {
-        let output_names = [self.output.as_ptr()];
+        let output_names = [output.as_ptr()];
         let mut outputs = [ptr::null_mut()];
         // SAFETY: every pointer belongs to an object that outlives the call: the session to `self`; the run options,
         // names and values to the caller's borrows. The counts are those of the slices. `Run` takes a mutable session
@@ -187,11 +162,69 @@ impl SharedSession {
 }
 
 impl Output {
-    /// The shape and the row-major data.
-    pub(crate) fn view(&self) -> ort::Result<(&[i64], &[f32])> {
-        let (shape, data) = self.value.try_extract_tensor::<f32>()?;
-        Ok((shape, data))
+    /// The shape and the row-major data. Values of half precision are converted.
+    pub(crate) fn view(&self) -> ort::Result<(&[i64], Cow<'_, [f32]>)> {
+        let converted = |values: Vec<f32>| Cow::Owned(values);
+        let ValueType::Tensor { ty, .. } = self.value.dtype() else {
+            return Err(ort::Error::new("the output is no tensor"));
+        };
+        Ok(match ty {
+            TensorElementType::Float16 => {
+                let (shape, data) = self.value.try_extract_tensor::<f16>()?;
+                (
+                    shape,
+                    converted(data.iter().map(|value| value.to_f32()).collect()),
+                )
+            }
+            TensorElementType::Bfloat16 => {
+                let (shape, data) = self.value.try_extract_tensor::<bf16>()?;
+                (
+                    shape,
+                    converted(data.iter().map(|value| value.to_f32()).collect()),
+                )
+            }
+            _ => {
+                let (shape, data) = self.value.try_extract_tensor::<f32>()?;
+                (shape, Cow::Borrowed(data))
+            }
+        })
     }
+}
+
+/// The tensor for an input of the graph.
+fn tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
+    let whole = [batch.rows, batch.width];
+    let integers = match input.kind {
+        InputKind::Ids => &batch.ids,
+        InputKind::Mask => &batch.mask,
+        InputKind::Positions => &batch.positions,
+        // Every text is a single segment.
+        InputKind::TokenTypes => &vec![0; batch.ids.len()],
+        InputKind::UsesPast => return Ok(Tensor::from_array(([1], vec![false]))?.upcast()),
+        InputKind::Past(PastShape { heads, size }) => {
+            let shape = [batch.rows, heads.unwrap_or(1), 0, size.unwrap_or(1)];
+            return Ok(match input.element {
+                TensorElementType::Float16 => {
+                    Tensor::from_array((shape, Vec::<f16>::new()))?.upcast()
+                }
+                TensorElementType::Bfloat16 => {
+                    Tensor::from_array((shape, Vec::<bf16>::new()))?.upcast()
+                }
+                _ => Tensor::from_array((shape, Vec::<f32>::new()))?.upcast(),
+            });
+        }
+    };
+    Ok(match input.element {
+        // Ids, positions and flags are far below 2³¹.
+        TensorElementType::Int32 => {
+            let narrow = integers
+                .iter()
+                .map(|value| *value as i32)
+                .collect::<Vec<_>>();
+            Tensor::from_array((whole, narrow))?.upcast()
+        }
+        _ => Tensor::from_array((whole, integers.clone()))?.upcast(),
+    })
 }
 
 /// Spinning threads would steal time from the database on the same machine; the CPU provider is `ort`'s default.
@@ -243,92 +276,4 @@ fn shrinking() -> ort::Result<RunOptions<NoSelectedOutputs>> {
     let mut options = RunOptions::new()?;
     options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
     Ok(options)
-}
-
-/// The tensor that an input of the graph takes, by the names that exporters of transformers use.
-fn classify_input(outlet: &Outlet) -> Result<(InputKind, CString), String> {
-    let name = outlet.name();
-    let kind = match name {
-        "input_ids" => InputKind::Ids,
-        "attention_mask" => InputKind::Mask,
-        "token_type_ids" => InputKind::TokenTypes,
-        "position_ids" => InputKind::Positions,
-        _ => {
-            return Err(format!(
-                "the graph has an input {name}, which is not supported (input_ids, attention_mask, token_type_ids and \
-                 position_ids are)"
-            ));
-        }
-    };
-    match outlet.dtype() {
-        ValueType::Tensor {
-            ty: TensorElementType::Int64,
-            ..
-        } => {}
-        other => {
-            return Err(format!(
-                "the graph takes {name} as {other}; only int64 tensors are supported"
-            ));
-        }
-    }
-    Ok((kind, c_name(name)?))
-}
-
-/// The output to read: the one with a name that exporters use, else the only float32 one of a suitable shape.
-fn choose_output(outlets: &[Outlet]) -> Result<(CString, OutputKind), String> {
-    const NAMES: [&str; 3] = [
-        "sentence_embedding",
-        "last_hidden_state",
-        "token_embeddings",
-    ];
-    let usable: Vec<(&str, OutputKind)> = outlets
-        .iter()
-        .filter_map(|outlet| Some((outlet.name(), output_kind(outlet)?)))
-        .collect();
-    let named = NAMES
-        .iter()
-        .find_map(|name| usable.iter().find(|(candidate, _)| candidate == name));
-    let (name, kind) = named.or_else(|| only_candidate(&usable)).ok_or_else(|| {
-        let names: Vec<_> = outlets.iter().map(Outlet::name).collect();
-        format!(
-            "none of the graph's outputs ({}) is clearly the float32 embedding",
-            names.join(", ")
-        )
-    })?;
-    Ok((c_name(name)?, *kind))
-}
-
-/// The only output; or, since encoders often have a pooled output beside the token states, the only token states.
-fn only_candidate<'a, 'b>(
-    usable: &'b [(&'a str, OutputKind)],
-) -> Option<&'b (&'a str, OutputKind)> {
-    if let [only] = usable {
-        return Some(only);
-    }
-    let mut token_states = usable
-        .iter()
-        .filter(|(_, kind)| *kind == OutputKind::TokenStates);
-    let first = token_states.next()?;
-    token_states.next().is_none().then_some(first)
-}
-
-/// What a float32 output holds, by its rank; `None` if it cannot be an embedding.
-fn output_kind(outlet: &Outlet) -> Option<OutputKind> {
-    let ValueType::Tensor {
-        ty: TensorElementType::Float32,
-        shape,
-        ..
-    } = outlet.dtype()
-    else {
-        return None;
-    };
-    match shape.len() {
-        2 => Some(OutputKind::Sentence),
-        3 => Some(OutputKind::TokenStates),
-        _ => None,
-    }
-}
-
-fn c_name(name: &str) -> Result<CString, String> {
-    CString::new(name).map_err(|_| format!("the graph's name {name:?} contains a zero byte"))
 }

@@ -11,6 +11,7 @@
 
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 
 use tokenizers::{Tokenizer, TruncationDirection};
 
@@ -41,10 +42,21 @@ pub(crate) enum TruncationSide {
     Right,
 }
 
-/// A model's tokenizer with truncation at the model's window.
+/// A part of a long text: the windows that are embedded of it overlap by an eighth, so that a sentence on a border is
+/// whole in one of them.
+const OVERLAP: usize = 8;
+
+/// The most windows of a long text.
+const MAX_WINDOWS: usize = 32;
+
+/// The most tokens of a long text, unless one window has more. About 130 kB of English.
+const MAX_LONG_TEXT: usize = 32_768;
+
+/// A model's tokenizer with truncation at the model's window. Clones share the vocabulary.
+#[derive(Clone)]
 pub struct TextTokenizer {
-    tokenizer: Tokenizer,
-    patterns: Patterns,
+    tokenizer: Arc<Tokenizer>,
+    patterns: Arc<Patterns>,
     /// Special tokens before every text, `[CLS]` in BERT.
     before: Vec<u32>,
     /// Special tokens after every text, `[SEP]` in BERT.
@@ -53,6 +65,16 @@ pub struct TextTokenizer {
     room: usize,
     lower_case: bool,
     truncation_side: TruncationSide,
+}
+
+/// A text as windows of tokens.
+pub(crate) struct Windows {
+    /// Token ids of each, with special tokens.
+    pub ids: Vec<Vec<u32>>,
+    /// Tokens of each that are none of the text: special ones, and those of the prompt.
+    pub overhead: usize,
+    /// A part of the text is in none of them.
+    pub is_truncated: bool,
 }
 
 /// The tokens of a part of a text.
@@ -82,27 +104,36 @@ impl TextTokenizer {
 
         let (before, after) =
             special_tokens(&tokenizer).map_err(|reason| EmbeddingError::unusable(path, reason))?;
-        let room = max_tokens.saturating_sub(before.len() + after.len());
-        if room == 0 {
-            return Err(EmbeddingError::unusable(
-                path,
-                format!(
-                    "its special tokens leave no room for a text in a window of {max_tokens} tokens"
-                ),
-            ));
-        }
-        Ok(Self {
-            tokenizer,
-            patterns: Patterns::of(&bytes),
+        let whole = Self {
+            tokenizer: Arc::new(tokenizer),
+            patterns: Arc::new(Patterns::of(&bytes)),
             before,
             after,
-            room,
+            room: 0,
             lower_case,
             truncation_side: match is_left {
                 true => TruncationSide::Left,
                 false => TruncationSide::Right,
             },
-        })
+        };
+        whole
+            .with_window(max_tokens)
+            .map_err(|reason| EmbeddingError::unusable(path, reason))
+    }
+
+    /// The same tokenizer for another window, special tokens included.
+    ///
+    /// # Errors
+    ///
+    /// If the window leaves no room for a text.
+    pub(crate) fn with_window(self, max_tokens: usize) -> Result<Self, String> {
+        let room = max_tokens.saturating_sub(self.before.len() + self.after.len());
+        if room == 0 {
+            return Err(format!(
+                "its special tokens leave no room for a text in a window of {max_tokens} tokens"
+            ));
+        }
+        Ok(Self { room, ..self })
     }
 
     /// Cuts texts on this side, if `tokenizer_config.json` states one; it goes before `tokenizer.json`.
@@ -128,7 +159,10 @@ impl TextTokenizer {
         if prompt.is_empty() {
             return Ok(0);
         }
-        Ok((self.before.len() + self.body(prompt)?.ids.len()).min(self.before.len() + self.room))
+        Ok(
+            (self.before.len() + self.body(prompt, self.room)?.ids.len())
+                .min(self.before.len() + self.room),
+        )
     }
 
     /// Token ids with special tokens, at most as many as the window has. They are the ones that tokenizing the whole
@@ -151,22 +185,84 @@ impl TextTokenizer {
         prompt: &str,
         text: &str,
     ) -> Result<(Vec<u32>, bool), tokenizers::Error> {
-        let (text, is_cut) = self.behind(prompt, text.trim_end());
-        let text = text.trim();
-        let body = self.body(text)?;
-        let beyond = body.ids.len().saturating_sub(self.room);
-        let kept = match self.truncation_side {
-            TruncationSide::Right => &body.ids[..body.ids.len() - beyond],
-            TruncationSide::Left => &body.ids[beyond..],
+        let (kept, is_truncated) = self.kept(prompt, text, self.room)?;
+        Ok((self.framed(&[&kept]), is_truncated))
+    }
+
+    /// As [`TextTokenizer::window_of`], with as many overlapping windows as the text takes, up to [`MAX_WINDOWS`] times
+    /// the size of one and [`MAX_LONG_TEXT`] tokens. Each begins with the prompt, so that each is what the model knows
+    /// as a text; but not with one that fills more than half of the window.
+    pub(crate) fn windows_of(
+        &self,
+        prompt: &str,
+        text: &str,
+    ) -> Result<Windows, tokenizers::Error> {
+        let most = self.room.saturating_mul(MAX_WINDOWS);
+        let most = most.min(MAX_LONG_TEXT).max(self.room);
+        let (kept, is_truncated) = self.kept(prompt, text, most)?;
+        let prompt_is_cut = is_truncated && self.truncation_side == TruncationSide::Left;
+        let prompt = match self
+            .prompt_tokens(prompt)?
+            .saturating_sub(self.before.len())
+        {
+            length if prompt_is_cut || length > self.room / 2 => 0,
+            length => length.min(kept.len()),
         };
+        let overhead = self.before.len() + prompt + self.after.len();
+        if kept.len() <= self.room {
+            let ids = vec![self.framed(&[&kept])];
+            return Ok(Windows {
+                ids,
+                overhead,
+                is_truncated,
+            });
+        }
+        let (prompt, text) = kept.split_at(prompt);
+        let width = self.room - prompt.len();
+        let stride = width - width / OVERLAP;
+        // The last one is the first that reaches the end.
+        let count = 1 + (text.len() - width).div_ceil(stride);
+        let windows = (0..count).map(|number| {
+            let start = number * stride;
+            let end = text.len().min(start + width);
+            self.framed(&[prompt, &text[start..end]])
+        });
+        let ids = windows.collect();
+        Ok(Windows {
+            ids,
+            overhead,
+            is_truncated,
+        })
+    }
+
+    /// Between the special tokens.
+    fn framed(&self, parts: &[&[u32]]) -> Vec<u32> {
+        [&self.before[..], &parts.concat(), &self.after[..]].concat()
+    }
+
+    /// At most `room` tokens of prompt and text, without special tokens, and whether others are missing.
+    fn kept(
+        &self,
+        prompt: &str,
+        text: &str,
+        room: usize,
+    ) -> Result<(Vec<u32>, bool), tokenizers::Error> {
+        let (text, is_cut) = self.behind(prompt, text.trim_end(), room);
+        let text = text.trim();
+        let mut body = self.body(text, room)?;
+        let beyond = body.ids.len().saturating_sub(room);
+        match self.truncation_side {
+            TruncationSide::Right => body.ids.truncate(room),
+            TruncationSide::Left => drop(body.ids.drain(..beyond)),
+        }
         let is_truncated = is_cut || beyond > 0 || body.bytes < text.len();
-        Ok(([&self.before, kept, &self.after].concat(), is_truncated))
+        Ok((body.ids, is_truncated))
     }
 
     /// Prompt and text, and whether some of that is missing: no more is copied than is looked at, because a text may
     /// have a gigabyte.
-    fn behind<'a>(&self, prompt: &str, text: &'a str) -> (Cow<'a, str>, bool) {
-        let limit = self.byte_limit();
+    fn behind<'a>(&self, prompt: &str, text: &'a str, room: usize) -> (Cow<'a, str>, bool) {
+        let limit = byte_limit(room);
         match self.truncation_side {
             _ if prompt.is_empty() => (Cow::Borrowed(text), false),
             _ if text.len() <= limit => (Cow::Owned(format!("{prompt}{text}")), false),
@@ -179,21 +275,15 @@ impl TextTokenizer {
         }
     }
 
-    /// The most bytes of a text that are looked at.
-    fn byte_limit(&self) -> usize {
-        let by_window = self.room.saturating_mul(MAX_BYTES_PER_TOKEN);
-        by_window.max(MIN_BYTE_LIMIT)
-    }
-
-    /// Tokens of a part of the text that is long enough to settle all tokens inside the window: a prefix, or a suffix
+    /// Tokens of a part of the text that is long enough to settle the first `room` tokens, or the last ones: a prefix, or a suffix
     /// where the beginning is cut off.
     ///
     /// A tokenizer splits a text into words, at most at white space, and decides each word by itself. So the tokens of
     /// a prefix are those of the whole text except for the last few, and these lie outside the window. The first prefix
     /// allows eight bytes for each token; it is doubled until enough tokens are there, or the limit is reached.
-    fn body(&self, text: &str) -> Result<Body, tokenizers::Error> {
-        let limit = self.byte_limit();
-        let mut bytes = self.room.saturating_mul(8).clamp(2048, limit);
+    fn body(&self, text: &str, room: usize) -> Result<Body, tokenizers::Error> {
+        let limit = byte_limit(room);
+        let mut bytes = room.saturating_mul(8).clamp(2048, limit);
         loop {
             let part = match self.truncation_side {
                 TruncationSide::Right => cut(text, bytes),
@@ -203,7 +293,7 @@ impl TextTokenizer {
             self.patterns.check(&part_in_case)?;
             let encoding = self.tokenizer.encode_fast(part_in_case, false)?;
             let count = encoding.get_ids().len();
-            let is_settled = count >= self.room.saturating_add(MAX_UNSETTLED_TOKENS);
+            let is_settled = count >= room.saturating_add(MAX_UNSETTLED_TOKENS);
             if part.len() == text.len() || is_settled || bytes == limit {
                 return Ok(Body {
                     ids: encoding.get_ids().to_vec(),
@@ -221,6 +311,12 @@ impl TextTokenizer {
             Cow::Borrowed(text)
         }
     }
+}
+
+/// The most bytes that are looked at for this number of tokens.
+fn byte_limit(room: usize) -> usize {
+    let by_window = room.saturating_mul(MAX_BYTES_PER_TOKEN);
+    by_window.max(MIN_BYTE_LIMIT)
 }
 
 /// The longest prefix of at most `bytes` bytes that ends between two words or, if there is no white space nearby,
@@ -315,7 +411,7 @@ mod tests {
 
     /// The ids as the library itself computes them: the whole text, then truncation, then special tokens.
     fn whole_ids(tokenizer: &TextTokenizer, text: &str) -> Vec<u32> {
-        let mut whole = tokenizer.tokenizer.clone();
+        let mut whole = Tokenizer::clone(&tokenizer.tokenizer);
         let max_length = tokenizer.room + 2;
         let direction = match tokenizer.truncation_side {
             TruncationSide::Left => TruncationDirection::Left,
@@ -401,19 +497,22 @@ mod tests {
     #[test]
     fn an_endless_text_costs_no_more_than_its_first_64_kib() {
         for tokenizer in sides() {
-            assert_eq!(tokenizer.byte_limit(), LIMIT);
+            assert_eq!(byte_limit(tokenizer.room), LIMIT);
             for unit in ENDLESS {
                 let text = unit.repeat((8 << 20) / unit.len());
                 let begin = std::time::Instant::now();
                 let (ids, is_truncated) = tokenizer.window_of("query: ", &text).unwrap();
-                let (looked_at, elapsed) = (tokenizer.body(&text).unwrap().bytes, begin.elapsed());
+                let (looked_at, elapsed) = (
+                    tokenizer.body(&text, tokenizer.room).unwrap().bytes,
+                    begin.elapsed(),
+                );
                 assert!(ids.len() <= 256 && looked_at <= LIMIT, "{unit:?}");
                 assert!(is_truncated, "{unit:?}");
                 // The whole text takes a hundred times as long, or two minutes in a build without optimization.
                 assert!(elapsed.as_secs() < 10, "{unit:?}: {elapsed:?}");
             }
         }
-        assert_eq!(tokenizer(8192).byte_limit(), 8190 * 64);
+        assert_eq!(byte_limit(tokenizer(8192).room), 8190 * 64);
     }
 
     #[test]

@@ -1,0 +1,197 @@
+//! How a model makes a vector: what its files say, and what the options of a job put in its place.
+
+use std::path::PathBuf;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::base::ModelBase;
+use super::error::EmbeddingError;
+use super::files::Prompts;
+use super::matryoshka;
+use super::modules::Step;
+use super::options::{LongText, ModelOptions, Prompt};
+use super::pooling::Pooling;
+use super::signature::OutputKind;
+use super::tokenizer::TextTokenizer;
+
+/// The settings of a model under certain options.
+pub(crate) struct ModelSettings {
+    pub kind: OutputKind,
+    pub pooling: Pooling,
+    /// Dense layers, by their folders, and whether to normalize between and after them.
+    pub steps: Vec<Step>,
+    pub query_prompt: String,
+    pub document_prompt: String,
+    pub tokenizer: TextTokenizer,
+    pub max_tokens: usize,
+    /// Vectors are cut to this length, and normalized again where they were.
+    pub cut: Option<usize>,
+    pub long_text: LongText,
+    /// See [`super::Model::identity`].
+    pub identity: String,
+}
+
+impl ModelSettings {
+    /// Applies the options of a job to what the model's files say.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddingError::Options`] where they do not suit the model.
+    pub(crate) fn new(base: &ModelBase, options: &ModelOptions) -> Result<Self, EmbeddingError> {
+        let refused = |reason: String| EmbeddingError::Options {
+            model: base.name.clone(),
+            reason,
+        };
+        let own = Self::of_files(base);
+        let (kind, pooling) = pooling(base, options).map_err(refused)?;
+        let prompt = |wanted: &Option<Prompt>, own: &String| match wanted {
+            None => Ok(own.clone()),
+            Some(prompt) => prompt_text(prompt, &base.files.prompts).map_err(refused),
+        };
+        let max_tokens = max_tokens(base, options).map_err(refused)?;
+        let cut = options.dimensions.map(usize::from);
+        if cut.is_some() && !options.force && !base.files.may_be_cut {
+            matryoshka::check(base.name.as_str()).map_err(refused)?;
+        }
+        let mut settings = Self {
+            kind,
+            pooling,
+            steps: steps(base, kind, options.normalize),
+            query_prompt: prompt(&options.query_prompt, &own.query_prompt)?,
+            document_prompt: prompt(&options.document_prompt, &own.document_prompt)?,
+            tokenizer: base
+                .tokenizer
+                .clone()
+                .with_window(max_tokens)
+                .map_err(refused)?,
+            max_tokens,
+            cut,
+            long_text: options.long_text,
+            identity: String::new(),
+        };
+        settings.identity = settings.identity_beside(&own);
+        Ok(settings)
+    }
+
+    /// The settings without options.
+    fn of_files(base: &ModelBase) -> Self {
+        let kind = base.session.kind();
+        Self {
+            kind,
+            pooling: pooling_of_files(base),
+            steps: steps(base, kind, None),
+            query_prompt: base.files.prompts.query.clone(),
+            document_prompt: base.files.prompts.document.clone(),
+            tokenizer: base.tokenizer.clone(),
+            max_tokens: base.max_tokens,
+            cut: None,
+            long_text: LongText::Cut,
+            identity: base.identity.clone(),
+        }
+    }
+
+    /// The identity of the model under these options. It is that of the model's files, unless an option makes other
+    /// vectors of documents. **Never change what is hashed, or how**, as in `identity.rs`.
+    fn identity_beside(&self, own: &Self) -> String {
+        let mut differences = Vec::new();
+        if self.pooling != own.pooling {
+            differences.push(format!("pooling={}", self.pooling));
+        }
+        if self.is_normalized() != own.is_normalized() {
+            differences.push(format!("normalize={}", self.is_normalized()));
+        }
+        if self.document_prompt != own.document_prompt {
+            differences.push(format!("prompt={:?}", self.document_prompt));
+        }
+        if self.max_tokens != own.max_tokens {
+            differences.push(format!("max_tokens={}", self.max_tokens));
+        }
+        differences.extend(self.cut.map(|length| format!("dimensions={length}")));
+        if self.long_text == LongText::Mean {
+            differences.push("long_text=mean".into());
+        }
+        if differences.is_empty() {
+            return own.identity.clone();
+        }
+        let all = format!("{}\n{}", own.identity, differences.join("\n"));
+        format!("{:016x}", xxh3_64(all.as_bytes()))
+    }
+
+    /// Whether the last step normalizes.
+    pub(crate) fn is_normalized(&self) -> bool {
+        matches!(self.steps.last(), Some(Step::Normalize))
+    }
+
+    /// The folders of the dense layers.
+    pub(crate) fn dense_layers(&self) -> impl Iterator<Item = &PathBuf> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Dense(folder) => Some(folder),
+            Step::Normalize => None,
+        })
+    }
+}
+
+fn pooling_of_files(base: &ModelBase) -> Pooling {
+    match base.session.kind() {
+        OutputKind::Sentence => Pooling::in_graph(),
+        OutputKind::TokenStates => base.files.pooling.clone(),
+    }
+}
+
+/// What is read of the graph, and how it is pooled.
+fn pooling(base: &ModelBase, options: &ModelOptions) -> Result<(OutputKind, Pooling), String> {
+    match options.pooling {
+        None => Ok((base.session.kind(), pooling_of_files(base))),
+        Some(mode) if base.session.has_token_states() => {
+            Ok((OutputKind::TokenStates, Pooling::new(vec![mode])))
+        }
+        Some(mode) => Err(format!(
+            "its graph pools the states of the tokens itself, so pooling cannot be {mode}; remove pooling, or export the \
+             model with last_hidden_state"
+        )),
+    }
+}
+
+/// The steps after pooling. A graph whose output is a sentence embedding was exported with all its modules: normalizing
+/// again changes nothing, but a dense layer would, so it is skipped.
+fn steps(base: &ModelBase, kind: OutputKind, normalize: Option<bool>) -> Vec<Step> {
+    let is_left = |step: &&Step| kind == OutputKind::TokenStates || matches!(step, Step::Normalize);
+    let mut steps: Vec<Step> = base.files.steps.iter().filter(is_left).cloned().collect();
+    let is_last = matches!(steps.last(), Some(Step::Normalize));
+    match normalize {
+        Some(true) if !is_last => steps.push(Step::Normalize),
+        Some(false) if is_last => drop(steps.pop()),
+        _ => {}
+    }
+    steps
+}
+
+fn prompt_text(prompt: &Prompt, prompts: &Prompts) -> Result<String, String> {
+    let name = match prompt {
+        Prompt::Text(text) => return Ok(text.clone()),
+        Prompt::Name(name) => name,
+    };
+    prompts.named.get(name).cloned().ok_or_else(|| {
+        let names: Vec<&str> = prompts.named.keys().map(String::as_str).collect();
+        if names.is_empty() {
+            format!("it has no prompts, so there is none named {name:?}; write the text itself as prompt")
+        } else {
+            format!("it has no prompt named {name:?}; it has {}", names.join(", "))
+        }
+    })
+}
+
+/// The window: any up to the number of positions, even where the model's makers chose a smaller one.
+fn max_tokens(base: &ModelBase, options: &ModelOptions) -> Result<usize, String> {
+    let Some(wanted) = options.max_tokens.map(usize::from) else {
+        return Ok(base.max_tokens);
+    };
+    let most = base.files.positions.unwrap_or(base.max_tokens);
+    let most = most.min(base.session.fixed_width().unwrap_or(usize::MAX));
+    if wanted > most {
+        return Err(format!(
+            "it reads at most {most} tokens, so max_tokens cannot be {wanted}"
+        ));
+    }
+    Ok(wanted)
+}

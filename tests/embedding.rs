@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use lantern::embedding::{
     Embedded, EmbeddingError, Engine, EngineOptions, Location, Model, ModelCatalog, ModelName,
-    Priority, TextRole,
+    ModelOptions, Priority, TextRole,
 };
 use serde::Deserialize;
-use testkit::tiny_model::{Export, TinyModel};
+use testkit::tiny_model::{Element, Export, TinyModel};
 
 /// `tests/data/all-MiniLM-L6-v2.json`: vectors that a float64 forward pass over the published weights computed.
 #[derive(Deserialize)]
@@ -659,6 +659,148 @@ async fn graphs_of_a_fixed_size_embed_any_number_of_texts() {
         };
         assert_eq!(model.max_tokens(), window, "{export:?}");
     }
+}
+
+async fn load_export(export: Export) -> Result<(Engine, Model), EmbeddingError> {
+    let models = tiny_model(|folder| TinyModel::One.write_graph_to(folder, export).unwrap());
+    load_tiny(models.path()).await
+}
+
+#[tokio::test]
+async fn graphs_of_other_types_and_names_give_the_same_vectors() {
+    // Three decimal digits of half precision, two of bfloat16.
+    for (export, tolerance) in [
+        (Export::NarrowInputs, 1e-6),
+        (Export::Output("token_embeddings", Element::Float16), 2e-3),
+        (Export::Output("last_hidden_state", Element::Bfloat16), 2e-2),
+        (Export::Output("a_name_of_its_own", Element::Float), 1e-6),
+        (Export::MeanBeside("pooler_output"), 1e-6),
+        (Export::MeanBeside("dense"), 1e-6),
+        (Export::MeanBeside("sentence_embedding"), 1e-6),
+        (Export::MeanBeside("text_embeds"), 1e-6),
+    ] {
+        let (engine, model) = load_export(export).await.unwrap();
+        for text in ["w1", "w2 w3 w4"] {
+            let vector = embed(&engine, &model, &[text]).await.remove(0);
+            let expected = TinyModel::One.vector(text);
+            let pairs = vector.iter().zip(&expected);
+            let worst = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < tolerance, "{export:?}: {worst:e}");
+        }
+        let in_graph = ["sentence_embedding", "text_embeds"].map(Export::MeanBeside);
+        let pooling = model.pooling().to_string();
+        assert_eq!(
+            pooling == "in the graph",
+            in_graph.contains(&export),
+            "{export:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn scores_of_a_language_model_are_no_embedding() {
+    let error = load_export(Export::Output("logits", Element::Float))
+        .await
+        .err();
+    let error = error.expect("the model is refused").to_string();
+    assert!(
+        error.contains("logits") && error.contains("feature-extraction"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_graph_that_pools_can_be_told_to_pool_otherwise_if_it_shows_the_token_states() {
+    let last = ModelOptions::from_json(r#"{"pooling": "lasttoken"}"#).unwrap();
+    let models = tiny_model(|folder| {
+        let export = Export::MeanBeside("sentence_embedding");
+        TinyModel::One.write_graph_to(folder, export).unwrap();
+    });
+    let (engine, plain) = load_tiny(models.path()).await.unwrap();
+    let model = engine.model_with(plain.name(), &last).await.unwrap();
+    assert!(model.shares_weights_with(&plain) && model.identity() != plain.identity());
+    let vector = embed(&engine, &model, &["w1 w2 w3"]).await.remove(0);
+    assert_near(&vector, &TinyModel::One.vector("w3"));
+    let vector = embed(&engine, &plain, &["w1 w2 w3"]).await.remove(0);
+    assert_near(&vector, &TinyModel::One.vector("w1 w2 w3"));
+}
+
+#[tokio::test]
+async fn options_that_change_nothing_keep_the_identity() {
+    let models = tiny_model(|_| ());
+    let (engine, plain) = load_tiny(models.path()).await.unwrap();
+    for (json, is_same) in [
+        (
+            r#"{"pooling": "mean", "normalize": true, "max_tokens": 96}"#,
+            true,
+        ),
+        (r#"{"prompt": {"query": "w1 "}}"#, true),
+        (r#"{"dimensions": 8, "force": true}"#, true),
+        (r#"{"prompt": "w1 "}"#, false),
+        (r#"{"max_tokens": 95}"#, false),
+        (r#"{"normalize": false}"#, false),
+        (r#"{"dimensions": 7, "force": true}"#, false),
+        (r#"{"long_text": "mean"}"#, false),
+    ] {
+        let options = ModelOptions::from_json(json).unwrap();
+        let model = engine.model_with(plain.name(), &options).await.unwrap();
+        assert_eq!(model.identity() == plain.identity(), is_same, "{json}");
+    }
+}
+
+/// The cache of the hub: names that are links to files named by their checksums.
+#[tokio::test]
+async fn weights_behind_the_links_of_the_hubs_cache_are_part_of_the_model() {
+    let models = tempfile::tempdir().unwrap();
+    let plain = tiny_model(|folder| {
+        let export = Export::WeightsIn("model.onnx_data");
+        TinyModel::One.write_graph_to(folder, export).unwrap();
+    });
+    let (_engine, expected) = load_tiny(plain.path()).await.unwrap();
+    let cache = models.path().join("models--chaos--one");
+    let (blobs, snapshot) = (cache.join("blobs"), cache.join("snapshots/abc"));
+    for folder in [&blobs, &snapshot.join("1_Pooling"), &cache.join("refs")] {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    write(&cache, "refs/main", "abc");
+    let original = plain.path().join(TinyModel::One.name());
+    for (number, file) in [
+        "model.onnx",
+        "model.onnx_data",
+        "tokenizer.json",
+        "config.json",
+        "modules.json",
+        "sentence_bert_config.json",
+        "1_Pooling/config.json",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        std::fs::copy(original.join(file), blobs.join(number.to_string())).unwrap();
+        let up = if file.contains('/') {
+            "../../../blobs"
+        } else {
+            "../../blobs"
+        };
+        std::os::unix::fs::symlink(format!("{up}/{number}"), snapshot.join(file)).unwrap();
+    }
+    let (engine, model) = load_tiny(models.path()).await.unwrap();
+    assert_eq!(model.identity(), expected.identity());
+    let vector = embed(&engine, &model, &["w1 w2"]).await.remove(0);
+    assert_near(&vector, &TinyModel::One.vector("w1 w2"));
+
+    // Other weights are another model.
+    let others = tiny_model(|folder| {
+        let export = Export::WeightsIn("model.onnx_data");
+        TinyModel::Two.write_graph_to(folder, export).unwrap();
+    });
+    let weights = others
+        .path()
+        .join(TinyModel::One.name())
+        .join("model.onnx_data");
+    std::fs::copy(weights, blobs.join("1")).unwrap();
+    let (_engine, other) = load_tiny(models.path()).await.unwrap();
+    assert_ne!(other.identity(), model.identity());
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::engine_arguments::EngineArguments;
 use super::{input, output, stderr};
-use crate::embedding::{Embedded, Engine, Model, ModelName, TextRole};
+use crate::embedding::{Embedded, Engine, Model, ModelName, ModelOptions, TextRole};
 
 /// The argument that stands for standard input.
 const STANDARD_INPUT: &str = "-";
@@ -29,6 +29,10 @@ pub struct Embed {
         value_parser = ModelName::from_operator
     )]
     model: ModelName,
+
+    /// How the model is used, as in a job's runtime_params: for example {"pooling": "cls"}
+    #[arg(long, value_name = "JSON", value_parser = ModelOptions::from_json)]
+    runtime_params: Option<ModelOptions>,
 
     /// How each vector is printed
     #[arg(long, value_enum, default_value_t = VectorFormat::Vector)]
@@ -68,8 +72,9 @@ pub async fn run(arguments: Embed) -> anyhow::Result<()> {
     }
     let texts = read_texts(&arguments.texts)?;
     let engine = arguments.engine.engine()?;
+    let options = arguments.runtime_params.unwrap_or_default();
     let mut printer = Printer {
-        model: engine.model(&arguments.model).await?,
+        model: engine.model_with(&arguments.model, &options).await?,
         engine,
         role: match arguments.query {
             true => TextRole::Query,
@@ -188,7 +193,7 @@ impl Printer {
                  count",
                 self.truncated,
                 self.texts,
-                self.model.max_tokens(),
+                self.model.max_text_tokens(),
                 self.model.name()
             ));
         }

@@ -87,7 +87,8 @@ impl JobArguments {
         let session = Session::open(&database).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();
-        let model = engine.model(&names.model.parse::<ModelName>()?).await?;
+        let name: ModelName = names.model.parse()?;
+        let model = engine.model_with(&name, &names.options).await?;
         let target = target_table::existing(&session, &names, &model).await?;
         Ok(OpenJob {
             row,

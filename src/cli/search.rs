@@ -104,7 +104,7 @@ async fn embed_query(engine: &Engine, job: &OpenJob, query: String) -> anyhow::R
     if embedded.is_truncated {
         stderr::line(&format!(
             "warning: the query is longer than the {} tokens that the model {} reads; its end does not count",
-            job.model.max_tokens(),
+            job.model.max_text_tokens(),
             job.model.name()
         ));
     }

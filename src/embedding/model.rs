@@ -104,6 +104,15 @@ impl Model {
         self.inner.settings.max_tokens
     }
 
+    /// How many tokens of a text count: [`Model::max_tokens`], or more where the options ask for the mean of long texts.
+    #[must_use]
+    pub fn max_text_tokens(&self) -> usize {
+        match self.inner.settings.long_text {
+            LongText::Cut => self.max_tokens(),
+            LongText::Mean => self.inner.settings.tokenizer.room_of_windows(),
+        }
+    }
+
     /// How token states become one vector.
     #[must_use]
     pub fn pooling(&self) -> &Pooling {
@@ -220,6 +229,10 @@ impl LoadedModel {
                     "its vectors have {} dimensions, so dimensions cannot be {cut}",
                     vector.len()
                 )));
+            }
+            Some(cut) if cut == vector.len() => {
+                self.settings.remove_cut(&self.base);
+                cut
             }
             Some(cut) => cut,
             None => vector.len(),

@@ -90,6 +90,12 @@ impl ModelSettings {
         }
     }
 
+    /// Takes back a cut that leaves vectors as they are.
+    pub(crate) fn remove_cut(&mut self, base: &ModelBase) {
+        self.cut = None;
+        self.identity = self.identity_beside(&Self::of_files(base));
+    }
+
     /// The identity of the model under these options. It is that of the model's files, unless an option makes other
     /// vectors of documents. **Never change what is hashed, or how**, as in `identity.rs`.
     fn identity_beside(&self, own: &Self) -> String {

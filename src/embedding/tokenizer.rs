@@ -189,17 +189,15 @@ impl TextTokenizer {
         Ok((self.framed(&[&kept]), is_truncated))
     }
 
-    /// As [`TextTokenizer::window_of`], with as many overlapping windows as the text takes, up to [`MAX_WINDOWS`] times
-    /// the size of one and [`MAX_LONG_TEXT`] tokens. Each begins with the prompt, so that each is what the model knows
+    /// As [`TextTokenizer::window_of`], with as many overlapping windows as the text takes, for up to
+    /// [`TextTokenizer::room_of_windows`] tokens. Each begins with the prompt, so that each is what the model knows
     /// as a text; but not with one that fills more than half of the window.
     pub(crate) fn windows_of(
         &self,
         prompt: &str,
         text: &str,
     ) -> Result<Windows, tokenizers::Error> {
-        let most = self.room.saturating_mul(MAX_WINDOWS);
-        let most = most.min(MAX_LONG_TEXT).max(self.room);
-        let (kept, is_truncated) = self.kept(prompt, text, most)?;
+        let (kept, is_truncated) = self.kept(prompt, text, self.room_of_windows())?;
         let prompt_is_cut = is_truncated && self.truncation_side == TruncationSide::Left;
         let prompt = match self
             .prompt_tokens(prompt)?
@@ -233,6 +231,12 @@ impl TextTokenizer {
             overhead,
             is_truncated,
         })
+    }
+
+    /// The most tokens of a text, without special ones, whose windows are averaged.
+    pub(crate) fn room_of_windows(&self) -> usize {
+        let most = self.room.saturating_mul(MAX_WINDOWS);
+        most.min(MAX_LONG_TEXT).max(self.room)
     }
 
     /// Between the special tokens.

@@ -1,7 +1,9 @@
 //! What one row of the jobs table asks for.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::postgres::ConnectionString;
@@ -84,7 +86,7 @@ pub struct Definition {
     pub batch_size: Option<i64>,
     /// Where the model runs. Only `ort` is known.
     pub runtime: Option<String>,
-    /// Settings of the runtime as JSON. `ort` has none.
+    /// Settings of the runtime as JSON: how it uses the model.
     pub runtime_params: Option<String>,
     /// Column of the target table for the fingerprint of the text and model that a row's vector was made from.
     pub fingerprint_column: Option<String>,
@@ -152,20 +154,41 @@ impl Definition {
     /// for a job as it is: a daemon with another output finds none of the existing slots, and embeds every row of every
     /// job again. That holds for a further element too, even for one that is `None`.
     ///
-    /// So a new option may only appear here while it is set. Return a `Vec`, whose debug output is that of this array,
-    /// and chain the option as an iterator that is empty for `None`, with its name in the text (`"option=value"`), so
-    /// that it differs from any other option that comes later. A `Cow<str>` in place of `&str` has the same output, and
-    /// can hold the text of a number.
-    fn work(&self) -> [Option<&str>; 6] {
-        [
-            Some(self.schema.as_str()),
-            self.table.as_deref(),
-            self.src_column.as_deref(),
-            self.dst_column.as_deref(),
-            self.embedding_model.as_deref(),
-            self.fingerprint_column.as_deref(),
-        ]
+    /// So a new option may only appear here while it is set: chain it as an iterator that is empty for `None`, with its
+    /// name in the text (`"option=value"`), so that it differs from any other option that comes later. A number can be
+    /// the text of a `Cow<str>`.
+    fn work(&self) -> Vec<Option<Cow<'_, str>>> {
+        let columns = [
+            Some(&self.schema),
+            self.table.as_ref(),
+            self.src_column.as_ref(),
+            self.dst_column.as_ref(),
+            self.embedding_model.as_ref(),
+            self.fingerprint_column.as_ref(),
+        ];
+        let columns = columns.map(|column| column.map(|text| Cow::from(text.as_str())));
+        let params = self.runtime_params.as_deref().and_then(of_documents);
+        let params = params.map(|params| Some(Cow::from(format!("runtime_params={params}"))));
+        columns.into_iter().chain(params).collect()
     }
+}
+
+/// The part of `runtime_params` that decides vectors of rows; `None` if there is none. A new prompt for queries changes
+/// no row, and neither does a consent.
+fn of_documents(params: &str) -> Option<String> {
+    // What is not JSON makes the job fail, whatever its slot is called.
+    let Ok(Value::Object(mut params)) = serde_json::from_str(params) else {
+        return Some(params.to_owned());
+    };
+    params.remove("force");
+    for key in ["prompt", "prompt_name"] {
+        if let Some(Value::Object(roles)) = params.get_mut(key) {
+            roles.remove("query");
+        }
+    }
+    params.retain(|_, value| !matches!(value, Value::Null) && *value != Value::Object(Map::new()));
+    // The keys are sorted, so that their order in the jobs table does not matter.
+    (!params.is_empty()).then(|| Value::Object(params).to_string())
 }
 
 /// How far the initial backfill of a job has come, by the `init_*` columns of its row.

@@ -21,6 +21,7 @@ mod injection;
 mod jobs_table;
 mod keys_and_types;
 mod listening;
+mod model_options;
 mod nothing_twice;
 mod refusals;
 mod resuming;

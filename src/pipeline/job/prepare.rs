@@ -75,7 +75,7 @@ impl Job {
         let names = TargetNames::from_definition(&self.row.definition)?;
         // First: a row whose host is not allowed must not make the daemon load a model.
         let database = target_database::from_definition(&self.row.definition, &self.access)?;
-        let model = self.load_model(&names.model).await?;
+        let model = self.load_model(&names).await?;
         let (session, database) = self.connect(&database).await?;
         let session = Arc::new(session);
         let asked = session.clone();
@@ -267,11 +267,11 @@ impl Job {
         watchdog::watch(session, watched, state.clone()).await
     }
 
-    async fn load_model(&mut self, name: &str) -> Result<Model, JobError> {
-        let name: ModelName = name.parse()?;
+    async fn load_model(&mut self, names: &TargetNames) -> Result<Model, JobError> {
+        let name: ModelName = names.model.parse()?;
         let model = match &self.model {
             Some(loaded) => loaded.clone(),
-            None => self.engine.model(&name).await?,
+            None => self.engine.model_with(&name, &names.options).await?,
         };
         self.model = Some(model.clone());
         Ok(model)

@@ -1,7 +1,6 @@
 //! What can be checked of a job's definition without any server.
 
-use serde_json::Value;
-
+use crate::embedding::ModelOptions;
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::postgres::quote::identifier;
@@ -19,6 +18,8 @@ pub struct TargetNames {
     pub destination: String,
     /// The model; not parsed yet.
     pub model: String,
+    /// How the model is used, as far as the job says so.
+    pub options: ModelOptions,
     /// The column for the fingerprints, if the job has one.
     pub fingerprint: Option<String>,
 }
@@ -38,10 +39,11 @@ impl TargetNames {
             source: required(definition.src_column.as_deref(), "src_column")?,
             destination: required(definition.dst_column.as_deref(), "dst_column")?,
             model: required(definition.embedding_model.as_deref(), "embedding_model")?,
+            options: model_options(definition)?,
             fingerprint: definition.fingerprint_column.clone(),
         };
         names.check_columns()?;
-        check_options(definition)?;
+        check_batch_size(definition)?;
         Ok(names)
     }
 
@@ -83,7 +85,17 @@ fn required(value: Option<&str>, column: &str) -> Result<String, JobError> {
     })
 }
 
-fn check_options(definition: &Definition) -> Result<(), JobError> {
+fn check_batch_size(definition: &Definition) -> Result<(), JobError> {
+    if definition.batch_size.is_some_and(|size| size < 1) {
+        return Err(JobError::permanent(
+            "batch_size must be at least 1; set it to NULL for the default",
+        ));
+    }
+    Ok(())
+}
+
+/// The parameters of the runtime, which are options of the model.
+fn model_options(definition: &Definition) -> Result<ModelOptions, JobError> {
     if let Some(runtime) = &definition.runtime
         && runtime != "ort"
     {
@@ -91,20 +103,9 @@ fn check_options(definition: &Definition) -> Result<(), JobError> {
             "the runtime {runtime:?} is not known; only \"ort\" (models in this process) is"
         )));
     }
-    if definition.batch_size.is_some_and(|size| size < 1) {
-        return Err(JobError::permanent(
-            "batch_size must be at least 1; set it to NULL for the default",
-        ));
-    }
-    let parameters = definition.runtime_params.as_deref().unwrap_or("{}");
-    if !is_empty_object(parameters) {
-        return Err(JobError::permanent(format!(
-            "the job's runtime_params are {parameters}, but the runtime \"ort\" has no parameters; set them to NULL"
-        )));
-    }
-    Ok(())
-}
-
-fn is_empty_object(json: &str) -> bool {
-    matches!(serde_json::from_str(json), Ok(Value::Object(map)) if map.is_empty())
+    let Some(parameters) = &definition.runtime_params else {
+        return Ok(ModelOptions::default());
+    };
+    ModelOptions::from_json(parameters)
+        .map_err(|error| JobError::permanent(format!("the job's runtime_params: {error}")))
 }

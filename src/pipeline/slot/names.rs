@@ -188,6 +188,33 @@ mod tests {
     }
 
     #[test]
+    fn params_that_decide_vectors_give_another_name_and_others_do_not() {
+        let named = |params: &str| {
+            let mut row = JobRow::example("1");
+            row.definition.runtime_params = Some(params.into());
+            own_slot(1, &row)
+        };
+        let plain = own_slot(1, &JobRow::example("1"));
+        for nothing in [
+            "{}",
+            r#"{"force": true, "pooling": null, "prompt": {"query": "q: "}}"#,
+        ] {
+            assert_eq!(named(nothing), plain, "{nothing}");
+        }
+        let cls = named(r#"{"pooling": "cls", "max_tokens": 9}"#);
+        assert_ne!(cls, plain);
+        assert_eq!(
+            cls,
+            named(r#"{"max_tokens":9,"pooling":"cls","prompt":{"query":"q"}}"#)
+        );
+        assert_ne!(cls, named(r#"{"pooling": "mean", "max_tokens": 9}"#));
+        assert_ne!(
+            named(r#"{"prompt": "a"}"#),
+            named(r#"{"prompt_name": "a"}"#)
+        );
+    }
+
+    #[test]
     fn names_of_shared_slots_differ_from_those_of_jobs() {
         let database = |text: &str| {
             let mut definition = JobRow::example("1").definition;

@@ -21,7 +21,7 @@ impl TruncatedTexts {
     pub fn of_model(model: &Model) -> Self {
         TruncatedTexts {
             model: model.name().to_string(),
-            window: model.max_tokens(),
+            window: model.max_text_tokens(),
             count: 0,
             due: None,
         }
@@ -35,7 +35,8 @@ impl TruncatedTexts {
         }
         tracing::warn!(
             "{} texts of {table} so far are longer than the {} tokens that the model {} reads: what is beyond does not \
-             count; divide long texts into rows of their own, or use a model with a larger window",
+             count; divide long texts into rows of their own, use a model with a larger window, or average windows \
+             (\"long_text\": \"mean\" in runtime_params)",
             self.count,
             self.window,
             self.model

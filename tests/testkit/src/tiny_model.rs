@@ -36,6 +36,23 @@ pub enum Export {
     OneTextInside,
     /// Its weights are in the file of this name beside it.
     WeightsIn(&'static str),
+    /// Its only output has this name and type.
+    Output(&'static str, Element),
+    /// It takes token ids and masks as int32.
+    NarrowInputs,
+    /// Beside the token states it gives their mean, without regard to the mask, under this name.
+    MeanBeside(&'static str),
+}
+
+/// The type of the elements of a tensor, by its number in `TensorProto.DataType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// Single precision.
+    Float = 1,
+    /// Half precision.
+    Float16 = 10,
+    /// The upper half of a float.
+    Bfloat16 = 16,
 }
 
 impl TinyModel {
@@ -164,7 +181,27 @@ impl TinyModel {
             ),
             _ => ("input_ids", Vec::new()),
         };
-        let gather = node("Gather", &["words", ids], "last_hidden_state");
+        let (output, element) = match export {
+            Export::Output(name, element) => (name, element),
+            _ => ("last_hidden_state", Element::Float),
+        };
+        let states = match element {
+            Element::Float => output,
+            _ => "states",
+        };
+        let gather = node("Gather", &["words", ids], states);
+        let cast = match element {
+            Element::Float => Vec::new(),
+            _ => {
+                let cast = node("Cast", &[states], output);
+                let to = [bytes(1, b"to"), integer(3, element as u64), integer(20, 2)].concat();
+                bytes(1, &[cast, bytes(5, &to)].concat())
+            }
+        };
+        let integers = match export {
+            Export::NarrowInputs => INT32,
+            _ => INT64,
+        };
         let dimension = |size: Option<u64>, name: &str| match size {
             Some(size) => bytes(1, &integer(1, size)),
             None => named_dimension(name),
@@ -175,18 +212,31 @@ impl TinyModel {
         };
         let rows_and_width = [dimension(rows, "rows"), dimension(width, "width")].concat();
         let hidden = bytes(1, &integer(1, DIMENSIONS as u64));
+        let mean = match export {
+            Export::MeanBeside(name) => {
+                let rows = [named_dimension("rows"), hidden.clone()].concat();
+                let axes = [bytes(1, b"axes"), integer(8, 1), integer(20, 7)].concat();
+                let flat = [bytes(1, b"keepdims"), integer(3, 0), integer(20, 2)].concat();
+                let attributes = [bytes(5, &axes), bytes(5, &flat)].concat();
+                let mean = [node("ReduceMean", &[states], name), attributes].concat();
+                [bytes(1, &mean), bytes(12, &tensor(name, FLOAT, &rows))].concat()
+            }
+            _ => Vec::new(),
+        };
         let graph = [
             reshaping,
             bytes(1, &gather),
+            cast,
+            mean,
             bytes(2, b"words"),
             bytes(5, &words),
-            bytes(11, &tensor("input_ids", INT64, &rows_and_width)),
-            bytes(11, &tensor("attention_mask", INT64, &rows_and_width)),
+            bytes(11, &tensor("input_ids", integers, &rows_and_width)),
+            bytes(11, &tensor("attention_mask", integers, &rows_and_width)),
             bytes(
                 12,
                 &tensor(
-                    "last_hidden_state",
-                    FLOAT,
+                    output,
+                    element as u64,
                     &[rows_and_width.clone(), hidden].concat(),
                 ),
             ),
@@ -199,6 +249,7 @@ impl TinyModel {
 
 /// `TensorProto.DataType`.
 const FLOAT: u64 = 1;
+const INT32: u64 = 6;
 const INT64: u64 = 7;
 
 /// A `ValueInfoProto` of a tensor.

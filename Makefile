@@ -1,6 +1,7 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
-.PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts fuzz lint clean
+.PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts bench-frameworks reference-vectors fuzz \
+  lint clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +52,20 @@ bench-full: setup ## The same with more clients, loads and sizes (an hour)
 
 bench-parts: setup ## Benchmarks of the parts, of memory and of the idle daemon
 	cargo bench
+
+# An environment with sentence-transformers, PyTorch and fastembed. REFERENCE_PYTHON names another one.
+REFERENCE_PYTHON ?= .runtime/reference/bin/python
+
+.runtime/reference/bin/python: scripts/reference-requirements.txt
+	$${PYTHON:-python3} -m venv --clear .runtime/reference
+	$@ -m pip install --quiet --requirement $<
+	@touch $@
+
+bench-frameworks: setup $(REFERENCE_PYTHON) ## Compare the embedder with sentence-transformers and fastembed (fetches 5 GB)
+	cargo bench --bench embedder -- frameworks=$(REFERENCE_PYTHON)
+
+reference-vectors: $(REFERENCE_PYTHON) ## Make tests/data/tiny again, with sentence-transformers (fetches 5 GB)
+	HF_HUB_OFFLINE=1 $(REFERENCE_PYTHON) scripts/reference_vectors.py tests/data/tiny
 
 SECONDS ?= 60
 

@@ -202,6 +202,10 @@ impl ModelFiles {
         };
         check_content(&onnx)?;
 
+        let vectors = modules.pooling.modes().len();
+        let width = config
+            .hidden_size
+            .map(|width| width.saturating_mul(vectors));
         Ok(Self {
             onnx,
             tokenizer,
@@ -217,7 +221,7 @@ impl ModelFiles {
             prompts: prompts(sentence),
             truncation_side: truncation_side(&tokenizer_config),
             pad: padding(&config, tokenizer_config),
-            dimensions: modules.dimensions.or(config.hidden_size),
+            dimensions: modules.dimensions.or(width),
             assumption: modules.assumption,
         })
     }

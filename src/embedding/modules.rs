@@ -55,6 +55,8 @@ struct Module {
 /// `config.json` of the pooling module. Older files have a flag for each mode, newer ones `pooling_mode`.
 #[derive(Deserialize)]
 struct PoolingConfig {
+    /// Newer files call it `embedding_dimension`.
+    #[serde(alias = "embedding_dimension")]
     word_embedding_dimension: Option<usize>,
     pooling_mode: Option<serde_json::Value>,
     #[serde(default)]

@@ -170,7 +170,8 @@ impl TextTokenizer {
     /// its tokens, and at least 64 KiB. The rest of such a text does not count. (Where `truncation_side` is left, its
     /// beginning does not.)
     ///
-    /// Leading and trailing white space is removed, as `tokenize` of `sentence_transformers.models.Transformer` does.
+    /// White space around a text is left to the tokenizer, as in sentence-transformers 6, except around longer texts.
+    /// (Older versions of it remove white space.)
     ///
     /// # Errors
     ///
@@ -251,9 +252,14 @@ impl TextTokenizer {
         text: &str,
         room: usize,
     ) -> Result<(Vec<u32>, bool), tokenizers::Error> {
-        let (text, is_cut) = self.behind(prompt, text.trim_end(), room);
-        let text = text.trim();
-        let mut body = self.body(text, room)?;
+        // White space alone must not fill what is looked at.
+        let text = if text.len() > byte_limit(room) {
+            text.trim()
+        } else {
+            text
+        };
+        let (text, is_cut) = self.behind(prompt, text, room);
+        let mut body = self.body(&text, room)?;
         let beyond = body.ids.len().saturating_sub(room);
         match self.truncation_side {
             TruncationSide::Right => body.ids.truncate(room),
@@ -470,7 +476,7 @@ mod tests {
             let side = if left { TruncationSide::Left } else { TruncationSide::Right };
             let tokenizer = tokenizer(max_tokens).truncating(Some(side));
             let text = vec![words.join(&separator); repeats].join(&separator);
-            assert_eq!(tokenizer.ids(&text).unwrap(), whole_ids(&tokenizer, text.trim()));
+            assert_eq!(tokenizer.ids(&text).unwrap(), whole_ids(&tokenizer, &text));
         }
     }
 

@@ -3,8 +3,11 @@
 //! The bare loop is the ceiling: texts tokenized beforehand, sorted as a whole, cut by the same budget, one session a
 //! thread, no pooling. The engine starts from raw text and gives normalized vectors. Run `make setup` first, then
 //! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself.
+//!
+//! `make bench-frameworks` compares the engine with the loops that others embed with: `frameworks.rs`.
 
-#[path = "support/mod.rs"]
+mod frameworks;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -36,7 +39,10 @@ fn main() {
     let loaded = tokio.block_on(engine::load(&runtime()));
     let (engine, model) = loaded.expect("run `make setup` first");
 
-    if std::env::args().any(|argument| argument == "engine-only") {
+    if let Some(python) = frameworks::python() {
+        let engine_vectors = |texts: &[String]| tokio.block_on(vectors(&engine, &model, texts));
+        frameworks::compare(&python, engine_vectors);
+    } else if std::env::args().any(|argument| argument == "engine-only") {
         let elapsed = tokio.block_on(backlog(&engine, &model, &texts));
         println!("engine only: {:.1} texts/s", rate(elapsed));
     } else {
@@ -106,6 +112,12 @@ fn compare_lone_texts(bare: &mut Bare, engine: &mut dyn FnMut(String)) {
 
 async fn backlog(engine: &Engine, model: &Model, texts: &[String]) -> Duration {
     let started = Instant::now();
+    assert_eq!(vectors(engine, model, texts).await.len(), texts.len());
+    started.elapsed()
+}
+
+/// The vectors of these texts, as a backfill gets them.
+async fn vectors(engine: &Engine, model: &Model, texts: &[String]) -> Vec<Vec<f32>> {
     let (submitter, mut completions) = engine.queue(model, texts.len());
     for (id, text) in texts.iter().enumerate() {
         submitter.submit(Priority::Backfill, id as u64, text.clone());
@@ -114,8 +126,11 @@ async fn backlog(engine: &Engine, model: &Model, texts: &[String]) -> Duration {
     while received.len() < texts.len() {
         completions.next_many(&mut received, texts.len()).await;
     }
-    assert!(received.iter().all(|embedded| embedded.vector.is_ok()));
-    started.elapsed()
+    received.sort_unstable_by_key(|embedded| embedded.id);
+    let vectors = received.into_iter().map(|embedded| embedded.vector);
+    vectors
+        .collect::<Result<_, _>>()
+        .expect("every text has a vector")
 }
 
 /// Texts of 4 to about 250 words, most of them short, as paragraphs are: half below 30, a tenth above 100.

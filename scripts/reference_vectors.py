@@ -1,0 +1,439 @@
+#!/usr/bin/env python3
+"""Makes tests/data/tiny: small models of several architectures, and the vectors that sentence-transformers computes.
+
+    reference_vectors.py DESTINATION
+
+The weights are random, and the same in each run. For each architecture DESTINATION receives a folder with `model.onnx`,
+`tokenizer.json` and the configuration; `reference.json` has the texts, and the cases: which files of
+sentence-transformers lie beside a graph, with which options a job uses it, and the vectors that must come out.
+`tests/reference_vectors.rs` compares. Needs the packages of `scripts/reference-requirements.txt`; `make
+reference-vectors` runs it in an environment of its own.
+"""
+
+import base64
+import json
+import shutil
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+from sentence_transformers import __version__ as sentence_transformers_version
+from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+from transformers.cache_utils import DynamicCache
+
+HIDDEN = 16
+LAYERS = 2
+HEADS = 2
+WINDOW = 32
+OPSET = 18
+
+CORPUS = [
+    "the quick brown fox jumps over the lazy dog while the river carries the boats to the harbour",
+    "a slot keeps the log until each reader has confirmed what it has read and written",
+    "die schnelle Katze springt über den Zaun und schläft danach in der warmen Sonne",
+    "vectors of equal texts are equal, and vectors of similar texts are near to each other",
+    "query: passage: search_query: search_document: represent this sentence for searching",
+    "1 2 3 4 5 6 7 8 9 0 ( ) . , ; : ! ? - + / a b c d e f g h i j k l m n o p q r s t u v w x y z ä ö ü ß",
+]
+
+TEXTS = [
+    "the quick brown fox",
+    "a slot keeps the log until each reader has confirmed it",
+    "Katze",
+    "über den Zaun!",
+    "vectors of equal texts are equal; vectors of other texts are not (7 of 9)",
+    "x",
+    "two\nlines\tand a tab",
+    "unknown ☃ 月 signs",
+    " ".join(CORPUS[:3]),
+    "to the harbour",
+    " the river",
+]
+
+
+def wordpiece(special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")):
+    """A tokenizer like BERT's."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=list(special), show_progress=False)
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    frame = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=frame
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=WINDOW,
+    )
+
+
+def byte_pairs(special, template=None, **arguments):
+    """A tokenizer over bytes, like those of RoBERTa, GPT-2 and Qwen."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=360,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    if template:
+        ids = [(token, tokenizer.token_to_id(token)) for token in special if token in template]
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=ids)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=WINDOW, **arguments)
+
+
+class WithPast(torch.nn.Module):
+    """A decoder as it is exported for generating text: with the keys and values of earlier tokens."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask, position_ids, *past):
+        cache = DynamicCache(config=self.model.config)
+        for layer in range(LAYERS):
+            cache.update(past[2 * layer], past[2 * layer + 1], layer)
+        earlier, new = past[0].shape[2], input_ids.shape[1]
+        columns = torch.arange(earlier + new).unsqueeze(0)
+        rows = (torch.arange(new) + earlier).unsqueeze(1)
+        seen = (columns <= rows).unsqueeze(0) & attention_mask.bool().unsqueeze(1)
+        mask = torch.where(seen, 0.0, torch.finfo(torch.float32).min).unsqueeze(1)
+        output = self.model(
+            inputs_embeds=self.model.get_input_embeddings()(input_ids),
+            attention_mask=mask,
+            position_ids=position_ids,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        states = [part for layer in cache.layers for part in (layer.keys, layer.values)]
+        return (output.last_hidden_state, *states)
+
+
+class Encoder(torch.nn.Module):
+    """An encoder, with the inputs of these names."""
+
+    def __init__(self, model, names):
+        super().__init__()
+        self.model = model
+        self.names = names
+
+    def forward(self, *inputs):
+        return self.model(**dict(zip(self.names, inputs))).last_hidden_state
+
+
+def common(vocabulary):
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 2 * HIDDEN,
+        "max_position_embeddings": 64,
+        "attn_implementation": "eager",
+    }
+
+
+def bert():
+    tokenizer = wordpiece()
+    config = transformers.BertConfig(**common(len(tokenizer)), pad_token_id=tokenizer.pad_token_id)
+    return tokenizer, transformers.BertModel(config), ["input_ids", "attention_mask", "token_type_ids"]
+
+
+def distilbert():
+    tokenizer = wordpiece()
+    config = transformers.DistilBertConfig(
+        vocab_size=len(tokenizer),
+        dim=HIDDEN,
+        n_layers=LAYERS,
+        n_heads=HEADS,
+        hidden_dim=2 * HIDDEN,
+        max_position_embeddings=64,
+        attn_implementation="eager",
+    )
+    return tokenizer, transformers.DistilBertModel(config), ["input_ids", "attention_mask"]
+
+
+def xlm_roberta():
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokenizer = byte_pairs(
+        special, "<s> $A </s>", bos_token="<s>", eos_token="</s>", pad_token="<pad>", cls_token="<s>", sep_token="</s>"
+    )
+    # As published: two more positions than the window, because positions begin behind the padding token's id.
+    settings = common(len(tokenizer)) | {"max_position_embeddings": WINDOW + 2, "pad_token_id": 1}
+    return tokenizer, transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**settings)), ["input_ids", "attention_mask"]
+
+
+def mpnet():
+    tokenizer = wordpiece(("[CLS]", "[PAD]", "[SEP]", "[UNK]", "[MASK]"))
+    settings = common(len(tokenizer)) | {"pad_token_id": 1, "max_position_embeddings": WINDOW + 2}
+    return tokenizer, transformers.MPNetModel(transformers.MPNetConfig(**settings)), ["input_ids", "attention_mask"]
+
+
+def gpt2():
+    """No special token at all, and none for padding."""
+    tokenizer = byte_pairs(["<|endoftext|>"], eos_token="<|endoftext|>", pad_token="<|endoftext|>")
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer),
+        n_embd=HIDDEN,
+        n_layer=LAYERS,
+        n_head=HEADS,
+        n_positions=64,
+        attn_implementation="eager",
+        pad_token_id=-1,
+    )
+    return tokenizer, transformers.GPT2Model(config), ["input_ids", "attention_mask", "position_ids"]
+
+
+def qwen3():
+    tokenizer = byte_pairs(
+        ["<|endoftext|>", "<|im_end|>"],
+        "$A <|endoftext|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        padding_side="left",
+    )
+    settings = common(len(tokenizer)) | {"num_key_value_heads": 1, "head_dim": 8}
+    return tokenizer, transformers.Qwen3Model(transformers.Qwen3Config(**settings)), None
+
+
+ARCHITECTURES = {
+    "bert": bert,
+    "distilbert": distilbert,
+    "xlm-roberta": xlm_roberta,
+    "mpnet": mpnet,
+    "gpt2": gpt2,
+    "qwen3": qwen3,
+}
+
+
+def export(model, names, path):
+    """Writes the graph, for any number of texts of any length."""
+    size = torch.export.Dim.DYNAMIC
+    ids = torch.randint(3, 90, (2, 5))
+    arguments = [ids, torch.ones_like(ids)]
+    shape = {0: size, 1: size}
+    outputs = ["last_hidden_state"]
+    if names:
+        others = {"token_type_ids": torch.zeros_like(ids), "position_ids": torch.arange(5).repeat(2, 1)}
+        arguments += [others[name] for name in names[2:]]
+        shapes = (tuple(shape for _ in names),)
+        module = Encoder(model, names)
+    else:
+        names = ["input_ids", "attention_mask", "position_ids"]
+        parts = [f"{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")]
+        names += [f"past_key_values.{part}" for part in parts]
+        outputs += [f"present.{part}" for part in parts]
+        past = [torch.randn(2, 1, 3, 8) for _ in parts]
+        arguments = [ids, torch.ones(2, 8, dtype=torch.int64), torch.arange(3, 8).repeat(2, 1), *past]
+        shapes = (shape, shape, shape, tuple({0: size, 2: size} for _ in parts))
+        module = WithPast(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            tuple(arguments),
+            path,
+            input_names=names,
+            output_names=outputs,
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    strip(path)
+
+
+def strip(path):
+    """Removes what only a debugger needs, which is most of a small graph."""
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    del model.graph.value_info[:]
+    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    onnx.save(model, path)
+
+
+class Maker:
+    """Makes the models and collects the cases."""
+
+    def __init__(self, destination, work):
+        self.destination = destination
+        self.work = work
+        self.cases = []
+
+    def architecture(self, name):
+        """Saves a model with random weights, and its graph."""
+        torch.manual_seed(sum(name.encode()))
+        tokenizer, model, names = ARCHITECTURES[name]()
+        model.eval()
+        with torch.no_grad():
+            # Larger than at the start of a training, so that every part of the model shows in the vectors.
+            for parameter in model.parameters():
+                parameter.normal_(0.0 if parameter.ndim > 1 else 1.0, 0.3)
+        source, target = self.work / name, self.destination / name
+        for folder in (source, target):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        model.save_pretrained(source)
+        tokenizer.save_pretrained(source)
+        export(model, names, target / "model.onnx")
+        for file in ("tokenizer.json", "tokenizer_config.json", "config.json"):
+            shutil.copy(source / file, target / file)
+
+    def case(self, name, architecture, modules, options=None, texts=TEXTS, prompts=None, change=None, **encode):
+        """Adds the vectors of a model with these modules behind the transformer.
+
+        `change` turns the model, once its files are saved, into what `options` make of it.
+        """
+        transformer = Transformer(str(self.work / architecture), max_seq_length=WINDOW)
+        model = SentenceTransformer(modules=[transformer, *modules], prompts=prompts, device="cpu")
+        folder = self.work / "saved"
+        shutil.rmtree(folder, ignore_errors=True)
+        model.save(str(folder), create_model_card=False)
+        own = [path for path in sorted(folder.rglob("*")) if path.is_file() and self.is_kept(folder, path)]
+        files = {str(path.relative_to(folder)): base64.b64encode(path.read_bytes()).decode() for path in own}
+        if change:
+            model = change(model) or model
+        role = encode.pop("role", "document")
+        encode_role = model.encode_query if role == "query" else model.encode_document
+        vectors = [encode_role([text], **encode)[0] for text in texts]
+        self.cases.append({
+            "name": name,
+            "architecture": architecture,
+            "files": files,
+            "options": options,
+            "role": role,
+            "texts": texts,
+            "vectors": [[float(f"{value:.8g}") for value in vector] for vector in vectors],
+        })
+
+    def is_kept(self, folder, path):
+        """What sentence-transformers adds to the files of the transformer."""
+        name = str(path.relative_to(folder))
+        return name in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json") or (
+            "/" in name
+        )
+
+
+def pool(mode="mean", **arguments):
+    return Pooling(HIDDEN, pooling_mode=mode, **arguments)
+
+
+def dense(size, activation, seed):
+    torch.manual_seed(seed)
+    return Dense(HIDDEN, size, activation_function=activation)
+
+
+def without_last(model):
+    return SentenceTransformer(modules=list(model)[:-1], device="cpu")
+
+
+def make_cases(maker):
+    for mode in ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"):
+        maker.case(f"pooling {mode}", "bert", [pool(mode), Normalize()])
+        maker.case(
+            f"pooling {mode} by options",
+            "bert",
+            [pool("cls" if mode == "mean" else "mean")],
+            {"pooling": mode, "normalize": True},
+            change=lambda model, mode=mode: SentenceTransformer(modules=[model[0], pool(mode), Normalize()], device="cpu"),
+        )
+    maker.case("two poolings", "bert", [pool(("mean", "max"))])
+    maker.case("not normalized", "bert", [pool(), Normalize()], {"normalize": False}, change=without_last)
+    for name, activation in (("Tanh", torch.nn.Tanh()), ("Identity", torch.nn.Identity()), ("ReLU", torch.nn.ReLU())):
+        maker.case(f"dense {name}", "bert", [pool(), dense(12, activation, 7), Normalize()])
+    maker.case("distilbert", "distilbert", [pool()])
+    maker.case("xlm-roberta", "xlm-roberta", [pool(), Normalize()])
+    maker.case("xlm-roberta cls", "xlm-roberta", [pool("cls"), Normalize()])
+    maker.case("mpnet", "mpnet", [pool(), Normalize()])
+    maker.case("gpt2 weighted mean", "gpt2", [pool("weightedmean")])
+    maker.case("gpt2 last token", "gpt2", [pool("lasttoken")])
+    for mode in ("lasttoken", "mean", "cls", "weightedmean", "max"):
+        maker.case(f"qwen3 {mode}", "qwen3", [pool(mode), Normalize()])
+
+    prompts = {"query": "search_query: ", "document": "search_document: ", "other": "represent this: "}
+    for architecture, mode in (("bert", "mean"), ("bert", "cls"), ("bert", "weightedmean"), ("qwen3", "lasttoken")):
+        for role in ("query", "document"):
+            maker.case(f"{role} prompt of {architecture} {mode}", architecture, [pool(mode)], prompts=prompts, role=role)
+    for architecture, mode in (
+        ("bert", "mean"),
+        ("bert", "weightedmean"),
+        ("bert", "cls"),
+        ("bert", "max"),
+        ("qwen3", "mean"),
+        ("qwen3", "weightedmean"),
+        ("qwen3", "lasttoken"),
+    ):
+        modules = [pool(mode, include_prompt=False), Normalize()]
+        name = f"prompt not pooled, {architecture} {mode}"
+        maker.case(name, architecture, modules, prompts=prompts, role="query")
+    maker.case(
+        "prompt by options", "bert", [pool()], {"prompt": "query: "}, prompts=prompts, prompt="query: "
+    )
+    maker.case(
+        "no prompt by options", "bert", [pool()], {"prompt": {"document": ""}}, prompts=prompts, prompt=""
+    )
+    maker.case(
+        "prompt by name",
+        "bert",
+        [pool()],
+        {"prompt_name": {"query": "other"}},
+        prompts=prompts,
+        role="query",
+        prompt_name="other",
+    )
+
+    def narrow(model):
+        model.max_seq_length = 9
+
+    maker.case("narrower window", "bert", [pool(), Normalize()], {"max_tokens": 9}, change=narrow)
+    maker.case("narrower window of a decoder", "qwen3", [pool("lasttoken")], {"max_tokens": 9}, change=narrow)
+
+    def widen(model):
+        model.max_seq_length = 60
+
+    maker.case("wider window", "bert", [pool(), Normalize()], {"max_tokens": 60}, change=widen)
+    for name, modules, normalize in (("normalized", [pool(), Normalize()], True), ("plain", [pool()], False)):
+        maker.case(
+            f"few dimensions, {name}",
+            "bert",
+            modules,
+            {"dimensions": 6, "force": True},
+            truncate_dim=6,
+            normalize_embeddings=normalize,
+        )
+
+
+def main():
+    destination = Path(sys.argv[1])
+    destination.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as work:
+        maker = Maker(destination, Path(work))
+        for name in ARCHITECTURES:
+            maker.architecture(name)
+        make_cases(maker)
+    versions = {"sentence-transformers": sentence_transformers_version, "transformers": transformers.__version__}
+    reference = {"made_with": versions, "cases": maker.cases}
+    (destination / "reference.json").write_text(json.dumps(reference, ensure_ascii=False, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()

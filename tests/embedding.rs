@@ -697,6 +697,29 @@ async fn graphs_of_other_types_and_names_give_the_same_vectors() {
     }
 }
 
+/// `tests/reference_vectors.rs` has one that uses its past.
+#[tokio::test]
+async fn a_decoder_gets_an_empty_past_of_the_sizes_that_the_graph_or_the_files_state() {
+    let with_config = |config: &'static str| {
+        tiny_model(move |folder| {
+            TinyModel::One
+                .write_graph_to(folder, Export::WithPast)
+                .unwrap();
+            write(folder, "config.json", config);
+        })
+    };
+    let known = with_config(r#"{"hidden_size": 8, "num_attention_heads": 2}"#);
+    let (engine, model) = load_tiny(known.path()).await.unwrap();
+    let vectors = embed(&engine, &model, &["w1", "w2 w3"]).await;
+    assert_near(&vectors[1], &TinyModel::One.vector("w2 w3"));
+    let unknown = with_config(r#"{"hidden_size": 8}"#);
+    let error = load_error(unknown.path()).await;
+    assert!(
+        error.contains("past_key_values.0.key") && error.contains("fetch the model's config.json"),
+        "{error}"
+    );
+}
+
 #[tokio::test]
 async fn scores_of_a_language_model_are_no_embedding() {
     let error = load_export(Export::Output("logits", Element::Float))

@@ -201,43 +201,45 @@ impl LoadedModel {
         let vector = self.check(self.uncut(&[&tokens])?.remove(0)?)?;
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
         let is_unit = (length - 1.0).abs() < UNIT_TOLERANCE;
-        if self.settings.kind == OutputKind::Sentence {
-            self.is_normalized |= is_unit;
-            if options.normalize == Some(false) && is_unit {
+        if self.settings.kind == OutputKind::Sentence && is_unit {
+            if options.normalize == Some(false) {
                 return Err(self.refusal(
                     "its graph normalizes the vectors itself, so normalize cannot be false; remove it".into(),
                 ));
             }
+            self.is_normalized = true;
         }
-        let stated = self.base.files.dimensions;
-        self.dimensions = match self.settings.cut {
-            // Only the probe knows the length for sure: the files are the publisher's claim.
-            _ if options.pooling.is_none()
-                && stated.is_some_and(|stated| stated != vector.len()) =>
-            {
-                return Err(EmbeddingError::unusable(
-                    &self.base.files.onnx,
-                    format!(
-                        "its vectors have {} dimensions but the model's files say {}",
-                        vector.len(),
-                        stated.unwrap_or_default()
-                    ),
-                ));
-            }
-            Some(cut) if cut > vector.len() => {
-                return Err(self.refusal(format!(
-                    "its vectors have {} dimensions, so dimensions cannot be {cut}",
-                    vector.len()
-                )));
-            }
-            Some(cut) if cut == vector.len() => {
-                self.settings.remove_cut(&self.base);
-                cut
-            }
-            Some(cut) => cut,
-            None => vector.len(),
-        };
+        if options.pooling.is_none() {
+            self.check_stated_dimensions(vector.len())?;
+        }
+        self.dimensions = self.cut_dimensions(vector.len())?;
+        if self.settings.cut == Some(vector.len()) {
+            self.settings.remove_cut(&self.base);
+        }
         Ok(())
+    }
+
+    /// Only a vector tells its length for sure: the files are the publisher's claim.
+    fn check_stated_dimensions(&self, found: usize) -> Result<(), EmbeddingError> {
+        let files = &self.base.files;
+        match files.dimensions {
+            Some(stated) if stated != found => Err(EmbeddingError::unusable(
+                &files.onnx,
+                format!("its vectors have {found} dimensions but the model's files say {stated}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// The length of vectors that have so many dimensions before they are cut.
+    fn cut_dimensions(&self, uncut: usize) -> Result<usize, EmbeddingError> {
+        let cut = self.settings.cut.unwrap_or(uncut);
+        if cut > uncut {
+            return Err(self.refusal(format!(
+                "its vectors have {uncut} dimensions, so dimensions cannot be {cut}"
+            )));
+        }
+        Ok(cut)
     }
 
     pub(crate) fn name(&self) -> &ModelName {

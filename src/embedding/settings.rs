@@ -49,23 +49,16 @@ impl ModelSettings {
             Some(prompt) => prompt_text(prompt, &base.files.prompts).map_err(refused),
         };
         let max_tokens = max_tokens(base, options).map_err(refused)?;
-        let cut = options.dimensions.map(usize::from);
-        if cut.is_some() && !options.force && !base.files.may_be_cut {
-            matryoshka::check(base.name.as_str()).map_err(refused)?;
-        }
+        let tokenizer = base.tokenizer.clone().with_window(max_tokens);
         let mut settings = Self {
             kind,
             pooling,
             steps: steps(base, kind, options.normalize),
             query_prompt: prompt(&options.query_prompt, &own.query_prompt)?,
             document_prompt: prompt(&options.document_prompt, &own.document_prompt)?,
-            tokenizer: base
-                .tokenizer
-                .clone()
-                .with_window(max_tokens)
-                .map_err(refused)?,
+            tokenizer: tokenizer.map_err(refused)?,
             max_tokens,
-            cut,
+            cut: cut(base, options).map_err(refused)?,
             long_text: options.long_text,
             identity: String::new(),
         };
@@ -185,6 +178,14 @@ fn prompt_text(prompt: &Prompt, prompts: &Prompts) -> Result<String, String> {
             format!("it has no prompt named {name:?}; it has {}", names.join(", "))
         }
     })
+}
+
+/// The length to which vectors are cut.
+fn cut(base: &ModelBase, options: &ModelOptions) -> Result<Option<usize>, String> {
+    if options.dimensions.is_some() && !options.force && !base.files.may_be_cut {
+        matryoshka::check(base.name.as_str())?;
+    }
+    Ok(options.dimensions.map(usize::from))
 }
 
 /// The window: any up to the number of positions, even where the model's makers chose a smaller one.

@@ -40,6 +40,8 @@ pub enum Export {
     Output(&'static str, Element),
     /// It takes token ids and masks as int32.
     NarrowInputs,
+    /// It takes keys of earlier tokens too, of sizes that it does not say, and whether there are any.
+    WithPast,
     /// Beside the token states it gives their mean, without regard to the mask, under this name.
     MeanBeside(&'static str),
 }
@@ -223,7 +225,20 @@ impl TinyModel {
             }
             _ => Vec::new(),
         };
+        let past = match export {
+            Export::WithPast => {
+                let names = ["rows", "heads", "earlier", "size"].map(named_dimension);
+                let one = bytes(1, &integer(1, 1));
+                [
+                    bytes(11, &tensor("past_key_values.0.key", FLOAT, &names.concat())),
+                    bytes(11, &tensor("use_cache_branch", BOOL, &one)),
+                ]
+                .concat()
+            }
+            _ => Vec::new(),
+        };
         let graph = [
+            past,
             reshaping,
             bytes(1, &gather),
             cast,
@@ -251,6 +266,7 @@ impl TinyModel {
 const FLOAT: u64 = 1;
 const INT32: u64 = 6;
 const INT64: u64 = 7;
+const BOOL: u64 = 9;
 
 /// A `ValueInfoProto` of a tensor.
 fn tensor(name: &str, element: u64, dimensions: &[u8]) -> Vec<u8> {

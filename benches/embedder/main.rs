@@ -36,7 +36,12 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    let loaded = tokio.block_on(engine::load(&runtime()));
+    let options = EngineOptions {
+        yielding: Yielding::Off,
+        cache_bytes: Some(0),
+        ..EngineOptions::default()
+    };
+    let loaded = tokio.block_on(engine::load_with(&runtime(), options));
     let (engine, model) = loaded.expect("run `make setup` first");
 
     if let Some(python) = frameworks::python() {

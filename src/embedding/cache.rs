@@ -14,8 +14,9 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::model::{LoadedModel, TextRole};
+use super::model::LoadedModel;
 use super::queue::TextKey;
+use super::role::TextRole;
 
 /// Memory of an entry beside its vector: key, pointers, state.
 const ENTRY_OVERHEAD: u64 = 96;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
-use super::model::{LoadedModel, TextRole};
+use super::model::LoadedModel;
 use super::queue::{FlowId, Priority, Request};
+use super::role::TextRole;
 use super::scheduler::{Embedded, FlowContext, Scheduler};
 
 /// Submits texts of one flow to the engine.

@@ -139,8 +139,11 @@ struct Config {
     num_key_value_heads: Option<usize>,
     #[serde(default, deserialize_with = "count")]
     head_dim: Option<usize>,
-    /// The lengths to which vectors may be cut, as Jina's models state them.
+    /// The lengths to which vectors may be cut, where a model states them.
     matryoshka_dimensions: Option<serde_json::Value>,
+    /// Or that they may be cut to any length.
+    #[serde(default)]
+    is_matryoshka: bool,
 }
 
 /// `tokenizer_config.json`. The padding token is a string or, in newer files, an object with `content`.
@@ -213,7 +216,7 @@ impl ModelFiles {
             positions: positions(&config),
             first_position: first_position(&config),
             past: past(&config),
-            may_be_cut: config.matryoshka_dimensions.is_some(),
+            may_be_cut: config.is_matryoshka || config.matryoshka_dimensions.is_some(),
             lower_case: transformer.do_lower_case,
             pooling: modules.pooling,
             include_prompt: modules.include_prompt,

@@ -64,6 +64,7 @@ mod options;
 mod patterns;
 mod pooling;
 mod queue;
+mod role;
 
 mod runtime;
 mod scheduler;
@@ -80,11 +81,12 @@ pub use channel::{Completions, Submitter};
 pub use engine::{Engine, EngineOptions};
 pub use error::EmbeddingError;
 pub use hub::{DownloadError, DownloadEvent, DownloadFailure, Downloaded, HubSettings};
-pub use model::{Model, TextRole};
+pub use model::Model;
 pub use name::{ModelName, ModelNameError};
 pub use options::{InvalidOptions, ModelOptions};
 pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
+pub use role::TextRole;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;
 pub use scheduler::Embedded;

@@ -18,6 +18,7 @@ use super::modules::Step;
 use super::name::ModelName;
 use super::options::{LongText, ModelOptions};
 use super::pooling::{Pooling, normalize};
+use super::role::TextRole;
 use super::settings::ModelSettings;
 use super::signature::OutputKind;
 use super::tokenizer::Windows;
@@ -27,25 +28,6 @@ const WINDOWS_TOKENS: usize = 512;
 
 /// How far the length of a vector may be from 1 for it to count as normalized.
 const UNIT_TOLERANCE: f32 = 1e-3;
-
-/// What a text is used for. Some models expect different prompts before queries and documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum TextRole {
-    /// A question to search with.
-    Query,
-    /// A text to be found.
-    Document,
-}
-
-impl TextRole {
-    /// `query` or `document`.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Query => "query",
-            Self::Document => "document",
-        }
-    }
-}
 
 /// A loaded model; clones share it. It is unloaded when the last clone and the last queue that uses it are dropped.
 #[derive(Clone)]

@@ -7,8 +7,8 @@ use std::num::NonZeroUsize;
 
 use serde_json::{Map, Value};
 
-use super::model::TextRole;
 use super::pooling::PoolingMode;
+use super::role::TextRole;
 use super::similar::most_similar;
 
 /// All keys.

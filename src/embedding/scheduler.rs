@@ -21,8 +21,9 @@ use tokio::sync::mpsc;
 use super::cache::{KnownVector, VectorCache};
 use super::error::EmbeddingError;
 use super::linger::Linger;
-use super::model::{LoadedModel, TextRole, Tokens};
+use super::model::{LoadedModel, Tokens};
 use super::queue::{EntryId, FlowId, Priority, Queue, Request, TextKey, WorkItem};
+use super::role::TextRole;
 
 /// The vector of a text, or why it has none. Each submitted text yields exactly one, in any order.
 #[derive(Debug, Clone)]

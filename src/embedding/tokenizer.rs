@@ -68,6 +68,7 @@ pub struct TextTokenizer {
 }
 
 /// A text as windows of tokens.
+#[derive(Debug)]
 pub(crate) struct Windows {
     /// Token ids of each, with special tokens.
     pub ids: Vec<Vec<u32>>,
@@ -566,6 +567,71 @@ mod tests {
             right.window_of("slot ", &after).unwrap(),
             (vec![2, 8, 4, 3], false)
         );
+    }
+
+    /// Words of one token each, by their ids, as many as fit between `[CLS]` and `[SEP]`.
+    fn words(count: usize) -> (String, Vec<u32>) {
+        let known = [("hello", 4), ("world", 5), ("slot", 8)];
+        let chosen = (0..count).map(|place| known[place * place % 7 % 3]);
+        let (words, ids): (Vec<&str>, Vec<u32>) = chosen.unzip();
+        (words.join(" "), ids)
+    }
+
+    #[test]
+    fn windows_overlap_and_cover_a_text_without_a_gap() {
+        // 16 tokens between the special ones, of which two are also in the window before.
+        let tokenizer = tokenizer(18);
+        for count in [1, 15, 16, 17, 30, 31, 100, 448] {
+            let (text, ids) = words(count);
+            let windows = tokenizer.windows_of("", &text).unwrap();
+            assert_eq!((windows.overhead, windows.is_truncated), (2, false));
+            let mut covered: Vec<u32> = Vec::new();
+            for (number, window) in windows.ids.iter().enumerate() {
+                assert!(window.len() <= 18 && window[0] == 2 && window.ends_with(&[3]));
+                let own = &window[1..window.len() - 1];
+                let repeated = if number == 0 { 0 } else { 2 };
+                assert!(covered.ends_with(&own[..repeated]), "{count}: {windows:?}");
+                assert!(
+                    own.len() > repeated,
+                    "{count}: a window has nothing of its own"
+                );
+                covered.extend(&own[repeated..]);
+            }
+            assert_eq!(covered, ids, "{count}");
+        }
+    }
+
+    #[test]
+    fn each_window_begins_with_the_prompt_unless_that_is_long() {
+        let tokenizer = tokenizer(18);
+        let (text, _) = words(40);
+        let windows = tokenizer.windows_of("world world slot ", &text).unwrap();
+        assert_eq!(windows.overhead, 5);
+        assert!(windows.ids.len() > 3);
+        assert!(windows.ids.iter().all(|window| window[1..4] == [5, 5, 8]));
+        let (long, _) = words(9);
+        let windows = tokenizer.windows_of(&format!("{long} "), &text).unwrap();
+        assert_eq!(windows.overhead, 2);
+    }
+
+    #[test]
+    fn what_is_beyond_the_last_window_does_not_count_on_the_side_that_is_cut() {
+        let (text, ids) = words(1000);
+        let most = 16 * MAX_WINDOWS;
+        for (side, first, last) in [
+            (TruncationSide::Right, ids[0], ids[most - 1]),
+            (TruncationSide::Left, ids[1000 - most], ids[999]),
+        ] {
+            let windows = tokenizer(18)
+                .truncating(Some(side))
+                .windows_of("", &text)
+                .unwrap();
+            let (head, tail) = (&windows.ids[0], windows.ids.last().unwrap());
+            assert!(windows.is_truncated);
+            assert_eq!((head[1], tail[tail.len() - 2]), (first, last));
+        }
+        // A window that is larger than all of a long text is the only one.
+        assert_eq!(tokenizer(50_002).room_of_windows(), 50_000);
     }
 
     proptest::proptest! {

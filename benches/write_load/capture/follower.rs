@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use lantern::embedding::yielding::{OwnProcess, Yielding};
-use lantern::embedding::{Engine, Model, TextRole};
+use lantern::embedding::{Engine, EngineOptions, Model, TextRole};
 use lantern::postgres::ConnectionString;
 use testkit::client::connect;
 use testkit::engine;
@@ -156,7 +156,11 @@ impl Rows {
 }
 
 async fn embedder(uri: &str, yielding: Yielding) -> Embedder {
-    let loaded = engine::load_with(&runtime(), yielding).await;
+    let options = EngineOptions {
+        yielding,
+        ..EngineOptions::default()
+    };
+    let loaded = engine::load_with(&runtime(), options).await;
     let (engine, model) = loaded.expect("run `make setup` first");
     let database: ConnectionString = uri.parse().expect("a connection string");
     let writer = RowWriter::open(&database, "notes", model.dimensions()).await;

@@ -14,22 +14,25 @@ pub const MODEL: &str = "sentence-transformers/all-MiniLM-L6-v2";
 ///
 /// Where the model or ONNX Runtime is missing or cannot be loaded.
 pub async fn load(data_path: &Path) -> Result<(Engine, Model), EmbeddingError> {
-    load_with(data_path, Yielding::Off).await
+    let options = EngineOptions {
+        yielding: Yielding::Off,
+        ..EngineOptions::default()
+    };
+    load_with(data_path, options).await
 }
 
-/// As [`load`], an engine that yields as told.
+/// As [`load`], an engine with these options.
 ///
 /// # Errors
 ///
-/// As those of [`load`].
+/// Those of [`load`].
 pub async fn load_with(
     data_path: &Path,
-    yielding: Yielding,
+    options: EngineOptions,
 ) -> Result<(Engine, Model), EmbeddingError> {
     let options = EngineOptions {
         data_path: data_path.to_owned(),
-        yielding,
-        ..EngineOptions::default()
+        ..options
     };
     let engine = Engine::new(ModelCatalog::new(data_path.join("models")), options);
     let name = MODEL.parse().expect("a model name");

@@ -192,14 +192,6 @@ impl TinyModel {
             _ => "states",
         };
         let gather = node("Gather", &["words", ids], states);
-        let cast = match element {
-            Element::Float => Vec::new(),
-            _ => {
-                let cast = node("Cast", &[states], output);
-                let to = [bytes(1, b"to"), integer(3, element as u64), integer(20, 2)].concat();
-                bytes(1, &[cast, bytes(5, &to)].concat())
-            }
-        };
         let integers = match export {
             Export::NarrowInputs => INT32,
             _ => INT64,
@@ -214,35 +206,11 @@ impl TinyModel {
         };
         let rows_and_width = [dimension(rows, "rows"), dimension(width, "width")].concat();
         let hidden = bytes(1, &integer(1, DIMENSIONS as u64));
-        let mean = match export {
-            Export::MeanBeside(name) => {
-                let rows = [named_dimension("rows"), hidden.clone()].concat();
-                let axes = [bytes(1, b"axes"), integer(8, 1), integer(20, 7)].concat();
-                let flat = [bytes(1, b"keepdims"), integer(3, 0), integer(20, 2)].concat();
-                let attributes = [bytes(5, &axes), bytes(5, &flat)].concat();
-                let mean = [node("ReduceMean", &[states], name), attributes].concat();
-                [bytes(1, &mean), bytes(12, &tensor(name, FLOAT, &rows))].concat()
-            }
-            _ => Vec::new(),
-        };
-        let past = match export {
-            Export::WithPast => {
-                let names = ["rows", "heads", "earlier", "size"].map(named_dimension);
-                let one = bytes(1, &integer(1, 1));
-                [
-                    bytes(11, &tensor("past_key_values.0.key", FLOAT, &names.concat())),
-                    bytes(11, &tensor("use_cache_branch", BOOL, &one)),
-                ]
-                .concat()
-            }
-            _ => Vec::new(),
-        };
         let graph = [
-            past,
+            export.further_inputs(),
             reshaping,
             bytes(1, &gather),
-            cast,
-            mean,
+            export.further_nodes(states),
             bytes(2, b"words"),
             bytes(5, &words),
             bytes(11, &tensor("input_ids", integers, &rows_and_width)),
@@ -260,6 +228,48 @@ impl TinyModel {
         let operators = integer(2, 13);
         [integer(1, 8), bytes(7, &graph), bytes(8, &operators)].concat()
     }
+}
+
+impl Export {
+    /// Inputs besides ids and mask.
+    fn further_inputs(self) -> Vec<u8> {
+        if self != Export::WithPast {
+            return Vec::new();
+        }
+        let names = ["rows", "heads", "earlier", "size"].map(named_dimension);
+        let key = tensor("past_key_values.0.key", FLOAT, &names.concat());
+        let branch = tensor("use_cache_branch", BOOL, &bytes(1, &integer(1, 1)));
+        [bytes(11, &key), bytes(11, &branch)].concat()
+    }
+
+    /// What becomes of the token states.
+    fn further_nodes(self, states: &str) -> Vec<u8> {
+        match self {
+            Export::Output(name, element) if element != Element::Float => {
+                let to = attribute("to", &integer(3, element as u64), INT);
+                bytes(1, &[node("Cast", &[states], name), to].concat())
+            }
+            Export::MeanBeside(name) => {
+                let axes = attribute("axes", &integer(8, 1), INTS);
+                let flat = attribute("keepdims", &integer(3, 0), INT);
+                let mean = [node("ReduceMean", &[states], name), axes, flat].concat();
+                let hidden = bytes(1, &integer(1, DIMENSIONS as u64));
+                let shape = [named_dimension("rows"), hidden].concat();
+                [bytes(1, &mean), bytes(12, &tensor(name, FLOAT, &shape))].concat()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// `AttributeProto.AttributeType`.
+const INT: u64 = 2;
+const INTS: u64 = 7;
+
+/// A field of a `NodeProto` with an attribute.
+fn attribute(name: &str, value: &[u8], kind: u64) -> Vec<u8> {
+    let attribute = [bytes(1, name.as_bytes()), value.to_vec(), integer(20, kind)].concat();
+    bytes(5, &attribute)
 }
 
 /// `TensorProto.DataType`.

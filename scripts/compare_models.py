@@ -22,7 +22,7 @@ import onnxruntime
 import torch
 from reference_vectors import Encoder, export
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.models import Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
 from torch import nn
 
 SCRIPTS = Path(__file__).resolve().parent

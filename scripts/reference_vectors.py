@@ -23,7 +23,7 @@ import torch
 import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers import __version__ as sentence_transformers_version
-from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 from transformers.cache_utils import DynamicCache
@@ -431,8 +431,13 @@ def main():
             maker.architecture(name)
         make_cases(maker)
     versions = {"sentence-transformers": sentence_transformers_version, "transformers": transformers.__version__}
-    reference = {"made_with": versions, "cases": maker.cases}
-    (destination / "reference.json").write_text(json.dumps(reference, ensure_ascii=False, indent=0) + "\n")
+    (destination / "reference.json").write_text(as_json(versions, maker.cases))
+
+
+def as_json(versions, cases):
+    """A line for each case."""
+    lines = ",\n".join(json.dumps(case, ensure_ascii=False) for case in cases)
+    return f'{{"made_with": {json.dumps(versions)}, "cases": [\n{lines}\n]}}\n'
 
 
 if __name__ == "__main__":

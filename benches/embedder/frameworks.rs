@@ -5,7 +5,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use testkit::paths::{checkout, runtime};
 use testkit::random::Random;
@@ -14,6 +15,8 @@ use testkit::statistics::median;
 use super::WORDS;
 
 const ROUNDS: usize = 3;
+/// Before each turn: the threads of the others go on spinning for a while after theirs.
+const REST: Duration = Duration::from_millis(500);
 /// The program that embeds for the others.
 const LOOPS: &str = "benches/embedder/loops.py";
 /// As `loops.py` calls them.
@@ -38,10 +41,12 @@ pub fn compare(python: &str, mut engine: impl FnMut(&[String]) -> Vec<Vec<f32>>)
         let texts = texts(count, words);
         let mut rates: [Vec<f64>; 3] = Default::default();
         for _ in 0..ROUNDS {
+            thread::sleep(REST);
             let started = Instant::now();
             let vectors = engine(&texts);
             rates[0].push(count as f64 / started.elapsed().as_secs_f64());
             for (rates, name) in rates[1..].iter_mut().zip(OTHERS) {
+                thread::sleep(REST);
                 let (seconds, others) = others.embed(name, &texts);
                 assert_near(name, &vectors, &others);
                 rates.push(count as f64 / seconds);

@@ -3,7 +3,7 @@
 
     reference_vectors.py DESTINATION
 
-The weights are random, and the same in each run. For each architecture DESTINATION receives a folder with `model.onnx`,
+The weights are random, and everything is the same in each run on the same machine. For each architecture DESTINATION receives a folder with `model.onnx`,
 `tokenizer.json` and the configuration; `reference.json` has the texts, and the cases: which files of
 sentence-transformers lie beside a graph, with which options a job uses it, and the vectors that must come out.
 `tests/reference_vectors.rs` compares. Needs the packages of `scripts/reference-requirements.txt`; `make
@@ -60,11 +60,15 @@ TEXTS = [
 
 def wordpiece(special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")):
     """A tokenizer like BERT's."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    words = sorted({word for line in CORPUS for word in line.lower().split()})
+    letters = sorted({letter for word in words for letter in word})
+    # Not trained, because the trainer's vocabulary is another one in each run. Some words are one token, others several.
+    whole = [word for word in words if 1 < len(word) < 6]
+    pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *whole]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=list(special), show_progress=False)
-    tokenizer.train_from_iterator(CORPUS, trainer)
     frame = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=frame

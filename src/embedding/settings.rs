@@ -145,8 +145,8 @@ fn pooling(base: &ModelBase, options: &ModelOptions) -> Result<(OutputKind, Pool
             Ok((OutputKind::TokenStates, Pooling::new(vec![mode])))
         }
         Some(mode) => Err(format!(
-            "its graph pools the states of the tokens itself, so pooling cannot be {mode}; remove pooling, or export the \
-             model with last_hidden_state"
+            "its graph pools the states of the tokens itself, so pooling cannot be {mode}; remove pooling, or export \
+             the model with last_hidden_state"
         )),
     }
 }

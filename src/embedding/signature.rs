@@ -1,8 +1,8 @@
 //! What a graph takes and gives, by the names that exporters of transformers use.
 //!
-//! Encoders take token ids and a mask. Decoders that were exported for generating text take more: the positions, and for
-//! each layer the keys and values of earlier tokens (`past_key_values.0.key`). An embedder has no earlier tokens, so these
-//! are tensors of length 0.
+//! Encoders take token ids and a mask. Decoders that were exported for generating text take more: the positions, and
+//! for each layer the keys and values of earlier tokens (`past_key_values.0.key`). An embedder has no earlier tokens, so
+//! these are tensors of length 0.
 
 use std::ffi::CString;
 

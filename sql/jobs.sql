@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   skip_triggers BOOL,               -- true: write-backs fire no triggers of the target table (default false); needs the
                                     -- privilege to set session_replication_role
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
-  runtime_params JSONB,             -- how the model is used: pooling, prompts, lengths; see docs/model-options.md
+  runtime_params JSONB,             -- how the model is used: pooling, prompts, lengths; see docs/models.md
 
   -- Canceling the job
   canceled_at BOOL,                 -- true: the job ends, and its slot and publication are removed

@@ -12,7 +12,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use lantern::embedding::{Engine, Model, Priority, TextRole};
+use lantern::embedding::yielding::Yielding;
+use lantern::embedding::{Engine, EngineOptions, Model, Priority, TextRole};
 use support::bare::{Bare, Batches};
 use testkit::paths::runtime;
 use testkit::statistics::{median, quantile};

@@ -212,30 +212,82 @@ def log_bytes(folder, wal):
                 "Without page images and without the write-back of the vector, which is the same for all ways.")
 
 
-def beside_inference(folder, runs):
-    """Rates and latencies of users whose server shares its processors with inference."""
-    ways = [way for way in WAYS if of(runs, way=way)]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    for position, way in enumerate(ways):
-        mine = of(runs, way=way)
-        rates = [run["tps"] for run in mine]
-        left.bar(position, median(rates), 0.6, color=WAYS[way][1])
-        left.plot([position, position], [min(rates), max(rates)], color="#333333", linewidth=0.8)
-        left.text(position, max(rates), "{:,.0f}".format(median(rates)), ha="center", va="bottom", fontsize=8)
-        for number, name in enumerate(("p50", "p95", "p99")):
-            value = median(run[name] for run in mine)
+INFERENCE = {
+    "off": ("no daemon", "#9a9a9a"),
+    "yielding": ("lantern-cli", "#d9822b"),
+    "unyielding": ("lantern-cli --yield off", "#7b5ea7"),
+}
+USERS = {
+    "none": "no users",
+    "a_client_a_core": "a client\na core",
+    "four_clients_a_core": "four clients\na core",
+    "steady": "1,000\na second",
+}
+
+
+def bars_of_inference(axes, runs, users, figure, text):
+    """A group of bars for each kind of users, one for each kind of inference."""
+    for position, kind in enumerate(users):
+        for number, (inference, (label, color)) in enumerate(INFERENCE.items()):
+            values = [figure(run) for run in of(runs, users=kind, inference=inference)]
+            if not values:
+                continue
             x = position + (number - 1) * 0.27
-            right.bar(x, value, 0.25, color=WAYS[way][1], alpha=(0.45, 0.7, 1)[number])
-            right.text(x, value, "%.1f\n%s" % (value, name), ha="center", va="bottom", fontsize=7)
-    for axes in (left, right):
-        axes.set_xticks(range(len(ways)), [WAYS[way][0].replace(", ", ",\n") for way in ways], fontsize=9)
-        axes.grid(axis="x", visible=False)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    left.yaxis.set_major_formatter(FuncFormatter(lambda value, _: "{:,.0f}".format(value)))
-    left.set_ylabel("the user's INSERTs a second")
-    right.set_ylabel("latency in ms")
-    folder.save("beside-inference", figure, "INSERTs of users while all cores compute vectors",
-                "8 clients insert far more than can be embedded. Medians over the rounds; lines: from the least to the most.")
+            axes.bar(x, median(values), 0.25, color=color, label=label if position == len(users) - 1 else None)
+            axes.plot([x, x], [min(values), max(values)], color="#333333", linewidth=0.8)
+            axes.text(x, max(values), text % median(values), ha="center", va="bottom", fontsize=7)
+    axes.set_xticks(range(len(users)), [USERS[kind] for kind in users])
+    axes.grid(axis="x", visible=False)
+
+
+def beside_inference(folder, runs):
+    """What users keep, what they wait for, and what is embedded meanwhile."""
+    busy = [kind for kind in USERS if kind != "none"]
+    alone = {(run["users"], run["round"]): run["speed"] for run in of(runs, inference="off")}
+    def kept(run):
+        return run["speed"]["tps"] / alone[run["users"], run["round"]]["tps"]
+    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4))
+    bars_of_inference(left, of_users(runs, busy), busy, kept, "%.2f")
+    left.set_ylabel("transactions a second,\nas a share of those without a daemon")
+    bars_of_inference(middle, of_users(runs, busy), busy, lambda run: run["speed"]["p99"], "%.1f")
+    middle.set_ylabel("99th percentile of the latency, ms")
+    middle.set_yscale("log")
+    plain(middle.yaxis)
+    embedding = [run for run in runs if run["inference"] != "off"]
+    bars_of_inference(right, embedding, list(USERS), lambda run: run["embedded"], "%.0f")
+    right.set_ylabel("texts embedded a second")
+    left.set_ylim(0, left.get_ylim()[1] * 1.2)
+    ways_legend(left, loc="upper left", ncols=2)
+    folder.save("beside-inference", figure, "What users keep while a backlog is embedded on the processors of their server",
+                "INSERTs into a table without a job. Bars: medians over the rounds; lines: from the least to the most.")
+
+
+def of_users(runs, kinds):
+    return [run for run in runs if run["users"] in kinds]
+
+
+def near_saturation(folder, runs):
+    """Freshness at shares of what can be embedded, with and without inference that yields."""
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    titles = {"unyielding": "--yield off", "yielding": "inference yields to the writers"}
+    for axes, (inference, title) in zip(panels, titles.items()):
+        for way in EMBEDDING:
+            label, color = WAYS[way]
+            mine = [run for run in of(runs, way=way, inference=inference) if run["share"]]
+            shares = sorted({run["share"] for run in mine})
+            middle, high = ([median(run[name] for run in of(mine, share=share)) for share in shares] for name in ("p50", "p95"))
+            axes.plot(shares, middle, marker="o", color=color, label=label)
+            axes.fill_between(shares, middle, high, color=color, alpha=0.15, linewidth=0)
+        axes.set_yscale("log")
+        plain(axes.yaxis)
+        axes.set_xticks(shares, ["%g" % share for share in shares])
+        axes.set_xlabel("rows a second, as a share of saturation")
+        axes.set_title(title)
+    panels[0].set_ylabel("ms from commit to vector")
+    ways_legend(panels[0], loc="best")
+    folder.save("near-saturation", figure, "How fresh vectors are near saturation",
+                "Four sessions insert single rows at a steady rate. Lines: medians; shades reach up to p95. Saturation: the most rows "
+                "a second of any of the three.")
 
 
 def freshness(folder, points, lone):
@@ -412,6 +464,8 @@ def main(path):
         beside_inference(folder, results["beside_inference"])
     if results["freshness"]:
         freshness(folder, results["freshness"]["points"], results["freshness"]["lone"])
+    if results["near_saturation"]:
+        near_saturation(folder, results["near_saturation"])
     if results["bursts"]:
         throughput(folder, results["bursts"])
     if results["drain"]:

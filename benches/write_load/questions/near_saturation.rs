@@ -58,11 +58,15 @@ async fn measure_with(inference: Inference, plan: &Plan, texts: &Texts) -> Vec<R
     let mut runs = Vec::new();
     for writers in &writers {
         let load = (cores * OVERLOAD) as f64;
+        let point = writers.run(load, plan.seconds, texts, &next).await;
         runs.push(Run {
             inference,
             round: 0,
             share: None,
-            point: writers.run(load, plan.seconds, texts, &next).await,
+            point: Point {
+                kept: writers.embedded_meanwhile().await,
+                ..point
+            },
         });
     }
     let saturation = runs.iter().map(|run| run.point.kept).fold(0.0, f64::max);
@@ -119,6 +123,15 @@ impl Writers {
         let offered = rows as f64 / begin.elapsed().as_secs_f64();
         self.capture.wait_for_vectors(POLL_INTERVAL, TIMEOUT).await;
         point(&self.capture, from, offered).await
+    }
+
+    /// Rows a second that got their vectors while the writers were at work: afterwards inference has the processors for
+    /// itself.
+    async fn embedded_meanwhile(&self) -> f64 {
+        let query = "SELECT (count(*) FILTER (WHERE pg_xact_commit_timestamp(xmin) <= last) / EXTRACT(EPOCH FROM last - first))::float8 \
+                     FROM public.notes, (SELECT min(pg_xact_commit_timestamp(born)), max(pg_xact_commit_timestamp(born)) \
+                     FROM public.notes) AS writing (first, last) GROUP BY first, last";
+        self.capture.server.value(query).await
     }
 }
 

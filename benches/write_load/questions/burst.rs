@@ -64,13 +64,14 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Burst> {
         bursts.extend(in_turns(&beside, &some, None, round, || bare.rate(&batches)).await);
     }
     for &(bytes, rows) in &plan.sizes {
-        let some = texts.of_size(bytes, rows);
-        let budget = best_budget(&mut bare, &some);
-        let batches = bare.prepare(&some, budget);
-        for round in 0..plan.rounds {
+        let all = texts.of_size(bytes, rows * plan.rounds as usize);
+        let budget = best_budget(&mut bare, &all[..rows]);
+        // Each round others, as above.
+        for (round, some) in (0..).zip(all.chunks(rows)) {
+            let batches = bare.prepare(some, budget);
             let daemon = [&captures[0]];
             let bytes = Some(bytes);
-            bursts.extend(in_turns(&daemon, &some, bytes, round, || bare.rate(&batches)).await);
+            bursts.extend(in_turns(&daemon, some, bytes, round, || bare.rate(&batches)).await);
         }
     }
     bursts

@@ -94,7 +94,7 @@ fn freshness(freshness: &Freshness) -> Bar {
     )
 }
 
-/// Of users beside inference, and of inference that finds nobody to yield to.
+/// Of users beside inference, and of inference without users.
 fn beside_inference(runs: &[beside_inference::Run]) -> [Bar; 6] {
     use Inference::{Off, Unyielding, Yielding};
     let users = |users, figure: fn(&Speed) -> f64| {

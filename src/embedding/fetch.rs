@@ -23,7 +23,7 @@ pub(crate) struct Fetcher {
     downloads: PathBuf,
 }
 
-/// What is to be downloaded of a model.
+/// What the hub has to provide of a model.
 enum Missing {
     /// All of it.
     Model,

@@ -221,7 +221,7 @@ fn only_candidate<'a, 'b>(
     let mut candidates = usable.iter().filter(|(name, _)| *name != SCORES);
     let only = candidates.next()?;
     if candidates.next().is_none() {
-        // Beside scores, anything else is a part of a language model that nobody named.
+        // Beside scores, any other output is an unnamed part of a language model.
         return (usable.len() == 1).then_some(only);
     }
     let mut token_states = usable

@@ -46,7 +46,7 @@ fn of_hub(state: &State, request: &Request, storage_port: u16) -> Answer {
     Answer::new(404)
 }
 
-/// The commit of a repository, if whoever asks may see it.
+/// The commit of a repository, if the request may see it.
 fn find<'a>(
     state: &'a State,
     request: &Request,

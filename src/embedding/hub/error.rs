@@ -87,7 +87,11 @@ pub enum DownloadFailure {
         graphs: Vec<String>,
     },
     /// The disk is too small.
-    #[error("{} has no room for it: {needed} MB are needed, {free} MB are free; make room, or set HF_HUB_CACHE to a folder on another disk", .folder.display())]
+    #[error(
+        "{} has no room for it: {needed} MB are needed, {free} MB are free; make room, or set HF_HUB_CACHE to a folder on \
+         another disk",
+        .folder.display()
+    )]
     NoSpace {
         /// The folder for downloads.
         folder: PathBuf,

@@ -81,6 +81,8 @@ pub struct ReplicationStream {
     to_discard: usize,
     /// All bytes that have arrived, discarded ones included.
     received: u64,
+    /// Whether CopyDone was sent.
+    ending: bool,
 }
 
 impl ReplicationStream {
@@ -91,6 +93,7 @@ impl ReplicationStream {
             pending_status: None,
             to_discard: 0,
             received: 0,
+            ending: false,
         }
     }
 
@@ -160,7 +163,7 @@ impl ReplicationStream {
                 self.wire.release(length);
                 return Ok(Some(frame));
             }
-            skip_or_end(incoming)?;
+            skip_or_end(incoming, self.ending)?;
         }
     }
 
@@ -218,8 +221,8 @@ impl ReplicationStream {
         }
     }
 
-    /// Ends the stream in good order, after any status update that waits. Takes at most 5 s; do not use the stream
-    /// afterwards.
+    /// Ends the stream in good order, after any status update that waits. Afterwards the slot is free. Takes at most 5 s;
+    /// do not use the stream afterwards.
     ///
     /// The server answers when it has sent the current transaction to its end. For a large one that may take longer
     /// than the limit. Dropping the stream then closes the connection.
@@ -240,6 +243,7 @@ impl ReplicationStream {
         self.resume();
         self.flush_status().await?;
         frontend::copy_done(&mut self.wire.outgoing);
+        self.ending = true;
         loop {
             match self.next().await {
                 Ok(_) => {}
@@ -317,11 +321,15 @@ fn take_frame(incoming: &mut BytesMut, length: usize) -> Result<Frame, Replicati
 
 /// Takes the complete message at the start of `incoming`, which is not a CopyData: either it can be skipped, or it ends
 /// the stream.
-fn skip_or_end(incoming: &mut BytesMut) -> Result<(), ReplicationError> {
+///
+/// The server answers CopyDone with CopyDone while it still holds the slot, and completes the command after it has
+/// released it (`StartLogicalReplication` in its walsender.c). So where we are `ending`, CopyDone is not the end.
+fn skip_or_end(incoming: &mut BytesMut, ending: bool) -> Result<(), ReplicationError> {
     use backend::Message;
     match Message::parse(incoming).map_err(ReplicationError::protocol)? {
         Some(Message::NoticeResponse(notice)) => log_notice(notice.fields()),
         Some(Message::ParameterStatus(_)) => {}
+        Some(Message::CopyDone) if ending => {}
         Some(Message::ErrorResponse(error)) => {
             return Err(ReplicationError::server(error.fields()));
         }

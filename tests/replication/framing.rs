@@ -231,6 +231,24 @@ fn the_last_message_of_a_server_is_the_error() {
     assert!(is_transient_replication_error(&error));
 }
 
+/// A server answers CopyDone at once, and releases the slot before it completes the command.
+#[test]
+fn a_stream_is_finished_when_its_command_is_complete() {
+    let answers = [message(b'c', b""), message(b'C', b"COPY 0\0")];
+    let done = answers[0].len();
+    let mut stream = stream_over(&answers.concat(), [done, 0]);
+    let mut finishing = std::pin::pin!(stream.finish());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
+    let _context = runtime.enter();
+    let mut cx = Context::from_waker(std::task::Waker::noop());
+    assert!(finishing.as_mut().poll(&mut cx).is_pending());
+    let end = finishing.as_mut().poll(&mut cx);
+    assert!(matches!(end, Poll::Ready(Ok(()))), "{end:?}");
+}
+
 /// A connection whose sending side is broken.
 struct Deaf(Scripted);
 

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! cli ──▶ pipeline ──▶ jobs          the jobs table
+//!            │  ├─────▶ status        what a job does and has done, as a person sees it
 //!            │  ├─────▶ replication   the replication protocol, without knowledge of the rest
 //!            │  └─────▶ embedding     texts in, vectors out; without knowledge of PostgreSQL
 //!            └────────▶ postgres      connections to PostgreSQL
@@ -25,3 +26,4 @@ pub mod postgres;
 mod reminder;
 pub mod replication;
 pub mod shown;
+pub mod status;

@@ -1,6 +1,7 @@
 //! The embedding engine with the real model: vectors, batching, fairness, errors and shutdown.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lantern::embedding::{
@@ -104,7 +105,7 @@ async fn vectors_equal_the_reference_alone_and_in_any_batch() {
     }
 
     // Each reference text many times over, so that every batch is full and padded.
-    let (submitter, mut completions) = engine.queue(&model, 1000);
+    let (submitter, mut completions) = engine.queue(&model, 1000, Arc::default());
     for id in 0..1000 {
         submitter.submit(
             Priority::Backfill,
@@ -233,7 +234,7 @@ async fn text_beyond_the_window_changes_neither_the_vector_nor_much_of_the_time(
 #[tokio::test]
 async fn a_live_text_overtakes_the_backfill() {
     let (engine, model) = default_model().await;
-    let (backfill, mut backfilled) = engine.queue(&model, 5000);
+    let (backfill, mut backfilled) = engine.queue(&model, 5000, Arc::default());
     (0..5000).for_each(|id| {
         backfill.submit(
             Priority::Backfill,
@@ -261,8 +262,8 @@ async fn a_live_text_overtakes_the_backfill() {
 #[tokio::test]
 async fn dropping_a_submitter_ends_its_own_completions_only() {
     let (engine, model) = default_model().await;
-    let (gone, mut gone_completions) = engine.queue(&model, 2000);
-    let (stays, mut completions) = engine.queue(&model, 10);
+    let (gone, mut gone_completions) = engine.queue(&model, 2000, Arc::default());
+    let (stays, mut completions) = engine.queue(&model, 10, Arc::default());
     (0..2000).for_each(|id| {
         gone.submit(
             Priority::Backfill,
@@ -299,7 +300,7 @@ async fn dropping_a_submitter_ends_its_own_completions_only() {
 #[tokio::test]
 async fn after_a_shutdown_every_text_has_come_back() {
     let (engine, model) = default_model().await;
-    let (submitter, mut completions) = engine.queue(&model, 1001);
+    let (submitter, mut completions) = engine.queue(&model, 1001, Arc::default());
     (0..1000).for_each(|id| submitter.submit(Priority::Backfill, id, format!("text number {id}")));
     tokio::task::spawn_blocking(move || engine.shutdown())
         .await
@@ -350,7 +351,7 @@ async fn a_text_that_fails_does_not_fail_the_others_of_its_batch() {
         .await
         .unwrap();
 
-    let (submitter, mut completions) = engine.queue(&model, 40);
+    let (submitter, mut completions) = engine.queue(&model, 40, Arc::default());
     for id in 0..40 {
         let animal = if id == 17 { "zebra" } else { "horse" };
         submitter.submit(

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
+use super::flow_counters::FlowCounters;
 use super::model::LoadedModel;
 use super::queue::{FlowId, Priority, Request};
 use super::role::TextRole;
@@ -39,6 +40,7 @@ pub(crate) fn open(
     model: Arc<LoadedModel>,
     role: TextRole,
     capacity: usize,
+    counters: Arc<FlowCounters>,
 ) -> (Submitter, Completions) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let in_flight = Arc::new(InFlight {
@@ -48,7 +50,7 @@ pub(crate) fn open(
     let submitter = Submitter {
         scheduler: scheduler.clone(),
         flow: scheduler.open_flow(&model),
-        context: Arc::new(FlowContext::new(model, role, sender, scheduler)),
+        context: Arc::new(FlowContext::new(model, role, sender, counters, scheduler)),
         in_flight: in_flight.clone(),
     };
     let completions = Completions {

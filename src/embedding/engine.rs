@@ -21,6 +21,7 @@ use super::catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
 use super::fetch::Fetcher;
+use super::flow_counters::FlowCounters;
 use super::hub::{DownloadEvent, Downloaded, HubSettings};
 use super::model::{LoadedModel, Model};
 use super::name::ModelName;
@@ -215,8 +216,7 @@ impl Engine {
         texts: Vec<String>,
     ) -> Result<Vec<Embedded>, EmbeddingError> {
         let count = texts.len();
-        let (submitter, mut completions) =
-            channel::open(&self.inner.scheduler, model.loaded().clone(), role, count);
+        let (submitter, mut completions) = self.open_queue(model, role, count, Arc::default());
         for (id, text) in texts.into_iter().enumerate() {
             submitter.submit(Priority::Live, id as u64, text);
         }
@@ -248,15 +248,26 @@ impl Engine {
     }
 
     /// Opens a queue of documents, which takes turns with all other queues. The caller keeps at most `capacity` texts
-    /// in flight: submitted, but not yet received back.
+    /// in flight: submitted, but not yet received back. What they cost is added to `counters`.
     #[must_use]
-    pub fn queue(&self, model: &Model, capacity: usize) -> (Submitter, Completions) {
-        channel::open(
-            &self.inner.scheduler,
-            model.loaded().clone(),
-            TextRole::Document,
-            capacity,
-        )
+    pub fn queue(
+        &self,
+        model: &Model,
+        capacity: usize,
+        counters: Arc<FlowCounters>,
+    ) -> (Submitter, Completions) {
+        self.open_queue(model, TextRole::Document, capacity, counters)
+    }
+
+    fn open_queue(
+        &self,
+        model: &Model,
+        role: TextRole,
+        capacity: usize,
+        counters: Arc<FlowCounters>,
+    ) -> (Submitter, Completions) {
+        let (scheduler, model) = (&self.inner.scheduler, model.loaded().clone());
+        channel::open(scheduler, model, role, capacity, counters)
     }
 
     /// Ends the inference threads after their current batches and waits for them: some tens of milliseconds, or as long

@@ -14,12 +14,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
 use super::cache::{KnownVector, VectorCache};
 use super::error::EmbeddingError;
+use super::flow_counters::FlowCounters;
 use super::linger::Linger;
 use super::model::{LoadedModel, Tokens};
 use super::queue::{EntryId, FlowId, Priority, Queue, Request, TextKey, WorkItem};
@@ -45,6 +46,8 @@ pub(crate) struct FlowContext {
     sender: mpsc::UnboundedSender<Embedded>,
     /// The engine's counts.
     counts: Arc<Counts>,
+    /// The flow's own.
+    flow: Arc<FlowCounters>,
 }
 
 /// Texts since the engine was created.
@@ -97,6 +100,7 @@ impl FlowContext {
         model: Arc<LoadedModel>,
         role: TextRole,
         sender: mpsc::UnboundedSender<Embedded>,
+        flow: Arc<FlowCounters>,
         scheduler: &Scheduler,
     ) -> Self {
         Self {
@@ -104,6 +108,7 @@ impl FlowContext {
             role,
             sender,
             counts: scheduler.counts.clone(),
+            flow,
         }
     }
 
@@ -111,6 +116,7 @@ impl FlowContext {
     fn send(&self, embedded: Embedded) {
         if embedded.vector.is_ok() {
             self.counts.embedded.fetch_add(1, Ordering::Relaxed);
+            self.flow.note_text();
         }
         let _ = self.sender.send(embedded);
     }
@@ -197,6 +203,7 @@ impl Scheduler {
         let key = self.known.key(&context.model, context.role, &text);
         if let Some(known) = self.known.get(key) {
             let withdrawn = old.is_some_and(|old| self.withdraw(Request { id: old, ..request }));
+            context.flow.note_hit();
             context.send_known(request.id, &known);
             return withdrawn;
         }
@@ -304,13 +311,15 @@ impl Scheduler {
         }
     }
 
-    /// Sends the vector of a text, or why it has none, to all who asked for it, and keeps the vector.
+    /// Sends the vector of a text, or why it has none, to all who asked for it, and keeps the vector. `share` is the text's
+    /// part of the time of its batch. Returns the flow that it is counted for: the first that asked.
     pub(crate) fn finish(
         &self,
         entry: EntryId,
         text: &TokenizedText,
         vector: Result<Vec<f32>, EmbeddingError>,
-    ) {
+        share: Duration,
+    ) -> Option<Arc<FlowCounters>> {
         match vector {
             Ok(vector) => {
                 let known = KnownVector {
@@ -320,11 +329,23 @@ impl Scheduler {
                 self.counts.computed.fetch_add(1, Ordering::Relaxed);
                 // Known before the entry is gone, so that it is not computed once more in between.
                 let known = self.known.put(text.key, known);
+                let mut payer = None;
                 for (request, context) in self.take_requests(entry) {
+                    match payer {
+                        Some(_) => context.flow.note_hit(),
+                        None => {
+                            context.flow.note_computed(text.tokens.len(), share);
+                            payer = Some(context.flow.clone());
+                        }
+                    }
                     context.send_known(request.id, &known);
                 }
+                payer
             }
-            Err(error) => self.fail(entry, &error),
+            Err(error) => {
+                self.fail(entry, &error);
+                None
+            }
         }
     }
 

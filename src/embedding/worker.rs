@@ -6,10 +6,13 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::failpoint;
 
 use super::error::EmbeddingError;
+use super::flow_counters::FlowCounters;
 use super::model::Tokens;
 use super::name::ModelName;
 use super::queue::{EntryId, WorkItem};
@@ -64,11 +67,16 @@ fn run_batch(scheduler: &Scheduler, throttle: &Throttle, texts: &[(EntryId, Toke
     let tokens: Vec<&Tokens> = texts.iter().map(|(_, text)| &text.tokens).collect();
     // It may rest inside the model, where it holds no lock that others wait for.
     let embed = |tokens: &[&Tokens]| throttle.run(|| model.embed(tokens));
+    let began = Instant::now();
     match catch_panic(model.name(), || embed(&tokens)) {
-        Ok(vectors) => texts
-            .iter()
-            .zip(vectors)
-            .for_each(|((entry, text), vector)| scheduler.finish(*entry, text, vector)),
+        Ok(vectors) => {
+            let each_token = each_token(began.elapsed(), &tokens);
+            let finished = texts.iter().zip(vectors).map(|((entry, text), vector)| {
+                let share = each_token.mul_f64(text.tokens.len() as f64);
+                scheduler.finish(*entry, text, vector, share)
+            });
+            count_batch(finished.flatten());
+        }
         Err(error) if texts.len() == 1 => scheduler.fail(*first_entry, &error),
         Err(error) => {
             tracing::warn!(
@@ -78,11 +86,27 @@ fn run_batch(scheduler: &Scheduler, throttle: &Throttle, texts: &[(EntryId, Toke
                 "batch failed; retrying its texts one by one"
             );
             for (entry, text) in texts {
+                let began = Instant::now();
                 let alone = catch_panic(model.name(), || embed(&[&text.tokens])?.remove(0));
-                scheduler.finish(*entry, text, alone);
+                let counted = scheduler.finish(*entry, text, alone, began.elapsed());
+                count_batch(counted.into_iter());
             }
         }
     }
+}
+
+/// The time of one token of a batch.
+fn each_token(elapsed: Duration, texts: &[&Tokens]) -> Duration {
+    let tokens: usize = texts.iter().map(|tokens| tokens.len()).sum();
+    elapsed.div_f64(tokens.max(1) as f64)
+}
+
+/// Counts a batch once for each flow that has a text in it.
+fn count_batch(flows: impl Iterator<Item = Arc<FlowCounters>>) {
+    let mut flows: Vec<Arc<FlowCounters>> = flows.collect();
+    flows.sort_unstable_by_key(|flow| Arc::as_ptr(flow).addr());
+    flows.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    flows.iter().for_each(|flow| flow.note_batch());
 }
 
 /// Turns a panic into an error of the text at hand, so that the worker and the other jobs continue.

@@ -147,7 +147,7 @@ impl WritePath {
         let (backfill_finished, finished) = mpsc::channel(MAX_BACKFILL_ROWS);
         // Every outstanding row may have its text at the engine.
         let outstanding = live.rows.max_capacity() + MAX_BACKFILL_ROWS;
-        let engine_ends = engine.queue(&self.model, outstanding);
+        let engine_ends = engine.queue(&self.model, outstanding, Arc::default());
         let ports = Ports {
             live: live.rows,
             backfill,

@@ -1,0 +1,65 @@
+//! What the texts of one flow have cost.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Counts of the texts of a flow, or of several one after the other: see [`Engine::queue`](super::Engine::queue).
+#[derive(Debug, Default)]
+pub struct FlowCounters {
+    texts: AtomicU64,
+    cache_hits: AtomicU64,
+    tokens: AtomicU64,
+    batches: AtomicU64,
+    inference_micros: AtomicU64,
+}
+
+/// The counts at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FlowTotals {
+    /// Texts that got a vector.
+    pub texts: u64,
+    /// Those of them whose vector was known, or computed for an equal text at the same time.
+    pub cache_hits: u64,
+    /// Tokens of the texts that were computed.
+    pub tokens: u64,
+    /// Batches with at least one of these texts.
+    pub batches: u64,
+    /// The flow's share of the time of these batches, by tokens: the time of one thread.
+    pub inference: Duration,
+}
+
+impl FlowCounters {
+    /// The counts now. Each is exact; together they need not be of one moment.
+    pub fn totals(&self) -> FlowTotals {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FlowTotals {
+            texts: get(&self.texts),
+            cache_hits: get(&self.cache_hits),
+            tokens: get(&self.tokens),
+            batches: get(&self.batches),
+            inference: Duration::from_micros(get(&self.inference_micros)),
+        }
+    }
+
+    /// A text got its vector.
+    pub(super) fn note_text(&self) {
+        self.texts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The vector of a text need not be computed.
+    pub(super) fn note_hit(&self) {
+        self.cache_hits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A text of so many tokens took this share of the time of its batch.
+    pub(super) fn note_computed(&self, tokens: usize, share: Duration) {
+        self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
+        let micros = share.as_micros() as u64;
+        self.inference_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// A batch with texts of this flow is finished.
+    pub(super) fn note_batch(&self) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+    }
+}

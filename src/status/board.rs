@@ -1,0 +1,110 @@
+//! The state of all jobs that a daemon knows, for those who watch it over HTTP.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::daemon_status::DaemonStatus;
+use super::job_status::JobStatus;
+
+/// The time between two samples of the history.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+/// Samples that are kept: those of a quarter of an hour.
+const MAX_SAMPLES: usize = 180;
+
+/// All that is shown, at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Snapshot {
+    /// The daemon.
+    pub daemon: DaemonStatus,
+    /// The jobs of its jobs table and label, in the order of the table.
+    pub jobs: Vec<JobStatus>,
+    /// The newest rows in the failures table.
+    pub failures: Vec<FailedRow>,
+}
+
+/// A row in the failures table.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FailedRow {
+    /// The job.
+    pub job: String,
+    /// The row's key, as JSON.
+    pub key: String,
+    /// Why it could not be embedded or written.
+    pub error: String,
+    /// How often it was tried.
+    pub attempts: i32,
+    /// When, as text.
+    pub failed_at: String,
+}
+
+/// The figures of a job over the last minutes, the oldest first, one each [`SAMPLE_INTERVAL`].
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct History {
+    /// Rows a second.
+    pub rows_per_second: VecDeque<f64>,
+    /// The age of the oldest change without a vector, in seconds.
+    pub lag_seconds: VecDeque<f64>,
+}
+
+/// Holds the newest [`Snapshot`]: the supervisor publishes, watchers read.
+#[derive(Clone, Default)]
+pub struct StatusBoard(Arc<Mutex<Board>>);
+
+#[derive(Default)]
+struct Board {
+    snapshot: Option<Arc<Snapshot>>,
+    history: BTreeMap<String, History>,
+    sampled: Option<Instant>,
+}
+
+impl StatusBoard {
+    /// Replaces the snapshot.
+    pub fn publish(&self, snapshot: Snapshot) {
+        let mut board = self.lock();
+        let is_due = |sampled: Instant| sampled.elapsed() >= SAMPLE_INTERVAL;
+        if board.sampled.is_none_or(is_due) {
+            board.sampled = Some(Instant::now());
+            board.sample(&snapshot);
+        }
+        board.snapshot = Some(Arc::new(snapshot));
+    }
+
+    /// The newest snapshot; `None` until the daemon has read its jobs table.
+    pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
+        self.lock().snapshot.clone()
+    }
+
+    /// The last minutes of each job, by its id.
+    pub fn history(&self) -> BTreeMap<String, History> {
+        self.lock().history.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Board {
+    fn sample(&mut self, snapshot: &Snapshot) {
+        let ids: Vec<&str> = snapshot.jobs.iter().map(|job| job.id.as_str()).collect();
+        self.history.retain(|id, _| ids.contains(&id.as_str()));
+        for job in &snapshot.jobs {
+            let history = self.history.entry(job.id.clone()).or_default();
+            push(
+                &mut history.rows_per_second,
+                job.rows_per_second.unwrap_or(0.0),
+            );
+            push(&mut history.lag_seconds, job.lag_seconds.unwrap_or(0.0));
+        }
+    }
+}
+
+fn push(samples: &mut VecDeque<f64>, sample: f64) {
+    if samples.len() == MAX_SAMPLES {
+        samples.pop_front();
+    }
+    samples.push_back(sample);
+}

@@ -1,0 +1,79 @@
+//! What a running job counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::lag::StreamLag;
+use crate::embedding::FlowCounters;
+
+/// A number that only grows. Its readers need no order between several of them.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The number so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that is replaced.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Replaces the number.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What a job has done since this daemon started it, through all of its attempts.
+#[derive(Debug, Default)]
+pub struct JobCounters {
+    /// Rows whose vector was written or cleared.
+    pub rows_written: Counter,
+    /// Rows that were gone, held another text, or changed again before their vector was written.
+    pub rows_superseded: Counter,
+    /// Rows that were quarantined.
+    pub rows_quarantined: Counter,
+    /// Texts that were longer than the model's window.
+    pub texts_truncated: Counter,
+    /// Write-backs, and the time that they took.
+    pub write_backs: Counter,
+    /// The time of all write-backs, in microseconds.
+    pub write_back_micros: Counter,
+    /// Existing rows that the current scan has finished.
+    pub scanned_rows: Gauge,
+    /// Existing rows that the current scan has to finish in all.
+    pub rows_to_scan: Gauge,
+    /// Texts, tokens and the time of inference.
+    pub embedding: Arc<FlowCounters>,
+    /// How far the stream is behind.
+    pub lag: Arc<StreamLag>,
+}
+
+impl JobCounters {
+    /// Counts a write-back that took this long.
+    pub fn note_write_back(&self, elapsed: Duration) {
+        self.write_backs.add(1);
+        self.write_back_micros.add(elapsed.as_micros() as u64);
+    }
+
+    /// A scan has finished `done` of `total` rows.
+    pub fn note_scan(&self, done: u64, total: u64) {
+        self.scanned_rows.set(done);
+        self.rows_to_scan.set(total);
+    }
+}

@@ -1,0 +1,271 @@
+//! The state of a job: one value for all who show it.
+
+use serde::{Deserialize, Serialize};
+
+use super::lag::WalStatus;
+use super::record::{DaemonName, JobRecord, Phase, Scan, SlotRecord, Totals};
+use crate::jobs::{InitProgress, JobRow};
+use crate::shown::shown;
+
+/// The state of a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// The id of its row.
+    pub id: String,
+    /// Schema and name of its table, joined by a point.
+    pub table: String,
+    /// The column with the texts.
+    pub source: Option<String>,
+    /// The column with the vectors.
+    pub destination: Option<String>,
+    /// The name of the model.
+    pub model: Option<String>,
+    /// What computes the vectors, such as `cpu`.
+    pub provider: Option<String>,
+    /// What the job does.
+    pub state: JobState,
+    /// Why it is in that state, and what helps, if it does not run as it should.
+    pub reason: Option<String>,
+    /// The daemon that runs it now.
+    pub daemon: Option<DaemonName>,
+    /// When the figures below were taken, in seconds since 1970-01-01 UTC. A job that no daemon runs keeps the last ones.
+    pub as_of: Option<f64>,
+    /// Percent of the initial backfill.
+    pub backfill_percent: u8,
+    /// The scan of existing rows that is under way.
+    pub scan: Option<ScanStatus>,
+    /// How many rows have a vector, where it was asked for.
+    pub coverage: Option<Coverage>,
+    /// Rows that got their vector, a second, over the last ten seconds.
+    pub rows_per_second: Option<f64>,
+    /// The same since midnight UTC.
+    pub rows_today: Option<u64>,
+    /// WAL that the job has yet to work off, in bytes.
+    pub lag_bytes: Option<u64>,
+    /// The age of the oldest change that has no vector yet; 0 if there is none, and `None` if no daemon reads the stream.
+    pub lag_seconds: Option<f64>,
+    /// The replication slot.
+    pub slot: Option<SlotStatus>,
+    /// Rows in the failures table.
+    pub quarantined_rows: Option<u64>,
+    /// What was done since the daemon started the job.
+    pub totals: Option<Totals>,
+}
+
+/// What a job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// No daemon has started it yet.
+    Waiting,
+    /// It checks its table, loads its model or creates its slot.
+    Starting,
+    /// It embeds the rows that exist, and those that change meanwhile.
+    Backfilling,
+    /// It follows the changes of its table.
+    Streaming,
+    /// It waits until it may try again, as while a server is away.
+    Interrupted,
+    /// No daemon runs it. It goes on where it was.
+    Stopped,
+    /// It waits for a person.
+    Failed,
+    /// It was canceled.
+    Canceled,
+}
+
+impl JobState {
+    /// All states.
+    pub const ALL: [JobState; 8] = [
+        JobState::Waiting,
+        JobState::Starting,
+        JobState::Backfilling,
+        JobState::Streaming,
+        JobState::Interrupted,
+        JobState::Stopped,
+        JobState::Failed,
+        JobState::Canceled,
+    ];
+
+    /// The name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            JobState::Waiting => "waiting",
+            JobState::Starting => "starting",
+            JobState::Backfilling => "backfilling",
+            JobState::Streaming => "streaming",
+            JobState::Interrupted => "interrupted",
+            JobState::Stopped => "stopped",
+            JobState::Failed => "failed",
+            JobState::Canceled => "canceled",
+        }
+    }
+
+    /// Whether all is well: vectors are kept up to date, or will be without a person.
+    pub fn is_well(self) -> bool {
+        matches!(
+            self,
+            JobState::Starting | JobState::Backfilling | JobState::Streaming | JobState::Canceled
+        )
+    }
+}
+
+/// A scan of existing rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ScanStatus {
+    /// Rows that are finished.
+    pub rows_done: u64,
+    /// Rows in all, as counted at the start.
+    pub rows_total: u64,
+    /// Rows a second.
+    pub rows_per_second: f64,
+    /// How many seconds it still takes at this rate; `None` while there is no rate.
+    pub seconds_left: Option<f64>,
+}
+
+/// How many rows have a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Rows with a text.
+    pub rows_with_text: u64,
+    /// Rows with a text and a vector.
+    pub rows_with_vector: u64,
+    /// Whether the rows were counted. Otherwise the numbers are estimated from the statistics of the server.
+    pub is_exact: bool,
+}
+
+/// A replication slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotStatus {
+    /// Its name.
+    pub name: String,
+    /// `wal_status` of `pg_replication_slots`.
+    pub wal_status: WalStatus,
+    /// WAL that the server may not remove because of it, in bytes.
+    pub retained_bytes: u64,
+    /// Up to where the job is done.
+    pub confirmed_lsn: String,
+}
+
+/// What [`JobStatus::assemble`] takes, besides the row.
+#[derive(Debug, Clone, Default)]
+pub struct JobFacts {
+    /// Why the job is interrupted (`last_error`), if it is.
+    pub last_error: Option<String>,
+    /// What delays its start (`waits_for`).
+    pub waits_for: Option<String>,
+    /// What its daemon has recorded last.
+    pub record: Option<JobRecord>,
+    /// Whether a daemon runs it now.
+    pub runs: bool,
+    /// Its slot as the target server shows it now; `None` if the server was not asked.
+    pub slot: Option<SlotRecord>,
+    /// Rows in the failures table now, if they were counted.
+    pub quarantined_rows: Option<u64>,
+    /// How many rows have a vector, if it was asked.
+    pub coverage: Option<Coverage>,
+}
+
+impl JobStatus {
+    /// The state of the job of this row, of what its daemon has recorded and of what the servers show now. Figures of now
+    /// replace recorded ones.
+    pub fn assemble(row: &JobRow, facts: JobFacts) -> JobStatus {
+        let state = state(row, &facts);
+        let definition = &row.definition;
+        let record = facts.record;
+        let running = record.as_ref().filter(|_| facts.runs);
+        let slot = facts
+            .slot
+            .or_else(|| record.as_ref().and_then(|record| record.slot.clone()));
+        let reason = match state {
+            JobState::Failed => row.failure_reason.clone(),
+            JobState::Canceled => None,
+            _ => facts.last_error.or(facts.waits_for),
+        };
+        let scan = running.and_then(|record| record.scan);
+        JobStatus {
+            id: row.id.to_string(),
+            table: format!(
+                "{}.{}",
+                definition.schema,
+                definition.table.as_deref().unwrap_or("?")
+            ),
+            source: definition.src_column.clone(),
+            destination: definition.dst_column.clone(),
+            model: definition.embedding_model.clone(),
+            provider: record.as_ref().map(|record| record.provider.clone()),
+            state,
+            reason: reason.as_deref().map(shown),
+            daemon: running.map(|record| record.daemon.clone()),
+            as_of: record.as_ref().map(|record| record.written_at),
+            backfill_percent: percent(row, scan),
+            scan: scan.map(ScanStatus::from),
+            coverage: facts.coverage,
+            rows_per_second: running.map(|record| record.rows_per_second),
+            rows_today: record.as_ref().map(|record| {
+                let written = std::time::Duration::from_secs_f64(record.written_at.max(0.0));
+                record.today.count(std::time::UNIX_EPOCH + written)
+            }),
+            lag_bytes: slot.as_ref().map(|slot| slot.lag_bytes),
+            lag_seconds: running.map(|record| record.lag_seconds),
+            slot: slot.map(|slot| SlotStatus {
+                name: slot.name,
+                wal_status: slot.wal_status,
+                retained_bytes: slot.retained_bytes,
+                confirmed_lsn: slot.confirmed_lsn,
+            }),
+            quarantined_rows: facts
+                .quarantined_rows
+                .or(record.as_ref().map(|record| record.quarantined_rows)),
+            totals: record.map(|record| record.totals),
+        }
+    }
+}
+
+impl From<Scan> for ScanStatus {
+    fn from(scan: Scan) -> Self {
+        ScanStatus {
+            rows_done: scan.rows_done,
+            rows_total: scan.rows_total,
+            rows_per_second: scan.rows_per_second,
+            seconds_left: scan.seconds_left(),
+        }
+    }
+}
+
+fn state(row: &JobRow, facts: &JobFacts) -> JobState {
+    if row.canceled {
+        return JobState::Canceled;
+    }
+    if row.failed {
+        return JobState::Failed;
+    }
+    if !facts.runs {
+        return match row.progress {
+            InitProgress::New => JobState::Waiting,
+            _ => JobState::Stopped,
+        };
+    }
+    if facts.last_error.is_some() {
+        return JobState::Interrupted;
+    }
+    match facts.record.as_ref().map(|record| record.phase) {
+        Some(Phase::Interrupted) => JobState::Interrupted,
+        Some(Phase::Backfilling) => JobState::Backfilling,
+        Some(Phase::Streaming) => JobState::Streaming,
+        Some(Phase::Starting) => JobState::Starting,
+        // A jobs table without the column `stats`.
+        None => match row.progress {
+            InitProgress::New => JobState::Starting,
+            InitProgress::Finished => JobState::Streaming,
+            InitProgress::Started | InitProgress::StartedAgain => JobState::Backfilling,
+        },
+    }
+}
+
+fn percent(row: &JobRow, scan: Option<Scan>) -> u8 {
+    match row.progress {
+        InitProgress::Finished => 100,
+        _ => scan.map_or(0, |scan| scan.percent()),
+    }
+}

@@ -1,0 +1,129 @@
+//! What a daemon writes about a job into the column `stats` of its row, for those who ask the database and not the daemon.
+//!
+//! The keys are a contract: the views of `sql/monitoring.sql` and dashboards read them. Further ones may come.
+
+use serde::{Deserialize, Serialize};
+
+use super::lag::WalStatus;
+use super::rates::Today;
+
+/// The state of a running job, as its daemon sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// The daemon that runs the job.
+    pub daemon: DaemonName,
+    /// When this was written, in seconds since 1970-01-01 UTC by the daemon's clock.
+    pub written_at: f64,
+    /// What the job does.
+    pub phase: Phase,
+    /// What computes the vectors, such as `cpu`.
+    pub provider: String,
+    /// Rows that got their vector, a second, over the last ten seconds.
+    pub rows_per_second: f64,
+    /// The same since midnight UTC.
+    pub today: Today,
+    /// The scan of existing rows that is under way.
+    pub scan: Option<Scan>,
+    /// The age of the oldest change that is not finished, in seconds; 0 if all are.
+    pub lag_seconds: f64,
+    /// The replication slot, as last seen.
+    pub slot: Option<SlotRecord>,
+    /// Rows in the failures table.
+    pub quarantined_rows: u64,
+    /// What was done since the daemon started the job.
+    pub totals: Totals,
+}
+
+/// Names a daemon for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonName {
+    /// The name of its machine.
+    pub host: String,
+    /// Its process there.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+}
+
+/// What a running job does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It checks its table, loads its model or creates its slot.
+    Starting,
+    /// It embeds the rows that exist.
+    Backfilling,
+    /// It follows the changes of its table.
+    Streaming,
+    /// It waits until it may try again.
+    Interrupted,
+}
+
+/// A scan of existing rows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scan {
+    /// Rows that are finished.
+    pub rows_done: u64,
+    /// Rows in all, as counted at the start.
+    pub rows_total: u64,
+    /// Rows a second.
+    pub rows_per_second: f64,
+}
+
+impl Scan {
+    /// How many seconds it still takes at this rate; `None` while there is no rate.
+    pub fn seconds_left(&self) -> Option<f64> {
+        let left = self.rows_total.saturating_sub(self.rows_done) as f64;
+        (self.rows_per_second > 0.0).then(|| left / self.rows_per_second)
+    }
+
+    /// Percent of the rows, 0 to 100.
+    pub fn percent(&self) -> u8 {
+        match self.rows_total {
+            0 => 100,
+            total => (self.rows_done.min(total) * 100 / total) as u8,
+        }
+    }
+}
+
+/// A replication slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotRecord {
+    /// Its name.
+    pub name: String,
+    /// `wal_status` of `pg_replication_slots`.
+    pub wal_status: WalStatus,
+    /// WAL from `restart_lsn` on, in bytes: what the server may not remove.
+    pub retained_bytes: u64,
+    /// WAL from `confirmed_flush_lsn` on, in bytes: what the job has yet to work off.
+    pub lag_bytes: u64,
+    /// `confirmed_flush_lsn`.
+    pub confirmed_lsn: String,
+}
+
+/// What a job has done since its daemon started it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Totals {
+    /// Rows whose vector was written or cleared.
+    pub rows_written: u64,
+    /// Rows that were gone, held another text, or changed again before their vector was written.
+    pub rows_superseded: u64,
+    /// Rows that were quarantined.
+    pub rows_quarantined: u64,
+    /// Texts that got a vector.
+    pub texts: u64,
+    /// Texts whose vector was known, or computed for an equal text at the same time.
+    pub cache_hits: u64,
+    /// Texts that were longer than the model's window.
+    pub texts_truncated: u64,
+    /// Tokens that the model read.
+    pub tokens: u64,
+    /// Batches that the model ran with texts of this job.
+    pub batches: u64,
+    /// The job's share of the time of inference, by tokens, in seconds of one thread.
+    pub inference_seconds: f64,
+    /// Write-backs.
+    pub write_backs: u64,
+    /// The time that they took.
+    pub write_back_seconds: f64,
+}

@@ -53,6 +53,8 @@ CREATE TABLE IF NOT EXISTS jobs (
   waits_for TEXT,                   -- open transactions that delay the creation of the slot, or hold a lock
   last_error TEXT,                  -- why the job is interrupted now, such as a server that is away; NULL: it runs
   last_error_at TIMESTAMP,          -- since when that is so
+  stats JSONB,                      -- rates, lag and counts, every five seconds while they change; read them through
+                                    -- sql/monitoring.sql or lantern-cli status
 
   created_at TIMESTAMP NOT NULL DEFAULT now(),
   updated_at TIMESTAMP              -- when the daemon last wrote to the row

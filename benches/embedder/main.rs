@@ -10,6 +10,7 @@ mod frameworks;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lantern::embedding::yielding::Yielding;
@@ -124,7 +125,7 @@ async fn backlog(engine: &Engine, model: &Model, texts: &[String]) -> Duration {
 
 /// The vectors of these texts, as a backfill gets them.
 async fn vectors(engine: &Engine, model: &Model, texts: &[String]) -> Vec<Vec<f32>> {
-    let (submitter, mut completions) = engine.queue(model, texts.len());
+    let (submitter, mut completions) = engine.queue(model, texts.len(), Arc::default());
     for (id, text) in texts.iter().enumerate() {
         submitter.submit(Priority::Backfill, id as u64, text.clone());
     }

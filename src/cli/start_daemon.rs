@@ -23,6 +23,7 @@ use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::state::Supervisor;
 use crate::postgres::{ConnectionString, Session};
+use crate::status::StatusBoard;
 
 /// Watch a jobs table and keep the embeddings of each job's table up to date
 ///
@@ -135,8 +136,9 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
         powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
+    let board = StatusBoard::default();
     let supervisor = tokio::select! {
-        supervisor = Supervisor::open(options, engine.clone(), stop.clone()) => supervisor?,
+        supervisor = Supervisor::open(options, engine.clone(), board, stop.clone()) => supervisor?,
         () = stop.cancelled() => return Ok(()),
     };
     // A private server's jobs are those of the user who has started it.

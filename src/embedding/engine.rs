@@ -92,6 +92,15 @@ struct LoadedBase {
     models: HashMap<ModelOptions, Weak<LoadedModel>>,
 }
 
+/// How much inference may do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Inference {
+    /// Its threads. They start when the first model is loaded.
+    pub threads: usize,
+    /// The share of their time that they may work now, up to 1: below 1 while inference yields.
+    pub share: f64,
+}
+
 impl Engine {
     /// Creates an engine. Cheap: the library, the models and the threads are started by the first [`Engine::model`].
     #[must_use]
@@ -239,6 +248,23 @@ impl Engine {
     #[must_use]
     pub fn computed_texts(&self) -> u64 {
         self.inner.scheduler.computed_texts()
+    }
+
+    /// What computes the vectors.
+    #[must_use]
+    pub fn provider(&self) -> &'static str {
+        "cpu"
+    }
+
+    /// How much inference may do now.
+    #[must_use]
+    pub fn inference(&self) -> Inference {
+        let threads = lock(&self.inner.workers).len();
+        let share = match threads {
+            0 => 1.0,
+            threads => (self.inner.gate.allowed() / threads as f64).clamp(0.0, 1.0),
+        };
+        Inference { threads, share }
     }
 
     /// Processes on this machine that work for this one: inference does not yield to them.

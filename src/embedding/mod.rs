@@ -79,7 +79,7 @@ pub mod yielding;
 
 pub use catalog::{Location, ModelCatalog, ModelEntry};
 pub use channel::{Completions, Submitter};
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Engine, EngineOptions, Inference};
 pub use error::EmbeddingError;
 pub use flow_counters::{FlowCounters, FlowTotals};
 pub use hub::{DownloadError, DownloadEvent, DownloadFailure, Downloaded, HubSettings};

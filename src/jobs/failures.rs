@@ -197,7 +197,7 @@ impl JobStore {
 
     /// Whether there is a failures table. Asked first, because a statement on a missing table would write an error into
     /// the server's log; and because the table may be another role's.
-    async fn has_failures(&self) -> Result<bool, FailuresError> {
+    pub(super) async fn has_failures(&self) -> Result<bool, FailuresError> {
         let (session, table) = (self.session(), self.table());
         match trust::look_at_failures(session, table.failures(), table.oid()).await? {
             Found::Missing => Ok(false),

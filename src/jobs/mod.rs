@@ -5,7 +5,8 @@
 //! jobs table ──┤ store       its rows, read (rows) and updated over one session ──▶ definition   what a row asks for
 //!              └ watcher     what has changed since the last poll
 //!
-//!   failures   rows that could not be embedded or written (the quarantine)
+//!   failures   rows that could not be embedded or written (the quarantine); failures_summary: how many
+//!   stats      what a daemon records of its jobs for those who ask the database
 //!   reporter   how a job's progress reaches its row
 //!   lock       one daemon per job                         ┐ both are advisory locks
 //!   presence   who shares the table, and who runs what    ┘ of the jobs database
@@ -31,11 +32,13 @@
 
 pub mod definition;
 pub mod failures;
+pub mod failures_summary;
 pub mod lock;
 pub mod presence;
 mod privileges;
 pub mod reporter;
 mod rows;
+pub mod stats;
 pub mod store;
 pub mod table;
 mod table_error;

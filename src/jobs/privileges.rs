@@ -37,6 +37,7 @@ const WRITTEN: &[&str] = &[
     "waits_for",
     "last_error",
     "last_error_at",
+    "stats",
     "updated_at",
 ];
 

@@ -20,10 +20,11 @@ pub struct JobsTable {
     failures: String,
     oid: u32,
     columns: BTreeSet<String>,
-    /// Those of [`SECRET`] that the role may read.
-    readable_secrets: BTreeSet<String>,
+    /// Those that the role may read.
+    readable: BTreeSet<String>,
     is_view: bool,
     canceled_is_boolean: bool,
+    stats_type: Option<&'static str>,
     identity: u32,
 }
 
@@ -74,17 +75,17 @@ impl JobsTable {
         let canceled_is_boolean = canceled_is_boolean(&found.qualified, &present)?;
         trust::check_jobs_table(session, &found.qualified, found.oid).await?;
         let identity = identity(session, found.schema, found.name).await?;
-        let readable = |name: &&&str| present.get(**name).is_some_and(|column| column.readable);
         Ok(JobsTable {
             failures: failures_name(found.schema, found.name),
-            readable_secrets: SECRET
-                .iter()
-                .filter(readable)
-                .map(ToString::to_string)
-                .collect(),
             is_view: found.is_view,
             qualified: found.qualified,
             oid: found.oid,
+            readable: present
+                .iter()
+                .filter(|(_, column)| column.readable)
+                .map(|(name, _)| name.clone())
+                .collect(),
+            stats_type: present.get("stats").and_then(json_type),
             columns,
             canceled_is_boolean,
             identity,
@@ -121,7 +122,7 @@ impl JobsTable {
 
     /// Whether the role may read `db_connection`.
     pub fn may_read_connections(&self) -> bool {
-        self.readable_secrets.contains("db_connection")
+        self.may_read("db_connection")
     }
 
     /// Whether it is a view, beside which there may be no failures table.
@@ -132,13 +133,23 @@ impl JobsTable {
     /// Whether it has the column, and the role may read it.
     pub(super) fn shows(&self, column: &str) -> bool {
         match SECRET.contains(&column) {
-            true => self.readable_secrets.contains(column),
+            true => self.may_read(column),
             false => self.has(column),
         }
     }
 
+    /// Whether it has the column, and the role may read it.
+    pub(super) fn may_read(&self, column: &str) -> bool {
+        self.readable.contains(column)
+    }
+
     pub(super) fn has(&self, column: &str) -> bool {
         self.columns.contains(column)
+    }
+
+    /// The type of the column `stats`, if there is one that holds JSON.
+    pub(super) fn stats_type(&self) -> Option<&'static str> {
+        self.stats_type
     }
 
     pub(super) fn oid(&self) -> u32 {
@@ -257,6 +268,12 @@ fn canceled_is_boolean(
             found: other.unwrap_or("?").to_owned(),
         }),
     }
+}
+
+fn json_type(column: &Column) -> Option<&'static str> {
+    ["jsonb", "json"]
+        .into_iter()
+        .find(|kind| column.kind == *kind)
 }
 
 /// `<jobs table>_failures`. The server would cut a name after 63 bytes and so lose the suffix; the jobs table's part is

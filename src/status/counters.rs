@@ -1,10 +1,11 @@
-//! What a running job counts.
+//! What a running job counts, and what it does.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::lag::StreamLag;
+use super::record::{Phase, Totals};
 use crate::embedding::FlowCounters;
 
 /// A number that only grows. Its readers need no order between several of them.
@@ -62,9 +63,55 @@ pub struct JobCounters {
     pub embedding: Arc<FlowCounters>,
     /// How far the stream is behind.
     pub lag: Arc<StreamLag>,
+    phase: PhaseCell,
 }
 
+/// The [`Phase`] of a job, by its number.
+#[derive(Debug, Default)]
+struct PhaseCell(AtomicU8);
+
 impl JobCounters {
+    /// None so far, of a job whose stream has this lag.
+    pub fn new(lag: Arc<StreamLag>) -> Self {
+        JobCounters {
+            lag,
+            ..JobCounters::default()
+        }
+    }
+
+    /// What the job does from now on.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.0.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// What the job does now.
+    pub fn phase(&self) -> Phase {
+        let number = self.phase.0.load(Ordering::Relaxed);
+        let is_it = |phase: &Phase| *phase as u8 == number;
+        Phase::ALL
+            .into_iter()
+            .find(is_it)
+            .unwrap_or(Phase::Starting)
+    }
+
+    /// What was done so far.
+    pub fn totals(&self) -> Totals {
+        let embedding = self.embedding.totals();
+        Totals {
+            rows_written: self.rows_written.get(),
+            rows_superseded: self.rows_superseded.get(),
+            rows_quarantined: self.rows_quarantined.get(),
+            texts: embedding.texts,
+            cache_hits: embedding.cache_hits,
+            texts_truncated: self.texts_truncated.get(),
+            tokens: embedding.tokens,
+            batches: embedding.batches,
+            inference_seconds: embedding.inference.as_secs_f64(),
+            write_backs: self.write_backs.get(),
+            write_back_seconds: Duration::from_micros(self.write_back_micros.get()).as_secs_f64(),
+        }
+    }
+
     /// Counts a write-back that took this long.
     pub fn note_write_back(&self, elapsed: Duration) {
         self.write_backs.add(1);

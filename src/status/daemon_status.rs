@@ -28,3 +28,13 @@ pub struct DaemonStatus {
     /// Vectors that were computed for them.
     pub computed_texts: u64,
 }
+
+/// The memory that this process occupies, in bytes (`VmRSS`, proc_pid_status(5)); `None` where the system does not tell.
+pub fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes << 10)
+}

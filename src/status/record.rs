@@ -34,6 +34,40 @@ pub struct JobRecord {
     pub totals: Totals,
 }
 
+impl JobRecord {
+    /// The record in this JSON; `None` where it is none, or that of another version.
+    pub fn from_json(json: &str) -> Option<JobRecord> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// As JSON.
+    pub fn to_json(&self) -> String {
+        // None of its types fails, and its numbers are finite.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Whether both say the same, at whatever time. Lag in bytes grows with every write to the database, also while the
+    /// job has nothing to do: it counts as the same while both are small.
+    pub fn says_the_same(&self, other: &JobRecord) -> bool {
+        const SMALL: u64 = 1 << 20;
+        let is_near = |a: u64, b: u64| a == b || a < SMALL && b < SMALL;
+        let slots = match (&self.slot, &other.slot) {
+            (Some(a), Some(b)) => {
+                a.wal_status == b.wal_status
+                    && is_near(a.lag_bytes, b.lag_bytes)
+                    && is_near(a.retained_bytes / 16, b.retained_bytes / 16)
+            }
+            (a, b) => a == b,
+        };
+        let rest = |record: &JobRecord| JobRecord {
+            written_at: 0.0,
+            slot: None,
+            ..record.clone()
+        };
+        slots && rest(self) == rest(other)
+    }
+}
+
 /// Names a daemon for a person.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonName {
@@ -43,6 +77,18 @@ pub struct DaemonName {
     pub pid: u32,
     /// Its version.
     pub version: String,
+}
+
+impl DaemonName {
+    /// This process.
+    pub fn of_this_process() -> DaemonName {
+        let host = nix::unistd::gethostname().ok();
+        DaemonName {
+            host: host.map_or_else(|| "?".into(), |host| host.to_string_lossy().into_owned()),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
 }
 
 /// What a running job does.
@@ -57,6 +103,16 @@ pub enum Phase {
     Streaming,
     /// It waits until it may try again.
     Interrupted,
+}
+
+impl Phase {
+    /// All phases.
+    pub const ALL: [Phase; 4] = [
+        Phase::Starting,
+        Phase::Backfilling,
+        Phase::Streaming,
+        Phase::Interrupted,
+    ];
 }
 
 /// A scan of existing rows.

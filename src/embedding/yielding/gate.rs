@@ -100,6 +100,11 @@ impl Gate {
         self.changed.notify_all();
     }
 
+    /// How many cores the threads may use together; infinite while inference does not yield.
+    pub(crate) fn allowed(&self) -> f64 {
+        self.lock().allowed
+    }
+
     /// Waits until a thread has work. Returns whether the gate is open.
     pub(super) fn wait_until_engaged(&self) -> bool {
         let mut state = self.lock();

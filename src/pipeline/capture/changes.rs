@@ -4,6 +4,9 @@
 //! through. What a change means for a subscriber is decided in [`table_changes`](super::table_changes); who subscribes is
 //! known to [`Subscribers`]. No I/O: bytes in, rows out.
 
+use std::time::SystemTime;
+
+use super::commit_times::CommitTimes;
 use super::subscribers::Subscribers;
 use super::table_changes::{Delivery, OpenTransaction, RowUpdate, TableChanges};
 use crate::pipeline::error::JobError;
@@ -18,6 +21,7 @@ pub(super) struct ChangeFilter {
     /// An earlier connection may have worked on what committed before this position.
     replayed_until: Lsn,
     transaction: Option<OpenTransaction>,
+    commit_times: CommitTimes,
 }
 
 impl ChangeFilter {
@@ -28,6 +32,7 @@ impl ChangeFilter {
             tracker: LsnTracker::new(start),
             replayed_until,
             transaction: None,
+            commit_times: CommitTimes::default(),
         }
     }
 
@@ -36,6 +41,7 @@ impl ChangeFilter {
         self.tracker.reset(start);
         self.replayed_until = replayed_until;
         self.transaction = None;
+        self.commit_times.clear();
     }
 
     /// Reads one message. What it means for subscribers is appended to `deliveries`; each row in it is outstanding from now
@@ -51,9 +57,18 @@ impl ChangeFilter {
     ) -> Result<(), JobError> {
         match pgoutput::decode(payload)? {
             Message::Begin { xid, final_lsn, .. } => self.begin(xid, final_lsn),
-            Message::Commit { end_lsn, .. } => {
+            Message::Commit {
+                end_lsn,
+                commit_time,
+                ..
+            } => {
                 self.transaction = None;
                 self.tracker.commit(end_lsn);
+                if self.tracker.confirmed() < end_lsn
+                    && let Some(committed) = commit_time.to_system_time()
+                {
+                    self.commit_times.note(end_lsn, committed);
+                }
             }
             Message::LogicalMessage {
                 transactional: true,
@@ -159,6 +174,12 @@ impl ChangeFilter {
     /// The position up to which every row is finished.
     pub(super) fn confirmed(&self) -> Lsn {
         self.tracker.confirmed()
+    }
+
+    /// When the oldest transaction with unfinished rows was committed, by the server's clock.
+    pub(super) fn oldest_commit(&mut self) -> Option<SystemTime> {
+        self.commit_times.finish(self.tracker.confirmed());
+        self.commit_times.oldest()
     }
 }
 

@@ -84,7 +84,7 @@ impl Serving {
                     reader.restart(opened);
                     reader
                 }
-                None => Reader::new(opened),
+                None => Reader::new(opened, source.lag.clone()),
             };
             for joining in self.waiting.drain(..) {
                 reader.join(joining);
@@ -194,6 +194,7 @@ fn watched(source: &SlotSource, limit: RetentionLimit) -> retention::WatchedSlot
         database: source.database.clone(),
         slot: source.slot.clone(),
         limit,
+        lag: source.lag.clone(),
     }
 }
 

@@ -26,6 +26,7 @@
 //! | [`subscribers`], [`published_table`], [`in_flight`] | who gets the rows of which table, and how many are out |
 
 pub mod changes;
+mod commit_times;
 pub mod feedback;
 pub mod in_flight;
 pub mod join;

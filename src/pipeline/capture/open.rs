@@ -1,5 +1,6 @@
 //! Where a slot reader streams from, and how the stream is opened.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::replication::pgoutput::RelationId;
 use crate::replication::{
     Lsn, ReplicationConnection, ReplicationError, ReplicationStream, SlotName,
 };
+use crate::status::lag::StreamLag;
 
 /// Status updates go out at least this often, to a patient server too.
 const MAX_FEEDBACK_INTERVAL: Duration = Duration::from_secs(10);
@@ -39,6 +41,8 @@ pub struct SlotSource {
     pub publication: String,
     /// Whose slot it is.
     pub sharing: Sharing,
+    /// Told how far the stream is behind.
+    pub lag: Arc<StreamLag>,
 }
 
 /// Whose a slot is.

@@ -21,6 +21,7 @@ use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::Lsn;
+use crate::status::lag::StreamLag;
 
 /// A job that has a slot of its own.
 #[derive(Clone)]
@@ -31,6 +32,8 @@ pub struct OwnSlot {
     pub limit: RetentionLimit,
     /// Told what the creation of the slot waits for.
     pub reporter: Reporter,
+    /// Told how far the stream is behind.
+    pub lag: Arc<StreamLag>,
 }
 
 impl OwnSlot {
@@ -73,6 +76,7 @@ impl OwnSlot {
             slot: self.names.own.clone(),
             publication: streamable.publication.clone(),
             sharing: Sharing::Own,
+            lag: self.lag.clone(),
         });
         let request = JoinRequest {
             member: MemberId::from_slot(&self.names.own),
@@ -105,6 +109,7 @@ impl OwnSlot {
             database,
             slot: self.names.own.clone(),
             limit: self.limit,
+            lag: self.lag.clone(),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! Everything that it waits for stands in one `select!`, in the order of urgency. Whatever is waited for may be dropped at
 //! any point: partial frames stay in the [`ReplicationStream`], not in a future.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -23,6 +24,7 @@ use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::table::row::{LiveAck, SubscriberId};
 use crate::replication::pgoutput::RelationId;
 use crate::replication::{Frame, ReplicationStream};
+use crate::status::lag::StreamLag;
 
 /// A server that has sent nothing for this time, though it was asked for a reply, is gone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(35);
@@ -59,11 +61,14 @@ pub(super) struct Reader {
     received: u64,
     /// When the stream is to restart.
     restart_at: Option<Instant>,
+    /// Told how old the oldest unfinished change is.
+    lag: Arc<StreamLag>,
+    oldest_commit: Option<SystemTime>,
 }
 
 impl Reader {
     /// A reader without subscribers.
-    pub(super) fn new(opened: OpenedStream) -> Self {
+    pub(super) fn new(opened: OpenedStream, lag: Arc<StreamLag>) -> Self {
         let mut subscribers = Subscribers::default();
         subscribers.restart(opened.members);
         Reader {
@@ -76,6 +81,8 @@ impl Reader {
             last_received: Instant::now(),
             received: 0,
             restart_at: None,
+            lag,
+            oldest_commit: None,
         }
     }
 
@@ -290,8 +297,17 @@ impl Reader {
         self.subscribers.leave(id, Err(error));
     }
 
+    fn tell_lag(&mut self) {
+        let oldest = self.filter.oldest_commit();
+        if oldest != self.oldest_commit {
+            self.oldest_commit = oldest;
+            self.lag.set_oldest_commit(oldest);
+        }
+    }
+
     /// Confirms a position that finished rows have moved, now or soon.
     async fn confirm(&mut self) -> Result<(), JobError> {
+        self.tell_lag();
         match self.feedback.confirms_now() {
             true => self.send_status(false).await,
             false => Ok(()),
@@ -328,6 +344,13 @@ impl Reader {
         failpoint::reach("status-after");
         self.feedback.note_sent(confirmed);
         Ok(())
+    }
+}
+
+impl Drop for Reader {
+    /// Nothing is read from now on, so nothing is known of what is unfinished.
+    fn drop(&mut self) {
+        self.lag.set_oldest_commit(None);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::pipeline::slot::create::NewSlot;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::Session;
 use crate::replication::SlotName;
+use crate::status::lag::StreamLag;
 
 /// Finds the slot reader of a database, or starts it. Clones share the registry.
 #[derive(Clone, Default)]
@@ -24,6 +25,8 @@ struct Readers {
     by_slot: Mutex<BTreeMap<SlotName, Entry>>,
     /// The members of all jobs in the jobs table.
     known: Mutex<BTreeSet<MemberId>>,
+    /// How far each slot is behind.
+    lags: Mutex<BTreeMap<SlotName, Arc<StreamLag>>>,
 }
 
 type Entry = Arc<tokio::sync::Mutex<Option<SlotReader>>>;
@@ -32,6 +35,11 @@ impl ReaderRegistry {
     /// Replaces the list of jobs in the jobs table. When a shared slot reader starts, it removes members that are not in it.
     pub fn set_known(&self, members: BTreeSet<MemberId>) {
         *lock(&self.0.known) = members;
+    }
+
+    /// How far this slot is behind.
+    pub fn lag(&self, slot: &SlotName) -> Arc<StreamLag> {
+        lock(&self.0.lags).entry(slot.clone()).or_default().clone()
     }
 
     /// Subscribes to the reader of this slot; returns when the stream has been opened.
@@ -85,6 +93,7 @@ impl ReaderRegistry {
             publication: watched.slot.to_string(),
             slot: watched.slot,
             sharing: Sharing::Shared(watched.limit),
+            lag: watched.lag,
         });
         *running = Some(reader.clone());
         Ok(reader)

@@ -80,6 +80,7 @@ impl SharedSlot {
             database: database.clone(),
             slot: self.names.shared.clone(),
             limit: self.limit,
+            lag: self.registry.lag(&self.names.shared),
         };
         let slot = NewSlot {
             watched: &watched,

@@ -1,8 +1,11 @@
-//! What the commands beside the daemon do: `verify` counts wrong vectors, `resync` and `retry-failed` repair them.
+//! What the commands beside the daemon do: `status` shows the state of jobs, `verify` counts wrong vectors, `resync` and
+//! `retry-failed` repair them.
 //!
 //! Each is a process of its own, with its own sessions to the jobs database and the target. None takes a lock of the
 //! job, so they work while a daemon runs it, and without one.
 
+pub mod coverage;
 pub mod possible_keys;
 pub mod repair;
+pub mod status;
 pub mod verify;

@@ -68,7 +68,7 @@ impl Repair {
         let target = self.target.clone();
         let path = WritePath::open(session, target, &self.model, options, reporter).await?;
         let (work, live) = LiveEnds::without_stream();
-        let (mut batcher, ends) = path.start(engine, live);
+        let (mut batcher, ends) = path.start(engine, live, Arc::default());
 
         let sending = async {
             match rows {

@@ -11,6 +11,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::{ddl, target_database};
 use crate::pipeline::slot::retention;
 use crate::postgres::quote::identifier;
+use crate::status::record::Phase;
 
 const MIN_BACKOFF: Duration = Duration::from_millis(200);
 /// Short enough to stream again within ten seconds of a server's return.
@@ -45,11 +46,13 @@ impl Job {
         let mut last = Ending::default();
         loop {
             let began = Instant::now();
+            self.counters.set_phase(Phase::Starting);
             let error = match self.attempt().await {
                 Ok(()) => return JobEnd::Stopped,
                 Err(_) if stop.is_cancelled() => return JobEnd::Stopped,
                 Err(error) => error,
             };
+            self.counters.set_phase(Phase::Interrupted);
             let why_waiting = self.why_waiting(&error);
             if matches!(error, JobError::TableGone(_)) {
                 self.history.gone_at = Some(Instant::now());

@@ -1,5 +1,6 @@
 //! What a job needs to run, and how it ends.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::postgres::{ConnectionString, JobAccess};
 use crate::reminder::Reminder;
+use crate::status::JobCounters;
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Job {
     pub model: Option<Model>,
     /// Writes into the job's row.
     pub reporter: Reporter,
+    /// What it does and has done, for those who watch.
+    pub counters: Arc<JobCounters>,
     /// The identity of the jobs table.
     pub jobs_table: u32,
     /// What is said of the job while it is interrupted.

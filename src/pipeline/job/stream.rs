@@ -4,6 +4,7 @@
 //! slot reader ── rows ──▶ batcher ◀── rows ── backfill        watchdog, retention: ask the server each second or so
 //! ```
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinError;
@@ -24,6 +25,8 @@ use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::slot::retention;
 use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
 use crate::postgres::{ConnectionString, Session};
+use crate::status::JobCounters;
+use crate::status::record::Phase;
 
 /// `init_progress` is written at most this often.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
@@ -59,7 +62,8 @@ impl Job {
             mut stay,
         } = subscriber_ends;
         let session = write_path.session().clone();
-        let (batcher, to_batcher) = write_path.start(&self.engine, LiveEnds { rows, finished });
+        let live = LiveEnds { rows, finished };
+        let (batcher, to_batcher) = write_path.start(&self.engine, live, self.counters.clone());
 
         // The batcher works meanwhile: other jobs of a shared slot wait behind this job's rows.
         let admitted = self
@@ -130,6 +134,7 @@ impl Job {
                     match flatten(ended) {
                         Ok(()) => {
                             self.row.progress = InitProgress::Finished;
+                            self.counters.set_phase(Phase::Streaming);
                             self.partitions.scanned();
                         }
                         Err(error) => return Err(cause(error, &mut batcher).await),
@@ -148,6 +153,7 @@ impl Job {
         to_batcher: BackfillEnds,
     ) -> Result<Option<Part>, JobError> {
         let Some(BackfillPlan { scope, parts }) = plan else {
+            self.counters.set_phase(Phase::Streaming);
             if self.row.progress != InitProgress::Finished {
                 self.reporter.finished().await;
                 self.row.progress = InitProgress::Finished;
@@ -163,7 +169,9 @@ impl Job {
             to_batcher.finished,
         )
         .await?;
-        Ok(Some(spawn(backfill(scan, self.reporter.clone()))))
+        let (reporter, counters) = (self.reporter.clone(), self.counters.clone());
+        counters.set_phase(Phase::Backfilling);
+        Ok(Some(spawn(backfill(scan, reporter, counters))))
     }
 }
 
@@ -184,11 +192,16 @@ async fn explain(
 }
 
 /// Scans, and reports progress and the end.
-async fn backfill(scan: Backfill, reporter: Reporter) -> Result<(), JobError> {
+async fn backfill(
+    scan: Backfill,
+    reporter: Reporter,
+    counters: Arc<JobCounters>,
+) -> Result<(), JobError> {
     let began = Instant::now();
     let mut reported = None::<Instant>;
     let progress = scan
         .run(|progress| {
+            counters.note_scan(progress.done, progress.total);
             if reported.is_none() {
                 tracing::info!("{} existing rows to embed", progress.total);
             }

@@ -6,6 +6,7 @@ use tokio_postgres::error::SqlState;
 use crate::postgres::DatabaseError;
 use crate::postgres::answer::{all, columns};
 use crate::replication::{Lsn, SlotName};
+use crate::status::lag::WalStatus;
 
 /// A slot as `pg_replication_slots` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,19 +55,30 @@ pub struct RetainedWal {
     pub restart: Lsn,
 }
 
-/// How much WAL the slot retains; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared
-/// memory only.
+/// The WAL of a slot, and where its stream continues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotState {
+    /// How much WAL it retains.
+    pub retained: RetainedWal,
+    /// `wal_status`.
+    pub wal_status: WalStatus,
+    /// `confirmed_flush_lsn`; `restart_lsn` while the slot is being created.
+    pub confirmed: Lsn,
+}
+
+/// The state of the slot; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared memory only.
 ///
 /// # Errors
 /// The server's, such as that it is a standby.
-pub async fn retained_wal(
+pub async fn slot_state(
     client: &Client,
     name: &SlotName,
-) -> Result<Option<RetainedWal>, DatabaseError> {
-    let found: Option<(i64, i64, String)> = client
+) -> Result<Option<SlotState>, DatabaseError> {
+    let found: Option<(i64, i64, String, String, String)> = client
         .query_opt(
             "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
-                    pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text \
+                    pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text, \
+                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved') \
              FROM pg_replication_slots, pg_current_wal_lsn() AS now \
              WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'",
             &[&name.as_str()],
@@ -78,13 +90,20 @@ pub async fn retained_wal(
         )))?;
     // A confirmed position may be ahead of what the server has written out. Nothing is retained then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
-    Ok(found.and_then(|(retained, unconfirmed, restart)| {
-        Some(RetainedWal {
-            bytes: bytes(retained),
-            unconfirmed: bytes(unconfirmed),
-            restart: restart.parse().ok()?,
-        })
-    }))
+    Ok(
+        found.and_then(|(retained, unconfirmed, restart, confirmed, status)| {
+            Some(SlotState {
+                retained: RetainedWal {
+                    bytes: bytes(retained),
+                    unconfirmed: bytes(unconfirmed),
+                    restart: restart.parse().ok()?,
+                },
+                // A server of the future may know further ones.
+                wal_status: WalStatus::from_name(&status).unwrap_or(WalStatus::Extended),
+                confirmed: confirmed.parse().ok()?,
+            })
+        }),
+    )
 }
 
 /// Names in this database that begin with `prefix` and are not in use: slots without a reader, and publications without

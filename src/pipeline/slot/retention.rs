@@ -24,10 +24,11 @@ use tokio_postgres::error::SqlState;
 use crate::backoff::pause_after;
 use crate::byte_size::Size;
 use crate::pipeline::error::JobError;
-use crate::pipeline::slot::catalog::{RetainedWal, retained_wal};
+use crate::pipeline::slot::catalog::{RetainedWal, SlotState, slot_state};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
+use crate::status::lag::{SlotLag, StreamLag};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
 /// How long `restart_lsn` must stand still before an open transaction is to blame: two snapshots of the server, and a
@@ -49,6 +50,8 @@ pub struct WatchedSlot {
     pub slot: SlotName,
     /// The most WAL that it may retain.
     pub limit: RetentionLimit,
+    /// Told what was seen.
+    pub lag: Arc<StreamLag>,
 }
 
 /// Returns when the slot retains more WAL than its limit, or when its database cannot be asked. Uses the session of
@@ -56,9 +59,6 @@ pub struct WatchedSlot {
 ///
 /// Cancellation safe.
 pub async fn watch(watched: WatchedSlot, shared: Arc<Session>) -> JobError {
-    if watched.limit == RetentionLimit::Off {
-        return std::future::pending().await;
-    }
     let mut monitor = Monitor {
         watched,
         shared,
@@ -93,7 +93,8 @@ pub async fn watch_if(watched: Option<WatchedSlot>, shared: Arc<Session>) -> Job
 pub async fn unfinished_over_limit(watched: &WatchedSlot) -> Result<Option<String>, DatabaseError> {
     let WatchedSlot { slot, limit, .. } = watched;
     let session = Session::open(&watched.database).await?;
-    let retained = retained_wal(&session, slot).await?;
+    let state = slot_state(&session, slot).await?;
+    let retained = state.map(|state| state.retained);
     let over = retained.filter(|retained| limit.is_exceeded_by(retained.bytes));
     Ok(over.map(|retained| {
         format!(
@@ -122,10 +123,14 @@ impl Monitor {
     /// Checks the slot once. Returns why it must be dropped, or warns, or does nothing.
     async fn check(&mut self) -> Result<Option<String>, DatabaseError> {
         // A slot that does not exist or is lost ends the stream by itself.
-        let Some(retained) = self.retained_wal().await? else {
+        let state = self.slot_state().await?;
+        let WatchedSlot {
+            slot, limit, lag, ..
+        } = &self.watched;
+        lag.set_slot(state.map(SlotLag::from));
+        let Some(SlotState { retained, .. }) = state else {
             return Ok(None);
         };
-        let WatchedSlot { slot, limit, .. } = &self.watched;
         let verdict = self.history.judge(*limit, retained, Instant::now());
         if verdict == Verdict::Fine {
             return Ok(None);
@@ -144,17 +149,28 @@ impl Monitor {
         Ok(None)
     }
 
-    async fn retained_wal(&mut self) -> Result<Option<RetainedWal>, DatabaseError> {
+    async fn slot_state(&mut self) -> Result<Option<SlotState>, DatabaseError> {
         let slot = &self.watched.slot;
         if let Some(own) = &self.own {
-            return retained_wal(own, slot).await;
+            return slot_state(own, slot).await;
         }
-        match timeout(SHARED_SESSION_TIMEOUT, retained_wal(&self.shared, slot)).await {
+        match timeout(SHARED_SESSION_TIMEOUT, slot_state(&self.shared, slot)).await {
             Ok(answer) => answer,
             Err(_) => {
                 let own = Session::open(&self.watched.database).await?;
-                retained_wal(self.own.insert(own), slot).await
+                slot_state(self.own.insert(own), slot).await
             }
+        }
+    }
+}
+
+impl From<SlotState> for SlotLag {
+    fn from(state: SlotState) -> Self {
+        SlotLag {
+            unconfirmed_bytes: state.retained.unconfirmed,
+            retained_bytes: state.retained.bytes,
+            wal_status: state.wal_status,
+            confirmed: state.confirmed.0,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ use crate::pipeline::job::interruption::Interruption;
 use crate::pipeline::job::state::{Job, JobEnd, TableHistory};
 use crate::pipeline::slot::names::{self, JobNames};
 use crate::pipeline::supervisor::fleet;
+use crate::pipeline::supervisor::observed_job::ObservedJob;
 use crate::pipeline::supervisor::options::SlotAllocation;
 use crate::pipeline::supervisor::shutdown::STOP_TIMEOUT;
 use crate::pipeline::supervisor::state::{AfterEnd, Running, Supervisor};
@@ -35,6 +37,8 @@ use crate::pipeline::supervisor::tasks::TaskOutcome;
 use crate::postgres::DatabaseError;
 use crate::reminder::Reminder;
 use crate::replication::SlotName;
+use crate::status::JobCounters;
+use crate::status::lag::StreamLag;
 
 /// A job that no daemon has claimed for this long is claimed by any daemon, whatever its share.
 const UNCLAIMED_TIMEOUT: Duration = Duration::from_secs(3);
@@ -308,7 +312,7 @@ impl Supervisor {
     }
 
     /// How the job receives its changes.
-    fn subscription(&self, row: &JobRow) -> Subscription {
+    fn subscription(&self, row: &JobRow, lag: Arc<StreamLag>) -> Subscription {
         let identity = self.store.table().identity();
         let names = JobNames::new(identity, self.options.label.as_deref(), row);
         let limit = self.options.max_retained_wal;
@@ -318,6 +322,7 @@ impl Supervisor {
                 names,
                 limit,
                 reporter,
+                lag,
             }),
             Some(registry) => Subscription::Shared(SharedSlot {
                 names,
@@ -332,9 +337,17 @@ impl Supervisor {
     fn start(&mut self, row: JobRow) {
         let id = row.id.clone();
         let (stop, cancel) = (self.stop.child_token(), CancellationToken::new());
+        let lag = match &self.readers {
+            Some(registry) => registry.lag(&self.shared_slot(&row)),
+            None => Arc::default(),
+        };
+        let counters = Arc::new(JobCounters::new(lag.clone()));
+        let subscription = self.subscription(&row, lag);
+        let observed = ObservedJob::new(subscription.slot().clone(), counters.clone());
         let job = Job {
             row: row.clone(),
-            subscription: self.subscription(&row),
+            subscription,
+            counters,
             engine: self.engine.clone(),
             model: None,
             reporter: Reporter::new(id.clone(), self.sender.clone()),
@@ -370,6 +383,7 @@ impl Supervisor {
             cancel,
             since: Instant::now(),
             after_end: AfterEnd::ByOutcome,
+            observed,
         };
         self.running.insert(id, running);
     }

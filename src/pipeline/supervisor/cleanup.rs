@@ -381,6 +381,7 @@ impl Supervisor {
             }
             return;
         }
+        running.observed.note(&message.report);
         // From now on the job may have a slot and a publication.
         if matches!(message.report, Report::Started | Report::StartedAgain)
             && running.row.progress == InitProgress::New

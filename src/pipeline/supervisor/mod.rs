@@ -27,6 +27,7 @@
 //! | `cleanup` | what follows when a job ends |
 //! | `connection` | what holds while the jobs database is away |
 //! | `heartbeat` | a line of the log each hour |
+//! | `observation`, `observed_job` | what watchers see of the jobs |
 //! | `notices` | what is said of rows and jobs that are not run, and of locks of strangers |
 //! | `shutdown` | the end of the daemon |
 
@@ -36,6 +37,8 @@ mod connection;
 mod fleet;
 mod heartbeat;
 mod notices;
+mod observation;
+mod observed_job;
 pub mod options;
 mod orphans;
 mod session;
@@ -135,6 +138,7 @@ impl Supervisor {
         self.tell_earlier_failures();
         self.recall_teardowns();
         self.balance().await?;
+        self.observe(&rows).await?;
         self.search_orphans(rows).await
     }
 

@@ -27,6 +27,8 @@ use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::slot::names;
 use crate::pipeline::supervisor::fleet::Fleet;
 use crate::pipeline::supervisor::heartbeat::Heartbeat;
+use crate::pipeline::supervisor::observation::Observation;
+use crate::pipeline::supervisor::observed_job::ObservedJob;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::orphans::Candidate;
 use crate::pipeline::supervisor::session;
@@ -34,6 +36,7 @@ use crate::pipeline::supervisor::session::SessionId;
 use crate::pipeline::supervisor::tasks::TaskSet;
 use crate::reminder::Reminder;
 use crate::replication::SlotName;
+use crate::status::StatusBoard;
 
 /// The most targets that are cleaned up at a time. The first poll may find hundreds of canceled jobs.
 const MAX_TEARDOWNS: usize = 4;
@@ -74,6 +77,7 @@ pub struct Supervisor {
     pub(super) shared_slots: BTreeSet<SlotName>,
     pub(super) tasks: TaskSet,
     pub(super) heartbeat: Heartbeat,
+    pub(super) observation: Observation,
     pub(super) messages: mpsc::Receiver<ReportMessage>,
     /// The other end of `messages`, for the reporters of jobs.
     pub(super) sender: mpsc::Sender<ReportMessage>,
@@ -90,6 +94,7 @@ pub(super) struct Running {
     pub cancel: CancellationToken,
     pub since: Instant,
     pub after_end: AfterEnd,
+    pub observed: ObservedJob,
 }
 
 /// What follows when a running job has ended.
@@ -203,13 +208,14 @@ impl Claims {
 }
 
 impl Supervisor {
-    /// Connects to the jobs database and checks the jobs table.
+    /// Connects to the jobs database and checks the jobs table. What the jobs do will stand on `board`.
     ///
     /// # Errors
     /// The database cannot be reached, or the table cannot be used.
     pub async fn open(
         options: SupervisorOptions,
         engine: Engine,
+        board: StatusBoard,
         stop: CancellationToken,
     ) -> Result<Self, JobsTableError> {
         let (store, session) = session::open(&options).await?;
@@ -240,6 +246,7 @@ impl Supervisor {
             shared_slots: BTreeSet::new(),
             tasks: TaskSet::default(),
             heartbeat: Heartbeat::new(std::time::Instant::now()),
+            observation: Observation::new(board),
             messages,
             sender,
             unwritten: VecDeque::new(),

@@ -49,6 +49,7 @@ use crate::pipeline::write::writer::Writer;
 use crate::postgres::DatabaseError;
 use crate::postgres::error::describe;
 use crate::postgres::sqlstate::{SqlStateClass, classify};
+use crate::status::JobCounters;
 
 /// Rows whose texts are read by key at a time: many, because each reading costs a round trip, unless their texts turn
 /// out to be long.
@@ -83,6 +84,16 @@ pub struct Ports {
     pub backfill_finished: mpsc::Sender<BackfillAck>,
 }
 
+/// Where the batcher notes what becomes of rows.
+pub struct Sinks {
+    /// Takes rows that cannot be embedded or written.
+    pub quarantine: Quarantine,
+    /// Is told of texts that were cut.
+    pub truncated: TruncatedTexts,
+    /// Counts the others.
+    pub counters: Arc<JobCounters>,
+}
+
 /// See the [module](self).
 pub struct Batcher {
     ports: Ports,
@@ -91,6 +102,7 @@ pub struct Batcher {
     target: Arc<TargetTable>,
     quarantine: Quarantine,
     truncated: TruncatedTexts,
+    counters: Arc<JobCounters>,
     at_engine: AtEngine,
     /// Rows whose text must be read by key, and how many of them are read at a time.
     unread: Unread,
@@ -137,14 +149,15 @@ impl Batcher {
         (submitter, completions): (Submitter, Completions),
         batch_rows: usize,
         target: Arc<TargetTable>,
-        (quarantine, truncated): (Quarantine, TruncatedTexts),
+        sinks: Sinks,
     ) -> Self {
         Batcher {
             ports,
             completions,
             batch_rows,
-            quarantine,
-            truncated,
+            quarantine: sinks.quarantine,
+            truncated: sinks.truncated,
+            counters: sinks.counters,
             at_engine: AtEngine::new(submitter),
             unread: Unread::default(),
             unread_halves: Vec::new(),
@@ -183,7 +196,10 @@ impl Batcher {
             tokio::select! {
                 biased;
                 Some(work) = self.under_way.next() => self.conclude(work?, &writer).await?,
-                recorded = self.quarantine.next_recorded() => self.finish(recorded?).await,
+                recorded = self.quarantine.next_recorded() => {
+                    self.counters.rows_quarantined.add(1);
+                    self.finish(recorded?).await;
+                }
                 () = self.later.until_due() => self.wake_due(),
                 count = self.completions.next_many(&mut completed, MAX_RECEIVED) => {
                     if count == 0 {
@@ -292,6 +308,7 @@ impl Batcher {
     }
 
     async fn finish_superseded(&mut self, newer: &mut Row, older: Row) {
+        self.counters.rows_superseded.add(1);
         if let Some(ack) = newer.take_over(older) {
             self.finish_live(ack).await;
         }
@@ -415,6 +432,7 @@ impl Batcher {
                     .map_or(written.began, |last| last.max(written.began));
                 self.last_ended = Some(Instant::now());
                 self.speed.note(written.bytes, begins.elapsed());
+                self.counters.note_write_back(written.began.elapsed());
                 match written.outcomes {
                     Ok(outcomes) => self.conclude_batch(written.batch, outcomes).await,
                     Err(error) if writer.session().is_closed() => Err(JobError::Transient(
@@ -463,12 +481,10 @@ impl Batcher {
     ) -> Result<(), JobError> {
         let written = outcomes
             .iter()
-            .filter(|outcome| **outcome == Outcome::Written);
-        tracing::debug!(
-            "wrote {} rows of {}",
-            written.count(),
-            self.target.qualified()
-        );
+            .filter(|outcome| **outcome == Outcome::Written)
+            .count();
+        self.counters.rows_written.add(written as u64);
+        tracing::debug!("wrote {written} rows of {}", self.target.qualified());
         let (mut later, mut changed) = (Vec::new(), Vec::new());
         for (pending, outcome) in batch.into_iter().zip(outcomes) {
             match outcome {
@@ -479,7 +495,10 @@ impl Batcher {
                     self.conclude_row(pending).await;
                 }
                 // The change that supersedes it decides whether the row can be written, so it stays quarantined.
-                Outcome::Superseded => self.finish(pending.embedded.row).await,
+                Outcome::Superseded => {
+                    self.counters.rows_superseded.add(1);
+                    self.finish(pending.embedded.row).await;
+                }
                 Outcome::Changed => changed.push(pending),
                 Outcome::Canceled => {
                     let reason = cancellation(&self.target);

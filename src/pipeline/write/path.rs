@@ -25,13 +25,14 @@ use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{BackfillAck, LiveAck, Row};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::write::batcher::{Batcher, Ports};
+use crate::pipeline::write::batcher::{Batcher, Ports, Sinks};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::pipeline::write::{rules, triggers};
 use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
+use crate::status::JobCounters;
 
 /// Rows in one write-back unless the job says otherwise.
 pub const DEFAULT_BATCH_ROWS: usize = 512;
@@ -133,7 +134,7 @@ impl WritePath {
         self.writer.session()
     }
 
-    /// Starts the batcher as a task of its own, in the current tracing span.
+    /// Starts the batcher as a task of its own, in the current tracing span. What becomes of rows is counted in `counters`.
     ///
     /// The task ends well when the sender of `live.rows` is dropped, and with the first error that ends the attempt.
     /// Dropping the handle aborts it: rows whose receipts are not out are then neither lost nor finished, and come
@@ -142,20 +143,25 @@ impl WritePath {
         self,
         engine: &Engine,
         live: LiveEnds,
+        counters: Arc<JobCounters>,
     ) -> (AbortOnDropHandle<Result<(), JobError>>, BackfillEnds) {
         let (rows, backfill) = mpsc::channel(MAX_BACKFILL_ROWS);
         let (backfill_finished, finished) = mpsc::channel(MAX_BACKFILL_ROWS);
         // Every outstanding row may have its text at the engine.
         let outstanding = live.rows.max_capacity() + MAX_BACKFILL_ROWS;
-        let engine_ends = engine.queue(&self.model, outstanding, Arc::default());
+        let engine_ends = engine.queue(&self.model, outstanding, counters.embedding.clone());
         let ports = Ports {
             live: live.rows,
             backfill,
             live_finished: live.finished,
             backfill_finished,
         };
-        let problems = (self.quarantine, TruncatedTexts::of_model(&self.model));
-        let batcher = Batcher::new(ports, engine_ends, self.batch_rows, self.target, problems);
+        let sinks = Sinks {
+            quarantine: self.quarantine,
+            truncated: TruncatedTexts::of_model(&self.model, counters.clone()),
+            counters,
+        };
+        let batcher = Batcher::new(ports, engine_ends, self.batch_rows, self.target, sinks);
         // What write-backs use of the processors is not what others use.
         let processes = engine.own_processes();
         let own = self

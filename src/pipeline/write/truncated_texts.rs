@@ -1,8 +1,10 @@
 //! Texts that are longer than the model's window: their vectors are of their beginnings alone, and do not show it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::embedding::Model;
+use crate::status::JobCounters;
 
 /// How often a job says that texts are cut: a table of long texts cuts each of them.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
@@ -11,25 +13,25 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 pub struct TruncatedTexts {
     model: String,
     window: usize,
-    count: u64,
+    counters: Arc<JobCounters>,
     /// When the next report is due: at once for the first text.
     due: Option<Instant>,
 }
 
 impl TruncatedTexts {
-    /// None so far, of a job with this model.
-    pub fn of_model(model: &Model) -> Self {
+    /// Of a job with this model, which counts them here.
+    pub fn of_model(model: &Model, counters: Arc<JobCounters>) -> Self {
         TruncatedTexts {
             model: model.name().to_string(),
             window: model.max_text_tokens(),
-            count: 0,
+            counters,
             due: None,
         }
     }
 
     /// A text of `table` was cut.
     pub fn note(&mut self, table: &str) {
-        self.count += 1;
+        self.counters.texts_truncated.add(1);
         if !self.is_due(Instant::now()) {
             return;
         }
@@ -37,7 +39,7 @@ impl TruncatedTexts {
             "{} texts of {table} so far are longer than the {} tokens that the model {} reads: what is beyond does not \
              count; divide long texts into rows of their own, use a model with a larger window, or average windows \
              (\"long_text\": \"mean\" in runtime_params)",
-            self.count,
+            self.counters.texts_truncated.get(),
             self.window,
             self.model
         );
@@ -61,7 +63,7 @@ mod tests {
         let mut texts = TruncatedTexts {
             model: "m".into(),
             window: 8,
-            count: 0,
+            counters: Arc::default(),
             due: None,
         };
         let begin = Instant::now();

@@ -1,0 +1,121 @@
+//! How many rows of a job have a vector.
+//!
+//! Counting reads the whole table, so only small tables are counted unless a person asks for it. For larger ones the
+//! server's statistics tell about how many rows have a text and a vector (PostgreSQL manual, "pg_stats": `null_frac`).
+
+use crate::jobs::Definition;
+use crate::postgres::answer::columns;
+use crate::postgres::quote::{identifier, literal};
+use crate::postgres::{DatabaseError, Session};
+use crate::status::job_status::Coverage;
+
+/// A table of at most this size is counted, in bytes: that takes some milliseconds.
+const SMALL_TABLE: i64 = 8 << 20;
+
+/// Which tables are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// None: all are estimated.
+    Never,
+    /// Small ones.
+    Small,
+    /// All, however long that takes.
+    Always,
+}
+
+/// Size in bytes and rows, of a table or of all partitions of one, and whether the role may read both columns.
+type Extent = (i64, f64, bool);
+
+/// How many rows of the job's table have a vector; `None` if the table or its columns are not there, the role may not read
+/// them, or the server has no statistics of them yet.
+///
+/// # Errors
+/// The server's.
+pub async fn of_job(
+    session: &Session,
+    definition: &Definition,
+    counting: Counting,
+) -> Result<Option<Coverage>, DatabaseError> {
+    let (Some(table), Some(source), Some(destination)) = (
+        &definition.table,
+        &definition.src_column,
+        &definition.dst_column,
+    ) else {
+        return Ok(None);
+    };
+    let schema = &definition.schema;
+    let extent = session
+        .query_opt(EXTENT, &[schema, table, source, destination])
+        .await
+        .and_then(|row| row.as_ref().map(columns::<Extent>).transpose());
+    let extent = extent.map_err(DatabaseError::during("asking how large a table is"))?;
+    let Some((bytes, rows, true)) = extent else {
+        return Ok(None);
+    };
+    match counting {
+        Counting::Always => {}
+        Counting::Small if bytes <= SMALL_TABLE => {}
+        _ => return estimate(session, definition, rows).await,
+    }
+    // As the daemon sees it: an empty text has no vector.
+    let has_text = format!("NULLIF({}::text COLLATE \"C\", '') IS NOT NULL", identifier(source));
+    let statement = format!(
+        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) FROM {}.{}",
+        identifier(destination),
+        identifier(schema),
+        identifier(table),
+    );
+    let counted = session.query_one(&statement, &[]).await;
+    let counted = counted.and_then(|row| columns::<(i64, i64)>(&row));
+    let (texts, vectors) = counted.map_err(DatabaseError::during("counting vectors"))?;
+    Ok(Some(Coverage {
+        rows_with_text: texts.unsigned_abs(),
+        rows_with_vector: vectors.unsigned_abs(),
+        is_exact: true,
+    }))
+}
+
+/// `reltuples` is -1 for a table that was never analyzed.
+const EXTENT: &str = "SELECT sum(pg_relation_size(l.oid))::bigint, sum(GREATEST(l.reltuples, 0))::float8, \
+       bool_and(has_column_privilege(t.oid, s.attnum, 'SELECT') AND has_column_privilege(t.oid, d.attnum, 'SELECT')) \
+     FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace \
+     JOIN pg_attribute s ON s.attrelid = t.oid AND s.attname = $3 AND NOT s.attisdropped \
+     JOIN pg_attribute d ON d.attrelid = t.oid AND d.attname = $4 AND NOT d.attisdropped \
+     CROSS JOIN LATERAL ( \
+       SELECT t.oid, t.reltuples WHERE t.relkind <> 'p' \
+       UNION ALL SELECT c.oid, c.reltuples FROM pg_partition_tree(t.oid) p JOIN pg_class c ON c.oid = p.relid \
+       WHERE t.relkind = 'p' AND p.isleaf) l \
+     WHERE n.nspname = $1 AND t.relname = $2 GROUP BY t.oid";
+
+async fn estimate(
+    session: &Session,
+    definition: &Definition,
+    rows: f64,
+) -> Result<Option<Coverage>, DatabaseError> {
+    let fraction = |column: &Option<String>| {
+        format!(
+            "(SELECT 1 - s.null_frac FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 AND s.attname = {} \
+             ORDER BY s.inherited DESC LIMIT 1)::float8",
+            literal(column.as_deref().unwrap_or_default())
+        )
+    };
+    let statement = format!(
+        "SELECT {}, {}",
+        fraction(&definition.src_column),
+        fraction(&definition.dst_column)
+    );
+    let fractions = session
+        .query_one(&statement, &[&definition.schema, &definition.table])
+        .await
+        .and_then(|row| columns::<(Option<f64>, Option<f64>)>(&row));
+    let fractions = fractions.map_err(DatabaseError::during("reading statistics of a table"))?;
+    let (Some(texts), Some(vectors)) = fractions else {
+        return Ok(None);
+    };
+    let share = |fraction: f64| (rows * fraction.clamp(0.0, 1.0)).round() as u64;
+    Ok(Some(Coverage {
+        rows_with_text: share(texts),
+        rows_with_vector: share(vectors.min(texts)),
+        is_exact: false,
+    }))
+}

@@ -1,0 +1,216 @@
+//! What watchers see of the jobs. Once a second the supervisor puts the state of each together and publishes it on the
+//! [`StatusBoard`]. Every few seconds it writes what has changed into the column `stats` of the jobs table, in one
+//! statement for all jobs.
+//!
+//! None of this may disturb the jobs: of errors, only that the session is lost is passed on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::observed_job::Moment;
+use super::state::Supervisor;
+use crate::jobs::definition::{JobId, JobRow};
+use crate::jobs::failures_summary::FailuresSummary;
+use crate::postgres::DatabaseError;
+use crate::status::board::{FailedRow, Snapshot};
+use crate::status::daemon_status::{self, DaemonStatus};
+use crate::status::job_status::JobFacts;
+use crate::status::record::{DaemonName, JobRecord};
+use crate::status::{JobStatus, StatusBoard};
+
+/// How often the state is published.
+const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is written to the jobs table, and the failures table read.
+const RECORD_INTERVAL: Duration = Duration::from_secs(5);
+/// Newest rows of the failures table that are published.
+const MAX_FAILURES: i64 = 50;
+
+/// What the supervisor remembers of what it has published.
+pub(super) struct Observation {
+    board: StatusBoard,
+    daemon: DaemonName,
+    started: Instant,
+    published: Option<Instant>,
+    recorded: Option<Instant>,
+    failures: FailuresSummary,
+}
+
+impl Observation {
+    /// Nothing so far.
+    pub fn new(board: StatusBoard) -> Self {
+        Observation {
+            board,
+            daemon: DaemonName::of_this_process(),
+            started: Instant::now(),
+            published: None,
+            recorded: None,
+            failures: FailuresSummary::default(),
+        }
+    }
+}
+
+impl Supervisor {
+    /// Publishes the state of all jobs, if that is due, and records it.
+    ///
+    /// # Errors
+    /// That the session with the jobs database is lost.
+    pub(super) async fn observe(&mut self, rows: &[JobRow]) -> Result<(), DatabaseError> {
+        let is_due =
+            |last: Option<Instant>, interval| last.is_none_or(|at| at.elapsed() >= interval);
+        if !is_due(self.observation.published, PUBLISH_INTERVAL) {
+            return Ok(());
+        }
+        self.observation.published = Some(Instant::now());
+        let records = is_due(self.observation.recorded, RECORD_INTERVAL);
+        if records {
+            self.observation.recorded = Some(Instant::now());
+            let looked = self.look_at_records().await;
+            self.unless_lost(looked)?;
+        }
+        let current = self.current_records();
+        self.publish(rows, &current);
+        if records {
+            let written = self.write_records(current).await;
+            self.unless_lost(written)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what changes rarely: the failures table, and what earlier daemons have counted for new jobs.
+    async fn look_at_records(&mut self) -> Result<(), DatabaseError> {
+        let failures = &mut self.observation.failures;
+        if let Err(error) = self.store.summarize_failures(failures, MAX_FAILURES).await {
+            match error.into_transient() {
+                Ok(error) => return Err(error),
+                Err(error) => tracing::debug!("the failures table cannot be read: {error}"),
+            }
+        }
+        if self
+            .running
+            .values()
+            .any(|running| running.observed.is_new())
+        {
+            let remarks = self.store.all_remarks().await?;
+            let mut earlier: BTreeMap<JobId, JobRecord> = remarks
+                .into_iter()
+                .filter_map(|(id, remarks)| Some((id, JobRecord::from_json(&remarks.stats?)?)))
+                .collect();
+            let new = self.running.iter_mut();
+            for (id, running) in new.filter(|(_, running)| running.observed.is_new()) {
+                running.observed.continue_from(earlier.remove(id));
+            }
+        }
+        Ok(())
+    }
+
+    fn current_records(&mut self) -> BTreeMap<JobId, JobRecord> {
+        let observation = &self.observation;
+        let moment = Moment {
+            now: Instant::now(),
+            clock: SystemTime::now(),
+            daemon: &observation.daemon,
+            provider: self.engine.provider(),
+        };
+        let running = self.running.iter_mut();
+        running
+            .map(|(id, running)| {
+                let quarantined = observation.failures.count(id);
+                (id.clone(), running.observed.record(&moment, quarantined))
+            })
+            .collect()
+    }
+
+    fn publish(&self, rows: &[JobRow], records: &BTreeMap<JobId, JobRecord>) {
+        let jobs = rows
+            .iter()
+            .map(|row| self.job_status(row, records.get(&row.id)));
+        let failures = self.observation.failures.newest.iter();
+        self.observation.board.publish(Snapshot {
+            daemon: self.daemon_status(),
+            jobs: jobs.collect(),
+            failures: failures
+                .map(|failure| FailedRow {
+                    job: failure.job.to_string(),
+                    key: failure.key.clone(),
+                    error: failure.error.clone(),
+                    attempts: failure.attempts,
+                    failed_at: failure.failed_at.clone(),
+                })
+                .collect(),
+        });
+    }
+
+    fn job_status(&self, row: &JobRow, record: Option<&JobRecord>) -> JobStatus {
+        let running = self.running.get(&row.id).zip(record);
+        let facts = match running {
+            Some((running, record)) => running.observed.facts(record.clone()),
+            None => JobFacts {
+                runs: self.claims.elsewhere.contains_key(&row.id),
+                quarantined_rows: Some(self.observation.failures.count(&row.id)),
+                ..JobFacts::default()
+            },
+        };
+        JobStatus::assemble(row, facts)
+    }
+
+    fn daemon_status(&self) -> DaemonStatus {
+        let (engine, observation) = (&self.engine, &self.observation);
+        let inference = engine.inference();
+        DaemonStatus {
+            name: observation.daemon.clone(),
+            jobs_table: self.store.table().qualified().to_owned(),
+            uptime_seconds: observation.started.elapsed().as_secs_f64(),
+            memory_bytes: daemon_status::resident_memory(),
+            running_jobs: self.running.len(),
+            jobs_database_error: None,
+            inference_threads: inference.threads,
+            inference_share: inference.share,
+            texts: engine.embedded_texts(),
+            computed_texts: engine.computed_texts(),
+        }
+    }
+
+    /// Writes the records that say something new.
+    async fn write_records(
+        &mut self,
+        records: BTreeMap<JobId, JobRecord>,
+    ) -> Result<(), DatabaseError> {
+        if !self.store.records_stats() {
+            return Ok(());
+        }
+        let is_news = |id: &JobId, record: &JobRecord| {
+            let running = self.running.get(id);
+            running.is_some_and(|running| running.observed.is_news(record))
+        };
+        let news: Vec<(JobId, JobRecord)> = records
+            .into_iter()
+            .filter(|(id, record)| is_news(id, record))
+            .collect();
+        if news.is_empty() {
+            return Ok(());
+        }
+        let stats: Vec<(JobId, String)> = news
+            .iter()
+            .map(|(id, record)| (id.clone(), record.to_json()))
+            .collect();
+        self.store.write_stats(&stats).await?;
+        for (id, record) in news {
+            if let Some(running) = self.running.get_mut(&id) {
+                running.observed.note_recorded(record);
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on an error only if the session is lost by it.
+    fn unless_lost(&self, result: Result<(), DatabaseError>) -> Result<(), DatabaseError> {
+        match result {
+            Err(error) if self.store.session().is_closed() => Err(error),
+            Err(error) => {
+                tracing::debug!("the state of the jobs is not recorded: {error}");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}

@@ -16,6 +16,7 @@ use super::search::Search;
 use super::show_models::ShowModels;
 use super::sql::Sql;
 use super::start_daemon::StartDaemon;
+use super::status::Status;
 use super::verify::Verify;
 use super::{output, stderr};
 use crate::shown::shown;
@@ -32,6 +33,7 @@ struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     StartDaemon(StartDaemon),
+    Status(Status),
     ShowModels(ShowModels),
     Pull(Pull),
     Embed(Embed),

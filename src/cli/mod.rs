@@ -22,9 +22,15 @@ mod search;
 mod show_models;
 mod sql;
 mod start_daemon;
+mod status;
+mod status_details;
+mod status_figures;
+mod status_table;
 mod stderr;
+mod style;
 mod table;
 mod verify;
+mod wrapped;
 
 use std::process::ExitCode;
 
@@ -79,6 +85,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,
+            Command::Status(arguments) => status::run(arguments).await?,
             Command::Search(arguments) => search::run(arguments).await?,
             Command::Verify(arguments) => return verify::run(arguments).await,
             Command::Resync(arguments) => resync::run(arguments).await?,

@@ -6,12 +6,13 @@ use super::output;
 
 /// `sql/jobs.sql`, with which a private server starts as well.
 pub const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
+const MONITORING: &str = include_str!("../../sql/monitoring.sql");
 const PREPARE_PUBLICATION: &str = include_str!("../../sql/prepare_publication.sql");
 const ROLE: &str = include_str!("../../sql/role.sql");
 const SEARCHERS: &str = include_str!("../../sql/searchers.sql");
 const TEARDOWN: &str = include_str!("../../sql/teardown.sql");
 
-/// Print an SQL script: the jobs table, roles with few rights, preparations for them, removal of everything
+/// Print an SQL script: the jobs table, roles with few rights, views for dashboards, removal of everything
 ///
 /// Without a name, lists the scripts. Pipe a script into psql, for example: lantern-cli sql jobs | psql mydb
 #[derive(Args)]
@@ -32,6 +33,8 @@ enum Script {
     /// Prepares a table for a role that does not own it
     #[value(name = "prepare_publication", aliases = ["prepare-publication", "prepare"])]
     PreparePublication,
+    /// Creates views of the state of jobs and slots, for dashboards
+    Monitoring,
     /// Removes all slots and publications of lantern-cli from a target database
     Teardown,
 }
@@ -43,6 +46,7 @@ impl Script {
             Script::Role => ROLE,
             Script::Searchers => SEARCHERS,
             Script::PreparePublication => PREPARE_PUBLICATION,
+            Script::Monitoring => MONITORING,
             Script::Teardown => TEARDOWN,
         }
     }

@@ -29,7 +29,8 @@ pub fn print(
     output::data(&render(headings, rows, max_cell_width))
 }
 
-fn render(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) -> String {
+/// The table as text: see [`print`].
+pub fn render(headings: &[&str], rows: &[Vec<String>], max_cell_width: usize) -> String {
     let headings: Vec<String> = headings
         .iter()
         .map(|heading| fit(heading, max_cell_width))
@@ -67,8 +68,13 @@ fn line(cells: &[String], widths: &[usize]) -> String {
     padded.join(SEPARATOR).trim_end().to_owned()
 }
 
+/// The number of columns that a text takes on a terminal.
+pub fn width(text: &str) -> usize {
+    text.width()
+}
+
 /// The text on one line, at most `max_width` terminal columns wide. A text that was cut ends with an ellipsis.
-fn fit(text: &str, max_width: usize) -> String {
+pub fn fit(text: &str, max_width: usize) -> String {
     let text = without_misleading(text, max_width);
     if text.width() <= max_width {
         return text;
@@ -91,7 +97,10 @@ fn without_misleading(text: &str, max_width: usize) -> String {
     let mut plain = String::new();
     let mut rest = text.chars();
     // An emoji of several people is the longest that takes two columns.
-    while let Some(c) = rest.next().filter(|_| plain.len() < 64 * (max_width + 1)) {
+    while let Some(c) = rest
+        .next()
+        .filter(|_| plain.len() < max_width.saturating_add(1).saturating_mul(64))
+    {
         let is_misleading = is_misleading(c, plain.chars().next_back(), rest.clone().next());
         plain.push(if is_misleading { ' ' } else { c });
     }

@@ -31,7 +31,7 @@ pub enum JobsLock<'a> {
 
 impl JobsLock<'_> {
     /// The 64-bit key, which depends on the jobs table too.
-    pub(super) fn key(self, store: &JobStore) -> i64 {
+    pub fn key(self, store: &JobStore) -> i64 {
         let table = store.table().oid();
         let name = match self {
             JobsLock::Job(id) => format!("lantern job {table} {id}"),

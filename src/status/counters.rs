@@ -1,11 +1,11 @@
 //! What a running job counts, and what it does.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::lag::StreamLag;
-use super::record::{Phase, Totals};
+use super::record::{Coverage, Phase, Totals};
 use crate::embedding::FlowCounters;
 
 /// A number that only grows. Its readers need no order between several of them.
@@ -64,6 +64,7 @@ pub struct JobCounters {
     /// How far the stream is behind.
     pub lag: Arc<StreamLag>,
     phase: PhaseCell,
+    coverage: Mutex<Option<Coverage>>,
 }
 
 /// The [`Phase`] of a job, by its number.
@@ -92,6 +93,16 @@ impl JobCounters {
             .into_iter()
             .find(is_it)
             .unwrap_or(Phase::Starting)
+    }
+
+    /// How many rows have a vector, as last seen.
+    pub fn set_coverage(&self, coverage: Option<Coverage>) {
+        *self.coverage.lock().unwrap_or_else(PoisonError::into_inner) = coverage;
+    }
+
+    /// How many rows have a vector, as last seen.
+    pub fn coverage(&self) -> Option<Coverage> {
+        *self.coverage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was done so far.

@@ -1,9 +1,11 @@
 //! The state of a job: one value for all who show it.
 
+use std::time::SystemTime;
+
 use serde::{Deserialize, Serialize};
 
 use super::lag::WalStatus;
-use super::record::{DaemonName, JobRecord, Phase, Scan, SlotRecord, Totals};
+use super::record::{Coverage, DaemonName, JobRecord, Phase, Scan, SlotRecord, Totals};
 use crate::jobs::{InitProgress, JobRow};
 use crate::shown::shown;
 
@@ -123,17 +125,6 @@ pub struct ScanStatus {
     pub seconds_left: Option<f64>,
 }
 
-/// How many rows have a vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Coverage {
-    /// Rows with a text.
-    pub rows_with_text: u64,
-    /// Rows with a text and a vector.
-    pub rows_with_vector: u64,
-    /// Whether the rows were counted. Otherwise the numbers are estimated from the statistics of the server.
-    pub is_exact: bool,
-}
-
 /// A replication slot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotStatus {
@@ -200,12 +191,13 @@ impl JobStatus {
             as_of: record.as_ref().map(|record| record.written_at),
             backfill_percent: percent(row, scan),
             scan: scan.map(ScanStatus::from),
-            coverage: facts.coverage,
+            coverage: facts
+                .coverage
+                .or(record.as_ref().and_then(|record| record.coverage)),
             rows_per_second: running.map(|record| record.rows_per_second),
-            rows_today: record.as_ref().map(|record| {
-                let written = std::time::Duration::from_secs_f64(record.written_at.max(0.0));
-                record.today.count(std::time::UNIX_EPOCH + written)
-            }),
+            rows_today: record
+                .as_ref()
+                .map(|record| record.today.count(SystemTime::now())),
             lag_bytes: slot.as_ref().map(|slot| slot.lag_bytes),
             lag_seconds: running.map(|record| record.lag_seconds),
             slot: slot.map(|slot| SlotStatus {

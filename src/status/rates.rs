@@ -75,12 +75,12 @@ mod tests {
     #[test]
     fn a_rate_is_that_of_the_last_ten_seconds() {
         let (begin, mut rate) = (Instant::now(), Rate::default());
-        let mut after = |seconds, count| rate.take(begin + Duration::from_secs(seconds), count);
-        assert_eq!(after(0, 100), 0.0);
-        assert_eq!(after(5, 150), 10.0);
-        assert_eq!(after(10, 150), 5.0);
-        assert_eq!(after(15, 150), 0.0);
-        assert_eq!(after(100, 320), 2.0);
+        let counts = [(0, 100), (5, 150), (10, 150), (15, 150), (100, 320)];
+        let rates = counts.map(|(seconds, count)| {
+            let rate = rate.take(begin + Duration::from_secs(seconds), count);
+            rate.to_string()
+        });
+        assert_eq!(rates, ["0", "10", "5", "0", "2"]);
     }
 
     #[test]

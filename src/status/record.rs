@@ -12,6 +12,8 @@ use super::rates::Today;
 pub struct JobRecord {
     /// The daemon that runs the job.
     pub daemon: DaemonName,
+    /// The key of the advisory lock that it holds in the jobs database for as long as it runs the job.
+    pub lock_key: i64,
     /// When this was written, in seconds since 1970-01-01 UTC by the daemon's clock.
     pub written_at: f64,
     /// What the job does.
@@ -28,6 +30,8 @@ pub struct JobRecord {
     pub lag_seconds: f64,
     /// The replication slot, as last seen.
     pub slot: Option<SlotRecord>,
+    /// How many rows have a vector, estimated from the statistics of the server each minute.
+    pub coverage: Option<Coverage>,
     /// Rows in the failures table.
     pub quarantined_rows: u64,
     /// What was done since the daemon started the job.
@@ -140,6 +144,17 @@ impl Scan {
             total => (self.rows_done.min(total) * 100 / total) as u8,
         }
     }
+}
+
+/// How many rows have a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coverage {
+    /// Rows with a text.
+    pub rows_with_text: u64,
+    /// Rows with a text and a vector.
+    pub rows_with_vector: u64,
+    /// Whether the rows were counted. Otherwise the numbers are estimated from the statistics of the server.
+    pub is_exact: bool,
 }
 
 /// A replication slot.

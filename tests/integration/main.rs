@@ -31,6 +31,7 @@ mod secrets;
 mod setup;
 mod shared_slot;
 mod sql;
+mod status;
 mod stopping;
 mod support;
 mod texts;

@@ -113,11 +113,13 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/commands",
         &[
             "postgres",
+            "replication",
             "embedding",
             "jobs",
             "status",
             "pipeline/error",
             "pipeline/table",
+            "pipeline/slot",
             "pipeline/setup",
             "pipeline/backfill",
             "pipeline/write",

@@ -11,19 +11,19 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::coverage::{self, Counting};
 use crate::jobs::failures_summary::{FailureRow, FailuresSummary};
 use crate::jobs::presence;
 use crate::jobs::stats::JobRemarks;
 use crate::jobs::{JobId, JobRow, JobStore};
+use crate::pipeline::setup::coverage::{self, Counting};
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::catalog::slot_state;
 use crate::pipeline::slot::names;
 use crate::postgres::{ConnectionString, DatabaseError, JobAccess, Session};
 use crate::replication::SlotName;
 use crate::status::JobStatus;
-use crate::status::job_status::{Coverage, JobFacts};
-use crate::status::record::{DaemonName, JobRecord, SlotRecord};
+use crate::status::job_status::JobFacts;
+use crate::status::record::{Coverage, DaemonName, JobRecord, SlotRecord};
 
 /// How long a target database may take. One that is away must not keep the state of all others from being shown.
 const TARGET_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,8 +20,8 @@ use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::capture::join::{Stay, SubscriberEnds};
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::table_state::TableState;
+use crate::pipeline::setup::{coverage, ddl};
 use crate::pipeline::slot::retention;
 use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
 use crate::postgres::{ConnectionString, Session};
@@ -87,10 +87,12 @@ impl Job {
             subscription: &subscription,
             partitions: &partitions,
         };
+        let (definition, counters) = (self.row.definition.clone(), self.counters.clone());
         let watchers = async {
             tokio::select! {
                 error = watchdog::watch(session.clone(), watched_table, state.clone()) => error,
                 error = retention::watch_if(watched_slot, session.clone()) => error,
+                never = coverage::watch(session.clone(), definition, counters) => match never {},
             }
         };
         match self.run_parts(stay, batcher, backfill, watchers).await {

@@ -12,6 +12,8 @@
 //! [`table_state`] and [`leaves`] are what a running job looks at each second: they tell what has become of its table.
 //! [`exclusive_use`] tells when it has to leave the database.
 //!
+//! [`coverage`] tells how many rows have a vector, for those who watch.
+//!
 //! A job may name a second role for all that touches rows ([`row_access`]).
 //!
 //! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
@@ -19,6 +21,7 @@
 
 pub mod columns;
 pub mod copies;
+pub mod coverage;
 pub mod ddl;
 pub mod definition;
 pub mod exclusive_use;

@@ -29,7 +29,7 @@ use crate::pipeline::job::interruption::Interruption;
 use crate::pipeline::job::state::{Job, JobEnd, TableHistory};
 use crate::pipeline::slot::names::{self, JobNames};
 use crate::pipeline::supervisor::fleet;
-use crate::pipeline::supervisor::observed_job::ObservedJob;
+use crate::pipeline::supervisor::observed::ObservedJob;
 use crate::pipeline::supervisor::options::SlotAllocation;
 use crate::pipeline::supervisor::shutdown::STOP_TIMEOUT;
 use crate::pipeline::supervisor::state::{AfterEnd, Running, Supervisor};
@@ -343,7 +343,9 @@ impl Supervisor {
         };
         let counters = Arc::new(JobCounters::new(lag.clone()));
         let subscription = self.subscription(&row, lag);
-        let observed = ObservedJob::new(subscription.slot().clone(), counters.clone());
+        let lock_key = JobsLock::Job(&id).key(&self.store);
+        let slot = subscription.slot().clone();
+        let observed = ObservedJob::new(lock_key, slot, counters.clone());
         let job = Job {
             row: row.clone(),
             subscription,

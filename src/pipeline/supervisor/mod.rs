@@ -27,7 +27,7 @@
 //! | `cleanup` | what follows when a job ends |
 //! | `connection` | what holds while the jobs database is away |
 //! | `heartbeat` | a line of the log each hour |
-//! | `observation`, `observed_job` | what watchers see of the jobs |
+//! | `observation`, `observed` | what watchers see of the jobs |
 //! | `notices` | what is said of rows and jobs that are not run, and of locks of strangers |
 //! | `shutdown` | the end of the daemon |
 
@@ -38,7 +38,7 @@ mod fleet;
 mod heartbeat;
 mod notices;
 mod observation;
-mod observed_job;
+mod observed;
 pub mod options;
 mod orphans;
 mod session;

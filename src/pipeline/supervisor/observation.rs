@@ -1,5 +1,5 @@
 //! What watchers see of the jobs. Once a second the supervisor puts the state of each together and publishes it on the
-//! [`StatusBoard`]. Every few seconds it writes what has changed into the column `stats` of the jobs table, in one
+//! [`StatusBoard`](crate::status::StatusBoard). Every few seconds it writes what has changed into the column `stats` of the jobs table, in one
 //! statement for all jobs.
 //!
 //! None of this may disturb the jobs: of errors, only that the session is lost is passed on.
@@ -7,16 +7,15 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::observed_job::Moment;
+use super::observed::Moment;
 use super::state::Supervisor;
 use crate::jobs::definition::{JobId, JobRow};
-use crate::jobs::failures_summary::FailuresSummary;
 use crate::postgres::DatabaseError;
+use crate::status::JobStatus;
 use crate::status::board::{FailedRow, Snapshot};
 use crate::status::daemon_status::{self, DaemonStatus};
 use crate::status::job_status::JobFacts;
-use crate::status::record::{DaemonName, JobRecord};
-use crate::status::{JobStatus, StatusBoard};
+use crate::status::record::JobRecord;
 
 /// How often the state is published.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
@@ -24,30 +23,6 @@ const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 const RECORD_INTERVAL: Duration = Duration::from_secs(5);
 /// Newest rows of the failures table that are published.
 const MAX_FAILURES: i64 = 50;
-
-/// What the supervisor remembers of what it has published.
-pub(super) struct Observation {
-    board: StatusBoard,
-    daemon: DaemonName,
-    started: Instant,
-    published: Option<Instant>,
-    recorded: Option<Instant>,
-    failures: FailuresSummary,
-}
-
-impl Observation {
-    /// Nothing so far.
-    pub fn new(board: StatusBoard) -> Self {
-        Observation {
-            board,
-            daemon: DaemonName::of_this_process(),
-            started: Instant::now(),
-            published: None,
-            recorded: None,
-            failures: FailuresSummary::default(),
-        }
-    }
-}
 
 impl Supervisor {
     /// Publishes the state of all jobs, if that is due, and records it.

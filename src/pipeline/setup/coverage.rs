@@ -3,11 +3,16 @@
 //! Counting reads the whole table, so only small tables are counted unless a person asks for it. For larger ones the
 //! server's statistics tell about how many rows have a text and a vector (PostgreSQL manual, "pg_stats": `null_frac`).
 
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::jobs::Definition;
 use crate::postgres::answer::columns;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
-use crate::status::job_status::Coverage;
+use crate::status::JobCounters;
+use crate::status::record::Coverage;
 
 /// A table of at most this size is counted, in bytes: that takes some milliseconds.
 const SMALL_TABLE: i64 = 8 << 20;
@@ -25,6 +30,27 @@ pub enum Counting {
 
 /// Size in bytes and rows, of a table or of all partitions of one, and whether the role may read both columns.
 type Extent = (i64, f64, bool);
+
+/// How often the daemon asks.
+const INTERVAL: Duration = Duration::from_secs(60);
+
+/// Asks again and again how many rows have a vector, without counting any, and tells the counters. Never returns: nothing
+/// of a job depends on it.
+///
+/// Cancellation safe.
+pub async fn watch(
+    session: Arc<Session>,
+    definition: Definition,
+    counters: Arc<JobCounters>,
+) -> Infallible {
+    loop {
+        match of_job(&session, &definition, Counting::Never).await {
+            Ok(coverage) => counters.set_coverage(coverage),
+            Err(error) => tracing::debug!("it is unknown how many rows have a vector: {error}"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
 
 /// How many rows of the job's table have a vector; `None` if the table or its columns are not there, the role may not read
 /// them, or the server has no statistics of them yet.
@@ -58,7 +84,10 @@ pub async fn of_job(
         _ => return estimate(session, definition, rows).await,
     }
     // As the daemon sees it: an empty text has no vector.
-    let has_text = format!("NULLIF({}::text COLLATE \"C\", '') IS NOT NULL", identifier(source));
+    let has_text = format!(
+        "NULLIF({}::text COLLATE \"C\", '') IS NOT NULL",
+        identifier(source)
+    );
     let statement = format!(
         "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) FROM {}.{}",
         identifier(destination),

@@ -1,18 +1,21 @@
-//! A running job, as watchers see it.
+//! What is remembered for watchers: of each running job, and of what was published.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::jobs::failures_summary::FailuresSummary;
 use crate::jobs::reporter::Report;
 use crate::replication::{Lsn, SlotName};
-use crate::status::JobCounters;
 use crate::status::job_status::JobFacts;
 use crate::status::rates::{Rate, Today};
 use crate::status::record::{DaemonName, JobRecord, Phase, Scan, SlotRecord};
+use crate::status::{JobCounters, StatusBoard};
 
 /// What is observed of a running job.
 pub(super) struct ObservedJob {
     pub counters: Arc<JobCounters>,
+    /// The key of its lock.
+    lock_key: i64,
     /// The slot that it reads.
     slot: SlotName,
     rate: Rate,
@@ -27,6 +30,30 @@ pub(super) struct ObservedJob {
     recorded: Option<JobRecord>,
 }
 
+/// What the supervisor remembers of what it has published.
+pub(super) struct Observation {
+    pub board: StatusBoard,
+    pub daemon: DaemonName,
+    pub started: Instant,
+    pub published: Option<Instant>,
+    pub recorded: Option<Instant>,
+    pub failures: FailuresSummary,
+}
+
+impl Observation {
+    /// Nothing so far.
+    pub fn new(board: StatusBoard) -> Self {
+        Observation {
+            board,
+            daemon: DaemonName::of_this_process(),
+            started: Instant::now(),
+            published: None,
+            recorded: None,
+            failures: FailuresSummary::default(),
+        }
+    }
+}
+
 /// When a record is made, and by which daemon.
 pub(super) struct Moment<'a> {
     pub now: Instant,
@@ -37,10 +64,11 @@ pub(super) struct Moment<'a> {
 }
 
 impl ObservedJob {
-    /// A job that has just started, and reads this slot.
-    pub fn new(slot: SlotName, counters: Arc<JobCounters>) -> Self {
+    /// A job that has just started, whose lock has this key, and which reads this slot.
+    pub fn new(lock_key: i64, slot: SlotName, counters: Arc<JobCounters>) -> Self {
         ObservedJob {
             counters,
+            lock_key,
             slot,
             rate: Rate::default(),
             scan_rate: Rate::default(),
@@ -81,6 +109,7 @@ impl ObservedJob {
         JobRecord {
             daemon: moment.daemon.clone(),
             written_at: since_epoch.unwrap_or_default().as_secs_f64(),
+            lock_key: self.lock_key,
             phase: self.counters.phase(),
             provider: moment.provider.to_owned(),
             rows_per_second: self.rate.take(moment.now, totals.rows_written),
@@ -94,6 +123,7 @@ impl ObservedJob {
                 lag_bytes: slot.unconfirmed_bytes,
                 confirmed_lsn: Lsn(slot.confirmed).to_string(),
             }),
+            coverage: self.counters.coverage(),
             quarantined_rows,
             totals,
         }

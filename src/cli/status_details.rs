@@ -1,0 +1,204 @@
+//! All that is known of one job.
+
+use super::status_figures::{UNKNOWN, bytes, count, coverage, duration, paint, rate, scan};
+use super::style::Style;
+use super::{status_table, table, wrapped};
+use crate::pipeline::commands::status::Observed;
+use crate::shown::shown;
+use crate::status::JobStatus;
+use crate::status::record::Totals;
+
+/// Failures that are shown.
+const MAX_FAILURES: usize = 5;
+
+/// The details of each job that was observed, usually one.
+pub fn render(observed: &Observed, style: Style) -> String {
+    let mut text = String::new();
+    for job in &observed.jobs {
+        text.push_str(&of_job(observed, job, style));
+        text.push('\n');
+    }
+    for problem in &observed.problems {
+        text.push_str(&wrapped::paragraph(problem, style.width));
+    }
+    text + &wrapped::paragraph(&status_table::daemons(observed), style.width)
+}
+
+fn of_job(observed: &Observed, job: &JobStatus, style: Style) -> String {
+    let mut lines = vec![
+        ("job", job.id.clone()),
+        ("state", job.state.name().to_owned()),
+    ];
+    if let Some(reason) = &job.reason {
+        lines.push(("reason", reason.clone()));
+    }
+    lines.extend(what_it_does(job));
+    lines.extend(backfill(observed, job));
+    lines.extend(figures(job));
+    if let Some(totals) = &job.totals {
+        lines.extend(since_start(totals));
+    }
+    let label_width = lines
+        .iter()
+        .map(|(label, _)| label.len())
+        .max()
+        .unwrap_or(0);
+    let mut text = String::new();
+    for (label, value) in lines {
+        let line = wrapped::paragraph(&format!("{label:label_width$}  {value}"), style.width);
+        match label {
+            "state" => text.push_str(&(paint(line.trim_end(), job.state, style.colors) + "\n")),
+            _ => text.push_str(&line),
+        }
+    }
+    text + &failures(observed, job, style)
+}
+
+fn what_it_does(job: &JobStatus) -> Vec<(&'static str, String)> {
+    let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "?".to_owned());
+    vec![
+        ("table", job.table.clone()),
+        ("source", name(&job.source)),
+        ("destination", name(&job.destination)),
+        ("model", name(&job.model)),
+        (
+            "computed by",
+            job.provider.clone().unwrap_or_else(|| UNKNOWN.to_owned()),
+        ),
+        (
+            "daemon",
+            match &job.daemon {
+                Some(daemon) => format!(
+                    "{} pid {}, version {}",
+                    daemon.host, daemon.pid, daemon.version
+                ),
+                None => "none runs it".to_owned(),
+            },
+        ),
+    ]
+}
+
+fn backfill(observed: &Observed, job: &JobStatus) -> Vec<(&'static str, String)> {
+    let times = observed.remarks.get(&job.id).map(|remarks| &remarks.times);
+    let [started, finished, failed] = times.cloned().unwrap_or_default();
+    let mut lines = vec![(
+        "backfill",
+        match scan(job) {
+            Some(scan) => scan,
+            None => format!("{} %", job.backfill_percent),
+        },
+    )];
+    let times = [
+        ("started", started),
+        ("finished", finished),
+        ("failed at", failed),
+    ];
+    lines.extend(
+        times
+            .into_iter()
+            .filter_map(|(label, at)| Some((label, at?))),
+    );
+    lines
+}
+
+fn figures(job: &JobStatus) -> Vec<(&'static str, String)> {
+    let slot = job.slot.as_ref();
+    let vectors = match &job.coverage {
+        Some(known) => format!(
+            "{}: {} of {} rows with a text{}",
+            coverage(Some(known)),
+            count(Some(known.rows_with_vector)),
+            count(Some(known.rows_with_text)),
+            match known.is_exact {
+                true => "",
+                false => ", estimated from the statistics of the server (--exact counts them)",
+            }
+        ),
+        None => UNKNOWN.to_owned(),
+    };
+    let wal = match slot {
+        Some(slot) => format!(
+            "{} retained by the slot {}, {}",
+            bytes(Some(slot.retained_bytes)),
+            slot.name,
+            slot.wal_status.name()
+        ),
+        None => UNKNOWN.to_owned(),
+    };
+    vec![
+        ("vectors", vectors),
+        ("rows a second", rate(job.rows_per_second)),
+        ("rows today", count(job.rows_today)),
+        ("lag", duration(job.lag_seconds)),
+        ("behind", bytes(job.lag_bytes)),
+        (
+            "confirmed",
+            slot.map_or_else(|| UNKNOWN.to_owned(), |slot| slot.confirmed_lsn.clone()),
+        ),
+        ("WAL", wal),
+        ("failed rows", count(job.quarantined_rows)),
+    ]
+}
+
+/// What the daemon has counted since it started the job.
+fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
+    vec![
+        (
+            "since start",
+            format!(
+                "{} rows written, {} superseded, {} quarantined",
+                count(Some(totals.rows_written)),
+                count(Some(totals.rows_superseded)),
+                count(Some(totals.rows_quarantined))
+            ),
+        ),
+        (
+            "texts",
+            format!(
+                "{} embedded, of which {} were known; {} tokens in {} batches, {} of inference",
+                count(Some(totals.texts)),
+                count(Some(totals.cache_hits)),
+                count(Some(totals.tokens)),
+                count(Some(totals.batches)),
+                duration(Some(totals.inference_seconds))
+            ),
+        ),
+        (
+            "cut texts",
+            format!(
+                "{} longer than the model reads",
+                count(Some(totals.texts_truncated))
+            ),
+        ),
+        (
+            "write-backs",
+            format!(
+                "{}, {} in all",
+                count(Some(totals.write_backs)),
+                duration(Some(totals.write_back_seconds))
+            ),
+        ),
+    ]
+}
+
+fn failures(observed: &Observed, job: &JobStatus, style: Style) -> String {
+    let of_job = observed
+        .failures
+        .iter()
+        .filter(|failure| failure.job.as_str() == job.id);
+    let mut text = String::new();
+    for failure in of_job.take(MAX_FAILURES) {
+        let key = table::fit(&failure.key, 60);
+        let line = format!(
+            "{} {key}, tried {} times: {}",
+            failure.failed_at,
+            failure.attempts,
+            shown(&failure.error)
+        );
+        text.push_str(&wrapped::paragraph(&line, style.width));
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("\nrows that failed last\n{text}"),
+    }
+}

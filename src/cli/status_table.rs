@@ -1,0 +1,179 @@
+//! All jobs, a line each, as wide as the terminal.
+
+use super::status_figures::{bytes, count, coverage, duration, paint, rate, scan};
+use super::style::Style;
+use super::{table, wrapped};
+use crate::pipeline::commands::status::Observed;
+use crate::status::job_status::{JobState, JobStatus};
+use crate::status::record::DaemonName;
+
+/// A column: its heading, its widest cell, and what it shows.
+struct Column {
+    heading: &'static str,
+    max_width: usize,
+    cell: fn(&JobStatus) -> String,
+}
+
+const fn column(heading: &'static str, max_width: usize, cell: fn(&JobStatus) -> String) -> Column {
+    Column {
+        heading,
+        max_width,
+        cell,
+    }
+}
+
+/// In the order in which they are shown.
+const COLUMNS: [Column; 13] = [
+    column("id", 36, |job| job.id.clone()),
+    column("job", 40, |job| {
+        let source = job.source.as_deref().unwrap_or("?");
+        let table = job.table.strip_prefix("public.").unwrap_or(&job.table);
+        format!("{table}.{source}")
+    }),
+    column("state", 11, |job| job.state.name().to_owned()),
+    column("vectors", 8, |job| coverage(job.coverage.as_ref())),
+    column("rows/s", 8, |job| rate(job.rows_per_second)),
+    column("lag", 12, |job| duration(job.lag_seconds)),
+    column("WAL", 9, |job| {
+        bytes(job.slot.as_ref().map(|slot| slot.retained_bytes))
+    }),
+    column("failed", 8, |job| count(job.quarantined_rows)),
+    column("today", 12, |job| count(job.rows_today)),
+    column("behind", 9, |job| bytes(job.lag_bytes)),
+    column("model", 40, |job| {
+        job.model.clone().unwrap_or_else(|| "?".to_owned())
+    }),
+    column("wal_status", 10, |job| {
+        job.slot
+            .as_ref()
+            .map_or("-", |slot| slot.wal_status.name())
+            .to_owned()
+    }),
+    column("daemon", 30, |job| {
+        job.daemon.as_ref().map_or_else(|| "-".to_owned(), place)
+    }),
+];
+
+/// The columns that are always there. The others come as far as there is room.
+const ESSENTIAL: usize = 8;
+/// Where a job is cut to make room for the essential columns.
+const MIN_JOB_WIDTH: usize = 12;
+
+/// The table, what is to say of single jobs below it, and who runs them.
+pub fn render(observed: &Observed, style: Style) -> String {
+    let mut text = String::new();
+    if observed.jobs.is_empty() {
+        text.push_str(
+            "The jobs table has no rows. INSERT one, or run: lantern-cli jobs add --help\n",
+        );
+    } else {
+        text.push_str(&jobs(&observed.jobs, style));
+    }
+    let notes = notes(observed);
+    if !notes.is_empty() {
+        text.push('\n');
+    }
+    for note in notes {
+        text.push_str(&wrapped::paragraph(&note, style.width));
+    }
+    text.push('\n');
+    text.push_str(&wrapped::paragraph(&daemons(observed), style.width));
+    text
+}
+
+/// One line about the daemons.
+pub fn daemons(observed: &Observed) -> String {
+    let named = &observed.named_daemons;
+    let names: Vec<String> = named.iter().map(place).collect();
+    match observed.daemons {
+        0 => "No daemon runs: what is shown was recorded before it stopped. Start one with lantern-cli \
+              start-daemon."
+            .to_owned(),
+        1 if named.len() == 1 => format!("A daemon runs: {}.", names.join(", ")),
+        1 => "A daemon runs.".to_owned(),
+        count if names.is_empty() => format!("{count} daemons run."),
+        count => format!("{count} daemons run: {}.", names.join(", ")),
+    }
+}
+
+fn place(daemon: &DaemonName) -> String {
+    format!("{} pid {}", daemon.host, daemon.pid)
+}
+
+fn jobs(jobs: &[JobStatus], style: Style) -> String {
+    let mut shown = ESSENTIAL;
+    let mut job_width = COLUMNS[1].max_width;
+    // Room for the job is what the others leave.
+    while width(jobs, shown, job_width) > style.width && job_width > MIN_JOB_WIDTH {
+        job_width -= 1;
+    }
+    while shown < COLUMNS.len() && width(jobs, shown + 1, job_width) <= style.width {
+        shown += 1;
+    }
+    let lines = lines(jobs, shown, job_width);
+    let mut text = String::new();
+    for (place, line) in lines.lines().enumerate() {
+        // Two lines of headings come first.
+        match place.checked_sub(2).and_then(|place| jobs.get(place)) {
+            Some(job) => text.push_str(&paint(line, job.state, style.colors)),
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn width(jobs: &[JobStatus], shown: usize, job_width: usize) -> usize {
+    let lines = lines(jobs, shown, job_width);
+    lines.lines().map(table::width).max().unwrap_or(0)
+}
+
+fn lines(jobs: &[JobStatus], shown: usize, job_width: usize) -> String {
+    let columns = &COLUMNS[..shown];
+    let headings: Vec<&str> = columns.iter().map(|column| column.heading).collect();
+    let rows: Vec<Vec<String>> = jobs
+        .iter()
+        .map(|job| {
+            let cells = columns.iter().enumerate().map(|(place, column)| {
+                let max_width = if place == 1 {
+                    job_width
+                } else {
+                    column.max_width
+                };
+                table::fit(&(column.cell)(job), max_width)
+            });
+            cells.collect()
+        })
+        .collect();
+    table::render(&headings, &rows, usize::MAX)
+}
+
+/// What a person should know of single jobs.
+fn notes(observed: &Observed) -> Vec<String> {
+    let mut notes = Vec::new();
+    for job in &observed.jobs {
+        if let Some(scan) = scan(job) {
+            notes.push(format!("job {}: embeds existing rows, {scan}", job.id));
+        }
+        if let Some(reason) = &job.reason {
+            notes.push(format!("job {}: {reason}", job.id));
+        }
+        let hint = match job.state {
+            JobState::Failed => format!(
+                "remove the cause, then run: lantern-cli jobs retry {}",
+                job.id
+            ),
+            _ if job.quarantined_rows.unwrap_or(0) > 0 => format!(
+                "{} rows could not be embedded or written: see lantern-cli status {}, then lantern-cli \
+                 retry-failed --job {}",
+                count(job.quarantined_rows),
+                job.id,
+                job.id
+            ),
+            _ => continue,
+        };
+        notes.push(format!("job {}: {hint}", job.id));
+    }
+    notes.extend(observed.problems.iter().cloned());
+    notes
+}

@@ -1,6 +1,6 @@
 //! All that is known of one job.
 
-use super::status_figures::{UNKNOWN, bytes, count, coverage, duration, paint, rate, scan};
+use super::status_figures::{UNKNOWN, bytes, count, coverage, duration, paint, plural, rate, scan};
 use super::style::Style;
 use super::{status_table, table, wrapped};
 use crate::pipeline::commands::status::Observed;
@@ -146,8 +146,8 @@ fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
         (
             "since start",
             format!(
-                "{} rows written, {} superseded, {} quarantined",
-                count(Some(totals.rows_written)),
+                "{} written, {} superseded, {} quarantined",
+                plural(totals.rows_written, "row", "rows"),
                 count(Some(totals.rows_superseded)),
                 count(Some(totals.rows_quarantined))
             ),
@@ -155,11 +155,11 @@ fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
         (
             "texts",
             format!(
-                "{} embedded, of which {} were known; {} tokens in {} batches, {} of inference",
+                "{} embedded, {} of them known; {} in {}, {} of inference",
                 count(Some(totals.texts)),
                 count(Some(totals.cache_hits)),
-                count(Some(totals.tokens)),
-                count(Some(totals.batches)),
+                plural(totals.tokens, "token", "tokens"),
+                plural(totals.batches, "batch", "batches"),
                 duration(Some(totals.inference_seconds))
             ),
         ),
@@ -173,7 +173,7 @@ fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
         (
             "write-backs",
             format!(
-                "{}, {} in all",
+                "{} in {}",
                 count(Some(totals.write_backs)),
                 duration(Some(totals.write_back_seconds))
             ),
@@ -190,9 +190,9 @@ fn failures(observed: &Observed, job: &JobStatus, style: Style) -> String {
     for failure in of_job.take(MAX_FAILURES) {
         let key = table::fit(&failure.key, 60);
         let line = format!(
-            "{} {key}, tried {} times: {}",
+            "{} {key}, tried {}: {}",
             failure.failed_at,
-            failure.attempts,
+            plural(failure.attempts.unsigned_abs().into(), "time", "times"),
             shown(&failure.error)
         );
         text.push_str(&wrapped::paragraph(&line, style.width));

@@ -72,6 +72,14 @@ pub fn count(count: Option<u64>) -> String {
     text
 }
 
+/// A number of things: `1 row`, `1,234 rows`.
+pub fn plural(number: u64, one: &str, many: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{} {many}", count(Some(number))),
+    }
+}
+
 /// A scan of existing rows: `1,200 of 5,000 rows, 12 s left`.
 pub fn scan(job: &JobStatus) -> Option<String> {
     let scan = job.scan?;

@@ -1,6 +1,6 @@
 //! All jobs, a line each, as wide as the terminal.
 
-use super::status_figures::{bytes, count, coverage, duration, paint, rate, scan};
+use super::status_figures::{bytes, count, coverage, duration, paint, plural, rate, scan};
 use super::style::Style;
 use super::{table, wrapped};
 use crate::pipeline::commands::status::Observed;
@@ -150,30 +150,42 @@ fn lines(jobs: &[JobStatus], shown: usize, job_width: usize) -> String {
 
 /// What a person should know of single jobs.
 fn notes(observed: &Observed) -> Vec<String> {
+    let jobs = observed.jobs.iter();
+    let notes = jobs.flat_map(|job| {
+        let notes = notes_on(job).into_iter();
+        notes.map(|note| format!("job {}: {note}", job.id))
+    });
+    notes.chain(observed.problems.iter().cloned()).collect()
+}
+
+fn notes_on(job: &JobStatus) -> Vec<String> {
     let mut notes = Vec::new();
-    for job in &observed.jobs {
-        if let Some(scan) = scan(job) {
-            notes.push(format!("job {}: embeds existing rows, {scan}", job.id));
-        }
-        if let Some(reason) = &job.reason {
-            notes.push(format!("job {}: {reason}", job.id));
-        }
-        let hint = match job.state {
-            JobState::Failed => format!(
-                "remove the cause, then run: lantern-cli jobs retry {}",
-                job.id
-            ),
-            _ if job.quarantined_rows.unwrap_or(0) > 0 => format!(
-                "{} rows could not be embedded or written: see lantern-cli status {}, then lantern-cli \
-                 retry-failed --job {}",
-                count(job.quarantined_rows),
-                job.id,
-                job.id
-            ),
-            _ => continue,
-        };
-        notes.push(format!("job {}: {hint}", job.id));
+    if let Some(scan) = scan(job) {
+        notes.push(format!("embeds existing rows, {scan}"));
     }
-    notes.extend(observed.problems.iter().cloned());
+    if let Some(reason) = &job.reason {
+        notes.push(reason.clone());
+    }
+    if job.state == JobState::Failed {
+        notes.push(format!(
+            "remove the cause, then run: lantern-cli jobs retry {}",
+            job.id
+        ));
+    } else if let Some(rows) = job.quarantined_rows.filter(|rows| *rows > 0) {
+        notes.push(format!(
+            "{} could not be embedded or written; see lantern-cli status {}, remove the cause, then run: lantern-cli \
+             retry-failed --job {}",
+            plural(rows, "row", "rows"),
+            job.id,
+            job.id
+        ));
+    }
+    let cut = job.totals.map_or(0, |totals| totals.texts_truncated);
+    if cut > 0 {
+        notes.push(format!(
+            "{} longer than the model reads, and what is beyond does not count",
+            plural(cut, "text is", "texts are")
+        ));
+    }
     notes
 }

@@ -199,7 +199,7 @@ impl JobStatus {
                 .as_ref()
                 .map(|record| record.today.count(SystemTime::now())),
             lag_bytes: slot.as_ref().map(|slot| slot.lag_bytes),
-            lag_seconds: running.map(|record| record.lag_seconds),
+            lag_seconds: running.and_then(|record| record.lag_seconds),
             slot: slot.map(|slot| SlotStatus {
                 name: slot.name,
                 wal_status: slot.wal_status,

@@ -1,15 +1,24 @@
 //! How far a stream is behind: the age of the oldest change that is not finished, and the WAL that is not confirmed.
 
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// What is known of a slot's lag.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Lag {
+    /// What the slot reader has not finished; `None` while none reads the slot.
+    pub unfinished: Option<Unfinished>,
+    /// The slot at the last look of the daemon.
+    pub slot: Option<SlotLag>,
+    /// The server's clock less ours, in seconds.
+    pub clock_ahead: f64,
+}
+
+/// What a slot reader has not finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unfinished {
     /// When the oldest transaction with unfinished rows was committed, by the server's clock; `None` if all are finished.
     pub oldest_commit: Option<SystemTime>,
-    /// The slot at the last look of the daemon, and when that was.
-    pub slot: Option<SlotLag>,
 }
 
 /// A slot at one moment.
@@ -67,9 +76,19 @@ impl WalStatus {
 pub struct StreamLag(Mutex<Lag>);
 
 impl StreamLag {
-    /// The slot reader: the commit time of the oldest transaction with unfinished rows.
-    pub fn set_oldest_commit(&self, oldest: Option<SystemTime>) {
-        self.lock().oldest_commit = oldest;
+    /// The slot reader: what it has not finished; `None` when it ends.
+    pub fn set_unfinished(&self, unfinished: Option<Unfinished>) {
+        self.lock().unfinished = unfinished;
+    }
+
+    /// What time it is on the server now.
+    pub fn set_server_clock(&self, now: SystemTime) {
+        let ours = SystemTime::now();
+        let ahead = match now.duration_since(ours) {
+            Ok(ahead) => ahead.as_secs_f64(),
+            Err(behind) => -behind.duration().as_secs_f64(),
+        };
+        self.lock().clock_ahead = ahead;
     }
 
     /// The watch over the slot: how it is now; `None` once there is no slot.
@@ -90,10 +109,36 @@ impl StreamLag {
 }
 
 impl Lag {
-    /// The age of the oldest change that is not finished; zero if all are.
-    pub fn age(&self, now: SystemTime) -> Duration {
-        let age = self.oldest_commit.map(|oldest| now.duration_since(oldest));
-        // A server whose clock is ahead has no changes from the future.
-        age.and_then(Result::ok).unwrap_or_default()
+    /// The age of the oldest change that is not finished, in seconds; 0 if all are, and `None` while no reader tells.
+    pub fn age(&self, now: SystemTime) -> Option<f64> {
+        let Some(oldest) = self.unfinished?.oldest_commit else {
+            return Some(0.0);
+        };
+        let by_our_clock = match now.duration_since(oldest) {
+            Ok(age) => age.as_secs_f64(),
+            Err(ahead) => -ahead.duration().as_secs_f64(),
+        };
+        Some((by_our_clock + self.clock_ahead).max(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_age_is_by_the_clock_of_the_server() {
+        let (now, lag) = (SystemTime::now(), StreamLag::default());
+        assert_eq!(lag.get().age(now), None);
+        lag.set_unfinished(Some(Unfinished::default()));
+        assert_eq!(lag.get().age(now), Some(0.0));
+        let hour = Duration::from_secs(3600);
+        lag.set_server_clock(now + hour);
+        let oldest_commit = Some(now + hour - Duration::from_secs(60));
+        lag.set_unfinished(Some(Unfinished { oldest_commit }));
+        let age = lag.get().age(now).expect("a reader tells");
+        assert!((age - 60.0).abs() < 10.0, "{age}");
     }
 }

@@ -26,8 +26,8 @@ pub struct JobRecord {
     pub today: Today,
     /// The scan of existing rows that is under way.
     pub scan: Option<Scan>,
-    /// The age of the oldest change that is not finished, in seconds; 0 if all are.
-    pub lag_seconds: f64,
+    /// The age of the oldest change that is not finished, in seconds; 0 if all are, and `None` while the stream is not read.
+    pub lag_seconds: Option<f64>,
     /// The replication slot, as last seen.
     pub slot: Option<SlotRecord>,
     /// How many rows have a vector, estimated from the statistics of the server each minute.

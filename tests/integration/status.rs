@@ -122,7 +122,7 @@ async fn a_row_that_cannot_be_written_is_shown_with_its_reason() {
     wait_for_record(&scene, "stats ->> 'quarantined_rows' = '1'").await;
     let (_, all) = status(&scene, &[]).await;
     assert!(
-        all.contains("1 rows could not be embedded or written"),
+        all.contains("1 row could not be embedded or written"),
         "{all}"
     );
     let (_, one) = status(&scene, &[&id]).await;
@@ -282,4 +282,27 @@ async fn names_and_reasons_are_shown_harmless() {
     }
     let (_, json) = status(&scene, &["--json"]).await;
     assert!(!json.contains('\u{1b}'), "{json:?}");
+}
+
+/// The age of the oldest change, while its row is locked by a transaction of the users.
+#[tokio::test]
+async fn the_lag_is_the_age_of_the_oldest_change_without_a_vector() {
+    let mut scene = recording().await;
+    scene.job("notes", "body").await;
+    scene.put(1, TIDES).await;
+    scene.start_daemon().await;
+    wait_for_record(&scene, "stats ->> 'lag_seconds' = '0.0'").await;
+    scene.put(1, MOON).await;
+    let user = scene
+        .session("BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE")
+        .await;
+    // Whether or not the vector was faster than the lock, this one is not.
+    user.batch_execute("UPDATE notes SET body = 'x' WHERE id = 1; COMMIT; BEGIN; SELECT FROM notes WHERE id = 1 FOR UPDATE")
+        .await
+        .unwrap();
+    wait_for_record(&scene, "(stats ->> 'lag_seconds')::float8 > 2").await;
+    let shown = json(&scene, &[]).await["jobs"][0]["lag_seconds"].clone();
+    assert!(shown.as_f64().is_some_and(|lag| lag > 2.0), "{shown}");
+    user.batch_execute("COMMIT").await.unwrap();
+    wait_for_record(&scene, "stats ->> 'lag_seconds' = '0.0'").await;
 }

@@ -5,7 +5,7 @@
 //! any point: partial frames stay in the [`ReplicationStream`], not in a future.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -24,7 +24,7 @@ use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::table::row::{LiveAck, SubscriberId};
 use crate::replication::pgoutput::RelationId;
 use crate::replication::{Frame, ReplicationStream};
-use crate::status::lag::StreamLag;
+use crate::status::lag::{StreamLag, Unfinished};
 
 /// A server that has sent nothing for this time, though it was asked for a reply, is gone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(35);
@@ -63,7 +63,7 @@ pub(super) struct Reader {
     restart_at: Option<Instant>,
     /// Told how old the oldest unfinished change is.
     lag: Arc<StreamLag>,
-    oldest_commit: Option<SystemTime>,
+    unfinished: Option<Unfinished>,
 }
 
 impl Reader {
@@ -82,7 +82,7 @@ impl Reader {
             received: 0,
             restart_at: None,
             lag,
-            oldest_commit: None,
+            unfinished: None,
         }
     }
 
@@ -137,6 +137,7 @@ impl Reader {
         let mut acks = Vec::new();
         // The first status update tells the server that streaming has begun.
         self.send_status(false).await?;
+        self.tell_lag();
         while !self.subscribers.is_empty() {
             let reads = self.subscribers.want_more() && self.pace.resumes_at.is_none();
             tokio::select! {
@@ -298,10 +299,12 @@ impl Reader {
     }
 
     fn tell_lag(&mut self) {
-        let oldest = self.filter.oldest_commit();
-        if oldest != self.oldest_commit {
-            self.oldest_commit = oldest;
-            self.lag.set_oldest_commit(oldest);
+        let unfinished = Some(Unfinished {
+            oldest_commit: self.filter.oldest_commit(),
+        });
+        if unfinished != self.unfinished {
+            self.unfinished = unfinished;
+            self.lag.set_unfinished(unfinished);
         }
     }
 
@@ -350,7 +353,7 @@ impl Reader {
 impl Drop for Reader {
     /// Nothing is read from now on, so nothing is known of what is unfinished.
     fn drop(&mut self) {
-        self.lag.set_oldest_commit(None);
+        self.lag.set_unfinished(None);
     }
 }
 

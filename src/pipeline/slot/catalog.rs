@@ -1,5 +1,7 @@
 //! SQL over `pg_replication_slots` (PostgreSQL manual, "System Views").
 
+use std::time::SystemTime;
+
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -64,6 +66,8 @@ pub struct SlotState {
     pub wal_status: WalStatus,
     /// `confirmed_flush_lsn`; `restart_lsn` while the slot is being created.
     pub confirmed: Lsn,
+    /// What time it is on the server.
+    pub server_time: SystemTime,
 }
 
 /// The state of the slot; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared memory only.
@@ -74,11 +78,11 @@ pub async fn slot_state(
     client: &Client,
     name: &SlotName,
 ) -> Result<Option<SlotState>, DatabaseError> {
-    let found: Option<(i64, i64, String, String, String)> = client
+    let found: Option<(i64, i64, String, String, String, SystemTime)> = client
         .query_opt(
             "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
                     pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text, \
-                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved') \
+                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved'), clock_timestamp() \
              FROM pg_replication_slots, pg_current_wal_lsn() AS now \
              WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'",
             &[&name.as_str()],
@@ -90,8 +94,8 @@ pub async fn slot_state(
         )))?;
     // A confirmed position may be ahead of what the server has written out. Nothing is retained then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
-    Ok(
-        found.and_then(|(retained, unconfirmed, restart, confirmed, status)| {
+    Ok(found.and_then(
+        |(retained, unconfirmed, restart, confirmed, status, server_time)| {
             Some(SlotState {
                 retained: RetainedWal {
                     bytes: bytes(retained),
@@ -101,9 +105,10 @@ pub async fn slot_state(
                 // A server of the future may know further ones.
                 wal_status: WalStatus::from_name(&status).unwrap_or(WalStatus::Extended),
                 confirmed: confirmed.parse().ok()?,
+                server_time,
             })
-        }),
-    )
+        },
+    ))
 }
 
 /// Names in this database that begin with `prefix` and are not in use: slots without a reader, and publications without

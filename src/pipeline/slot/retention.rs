@@ -128,6 +128,9 @@ impl Monitor {
             slot, limit, lag, ..
         } = &self.watched;
         lag.set_slot(state.map(SlotLag::from));
+        if let Some(state) = state {
+            lag.set_server_clock(state.server_time);
+        }
         let Some(SlotState { retained, .. }) = state else {
             return Ok(None);
         };

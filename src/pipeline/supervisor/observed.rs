@@ -115,7 +115,7 @@ impl ObservedJob {
             rows_per_second: self.rate.take(moment.now, totals.rows_written),
             today,
             scan: self.scan(moment.now),
-            lag_seconds: lag.age(moment.clock).as_secs_f64(),
+            lag_seconds: lag.age(moment.clock),
             slot: lag.slot.map(|slot| SlotRecord {
                 name: self.slot.to_string(),
                 wal_status: slot.wal_status,

@@ -70,11 +70,13 @@ pub async fn of_job(
         return Ok(None);
     };
     let schema = &definition.schema;
+    let failed = || DatabaseError::during("asking how large a table is");
+    let question = session.repeated(EXTENT).await.map_err(failed())?;
     let extent = session
-        .query_opt(EXTENT, &[schema, table, source, destination])
+        .query_opt(&question, &[schema, table, source, destination])
         .await
-        .and_then(|row| row.as_ref().map(columns::<Extent>).transpose());
-    let extent = extent.map_err(DatabaseError::during("asking how large a table is"))?;
+        .and_then(|row| row.as_ref().map(columns::<Extent>).transpose())
+        .map_err(failed())?;
     let Some((bytes, rows, true)) = extent else {
         return Ok(None);
     };
@@ -133,11 +135,13 @@ async fn estimate(
         fraction(&definition.src_column),
         fraction(&definition.dst_column)
     );
+    let failed = || DatabaseError::during("reading statistics of a table");
+    let question = session.repeated(&statement).await.map_err(failed())?;
     let fractions = session
-        .query_one(&statement, &[&definition.schema, &definition.table])
+        .query_one(&question, &[&definition.schema, &definition.table])
         .await
-        .and_then(|row| columns::<(Option<f64>, Option<f64>)>(&row));
-    let fractions = fractions.map_err(DatabaseError::during("reading statistics of a table"))?;
+        .and_then(|row| columns::<(Option<f64>, Option<f64>)>(&row))
+        .map_err(failed())?;
     let (Some(texts), Some(vectors)) = fractions else {
         return Ok(None);
     };

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-use crate::postgres::DatabaseError;
 use crate::postgres::answer::{all, columns};
+use crate::postgres::{DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
 use crate::status::lag::WalStatus;
 
@@ -70,28 +70,34 @@ pub struct SlotState {
     pub server_time: SystemTime,
 }
 
+const SLOT_STATE: &str = "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
+                    pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text, \
+                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved'), clock_timestamp() \
+             FROM pg_replication_slots, pg_current_wal_lsn() AS now \
+             WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'";
+
+/// The columns of [`SLOT_STATE`].
+type SlotStateRow = (i64, i64, String, String, String, SystemTime);
+
 /// The state of the slot; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared memory only.
 ///
 /// # Errors
 /// The server's, such as that it is a standby.
 pub async fn slot_state(
-    client: &Client,
+    session: &Session,
     name: &SlotName,
 ) -> Result<Option<SlotState>, DatabaseError> {
-    let found: Option<(i64, i64, String, String, String, SystemTime)> = client
-        .query_opt(
-            "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
-                    pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text, \
-                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved'), clock_timestamp() \
-             FROM pg_replication_slots, pg_current_wal_lsn() AS now \
-             WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'",
-            &[&name.as_str()],
-        )
+    let failed = || {
+        DatabaseError::during(format!(
+            "reading how much WAL the replication slot {name} retains"
+        ))
+    };
+    let question = session.repeated(SLOT_STATE).await.map_err(failed())?;
+    let found: Option<SlotStateRow> = session
+        .query_opt(&question, &[&name.as_str()])
         .await
         .and_then(|row| row.as_ref().map(columns).transpose())
-        .map_err(DatabaseError::during(format!(
-            "reading how much WAL the replication slot {name} retains"
-        )))?;
+        .map_err(failed())?;
     // A confirmed position may be ahead of what the server has written out. Nothing is retained then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
     Ok(found.and_then(

@@ -189,3 +189,56 @@ fn notes_on(job: &JobStatus) -> Vec<String> {
     }
     notes
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::jobs::JobRow;
+    use crate::status::job_status::JobFacts;
+
+    fn observed() -> Observed {
+        let mut failed = JobRow::example("2");
+        failed.definition.table = Some("a_table_with_quite_a_long_name_論理複製".into());
+        failed.failed = true;
+        failed.failure_reason = Some("word ".repeat(40));
+        let rows = [JobRow::example("1"), failed];
+        Observed {
+            jobs: rows
+                .iter()
+                .map(|row| JobStatus::assemble(row, JobFacts::default()))
+                .collect(),
+            remarks: BTreeMap::new(),
+            daemons: 0,
+            named_daemons: Vec::new(),
+            failures: Vec::new(),
+            problems: vec!["a database has not answered".into()],
+        }
+    }
+
+    #[test]
+    fn it_fits_into_eighty_columns() {
+        let style = Style {
+            width: 80,
+            colors: false,
+        };
+        let text = render(&observed(), style);
+        for line in text.lines() {
+            assert!(table::width(line) <= 80, "{line}");
+        }
+        assert!(text.contains("failed"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text}");
+    }
+
+    #[test]
+    fn a_wide_terminal_shows_every_column_and_colors_show_states() {
+        let style = Style {
+            width: usize::MAX,
+            colors: true,
+        };
+        let text = render(&observed(), style);
+        assert!(text.lines().next().unwrap().ends_with("daemon"), "{text}");
+        assert!(text.contains("\u{1b}[31m2 "), "{text}");
+    }
+}

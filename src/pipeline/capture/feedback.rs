@@ -5,7 +5,8 @@
 //! - It requests a reply: at once.
 //! - Finished rows have advanced the confirmed position: at once, but at most once in [`CONFIRM_INTERVAL`], because the
 //!   server works for each update.
-//! - Only keepalives have advanced it: with the next tick of the clock, because a busy server answers each update with
+//! - Only keepalives have advanced it: soon, while rows have been finished lately, since who wrote them may wait for a
+//!   position behind them; otherwise with the next tick of the clock, because a busy server answers each update with
 //!   another keepalive.
 //! - Nothing was sent for a third of `wal_sender_timeout`, or for 10 s: an update is overdue, however busy we are. The
 //!   server ends the connection after the whole timeout (PostgreSQL manual, "wal_sender_timeout").
@@ -18,7 +19,11 @@ use crate::replication::Lsn;
 
 /// The least time between two updates that finished rows cause.
 const CONFIRM_INTERVAL: Duration = Duration::from_millis(10);
-/// The least time between two updates that keepalives cause.
+/// The least time between two updates that keepalives cause, while rows have been finished lately.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(25);
+/// For so long after rows were finished.
+const LATELY: Duration = Duration::from_secs(1);
+/// The least time between two updates that keepalives cause otherwise.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The status updates of one connection.
@@ -30,6 +35,8 @@ pub(super) struct Feedback {
     sent_at: Instant,
     /// Finished rows have advanced the position since then.
     has_advanced: bool,
+    /// When they last did.
+    advanced_at: Option<Instant>,
     /// When the next update goes out for that reason, if it has to wait.
     pub due: Option<Instant>,
 }
@@ -41,6 +48,7 @@ impl Feedback {
             sent: Lsn::ZERO,
             sent_at: Instant::now(),
             has_advanced: false,
+            advanced_at: None,
             due: None,
         }
     }
@@ -57,12 +65,23 @@ impl Feedback {
 
     /// Finished rows may have moved the position from `before` to `now`.
     pub(super) fn note_progress(&mut self, before: Lsn, now: Lsn) {
-        self.has_advanced |= now > before;
+        if now > before {
+            self.has_advanced = true;
+            self.advanced_at = Some(Instant::now());
+        }
+    }
+
+    /// A keepalive has come, and the position is `confirmed` now. Schedules an update if rows have been finished lately.
+    pub(super) fn note_keepalive(&mut self, confirmed: Lsn) {
+        let lately = self.advanced_at.is_some_and(|at| at.elapsed() < LATELY);
+        if lately && self.due.is_none() && self.is_behind(confirmed) {
+            self.due = Some(self.sent_at + KEEPALIVE_INTERVAL);
+        }
     }
 
     /// Whether an update has to go out now because rows are finished. Otherwise it is scheduled, if there is a reason for one.
     pub(super) fn confirms_now(&mut self) -> bool {
-        if !self.has_advanced || self.due.is_some() {
+        if !self.has_advanced {
             return false;
         }
         if self.sent_at.elapsed() >= CONFIRM_INTERVAL {

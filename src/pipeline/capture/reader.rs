@@ -275,8 +275,9 @@ impl Reader {
                 reply_requested,
             } => {
                 self.filter.keepalive(wal_end);
-                if reply_requested {
-                    self.send_status(false).await?;
+                match reply_requested {
+                    true => self.send_status(false).await?,
+                    false => self.feedback.note_keepalive(self.filter.confirmed()),
                 }
                 Ok(0)
             }

@@ -18,6 +18,7 @@ use super::sql::Sql;
 use super::start_daemon::StartDaemon;
 use super::status::Status;
 use super::verify::Verify;
+use super::wait::Wait;
 use super::{output, stderr};
 use crate::shown::shown;
 
@@ -41,6 +42,7 @@ pub enum Command {
     Verify(Verify),
     Resync(Resync),
     RetryFailed(RetryFailed),
+    Wait(Wait),
     Sql(Sql),
 }
 

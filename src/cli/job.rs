@@ -76,15 +76,10 @@ impl JobArguments {
     /// # Errors
     /// Where something of it is missing, or where the job may not use its host (`--allow-host`).
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
-        let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
-        let session = Session::open(&jobs).await?;
-        let table = JobsTable::discover_readable(&session, &self.schema, &self.table).await?;
-        let store = JobStore::new(session, table, None);
-        let row = self.find(&store).await?;
+        let (store, row) = self.find_row().await?;
         job_state::warn(&store, &row).await?;
         let names = TargetNames::from_definition(&row.definition)?;
-        let database = self.target(&store, &row)?;
-        let session = Session::open(&database).await?;
+        let session = self.open_target(&store, &row).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();
         let name: ModelName = names.model.parse()?;
@@ -98,6 +93,27 @@ impl JobArguments {
             session,
             target: Arc::new(target),
         })
+    }
+
+    /// Finds the job, without its model and its table.
+    ///
+    /// # Errors
+    /// The jobs table cannot be used, or has no such job.
+    pub async fn find_row(&self) -> anyhow::Result<(JobStore, JobRow)> {
+        let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
+        let session = Session::open(&jobs).await?;
+        let table = JobsTable::discover_readable(&session, &self.schema, &self.table).await?;
+        let store = JobStore::new(session, table, None);
+        let row = self.find(&store).await?;
+        Ok((store, row))
+    }
+
+    /// A session to the target database, as the role that reads and writes rows.
+    ///
+    /// # Errors
+    /// The job may not connect there, or cannot.
+    pub async fn open_target(&self, store: &JobStore, row: &JobRow) -> anyhow::Result<Session> {
+        Ok(Session::open(&self.target(store, row)?).await?)
     }
 
     /// Where the rows of the job are, for the role that reads and writes them.

@@ -10,14 +10,18 @@ use crate::postgres::DatabaseError;
 /// # Errors
 /// The server's.
 pub async fn warn(store: &JobStore, row: &JobRow) -> Result<(), DatabaseError> {
-    if let Some(warning) = warning(store, row).await? {
-        stderr::line(&format!("warning: job {} {warning}", row.id));
+    if let Some(description) = description(store, row).await? {
+        stderr::line(&format!("warning: job {} {description}", row.id));
     }
     Ok(())
 }
 
-/// The rest of a sentence that begins with the job.
-async fn warning(store: &JobStore, row: &JobRow) -> Result<Option<String>, DatabaseError> {
+/// The rest of a sentence that begins with the job: why its vectors are not all up to date. `None` for a job that has
+/// finished its initial backfill and runs.
+///
+/// # Errors
+/// The server's.
+pub async fn description(store: &JobStore, row: &JobRow) -> Result<Option<String>, DatabaseError> {
     if !row.failed && !row.canceled && row.progress == InitProgress::Finished {
         return Ok(None);
     }

@@ -30,6 +30,7 @@ mod stderr;
 mod style;
 mod table;
 mod verify;
+mod wait;
 mod wrapped;
 
 use std::process::ExitCode;
@@ -81,7 +82,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     }
     let status = runtime.block_on(async {
         match command {
-            Command::StartDaemon(arguments) => start_daemon::run(arguments).await?,
+            Command::StartDaemon(arguments) => return start_daemon::run(arguments).await,
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,
@@ -90,6 +91,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Verify(arguments) => return verify::run(arguments).await,
             Command::Resync(arguments) => resync::run(arguments).await?,
             Command::RetryFailed(arguments) => retry_failed::run(arguments).await?,
+            Command::Wait(arguments) => return wait::run(arguments).await,
             Command::Sql(arguments) => sql::run(&arguments)?,
         }
         Ok(ExitCode::SUCCESS)

@@ -11,6 +11,7 @@ const PREPARE_PUBLICATION: &str = include_str!("../../sql/prepare_publication.sq
 const ROLE: &str = include_str!("../../sql/role.sql");
 const SEARCHERS: &str = include_str!("../../sql/searchers.sql");
 const TEARDOWN: &str = include_str!("../../sql/teardown.sql");
+const WAIT_FOR_EMBEDDINGS: &str = include_str!("../../sql/wait_for_embeddings.sql");
 
 /// Print an SQL script: the jobs table, roles with few rights, views for dashboards, removal of everything
 ///
@@ -35,6 +36,9 @@ enum Script {
     PreparePublication,
     /// Creates views of the state of jobs and slots, for dashboards
     Monitoring,
+    /// Creates a function by which applications wait for the vectors of what they have written
+    #[value(name = "wait_for_embeddings", aliases = ["wait-for-embeddings", "wait"])]
+    WaitForEmbeddings,
     /// Removes all slots and publications of lantern-cli from a target database
     Teardown,
 }
@@ -47,6 +51,7 @@ impl Script {
             Script::Searchers => SEARCHERS,
             Script::PreparePublication => PREPARE_PUBLICATION,
             Script::Monitoring => MONITORING,
+            Script::WaitForEmbeddings => WAIT_FOR_EMBEDDINGS,
             Script::Teardown => TEARDOWN,
         }
     }

@@ -1,12 +1,15 @@
-//! `lantern-cli start-daemon`: runs the supervisor until a signal arrives.
+//! `lantern-cli start-daemon`: runs the supervisor until a signal arrives, or until everything is embedded.
 //!
 //! The doc comments of the arguments are the output of `--help`, and so the reference of the options.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use humantime::{format_duration, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -15,13 +18,17 @@ use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
 use super::refuse_superuser::RefuseSuperuserArguments;
 use super::sql::JOBS_TABLE;
+use super::wait::TIMED_OUT;
 use super::{output, stderr};
 use crate::embedded::{
     Installation, PrivatePostgres, ServerOptions, default_directory, percent_encoded,
 };
+use crate::jobs::JobId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::pipeline::supervisor::catch_up::RunEnd;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::state::Supervisor;
+use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, Session};
 use crate::status::StatusBoard;
 
@@ -79,6 +86,15 @@ pub struct StartDaemon {
     #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = SlotsArgument::Job, value_name = "WHO")]
     slots: SlotsArgument,
 
+    /// End once everything that was committed is embedded: for cron and CI. Slots stay for the next run, and retain WAL
+    /// until then. Exits with 0, with 1 if jobs have failed, and with 4 if the daemon was stopped before
+    #[arg(long)]
+    until_caught_up: bool,
+
+    /// How long --until-caught-up may take, such as 30s, 10m or 1h [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "until_caught_up")]
+    timeout: Option<Duration>,
+
     #[command(flatten)]
     engine: EngineArguments,
 
@@ -107,15 +123,18 @@ impl From<SlotsArgument> for SlotAllocation {
     }
 }
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until it is told to stop, or has caught up where that is its end.
 ///
 /// # Errors
 /// The jobs database cannot be reached at the start, or the jobs table cannot be used.
-pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
+pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     logging::start(&arguments.logging);
     crate::failpoint::read_environment();
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
+    if let Some(timeout) = arguments.timeout {
+        stop_after(timeout, stop.clone());
+    }
 
     let (database, private) = match &arguments.uri {
         Some(uri) => (ConnectionString::from_operator(uri).context("--uri")?, None),
@@ -139,7 +158,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
     let board = StatusBoard::default();
     let supervisor = tokio::select! {
         supervisor = Supervisor::open(options, engine.clone(), board, stop.clone()) => supervisor?,
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(arguments.exit_code(&RunEnd::Stopped { unfinished: Vec::new() })),
     };
     // A private server's jobs are those of the user who has started it.
     if private.is_none() && arguments.access.allows_all_hosts() {
@@ -148,11 +167,59 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<()> {
              name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
         );
     }
-    supervisor.run().await;
+    let supervisor = match arguments.until_caught_up {
+        true => supervisor.until_caught_up(),
+        false => supervisor,
+    };
+    let end = supervisor.run().await;
     // The process unloads the inference library when it ends. By then none of its threads may run.
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);
-    Ok(())
+    Ok(arguments.exit_code(&end))
+}
+
+impl StartDaemon {
+    /// Says why the daemon ends, where that is not as it should be.
+    fn exit_code(&self, end: &RunEnd) -> ExitCode {
+        match end {
+            RunEnd::Stopped { unfinished } if self.until_caught_up => {
+                tracing::error!(
+                    "stopped before everything was embedded; unfinished jobs: {}; see the log above, and last_error in {}",
+                    listed(unfinished),
+                    self.jobs_table()
+                );
+                ExitCode::from(TIMED_OUT)
+            }
+            RunEnd::CaughtUp { failed } if !failed.is_empty() => {
+                tracing::error!(
+                    "jobs have failed, and not all of their rows are embedded: {}; see init_failure_reason in {}",
+                    listed(failed),
+                    self.jobs_table()
+                );
+                ExitCode::FAILURE
+            }
+            _ => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Schema and name, quoted.
+    fn jobs_table(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.table))
+    }
+}
+
+fn listed(jobs: &[JobId]) -> String {
+    let ids: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
+    ids.join(", ")
+}
+
+/// Stops the daemon after this time.
+fn stop_after(timeout: Duration, stop: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::time::sleep(timeout).await;
+        tracing::warn!("not caught up within {}", format_duration(timeout));
+        stop.cancel();
+    });
 }
 
 /// The first SIGTERM or SIGINT (Ctrl-C) starts an orderly shutdown; a second one ends the process at once. The exit

@@ -119,6 +119,27 @@ pub async fn leave(store: &JobStore) -> Result<(), DatabaseError> {
     Ok(())
 }
 
+/// Whether a daemon works on this jobs table, with whatever label. `None` where that cannot be told: daemons do not show
+/// themselves at a view of their table.
+///
+/// # Errors
+/// The server's.
+pub async fn is_any_there(store: &JobStore) -> Result<Option<bool>, DatabaseError> {
+    let (table, _) = keys(store, false);
+    let found: bool = store
+        .session()
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_locks l \
+               WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.classid::bigint = $1 \
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))",
+            &[&i64::from(table.cast_unsigned())],
+        )
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(DatabaseError::during("looking for daemons"))?;
+    Ok((found || !store.table().is_view()).then_some(found))
+}
+
 /// The two halves of the key: one for the table, one for the label and the value of `--slots`. So one condition finds
 /// all daemons of a table, and the second half tells which of them take the same rows.
 fn keys(store: &JobStore, shares_slots: bool) -> (i32, i32) {

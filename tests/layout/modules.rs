@@ -112,6 +112,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/commands",
         &[
+            "backoff",
             "postgres",
             "replication",
             "embedding",
@@ -148,6 +149,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "backoff",
             "byte_size",
             "failpoint",
             "shown",

@@ -1,5 +1,5 @@
 //! What the commands beside the daemon do: `status` shows the state of jobs, `verify` counts wrong vectors, `resync` and
-//! `retry-failed` repair them.
+//! `retry-failed` repair them, and `wait` waits until the daemon has done its work.
 //!
 //! Each is a process of its own, with its own sessions to the jobs database and the target. None takes a lock of the
 //! job, so they work while a daemon runs it, and without one.
@@ -8,3 +8,4 @@ pub mod possible_keys;
 pub mod repair;
 pub mod status;
 pub mod verify;
+pub mod wait;

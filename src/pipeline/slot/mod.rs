@@ -14,6 +14,8 @@
 //! | --- | --- |
 //! | [`names`] | names of slots and publications, and what identifies a member of a shared one |
 //! | [`catalog`] | SQL over `pg_replication_slots` |
+//! | [`job_slots`] | the slot of a job, whichever kind it is |
+//! | [`committed_end`] | the end of what is committed, to be waited for |
 //! | [`blockers`] | whom a statement waits for, in words |
 //! | [`create`] | creating a slot, and reporting the transactions that hold this up |
 //! | [`drop`](mod@drop) | dropping a slot, and ending a stale reader first |
@@ -23,8 +25,10 @@
 
 pub mod blockers;
 pub mod catalog;
+pub mod committed_end;
 pub mod create;
 pub mod drop;
+pub mod job_slots;
 pub mod names;
 pub mod retention;
 pub mod retention_limit;

@@ -384,6 +384,7 @@ impl Supervisor {
             stop,
             cancel,
             since: Instant::now(),
+            has_begun: false,
             after_end: AfterEnd::ByOutcome,
             observed,
         };

@@ -190,6 +190,10 @@ impl Supervisor {
                 self.orphan_search = OrphanSearch::Removed;
                 Ok(())
             }
+            TaskOutcome::Awaited(slot, confirmed) => {
+                self.note_awaited(slot, confirmed);
+                Ok(())
+            }
             TaskOutcome::ParkedTornDown => Ok(()),
         }
     }
@@ -382,11 +386,12 @@ impl Supervisor {
             return;
         }
         running.observed.note(&message.report);
-        // From now on the job may have a slot and a publication.
-        if matches!(message.report, Report::Started | Report::StartedAgain)
-            && running.row.progress == InitProgress::New
-        {
-            running.row.progress = InitProgress::Started;
+        if matches!(message.report, Report::Started | Report::StartedAgain) {
+            running.has_begun = true;
+            // From now on the job may have a slot and a publication.
+            if running.row.progress == InitProgress::New {
+                running.row.progress = InitProgress::Started;
+            }
         }
         self.unwritten.push_back(message);
     }

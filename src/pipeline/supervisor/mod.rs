@@ -25,12 +25,14 @@
 //! | `state` | what the supervisor remembers |
 //! | `claims` | which jobs this daemon starts and hands over |
 //! | `cleanup` | what follows when a job ends |
+//! | `catch_up` | the end of a daemon with `--until-caught-up` |
 //! | `connection` | what holds while the jobs database is away |
 //! | `heartbeat` | a line of the log each hour |
 //! | `observation`, `observed` | what watchers see of the jobs |
 //! | `notices` | what is said of rows and jobs that are not run, and of locks of strangers |
 //! | `shutdown` | the end of the daemon |
 
+pub mod catch_up;
 mod claims;
 mod cleanup;
 mod connection;
@@ -57,6 +59,7 @@ use crate::pipeline::setup::exclusive_use::{self, Leave};
 use crate::pipeline::slot::names;
 use crate::pipeline::slot::names::MemberId;
 use crate::postgres::DatabaseError;
+use catch_up::RunEnd;
 use connection::Outage;
 use state::{AfterEnd, Supervisor};
 
@@ -66,8 +69,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(400);
 const LEAVE_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Supervisor {
-    /// Runs until the daemon is told to stop. Then each job finishes what is under way.
-    pub async fn run(mut self) {
+    /// Runs until the daemon is told to stop, or has caught up where that is its end. Then each job finishes what is under
+    /// way.
+    pub async fn run(mut self) -> RunEnd {
         tracing::info!(
             "watching {} in {}",
             self.store.table().qualified(),
@@ -100,7 +104,9 @@ impl Supervisor {
                 },
             }
         }
+        let end = self.run_end();
         self.shut_down().await;
+        end
     }
 
     /// Waits for the next event and handles it. The future is dropped in the middle only if the daemon stops or the
@@ -139,7 +145,9 @@ impl Supervisor {
         self.recall_teardowns();
         self.balance().await?;
         self.observe(&rows).await?;
-        self.search_orphans(rows).await
+        self.search_orphans(rows).await?;
+        self.stop_if_caught_up().await;
+        Ok(())
     }
 
     /// Closes the session where another one needs the jobs database for itself. The next one waits until that one is

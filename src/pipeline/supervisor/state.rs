@@ -25,6 +25,7 @@ use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::slot::names;
+use crate::pipeline::supervisor::catch_up::CatchUp;
 use crate::pipeline::supervisor::fleet::Fleet;
 use crate::pipeline::supervisor::heartbeat::Heartbeat;
 use crate::pipeline::supervisor::observed::{Observation, ObservedJob};
@@ -77,6 +78,8 @@ pub struct Supervisor {
     pub(super) tasks: TaskSet,
     pub(super) heartbeat: Heartbeat,
     pub(super) observation: Observation,
+    /// What is left to do for a daemon that ends by itself.
+    pub(super) catch_up: Option<CatchUp>,
     pub(super) messages: mpsc::Receiver<ReportMessage>,
     /// The other end of `messages`, for the reporters of jobs.
     pub(super) sender: mpsc::Sender<ReportMessage>,
@@ -92,6 +95,8 @@ pub(super) struct Running {
     /// Ends the job at once.
     pub cancel: CancellationToken,
     pub since: Instant,
+    /// An attempt has looked at the table and the slot, and its row says so.
+    pub has_begun: bool,
     pub after_end: AfterEnd,
     pub observed: ObservedJob,
 }
@@ -246,6 +251,7 @@ impl Supervisor {
             tasks: TaskSet::default(),
             heartbeat: Heartbeat::new(std::time::Instant::now()),
             observation: Observation::new(board),
+            catch_up: None,
             messages,
             sender,
             unwritten: VecDeque::new(),

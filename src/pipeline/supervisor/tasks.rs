@@ -13,6 +13,7 @@ use tracing::{Instrument, Span};
 use crate::jobs::definition::JobId;
 use crate::pipeline::job::state::JobEnd;
 use crate::pipeline::supervisor::orphans::Candidate;
+use crate::replication::SlotName;
 
 /// What a task came to.
 pub(super) enum TaskOutcome {
@@ -26,6 +27,8 @@ pub(super) enum TaskOutcome {
     OrphansRemoved,
     /// A teardown has ended that holds no lock.
     ParkedTornDown,
+    /// Whether the job with this own slot has confirmed everything; false if the task has panicked.
+    Awaited(SlotName, bool),
 }
 
 /// What a teardown has removed.

@@ -1,0 +1,139 @@
+//! `lantern-cli wait`
+
+mod result;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::Args;
+use humantime::parse_duration;
+use tokio::time::Instant;
+
+use super::job::JobArguments;
+use super::{json, stderr};
+use crate::backoff::Backoff;
+use crate::jobs::{JobRow, JobStore, presence};
+use crate::pipeline::commands::wait::{Standing, WaitingFor};
+use crate::pipeline::setup::preflight::server::is_standby;
+use crate::pipeline::slot::committed_end::CommittedEnd;
+use crate::postgres::{DatabaseError, Session};
+pub use result::TIMED_OUT;
+use result::WaitResult;
+
+const MIN_BACKOFF: Duration = Duration::from_millis(100);
+const MAX_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Wait until everything that is committed now is embedded
+///
+/// That means each row that was committed before the call, also those that existed before the job. A row that could not be
+/// embedded and is in the failures table counts as done. The command embeds nothing itself: a daemon has to run.
+///
+/// Exits with 0 if every row is embedded, with 3 if rows of the job are in the failures table, with 4 if not everything is
+/// done within the timeout, and with 1 if the job has failed or is canceled, or on an error.
+#[derive(Args)]
+pub struct Wait {
+    #[command(flatten)]
+    job: JobArguments,
+
+    /// How long to wait, such as 30s, 5m or 1h; 0s looks once
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_duration)]
+    timeout: Duration,
+
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub async fn run(arguments: Wait) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let connections = Connections::open(&arguments.job).await?;
+    if is_standby(&connections.target).await? {
+        bail!(
+            "{} is a standby, and the replication slots of jobs are on the primary: name that one with --target",
+            connections.target.server()
+        );
+    }
+    let end = CommittedEnd::read(&connections.target).await?;
+    let result = wait(&arguments, connections, end, began + arguments.timeout).await?;
+    match arguments.json {
+        true => json::print(&result.as_json(began.elapsed()))?,
+        false => result.print(arguments.timeout)?,
+    }
+    Ok(result.exit_code())
+}
+
+/// The sessions of the command.
+struct Connections {
+    store: JobStore,
+    row: JobRow,
+    target: Session,
+}
+
+impl Connections {
+    async fn open(job: &JobArguments) -> anyhow::Result<Self> {
+        let (store, row) = job.find_row().await?;
+        let target = job.open_target(&store, &row).await?;
+        Ok(Connections { store, row, target })
+    }
+
+    /// Until the deadline.
+    async fn open_again(job: &JobArguments, deadline: Instant) -> Option<Self> {
+        let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
+        while Instant::now() < deadline {
+            backoff.wait().await;
+            if let Ok(opened) = Connections::open(job).await {
+                return Some(opened);
+            }
+        }
+        None
+    }
+}
+
+/// Waits, also while a server is away.
+async fn wait(
+    arguments: &Wait,
+    mut connections: Connections,
+    mut end: CommittedEnd,
+    deadline: Instant,
+) -> anyhow::Result<WaitResult> {
+    let mut has_told = false;
+    loop {
+        let waited = attempt(&connections, &mut end, deadline, &mut has_told).await;
+        let Connections { store, row, .. } = &connections;
+        let error = match waited {
+            Ok(standing) => return WaitResult::read(store, &row.id, standing, end).await,
+            Err(error) if error.is_transient() => error,
+            Err(error) => return Err(error.into()),
+        };
+        connections = match Connections::open_again(&arguments.job, deadline).await {
+            Some(opened) => opened,
+            None => return Ok(WaitResult::of_outage(store, &row.id, &error, end)),
+        };
+    }
+}
+
+async fn attempt(
+    connections: &Connections,
+    end: &mut CommittedEnd,
+    deadline: Instant,
+    has_told: &mut bool,
+) -> Result<Standing, DatabaseError> {
+    let Connections { store, row, target } = connections;
+    let waiting = WaitingFor {
+        store,
+        job: &row.id,
+        target,
+    };
+    let standing = waiting.look(end).await?;
+    if !matches!(standing, Standing::Pending(_)) {
+        return Ok(standing);
+    }
+    if !std::mem::replace(has_told, true) && presence::is_any_there(store).await? == Some(false) {
+        stderr::line(&format!(
+            "warning: no daemon works on {}: start one with lantern-cli start-daemon; waiting until then",
+            store.table().qualified()
+        ));
+    }
+    waiting.wait(end, deadline).await
+}

@@ -47,10 +47,10 @@ DECLARE
   member CONSTANT text := ' ' || id || '_[0-9a-f]{8}@';
   began CONSTANT timestamptz := clock_timestamp();
   seconds CONSTANT float8 := date_part('epoch', timeout);
-  -- Commits reach the disk, and so the stream, within three times wal_writer_delay, even with synchronous_commit = off.
+  -- Within three times wal_writer_delay each commit is flushed, also with synchronous_commit = off.
   flushed_after CONSTANT float8 := 5 * date_part('epoch', current_setting('wal_writer_delay')::interval);
   target pg_lsn := lsn;
-  flushes boolean := false;
+  is_flushed boolean := false;
   pause float8 := 0.002;
   waited float8;
   slots record;
@@ -74,15 +74,6 @@ BEGIN
     RAISE EXCEPTION 'the name of the replication slot of job "%" has a hash of the id', job
       USING ERRCODE = 'invalid_parameter_value',
             HINT = 'Give the name as fourth argument. lantern-cli wait --job prints it.';
-  END IF;
-
-  -- Where the last record ends with its page, pg_current_wal_insert_lsn() is behind the header of the next page (24 bytes,
-  -- 40 at the beginning of a segment), and the slot stays before that header until something else is written. No record
-  -- ends directly behind a header.
-  IF mod(lsn - '0/0', pg_size_bytes(current_setting('wal_segment_size'))) = 40 THEN
-    target := lsn - 40::numeric;
-  ELSIF mod(lsn - '0/0', current_setting('wal_block_size')::numeric) = 24 THEN
-    target := lsn - 24::numeric;
   END IF;
 
   LOOP
@@ -113,9 +104,10 @@ BEGIN
     PERFORM pg_sleep(LEAST(pause, seconds - waited));
     pause := LEAST(1.5 * pause, 0.1);
 
-    -- What is not flushed by then is of no commit, such as the changes of an open transaction, and may stay unflushed.
-    IF NOT flushes AND waited > flushed_after THEN
-      flushes := true;
+    -- What is not flushed by then is of no commit: it is a change of an open transaction, or the header of a page that is
+    -- empty yet. It may stay so for long, and only what is flushed is sent.
+    IF NOT is_flushed AND waited > flushed_after THEN
+      is_flushed := true;
       target := LEAST(target, pg_current_wal_flush_lsn());
     END IF;
   END LOOP;

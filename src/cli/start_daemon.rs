@@ -209,6 +209,9 @@ impl StartDaemon {
 }
 
 fn listed(jobs: &[JobId]) -> String {
+    if jobs.is_empty() {
+        return "not known".to_owned();
+    }
     let ids: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
     ids.join(", ")
 }

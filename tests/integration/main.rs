@@ -36,4 +36,5 @@ mod stopping;
 mod support;
 mod texts;
 mod thousands;
+mod wait;
 mod yielding;

@@ -22,7 +22,7 @@ const OTHER_ROWS: u64 = 50;
 /// Between two transactions of others.
 const PAUSE: Duration = Duration::from_millis(30);
 /// How long a daemon runs, in milliseconds, before it is killed.
-const LIFE: std::ops::Range<u64> = 700..3000;
+const LIFE: std::ops::Range<u64> = 300..2500;
 
 #[tokio::test]
 async fn the_row_that_is_read_after_a_wait_has_the_vector_of_its_text() {
@@ -35,16 +35,11 @@ async fn the_row_that_is_read_after_a_wait_has_the_vector_of_its_text() {
     create_function(&scene).await;
     let kills = Cell::new(0);
     let waits = tokio::select! {
-        waits = play(&scene, rounds) => waits,
+        waits = play(&scene, rounds, &kills) => waits,
         never = write_meanwhile(&scene) => match never {},
         never = kill_daemons(&scene, &kills) => match never {},
     };
-    let kills = kills.get();
-    assert!(kills > 0, "no daemon was killed");
-    eprintln!(
-        "{rounds} rounds; {kills} daemons killed; {}",
-        waits.report()
-    );
+    eprintln!("{} daemons killed; {}", kills.get(), waits.report());
 }
 
 /// How long the waits took, in milliseconds.
@@ -59,7 +54,10 @@ impl Waits {
         let of = |name, waits: &Vec<f64>| {
             let [median, p95, longest] =
                 [0.5, 0.95, 1.0].map(|share| quantile(waits.clone(), share));
-            format!("{name}: median {median:.0} ms, p95 {p95:.0} ms, longest {longest:.0} ms")
+            let count = waits.len();
+            format!(
+                "{count} by {name}: median {median:.0} ms, p95 {p95:.0} ms, longest {longest:.0} ms"
+            )
         };
         format!(
             "{}; {}",
@@ -69,13 +67,14 @@ impl Waits {
     }
 }
 
-/// Writes a text, waits for it in one of the two ways, and reads the vector of the row.
-async fn play(scene: &Scene, rounds: u64) -> Waits {
+/// Writes a text, waits for it in one of the two ways, and reads the vector of the row: in so many rounds, and until a
+/// daemon was killed meanwhile.
+async fn play(scene: &Scene, rounds: u64, kills: &Cell<u32>) -> Waits {
     let mut random = Random::new(1);
     let mut waits = Waits::default();
     let uri = scene.database.uri();
     let wait = ["wait", "--uri", &uri, "--job", "1", "--timeout", "90s"];
-    for round in 0..rounds {
+    for round in (0..).take_while(|round| *round < rounds || kills.get() == 0) {
         let id = i32::try_from(round % ROWS).expect("small");
         // Never the text that the row has: then a vector that is older than the text is a wrong one.
         let texts = &VOCABULARY[..5];
@@ -90,7 +89,7 @@ async fn play(scene: &Scene, rounds: u64) -> Waits {
             program().stdout_of(&wait).await;
             waits.command.push(took());
         }
-        let row = format!("(SELECT * FROM notes WHERE id = {id})");
+        let row = format!("(SELECT ctid, * FROM notes WHERE id = {id})");
         assert_eq!(
             scene.wrong_vectors(&row, "body").await,
             "",

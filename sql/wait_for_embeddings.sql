@@ -1,33 +1,35 @@
--- Creates the function lantern_wait_for_embeddings in a target database, by which an application waits for the vectors of
--- what it has written:
+-- Creates the function lantern_wait_for_embeddings in a target database. With it an application waits for the vectors
+-- of what it has written:
 --
---   INSERT INTO articles (title) VALUES ('My articles title');                               -- and COMMIT, then
---   SELECT lantern_wait_for_embeddings(1, pg_current_wal_insert_lsn(), '10 seconds');        -- 1: the id of the job
---   SELECT title_embedding FROM articles …;                                                  -- in a statement of its own
+--   INSERT INTO articles (title) VALUES ('My articles title');
+--   COMMIT;
+--   SELECT lantern_wait_for_embeddings(1, pg_current_wal_insert_lsn(), '10 seconds');  -- 1: the id of the job
+--   SELECT title_embedding FROM articles WHERE …;                                      -- in a statement of its own
 --
--- It is plain SQL, so psql and every migration tool can run it, as any role that may create functions in the current
+-- This is plain SQL, which psql and every migration tool can run, as any role that may create functions in the current
 -- schema. It may run again.
 --
 --   psql "$TARGET" -f sql/wait_for_embeddings.sql
 --
--- true    Everything that was committed up to the position is done: each row that the stream changed has the vector of its
---         text, was changed again since, or is in the failures table.
+-- true    What was committed up to the position is done: each row that was changed has the vector of its text, was
+--         changed again since, or is in the failures table.
 -- false   That is not so within the timeout. A NOTICE says which slot is behind, and whether a daemon reads it.
--- error   It will not be so: the job has no slot, because it has not started, has failed or is canceled; or its slot was
---         dropped during the wait. Or the call cannot work: before the COMMIT, on a standby, with a NULL.
+-- error   It will not be so: the job has no slot, because it has not started, has failed or is canceled, or the slot
+--         was dropped during the wait. Or the call cannot work: before the COMMIT, on a standby, with a NULL.
 --
--- Take the position after the COMMIT, as in the example. A transaction that has changed something itself is refused: its
--- changes are not in the stream yet. Under REPEATABLE READ, read the vectors in a transaction that begins afterwards.
+-- Take the position after the COMMIT, as in the example. A transaction that has changed something itself is refused,
+-- since its changes are not in the stream yet. Under REPEATABLE READ, read the vectors in a transaction that begins
+-- afterwards.
 --
--- The stream has all changes since the job's slot was created. Rows that existed before are embedded by a scan: see
--- init_started_at and init_finished_at in the jobs table, or run lantern-cli wait --job 1, which waits for both.
+-- The stream has all changes since the slot of the job was created. Rows that existed before are embedded by a scan:
+-- see init_started_at and init_finished_at in the jobs table, or run lantern-cli wait --job 1, which waits for both.
 --
--- Every role may call the function. It runs with the rights of its caller, reads only views of the catalog that every role
--- may read, and sleeps in between: 2 ms at first, 100 ms at most. It needs one session for as long as it waits.
+-- Every role may call the function. It runs with the rights of its caller and reads only what every role may read. In
+-- between it sleeps, 2 ms at first and 100 ms at most. A call keeps its session, as one of pg_sleep does.
 --
 -- Several jobs tables may have a job of this id in one database. The function waits for all of them; to wait for one,
--- give the name of its replication slot as fourth argument. An id that has other characters than letters, digits and
--- hyphens always needs that name, which lantern-cli wait prints.
+-- give the name of its replication slot as fourth argument. For an id with other characters than letters, digits and
+-- hyphens the name is always needed. lantern-cli wait prints it.
 
 CREATE OR REPLACE FUNCTION lantern_wait_for_embeddings(
   job text,                                -- the id of the job
@@ -97,15 +99,16 @@ BEGIN
 
     waited := date_part('epoch', clock_timestamp() - began);
     IF waited >= seconds THEN
-      RAISE NOTICE 'not embedded within %: the replication slot % has not confirmed % yet%', timeout, slots.last, target,
+      RAISE NOTICE 'not embedded within %: the replication slot % has not confirmed % yet%',
+        timeout, slots.last, target,
         CASE WHEN slots.last_is_read THEN '' ELSE ', and no daemon reads it' END;
       RETURN false;
     END IF;
     PERFORM pg_sleep(LEAST(pause, seconds - waited));
     pause := LEAST(1.5 * pause, 0.1);
 
-    -- What is not flushed by then is of no commit: it is a change of an open transaction, or the header of a page that is
-    -- empty yet. It may stay so for long, and only what is flushed is sent.
+    -- What is not flushed by then is of no commit: it is a change of an open transaction, or the header of a page that
+    -- is empty yet. It may stay so for long, and only what is flushed is sent.
     IF NOT is_flushed AND waited > flushed_after THEN
       is_flushed := true;
       target := LEAST(target, pg_current_wal_flush_lsn());
@@ -115,12 +118,13 @@ BEGIN
   IF slots.lost IS NOT NULL THEN
     RAISE EXCEPTION 'the replication slot % has lost its WAL', slots.lost
       USING ERRCODE = 'object_not_in_prerequisite_state',
-            HINT = 'A daemon replaces it and scans the table: run lantern-cli wait, or wait for init_finished_at of the job.';
+            HINT = 'A daemon replaces it and scans the table: run lantern-cli wait, or wait for init_finished_at of '
+                   'the job.';
   ELSIF waited IS NOT NULL THEN
     RAISE EXCEPTION 'the replication slot % was dropped during the wait', COALESCE(slot, 'of job ' || job)
       USING ERRCODE = 'undefined_object',
-            HINT = 'The job has failed or was canceled: see its row in the jobs table. Or a daemon replaces the slot and '
-                   'scans the table: run lantern-cli wait, or wait for init_finished_at of the job.';
+            HINT = 'The job has failed or was canceled: see its row in the jobs table. Or a daemon replaces the slot '
+                   'and scans the table: run lantern-cli wait, or wait for init_finished_at of the job.';
   END IF;
   RAISE EXCEPTION '%', format(
     CASE WHEN slot IS NULL THEN 'job %2$s has no replication slot in the database %1$s'

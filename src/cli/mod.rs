@@ -2,6 +2,7 @@
 //! modules of the crate.
 
 mod arguments;
+mod catch_up;
 mod data_path;
 mod embed;
 mod engine_arguments;

@@ -5,30 +5,26 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use humantime::{format_duration, parse_duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::catch_up::CatchUpArguments;
 use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
 use super::refuse_superuser::RefuseSuperuserArguments;
 use super::sql::JOBS_TABLE;
-use super::wait::TIMED_OUT;
 use super::{output, stderr};
 use crate::embedded::{
     Installation, PrivatePostgres, ServerOptions, default_directory, percent_encoded,
 };
-use crate::jobs::JobId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::catch_up::RunEnd;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::state::Supervisor;
-use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, Session};
 use crate::status::StatusBoard;
 
@@ -86,14 +82,8 @@ pub struct StartDaemon {
     #[arg(long, env = "LANTERN_SLOTS", value_enum, default_value_t = SlotsArgument::Job, value_name = "WHO")]
     slots: SlotsArgument,
 
-    /// End once everything that was committed is embedded: for cron and CI. Slots stay for the next run, and retain WAL
-    /// until then. Exits with 0, with 1 if jobs have failed, and with 4 if the daemon was stopped before
-    #[arg(long)]
-    until_caught_up: bool,
-
-    /// How long --until-caught-up may take, such as 30s, 10m or 1h [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "until_caught_up")]
-    timeout: Option<Duration>,
+    #[command(flatten)]
+    catch_up: CatchUpArguments,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -132,9 +122,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     crate::failpoint::read_environment();
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
-    if let Some(timeout) = arguments.timeout {
-        stop_after(timeout, stop.clone());
-    }
+    arguments.catch_up.stop_in_time(stop.clone());
 
     let (database, private) = match &arguments.uri {
         Some(uri) => (ConnectionString::from_operator(uri).context("--uri")?, None),
@@ -158,7 +146,10 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     let board = StatusBoard::default();
     let supervisor = tokio::select! {
         supervisor = Supervisor::open(options, engine.clone(), board, stop.clone()) => supervisor?,
-        () = stop.cancelled() => return Ok(arguments.exit_code(&RunEnd::Stopped { unfinished: Vec::new() })),
+        () = stop.cancelled() => {
+            let end = RunEnd::Stopped { unfinished: Vec::new() };
+            return Ok(arguments.catch_up.exit_code(&end));
+        }
     };
     // A private server's jobs are those of the user who has started it.
     if private.is_none() && arguments.access.allows_all_hosts() {
@@ -167,62 +158,11 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
              name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
         );
     }
-    let supervisor = match arguments.until_caught_up {
-        true => supervisor.until_caught_up(),
-        false => supervisor,
-    };
-    let end = supervisor.run().await;
+    let end = arguments.catch_up.apply(supervisor).run().await;
     // The process unloads the inference library when it ends. By then none of its threads may run.
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);
-    Ok(arguments.exit_code(&end))
-}
-
-impl StartDaemon {
-    /// Says why the daemon ends, where that is not as it should be.
-    fn exit_code(&self, end: &RunEnd) -> ExitCode {
-        match end {
-            RunEnd::Stopped { unfinished } if self.until_caught_up => {
-                tracing::error!(
-                    "stopped before everything was embedded; unfinished jobs: {}; see the log above, and last_error in {}",
-                    listed(unfinished),
-                    self.jobs_table()
-                );
-                ExitCode::from(TIMED_OUT)
-            }
-            RunEnd::CaughtUp { failed } if !failed.is_empty() => {
-                tracing::error!(
-                    "jobs have failed, and not all of their rows are embedded: {}; see init_failure_reason in {}",
-                    listed(failed),
-                    self.jobs_table()
-                );
-                ExitCode::FAILURE
-            }
-            _ => ExitCode::SUCCESS,
-        }
-    }
-
-    /// Schema and name, quoted.
-    fn jobs_table(&self) -> String {
-        format!("{}.{}", identifier(&self.schema), identifier(&self.table))
-    }
-}
-
-fn listed(jobs: &[JobId]) -> String {
-    if jobs.is_empty() {
-        return "not known".to_owned();
-    }
-    let ids: Vec<&str> = jobs.iter().map(JobId::as_str).collect();
-    ids.join(", ")
-}
-
-/// Stops the daemon after this time.
-fn stop_after(timeout: Duration, stop: CancellationToken) {
-    tokio::spawn(async move {
-        tokio::time::sleep(timeout).await;
-        tracing::warn!("not caught up within {}", format_duration(timeout));
-        stop.cancel();
-    });
+    Ok(arguments.catch_up.exit_code(&end))
 }
 
 /// The first SIGTERM or SIGINT (Ctrl-C) starts an orderly shutdown; a second one ends the process at once. The exit

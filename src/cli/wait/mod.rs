@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::bail;
 use clap::Args;
 use humantime::parse_duration;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::job::JobArguments;
 use super::{json, stderr};
@@ -23,11 +23,15 @@ use result::WaitResult;
 
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(1);
+/// How long after the timeout a server may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest timeout: further ones are as good as none.
+const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Wait until everything that is committed now is embedded
 ///
-/// That means each row that was committed before the call, also those that existed before the job. A row that could not be
-/// embedded and is in the failures table counts as done. The command embeds nothing itself: a daemon has to run.
+/// That means each row that was committed before the call, also those that existed before the job. A row that could
+/// not be embedded and is in the failures table counts as done. The command embeds nothing itself: a daemon has to run.
 ///
 /// Exits with 0 if every row is embedded, with 3 if rows of the job are in the failures table, with 4 if not everything is
 /// done within the timeout, and with 1 if the job has failed or is canceled, or on an error.
@@ -55,7 +59,8 @@ pub async fn run(arguments: Wait) -> anyhow::Result<ExitCode> {
         );
     }
     let end = CommittedEnd::read(&connections.target).await?;
-    let result = wait(&arguments, connections, end, began + arguments.timeout).await?;
+    let deadline = began + arguments.timeout.min(MAX_TIMEOUT);
+    let result = wait(&arguments, connections, end, deadline).await?;
     match arguments.json {
         true => json::print(&result.as_json(began.elapsed()))?,
         false => result.print(arguments.timeout)?,
@@ -99,12 +104,17 @@ async fn wait(
 ) -> anyhow::Result<WaitResult> {
     let mut has_told = false;
     loop {
-        let waited = attempt(&connections, &mut end, deadline, &mut has_told).await;
-        let Connections { store, row, .. } = &connections;
+        let attempt = attempt(&connections, &mut end, deadline, &mut has_told);
+        let waited = timeout_at(deadline + ANSWER_TIMEOUT, attempt).await;
+        let Connections { store, row, target } = &connections;
         let error = match waited {
-            Ok(standing) => return WaitResult::read(store, &row.id, standing, end).await,
-            Err(error) if error.is_transient() => error,
-            Err(error) => return Err(error.into()),
+            Ok(Ok(standing)) => return WaitResult::read(store, &row.id, standing, end).await,
+            Ok(Err(error)) if error.is_transient() => error,
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) => DatabaseError::NoAnswer {
+                database: target.server().to_string(),
+                patience: ANSWER_TIMEOUT,
+            },
         };
         connections = match Connections::open_again(&arguments.job, deadline).await {
             Some(opened) => opened,

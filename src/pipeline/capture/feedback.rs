@@ -109,3 +109,37 @@ impl Feedback {
         self.due = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keepalives_cause_updates_soon_while_rows_are_finished_and_with_the_clock_otherwise() {
+        let mut feedback = Feedback::new(Duration::from_secs(10));
+        feedback.note_sent(Lsn(1));
+        feedback.note_keepalive(Lsn(2));
+        assert_eq!(feedback.due, None);
+
+        feedback.note_progress(Lsn(2), Lsn(3));
+        feedback.note_sent(Lsn(3));
+        feedback.note_keepalive(Lsn(3));
+        assert_eq!(feedback.due, None, "the server knows the position");
+        feedback.note_keepalive(Lsn(4));
+        assert_eq!(feedback.due, Some(feedback.sent_at + KEEPALIVE_INTERVAL));
+    }
+
+    #[test]
+    fn an_update_that_a_keepalive_has_scheduled_delays_none_for_finished_rows() {
+        let mut feedback = Feedback::new(Duration::from_secs(10));
+        feedback.note_progress(Lsn(1), Lsn(2));
+        feedback.note_sent(Lsn(2));
+        feedback.note_keepalive(Lsn(3));
+        feedback.note_progress(Lsn(3), Lsn(4));
+        if !feedback.confirms_now() {
+            assert_eq!(feedback.due, Some(feedback.sent_at + CONFIRM_INTERVAL));
+        }
+        feedback.sent_at -= CONFIRM_INTERVAL;
+        assert!(feedback.confirms_now());
+    }
+}

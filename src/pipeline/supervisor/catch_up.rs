@@ -9,11 +9,8 @@
 //!
 //! A job is done for good: what is committed later may be embedded before the daemon ends, or by the next one.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use tokio::task::AbortHandle;
 
 use crate::backoff::Backoff;
 use crate::jobs::definition::{JobId, JobRow};
@@ -22,7 +19,7 @@ use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::committed_end::CommittedEnd;
 use crate::pipeline::slot::job_slots::{JobSlot, find_job_slots};
 use crate::pipeline::slot::names;
-use crate::pipeline::supervisor::state::{OrphanSearch, Supervisor};
+use crate::pipeline::supervisor::state::{CatchUp, OrphanSearch, Supervisor};
 use crate::pipeline::supervisor::tasks::TaskOutcome;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
@@ -45,20 +42,6 @@ pub enum RunEnd {
         /// In the order of their ids.
         failed: Vec<JobId>,
     },
-}
-
-/// How far the jobs are, by the names of their own slots: a job that becomes another one begins again.
-#[derive(Default)]
-pub(super) struct CatchUp {
-    /// Tasks that wait for the slots of jobs.
-    waiting: BTreeMap<SlotName, AbortHandle>,
-    /// The slot has confirmed the end. The row has to be read once more: before a slot is replaced, it says that every row
-    /// has to be scanned.
-    confirmed: BTreeSet<SlotName>,
-    done: BTreeSet<SlotName>,
-    /// The jobs that were not done when the rows were read last.
-    unfinished: Vec<JobId>,
-    is_over: bool,
 }
 
 impl Supervisor {

@@ -25,7 +25,6 @@ use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::pipeline::capture::registry::ReaderRegistry;
 use crate::pipeline::slot::names;
-use crate::pipeline::supervisor::catch_up::CatchUp;
 use crate::pipeline::supervisor::fleet::Fleet;
 use crate::pipeline::supervisor::heartbeat::Heartbeat;
 use crate::pipeline::supervisor::observed::{Observation, ObservedJob};
@@ -176,6 +175,21 @@ pub(super) enum OrphanSearch {
     /// Over, but for the lock.
     Removed,
     Done,
+}
+
+/// How far the jobs of a daemon are that ends by itself, by the names of their own slots: a job that becomes another one
+/// begins again.
+#[derive(Default)]
+pub(super) struct CatchUp {
+    /// Tasks that wait for the slots of jobs.
+    pub waiting: BTreeMap<SlotName, AbortHandle>,
+    /// The slot has confirmed the end. The row has to be read once more: before a slot is replaced, it says that every row
+    /// has to be scanned.
+    pub confirmed: BTreeSet<SlotName>,
+    pub done: BTreeSet<SlotName>,
+    /// The jobs that were not done when the rows were read last.
+    pub unfinished: Vec<JobId>,
+    pub is_over: bool,
 }
 
 /// What the division of jobs remembers from one poll to the next.

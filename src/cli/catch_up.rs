@@ -15,8 +15,9 @@ use crate::pipeline::supervisor::state::Supervisor;
 /// When the daemon ends.
 #[derive(Args)]
 pub struct CatchUpArguments {
-    /// End once everything that was committed is embedded: for cron and CI. Slots stay for the next run, and retain WAL
-    /// until then. Exits with 0; with 1 if jobs have failed; and with 4 if the daemon was stopped before
+    /// End once everything that was committed is embedded: for cron and CI. Jobs that another daemon runs are not waited
+    /// for. Slots stay for the next run, and retain WAL until then. Exits with 0; with 1 if jobs have failed; and with 4
+    /// if the daemon was stopped before
     #[arg(long)]
     until_caught_up: bool,
 

@@ -1,9 +1,14 @@
 //! `lantern-cli wait`.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
+use testkit::client::{connect, execute, value, wait_for_value};
+use testkit::jobs::{Job, create_documented_table, insert_job};
+use testkit::restartable::Stop;
 use testkit::scene::{CAVES, MOON, NOTES, TIDES};
 use testkit::wait::TIMEOUT;
-use testkit::{Process, Scene, paths};
+use testkit::{Process, RestartableServer, Scene, paths, server};
 
 use crate::support::{notes_scene, program, scene_with};
 
@@ -26,16 +31,15 @@ async fn wait_at(uri: &str, job: &str, more: &[&str]) -> (Option<i32>, String, S
 
 /// Starts `wait` on job 1 and does not wait.
 fn spawn_wait(scene: &Scene) -> Process {
-    let mut command = program().command("wait");
-    command.args([
-        "--uri",
-        &scene.database.uri(),
-        "--job",
-        "1",
-        "--timeout",
-        "90s",
-    ]);
+    let mut command = wait_command(&scene.database.uri());
+    command.args(["--timeout", "90s"]);
     Process::spawn(command)
+}
+
+fn wait_command(uri: &str) -> Command {
+    let mut command = program().command("wait");
+    command.args(["--uri", uri, "--job", "1"]);
+    command
 }
 
 fn parsed(printed: &str) -> Value {
@@ -266,4 +270,44 @@ async fn jobs_of_shared_slots_and_with_odd_ids_are_waited_for() {
     );
     assert_eq!(scene.value(&call).await, "true");
     assert_eq!(scene.wrong_vectors("pages", "body").await, "");
+}
+
+#[tokio::test]
+async fn a_wait_outlives_a_restart_of_the_server() {
+    let mut server = RestartableServer::start(server::installation(), &[]);
+    let uri = server.uri("postgres");
+    let client = connect(&uri).await;
+    create_documented_table(&client).await;
+    let table =
+        "CREATE TABLE notes (id int PRIMARY KEY, body text); INSERT INTO notes VALUES (1, 'tides')";
+    execute(&client, table).await;
+    insert_job(&client, Job::at(uri.clone(), "notes", "body", "embedding")).await;
+    let mut command = wait_command(&uri);
+    command.args(["--timeout", "90s"]);
+    let mut waiting = Process::spawn(command);
+    waiting.wait_for_line("no daemon works on", TIMEOUT).await;
+    server.stop(Stop::Immediate);
+    server.start_again();
+    let _daemon = program().start_daemon(&["--uri", &uri]);
+    let (status, _) = waiting.wait(TIMEOUT).await;
+    assert_eq!(status.code(), Some(0), "{}", waiting.log());
+    let client = connect(&uri).await;
+    let done = "SELECT embedding IS NOT NULL FROM notes";
+    assert!(value::<bool>(&client, done).await);
+
+    // One that does not come back is the end, in time.
+    execute(&client, "UPDATE jobs SET init_finished_at = NULL").await;
+    let mut command = wait_command(&uri);
+    command.args(["--timeout", "3s"]);
+    let mut waiting = Process::spawn(command);
+    let session = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lantern-cli'";
+    wait_for_value(&client, session, 2_i64).await;
+    server.stop(Stop::Immediate);
+    let (status, _) = waiting.wait(TIMEOUT).await;
+    assert_eq!(status.code(), Some(4), "{}", waiting.log());
+    assert!(
+        waiting.log().contains("error: job 1 cannot be asked for: "),
+        "{}",
+        waiting.log()
+    );
 }

@@ -38,6 +38,10 @@ CREATE TABLE IF NOT EXISTS jobs (
   backfill BOOL,                    -- false: no scan, embed only rows that change from now on (default true)
   skip_triggers BOOL,               -- true: write-backs fire no triggers of the target table (default false); needs the
                                     -- privilege to set session_replication_role
+  create_index TEXT,                -- hnsw: after the initial backfill the daemon builds this index of pgvector on the
+                                    -- destination, without blocking writers (default: none)
+  index_params JSONB,               -- what that index is like: {"distance": "cosine", "m": 16, "ef_construction": 64,
+                                    -- "type": "halfvec", "maintenance_work_mem": "2GB"}; see docs/search.md
   runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
   runtime_params JSONB,             -- how the model is used: pooling, prompts, lengths; see docs/models.md
 
@@ -55,6 +59,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   last_error_at TIMESTAMP,          -- since when that is so
   stats JSONB,                      -- rates, lag and counts, every five seconds while they change; read them through
                                     -- sql/monitoring.sql or lantern-cli status
+  index_state TEXT,                 -- the index of create_index: how far its build is, that it is there, or why not
 
   created_at TIMESTAMP NOT NULL DEFAULT now(),
   updated_at TIMESTAMP              -- when the daemon last wrote to the row

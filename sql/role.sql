@@ -57,7 +57,7 @@ CROSS JOIN LATERAL (
   SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns FROM pg_attribute a
   WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname IN (
     'init_started_at', 'init_failed_at', 'init_finished_at', 'init_failure_reason', 'init_progress', 'waits_for',
-    'last_error', 'last_error_at', 'stats', 'updated_at')) AS written
+    'last_error', 'last_error_at', 'stats', 'index_state', 'updated_at')) AS written
 LEFT JOIN pg_class f ON f.relnamespace = n.oid AND f.relkind = 'r' AND f.relname = left(c.relname, 54) || '_failures'
 CROSS JOIN LATERAL (VALUES
   ('GRANT USAGE ON SCHEMA %1$I TO %3$I', true),

@@ -96,6 +96,10 @@ pub struct Definition {
     pub backfill: bool,
     /// Write-backs do not fire the triggers of the target table.
     pub skip_triggers: bool,
+    /// The kind of index that the daemon builds on the destination. Only `hnsw` is known.
+    pub create_index: Option<String>,
+    /// What that index is like, as JSON.
+    pub index_params: Option<String>,
     /// Why the row cannot be used, if a value of it cannot be read.
     pub defect: Option<String>,
 }
@@ -112,6 +116,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("trust_existing", "bool"),
     ("backfill", "bool"),
     ("skip_triggers", "bool"),
+    ("create_index", "text"),
+    ("index_params", "text"),
 ];
 
 impl Definition {
@@ -284,6 +290,8 @@ impl JobRow {
             trust_existing: false,
             backfill: true,
             skip_triggers: false,
+            create_index: None,
+            index_params: None,
             defect: None,
         };
         JobRow {

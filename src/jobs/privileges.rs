@@ -38,6 +38,7 @@ const WRITTEN: &[&str] = &[
     "last_error",
     "last_error_at",
     "stats",
+    "index_state",
     "updated_at",
 ];
 
@@ -118,7 +119,7 @@ fn is_read(name: &str) -> bool {
     let is_option = OPTIONS.iter().any(|(option, _)| *option == name);
     is_option
         || REQUIRED.contains(&name)
-        || ["label", "init_progress", "last_error"].contains(&name)
+        || ["label", "init_progress", "last_error", "index_state"].contains(&name)
 }
 
 /// The columns of a table by name.

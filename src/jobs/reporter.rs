@@ -35,6 +35,8 @@ pub enum Report {
     WaitsFor(Option<String>),
     /// Why the job is interrupted; `None` once it runs.
     Interrupted(Option<String>),
+    /// What has become of the index that the job asks for; `None` where it asks for none.
+    IndexState(Option<String>),
     /// The question which server has the jobs database.
     AskServer,
     /// The question which other job writes a column of this one, and comes first.
@@ -101,6 +103,16 @@ pub async fn deliver(
                     return Err(error);
                 }
                 tracing::debug!(job = %id, "last_error is not written: {error}");
+            }
+        }
+        Report::IndexState(state) => {
+            // As for last_error.
+            let state = state.as_deref().map(shown);
+            if let Err(error) = store.index_state(id, state.as_deref()).await {
+                if error.is_transient() {
+                    return Err(error);
+                }
+                tracing::debug!(job = %id, "index_state is not written: {error}");
             }
         }
         Report::AskServer => {
@@ -195,6 +207,11 @@ impl Reporter {
     /// Why the job is interrupted, or that it runs. Returns false if the channel is full and the report is dropped.
     pub fn interrupted(&self, why: Option<String>) -> bool {
         self.tell(Report::Interrupted(why))
+    }
+
+    /// What has become of the job's index. Returns false if the channel is full and the report is dropped.
+    pub fn index_state(&self, state: Option<String>) -> bool {
+        self.tell(Report::IndexState(state))
     }
 
     /// The server that has the jobs database now; `None` when the daemon is stopping.

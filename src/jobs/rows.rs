@@ -143,6 +143,8 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
         trust_existing: defects.flag("trust_existing", text("trust_existing")?, false),
         backfill: defects.flag("backfill", text("backfill")?, true),
         skip_triggers: defects.flag("skip_triggers", text("skip_triggers")?, false),
+        create_index: text("create_index")?,
+        index_params: text("index_params")?.filter(|params| params != "null"),
         defect: defects.into_reason(),
     };
     Ok(Some(JobRow {

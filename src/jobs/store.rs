@@ -265,6 +265,20 @@ impl JobStore {
         }
     }
 
+    /// Records what has become of the job's index, if the table has the column.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn index_state(&self, id: &JobId, state: Option<&str>) -> Result<(), DatabaseError> {
+        if !self.table.has("index_state") {
+            return Ok(());
+        }
+        // No row version where nothing changes, as at each start of a job without an index.
+        let changed = "AND index_state IS DISTINCT FROM $2::text";
+        self.update_where(id, "index_state = $2::text", changed, &[&state])
+            .await
+    }
+
     /// Assigns `value` to the columns for interruptions, as far as the table has them.
     fn last_error(&self, value: &str) -> String {
         if !self.table.has("last_error") {

@@ -37,6 +37,12 @@ pub fn set_local_defaults() -> String {
     NAMES.iter().map(set).collect()
 }
 
+/// Outside of a transaction block: gives the rest of the session its defaults. For a statement that cannot run in a block.
+pub fn set_defaults() -> String {
+    let set = |name: &&str| format!("SET {name} TO DEFAULT; ");
+    NAMES.iter().map(set).collect()
+}
+
 /// The defaults of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserSettings {

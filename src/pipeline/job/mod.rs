@@ -20,6 +20,7 @@
 //! | [`state`] | what a job needs, and how it ends |
 //! | [`attempts`] | the transitions: attempt, retry, fail |
 //! | [`interruption`] | what log and row say while a job is interrupted |
+//! | `index` | the index that the job asks for |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
 //! | `replacement` | a table that is replaced while it is looked at |
 //! | `roles` | the role that reads and writes rows |
@@ -27,6 +28,7 @@
 //! | [`watchdog`] | the questions about the table that are asked each second |
 
 pub mod attempts;
+mod index;
 pub mod interruption;
 pub mod prepare;
 mod replacement;

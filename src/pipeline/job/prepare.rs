@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::index::IndexTask;
 use super::replacement;
 use super::state::{Job, TableHistory};
 use super::watchdog::{self, WatchedTable};
@@ -55,6 +56,8 @@ pub(super) struct Prepared {
     pub write_path: WritePath,
     /// `None` where no existing row has to be scanned.
     pub backfill: Option<BackfillPlan>,
+    /// What there is to do about an index of the vectors after that.
+    pub index: Option<IndexTask>,
 }
 
 /// Which existing rows an attempt scans.
@@ -107,6 +110,9 @@ impl Job {
             Ok(found) => found,
             Err(error) => return Err(replacement::judge(error, &session, &names, named).await),
         };
+        let index = self
+            .index_task(sessions, &names, &target, model.dimensions())
+            .await?;
         let leaves = self.read_leaves(reading, &target).await?;
         let state = TableState::read(reading, &target, &leaves).await?;
         watchdog::warn_of_children(&target, &[], state.children());
@@ -162,6 +168,7 @@ impl Job {
             subscriber_ends,
             write_path,
             backfill,
+            index,
         })
     }
 

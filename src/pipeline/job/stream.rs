@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
+use super::index::IndexWork;
 use super::prepare::{BackfillPlan, Prepared};
 use super::state::Job;
 use super::watchdog::{self, WatchedTable};
@@ -38,6 +39,13 @@ const CAUSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// A part of the job that runs as a task and ends with the attempt.
 type Part = AbortOnDropHandle<Result<(), JobError>>;
 
+/// What is done with rows that exist already.
+struct ExistingRows {
+    backfill: Option<Part>,
+    /// Begins when there is no backfill, or no more.
+    index: Option<IndexWork>,
+}
+
 impl Job {
     /// Streams until the subscription ends or a part fails. `Ok` when the daemon stops.
     ///
@@ -54,6 +62,7 @@ impl Job {
             subscriber_ends,
             write_path,
             backfill,
+            index,
         } = prepared;
         let SubscriberEnds {
             rows,
@@ -79,6 +88,8 @@ impl Job {
         let backfill = self
             .start_backfill(backfill, &rows_database, to_batcher)
             .await?;
+        let index =
+            index.map(|task| self.index_work(task, target.clone(), &database, &rows_database));
         let (subscription, partitions) = (self.subscription.clone(), self.partitions.clone());
         let watched_slot = subscription.watched_slot(database);
         let watched_table = WatchedTable {
@@ -95,7 +106,8 @@ impl Job {
                 never = coverage::watch(session.clone(), definition, counters) => match never {},
             }
         };
-        match self.run_parts(stay, batcher, backfill, watchers).await {
+        let existing = ExistingRows { backfill, index };
+        match self.run_parts(stay, batcher, existing, watchers).await {
             Err(error) if error.may_be_outdated() => {
                 Err(explain(error, &session, watched_table, &state).await)
             }
@@ -109,15 +121,24 @@ impl Job {
         &mut self,
         mut stay: Stay,
         mut batcher: Part,
-        mut backfill: Option<Part>,
+        existing: ExistingRows,
         watchers: impl Future<Output = JobError>,
     ) -> Result<(), JobError> {
+        let ExistingRows {
+            mut backfill,
+            index: mut waiting_index,
+        } = existing;
         tokio::pin!(watchers);
+        // An index slows write-backs down, so it comes after the scan.
+        let mut index = None;
         self.has_run = true;
         let steady = tokio::time::sleep(STEADY_AFTER);
         tokio::pin!(steady);
         let mut is_steady = false;
         loop {
+            if backfill.is_none() && !self.stop.is_cancelled() {
+                index = waiting_index.take().map(start).or(index);
+            }
             tokio::select! {
                 biased;
                 () = &mut steady, if !is_steady => {
@@ -142,7 +163,11 @@ impl Job {
                         Err(error) => return Err(cause(error, &mut batcher).await),
                     }
                 }
-                () = self.stop.cancelled(), if backfill.is_some() => backfill = None,
+                // It has ended because the index is there, or by a panic, which must not end the job.
+                _ = finished(&mut index) => index = None,
+                () = self.stop.cancelled(), if backfill.is_some() || index.is_some() => {
+                    (backfill, index, waiting_index) = (None, None, None);
+                }
             }
         }
     }
@@ -220,6 +245,13 @@ async fn backfill(
     );
     reporter.finished().await;
     Ok(())
+}
+
+fn start(work: IndexWork) -> Part {
+    spawn(async {
+        work.await;
+        Ok(())
+    })
 }
 
 fn spawn(work: impl Future<Output = Result<(), JobError>> + Send + 'static) -> Part {

@@ -3,6 +3,7 @@
 use crate::embedding::ModelOptions;
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
+use crate::pipeline::table::index_options::IndexOptions;
 use crate::postgres::quote::identifier;
 
 /// The names in a definition, none of them missing, as the jobs table has them: not quoted.
@@ -22,6 +23,8 @@ pub struct TargetNames {
     pub options: ModelOptions,
     /// The column for the fingerprints, if the job has one.
     pub fingerprint: Option<String>,
+    /// The index that the job asks for, if it does.
+    pub index: Option<IndexOptions>,
 }
 
 impl TargetNames {
@@ -41,6 +44,7 @@ impl TargetNames {
             model: required(definition.embedding_model.as_deref(), "embedding_model")?,
             options: model_options(definition)?,
             fingerprint: definition.fingerprint_column.clone(),
+            index: index_options(definition)?,
         };
         names.check_columns()?;
         check_batch_size(definition)?;
@@ -92,6 +96,11 @@ fn check_batch_size(definition: &Definition) -> Result<(), JobError> {
         ));
     }
     Ok(())
+}
+
+fn index_options(definition: &Definition) -> Result<Option<IndexOptions>, JobError> {
+    let (kind, params) = (&definition.create_index, &definition.index_params);
+    IndexOptions::from_columns(kind.as_deref(), params.as_deref()).map_err(JobError::permanent)
 }
 
 /// The parameters of the runtime, which are options of the model.

@@ -5,6 +5,8 @@
 //! ───────────────────────────────────────────  ───────────────────────────────────────────────
 //! the fence of the job                         64 bits: the job's own slot
 //! each column that it writes                   64 bits: table and column
+//! the table of which it builds an index        64 bits: table
+//! the index that it builds                     64 bits: table and name of the index
 //! which job it is of, shared                   32 bits of a tag, and 32 of: the instance of the jobs table's server,
 //!                                              the jobs table's identity, a hash of the job's id
 //! ```
@@ -31,6 +33,16 @@ pub fn fence(slot: &SlotName) -> i64 {
 /// The key of a column that a job writes, by the OID of its table and its number there.
 pub fn column(table: u32, number: i16) -> i64 {
     key(&format!("lantern column {table} {number}"))
+}
+
+/// The key of a table whose index is built, by its OID: one session at a time, as the statement demands it.
+pub fn index_build(table: u32) -> i64 {
+    key(&format!("lantern index build {table}"))
+}
+
+/// The key of an index while it is built, by the OID of its table and its name.
+pub fn index(table: u32, name: &str) -> i64 {
+    key(&format!("lantern index {table} {name}"))
 }
 
 fn key(text: &str) -> i64 {

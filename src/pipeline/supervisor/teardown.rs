@@ -27,6 +27,7 @@ use crate::jobs::InitProgress;
 use crate::jobs::definition::JobRow;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
+use crate::pipeline::index::leftover;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::{copies, target_database};
@@ -204,9 +205,31 @@ impl Teardown {
         let own = drop_slot_and_publication(session, &self.names.own).await?;
         let member = MemberId::from_slot(&self.names.own);
         let shared = remove_member(session, &self.names.shared, &member).await?;
+        if let Err(error) = self.drop_unfinished_index(session).await {
+            tracing::warn!("an unfinished index of the job may be left: {error}");
+        }
         Ok(match own || shared {
             true => End::Removed,
             false => End::Nothing,
         })
+    }
+
+    /// A build of the job's index may go on at the server after its session has ended.
+    async fn drop_unfinished_index(&self, session: &Session) -> Result<(), JobError> {
+        let definition = &self.row.definition;
+        let (Some(table), Some(column)) = (&definition.table, &definition.dst_column) else {
+            return Ok(());
+        };
+        if definition.create_index.is_none() {
+            return Ok(());
+        }
+        // The role of db_connection reaches the builds of its own only.
+        let rows = target_database::of_rows(definition, &self.access).unwrap_or_default();
+        leftover::drop_unfinished(session, &definition.schema, table, column).await?;
+        if let Some(rows) = rows {
+            let session = Session::open(&rows).await?;
+            leftover::drop_unfinished(&session, &definition.schema, table, column).await?;
+        }
+        Ok(())
     }
 }

@@ -7,13 +7,17 @@
 //! | [`fingerprint`] | which text and model a vector was computed from |
 //! | [`source_version`] | which definition of the source column the texts are of |
 //! | [`leaf`] | a partition that holds rows |
+//! | [`distance`] | pgvector's distances, with their operators and operator classes |
+//! | [`index_options`] | what index a job asks for |
 //! | [`recent_texts`] | the last text of each recently changed key |
 //! | [`row`] | a row on its way to its vector, and the receipt its sender waits for |
 //! | [`write_back_marker`] | the message in the WAL that marks our own transactions |
 //!
 //! Nothing here does I/O.
 
+pub mod distance;
 pub mod fingerprint;
+pub mod index_options;
 pub mod key_sql;
 pub mod leaf;
 pub mod recent_texts;

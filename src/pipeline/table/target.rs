@@ -125,6 +125,10 @@ pub struct DestinationColumn {
     pub name: String,
     /// The declared type with its modifier, as a cast names it: `public.vector(384)`, `real[]`.
     pub type_name: String,
+    /// The name of the type below its domain, if it has one: `vector`, `_float4`.
+    pub base_type: String,
+    /// For how many dimensions a column of pgvector's types is declared, if it is.
+    pub dimensions: Option<u32>,
     /// The schema of pgvector, where the column has one of its types.
     pub vector_schema: Option<String>,
 }
@@ -275,6 +279,8 @@ impl TargetTable {
             destination: DestinationColumn {
                 name: "embedding".into(),
                 type_name: "real[]".into(),
+                base_type: "_float4".into(),
+                dimensions: None,
                 vector_schema: None,
             },
             fingerprint: None,

@@ -42,6 +42,11 @@ pub fn usable_destination(
     Ok(DestinationColumn {
         name: column.name.clone(),
         type_name: column.declared.clone(),
+        base_type: column.base_type.clone(),
+        dimensions: match form {
+            VectorForm::Pgvector(declared) => declared.map(i32::unsigned_abs),
+            VectorForm::Array => None,
+        },
         vector_schema: matches!(form, VectorForm::Pgvector(_)).then(|| column.base_schema.clone()),
     })
 }

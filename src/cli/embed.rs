@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 
 use super::engine_arguments::EngineArguments;
+use super::json_flag::JsonFlag;
 use super::{input, output, stderr};
 use crate::embedding::{Embedded, Engine, Model, ModelName, ModelOptions, TextRole};
 
@@ -37,6 +38,9 @@ pub struct Embed {
     /// How each vector is printed
     #[arg(long, value_enum, default_value_t = VectorFormat::Vector)]
     format: VectorFormat,
+
+    #[command(flatten)]
+    json: JsonFlag,
 
     /// Embed the texts as search queries rather than as documents. Matters only for models that expect different
     /// prompts before the two
@@ -80,7 +84,7 @@ pub async fn run(arguments: Embed) -> anyhow::Result<()> {
             true => TextRole::Query,
             false => TextRole::Document,
         },
-        format: arguments.format,
+        format: arguments.json.or(VectorFormat::Json, arguments.format),
         texts: 0,
         truncated: 0,
     };

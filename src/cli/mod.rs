@@ -11,6 +11,7 @@ mod job;
 mod job_access;
 mod job_state;
 mod json;
+mod json_flag;
 mod log_format;
 mod logging;
 mod output;

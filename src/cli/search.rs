@@ -2,19 +2,23 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum, value_parser};
-use tokio_postgres::Row;
+use serde_json::{Map, Value};
 
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
+use super::json_flag::JsonFlag;
 use super::{json, output, stderr, table};
 use crate::embedding::{Engine, TextRole};
+use crate::pipeline::commands::search::explain::Explanation;
+use crate::pipeline::commands::search::{Found, FoundRow, Query, Search as Searching};
+use crate::pipeline::table::distance::Distance;
 use crate::pipeline::table::target::TargetTable;
-use crate::postgres::DatabaseError;
-use crate::postgres::quote::identifier;
 
 /// Find the rows of a job's table that are nearest in meaning to a query
 ///
-/// The query is embedded with the job's model. Rows are ordered by the cosine similarity of their vectors to it.
+/// The query is embedded with the job's model. An index of pgvector on the vectors is used where there is one, by the
+/// distance that it has; otherwise every vector is compared, by the cosine. `similarity` is the cosine of the angle
+/// between two vectors: 1 for the same meaning.
 #[derive(Args)]
 pub struct Search {
     #[command(flatten)]
@@ -24,13 +28,25 @@ pub struct Search {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     limit: u32,
 
+    /// Search only rows for which this SQL condition over the table's columns is true, such as "views > 10". It is run
+    /// with the rights of the role that searches, in a transaction that cannot write
+    #[arg(long = "where", value_name = "CONDITION")]
+    condition: Option<String>,
+
     /// Columns to print besides the key [default: the job's source column]
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
     columns: Vec<String>,
 
+    /// Print which index and which distance were used, or why none, and the server's plan, in place of the rows
+    #[arg(long)]
+    explain: bool,
+
     /// How to print the result
     #[arg(long, value_enum, default_value_t = RowFormat::Table)]
     format: RowFormat,
+
+    #[command(flatten)]
+    json: JsonFlag,
 
     #[command(flatten)]
     engine: EngineArguments,
@@ -42,7 +58,7 @@ pub struct Search {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RowFormat {
     Table,
-    /// An array of objects
+    /// An array of objects; with --explain one object
     Json,
 }
 
@@ -50,49 +66,38 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     if arguments.query.trim().is_empty() {
         bail!("the query is empty");
     }
+    let format = arguments.json.or(RowFormat::Json, arguments.format);
     let engine = arguments.engine.engine()?;
     let job = arguments.job.open(&engine).await?;
-    let target = &job.target;
-    let columns = shown_columns(&job, &arguments.columns).await?;
     let vector = embed_query(&engine, &job, arguments.query).await?;
-    let statement = statement(target, &columns, arguments.limit);
-    let rows = job.session.query(&statement, &[&vector]).await;
-    let failed = || DatabaseError::during(format!("searching {}", target.qualified()));
-    let rows = rows.map_err(failed())?;
-
-    let keys: Vec<&str> = target
-        .key
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect();
-    let shown: Vec<&str> = columns
-        .iter()
-        .map(String::as_str)
-        .filter(|column| !keys.contains(column))
-        .collect();
-    match arguments.format {
-        RowFormat::Table if rows.is_empty() => {
-            output::line(format_args!(
-                "no row of {} has a vector yet",
-                target.qualified()
-            ))?;
+    let query = Query {
+        target: &job.target,
+        columns: &arguments.columns,
+        condition: arguments.condition.as_deref(),
+        limit: arguments.limit,
+        vector: &vector,
+    };
+    let searching = Searching::begin(&job.session, query).await?;
+    let found = searching.run().await?;
+    if arguments.explain {
+        let explanation = searching.explain(&found).await?;
+        return print_explanation(format, &found, &explanation);
+    }
+    let has_condition = arguments.condition.is_some();
+    match format {
+        RowFormat::Table if found.rows.is_empty() => {
+            output::line(none_found(&job.target, has_condition))?;
         }
         RowFormat::Table => {
-            let headings: Vec<&str> = ["similarity"]
-                .into_iter()
-                .chain(keys.iter().copied())
-                .chain(shown)
-                .collect();
-            let cells = rows.iter().map(|row| cells(row, headings.len()));
-            let cells: Vec<Vec<String>> = cells.collect::<Result<_, _>>().map_err(failed())?;
+            let headings = headings(&found, &job.target);
+            let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
+            let cells: Vec<Vec<String>> = found.rows.iter().map(|row| cells(row, &found)).collect();
             table::print(&headings, &cells, 70)?;
         }
         RowFormat::Json => {
-            let headings: Vec<&str> = keys.iter().copied().chain(shown).collect();
-            let objects = rows.iter().map(|row| object(row, &headings));
-            let objects: Vec<serde_json::Value> =
-                objects.collect::<Result<_, _>>().map_err(failed())?;
-            json::print(&objects)?;
+            let headings = headings(&found, &job.target);
+            let objects = found.rows.iter().map(|row| object(row, &found, &headings));
+            json::print(&objects.collect::<Vec<Value>>())?;
         }
     }
     Ok(())
@@ -111,97 +116,95 @@ async fn embed_query(engine: &Engine, job: &OpenJob, query: String) -> anyhow::R
     embedded.vector.context("the query has no vector")
 }
 
-/// The columns to print: those that were asked for, by the names that the table has them under.
-async fn shown_columns(job: &OpenJob, wanted: &[String]) -> anyhow::Result<Vec<String>> {
-    let target = &job.target;
-    if wanted.is_empty() {
-        return Ok(vec![target.source.name.clone()]);
+fn none_found(target: &TargetTable, has_condition: bool) -> String {
+    let table = target.qualified();
+    match has_condition {
+        true => format!("no row of {table} for which the condition is true has a vector"),
+        false => format!("no row of {table} has a vector yet"),
     }
-    let statement = "SELECT attname::text FROM pg_attribute \
-                     WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
-    let rows = job.session.query(statement, &[&target.oid]).await;
-    let columns: Result<Vec<String>, _> =
-        rows.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect());
-    let columns = columns.map_err(DatabaseError::during("reading the columns of the table"))?;
-    let mut shown = Vec::new();
-    for wanted in wanted.iter().filter(|wanted| !wanted.trim().is_empty()) {
-        // A blank beside a comma is part of the list, unless it is part of a name.
-        let names = [wanted.as_str(), wanted.trim()];
-        let found = names
-            .iter()
-            .find_map(|name| columns.iter().find(|column| column == name));
-        let Some(found) = found else {
-            bail!(
-                "{} has no column {}; it has {}",
-                target.qualified(),
-                identifier(wanted.trim()),
-                columns.join(", ")
-            );
-        };
-        if !shown.contains(found) {
-            shown.push(found.clone());
-        }
-    }
-    Ok(shown)
 }
 
-/// The nearest rows first: similarity, key columns, then the others, all as text.
-///
-/// With a pgvector column the order is by its distance operator alone, so that an index on the column can be used.
-/// Arrays have no such operator: each vector is compared.
-fn statement(target: &TargetTable, columns: &[String], limit: u32) -> String {
-    let destination = format!("t.{}", identifier(&target.destination.name));
-    let keys = target.key.iter().map(|column| column.name.as_str());
-    let shown: Vec<String> = keys
-        .clone()
-        .chain(
-            columns
-                .iter()
-                .map(String::as_str)
-                .filter(|column| keys.clone().all(|key| key != *column)),
-        )
-        .map(|column| format!("format('%s', t.{})", identifier(column)))
+/// The name of the figure by which rows are ordered, beside the similarity; `None` for the cosine, which is the same.
+fn order_heading(distance: Distance) -> Option<&'static str> {
+    match distance {
+        Distance::Cosine => None,
+        Distance::InnerProduct => Some("inner_product"),
+        Distance::L2 => Some("l2_distance"),
+        Distance::L1 => Some("l1_distance"),
+    }
+}
+
+/// That figure. The operator of the inner product changes its sign.
+fn order_figure(row: &FoundRow, distance: Distance) -> Option<f64> {
+    match distance {
+        Distance::InnerProduct => row.distance.map(|distance| -distance),
+        _ => row.distance,
+    }
+}
+
+/// The figures first. A column of the table that is called as one of them is shown with the name of the table.
+fn headings(found: &Found, target: &TargetTable) -> Vec<String> {
+    let figures: Vec<String> = ["similarity"]
+        .into_iter()
+        .chain(order_heading(found.distance))
+        .map(str::to_owned)
         .collect();
-    let (shown, table) = (shown.join(", "), target.from_clause());
-    match &target.destination.vector_schema {
-        Some(schema) => {
-            let schema = identifier(schema);
-            let kind = &target.destination.type_name;
-            let distance = format!("{destination} OPERATOR({schema}.<=>) ($1::real[])::{kind}");
-            format!(
-                "SELECT (1 - ({distance}))::float8, {shown} FROM {table} t WHERE {destination} IS NOT NULL ORDER BY {distance} LIMIT {limit}"
-            )
-        }
-        None => format!(
-            "SELECT s.cosine, {shown} FROM {table} t CROSS JOIN LATERAL ( \
-               SELECT sum(u.a::float8 * u.b) / NULLIF(sqrt(sum(u.a::float8 * u.a) * sum(u.b::float8 * u.b)), 0) AS cosine \
-               FROM unnest({destination}, $1::real[]) AS u(a, b)) s \
-             WHERE {destination} IS NOT NULL ORDER BY s.cosine DESC NULLS LAST LIMIT {limit}"
-        ),
-    }
+    let shown = found
+        .columns
+        .names()
+        .map(|name| match figures.contains(name) {
+            true => format!("{}.{name}", target.name),
+            false => name.clone(),
+        });
+    let shown: Vec<String> = shown.collect();
+    [figures, shown].concat()
 }
 
-fn cells(row: &Row, columns: usize) -> Result<Vec<String>, tokio_postgres::Error> {
-    let similarity: Option<f64> = row.try_get(0)?;
-    let mut cells =
-        vec![similarity.map_or_else(|| "?".into(), |similarity| format!("{similarity:.3}"))];
-    for index in 1..columns {
-        cells.push(row.try_get::<_, Option<String>>(index)?.unwrap_or_default());
+fn cells(row: &FoundRow, found: &Found) -> Vec<String> {
+    let figure = |figure: Option<f64>| figure.map_or_else(|| "?".into(), |it| format!("{it:.3}"));
+    let mut cells = vec![figure(row.similarity)];
+    if order_heading(found.distance).is_some() {
+        cells.push(figure(order_figure(row, found.distance)));
     }
-    Ok(cells)
-}
-
-fn object(row: &Row, headings: &[&str]) -> Result<serde_json::Value, tokio_postgres::Error> {
-    let mut object = serde_json::Map::new();
-    object.insert(
-        "similarity".into(),
-        row.try_get::<_, Option<f64>>(0)?.into(),
+    cells.extend(
+        row.cells
+            .iter()
+            .map(|cell| cell.clone().unwrap_or_default()),
     );
-    for (index, heading) in headings.iter().enumerate() {
-        object.insert(
-            (*heading).to_string(),
-            row.try_get::<_, Option<String>>(index + 1)?.into(),
-        );
+    cells
+}
+
+fn object(row: &FoundRow, found: &Found, headings: &[String]) -> Value {
+    let mut values = vec![Value::from(row.similarity)];
+    if order_heading(found.distance).is_some() {
+        values.push(order_figure(row, found.distance).into());
     }
-    Ok(object.into())
+    values.extend(row.cells.iter().cloned().map(Value::from));
+    let object: Map<String, Value> = headings.iter().cloned().zip(values).collect();
+    object.into()
+}
+
+fn print_explanation(
+    format: RowFormat,
+    found: &Found,
+    explanation: &Explanation,
+) -> anyhow::Result<()> {
+    let distance = found.distance;
+    if format == RowFormat::Json {
+        return json::print(&serde_json::json!({
+            "distance": distance.name(),
+            "operator": distance.operator(),
+            "indexes": explanation.indexes,
+            "reason": explanation.sentence,
+            "rows": found.rows.len(),
+            "plan": explanation.plan,
+        }));
+    }
+    let mut lines = vec![
+        format!("distance: {} ({})", distance.name(), distance.operator()),
+        format!("index: {}", explanation.sentence),
+        String::new(),
+    ];
+    lines.extend(explanation.plan.iter().cloned());
+    Ok(output::lines(&lines)?)
 }

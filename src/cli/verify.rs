@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
+use super::json_flag::JsonFlag;
 use super::{json, output};
 use crate::pipeline::commands::verify::{Extent, Findings, verify};
 use crate::pipeline::setup::table_state::TableState;
@@ -39,6 +40,9 @@ pub struct Verify {
     format: ReportFormat,
 
     #[command(flatten)]
+    json: JsonFlag,
+
+    #[command(flatten)]
     engine: EngineArguments,
 }
 
@@ -60,7 +64,7 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     let quarantined = job.store.count_failures(&job.row.id).await?;
     let state = TableState::read(&job.session, &job.target, &[]).await?;
     let findings = verify(job.vectors(&engine), extent).await?;
-    match arguments.format {
+    match arguments.json.or(ReportFormat::Json, arguments.format) {
         ReportFormat::Json => {
             let mut object = serde_json::to_value(findings)?;
             object["quarantined"] = quarantined.into();

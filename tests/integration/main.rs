@@ -27,6 +27,7 @@ mod refusals;
 mod resuming;
 mod retrying;
 mod rights;
+mod search;
 mod secrets;
 mod setup;
 mod shared_slot;

@@ -1,11 +1,13 @@
-//! What the commands beside the daemon do: `status` shows the state of jobs, `verify` counts wrong vectors, `resync` and
-//! `retry-failed` repair them, and `wait` waits until the daemon has done its work.
+//! What the commands beside the daemon do: `check` says what a job lacks, `status` shows the state of jobs, `search` finds
+//! rows, `verify` counts wrong vectors, `resync` and `retry-failed` repair them, and `wait` waits until the daemon has
+//! done its work.
 //!
 //! Each is a process of its own, with its own sessions to the jobs database and the target. None takes a lock of the
 //! job, so they work while a daemon runs it, and without one.
 
 pub mod possible_keys;
 pub mod repair;
+pub mod search;
 pub mod status;
 pub mod verify;
 pub mod wait;

@@ -172,7 +172,7 @@ impl Builder<'_> {
             .catalog()
             .query_opt(
                 "SELECT pg_size_pretty(size), current_setting('maintenance_work_mem') FROM pg_class c CROSS JOIN LATERAL ( \
-                   SELECT ($2 * GREATEST(c.reltuples, pg_stat_get_live_tuples(c.oid)))::numeric::bigint AS size) s \
+                   SELECT ($2::bigint * GREATEST(c.reltuples, pg_stat_get_live_tuples(c.oid), 0))::bigint AS size) s \
                  WHERE c.oid = $1 AND s.size > pg_size_bytes(current_setting('maintenance_work_mem'))",
                 &[&table.oid, &bytes],
             )

@@ -60,8 +60,8 @@ impl Upkeep {
             let message = error.to_string();
             if reminder.is_due(&message) {
                 tracing::warn!(
-                    "the index of create_index is not there, and is looked after again in {} s: {message}",
-                    pause.as_secs()
+                    "the index of create_index is not built yet, trying again in {:.1} s: {message}",
+                    pause.as_secs_f64()
                 );
             }
             self.say(format!("not built: {message}"));

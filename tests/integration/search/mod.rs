@@ -1,7 +1,9 @@
 //! `search`, and the index that a job has the daemon build.
 
 mod conditions;
+mod create_index;
 mod indexes;
+mod interrupted_builds;
 
 use testkit::Scene;
 use testkit::scene::VOCABULARY;

@@ -15,8 +15,8 @@ pub struct Progress {
     pub waiting: Vec<i32>,
 }
 
-/// A lock that is refused at once, or within our own `lock_timeout` (`setup/ddl.rs`), is no wait. The manual says what
-/// the columns of the view mean in which phase ("CREATE INDEX Progress Reporting").
+/// Who waits with a `lock_timeout` counts too: each of its attempts would fail for as long as the build takes. The manual
+/// says what the columns of the view mean in which phase ("CREATE INDEX Progress Reporting").
 const STATEMENT: &str = "SELECT p.phase, \
        CASE WHEN p.phase LIKE 'waiting %' THEN CASE WHEN p.lockers_total > 0 THEN 100 * p.lockers_done / p.lockers_total END \
             WHEN p.tuples_total > 0 THEN 100 * p.tuples_done / p.tuples_total \
@@ -25,8 +25,7 @@ const STATEMENT: &str = "SELECT p.phase, \
        ARRAY(SELECT DISTINCT l.pid FROM pg_locks l \
              WHERE l.locktype = 'relation' AND l.relation = $2::oid AND NOT l.granted \
                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-               AND l.pid <> $1 AND l.waitstart < clock_timestamp() - interval '1 second' \
-               AND $1 = ANY (pg_blocking_pids(l.pid))) \
+               AND l.pid <> $1 AND $1 = ANY (pg_blocking_pids(l.pid))) \
      FROM (VALUES ($1::int)) AS builder (pid) LEFT JOIN pg_stat_progress_create_index p ON p.pid = builder.pid";
 
 /// Looks at the statement that the process `builder` runs on a table. `session` is another one.

@@ -44,10 +44,12 @@ impl Upkeep {
         let mut looking = Backoff::new(MIN_LOOK_BACKOFF, MAX_LOOK_BACKOFF);
         let mut building = Backoff::new(MIN_BUILD_BACKOFF, MAX_BUILD_BACKOFF);
         let mut reminder = Reminder::default();
+        let unfinished = Unfinished(&self.reporter);
         loop {
             let mut has_built = false;
             let error = match self.attempt(&mut has_built).await {
                 Ok(index) => {
+                    std::mem::forget(unfinished);
                     self.say(format!("ready: {}", described(&index)));
                     return;
                 }
@@ -128,6 +130,16 @@ impl Upkeep {
 
     fn say(&self, state: String) {
         self.reporter.index_state(Some(state));
+    }
+}
+
+/// Says in the row that the work has ended early, because the job or the daemon has.
+struct Unfinished<'a>(&'a Reporter);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        let state = "interrupted: it goes on when the job runs again";
+        self.0.index_state(Some(state.to_owned()));
     }
 }
 

@@ -67,6 +67,8 @@ async fn the_queries_of_the_readme_answer_what_it_says() {
     let unindexed = database.psql(&search).await;
     assert!(unindexed.starts_with("1|how tides work|0."), "{unindexed}");
     execute(&client, &queries[1]).await;
+    let ready = "SELECT index_state LIKE 'ready: %' FROM jobs";
+    wait_for_value(&client, ready, true).await;
     let indexed = format!("SET enable_seqscan = off; SET enable_sort = off;\n{search}");
     let found = database.psql(&indexed).await;
     assert!(found.contains(unindexed.trim()), "{found}");
@@ -74,7 +76,10 @@ async fn the_queries_of_the_readme_answer_what_it_says() {
     let plan = database
         .psql(&format!("SET enable_seqscan = off;\n{explained}"))
         .await;
-    assert!(plan.contains("articles_title_embedding_idx"), "{plan}");
+    assert!(
+        plan.contains("articles_title_embedding_cosine_lantern_idx"),
+        "{plan}"
+    );
 
     // Which vectors are not those of their texts.
     let uri = database.uri();

@@ -2,6 +2,7 @@
 //! phase for as long as the test needs.
 
 use testkit::client::execute;
+use testkit::jobs::{Job, insert_job, wait_for_backfill};
 use testkit::scene::{MOON, NOTES, TIDES};
 use testkit::{Scene, wait};
 use tokio_postgres::Client;
@@ -10,7 +11,8 @@ use crate::search::create_index::{INDEXES, NAME, READY, STATE, indexed_notes};
 
 /// A scene in which the build waits for the returned session.
 async fn waiting_build() -> Option<(Scene, Client)> {
-    let mut scene = indexed_notes(NOTES).await?;
+    let tables = format!("{NOTES}; ALTER TABLE notes ADD more real[]");
+    let mut scene = indexed_notes(&tables).await?;
     scene.write(&[TIDES, MOON]).await;
     let writer = scene
         .session("BEGIN; LOCK TABLE notes IN ROW EXCLUSIVE MODE")
@@ -52,7 +54,7 @@ async fn a_build_gives_way_to_a_statement_that_needs_the_table() {
     };
     let altering = scene.session("").await;
     let altered = tokio::spawn(async move {
-        execute(&altering, "ALTER TABLE notes ADD COLUMN more int").await;
+        execute(&altering, "ALTER TABLE notes ADD COLUMN other int").await;
     });
     let said = scene
         .daemon()
@@ -63,6 +65,20 @@ async fn a_build_gives_way_to_a_statement_that_needs_the_table() {
     altered.await.expect("the table is altered");
     scene.wait_for(STATE, READY).await;
     assert_eq!(scene.value(ALL).await, "1");
+}
+
+/// Publishing a table takes a lock that a build holds, and is tried with a short `lock_timeout`.
+#[tokio::test]
+async fn another_job_of_the_table_starts_during_a_build() {
+    let Some((scene, writer)) = waiting_build().await else {
+        return;
+    };
+    let job = Job::on(&scene.database, "notes", "views", "more");
+    let job = insert_job(&scene.client, job).await;
+    wait_for_backfill(&scene.client, job).await;
+    execute(&writer, "COMMIT").await;
+    let first = format!("{STATE} WHERE id <> {job}");
+    scene.wait_for(&first, READY).await;
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod create_index;
+mod document;
 mod indexes;
 mod interrupted_builds;
 

@@ -209,9 +209,14 @@ impl Reporter {
         self.tell(Report::Interrupted(why))
     }
 
-    /// What has become of the job's index. Returns false if the channel is full and the report is dropped.
-    pub fn index_state(&self, state: Option<String>) -> bool {
-        self.tell(Report::IndexState(state))
+    /// What has become of the job's index so far. Dropped if the channel is full: the next report replaces it anyway.
+    pub fn index_state(&self, state: Option<String>) {
+        self.tell(Report::IndexState(state));
+    }
+
+    /// What has become of the job's index for good.
+    pub async fn index_settled(&self, state: String) {
+        self.ask(Report::IndexState(Some(state))).await;
     }
 
     /// The server that has the jobs database now; `None` when the daemon is stopping.

@@ -42,12 +42,11 @@ impl Builder<'_> {
         let parts = parts::read(self.catalog(), table).await?;
         self.clear(&parts).await?;
         for part in parts.iter().filter(|part| !part.is_partitioned) {
-            self.build(part).await?;
+            self.build(part, &parts).await?;
         }
         // The deepest first, so that those of the partitions are there.
         for part in parts.iter().filter(|part| part.is_partitioned) {
-            let children = parts.iter().filter(|it| it.parent == Some(part.oid));
-            self.join(part, children).await?;
+            self.join(part, &parts).await?;
         }
         Ok(())
     }
@@ -84,8 +83,8 @@ impl Builder<'_> {
         Ok(())
     }
 
-    async fn build(&mut self, table: &TablePart) -> Result<(), JobError> {
-        if self.find(table, None).await?.is_some() {
+    async fn build(&mut self, table: &TablePart, parts: &[TablePart]) -> Result<(), JobError> {
+        if self.find(table, parts).await?.is_some() {
             return Ok(());
         }
         let name = self.wanted.name(&table.name);
@@ -121,24 +120,29 @@ impl Builder<'_> {
         self.session.run(statement, table.oid, report).await
     }
 
-    /// The valid index of a part that serves the job. As a part of the index `parent` it must be one like that.
+    /// The valid index of a table that serves the job. That of a partition must fit as a part of the index of its parent.
     async fn find(
         &self,
         table: &TablePart,
-        parent: Option<u32>,
+        parts: &[TablePart],
     ) -> Result<Option<VectorIndex>, DatabaseError> {
         let indexes = catalog::read(self.catalog(), table.oid, self.column).await?;
-        let name = self.wanted.name(&table.name);
-        let is_part = table.parent.is_some();
+        let parent = parts.iter().find(|part| Some(part.oid) == table.parent);
         let fits = |index: &VectorIndex| {
-            self.wanted.is_served_by(index)
-                && index.is_valid
-                && (!is_part
-                    || index.name == name
-                    || index.method == "hnsw" && index.cast.is_none() && !index.is_partial)
-                && (index.parent.is_none() || parent.is_none() || index.parent == parent)
+            index.is_valid
+                && self.wanted.is_served_by(index)
+                && parent.is_none_or(|parent| self.is_part(index, table, parent))
         };
         Ok(indexes.into_iter().find(fits))
+    }
+
+    /// Whether the index of a partition is one of the parent's index, or may become one.
+    fn is_part(&self, index: &VectorIndex, table: &TablePart, parent: &TablePart) -> bool {
+        let is_own = index.name == self.wanted.name(&table.name);
+        let is_plain = index.method == "hnsw" && index.cast.is_none() && !index.is_partial;
+        let parent = self.wanted.name(&parent.name);
+        let is_free = index.parent.as_ref().is_none_or(|other| *other == parent);
+        (is_own || is_plain) && is_free
     }
 
     /// # Errors
@@ -191,11 +195,7 @@ impl Builder<'_> {
     }
 
     /// Gives a partitioned table an index that consists of those of its partitions.
-    async fn join(
-        &self,
-        table: &TablePart,
-        partitions: impl Iterator<Item = &TablePart>,
-    ) -> Result<(), JobError> {
+    async fn join(&self, table: &TablePart, parts: &[TablePart]) -> Result<(), JobError> {
         let (session, name) = (self.catalog(), self.wanted.name(&table.name));
         let qualified = format!("{}.{}", identifier(&table.schema), identifier(&name));
         let indexes = catalog::read(session, table.oid, self.column).await?;
@@ -204,15 +204,8 @@ impl Builder<'_> {
             let create = self.wanted.create_on_only(&name, &table.qualified());
             ddl::run(session, &create).await?;
         }
-        let indexes = catalog::read(session, table.oid, self.column).await?;
-        let own = indexes.iter().find(|index| index.name == name);
-        let Some(own) = own else {
-            return Err(JobError::Transient(format!(
-                "the index {qualified} is gone"
-            )));
-        };
-        for partition in partitions {
-            let index = self.find(partition, Some(own.oid)).await?.ok_or_else(|| {
+        for partition in parts.iter().filter(|part| part.parent == Some(table.oid)) {
+            let index = self.find(partition, parts).await?.ok_or_else(|| {
                 JobError::Transient(format!(
                     "the partition {} has no index yet",
                     partition.qualified()

@@ -31,8 +31,8 @@ pub struct VectorIndex {
     pub is_whole: bool,
     /// It has a predicate, whatever that is.
     pub is_partial: bool,
-    /// The index of a partitioned table of which it is a part.
-    pub parent: Option<u32>,
+    /// The index of a partitioned table of which it is a part, not quoted.
+    pub parent: Option<String>,
 }
 
 impl VectorIndex {
@@ -71,7 +71,7 @@ const STATEMENT: &str = "SELECT c.oid, n.nspname::text, c.relname::text, m.amnam
        i.indisvalid AND i.indisready AND i.indislive, \
        i.indpred IS NULL OR pg_get_expr(i.indpred, i.indrelid) = format('(%I IS NOT NULL)', a.attname), \
        i.indpred IS NOT NULL, \
-       (SELECT h.inhparent FROM pg_inherits h WHERE h.inhrelid = c.oid) \
+       (SELECT p.relname::text FROM pg_inherits h JOIN pg_class p ON p.oid = h.inhparent WHERE h.inhrelid = c.oid) \
      FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
      JOIN pg_am m ON m.oid = c.relam \
      JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = 1 \

@@ -27,7 +27,7 @@ use crate::postgres::{ConnectionString, DatabaseError, Session};
 /// How often the server looks whether its client is still there (`client_connection_check_interval`).
 const CHECK_INTERVAL_MS: u32 = 2000;
 /// How often the progress is asked for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A session for building and dropping indexes.
 pub struct IndexSession {

@@ -50,8 +50,8 @@ impl Upkeep {
             let error = match self.attempt(&mut has_built).await {
                 Ok(index) => {
                     std::mem::forget(unfinished);
-                    self.say(format!("ready: {}", described(&index)));
-                    return;
+                    let state = format!("ready: {}", described(&index));
+                    return self.reporter.index_settled(state).await;
                 }
                 Err(error) => error,
             };

@@ -67,7 +67,7 @@ async fn the_queries_of_the_readme_answer_what_it_says() {
     let unindexed = database.psql(&search).await;
     assert!(unindexed.starts_with("1|how tides work|0."), "{unindexed}");
     execute(&client, &queries[1]).await;
-    let ready = "SELECT index_state LIKE 'ready: %' FROM jobs";
+    let ready = "SELECT COALESCE(index_state LIKE 'ready: %', false) FROM jobs";
     wait_for_value(&client, ready, true).await;
     let indexed = format!("SET enable_seqscan = off; SET enable_sort = off;\n{search}");
     let found = database.psql(&indexed).await;

@@ -142,6 +142,30 @@ async fn a_partitioned_table_gets_one_index_of_those_of_its_partitions() {
 }
 
 #[tokio::test]
+async fn a_partition_whose_index_belongs_to_another_one_gets_a_second() {
+    const TABLES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, views int NOT NULL DEFAULT 0, \
+          embedding vector(384)) PARTITION BY RANGE (id); \
+        CREATE TABLE low PARTITION OF notes FOR VALUES FROM (0) TO (3); \
+        CREATE TABLE high PARTITION OF notes FOR VALUES FROM (3) TO (9); \
+        CREATE INDEX own ON ONLY notes USING hnsw (embedding vector_cosine_ops); \
+        CREATE INDEX own_low ON low USING hnsw (embedding vector_cosine_ops); \
+        ALTER INDEX own ATTACH PARTITION own_low";
+    let Some(mut scene) = indexed_notes(TABLES).await else {
+        return;
+    };
+    scene.write(&[TIDES, MOON]).await;
+    scene.start_daemon().await;
+    scene.wait_for(STATE, READY).await;
+    let indexes = scene.value(INDEXES).await;
+    assert_eq!(
+        indexes,
+        format!(
+            "high_embedding_cosine_lantern_idx low_embedding_cosine_lantern_idx {NAME} own_low"
+        )
+    );
+}
+
+#[tokio::test]
 async fn a_role_that_does_not_own_the_table_is_told_at_the_start_what_the_owner_can_run() {
     let Some(mut scene) = indexed_notes(NOTES).await else {
         return;

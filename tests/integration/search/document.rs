@@ -129,7 +129,7 @@ async fn the_commands_and_the_sql_of_the_document_work_as_they_are_written() {
             "{printed}"
         );
     }
-    let ready = "SELECT index_state LIKE 'ready: %' FROM jobs";
+    let ready = "SELECT COALESCE(index_state LIKE 'ready: %', false) FROM jobs";
     wait_for_value(&client, ready, true).await;
     // The index that the document creates is one that its queries use.
     execute(&client, "SET enable_seqscan = off; SET enable_sort = off").await;

@@ -47,6 +47,7 @@ async fn rows_go_on_while_a_build_waits_for_a_transaction() {
     assert_eq!(scene.value(INDEXES).await, NAME);
 }
 
+/// Hazard 57.
 #[tokio::test]
 async fn a_build_gives_way_to_a_statement_that_needs_the_table() {
     let Some((mut scene, writer)) = waiting_build().await else {
@@ -67,7 +68,7 @@ async fn a_build_gives_way_to_a_statement_that_needs_the_table() {
     assert_eq!(scene.value(ALL).await, "1");
 }
 
-/// Publishing a table takes a lock that a build holds, and is tried with a short `lock_timeout`.
+/// Hazard 57. Publishing a table takes a lock that a build holds, and is tried with a short `lock_timeout`.
 #[tokio::test]
 async fn another_job_of_the_table_starts_during_a_build() {
     let Some((scene, writer)) = waiting_build().await else {
@@ -81,6 +82,7 @@ async fn another_job_of_the_table_starts_during_a_build() {
     scene.wait_for(&first, READY).await;
 }
 
+/// Hazard 57.
 #[tokio::test]
 async fn a_build_that_was_killed_with_its_daemon_is_replaced() {
     let Some((mut scene, writer)) = waiting_build().await else {

@@ -88,6 +88,33 @@ pub struct Found {
     pub sql: String,
 }
 
+impl Way {
+    /// How they are found instead, when this way gave only so many rows.
+    fn then_exact(self, rows: usize) -> Way {
+        match self {
+            Way::Index(index) => Way::TooFew(index, rows),
+            other => other,
+        }
+    }
+}
+
+/// What one statement gave.
+struct Answer {
+    rows: Vec<Row>,
+    way: Way,
+    sql: String,
+}
+
+impl Answer {
+    fn nothing(way: Way) -> Answer {
+        Answer {
+            rows: Vec::new(),
+            way,
+            sql: String::new(),
+        }
+    }
+}
+
 /// A transaction for one search. It ends with the session.
 pub struct Search<'a> {
     session: &'a Session,
@@ -132,53 +159,44 @@ impl<'a> Search<'a> {
             limit,
         };
         let distance = index.as_ref().map_or(Distance::Cosine, |it| it.distance);
-        let mut way = Way::NoIndex(invalid(&indexes));
-        let mut found = Vec::new();
-        let mut sql = String::new();
-        if let Some(index) = index {
-            sql = nearest.statement(&Order::ByIndex(&index));
-            found = self.rows(&sql, &existing).await?;
-            way = Way::Index(index);
+        let mut answer = match index {
+            Some(index) => {
+                let sql = nearest.statement(&Order::ByIndex(&index));
+                self.ask(sql, Way::Index(index), &existing).await?
+            }
+            None => Answer::nothing(Way::NoIndex(invalid(&indexes))),
+        };
+        if answer.rows.len() < limit as usize {
+            let sql = nearest.statement(&Order::Exact(distance));
+            let way = answer.way.then_exact(answer.rows.len());
+            answer = self.ask(sql, way, &existing).await?;
         }
-        if found.len() < limit as usize {
-            way = match way {
-                Way::Index(index) => Way::TooFew(index, found.len()),
-                other => other,
-            };
-            sql = nearest.statement(&Order::Exact(distance));
-            found = self.rows(&sql, &existing).await?;
-        }
-        let mut rows = read_rows(&found)?;
+        let mut rows = read_rows(&answer.rows)?;
         // An index may give rows that are almost in order (`ivfflat.iterative_scan`).
         rows.sort_by(|a, b| order(a.distance, b.distance));
         Ok(Found {
             rows,
             columns,
             distance,
-            way,
-            sql,
+            way: answer.way,
+            sql: answer.sql,
         })
     }
 
     /// The condition means what it means in the caller's own sessions: the rest of the transaction has their settings.
     async fn condition(&self, text: &str) -> Result<Condition, JobError> {
-        let condition = Condition::check(self.session, text).await?;
         self.session
             .batch_execute(&set_local_defaults())
             .await
             .map_err(DatabaseError::during("preparing the condition"))?;
-        Ok(condition)
+        Condition::check(self.session, text).await
     }
 
-    async fn rows(&self, sql: &str, existing: &[String]) -> Result<Vec<Row>, JobError> {
-        let statement = self.prepare(sql, existing).await?;
-        let failed = || DatabaseError::during(self.doing());
-        let vector = self.query.vector;
-        Ok(self
-            .session
-            .query(&statement, &[&vector])
-            .await
-            .map_err(failed())?)
+    async fn ask(&self, sql: String, way: Way, existing: &[String]) -> Result<Answer, JobError> {
+        let statement = self.prepare(&sql, existing).await?;
+        let rows = self.session.query(&statement, &[&self.query.vector]).await;
+        let rows = rows.map_err(DatabaseError::during(self.doing()))?;
+        Ok(Answer { rows, way, sql })
     }
 
     async fn prepare(&self, sql: &str, existing: &[String]) -> Result<Statement, JobError> {

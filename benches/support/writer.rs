@@ -81,6 +81,8 @@ async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTabl
         destination: DestinationColumn {
             name: "embedding".into(),
             type_name: format!("public.vector({dimensions})"),
+            base_type: "vector".into(),
+            dimensions: u32::try_from(dimensions).ok(),
             vector_schema: Some("public".into()),
         },
         fingerprint: None,

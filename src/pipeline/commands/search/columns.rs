@@ -66,7 +66,7 @@ fn find(target: &TargetTable, wanted: &str, existing: &[String]) -> Result<Strin
     })
 }
 
-/// `it has id, title`.
+/// `it has id, title`, which follows the name of the table or stands for it.
 pub(super) fn list(existing: &[String]) -> String {
     format!("it has {}", existing.join(", "))
 }

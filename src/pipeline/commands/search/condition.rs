@@ -78,7 +78,11 @@ pub(super) fn explain_refusal(
     let error =
         DatabaseError::during(format!("searching {} with --where", target.qualified()))(cause);
     match is_of_columns {
-        true => JobError::permanent(format!("{error}; the table: {}", list(existing))),
+        true => JobError::permanent(format!(
+            "{error}; {} {}",
+            target.qualified(),
+            list(existing)
+        )),
         false => error.into(),
     }
 }

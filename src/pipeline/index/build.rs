@@ -120,7 +120,8 @@ impl Builder<'_> {
         self.session.run(statement, table.oid, report).await
     }
 
-    /// The valid index of a table that serves the job. That of a partition must fit as a part of the index of its parent.
+    /// The valid index of a table that serves the job. That of a partition must fit as a part of the index of its
+    /// parent.
     async fn find(
         &self,
         table: &TablePart,

@@ -1,9 +1,9 @@
 //! A table and its partitions, as an index meets them.
 //!
-//! A partitioned table holds no rows, and CREATE INDEX CONCURRENTLY does not work on it. So each partition gets an index
-//! of its own, then each partitioned table one `ON ONLY` itself, from the leaves up, to which those of its partitions are
-//! attached. With the last one it becomes valid (PostgreSQL manual, "CREATE INDEX", notes). From then on new partitions
-//! get their index by themselves.
+//! A partitioned table holds no rows, and CREATE INDEX CONCURRENTLY does not work on it. So each partition gets an
+//! index of its own, then each partitioned table one `ON ONLY` itself, from the leaves up, to which those of its
+//! partitions are attached. With the last one it becomes valid (PostgreSQL manual, "CREATE INDEX", notes). From then on
+//! new partitions get their index by themselves.
 
 use crate::postgres::answer::all;
 use crate::postgres::quote::identifier;

@@ -15,8 +15,8 @@ pub struct Progress {
     pub waiting: Vec<i32>,
 }
 
-/// Who waits with a `lock_timeout` counts too: each of its attempts would fail for as long as the build takes. The manual
-/// says what the columns of the view mean in which phase ("CREATE INDEX Progress Reporting").
+/// Who waits with a `lock_timeout` counts too: each of its attempts would fail for as long as the build takes. The
+/// manual says what the columns of the view mean in which phase ("CREATE INDEX Progress Reporting").
 const STATEMENT: &str = "SELECT p.phase, \
        CASE WHEN p.phase LIKE 'waiting %' THEN CASE WHEN p.lockers_total > 0 THEN 100 * p.lockers_done / p.lockers_total END \
             WHEN p.tuples_total > 0 THEN 100 * p.tuples_done / p.tuples_total \

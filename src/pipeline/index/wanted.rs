@@ -142,8 +142,8 @@ impl WantedIndex {
         format!("CREATE INDEX CONCURRENTLY {name} ON {table} {definition}")
     }
 
-    /// The statement that builds the index and blocks writers meanwhile, as it must for a partitioned table with all of its
-    /// partitions.
+    /// The statement that builds the index and blocks writers meanwhile, as it must for a partitioned table with all of
+    /// its partitions.
     pub fn create(&self, name: &str, table: &str) -> String {
         let (name, definition) = (identifier(name), self.definition());
         format!("CREATE INDEX {name} ON {table} {definition}")
@@ -165,8 +165,8 @@ fn indexable_type(dimensions: usize) -> String {
     }
 }
 
-/// `articles_title_embedding_cosine_lantern_idx`. Where that is too long, a hash of the whole takes the place of what is
-/// cut off.
+/// `articles_title_embedding_cosine_lantern_idx`. Where that is too long, a hash of the whole takes the place of what
+/// is cut off.
 pub fn index_name(table: &str, column: &str, distance: Distance) -> String {
     let whole = format!("{table}_{column}_{}", distance.name());
     if whole.len() + ENDING.len() <= MAX_NAME {

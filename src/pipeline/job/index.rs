@@ -29,8 +29,8 @@ impl Job {
     /// What there is to do about the index. Nothing where the job asks for none, or for one that cannot be.
     ///
     /// # Errors
-    /// Permanent for a job that has never run, where its vectors cannot be indexed: now is the time to change the column.
-    /// A job that has run goes on without the index, because its vectors are what counts. And the server's.
+    /// Permanent for a job that has never run, where its vectors cannot be indexed: now is the time to change the
+    /// column. A job that has run goes on without the index, because its vectors are what counts. And the server's.
     pub(super) async fn index_task(
         &self,
         sessions: Sessions<'_>,

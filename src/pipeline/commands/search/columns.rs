@@ -15,7 +15,8 @@ pub struct ShownColumns {
 }
 
 impl ShownColumns {
-    /// The key and the columns that the caller wants, by the names that the table has them under; without any, the source.
+    /// The key and the columns that the caller wants, by the names that the table has them under; without any, the
+    /// source.
     ///
     /// # Errors
     /// Permanent, with the columns that there are.

@@ -7,8 +7,8 @@
 //! … WHERE ( ⏎ condition ⏎ )                         no list, no THEN, no second clause: it is one expression
 //! ```
 //!
-//! `true) OR (true` fails in the first one, `true THEN true WHEN false` in the second. A comment ends with its line, and a
-//! second statement is none that can be prepared (PostgreSQL manual, "Extended Query").
+//! `true) OR (true` fails in the first one, `true THEN true WHEN false` in the second. A comment ends with its line,
+//! and a second statement is none that can be prepared (PostgreSQL manual, "Extended Query").
 
 use tokio_postgres::error::SqlState;
 
@@ -26,8 +26,8 @@ impl Condition {
     /// Has the server parse the first surroundings. The second ones are the statement itself.
     ///
     /// # Errors
-    /// Permanent where it is not one expression, and the server's. A failed parse ends a transaction, so this one goes on
-    /// from a savepoint.
+    /// Permanent where it is not one expression, and the server's. A failed parse ends a transaction, so this one goes
+    /// on from a savepoint.
     pub async fn check(session: &Session, text: &str) -> Result<Condition, JobError> {
         if text.trim().is_empty() {
             return Err(JobError::permanent(

@@ -6,11 +6,11 @@
 //!                                                         └─ no ──▶ by the cosine ───────────────┴─ exact ─▶ found
 //! ```
 //!
-//! Everything runs in one READ ONLY transaction: the condition is the caller's own SQL, under the caller's own role, and
-//! whatever it calls cannot write.
+//! Everything runs in one READ ONLY transaction: the condition is the caller's own SQL, under the caller's own role,
+//! and whatever it calls cannot write.
 //!
-//! An index is approximate. With a condition, or with more rows than it looks at by default, it may give fewer rows than
-//! were asked for, although there are some (pgvector, "Filtering"). Then every vector is compared.
+//! An index is approximate. With a condition, or with more rows than it looks at by default, it may give fewer rows
+//! than were asked for, although there are some (pgvector, "Filtering"). Then every vector is compared.
 //!
 //! | file | holds |
 //! | --- | --- |

@@ -4,8 +4,8 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
 /// As many candidates as rows are asked for, and further ones for as long as the condition leaves too few: iterative
-/// scans, which pgvector has from 0.8 on. A setting that its version does not have is left out. `ef_search` may be at most
-/// 1000 (`HNSW_MAX_EF_SEARCH` in `hnsw.h`).
+/// scans, which pgvector has from 0.8 on. A setting that its version does not have is left out. `ef_search` may be at
+/// most 1000 (`HNSW_MAX_EF_SEARCH` in `hnsw.h`).
 const STATEMENT: &str = "SELECT set_config(s.name, CASE s.name \
        WHEN 'hnsw.iterative_scan' THEN 'strict_order' \
        WHEN 'ivfflat.iterative_scan' THEN 'relaxed_order' \

@@ -1,7 +1,8 @@
 //! The SELECT of a search.
 //!
-//! The condition may come with the caller's own `search_path`, so everything of ours is named with its schema, operators
-//! too: a function or an operator of that name in another schema could fit better (PostgreSQL manual, "Type Conversion").
+//! The condition may come with the caller's own `search_path`, so everything of ours is named with its schema,
+//! operators too: a function or an operator of that name in another schema could fit better (PostgreSQL manual, "Type
+//! Conversion").
 //!
 //! The condition sees the table alone, under its own name: it stands in a subquery, which the planner pulls up.
 
@@ -33,8 +34,8 @@ pub struct Nearest<'a> {
 }
 
 impl Nearest<'_> {
-    /// The statement. Its one parameter is the vector of the query. Each row is: the distance, the cosine similarity, and
-    /// the shown columns as text.
+    /// The statement. Its one parameter is the vector of the query. Each row is: the distance, the cosine similarity,
+    /// and the shown columns as text.
     pub fn statement(&self, order: &Order<'_>) -> String {
         let shown: Vec<String> = self
             .columns

@@ -88,6 +88,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "pipeline/error",
             "pipeline/table",
             "pipeline/slot",
+            "pipeline/setup",
         ],
     ),
     (

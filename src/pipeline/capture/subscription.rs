@@ -19,6 +19,7 @@ use super::own_slot::OwnSlot;
 use super::shared_slot::SharedSlot;
 use super::streamable::{Streamable, Unbroken};
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::preflight::publishing::SlotPlan;
 use crate::pipeline::setup::publication::check::Defect;
 use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::retention::WatchedSlot;
@@ -57,6 +58,14 @@ impl Subscription {
         match self {
             Subscription::Own(own) => &own.names,
             Subscription::Shared(shared) => &shared.names,
+        }
+    }
+
+    /// Which slot and publication the job gets, for the preflight.
+    pub fn plan(&self) -> SlotPlan<'_> {
+        match self {
+            Subscription::Own(own) => SlotPlan::Own(Some(&own.names)),
+            Subscription::Shared(shared) => SlotPlan::Shared(Some(&shared.names)),
         }
     }
 

@@ -18,8 +18,8 @@ use crate::pipeline::capture::join::SubscriberEnds;
 use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::prerequisites::check_prerequisites;
-use crate::pipeline::setup::preflight::server::{check_server, is_standby};
+use crate::pipeline::setup::preflight::server::is_standby;
+use crate::pipeline::setup::preflight::survey::Survey;
 use crate::pipeline::setup::publication::check::listed_columns;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::table_state::TableState;
@@ -172,30 +172,42 @@ impl Job {
         })
     }
 
-    /// Checks what the job needs of the server, the roles and the table, and reads the table's definition. Returns the server
-    /// of the jobs database, too.
+    /// Checks what the job needs of the server, the roles and the table, creates missing columns, and reads the table's
+    /// definition. Returns the server of the jobs database, too.
     async fn examine(
         &mut self,
         sessions: Sessions<'_>,
         names: &TargetNames,
         model: &Model,
     ) -> Result<(ServerInstance, Arc<TargetTable>), JobError> {
-        check_prerequisites(sessions, names, model.dimensions()).await?;
-        check_server(sessions.stream).await?;
+        // First: a job that is another daemon's must not fail, or the slot of the other would be dropped.
         let jobs_server = self.stand_back_from_copies(sessions.rows).await?;
-        self.check_exposure(sessions.rows, names).await?;
-        let target = self.read_target(sessions, names, model).await?;
-        Ok((jobs_server, target))
-    }
-
-    async fn read_target(
-        &mut self,
-        sessions: Sessions<'_>,
-        names: &TargetNames,
-        model: &Model,
-    ) -> Result<Arc<TargetTable>, JobError> {
-        match target_table::prepare(sessions, names, &self.row.definition, model).await {
-            Ok(target) => Ok(Arc::new(target)),
+        let survey = Survey {
+            sessions,
+            names,
+            definition: &self.row.definition,
+            dimensions: Some(model.dimensions()),
+            slot: self.subscription.plan(),
+            powerful_roles: self.powerful_roles,
+        };
+        let surveyed = survey.run().await;
+        let found = match surveyed.points.into_advice() {
+            Ok(mut advice) => {
+                advice.retain(|advice| surveyed.exposure.as_ref() != Some(advice));
+                advice.iter().for_each(|advice| tracing::warn!("{advice}"));
+                surveyed.table
+            }
+            Err(JobError::TableMissing(reason)) => {
+                return Err(self.missing(sessions.stream, names, reason).await);
+            }
+            Err(error) => return Err(error),
+        };
+        self.warn_of_exposure(surveyed.exposure);
+        let found = found.ok_or_else(|| JobError::Transient("the table is gone".into()))?;
+        let definition = &self.row.definition;
+        let target = target_table::complete(sessions, names, definition, found, model).await;
+        match target {
+            Ok(target) => Ok((jobs_server, Arc::new(target))),
             Err(JobError::TableMissing(reason)) => {
                 Err(self.missing(sessions.stream, names, reason).await)
             }

@@ -2,8 +2,6 @@
 
 use super::state::Job;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::users_code;
 use crate::pipeline::setup::{row_access, target_database};
 use crate::postgres::Session;
 
@@ -21,20 +19,14 @@ impl Job {
         Ok(Some(session))
     }
 
-    /// Says, or fails, where others could gain rights through the role that writes.
-    pub(super) async fn check_exposure(
-        &mut self,
-        session: &Session,
-        names: &TargetNames,
-    ) -> Result<(), JobError> {
-        let table = names.qualified();
-        match users_code::check_exposure(session, &table, self.powerful_roles).await? {
+    /// Says who could gain rights through the role that writes, if that is new.
+    pub(super) fn warn_of_exposure(&mut self, exposure: Option<String>) {
+        match exposure {
             Some(exposure) if self.exposure.is_due(&exposure) => tracing::warn!("{exposure}"),
             Some(_) => {}
             None => {
                 self.exposure.end();
             }
         }
-        Ok(())
     }
 }

@@ -9,26 +9,44 @@ use crate::pipeline::setup::definition::TargetNames;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Creates the column for vectors of this many dimensions, of the type `column_type` of the jobs table. Without one it
-/// is a `vector` where pgvector is installed, and else a `real[]`.
+/// The type of the column for vectors of this many dimensions, where it has to be created: that of `column_type` of the
+/// jobs table. Without one it is a `vector` where pgvector is installed, and else a `real[]`. Where the dimensions of the
+/// model are not known yet, the type does not say them.
 ///
 /// # Errors
-/// Permanent ones for a type that is not known, or that needs pgvector; the server's, with the statement to run by
-/// hand.
+/// Permanent ones for a type that is not known, or that needs pgvector; and the server's.
+pub async fn destination_type(
+    session: &Session,
+    column_type: Option<&str>,
+    dimensions: Option<usize>,
+) -> Result<String, JobError> {
+    let extension = vector_schema(session).await?;
+    match (column_type, extension.as_deref()) {
+        (Some(requested), extension) => requested_type(requested, extension, dimensions),
+        (None, Some(schema)) => Ok(with_dimensions(
+            &format!("{}.vector", identifier(schema)),
+            dimensions,
+        )),
+        (None, None) => Ok("real[]".to_owned()),
+    }
+}
+
+/// Creates the column for vectors of this many dimensions.
+///
+/// # Errors
+/// As [`destination_type`]; and the server's, with the statement to run by hand.
 pub async fn create_destination(
     session: &Session,
     names: &TargetNames,
     column_type: Option<&str>,
     dimensions: usize,
 ) -> Result<(), JobError> {
-    let extension = vector_schema(session).await?;
-    let type_name = match (column_type, extension.as_deref()) {
-        (Some(requested), extension) => requested_type(requested, extension, dimensions)?,
-        (None, Some(schema)) => format!("{}.vector({dimensions})", identifier(schema)),
-        (None, None) => "real[]".to_owned(),
-    };
+    let type_name = destination_type(session, column_type, Some(dimensions)).await?;
     create(session, names, &names.destination, &type_name).await
 }
+
+/// The type of the column for fingerprints.
+pub const FINGERPRINT_TYPE: &str = "pg_catalog.uuid";
 
 /// Creates the column `name` for fingerprints.
 ///
@@ -39,7 +57,7 @@ pub async fn create_fingerprint(
     names: &TargetNames,
     name: &str,
 ) -> Result<(), JobError> {
-    create(session, names, name, "pg_catalog.uuid").await
+    create(session, names, name, FINGERPRINT_TYPE).await
 }
 
 async fn create(
@@ -48,11 +66,7 @@ async fn create(
     column: &str,
     type_name: &str,
 ) -> Result<(), JobError> {
-    let statement = format!(
-        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {type_name}",
-        names.qualified(),
-        identifier(column)
-    );
+    let statement = add_column(names, column, type_name);
     ddl::run(session, &statement)
         .await
         .map_err(|error| error.with_remedy(format!("create the column yourself: {statement};")))?;
@@ -63,8 +77,27 @@ async fn create(
     Ok(())
 }
 
+/// The statement that adds a column, without its semicolon.
+pub fn add_column(names: &TargetNames, column: &str, type_name: &str) -> String {
+    format!(
+        "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} {type_name}",
+        names.qualified(),
+        identifier(column)
+    )
+}
+
+fn with_dimensions(type_name: &str, dimensions: Option<usize>) -> String {
+    match dimensions {
+        Some(dimensions) => format!("{type_name}({dimensions})"),
+        None => type_name.to_owned(),
+    }
+}
+
 /// The schema in which pgvector is installed.
-async fn vector_schema(session: &Session) -> Result<Option<String>, DatabaseError> {
+///
+/// # Errors
+/// The server's.
+pub async fn vector_schema(session: &Session) -> Result<Option<String>, DatabaseError> {
     session
         .query_opt(
             "SELECT n.nspname::text FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'",
@@ -80,7 +113,7 @@ async fn vector_schema(session: &Session) -> Result<Option<String>, DatabaseErro
 fn requested_type(
     requested: &str,
     extension: Option<&str>,
-    dimensions: usize,
+    dimensions: Option<usize>,
 ) -> Result<String, JobError> {
     let normal = requested.trim().to_ascii_lowercase().replace(' ', "");
     let (base, modifier) = match normal.split_once('(') {
@@ -88,6 +121,7 @@ fn requested_type(
         None => (normal.as_str(), None),
     };
     if let Some(modifier) = modifier
+        && let Some(dimensions) = dimensions
         && modifier != dimensions.to_string()
     {
         return Err(JobError::permanent(format!(
@@ -98,7 +132,8 @@ fn requested_type(
         ("real[]" | "float4[]", _) => Ok("real[]".into()),
         ("doubleprecision[]" | "float8[]", _) => Ok("double precision[]".into()),
         ("vector" | "halfvec", Some(schema)) => {
-            Ok(format!("{}.{base}({dimensions})", identifier(schema)))
+            let type_name = format!("{}.{base}", identifier(schema));
+            Ok(with_dimensions(&type_name, dimensions))
         }
         ("vector" | "halfvec", None) => Err(JobError::permanent(format!(
             "the job's column_type is {requested}, but pgvector is not installed in the target database; \
@@ -116,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_column_type_is_a_type_and_never_sql() {
-        let sql = |requested, extension| requested_type(requested, extension, 3);
+        let sql = |requested, extension| requested_type(requested, extension, Some(3));
         assert_eq!(sql("REAL[]", None).unwrap(), "real[]");
         assert_eq!(
             sql("double precision[]", None).unwrap(),

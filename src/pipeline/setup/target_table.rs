@@ -2,8 +2,8 @@
 //! and for commands, which create nothing.
 //!
 //! ```text
-//! prepare    inspect ─▶ check pk and privileges ─▶ create missing columns ─▶ inspect ─┐
-//! existing   inspect ─────────────────────────────────────────────────────────────────┴─▶ TargetTable
+//! complete   what the survey has found ─▶ create missing columns ─▶ inspect ─┐
+//! existing   inspect ───────────────────────────────────────────────────────┴─▶ TargetTable
 //! ```
 
 use crate::embedding::Model;
@@ -11,50 +11,39 @@ use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::{create_destination, create_fingerprint};
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::leaves;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
-use crate::pipeline::setup::preflight::generated::check_generated;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
-use crate::pipeline::setup::preflight::key::check_pk;
-use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::privileges::check_writable;
-use crate::pipeline::setup::preflight::relation::find_column;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::table::fingerprint::Fingerprint;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
-/// The table of a job that is about to run. Creates the destination and the fingerprint column if they are missing,
-/// after everything else has been checked.
+/// The table of a job that is about to run, from what the preflight has found. Creates the destination and the fingerprint
+/// column if they are missing.
 ///
 /// # Errors
 /// Permanent ones with a remedy, and the server's.
 ///
 /// Cancellation safe: each column is created in a statement of its own, or not at all.
-pub async fn prepare(
+pub async fn complete(
     sessions: Sessions<'_>,
     names: &TargetNames,
     definition: &Definition,
+    mut found: FoundTable,
     model: &Model,
 ) -> Result<TargetTable, JobError> {
     let Sessions { stream, rows } = sessions;
-    let mut found = inspect(rows, names, model.dimensions()).await?;
-    check_pk(names, &found.key, definition.pk.as_deref())?;
-    check_writable(rows, names, &found.columns).await?;
-    check_fingerprint(rows, names, &found.columns).await?;
-    check_generated(names, &found.relation, &found.columns)?;
-    check_partitions(rows, names, &found).await?;
     if !found.is_complete(names) {
         create_missing(stream, names, definition, &found, model.dimensions()).await?;
         // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type. And a
         // role of its own for rows needs rights on the new column.
         found = inspect(rows, names, model.dimensions()).await?;
         check_writable(rows, names, &found.columns).await?;
-        check_fingerprint(rows, names, &found.columns).await?;
+        check_fingerprint(names, &found.columns)?;
     }
-    warn_of_not_null(names, &found);
-    assemble(found, names, model).ok_or_else(|| {
+    assemble(found, names, model.identity()).ok_or_else(|| {
         JobError::Transient(format!(
             "the column {} was dropped as soon as it was created",
             names.qualified_column(&names.destination)
@@ -74,50 +63,13 @@ pub async fn existing(
     model: &Model,
 ) -> Result<TargetTable, JobError> {
     let found = inspect(session, names, model.dimensions()).await?;
-    assemble(found, names, model).ok_or_else(|| {
+    assemble(found, names, model.identity()).ok_or_else(|| {
         JobError::permanent(format!(
             "{} has no column {} yet; the job creates it when it runs",
             names.qualified(),
             identifier(&names.destination)
         ))
     })
-}
-
-/// A row without a text has no vector, which such a column cannot say. Tables whose texts are never empty do not mind.
-fn warn_of_not_null(names: &TargetNames, found: &FoundTable) {
-    let column = find_column(&found.columns, &names.destination);
-    if column.is_some_and(|column| column.not_null) {
-        tracing::warn!(
-            "{} (dst_column) is NOT NULL: a row whose text is NULL or empty cannot be cleared and is quarantined; run: \
-             ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
-            names.qualified_column(&names.destination),
-            names.qualified(),
-            identifier(&names.destination)
-        );
-    }
-}
-
-/// # Errors
-/// Permanent, with the partition that cannot be followed and the remedy; and the server's.
-async fn check_partitions(
-    session: &Session,
-    names: &TargetNames,
-    found: &FoundTable,
-) -> Result<(), JobError> {
-    if !found.relation.partitioned {
-        return Ok(());
-    }
-    let leaves = leaves::read(session, found.relation.oid, &found.source.name, None).await?;
-    let root = Root {
-        table: &names.qualified(),
-        key: &found.key,
-        identity_full: found.relation.has_identity_full(),
-        version: session.version(),
-    };
-    match find_unsuitable(root, &leaves) {
-        Some(reason) => Err(JobError::permanent(reason)),
-        None => Ok(()),
-    }
 }
 
 async fn create_missing(
@@ -139,12 +91,12 @@ async fn create_missing(
     Ok(())
 }
 
-/// `None` without a destination.
-fn assemble(found: FoundTable, names: &TargetNames, model: &Model) -> Option<TargetTable> {
+/// The table with what was found. `identity` is that of the model. `None` without a destination.
+pub fn assemble(found: FoundTable, names: &TargetNames, identity: &str) -> Option<TargetTable> {
     let destination = found.destination?;
     let fingerprint = found
         .fingerprint
-        .map(|name| Fingerprint::new(&name, model.identity(), &destination.name));
+        .map(|name| Fingerprint::new(&name, identity, &destination.name));
     Some(TargetTable {
         oid: found.relation.oid,
         schema: names.schema.clone(),

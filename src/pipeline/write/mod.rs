@@ -23,7 +23,6 @@
 //! | [`truncated_texts`] | texts that are longer than the model's window |
 //! | [`fence`] | one session at a time writes for a job |
 //! | [`rereads`] | how often rows with another text are read by key |
-//! | [`rules`] | rules that write-backs cannot pass |
 //! | [`owner_role`] | write-backs as the owner of the table |
 //! | [`triggers`] | the option `skip_triggers` |
 //!
@@ -42,7 +41,6 @@ pub mod path;
 pub mod quarantine;
 pub mod queue;
 pub mod rereads;
-pub mod rules;
 pub mod statement;
 pub mod triggers;
 pub mod truncated_texts;

@@ -23,13 +23,14 @@ use crate::embedding::{Engine, Model};
 use crate::jobs::Definition;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::preflight::rules::check_rules;
 use crate::pipeline::table::row::{BackfillAck, LiveAck, Row};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::batcher::{Batcher, Ports, Sinks};
 use crate::pipeline::write::quarantine::Quarantine;
+use crate::pipeline::write::triggers;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
-use crate::pipeline::write::{rules, triggers};
 use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
 use crate::status::JobCounters;
@@ -116,7 +117,8 @@ impl WritePath {
         if options.skip_triggers {
             triggers::skip(&session).await?;
         }
-        rules::check(&session, &target).await?;
+        let table = target.qualified();
+        check_rules(&session, (target.oid, &table), options.skip_triggers).await?;
         let writer = Writer::prepare(session, target.clone(), model.dimensions()).await?;
         let server_process = local_process(writer.session()).await?;
         Ok(WritePath {

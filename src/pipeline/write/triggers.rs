@@ -8,11 +8,8 @@
 use tokio_postgres::error::SqlState;
 
 use crate::pipeline::error::JobError;
-use crate::postgres::quote::identifier;
+use crate::pipeline::setup::preflight::triggers::skip_remedy;
 use crate::postgres::{DatabaseError, Session};
-
-/// The first version that can GRANT the right to set one parameter (manual, "GRANT").
-const GRANT_SET: u32 = 150_000;
 
 /// Lets the statements of this session, from now on, fire only triggers that are enabled as REPLICA or ALWAYS.
 ///
@@ -28,20 +25,5 @@ pub async fn skip(session: &Session) -> Result<(), JobError> {
     if !refused {
         return Err(error);
     }
-    Err(error.with_remedy(format!(
-        "skip_triggers of the job asks for it; {}, or set skip_triggers to false",
-        grant(session).await?
-    )))
-}
-
-/// What gives the role the right.
-async fn grant(session: &Session) -> Result<String, JobError> {
-    if session.version() < GRANT_SET {
-        return Ok("before PostgreSQL 15 only a superuser may".into());
-    }
-    let role = session.role().await?;
-    Ok(format!(
-        "let a superuser GRANT SET ON PARAMETER session_replication_role TO {}",
-        identifier(&role)
-    ))
+    Err(error.with_remedy(skip_remedy(session).await?))
 }

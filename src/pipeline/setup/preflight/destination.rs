@@ -6,14 +6,15 @@ use crate::pipeline::setup::preflight::relation::TargetColumn;
 use crate::pipeline::table::target::DestinationColumn;
 use crate::postgres::quote::identifier;
 
-/// The destination of a job, if the column can hold vectors of this many dimensions.
+/// The destination of a job, if the column can hold vectors of this many dimensions; of any, where those of the model are
+/// not known.
 ///
 /// # Errors
 /// Permanent ones with the remedy.
 pub fn usable_destination(
     names: &TargetNames,
     column: &TargetColumn,
-    dimensions: usize,
+    dimensions: Option<usize>,
 ) -> Result<DestinationColumn, JobError> {
     let shown = names.qualified_column(&column.name);
     if column.generated {
@@ -28,6 +29,7 @@ pub fn usable_destination(
         )));
     };
     if let VectorForm::Pgvector(Some(declared)) = form
+        && let Some(dimensions) = dimensions
         && usize::try_from(declared) != Ok(dimensions)
     {
         return Err(JobError::permanent(format!(

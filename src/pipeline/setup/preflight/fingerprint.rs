@@ -3,19 +3,13 @@
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::relation::{TargetColumn, find_column};
-use crate::postgres::Session;
-use crate::postgres::quote::identifier;
 
-/// Checks that the column, where it exists, can hold fingerprints and that the role may read them. Each write-back compares
-/// with what is there.
+/// Checks that the column, where it exists, can hold fingerprints. That the role may read and write it is asked for all
+/// columns that are written ([`check_writable`](super::privileges::check_writable)).
 ///
 /// # Errors
-/// Permanent ones with the remedy, and the server's.
-pub async fn check_fingerprint(
-    session: &Session,
-    names: &TargetNames,
-    columns: &[TargetColumn],
-) -> Result<(), JobError> {
+/// Permanent, with the remedy.
+pub fn check_fingerprint(names: &TargetNames, columns: &[TargetColumn]) -> Result<(), JobError> {
     let name = names.fingerprint.as_deref();
     let Some(column) = name.and_then(|name| find_column(columns, name)) else {
         return Ok(());
@@ -30,16 +24,6 @@ pub async fn check_fingerprint(
         return Err(JobError::permanent(format!(
             "{shown} (fingerprint_column) must be an ordinary column of the type uuid, and is {kind}{}; name another one",
             column.declared
-        )));
-    }
-    if !column.readable {
-        let role = session.role().await?;
-        return Err(JobError::permanent(format!(
-            "the role {role} may not read {shown} (fingerprint_column); \
-             run as its owner: GRANT SELECT ({name}), UPDATE ({name}) ON {table} TO {quoted};",
-            name = identifier(&column.name),
-            table = names.qualified(),
-            quoted = identifier(&role),
         )));
     }
     Ok(())

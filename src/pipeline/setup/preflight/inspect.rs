@@ -4,11 +4,12 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::destination::usable_destination;
 use crate::pipeline::setup::preflight::key::usable_key;
-use crate::pipeline::setup::preflight::privileges::check_type_usable;
+use crate::pipeline::setup::preflight::points::Points;
+use crate::pipeline::setup::preflight::privileges::{check_all_rows_visible, check_type_usable};
 use crate::pipeline::setup::preflight::relation::{
     TargetColumn, TargetRelation, find_column, find_relation, read_columns,
 };
-use crate::pipeline::setup::preflight::source::usable_source;
+use crate::pipeline::setup::preflight::source::{check_readable, find_source};
 use crate::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn};
 use crate::postgres::Session;
 
@@ -36,6 +37,16 @@ impl FoundTable {
     }
 }
 
+/// The points of a table, in the order in which they are looked at.
+pub const TABLE_POINTS: [&str; 6] = [
+    "table",
+    "source column",
+    "reading",
+    "row security",
+    "key",
+    "destination",
+];
+
 /// Looks at the table of a job whose model has this many dimensions.
 ///
 /// # Errors
@@ -47,25 +58,140 @@ pub async fn inspect(
     names: &TargetNames,
     dimensions: usize,
 ) -> Result<FoundTable, JobError> {
-    let relation = find_relation(session, names).await?;
-    let columns = read_columns(session, relation.oid).await?;
-    let source = usable_source(session, names, &relation, &columns).await?;
-    let key = usable_key(session, names, &relation, &columns).await?;
-    let destination = match find_column(&columns, &names.destination) {
-        Some(column) => {
-            check_type_usable(session, names, column).await?;
-            Some(usable_destination(names, column, dimensions)?)
-        }
-        None => None,
+    let mut points = Points::default();
+    let look = TableLook {
+        session,
+        names,
+        dimensions: Some(dimensions),
+        asks_for_rights: true,
     };
-    let fingerprint = names.fingerprint.as_deref();
-    let fingerprint = fingerprint.and_then(|name| find_column(&columns, name));
-    Ok(FoundTable {
-        fingerprint: fingerprint.map(|column| column.name.clone()),
-        relation,
-        key,
-        source,
-        destination,
-        columns,
-    })
+    let looked = look.run(&mut points).await;
+    points.into_advice()?;
+    let found = looked.and_then(|looked| looked.whole(names));
+    Ok(found.expect("where no point has failed, all of the table was found"))
+}
+
+/// What was found of a table, as far as no point has failed.
+pub(super) struct LookedAt {
+    pub relation: TargetRelation,
+    pub columns: Vec<TargetColumn>,
+    pub source: Option<SourceColumn>,
+    pub key: Option<Vec<KeyColumn>>,
+    /// `Some(None)` where there is no such column yet.
+    pub destination: Option<Option<DestinationColumn>>,
+}
+
+impl LookedAt {
+    /// `None` where a point has failed.
+    pub fn whole(self, names: &TargetNames) -> Option<FoundTable> {
+        let fingerprint = names.fingerprint.as_deref();
+        let fingerprint = fingerprint.and_then(|name| find_column(&self.columns, name));
+        Some(FoundTable {
+            fingerprint: fingerprint.map(|column| column.name.clone()),
+            relation: self.relation,
+            key: self.key?,
+            source: self.source?,
+            destination: self.destination?,
+            columns: self.columns,
+        })
+    }
+}
+
+/// A look at the table of a job.
+pub(super) struct TableLook<'a> {
+    pub session: &'a Session,
+    pub names: &'a TargetNames,
+    /// Those of the model, where they are known.
+    pub dimensions: Option<usize>,
+    /// Whether to ask what the role may read. Not where all that it lacks was said already.
+    pub asks_for_rights: bool,
+}
+
+impl TableLook<'_> {
+    /// Adds what it finds to `points`. `None` where there is no table that can be followed.
+    pub async fn run(&self, points: &mut Points) -> Option<LookedAt> {
+        let (session, names) = (self.session, self.names);
+        let [table, source_point, .., key_point, _] = TABLE_POINTS;
+        let relation = find_relation(session, names).await;
+        let Some(relation) = points.note(table, relation, |found| describe(names, found)) else {
+            points.skip(&TABLE_POINTS[1..], "there is no table to look at");
+            return None;
+        };
+        let columns = read_columns(session, relation.oid).await;
+        let columns = points.note_failure(table, columns)?;
+        let source = points.note(source_point, find_source(names, &columns), |column| {
+            self.show(column)
+        });
+        self.look_at_rights(points, source, relation.oid).await;
+        let key = usable_key(session, names, &relation, &columns).await;
+        let key = points.note(key_point, key, |key| list(key));
+        let source = source.map(SourceColumn::from_catalog);
+        let destination = self.look_at_destination(points, &columns).await;
+        Some(LookedAt {
+            relation,
+            columns,
+            source,
+            key,
+            destination,
+        })
+    }
+
+    /// As in [`LookedAt`]. A column that does not exist yet is no point here.
+    async fn look_at_destination(
+        &self,
+        points: &mut Points,
+        columns: &[TargetColumn],
+    ) -> Option<Option<DestinationColumn>> {
+        let [.., point] = TABLE_POINTS;
+        let Some(column) = find_column(columns, &self.names.destination) else {
+            return Some(None);
+        };
+        let usable = self.usable_destination(column).await;
+        points.note(point, usable, |_| self.show(column)).map(Some)
+    }
+
+    async fn look_at_rights(&self, points: &mut Points, source: Option<&TargetColumn>, oid: u32) {
+        let (session, names) = (self.session, self.names);
+        let [_, _, reading, row_security, ..] = TABLE_POINTS;
+        match source {
+            Some(source) if self.asks_for_rights => {
+                let readable = check_readable(session, names, source).await;
+                points.note(reading, readable, |()| "the role may read the texts".into());
+            }
+            Some(_) => points.skip(&[reading], "see what the role lacks, above"),
+            None => points.skip(&[reading], "there is no source column"),
+        }
+        let visible = check_all_rows_visible(session, &names.qualified(), oid).await;
+        points.note(row_security, visible, |()| {
+            "hides no row from the role".into()
+        });
+    }
+
+    async fn usable_destination(
+        &self,
+        column: &TargetColumn,
+    ) -> Result<DestinationColumn, JobError> {
+        check_type_usable(self.session, self.names, column).await?;
+        usable_destination(self.names, column, self.dimensions)
+    }
+}
+
+impl TableLook<'_> {
+    fn show(&self, column: &TargetColumn) -> String {
+        let name = self.names.qualified_column(&column.name);
+        format!("{name} {}", column.declared)
+    }
+}
+
+fn describe(names: &TargetNames, relation: &TargetRelation) -> String {
+    let kind = match relation.partitioned {
+        true => ", partitioned",
+        false => "",
+    };
+    format!("{}{kind}", names.qualified())
+}
+
+fn list(key: &[KeyColumn]) -> String {
+    let names: Vec<&str> = key.iter().map(|column| column.name.as_str()).collect();
+    format!("({})", names.join(", "))
 }

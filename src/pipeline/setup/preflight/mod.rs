@@ -5,8 +5,12 @@
 //!
 //! | file | looks at |
 //! | --- | --- |
-//! | [`prerequisites`] | all that the role lacks, if that is more than one thing |
-//! | [`server`] | version, `wal_level`, the right to replicate, a free slot |
+//! | [`survey`] | everything: the list of all points, for a job that starts and for `lantern-cli check` |
+//! | [`points`] | nothing: what is found, point by point |
+//! | [`prerequisites`] | all that the role lacks, in one message if that is more than one thing |
+//! | [`server`] | version, encoding, `wal_level`, the right to replicate, a free slot |
+//! | [`service`] | which managed service it is: remedies differ |
+//! | [`publishing`] | which publication the job gets, and what the role needs for it |
 //! | [`inspect`] | the table, its columns, key, source and destination |
 //! | [`relation`] | what the table is, and its columns |
 //! | [`key`] | the key by which the stream names rows |
@@ -15,10 +19,10 @@
 //! | [`partitions`] | partitions that cannot be followed, or that would make UPDATE fail |
 //! | [`generated`] | generated columns that would make UPDATE fail |
 //! | [`privileges`] | what the role may read and write |
+//! | [`rules`], [`triggers`] | rules that write-backs cannot pass, triggers that they fire |
 //! | [`users_code`] | whose code runs with the role's rights, and who could gain any by it |
 //!
-//! A command only reads a table that a job has prepared. So the checks of `pk`, of the fingerprint column, of
-//! partitions and generated columns, and of the privileges to write are called by `target_table::prepare` alone.
+//! A command only reads a table that a job has prepared: it takes [`inspect`] alone.
 
 pub mod destination;
 pub mod fingerprint;
@@ -26,9 +30,15 @@ pub mod generated;
 pub mod inspect;
 pub mod key;
 pub mod partitions;
+pub mod points;
 pub mod prerequisites;
 pub mod privileges;
+pub mod publishing;
 pub mod relation;
+pub mod rules;
 pub mod server;
+pub mod service;
 pub mod source;
+pub mod survey;
+pub mod triggers;
 pub mod users_code;

@@ -5,18 +5,22 @@
 //! it.
 
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::columns::add_column;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::publishing::{SlotPlan, own_remedy, shared_remedy};
+use crate::pipeline::setup::preflight::server::MAY_REPLICATE;
+use crate::pipeline::setup::preflight::service::{Service, replication_remedy};
 use crate::pipeline::setup::row_access::Sessions;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-const FACTS: &str = "SELECT current_user::text, \
-       (SELECT rolsuper OR rolreplication FROM pg_roles WHERE rolname = current_user) \
-         OR EXISTS (SELECT FROM pg_roles WHERE rolname = 'rds_replication' AND pg_has_role(oid, 'member')), \
-       pg_has_role(c.relowner, 'USAGE'), \
+/// What decides of the rights of a role. `$1` and `$2` name the table, `$3` the columns that are read, `$4` those that are
+/// written, `$5` the publication.
+const FACTS: &str = "SELECT current_user::text, {may_replicate}, pg_has_role(c.relowner, 'USAGE'), \
        has_database_privilege(current_database(), 'CREATE'), \
        EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
                WHERE r.prrelid = c.oid AND starts_with(p.pubname::text, 'lantern_prepared_')), \
+       EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $5), \
        has_schema_privilege(n.oid, 'USAGE'), \
        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped \
                AND (a.attname = ANY ($3::text[]) OR a.attnum = ANY (k.indkey::int2[])) \
@@ -34,53 +38,184 @@ const FACTS: &str = "SELECT current_user::text, \
        AND CASE c.relreplident WHEN 'i' THEN k.indisreplident ELSE k.indisprimary END \
      WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')";
 
-/// Fails where the role, or the two of a job with `write_connection`, lacks two or more things for this job. One alone, or a table that does not exist, is left to
-/// the check that knows it best.
-///
-/// # Errors
-/// Permanent, with all remedies; and the server's.
-pub async fn check_prerequisites(
-    sessions: Sessions<'_>,
-    names: &TargetNames,
-    dimensions: usize,
-) -> Result<(), JobError> {
-    let Some(stream) = read_facts(sessions.stream, names).await? else {
-        return Ok(());
-    };
-    let of_rows = match sessions.are_two() {
-        true => read_facts(sessions.rows, names).await?,
-        false => None,
-    };
-    let rows = of_rows.as_ref().unwrap_or(&stream);
-    let lacking = [
-        stream.lacking_for_stream(names),
-        rows.lacking_for_rows(names),
-    ]
-    .concat();
-    if lacking.len() < 2 {
-        return Ok(());
+/// What the role of a job may do, or the two of a job with `write_connection`.
+pub struct Prerequisites {
+    stream: Facts,
+    /// `None` where it is the role of the stream.
+    rows: Option<Facts>,
+    service: Option<Service>,
+    shares_slot: bool,
+}
+
+impl Prerequisites {
+    /// Reads them; `None` if there is no such table.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn read(
+        sessions: Sessions<'_>,
+        names: &TargetNames,
+        slot: SlotPlan<'_>,
+    ) -> Result<Option<Prerequisites>, DatabaseError> {
+        let publication = slot.publication();
+        let Some(stream) = read_facts(sessions.stream, names, publication).await? else {
+            return Ok(None);
+        };
+        let rows = match sessions.are_two() {
+            true => read_facts(sessions.rows, names, publication).await?,
+            false => None,
+        };
+        Ok(Some(Prerequisites {
+            stream,
+            rows,
+            service: Service::of(sessions.stream).await?,
+            shares_slot: slot.is_shared(),
+        }))
     }
-    let who = match sessions.are_two() {
-        true => format!(
-            "the roles {} (db_connection) and {} (write_connection) lack",
-            stream.role, rows.role
-        ),
-        false => format!("the role {} lacks", stream.role),
-    };
-    Err(JobError::Permanent(format!(
-        "{who} {} things for this job. Let the owner of {} run sql/prepare_publication.sql, which gives \
-         it all but REPLICATION: psql {} -f sql/prepare_publication.sql. In detail: {}",
-        lacking.len(),
-        names.qualified(),
-        rows.variables(names, dimensions),
-        lacking.join("; ")
-    )))
+
+    /// Fails where two or more things are lacking. One alone is left to the check that knows it best.
+    ///
+    /// # Errors
+    /// Permanent, with all remedies.
+    pub fn check_all(
+        &self,
+        names: &TargetNames,
+        dimensions: Option<usize>,
+    ) -> Result<(), JobError> {
+        let rows = self.rows.as_ref().unwrap_or(&self.stream);
+        let lacking = [self.lacking_for_stream(names), rows.lacking_for_rows(names)].concat();
+        if lacking.len() < 2 {
+            return Ok(());
+        }
+        let who = match &self.rows {
+            Some(rows) => format!(
+                "the roles {} (db_connection) and {} (write_connection) lack",
+                self.stream.role, rows.role
+            ),
+            None => format!("the role {} lacks", self.stream.role),
+        };
+        Err(JobError::Permanent(format!(
+            "{who} {} things for this job. Let the owner of {} run sql/prepare_publication.sql, which gives \
+             it all but REPLICATION: psql {} -f sql/prepare_publication.sql. In detail: {}",
+            lacking.len(),
+            names.qualified(),
+            rows.variables(names, dimensions),
+            lacking.join("; ")
+        )))
+    }
+
+    /// Checks that the changes of the table are published for the role, or that it can see to that.
+    ///
+    /// # Errors
+    /// Permanent, with the remedy.
+    pub fn check_publishing(&self, names: &TargetNames) -> Result<(), JobError> {
+        match self.may_publish() {
+            true => Ok(()),
+            false => Err(self.no_publication(names)),
+        }
+    }
+
+    /// Whether only a publication that the table's owner has prepared can serve the job.
+    pub fn relies_on_prepared(&self) -> bool {
+        let may_create = self.stream.owns_table && self.stream.may_create;
+        !self.shares_slot && !self.stream.has_publication && !may_create
+    }
+
+    /// The error where nothing is published for the role, with the remedy.
+    pub fn no_publication(&self, names: &TargetNames) -> JobError {
+        let (role, table) = (&self.stream.role, names.qualified());
+        let remedy = match self.shares_slot {
+            true => shared_remedy(role),
+            false => own_remedy(role, &table),
+        };
+        JobError::permanent(format!("the role {role} may not publish {table}; {remedy}"))
+    }
+
+    /// Checks that the role may add the columns that are missing, each with its type.
+    ///
+    /// # Errors
+    /// Permanent, with the statement that the owner can run.
+    pub fn check_additions(
+        &self,
+        names: &TargetNames,
+        missing: &[(&str, String)],
+    ) -> Result<(), JobError> {
+        if self.stream.owns_table || missing.is_empty() {
+            return Ok(());
+        }
+        let statements: Vec<String> = missing
+            .iter()
+            .map(|(column, kind)| format!("{};", add_column(names, column, kind)))
+            .collect();
+        let quoted: Vec<String> = missing.iter().map(|(name, _)| identifier(name)).collect();
+        Err(JobError::permanent(format!(
+            "the table {} has no column {}, and the role {} may not add it, since it does not own the table; create the \
+             column yourself: {}",
+            names.qualified(),
+            quoted.join(", "),
+            self.stream.role,
+            statements.join(" ")
+        )))
+    }
+
+    fn may_publish(&self) -> bool {
+        let Facts {
+            owns_table,
+            may_create,
+            is_prepared,
+            has_publication,
+            ..
+        } = self.stream;
+        match self.shares_slot {
+            true => owns_table && (may_create || has_publication),
+            false => is_prepared || has_publication || owns_table && may_create,
+        }
+    }
+
+    /// What the role of the stream lacks, each with its remedy.
+    fn lacking_for_stream(&self, names: &TargetNames) -> Vec<String> {
+        let Facts {
+            role,
+            may_replicate,
+            owns_table,
+            missing,
+            ..
+        } = &self.stream;
+        let all = [
+            (!may_replicate).then(|| {
+                let remedy = match self.service {
+                    None => format!(
+                        "a superuser runs ALTER ROLE {} REPLICATION; (Amazon RDS: GRANT rds_replication)",
+                        identifier(role)
+                    ),
+                    service => replication_remedy(service, role),
+                };
+                format!("REPLICATION: {remedy}")
+            }),
+            (!owns_table && !missing.is_empty()).then(|| {
+                format!(
+                    "the columns to write, which do not exist: {}",
+                    list(missing)
+                )
+            }),
+            (!self.may_publish()).then(|| match self.shares_slot {
+                true => format!("a publication: {}", shared_remedy(role)),
+                false => format!(
+                    "a publication of {}: one that the script prepares, or the ownership of the table and CREATE on the \
+                     database",
+                    names.qualified()
+                ),
+            }),
+        ];
+        all.into_iter().flatten().collect()
+    }
 }
 
 /// `None` if there is no such table.
 async fn read_facts(
     session: &Session,
     names: &TargetNames,
+    publication: Option<&str>,
 ) -> Result<Option<Facts>, DatabaseError> {
     let written: Vec<&str> = [
         Some(names.destination.as_str()),
@@ -91,8 +226,12 @@ async fn read_facts(
     .collect();
     let mut read = vec![names.source.as_str()];
     read.extend(&written);
+    let statement = FACTS.replace("{may_replicate}", MAY_REPLICATE);
     session
-        .query_opt(FACTS, &[&names.schema, &names.table, &read, &written])
+        .query_opt(
+            &statement,
+            &[&names.schema, &names.table, &read, &written, &publication],
+        )
         .await
         .and_then(|row| row.as_ref().map(facts).transpose())
         .map_err(DatabaseError::during("checking the privileges of the role"))
@@ -105,12 +244,13 @@ fn facts(row: &tokio_postgres::Row) -> Result<Facts, tokio_postgres::Error> {
         owns_table: row.try_get(2)?,
         may_create: row.try_get(3)?,
         is_prepared: row.try_get(4)?,
-        may_use_schema: row.try_get(5)?,
-        unreadable: row.try_get(6)?,
-        unwritable: row.try_get(7)?,
-        missing: row.try_get(8)?,
-        key: row.try_get(9)?,
-        has_pgvector: row.try_get(10)?,
+        has_publication: row.try_get(5)?,
+        may_use_schema: row.try_get(6)?,
+        unreadable: row.try_get(7)?,
+        unwritable: row.try_get(8)?,
+        missing: row.try_get(9)?,
+        key: row.try_get(10)?,
+        has_pgvector: row.try_get(11)?,
     })
 }
 
@@ -120,6 +260,8 @@ struct Facts {
     owns_table: bool,
     may_create: bool,
     is_prepared: bool,
+    /// The publication of the slot plan exists.
+    has_publication: bool,
     may_use_schema: bool,
     unreadable: Vec<String>,
     unwritable: Vec<String>,
@@ -129,33 +271,6 @@ struct Facts {
 }
 
 impl Facts {
-    /// What the role of the stream lacks, each with its remedy.
-    fn lacking_for_stream(&self, names: &TargetNames) -> Vec<String> {
-        let role = identifier(&self.role);
-        let may_publish = self.owns_table && self.may_create;
-        let all = [
-            (!self.may_replicate).then(|| {
-                format!(
-                    "REPLICATION: a superuser runs ALTER ROLE {role} REPLICATION; (Amazon RDS: GRANT rds_replication)"
-                )
-            }),
-            (!self.owns_table && !self.missing.is_empty()).then(|| {
-                format!(
-                    "the columns to write, which do not exist: {}",
-                    list(&self.missing)
-                )
-            }),
-            (!may_publish && !self.is_prepared).then(|| {
-                format!(
-                    "a publication of {}: one that the script prepares, or the ownership of the table and CREATE on the \
-                     database",
-                    names.qualified()
-                )
-            }),
-        ];
-        all.into_iter().flatten().collect()
-    }
-
     /// What the role that reads and writes rows lacks, each with its remedy.
     fn lacking_for_rows(&self, names: &TargetNames) -> Vec<String> {
         let (role, table) = (identifier(&self.role), names.qualified());
@@ -177,11 +292,12 @@ impl Facts {
     }
 
     /// The variables for the script, as arguments of psql.
-    fn variables(&self, names: &TargetNames, dimensions: usize) -> String {
+    fn variables(&self, names: &TargetNames, dimensions: Option<usize>) -> String {
         let key: Vec<String> = self.key.iter().map(|name| identifier(name)).collect();
-        let kind = match self.has_pgvector {
-            true => format!("vector({dimensions})"),
-            false => "real[]".into(),
+        let kind = match (self.has_pgvector, dimensions) {
+            (true, Some(dimensions)) => format!("vector({dimensions})"),
+            (true, None) => "vector".into(),
+            (false, _) => "real[]".into(),
         };
         let mut variables = vec![
             ("schema", names.schema.clone()),

@@ -2,47 +2,61 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::privileges::check_all_rows_visible;
-use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, find_column};
+use crate::pipeline::setup::preflight::relation::{TargetColumn, find_column};
 use crate::pipeline::table::target::{SourceColumn, TextForm};
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
-/// The source of a job, if the role can read the text of every row.
+/// Finds the source column of a job.
 ///
 /// # Errors
-/// Permanent ones with the remedy, and the server's.
-pub async fn usable_source(
-    session: &Session,
+/// Permanent, with the columns that the table has.
+pub fn find_source<'a>(
     names: &TargetNames,
-    relation: &TargetRelation,
-    columns: &[TargetColumn],
-) -> Result<SourceColumn, JobError> {
-    let Some(column) = find_column(columns, &names.source) else {
+    columns: &'a [TargetColumn],
+) -> Result<&'a TargetColumn, JobError> {
+    find_column(columns, &names.source).ok_or_else(|| {
         let present: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        return Err(JobError::permanent(format!(
+        JobError::permanent(format!(
             "the table {} has no column {} (src_column); it has {}",
             names.qualified(),
             identifier(&names.source),
             present.join(", ")
-        )));
-    };
-    if !column.readable {
-        let role = session.role().await?;
-        return Err(JobError::permanent(format!(
-            "the role {role} may not read {column}; run as its owner: GRANT SELECT ON {table} TO {quoted};",
-            column = names.qualified_column(&names.source),
-            table = names.qualified(),
-            quoted = identifier(&role),
-        )));
-    }
-    check_all_rows_visible(session, &names.qualified(), relation.oid).await?;
-    Ok(SourceColumn {
-        name: column.name.clone(),
-        form: text_form(column),
-        // Servers publish stored generated columns from 18 on, and only where the publication asks for it.
-        published: !column.generated,
+        ))
     })
+}
+
+/// Checks that the role may read the texts.
+///
+/// # Errors
+/// Permanent, with the remedy; and the server's.
+pub async fn check_readable(
+    session: &Session,
+    names: &TargetNames,
+    source: &TargetColumn,
+) -> Result<(), JobError> {
+    if source.readable {
+        return Ok(());
+    }
+    let role = session.role().await?;
+    Err(JobError::permanent(format!(
+        "the role {role} may not read {column}; run as its owner: GRANT SELECT ON {table} TO {quoted};",
+        column = names.qualified_column(&names.source),
+        table = names.qualified(),
+        quoted = identifier(&role),
+    )))
+}
+
+impl SourceColumn {
+    /// The source, as the catalog has it.
+    pub fn from_catalog(column: &TargetColumn) -> SourceColumn {
+        SourceColumn {
+            name: column.name.clone(),
+            form: text_form(column),
+            // Servers publish stored generated columns from 18 on, and only where the publication asks for it.
+            published: !column.generated,
+        }
+    }
 }
 
 fn text_form(column: &TargetColumn) -> TextForm {

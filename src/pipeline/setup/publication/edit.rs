@@ -19,10 +19,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::backoff::Backoff;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::preflight::publishing::shared_remedy;
 use crate::pipeline::setup::publication::catalog::Publication;
 use crate::pipeline::setup::publication::members::MembershipRecords;
-use crate::postgres::quote::{identifier, literal};
-use crate::postgres::{DatabaseError, Session};
+use crate::postgres::Session;
+use crate::postgres::quote::literal;
 use crate::replication::{Lsn, SlotName};
 
 /// How often an edit is tried that other sessions were faster with.
@@ -133,18 +134,8 @@ pub async fn run(session: &Session, statement: &str) -> Result<(), JobError> {
     let doing = "changing the publication that all jobs of the database share";
     match ddl::run_described(session, statement, doing).await {
         Err(error) if error.is_insufficient_privilege() => {
-            Err(error.with_remedy(privilege_remedy(session).await?))
+            Err(error.with_remedy(shared_remedy(&session.role().await?)))
         }
         other => other,
     }
-}
-
-async fn privilege_remedy(session: &Session) -> Result<String, DatabaseError> {
-    let role = session.role().await?;
-    Ok(format!(
-        "with --slots database the daemon's role {role} needs a publication of its own (those that \
-         sql/prepare_publication.sql makes serve one job each): make it own the tables of its jobs, as by GRANT of the \
-         owning role, and GRANT CREATE ON DATABASE to it; or run the daemon with --slots job",
-        role = identifier(&role),
-    ))
 }

@@ -8,6 +8,7 @@ use tokio_postgres::error::SqlState;
 use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
+use crate::pipeline::setup::preflight::publishing::own_remedy;
 use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog::{
     Publication, create_statement, drop_statement, find_publication, is_older_than_slot,
@@ -21,7 +22,6 @@ use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::create::{NewSlot, create_slot};
 use crate::pipeline::slot::drop::drop_slot;
 use crate::pipeline::table::target::TargetTable;
-use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
@@ -79,7 +79,7 @@ pub async fn create(
 ) -> Result<String, JobError> {
     let name = &slot.watched.slot;
     drop_slot(session, name).await?;
-    check_free_slot(session).await?;
+    check_free_slot(session, &[]).await?;
     let publication = match usable_publication(session, name, target).await? {
         Some(publication) => publication,
         None => replace_publication(session, name, target).await?,
@@ -126,6 +126,26 @@ async fn usable_publication(
 ) -> Result<Option<String>, DatabaseError> {
     let mut candidates = vec![name.to_string()];
     candidates.extend(publications_with_prefix(session, PREPARED, target.oid).await?);
+    first_usable(session, candidates, target).await
+}
+
+/// A prepared publication that serves the job.
+///
+/// # Errors
+/// The server's.
+pub async fn find_prepared(
+    session: &Session,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
+    let candidates = publications_with_prefix(session, PREPARED, target.oid).await?;
+    first_usable(session, candidates, target).await
+}
+
+async fn first_usable(
+    session: &Session,
+    candidates: Vec<String>,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
     let mut defects = Vec::new();
     let listed = lists_source(session, target);
     for candidate in candidates {
@@ -206,10 +226,5 @@ async fn publication_remedy(
     target: &TargetTable,
 ) -> Result<String, DatabaseError> {
     let role = session.role().await?;
-    Ok(format!(
-        "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role {role} own the table and \
-         GRANT CREATE ON DATABASE to it",
-        table = target.qualified(),
-        role = identifier(&role),
-    ))
+    Ok(own_remedy(&role, &target.qualified()))
 }

@@ -43,7 +43,7 @@ pub async fn create(session: &Session, slot: &NewSlot<'_>) -> Result<(), JobErro
     // The publication goes first: its records must not outlive the slot that they speak of.
     run(session, &drop_statement(name.as_str())).await?;
     drop_slot(session, name).await?;
-    check_free_slot(session).await?;
+    check_free_slot(session, &[]).await?;
     let stored = match session.version() >= GENERATED_COLUMNS_SINCE {
         true => PUBLISH_STORED,
         false => "",

@@ -5,22 +5,26 @@
 //! no harm.
 
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Checks that no rule ON UPDATE applies to the statements of this session.
+/// Checks that no rule ON UPDATE of the table with this OID applies to the statements of this session, or of one that
+/// skips triggers. `table` is its name, quoted.
 ///
 /// # Errors
 /// Permanent, with the rule's name and the remedy; and the server's.
-pub async fn check(session: &Session, target: &TargetTable) -> Result<(), JobError> {
+pub async fn check_rules(
+    session: &Session,
+    (oid, table): (u32, &str),
+    skip_triggers: bool,
+) -> Result<(), JobError> {
     // ev_type 2 is UPDATE. A rule is enabled for the origin, for replicas, always or never, as triggers are.
     let rule: Option<String> = session
         .query_opt(
             "SELECT rulename::text FROM pg_rewrite WHERE ev_class = $1 AND ev_type = '2' AND ev_enabled IN \
-             ('A', CASE current_setting('session_replication_role') WHEN 'replica' THEN 'R' ELSE 'O' END) \
+             ('A', CASE WHEN $2 OR current_setting('session_replication_role') = 'replica' THEN 'R' ELSE 'O' END) \
              ORDER BY rulename LIMIT 1",
-            &[&target.oid],
+            &[&oid, &skip_triggers],
         )
         .await
         .and_then(|row| row.map(|row| row.try_get(0)).transpose())
@@ -29,7 +33,6 @@ pub async fn check(session: &Session, target: &TargetTable) -> Result<(), JobErr
         return Ok(());
     };
     let rule = identifier(&rule);
-    let table = target.qualified();
     Err(JobError::permanent(format!(
         "the rule {rule} of {table} rewrites UPDATE, which PostgreSQL does not do for a write-back; run: ALTER TABLE {table} \
          DISABLE RULE {rule}; or set skip_triggers = true in the jobs table; a trigger can do what the rule does"

@@ -1,0 +1,54 @@
+//! What a role needs so that the changes of a table are published for it.
+
+use crate::pipeline::slot::names::JobNames;
+use crate::postgres::quote::identifier;
+
+/// Which slot and publication a job gets.
+#[derive(Debug, Clone, Copy)]
+pub enum SlotPlan<'a> {
+    /// A slot of its own, beside a publication of its own or a prepared one. The names are not known for a job that does
+    /// not exist yet.
+    Own(Option<&'a JobNames>),
+    /// A part in those of all jobs of the database (`--slots database`).
+    Shared(Option<&'a JobNames>),
+}
+
+impl<'a> SlotPlan<'a> {
+    /// What slots of the job are called, whichever it gets.
+    pub fn names(self) -> Option<&'a JobNames> {
+        let (SlotPlan::Own(names) | SlotPlan::Shared(names)) = self;
+        names
+    }
+
+    /// The name of the publication that is read, unless a prepared one is.
+    pub fn publication(self) -> Option<&'a str> {
+        Some(match self {
+            SlotPlan::Own(names) => names?.own.as_str(),
+            SlotPlan::Shared(names) => names?.shared.as_str(),
+        })
+    }
+
+    /// Whether all jobs of the database share a slot.
+    pub fn is_shared(self) -> bool {
+        matches!(self, SlotPlan::Shared(_))
+    }
+}
+
+/// What to do where the role may not create a publication for the table alone. `table` is its name, quoted.
+pub fn own_remedy(role: &str, table: &str) -> String {
+    format!(
+        "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role {} own the table and \
+         GRANT CREATE ON DATABASE to it",
+        identifier(role)
+    )
+}
+
+/// What to do where the role may not create, or add the table to, the publication of all jobs.
+pub fn shared_remedy(role: &str) -> String {
+    format!(
+        "with --slots database the daemon's role {} needs a publication of its own (those that \
+         sql/prepare_publication.sql makes serve one job each): make it own the tables of its jobs, as by GRANT of the \
+         owning role, and GRANT CREATE ON DATABASE to it; or run the daemon with --slots job",
+        identifier(role)
+    )
+}

@@ -238,7 +238,8 @@ impl ModelCatalog {
     }
 
     /// The name that a misspelt one was most likely meant to be, with where that model is.
-    pub(crate) fn meant_by(&self, name: &ModelName) -> Option<String> {
+    #[must_use]
+    pub fn meant_by(&self, name: &ModelName) -> Option<String> {
         if known::find(name.repository()).is_some() {
             return None;
         }
@@ -257,7 +258,8 @@ impl ModelCatalog {
     }
 
     /// Describes a model: by its own files if it is on disk, else by what is known about its name.
-    fn entry(&self, name: ModelName) -> ModelEntry {
+    #[must_use]
+    pub fn entry(&self, name: ModelName) -> ModelEntry {
         let mut entry = ModelEntry::known(name);
         let Ok(folder) = self.locate(&entry.name) else {
             return entry;

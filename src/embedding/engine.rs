@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use ort::environment::Environment;
+
 use super::base::ModelBase;
 use super::catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
@@ -177,6 +179,20 @@ impl Engine {
             // The async runtime itself is shutting down.
             Err(_) => Err(EmbeddingError::ShutDown),
         }
+    }
+
+    /// Loads the ONNX Runtime library, as the first model would.
+    ///
+    /// Cancellation safe: the load finishes in the background.
+    ///
+    /// # Errors
+    ///
+    /// If the library is not found, does not load, or is too old.
+    pub async fn load_runtime(&self) -> Result<(), EmbeddingError> {
+        let inner = self.inner.clone();
+        let load = move || inner.runtime().map(drop);
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.unwrap_or(Err(EmbeddingError::ShutDown))
     }
 
     /// Downloads the newest state of a model's revision, or what is missing of it, without loading it.
@@ -344,14 +360,17 @@ impl EngineInner {
         Ok(Model::from_loaded(loaded))
     }
 
+    /// The library, loaded now unless it is loaded already. Blocks.
+    fn runtime(&self) -> Result<Environment, EmbeddingError> {
+        let explicit = self.options.runtime_library.as_deref();
+        runtime::environment(explicit, &self.options.data_path)
+    }
+
     /// Finds and loads what all uses of a model share. Blocks.
     fn load(&self, name: ModelName) -> Result<ModelBase, EmbeddingError> {
         let started = Instant::now();
         let folder = self.fetcher.catalog().locate(&name)?;
-        let environment = runtime::environment(
-            self.options.runtime_library.as_deref(),
-            &self.options.data_path,
-        )?;
+        let environment = self.runtime()?;
         let base = ModelBase::load(name, &folder, &environment)?;
         tracing::info!(
             model = %base.name,

@@ -6,19 +6,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
-use crate::pipeline::error::{JobError, is_transient_replication_error};
+use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::drop::free_slot;
 use crate::pipeline::slot::names::MemberId;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
-use crate::postgres::connector::Opened;
+use crate::pipeline::slot::walsender;
 use crate::postgres::session::{TEXT_FORM, newer_settings};
-use crate::postgres::{ConnectionString, DatabaseError, Session, connector, remedy, tls};
+use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::pgoutput::RelationId;
-use crate::replication::{
-    Lsn, ReplicationConnection, ReplicationError, ReplicationStream, SlotName,
-};
+use crate::replication::{Lsn, ReplicationStream, SlotName};
 use crate::status::lag::StreamLag;
 
 /// Status updates go out at least this often, to a patient server too.
@@ -104,7 +102,7 @@ impl SlotSource {
         let server = self.named("stream");
         let settings = [TEXT_FORM, newer_settings(session.version())].concat();
         loop {
-            let connection = connect_walsender(&server, &settings).await?;
+            let connection = walsender::connect(&server, &settings).await?;
             // 0/0 stands for the slot's own position. Any position ahead of it would lose what lies between.
             let started = connection
                 .start_replication(&self.slot, Lsn::ZERO, &[&self.publication])
@@ -124,51 +122,6 @@ impl SlotSource {
                 other => return Ok(other?),
             }
         }
-    }
-}
-
-/// Logs in as a walsender at the one server of `server`, to which an SQL session is open already. `settings` are those on
-/// which the text of values depends.
-async fn connect_walsender(
-    server: &ConnectionString,
-    settings: &[(&str, &str)],
-) -> Result<ReplicationConnection, JobError> {
-    let tls = tls::connector(server.tls()).await;
-    let tls = tls.map_err(DatabaseError::from)?;
-    connector::open(server, &tls, async |opened| {
-        let Opened {
-            socket,
-            tls,
-            config,
-        } = opened;
-        ReplicationConnection::connect(socket, tls, &config, settings).await
-    })
-    .await
-    .map_err(|failure| DatabaseError::connect(server, failure))?
-    .map_err(refused)
-}
-
-/// Adds what a person can do about a server that refuses the login, if that is known.
-fn refused(error: ReplicationError) -> JobError {
-    let (code, message) = match &error {
-        ReplicationError::Server { code, message, .. } => (code, message),
-        // An SQL session has just been opened to this server with the same settings.
-        ReplicationError::Tls(_) => return JobError::Transient(error.to_string()),
-        _ => return error.into(),
-    };
-    let remedy = remedy::for_refusal(code, message);
-    // A pooler that refuses a startup parameter refuses it every time.
-    let is_poolers = *code == SqlState::PROTOCOL_VIOLATION && remedy.is_some();
-    let text = match remedy {
-        Some(remedy) => format!("{error}: {remedy}"),
-        None => error.to_string(),
-    };
-    if is_poolers {
-        JobError::Permanent(text)
-    } else if is_transient_replication_error(&error) {
-        JobError::Transient(text)
-    } else {
-        JobError::AccessRefused(text)
     }
 }
 

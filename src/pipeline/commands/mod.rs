@@ -5,6 +5,7 @@
 //! Each is a process of its own, with its own sessions to the jobs database and the target. None takes a lock of the
 //! job, so they work while a daemon runs it, and without one.
 
+pub mod check;
 pub mod possible_keys;
 pub mod repair;
 pub mod search;

@@ -18,7 +18,7 @@ use crate::pipeline::capture::join::SubscriberEnds;
 use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::server::is_standby;
+use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
 use crate::pipeline::setup::preflight::survey::Survey;
 use crate::pipeline::setup::publication::check::listed_columns;
 use crate::pipeline::setup::row_access::Sessions;
@@ -304,7 +304,7 @@ impl Job {
     ) -> Result<(Session, ConnectionString), JobError> {
         let session = Session::open(&self.named(database, "set-up")).await?;
         if is_standby(&session).await? {
-            return Err(on_standby(self.row.progress));
+            return Err(standby_refusal(self.row.progress));
         }
         let database = session.server().clone();
         Ok((session, database))
@@ -403,28 +403,5 @@ impl Job {
         let options = WriteOptions::from_definition(&self.row.definition);
         let reporter = self.reporter.clone();
         WritePath::open(session, target.clone(), model, options, reporter).await
-    }
-}
-
-/// A job that has run before meets a standby while its cluster fails over. One that has not was given the wrong address.
-fn on_standby(progress: InitProgress) -> JobError {
-    let sentence = "the target server is a standby; vectors can only be written to the primary";
-    match progress {
-        InitProgress::New => JobError::permanent(format!(
-            "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
-        )),
-        _ => JobError::Transient(sentence.into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failover_does_not_fail_a_job_that_has_run_before() {
-        assert!(on_standby(InitProgress::Finished).is_transient());
-        assert!(on_standby(InitProgress::StartedAgain).is_transient());
-        assert!(!on_standby(InitProgress::New).is_transient());
     }
 }

@@ -33,3 +33,4 @@ pub mod names;
 pub mod retention;
 pub mod retention_limit;
 pub mod session_locks;
+pub mod walsender;

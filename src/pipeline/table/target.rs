@@ -241,10 +241,7 @@ impl TargetTable {
 
     /// What becomes of the rows of a table that inherits from this one, and is no partition. `child` is its name, quoted.
     pub fn ignored_child(&self, child: &str) -> String {
-        format!(
-            "the table {child} inherits from {}, and its rows are not followed: only partitions are; give it a job of its own",
-            self.qualified()
-        )
+        ignored_child(&self.qualified(), child)
     }
 
     /// The reason with which a job fails once its key is no longer the table's replica identity.
@@ -257,6 +254,13 @@ impl TargetTable {
             self.qualified()
         )
     }
+}
+
+/// What becomes of the rows of a table that inherits from `table`, and is no partition. Both are names, quoted.
+pub fn ignored_child(table: &str, child: &str) -> String {
+    format!(
+        "the table {child} inherits from {table}, and its rows are not followed: only partitions are; give it a job of its own"
+    )
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What replication needs of the server and of the role.
 
+use crate::jobs::InitProgress;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::preflight::service::{
     Service, replication_remedy, setting_remedy, wal_level_remedy,
@@ -104,6 +105,17 @@ pub async fn is_standby(session: &Session) -> Result<bool, DatabaseError> {
         .map_err(DatabaseError::during("checking the target server"))
 }
 
+/// A job that has run before meets a standby while its cluster fails over. One that has not was given the wrong address.
+pub fn standby_refusal(progress: InitProgress) -> JobError {
+    let sentence = "the target server is a standby; vectors can only be written to the primary";
+    match progress {
+        InitProgress::New => JobError::permanent(format!(
+            "{sentence}: name it in db_connection, or all servers with target_session_attrs=read-write"
+        )),
+        _ => JobError::Transient(sentence.into()),
+    }
+}
+
 /// How many slots a server has room for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotRoom {
@@ -144,4 +156,16 @@ pub async fn check_free_slot(session: &Session, own: &[&SlotName]) -> Result<Slo
         "all {limit} replication slots of the server are in use; drop unused ones (SELECT * FROM pg_replication_slots) \
          or allow more: {remedy}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failover_does_not_fail_a_job_that_has_run_before() {
+        assert!(standby_refusal(InitProgress::Finished).is_transient());
+        assert!(standby_refusal(InitProgress::StartedAgain).is_transient());
+        assert!(!standby_refusal(InitProgress::New).is_transient());
+    }
 }

@@ -1,0 +1,198 @@
+//! `check`: all that a job needs, looked at as the daemon's own role would, before or while a daemon runs.
+//!
+//! ```text
+//! model ─▶ connection ─▶ survey ─▶ walsender ─▶ other writers ─▶ advice
+//!          └─ fails: the rest cannot be looked at
+//! ```
+//!
+//! The survey is the one of a job that starts (`setup/preflight/survey.rs`), so both say the same words. What stands beside
+//! it is either the very function that the job calls, or advice, which keeps no job from starting.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `model` | whether the model and the library are there |
+//! | `server_advice` | what the server could be spared, or could do to the slot |
+//! | `table_advice` | what the table could be spared |
+
+mod model;
+mod server_advice;
+mod table_advice;
+
+use crate::embedding::Engine;
+use crate::jobs::{InitProgress, JobRow, JobStore};
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::points::Points;
+use crate::pipeline::setup::preflight::publishing::SlotPlan;
+use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
+use crate::pipeline::setup::preflight::survey::Survey;
+use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
+use crate::pipeline::setup::row_access::Sessions;
+use crate::pipeline::setup::target_table::assemble;
+use crate::pipeline::setup::written_columns::{self, Claim};
+use crate::pipeline::setup::{copies, row_access, target_database};
+use crate::pipeline::slot::names::JobNames;
+use crate::pipeline::slot::session_locks::Identity;
+use crate::pipeline::slot::walsender;
+use crate::pipeline::table::target::TargetTable;
+use crate::postgres::{ConnectionString, JobAccess, ServerInstance, Session};
+
+/// A job to look at, and the daemon that would run it.
+pub struct Check<'a> {
+    /// The job's row. One that does not exist yet has an empty id.
+    pub row: &'a JobRow,
+    /// The jobs table, of a job that exists.
+    pub store: Option<&'a JobStore>,
+    /// Loads models of this machine, and downloads none.
+    pub engine: &'a Engine,
+    /// The daemon would download a missing model.
+    pub downloads: bool,
+    /// What jobs may name.
+    pub access: &'a JobAccess,
+    /// What the daemon does if others could gain rights.
+    pub powerful_roles: PowerfulRoles,
+    /// The daemon runs with `--slots database`.
+    pub shares_slots: bool,
+    /// The label of the daemon.
+    pub label: Option<&'a str>,
+}
+
+/// What cannot be looked at without a connection.
+const BEHIND_CONNECTION: [&str; 3] = ["server", "table", "walsender"];
+
+impl Check<'_> {
+    /// Looks at everything that can be looked at, and adds it to `points`. Changes nothing.
+    ///
+    /// Cancellation safe: it only reads.
+    pub async fn run(&self, points: &mut Points) {
+        let names = TargetNames::from_definition(&self.row.definition);
+        let names = points.note("definition", names, |_| self.row.definition.to_string());
+        let dimensions = match &names {
+            Some(names) => self.look_at_model(points, names).await,
+            None => None,
+        };
+        let database = target_database::from_definition(&self.row.definition, self.access);
+        let session = match points.note_failure("connection", database) {
+            Some(database) => self.connect(points, &database).await,
+            None => None,
+        };
+        let (Some(session), Some(names)) = (session, names) else {
+            points.skip(&BEHIND_CONNECTION, "see the failure above");
+            return;
+        };
+        let of_rows = self.connect_for_rows(&session).await;
+        let Some(of_rows) = points.note_failure("write_connection", of_rows) else {
+            points.skip(&BEHIND_CONNECTION[1..], "see the failure above");
+            return;
+        };
+        let sessions = Sessions {
+            stream: &session,
+            rows: of_rows.as_ref().unwrap_or(&session),
+        };
+        self.look_at_target(points, sessions, &names, dimensions)
+            .await;
+    }
+
+    async fn connect(&self, points: &mut Points, database: &ConnectionString) -> Option<Session> {
+        let opened = Session::open(&database.named("check")).await;
+        let session = points.note_failure("connection", opened)?;
+        let checked = match is_standby(&session).await {
+            Ok(true) => Err(standby_refusal(self.row.progress)),
+            Ok(false) => Ok(session),
+            Err(error) => Err(error.into()),
+        };
+        points.note("connection", checked, |session| session.server().to_string())
+    }
+
+    /// `None` where the job names one role.
+    async fn connect_for_rows(&self, session: &Session) -> Result<Option<Session>, JobError> {
+        let Some(rows) = target_database::of_rows(&self.row.definition, self.access)? else {
+            return Ok(None);
+        };
+        Ok(Some(row_access::open(&rows.named("check"), session).await?))
+    }
+
+    async fn look_at_target(
+        &self,
+        points: &mut Points,
+        sessions: Sessions<'_>,
+        names: &TargetNames,
+        dimensions: Option<usize>,
+    ) {
+        let job_names = self
+            .store
+            .map(|store| JobNames::new(store.table().identity(), self.label, self.row));
+        let slot = match self.shares_slots {
+            true => SlotPlan::Shared(job_names.as_ref()),
+            false => SlotPlan::Own(job_names.as_ref()),
+        };
+        if let (Some(store), Some(job_names)) = (self.store, &job_names) {
+            let found = stand_back(store, sessions.rows, job_names).await;
+            points.note_failure("copies", found);
+        }
+        let survey = Survey {
+            sessions,
+            names,
+            definition: &self.row.definition,
+            dimensions,
+            slot,
+            powerful_roles: self.powerful_roles,
+        };
+        let surveyed = survey.run().await;
+        points.append(surveyed.points);
+        let opened = walsender::connect(&sessions.stream.server().named("check"), &[]).await;
+        points.note("walsender", opened, |_| "the server lets the role replicate".into());
+        let target = surveyed
+            .table
+            .clone()
+            .and_then(|table| assemble(table, names, ""));
+        if let (Some(store), Some(job_names)) = (self.store, &job_names) {
+            let found = self
+                .find_other_writer(store, sessions.stream, job_names, target.as_ref())
+                .await;
+            points.note("other jobs", found, |()| "none writes the same columns".into());
+        }
+        server_advice::give(points, sessions.stream, slot, self.row.progress).await;
+        if let Some(table) = &surveyed.table {
+            table_advice::give(points, sessions.rows, names, &self.row.definition, table).await;
+        }
+    }
+
+    /// Fails where another job writes a column of this one, as the job itself does. `target` is the table if it has the
+    /// columns.
+    async fn find_other_writer(
+        &self,
+        store: &JobStore,
+        session: &Session,
+        names: &JobNames,
+        target: Option<&TargetTable>,
+    ) -> Result<(), JobError> {
+        let rows = store.all_rows().await?.rows;
+        let first = rows
+            .iter()
+            .filter(|row| !row.canceled && !row.failed)
+            .find(|other| self.row.comes_after(other));
+        if let Some(first) = first {
+            let reason = written_columns::refusal(&self.row.definition, &first.id);
+            return Err(JobError::Permanent(reason));
+        }
+        let Some(target) = target else { return Ok(()) };
+        let jobs_server = ServerInstance::of(store.session()).await?;
+        let claim = Claim {
+            identity: Identity::new(jobs_server, store.table().identity(), &self.row.id),
+            names,
+            is_newcomer: self.row.progress == InitProgress::New,
+        };
+        claim.check(session, target).await
+    }
+}
+
+/// Fails where a daemon with another copy of the jobs table runs the job.
+async fn stand_back(
+    store: &JobStore,
+    session: &Session,
+    names: &JobNames,
+) -> Result<(), JobError> {
+    let jobs_server = ServerInstance::of(store.session()).await?;
+    copies::stand_back(session, names, jobs_server).await
+}

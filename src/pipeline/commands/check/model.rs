@@ -1,0 +1,78 @@
+//! Whether the model of a job and the library that runs it are on this machine.
+
+use super::Check;
+use crate::embedding::{EmbeddingError, Location, ModelEntry, ModelName};
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::points::{Outcome, Points};
+
+impl Check<'_> {
+    /// Adds what it finds; returns the dimensions of the model, if they are known. Downloads nothing.
+    pub(super) async fn look_at_model(
+        &self,
+        points: &mut Points,
+        names: &TargetNames,
+    ) -> Option<usize> {
+        let name = points.note_failure("model", names.model.parse::<ModelName>())?;
+        let library = self.engine.load_runtime().await;
+        let entry = self.engine.catalog().entry(name.clone());
+        let dimensions = entry.dimensions;
+        match (&library, &entry) {
+            // The model cannot be loaded without the library, whose own point says so.
+            (
+                Err(_),
+                ModelEntry {
+                    location: Location::Local(_),
+                    problem: None,
+                    ..
+                },
+            ) => points.add("model", Outcome::Passed(describe(&entry))),
+            _ => self.load(points, name, names, &entry).await,
+        }
+        points.note("ONNX Runtime", library, |()| "the library loads".into());
+        dimensions
+    }
+
+    async fn load(
+        &self,
+        points: &mut Points,
+        name: ModelName,
+        names: &TargetNames,
+        entry: &ModelEntry,
+    ) {
+        let loaded = self.engine.model_with(&name, &names.options).await;
+        let is_missing = match &loaded {
+            Err(EmbeddingError::ModelNotFound { .. }) => name.path().is_none(),
+            // A cache may lack files of the model, which the daemon adds.
+            Err(EmbeddingError::ModelUnusable { .. }) => entry.commit.is_some(),
+            _ => false,
+        };
+        if is_missing && self.downloads {
+            let advice = self.would_be_downloaded(&name, entry);
+            points.add("model", Outcome::Advice(advice));
+        } else {
+            points.note("model", loaded, |_| describe(entry));
+        }
+    }
+
+    fn would_be_downloaded(&self, name: &ModelName, entry: &ModelEntry) -> String {
+        let is_known = entry.dimensions.is_some();
+        let place = match is_known || entry.commit.is_some() {
+            true => "the daemon downloads it when the job starts",
+            false => {
+                "it is none of lantern-cli show-models, so the daemon looks for it on the hub when the job starts"
+            }
+        };
+        let meant = match self.engine.catalog().meant_by(name) {
+            Some(meant) if !is_known => format!("; did you mean {meant}?"),
+            _ => format!("; lantern-cli pull {name} does that now"),
+        };
+        format!("{name} is not on this machine: {place}{meant}")
+    }
+}
+
+fn describe(entry: &ModelEntry) -> String {
+    let dimensions = entry
+        .dimensions
+        .map_or_else(String::new, |dimensions| format!(", {dimensions} dimensions"));
+    format!("{}{dimensions}, is on this machine", entry.name)
+}

@@ -1,0 +1,285 @@
+//! What a person should know of the table of a job, though it keeps no job from starting.
+
+use crate::jobs::Definition;
+use crate::pipeline::setup::columns::vector_schema;
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::inspect::FoundTable;
+use crate::pipeline::setup::preflight::points::{Outcome, Points};
+use crate::pipeline::setup::preflight::triggers::firing_triggers;
+use crate::pipeline::table::target::ignored_child;
+use crate::postgres::answer::columns;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// Where a table has fewer rows, advice about its storage is not worth a person's time.
+const MANY_ROWS: f64 = 10_000.0;
+/// A table without statistics is counted up to this size, in bytes.
+const MAX_COUNTED: i64 = 1 << 20;
+
+type Advice = Result<Option<Outcome>, DatabaseError>;
+
+/// Adds the advice. A question that fails is a point of its own.
+pub(super) async fn give(
+    points: &mut Points,
+    session: &Session,
+    names: &TargetNames,
+    definition: &Definition,
+    table: &FoundTable,
+) {
+    let looked = Looked {
+        session,
+        names,
+        definition,
+        table,
+    };
+    let storage = match looked.storage().await {
+        Ok(storage) => storage,
+        Err(error) => return points.add("rows", Outcome::Unknown(error.to_string())),
+    };
+    let given = [
+        ("rows", looked.rows(&storage).await),
+        ("pgvector", looked.pgvector().await),
+        ("triggers", looked.triggers().await),
+        ("children", looked.children().await),
+        ("fingerprint", Ok(looked.fingerprint(&storage))),
+        ("fillfactor", Ok(looked.fillfactor(&storage))),
+        ("autovacuum", Ok(looked.autovacuum(&storage))),
+    ];
+    for (title, outcome) in given {
+        match outcome {
+            Ok(outcome) => outcome.map_or((), |outcome| points.add(title, outcome)),
+            Err(error) => points.add(title, Outcome::Unknown(error.to_string())),
+        }
+    }
+}
+
+struct Looked<'a> {
+    session: &'a Session,
+    names: &'a TargetNames,
+    definition: &'a Definition,
+    table: &'a FoundTable,
+}
+
+/// How a table, or all of its partitions, are stored.
+struct Storage {
+    /// By the statistics; negative where there are none.
+    rows: f64,
+    bytes: i64,
+    /// The lowest of all partitions.
+    fillfactor: i32,
+    autovacuum: bool,
+    scale_factor: f64,
+}
+
+impl Looked<'_> {
+    async fn storage(&self) -> Result<Storage, DatabaseError> {
+        let found: (f64, i64, i32, bool, f64) = self
+            .session
+            .query_one(
+                "WITH RECURSIVE parts AS ( \
+                   SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = $1 \
+                   UNION ALL SELECT c.oid, c.relkind FROM parts p JOIN pg_inherits i ON i.inhparent = p.oid \
+                   JOIN pg_class c ON c.oid = i.inhrelid WHERE p.relkind = 'p'), \
+                 leaves AS (SELECT c.*, (SELECT option_value FROM pg_options_to_table(c.reloptions) \
+                                         WHERE option_name = 'fillfactor')::int AS fill, \
+                                   (SELECT option_value FROM pg_options_to_table(c.reloptions) \
+                                    WHERE option_name = 'autovacuum_enabled')::bool AS vacuums, \
+                                   (SELECT option_value FROM pg_options_to_table(c.reloptions) \
+                                    WHERE option_name = 'autovacuum_vacuum_scale_factor')::float8 AS scale \
+                            FROM parts p JOIN pg_class c ON c.oid = p.oid WHERE p.relkind = 'r') \
+                 SELECT COALESCE(CASE WHEN bool_or(reltuples >= 0) THEN sum(greatest(reltuples, 0)) ELSE -1 END, 0)::float8, \
+                        COALESCE(sum(pg_relation_size(oid)), 0)::bigint, COALESCE(min(COALESCE(fill, 100)), 100), \
+                        COALESCE(bool_and(COALESCE(vacuums, true)), true) AND current_setting('autovacuum')::bool, \
+                        COALESCE(max(COALESCE(scale, current_setting('autovacuum_vacuum_scale_factor')::float8)), 0) \
+                 FROM leaves",
+                &[&self.table.relation.oid],
+            )
+            .await
+            .and_then(|row| columns(&row))
+            .map_err(DatabaseError::during("reading how the table is stored"))?;
+        let (rows, bytes, fillfactor, autovacuum, scale_factor) = found;
+        Ok(Storage {
+            rows,
+            bytes,
+            fillfactor,
+            autovacuum,
+            scale_factor,
+        })
+    }
+
+    /// How many rows the initial backfill has to embed: by the statistics, or counted where the table is small.
+    async fn rows(&self, storage: &Storage) -> Advice {
+        if !self.definition.backfill {
+            let text = "existing rows are not embedded, since backfill is false";
+            return Ok(Some(Outcome::Passed(text.into())));
+        }
+        if storage.rows < 0.0 || storage.bytes <= MAX_COUNTED {
+            if storage.bytes > MAX_COUNTED {
+                let table = self.names.qualified();
+                return Ok(Some(Outcome::Unknown(format!(
+                    "how many is not known yet: ANALYZE {table};"
+                ))));
+            }
+            let count = self.count().await?;
+            return Ok(Some(Outcome::Passed(format!("{count} to embed"))));
+        }
+        let share = self.share_to_embed().await?;
+        let rows = (storage.rows * share).round();
+        Ok(Some(Outcome::Passed(format!(
+            "about {rows} to embed, of about {} (by the statistics)",
+            storage.rows.round()
+        ))))
+    }
+
+    /// The rows with a text and without a vector.
+    async fn count(&self) -> Result<i64, DatabaseError> {
+        let source = self.table.source.sql("t");
+        let lacks_vector = match &self.table.destination {
+            Some(destination) => format!("t.{} IS NULL", identifier(&destination.name)),
+            None => "true".to_owned(),
+        };
+        let only = match self.table.relation.partitioned {
+            true => "",
+            false => "ONLY ",
+        };
+        self.session
+            .query_one(
+                &format!(
+                    "SELECT count(*) FROM {only}{} t WHERE {source} IS NOT NULL AND {lacks_vector}",
+                    self.names.qualified()
+                ),
+                &[],
+            )
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(DatabaseError::during("counting the rows to embed"))
+    }
+
+    /// The share of rows with a text and without a vector, by the statistics: 1 where there are none.
+    async fn share_to_embed(&self) -> Result<f64, DatabaseError> {
+        let destination = self.table.destination.as_ref();
+        let destination = destination.map(|column| column.name.as_str());
+        self.session
+            .query_one(
+                "SELECT (COALESCE((SELECT 1 - min(null_frac) FROM pg_stats WHERE schemaname = $1 AND tablename = $2 \
+                                   AND attname = $3), 1) \
+                       * COALESCE((SELECT max(null_frac) FROM pg_stats WHERE schemaname = $1 AND tablename = $2 \
+                                   AND attname = $4), 1))::float8",
+                &[
+                    &self.names.schema,
+                    &self.names.table,
+                    &self.names.source,
+                    &destination,
+                ],
+            )
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(DatabaseError::during("reading statistics of the table"))
+    }
+
+    async fn pgvector(&self) -> Advice {
+        if let Some(schema) = vector_schema(self.session).await? {
+            let schema = identifier(&schema);
+            return Ok(Some(Outcome::Passed(format!("in the schema {schema}"))));
+        }
+        let available: bool = self
+            .session
+            .query_one(
+                "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')",
+                &[],
+            )
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(DatabaseError::during("looking for pgvector"))?;
+        let remedy = match available {
+            true => "run: CREATE EXTENSION vector; before the column for the vectors is created",
+            false => "install the package of pgvector on the server, then run: CREATE EXTENSION vector;",
+        };
+        Ok(Some(Outcome::Advice(format!(
+            "not installed in this database: vectors go into arrays, which no index finds fast. For one, {remedy}"
+        ))))
+    }
+
+    async fn triggers(&self) -> Advice {
+        let mut written = vec![self.names.destination.as_str()];
+        written.extend(self.names.fingerprint.as_deref());
+        let skips = self.definition.skip_triggers;
+        let oid = self.table.relation.oid;
+        let firing = firing_triggers(self.session, oid, &written, skips).await?;
+        if firing.is_empty() {
+            return Ok(Some(Outcome::Passed("none fires for a write-back".into())));
+        }
+        let names: Vec<String> = firing.iter().map(|name| identifier(name)).collect();
+        let remedy = match skips {
+            true => "they are enabled as ALWAYS or REPLICA",
+            false => "skip_triggers = true in the jobs table leaves them out",
+        };
+        Ok(Some(Outcome::Advice(format!(
+            "each write-back fires {} of {}; {remedy}",
+            names.join(", "),
+            self.names.qualified()
+        ))))
+    }
+
+    async fn children(&self) -> Advice {
+        if self.table.relation.partitioned {
+            return Ok(None);
+        }
+        let children: Vec<String> = self
+            .session
+            .query(
+                "SELECT i.inhrelid::regclass::text FROM pg_inherits i WHERE i.inhparent = $1 ORDER BY 1",
+                &[&self.table.relation.oid],
+            )
+            .await
+            .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+            .map_err(DatabaseError::during("looking for tables that inherit"))?;
+        let table = self.names.qualified();
+        let told: Vec<String> = children
+            .iter()
+            .map(|child| ignored_child(&table, child))
+            .collect();
+        Ok((!told.is_empty()).then(|| Outcome::Advice(told.join("; "))))
+    }
+
+    fn fingerprint(&self, storage: &Storage) -> Option<Outcome> {
+        (self.names.fingerprint.is_none() && storage.rows >= MANY_ROWS).then(|| {
+            Outcome::Advice(
+                "none: where changes may have been missed, every row is embedded again. With fingerprint_column in the jobs \
+                 table, a uuid column tells which vectors are current, and only the others are"
+                    .into(),
+            )
+        })
+    }
+
+    fn fillfactor(&self, storage: &Storage) -> Option<Outcome> {
+        let table = self.names.qualified();
+        let statement = match self.table.relation.partitioned {
+            false => format!("ALTER TABLE {table} SET (fillfactor = 85);"),
+            true => "ALTER TABLE … SET (fillfactor = 85); for each partition".into(),
+        };
+        (storage.fillfactor == 100 && storage.rows >= MANY_ROWS).then(|| {
+            Outcome::Advice(format!(
+                "100: a write-back makes a new version of its row, which finds no room in the page and touches every index. \
+                 For pages that are written from now on: {statement}"
+            ))
+        })
+    }
+
+    fn autovacuum(&self, storage: &Storage) -> Option<Outcome> {
+        let table = self.names.qualified();
+        if !storage.autovacuum {
+            return Some(Outcome::Advice(format!(
+                "off: the versions of rows that write-backs replace stay until VACUUM {table}; is run"
+            )));
+        }
+        let dead = storage.rows * storage.scale_factor;
+        (dead >= 100.0 * MANY_ROWS).then(|| {
+            Outcome::Advice(format!(
+                "begins only after about {} replaced rows; earlier: ALTER TABLE {table} SET \
+                 (autovacuum_vacuum_scale_factor = 0.02);",
+                dead.round()
+            ))
+        })
+    }
+}

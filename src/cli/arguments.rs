@@ -7,7 +7,10 @@ use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use super::check::Check;
+use super::create_table::CreateTable;
 use super::embed::Embed;
+use super::jobs::Jobs;
 use super::logging::has_colors;
 use super::pull::Pull;
 use super::resync::Resync;
@@ -35,6 +38,10 @@ struct Cli {
 pub enum Command {
     StartDaemon(StartDaemon),
     Status(Status),
+    CreateTable(CreateTable),
+    #[command(subcommand)]
+    Jobs(Jobs),
+    Check(Check),
     ShowModels(ShowModels),
     Pull(Pull),
     Embed(Embed),
@@ -105,7 +112,12 @@ fn usage(mut arguments: impl Iterator<Item = String>) -> Option<StyledStr> {
     let mut command = Cli::command();
     command.build();
     let name = arguments.find(|argument| command.find_subcommand(argument).is_some())?;
-    Some(command.find_subcommand_mut(&name)?.render_usage())
+    let mut found = command.find_subcommand_mut(&name)?;
+    // `jobs` has subcommands of its own.
+    if let Some(name) = arguments.find(|argument| found.find_subcommand(argument).is_some()) {
+        found = found.find_subcommand_mut(&name)?;
+    }
+    Some(found.render_usage())
 }
 
 #[cfg(test)]
@@ -130,6 +142,10 @@ mod tests {
         assert_eq!(
             usage("lantern-cli start-daemon --nonsense"),
             "Usage: lantern-cli start-daemon [OPTIONS]"
+        );
+        assert_eq!(
+            usage("lantern-cli jobs cancel --nonsense"),
+            "Usage: lantern-cli jobs cancel [OPTIONS] --uri <URI> <ID>..."
         );
     }
 }

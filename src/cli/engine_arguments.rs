@@ -66,6 +66,23 @@ impl EngineArguments {
         })
     }
 
+    /// An engine that downloads nothing, for a command that only looks.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn engine_without_downloads(&self) -> anyhow::Result<Engine> {
+        let offline = EngineArguments {
+            offline: true,
+            ..self.clone()
+        };
+        offline.engine()
+    }
+
+    /// Whether a model that is missing would be downloaded.
+    pub fn downloads(&self) -> bool {
+        !self.offline && !HubSettings::from_environment().is_offline()
+    }
+
     /// An engine for the rows of tables. It loads nothing yet.
     ///
     /// # Errors

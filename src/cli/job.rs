@@ -29,11 +29,11 @@ pub struct JobArguments {
     uri: String,
 
     /// The jobs table
-    #[arg(long, default_value = "jobs")]
+    #[arg(long, alias = "jobs-table", default_value = "jobs")]
     table: String,
 
     /// The schema of the jobs table
-    #[arg(long, default_value = "public")]
+    #[arg(long, alias = "jobs-schema", default_value = "public")]
     schema: String,
 
     /// The job's id
@@ -104,7 +104,7 @@ impl JobArguments {
         let session = Session::open(&jobs).await?;
         let table = JobsTable::discover_readable(&session, &self.schema, &self.table).await?;
         let store = JobStore::new(session, table, None);
-        let row = self.find(&store).await?;
+        let row = find(&store, &self.job).await?;
         Ok((store, row))
     }
 
@@ -134,38 +134,34 @@ impl JobArguments {
             None => target_database::from_definition(&row.definition, &access)?,
         })
     }
+}
 
-    async fn find(&self, store: &JobStore) -> anyhow::Result<JobRow> {
-        let mut found = store.rows_with_id(&JobId::new(self.job.as_str())).await?;
-        if found.len() > 1 {
-            bail!(
-                "{} rows of {} have the id {}: the table needs a primary key",
-                found.len(),
-                store.table().qualified(),
-                self.job
-            );
-        }
-        if let Some(job) = found.pop() {
-            return Ok(job);
-        }
-        let ids: Vec<String> = store
-            .rows()
-            .await?
-            .rows
-            .iter()
-            .map(|row| row.id.to_string())
-            .collect();
+/// The job with this id.
+///
+/// # Errors
+/// There is none, or the table has several; and the server's.
+pub async fn find(store: &JobStore, id: &str) -> anyhow::Result<JobRow> {
+    let mut found = store.rows_with_id(&JobId::new(id)).await?;
+    let table = store.table().qualified();
+    if found.len() > 1 {
         bail!(
-            "there is no job {} in {}; it has {}",
-            self.job,
-            store.table().qualified(),
-            if ids.is_empty() {
-                "none".into()
-            } else {
-                ids.join(", ")
-            }
-        )
+            "{} rows of {table} have the id {id}: the table needs a primary key",
+            found.len()
+        );
     }
+    if let Some(job) = found.pop() {
+        return Ok(job);
+    }
+    let rows = store.rows().await?.rows;
+    let ids: Vec<String> = rows.iter().map(|row| row.id.to_string()).collect();
+    bail!(
+        "there is no job {id} in {table}; it has {}",
+        if ids.is_empty() {
+            "none".into()
+        } else {
+            ids.join(", ")
+        }
+    )
 }
 
 impl OpenJob {

@@ -3,6 +3,8 @@
 
 mod arguments;
 mod catch_up;
+mod check;
+mod create_table;
 mod data_path;
 mod embed;
 mod engine_arguments;
@@ -10,11 +12,15 @@ mod input;
 mod job;
 mod job_access;
 mod job_state;
+mod jobs;
+mod jobs_table;
 mod json;
 mod json_flag;
 mod log_format;
 mod logging;
+mod new_job;
 mod output;
+mod points;
 mod process_list;
 mod pull;
 mod refuse_superuser;
@@ -85,6 +91,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
     let status = runtime.block_on(async {
         match command {
             Command::StartDaemon(arguments) => return start_daemon::run(arguments).await,
+            Command::CreateTable(arguments) => create_table::run(arguments).await?,
+            Command::Jobs(arguments) => return jobs::run(arguments).await,
+            Command::Check(arguments) => return check::run(arguments).await,
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,

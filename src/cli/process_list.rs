@@ -1,4 +1,4 @@
-//! Keeps the passwords of `--uri` and `--target` out of the process list.
+//! Keeps the passwords of `--uri` and of other options that are connection strings out of the process list.
 //!
 //! On most systems every user can read the arguments of every process, but only the owner of a process can read its
 //! environment (`/proc/PID/cmdline` and `/proc/PID/environ` in proc(5)). A program cannot prevent that its arguments
@@ -14,9 +14,14 @@ use super::stderr;
 use crate::postgres::ConnectionString;
 
 /// The options that hold a connection string, and their environment variables.
-const OPTIONS: [(&str, &str); 2] = [("--uri", "LANTERN_URI"), ("--target", "LANTERN_TARGET")];
+const OPTIONS: [(&str, &str); 4] = [
+    ("--uri", "LANTERN_URI"),
+    ("--target", "LANTERN_TARGET"),
+    ("--db-connection", "LANTERN_DB_CONNECTION"),
+    ("--write-connection", "LANTERN_WRITE_CONNECTION"),
+];
 
-/// If `--uri` or `--target` has a password, restarts the program with the connection string in the environment instead
+/// If one of [`OPTIONS`] has a password, restarts the program with the connection string in the environment instead
 /// of the arguments. The process id stays the same (execve(2)). Returns if there is nothing to hide or the program cannot be
 /// restarted.
 ///

@@ -3,9 +3,8 @@
 use clap::{Args, ValueEnum};
 
 use super::output;
+use crate::jobs::creation;
 
-/// `sql/jobs.sql`, with which a private server starts as well.
-pub const JOBS_TABLE: &str = include_str!("../../sql/jobs.sql");
 const MONITORING: &str = include_str!("../../sql/monitoring.sql");
 const PREPARE_PUBLICATION: &str = include_str!("../../sql/prepare_publication.sql");
 const ROLE: &str = include_str!("../../sql/role.sql");
@@ -46,7 +45,7 @@ enum Script {
 impl Script {
     fn text(self) -> &'static str {
         match self {
-            Script::Jobs => JOBS_TABLE,
+            Script::Jobs => creation::SCRIPT,
             Script::Role => ROLE,
             Script::Searchers => SEARCHERS,
             Script::PreparePublication => PREPARE_PUBLICATION,

@@ -16,11 +16,11 @@ use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
 use super::logging::{self, Logging};
 use super::refuse_superuser::RefuseSuperuserArguments;
-use super::sql::JOBS_TABLE;
 use super::{output, stderr};
 use crate::embedded::{
     Installation, PrivatePostgres, ServerOptions, default_directory, percent_encoded,
 };
+use crate::jobs::creation;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::pipeline::supervisor::catch_up::RunEnd;
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
@@ -40,11 +40,21 @@ pub struct StartDaemon {
     uri: Option<String>,
 
     /// Name of the jobs table
-    #[arg(long, default_value = "jobs", value_name = "NAME")]
+    #[arg(
+        long,
+        alias = "jobs-table",
+        default_value = "jobs",
+        value_name = "NAME"
+    )]
     table: String,
 
     /// Schema of the jobs table
-    #[arg(long, default_value = "public", value_name = "NAME")]
+    #[arg(
+        long,
+        alias = "jobs-schema",
+        default_value = "public",
+        value_name = "NAME"
+    )]
     schema: String,
 
     /// Run only the jobs with this value in the column "label" [default: all jobs]
@@ -97,7 +107,7 @@ pub struct StartDaemon {
 
 /// The values of `--slots`.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SlotsArgument {
+pub(super) enum SlotsArgument {
     /// A slot for each job
     Job,
     /// One slot for all jobs of a target database
@@ -201,7 +211,7 @@ async fn private_server(
     if arguments.table == "jobs" && arguments.schema == "public" {
         let session = Session::open(&database).await?;
         session
-            .batch_execute(&format!("SET search_path = public; {JOBS_TABLE}"))
+            .batch_execute(&format!("SET search_path = public; {}", creation::SCRIPT))
             .await
             .map_err(crate::postgres::DatabaseError::during(
                 "creating the jobs table",

@@ -30,7 +30,9 @@
 //! # }
 //! ```
 
+pub mod creation;
 pub mod definition;
+pub mod edit;
 pub mod failures;
 pub mod failures_summary;
 pub mod lock;

@@ -110,14 +110,23 @@ impl JobsTable {
 
     /// The statement by which a person has a failed job tried again.
     pub fn retry_statement(&self, id: &JobId) -> String {
+        self.update_statement("init_failed_at = NULL", id)
+    }
+
+    /// The statement by which a person has a canceled job run again.
+    pub fn resume_statement(&self, id: &JobId) -> String {
+        match self.canceled_is_boolean {
+            true => self.update_statement("canceled_at = false", id),
+            false => self.update_statement("canceled_at = NULL", id),
+        }
+    }
+
+    fn update_statement(&self, set: &str, id: &JobId) -> String {
         let id = match id.as_str() {
             number if number.parse::<i64>().is_ok() => number.to_owned(),
             text => literal(text),
         };
-        format!(
-            "UPDATE {} SET init_failed_at = NULL WHERE id = {id};",
-            self.qualified
-        )
+        format!("UPDATE {} SET {set} WHERE id = {id};", self.qualified)
     }
 
     /// Whether the role may read `db_connection`.
@@ -154,6 +163,14 @@ impl JobsTable {
 
     pub(super) fn oid(&self) -> u32 {
         self.oid
+    }
+
+    /// What cancels a job, as the value of `canceled_at`.
+    pub(super) fn canceled_value(&self) -> &'static str {
+        match self.canceled_is_boolean {
+            true => "true",
+            false => "now()",
+        }
     }
 
     /// An SQL expression that is true for a canceled job.
@@ -278,7 +295,7 @@ fn json_type(column: &Column) -> Option<&'static str> {
 
 /// `<jobs table>_failures`. The server would cut a name after 63 bytes and so lose the suffix; the jobs table's part is
 /// cut instead.
-fn failures_name(schema: &str, name: &str) -> String {
+pub(super) fn failures_name(schema: &str, name: &str) -> String {
     const SUFFIX: &str = "_failures";
     let mut end = name.len().min(63 - SUFFIX.len());
     while !name.is_char_boundary(end) {

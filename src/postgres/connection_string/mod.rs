@@ -30,6 +30,7 @@ mod foreign;
 mod keyword;
 mod limits;
 mod passfile;
+pub mod rewritten;
 pub mod server;
 mod service;
 pub mod settings;

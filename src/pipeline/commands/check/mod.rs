@@ -101,7 +101,9 @@ impl Check<'_> {
             Ok(false) => Ok(session),
             Err(error) => Err(error.into()),
         };
-        points.note("connection", checked, |session| session.server().to_string())
+        points.note("connection", checked, |session| {
+            session.server().to_string()
+        })
     }
 
     /// `None` where the job names one role.
@@ -141,7 +143,9 @@ impl Check<'_> {
         let surveyed = survey.run().await;
         points.append(surveyed.points);
         let opened = walsender::connect(&sessions.stream.server().named("check"), &[]).await;
-        points.note("walsender", opened, |_| "the server lets the role replicate".into());
+        points.note("walsender", opened, |_| {
+            "the server lets the role replicate".into()
+        });
         let target = surveyed
             .table
             .clone()
@@ -150,7 +154,9 @@ impl Check<'_> {
             let found = self
                 .find_other_writer(store, sessions.stream, job_names, target.as_ref())
                 .await;
-            points.note("other jobs", found, |()| "none writes the same columns".into());
+            points.note("other jobs", found, |()| {
+                "none writes the same columns".into()
+            });
         }
         server_advice::give(points, sessions.stream, slot, self.row.progress).await;
         if let Some(table) = &surveyed.table {
@@ -188,11 +194,7 @@ impl Check<'_> {
 }
 
 /// Fails where a daemon with another copy of the jobs table runs the job.
-async fn stand_back(
-    store: &JobStore,
-    session: &Session,
-    names: &JobNames,
-) -> Result<(), JobError> {
+async fn stand_back(store: &JobStore, session: &Session, names: &JobNames) -> Result<(), JobError> {
     let jobs_server = ServerInstance::of(store.session()).await?;
     copies::stand_back(session, names, jobs_server).await
 }

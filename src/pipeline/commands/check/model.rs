@@ -71,8 +71,8 @@ impl Check<'_> {
 }
 
 fn describe(entry: &ModelEntry) -> String {
-    let dimensions = entry
-        .dimensions
-        .map_or_else(String::new, |dimensions| format!(", {dimensions} dimensions"));
+    let dimensions = entry.dimensions.map_or_else(String::new, |dimensions| {
+        format!(", {dimensions} dimensions")
+    });
     format!("{}{dimensions}, is on this machine", entry.name)
 }

@@ -90,7 +90,9 @@ async fn walsenders(session: &Session) -> Advice {
     }
     let more = i64::from(limit.max(5)) * 2;
     let remedy = setting_remedy(Service::of(session).await?, "max_wal_senders", more);
-    Ok(Some(Outcome::Advice(format!("{shown}; allow more: {remedy}"))))
+    Ok(Some(Outcome::Advice(format!(
+        "{shown}; allow more: {remedy}"
+    ))))
 }
 
 /// Ports and names that poolers usually have. One that does carry replication is found out by its walsender.

@@ -193,7 +193,9 @@ impl Looked<'_> {
             .map_err(DatabaseError::during("looking for pgvector"))?;
         let remedy = match available {
             true => "run: CREATE EXTENSION vector; before the column for the vectors is created",
-            false => "install the package of pgvector on the server, then run: CREATE EXTENSION vector;",
+            false => {
+                "install the package of pgvector on the server, then run: CREATE EXTENSION vector;"
+            }
         };
         Ok(Some(Outcome::Advice(format!(
             "not installed in this database: vectors go into arrays, which no index finds fast. For one, {remedy}"

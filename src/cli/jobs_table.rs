@@ -1,0 +1,44 @@
+//! The arguments that name the jobs table where `--table` and `--schema` mean the target's: in `check` and `jobs`.
+
+use anyhow::Context;
+use clap::Args;
+
+use crate::jobs::{JobStore, JobsTable};
+use crate::postgres::{ConnectionString, Session};
+
+/// Names the jobs table.
+#[derive(Args)]
+pub struct JobsTableArguments {
+    /// The jobs database, as for start-daemon
+    #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
+    pub uri: String,
+
+    /// The jobs table, which start-daemon calls --table
+    #[arg(long, default_value = "jobs", value_name = "NAME")]
+    pub jobs_table: String,
+
+    /// The schema of the jobs table
+    #[arg(long, default_value = "public", value_name = "NAME")]
+    pub jobs_schema: String,
+}
+
+impl JobsTableArguments {
+    /// The jobs database.
+    ///
+    /// # Errors
+    /// `--uri` is not a connection string.
+    pub fn database(&self) -> anyhow::Result<ConnectionString> {
+        ConnectionString::from_operator(&self.uri).context("--uri")
+    }
+
+    /// The jobs table, for a role that may read it.
+    ///
+    /// # Errors
+    /// There is no such table, or it cannot be read.
+    pub async fn open(&self) -> anyhow::Result<JobStore> {
+        let session = Session::open(&self.database()?.named("jobs command")).await?;
+        let table = JobsTable::discover_readable(&session, &self.jobs_schema, &self.jobs_table);
+        let table = table.await?;
+        Ok(JobStore::new(session, table, None))
+    }
+}

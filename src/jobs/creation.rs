@@ -1,0 +1,121 @@
+//! Creates the jobs table and the failures table beside it, as `sql/jobs.sql` does, under other names too.
+
+use tokio_postgres::error::SqlState;
+
+use super::table::{JobsTable, JobsTableError, failures_name};
+use crate::postgres::answer::columns;
+use crate::postgres::quote::identifier;
+use crate::postgres::{DatabaseError, Session};
+
+/// `sql/jobs.sql`.
+pub const SCRIPT: &str = include_str!("../../sql/jobs.sql");
+
+/// What was there before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Schema and name of the jobs table, quoted.
+    pub jobs: String,
+    /// Those of the failures table.
+    pub failures: String,
+    /// The jobs table was there.
+    pub had_jobs: bool,
+    /// The failures table was there.
+    pub had_failures: bool,
+}
+
+/// Why the tables cannot be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreationError {
+    /// The role may not create tables in the schema, or there is none.
+    #[error("{cause}; {remedy}")]
+    Refused {
+        /// The server's error.
+        cause: DatabaseError,
+        /// What to do.
+        remedy: String,
+    },
+    /// A table of the name is there, and is no jobs table.
+    #[error(transparent)]
+    Unsuitable(#[from] JobsTableError),
+    /// The jobs database failed.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+}
+
+/// Creates what is missing, in one transaction. What is there stays as it is.
+///
+/// # Errors
+/// The role may not, or a table of the name is no jobs table: the message says what to do.
+///
+/// Cancellation safe: both tables are created, or none.
+pub async fn create(session: &Session, schema: &str, name: &str) -> Result<Created, CreationError> {
+    let jobs = format!("{}.{}", identifier(schema), identifier(name));
+    let failures = failures_name(schema, name);
+    let (had_jobs, had_failures) = session
+        .query_one(
+            "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+            &[&jobs, &failures],
+        )
+        .await
+        .and_then(|row| columns(&row))
+        .map_err(DatabaseError::during("looking for the jobs table"))?;
+    if had_jobs {
+        JobsTable::discover_readable(session, schema, name).await?;
+    }
+    if let Err(error) = session.batch_execute(&script(&jobs, &failures)).await {
+        let remedy = remedy(session, &error, schema).await?;
+        let cause = DatabaseError::during(format!("creating {jobs}"))(error);
+        return Err(match remedy {
+            Some(remedy) => CreationError::Refused { cause, remedy },
+            None => cause.into(),
+        });
+    }
+    Ok(Created {
+        jobs,
+        failures,
+        had_jobs,
+        had_failures,
+    })
+}
+
+/// The script for tables of these names, quoted. Sent as one message, it is one transaction.
+fn script(jobs: &str, failures: &str) -> String {
+    let named = |name: &str| format!("CREATE TABLE IF NOT EXISTS {name} (");
+    SCRIPT
+        .replace(&named("jobs_failures"), &named(failures))
+        .replace(&named("jobs"), &named(jobs))
+}
+
+async fn remedy(
+    session: &Session,
+    error: &tokio_postgres::Error,
+    schema: &str,
+) -> Result<Option<String>, DatabaseError> {
+    let schema = identifier(schema);
+    Ok(match error.code() {
+        Some(&SqlState::INVALID_SCHEMA_NAME) => Some(format!("run: CREATE SCHEMA {schema};")),
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            let role = identifier(&session.role().await?);
+            Some(format!(
+                "run as the owner of the schema: GRANT USAGE, CREATE ON SCHEMA {schema} TO {role};"
+            ))
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_tables_get_the_names_that_are_asked_for() {
+        let script = script("\"s\".\"t\"", "\"s\".\"t_failures\"");
+        assert!(
+            script.contains("CREATE TABLE IF NOT EXISTS \"s\".\"t\" (\n"),
+            "{script}"
+        );
+        assert!(script.contains("CREATE TABLE IF NOT EXISTS \"s\".\"t_failures\" (\n"));
+        assert!(!script.contains("EXISTS jobs"), "{script}");
+    }
+}

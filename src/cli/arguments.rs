@@ -41,7 +41,7 @@ pub enum Command {
     CreateTable(CreateTable),
     #[command(subcommand)]
     Jobs(Jobs),
-    Check(Check),
+    Check(Box<Check>),
     ShowModels(ShowModels),
     Pull(Pull),
     Embed(Embed),

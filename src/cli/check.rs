@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::json;
 
 use super::engine_arguments::EngineArguments;
@@ -11,7 +11,7 @@ use super::jobs_table::JobsTableArguments;
 use super::new_job::{NewJobArguments, Place};
 use super::refuse_superuser::RefuseSuperuserArguments;
 use super::start_daemon::SlotsArgument;
-use super::{job, json, output, points};
+use super::{job, job_state, json, output, points};
 use crate::jobs::table::JobsTableError;
 use crate::jobs::{JobRow, JobStore, JobsTable};
 use crate::pipeline::commands::check;
@@ -28,6 +28,7 @@ use crate::postgres::Session;
 /// be looked at. A job that starts makes the same checks, and fails with the same words. Exits with 1 if the job would not
 /// start.
 #[derive(Args)]
+#[command(group(ArgGroup::new("subject").required(true).args(["job", "table"])))]
 pub struct Check {
     #[command(flatten)]
     jobs_table: JobsTableArguments,
@@ -37,13 +38,7 @@ pub struct Check {
     job: Option<String>,
 
     /// The table of a job that does not exist yet
-    #[arg(
-        long,
-        value_name = "NAME",
-        required_unless_present = "job",
-        conflicts_with = "job",
-        requires = "column"
-    )]
+    #[arg(long, value_name = "NAME", requires = "column")]
     table: Option<String>,
 
     /// Its column with the text
@@ -282,7 +277,7 @@ fn note_state(points: &mut Points, store: &JobStore, row: &JobRow) {
             id = row.id,
         )))
     } else {
-        Outcome::Passed(format!("job {} is to run", row.id))
+        Outcome::Passed(format!("job {}: {}", row.id, job_state::word(row)))
     };
     points.add("job", outcome);
 }

@@ -93,7 +93,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::StartDaemon(arguments) => return start_daemon::run(arguments).await,
             Command::CreateTable(arguments) => create_table::run(arguments).await?,
             Command::Jobs(arguments) => return jobs::run(arguments).await,
-            Command::Check(arguments) => return check::run(arguments).await,
+            Command::Check(arguments) => return check::run(*arguments).await,
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,

@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::jobs_table::JobsTableArguments;
-use crate::cli::{json, output, table};
-use crate::jobs::{InitProgress, JobRow};
+use crate::cli::{job_state, json, output, table};
+use crate::jobs::JobRow;
 
 const HEADINGS: [&str; 5] = ["id", "state", "job", "model", "reason"];
 /// Keeps most lines within 80 columns.
@@ -57,7 +57,7 @@ fn object(row: &JobRow) -> Value {
     let definition = &row.definition;
     json!({
         "id": row.id.as_str(),
-        "state": state(row),
+        "state": job_state::word(row),
         "schema": definition.schema,
         "table": definition.table,
         "src_column": definition.src_column,
@@ -73,7 +73,7 @@ fn cells(row: &JobRow) -> Vec<String> {
     let model = row.definition.embedding_model.clone();
     vec![
         row.id.to_string(),
-        state(row).to_owned(),
+        job_state::word(row).to_owned(),
         row.definition.to_string(),
         model.unwrap_or_else(|| "?".into()),
         reason(row).unwrap_or_default().to_owned(),
@@ -82,16 +82,4 @@ fn cells(row: &JobRow) -> Vec<String> {
 
 fn reason(row: &JobRow) -> Option<&str> {
     row.failure_reason.as_deref().filter(|_| row.failed)
-}
-
-/// The state of a job as its row tells it. Whether a daemon runs is not in the row.
-fn state(row: &JobRow) -> &'static str {
-    match row.progress {
-        _ if row.canceled => "canceled",
-        _ if row.failed => "failed",
-        InitProgress::New => "new",
-        InitProgress::Started => "backfill",
-        InitProgress::StartedAgain => "backfill again",
-        InitProgress::Finished => "follows changes",
-    }
 }

@@ -25,7 +25,7 @@ use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::points::Points;
 use crate::pipeline::setup::preflight::publishing::SlotPlan;
 use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
-use crate::pipeline::setup::preflight::survey::Survey;
+use crate::pipeline::setup::preflight::survey::{self, Survey};
 use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::target_table::assemble;
@@ -57,8 +57,17 @@ pub struct Check<'a> {
     pub label: Option<&'a str>,
 }
 
-/// What cannot be looked at without a connection.
-const BEHIND_CONNECTION: [&str; 3] = ["server", "table", "walsender"];
+/// Adds all points behind the connection that cannot be looked at.
+fn skip_target(points: &mut Points) {
+    let why = "there is no connection with the target";
+    survey::skip(points, why);
+    points.skip(&["walsender", OTHER_JOBS], why);
+    server_advice::skip(points, why);
+    table_advice::skip(points, why);
+}
+
+/// Whether another job writes the same columns.
+const OTHER_JOBS: &str = "other jobs";
 
 impl Check<'_> {
     /// Looks at everything that can be looked at, and adds it to `points`. Changes nothing.
@@ -77,13 +86,11 @@ impl Check<'_> {
             None => None,
         };
         let (Some(session), Some(names)) = (session, names) else {
-            points.skip(&BEHIND_CONNECTION, "see the failure above");
-            return;
+            return skip_target(points);
         };
         let of_rows = self.connect_for_rows(&session).await;
         let Some(of_rows) = points.note_failure("write_connection", of_rows) else {
-            points.skip(&BEHIND_CONNECTION[1..], "see the failure above");
-            return;
+            return skip_target(points);
         };
         let sessions = Sessions {
             stream: &session,
@@ -154,13 +161,17 @@ impl Check<'_> {
             let found = self
                 .find_other_writer(store, sessions.stream, job_names, target.as_ref())
                 .await;
-            points.note("other jobs", found, |()| {
+            points.note(OTHER_JOBS, found, |()| {
                 "none writes the same columns".into()
             });
         }
         server_advice::give(points, sessions.stream, slot, self.row.progress).await;
-        if let Some(table) = &surveyed.table {
-            table_advice::give(points, sessions.rows, names, &self.row.definition, table).await;
+        let definition = &self.row.definition;
+        match &surveyed.looked {
+            Some(table) => {
+                table_advice::give(points, sessions.rows, names, definition, table).await;
+            }
+            None => table_advice::skip(points, "there is no table to look at"),
         }
     }
 

@@ -14,6 +14,14 @@ const MANY_SLOTS: i64 = 5;
 /// A transaction that is open for so long, in seconds, delays the creation of a slot.
 const LONG_TRANSACTION: f64 = 10.0;
 
+/// The points that are there for every server.
+const POINTS: [&str; 3] = ["max_slot_wal_keep_size", "walsenders", "transactions"];
+
+/// Adds the points that cannot be made, for this reason.
+pub(super) fn skip(points: &mut Points, why: &str) {
+    points.skip(&POINTS, why);
+}
+
 /// Adds the advice. A question that fails is a point of its own.
 pub(super) async fn give(
     points: &mut Points,
@@ -21,13 +29,14 @@ pub(super) async fn give(
     slot: SlotPlan<'_>,
     progress: InitProgress,
 ) {
+    let [wal, senders, transactions] = POINTS;
     let given = [
         ("service", service(session).await),
-        ("max_slot_wal_keep_size", wal_limit(session).await),
-        ("walsenders", walsenders(session).await),
+        (wal, wal_limit(session).await),
+        (senders, walsenders(session).await),
         ("pooler", Ok(pooler(session))),
         ("slots", many_slots(session, slot).await),
-        ("transactions", open_transactions(session, progress).await),
+        (transactions, open_transactions(session, progress).await),
     ];
     for (title, outcome) in given {
         match outcome {

@@ -1,12 +1,14 @@
 //! What a person should know of the table of a job, though it keeps no job from starting.
 
+use tokio_postgres::error::SqlState;
+
 use crate::jobs::Definition;
 use crate::pipeline::setup::columns::vector_schema;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::inspect::FoundTable;
+use crate::pipeline::setup::preflight::inspect::LookedAt;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::triggers::firing_triggers;
-use crate::pipeline::table::target::ignored_child;
+use crate::pipeline::table::target::{SourceColumn, ignored_child};
 use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
@@ -18,13 +20,21 @@ const MAX_COUNTED: i64 = 1 << 20;
 
 type Advice = Result<Option<Outcome>, DatabaseError>;
 
+/// The points that are there for every table.
+const POINTS: [&str; 3] = ["rows", "pgvector", "triggers"];
+
+/// Adds the points that cannot be made, for this reason.
+pub(super) fn skip(points: &mut Points, why: &str) {
+    points.skip(&POINTS, why);
+}
+
 /// Adds the advice. A question that fails is a point of its own.
 pub(super) async fn give(
     points: &mut Points,
     session: &Session,
     names: &TargetNames,
     definition: &Definition,
-    table: &FoundTable,
+    table: &LookedAt,
 ) {
     let looked = Looked {
         session,
@@ -34,12 +44,13 @@ pub(super) async fn give(
     };
     let storage = match looked.storage().await {
         Ok(storage) => storage,
-        Err(error) => return points.add("rows", Outcome::Unknown(error.to_string())),
+        Err(error) => return skip(points, &error.to_string()),
     };
+    let [rows, pgvector, triggers] = POINTS;
     let given = [
-        ("rows", looked.rows(&storage).await),
-        ("pgvector", looked.pgvector().await),
-        ("triggers", looked.triggers().await),
+        (rows, looked.rows(&storage).await),
+        (pgvector, looked.pgvector().await),
+        (triggers, looked.triggers().await),
         ("children", looked.children().await),
         ("fingerprint", Ok(looked.fingerprint(&storage))),
         ("fillfactor", Ok(looked.fillfactor(&storage))),
@@ -57,7 +68,7 @@ struct Looked<'a> {
     session: &'a Session,
     names: &'a TargetNames,
     definition: &'a Definition,
-    table: &'a FoundTable,
+    table: &'a LookedAt,
 }
 
 /// How a table, or all of its partitions, are stored.
@@ -113,15 +124,18 @@ impl Looked<'_> {
             let text = "existing rows are not embedded, since backfill is false";
             return Ok(Some(Outcome::Passed(text.into())));
         }
-        if storage.rows < 0.0 || storage.bytes <= MAX_COUNTED {
-            if storage.bytes > MAX_COUNTED {
-                let table = self.names.qualified();
-                return Ok(Some(Outcome::Unknown(format!(
-                    "how many is not known yet: ANALYZE {table};"
-                ))));
-            }
-            let count = self.count().await?;
-            return Ok(Some(Outcome::Passed(format!("{count} to embed"))));
+        let Some(source) = &self.table.source else {
+            let why = "there is no source column";
+            return Ok(Some(Outcome::Unknown(why.into())));
+        };
+        if storage.bytes <= MAX_COUNTED {
+            return self.count(source).await;
+        }
+        if storage.rows < 0.0 {
+            let table = self.names.qualified();
+            return Ok(Some(Outcome::Advice(format!(
+                "how many there are to embed is not known yet; run: ANALYZE {table};"
+            ))));
         }
         let share = self.share_to_embed().await?;
         let rows = (storage.rows * share).round();
@@ -131,9 +145,9 @@ impl Looked<'_> {
         ))))
     }
 
-    /// The rows with a text and without a vector.
-    async fn count(&self) -> Result<i64, DatabaseError> {
-        let source = self.table.source.sql("t");
+    /// The rows with a text and without a vector. A role that may not read them learns that from another point.
+    async fn count(&self, source: &SourceColumn) -> Advice {
+        let text = source.sql("t");
         let lacks_vector = match &self.table.destination {
             Some(destination) => format!("t.{} IS NULL", identifier(&destination.name)),
             None => "true".to_owned(),
@@ -142,17 +156,18 @@ impl Looked<'_> {
             true => "",
             false => "ONLY ",
         };
-        self.session
-            .query_one(
-                &format!(
-                    "SELECT count(*) FROM {only}{} t WHERE {source} IS NOT NULL AND {lacks_vector}",
-                    self.names.qualified()
-                ),
-                &[],
-            )
-            .await
-            .and_then(|row| row.try_get(0))
-            .map_err(DatabaseError::during("counting the rows to embed"))
+        let question = format!(
+            "SELECT count(*) FROM {only}{} t WHERE {text} IS NOT NULL AND {lacks_vector}",
+            self.names.qualified()
+        );
+        let answer = self.session.query_one(&question, &[]).await;
+        match answer.and_then(|row| row.try_get::<_, i64>(0)) {
+            Ok(count) => Ok(Some(Outcome::Passed(format!("{count} to embed")))),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Ok(Some(Outcome::Unknown("the role may not count them".into())))
+            }
+            Err(error) => Err(DatabaseError::during("counting the rows to embed")(error)),
+        }
     }
 
     /// The share of rows with a text and without a vector, by the statistics: 1 where there are none.

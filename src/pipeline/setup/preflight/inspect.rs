@@ -72,18 +72,28 @@ pub async fn inspect(
 }
 
 /// What was found of a table, as far as no point has failed.
-pub(super) struct LookedAt {
+#[derive(Debug, Clone)]
+pub struct LookedAt {
+    /// The table itself.
     pub relation: TargetRelation,
+    /// All of its columns.
     pub columns: Vec<TargetColumn>,
+    /// The column with the text.
     pub source: Option<SourceColumn>,
+    /// The columns of the key.
     pub key: Option<Vec<KeyColumn>>,
-    /// `Some(None)` where there is no such column yet.
-    pub destination: Option<Option<DestinationColumn>>,
+    /// `None` where there is no such column yet, or its point has failed.
+    pub destination: Option<DestinationColumn>,
+    /// There is a column of that name, which cannot hold the vectors.
+    pub is_destination_unusable: bool,
 }
 
 impl LookedAt {
     /// `None` where a point has failed.
     pub fn whole(self, names: &TargetNames) -> Option<FoundTable> {
+        if self.is_destination_unusable {
+            return None;
+        }
         let fingerprint = names.fingerprint.as_deref();
         let fingerprint = fingerprint.and_then(|name| find_column(&self.columns, name));
         Some(FoundTable {
@@ -91,7 +101,7 @@ impl LookedAt {
             relation: self.relation,
             key: self.key?,
             source: self.source?,
-            destination: self.destination?,
+            destination: self.destination,
             columns: self.columns,
         })
     }
@@ -126,28 +136,29 @@ impl TableLook<'_> {
         let key = usable_key(session, names, &relation, &columns).await;
         let key = points.note(key_point, key, |key| list(key));
         let source = source.map(SourceColumn::from_catalog);
-        let destination = self.look_at_destination(points, &columns).await;
+        let column = find_column(&columns, &names.destination);
+        let destination = match column {
+            Some(column) => self.look_at_destination(points, column).await,
+            None => None,
+        };
         Some(LookedAt {
+            is_destination_unusable: column.is_some() && destination.is_none(),
             relation,
-            columns,
             source,
             key,
             destination,
+            columns,
         })
     }
 
-    /// As in [`LookedAt`]. A column that does not exist yet is no point here.
     async fn look_at_destination(
         &self,
         points: &mut Points,
-        columns: &[TargetColumn],
-    ) -> Option<Option<DestinationColumn>> {
+        column: &TargetColumn,
+    ) -> Option<DestinationColumn> {
         let [.., point] = TABLE_POINTS;
-        let Some(column) = find_column(columns, &self.names.destination) else {
-            return Some(None);
-        };
         let usable = self.usable_destination(column).await;
-        points.note(point, usable, |_| self.show(column)).map(Some)
+        points.note(point, usable, |_| self.show(column))
     }
 
     async fn look_at_rights(&self, points: &mut Points, source: Option<&TargetColumn>, oid: u32) {

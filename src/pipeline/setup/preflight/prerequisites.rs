@@ -47,6 +47,15 @@ pub struct Prerequisites {
     shares_slot: bool,
 }
 
+/// What is lacking, where that is not said in one message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// All is there.
+    Nothing,
+    /// The check that knows it best says what.
+    OneThing,
+}
+
 impl Prerequisites {
     /// Reads them; `None` if there is no such table.
     ///
@@ -81,11 +90,13 @@ impl Prerequisites {
         &self,
         names: &TargetNames,
         dimensions: Option<usize>,
-    ) -> Result<(), JobError> {
+    ) -> Result<Lacking, JobError> {
         let rows = self.rows.as_ref().unwrap_or(&self.stream);
         let lacking = [self.lacking_for_stream(names), rows.lacking_for_rows(names)].concat();
-        if lacking.len() < 2 {
-            return Ok(());
+        match lacking.len() {
+            0 => return Ok(Lacking::Nothing),
+            1 => return Ok(Lacking::OneThing),
+            _ => {}
         }
         let who = match &self.rows {
             Some(rows) => format!(

@@ -14,7 +14,7 @@ use crate::pipeline::setup::preflight::inspect::{FoundTable, LookedAt, TABLE_POI
 use crate::pipeline::setup::preflight::key::check_pk;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
-use crate::pipeline::setup::preflight::prerequisites::Prerequisites;
+use crate::pipeline::setup::preflight::prerequisites::{Lacking, Prerequisites};
 use crate::pipeline::setup::preflight::privileges::check_writable;
 use crate::pipeline::setup::preflight::publishing::SlotPlan;
 use crate::pipeline::setup::preflight::relation::find_column;
@@ -28,6 +28,24 @@ use crate::pipeline::setup::publication::own;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::target_table::assemble;
 use crate::postgres::quote::identifier;
+
+/// Adds all points of a survey that cannot be made, for this reason.
+pub fn skip(points: &mut Points, why: &str) {
+    points.skip(&[VERSION], why);
+    skip_behind_version(points, why);
+}
+
+fn skip_behind_version(points: &mut Points, why: &str) {
+    points.skip(&SERVER_POINTS, why);
+    points.skip(&[USERS_CODE], why);
+    points.skip(&TABLE_POINTS, why);
+    skip_behind_table(points, why);
+}
+
+fn skip_behind_table(points: &mut Points, why: &str) {
+    points.skip(&FURTHER_POINTS, why);
+    points.skip(&[PUBLICATION], why);
+}
 
 /// What is looked at for a job.
 #[derive(Clone, Copy)]
@@ -51,25 +69,26 @@ pub struct Survey<'a> {
 pub struct Surveyed {
     /// All points, in the order of the list.
     pub points: Points,
+    /// The table, as far as it is as the job needs it.
+    pub looked: Option<LookedAt>,
     /// The table, where every point of it is as the job needs it.
     pub table: Option<FoundTable>,
     /// Who could gain rights through the role that writes, in words, where that is not refused.
     pub exposure: Option<String>,
 }
 
+/// The point that comes first.
+const VERSION: &str = "version";
 /// The points of the server.
 const SERVER_POINTS: [&str; 4] = ["encoding", "wal_level", "slots", "privileges"];
-/// The points that follow those of the table.
-const FURTHER_POINTS: [&str; 6] = [
-    "pk",
-    "writing",
-    "generated",
-    "partitions",
-    "new columns",
-    "rules",
-];
+/// Whose code runs with rights of the role.
+const USERS_CODE: &str = "users' code";
+/// The point that comes last.
+const PUBLICATION: &str = "publication";
+/// The points that follow those of the table, and are there for every job.
+const FURTHER_POINTS: [&str; 3] = ["writing", "new columns", "rules"];
 
-impl<'a> Survey<'a> {
+impl Survey<'_> {
     /// Looks at everything. Changes nothing.
     ///
     /// Cancellation safe: it only reads.
@@ -77,10 +96,8 @@ impl<'a> Survey<'a> {
         let mut found = Surveyed::default();
         let version = check_version(self.sessions.stream);
         let shown = |version: &String| format!("PostgreSQL {version}");
-        if found.points.note("version", version, shown).is_none() {
-            let why = "the server is too old to ask";
-            found.points.skip(&SERVER_POINTS, why);
-            found.points.skip(&TABLE_POINTS, why);
+        if found.points.note(VERSION, version, shown).is_none() {
+            skip_behind_version(&mut found.points, "the server is too old to ask");
             return found;
         }
         self.look_at_server(&mut found.points).await;
@@ -96,12 +113,11 @@ impl<'a> Survey<'a> {
         match table {
             Some(table) => {
                 self.look_further(&mut found.points, &table, &rights).await;
-                found.table = table.whole(self.names);
+                found.table = table.clone().whole(self.names);
+                found.looked = Some(table);
                 self.look_at_publication(&mut found, &rights).await;
             }
-            None => found
-                .points
-                .skip(&FURTHER_POINTS, "there is no table to look at"),
+            None => skip_behind_table(&mut found.points, "there is no table to look at"),
         }
         found
     }
@@ -131,13 +147,19 @@ impl<'a> Survey<'a> {
         let prerequisites = points.note_failure(privileges, read).flatten();
         let checked = prerequisites
             .as_ref()
-            .map_or(Ok(()), |found| found.check_all(names, self.dimensions));
+            .map(|found| found.check_all(names, self.dimensions));
         let are_said = match checked {
-            Ok(()) => false,
-            Err(error) => {
+            Some(Err(error)) => {
                 points.add(privileges, Outcome::Failed(error));
                 true
             }
+            Some(Ok(Lacking::Nothing)) => {
+                let passed = "all that the job needs".to_owned();
+                points.add(privileges, Outcome::Passed(passed));
+                false
+            }
+            // Its own point says what it is.
+            Some(Ok(Lacking::OneThing)) | None => false,
         };
         if !are_said {
             let may = check_may_replicate(stream).await;
@@ -154,24 +176,24 @@ impl<'a> Survey<'a> {
     async fn look_at_exposure(&self, points: &mut Points) -> Option<String> {
         let table = self.names.qualified();
         let exposure = check_exposure(self.sessions.rows, &table, self.powerful_roles).await;
-        let found = points.note_failure("users' code", exposure)?;
+        let found = points.note_failure(USERS_CODE, exposure)?;
         let outcome = match &found {
             Some(exposure) => Outcome::Advice(exposure.clone()),
             None => Outcome::Passed("none that could gain rights of the role".into()),
         };
-        points.add("users' code", outcome);
+        points.add(USERS_CODE, outcome);
         found
     }
 
     async fn look_further(&self, points: &mut Points, table: &LookedAt, rights: &Rights) {
-        let [pk, writing, generated, partitions, new_columns, rules] = FURTHER_POINTS;
+        let [writing, new_columns, rules] = FURTHER_POINTS;
         let (names, rows, definition) = (self.names, self.sessions.rows, self.definition);
         match (&table.key, definition.pk.as_deref()) {
             (Some(key), Some(asked)) => {
                 let checked = check_pk(names, key, Some(asked));
-                points.note(pk, checked, |()| asked.to_owned());
+                points.note("pk", checked, |()| asked.to_owned());
             }
-            (None, Some(_)) => points.skip(&[pk], "the table has no usable key"),
+            (None, Some(_)) => points.skip(&["pk"], "the table has no usable key"),
             (_, None) => {}
         }
         if rights.are_said {
@@ -185,10 +207,10 @@ impl<'a> Survey<'a> {
             points.note("fingerprint", checked, |()| names.qualified_column(name));
         }
         points.note_failure(
-            generated,
+            "generated columns",
             check_generated(names, &table.relation, &table.columns),
         );
-        self.look_at_partitions(points, partitions, table).await;
+        self.look_at_partitions(points, table).await;
         self.look_at_new_columns(points, new_columns, table, rights)
             .await;
         let skips = definition.skip_triggers;
@@ -203,7 +225,8 @@ impl<'a> Survey<'a> {
         warn_of_not_null(points, names, table);
     }
 
-    async fn look_at_partitions(&self, points: &mut Points, point: &'static str, table: &LookedAt) {
+    async fn look_at_partitions(&self, points: &mut Points, table: &LookedAt) {
+        let point = "partitions";
         if !table.relation.partitioned {
             return;
         }
@@ -290,7 +313,7 @@ impl<'a> Survey<'a> {
             (Ok(()), _) => Ok("the role may publish the table".to_owned()),
             (Err(error), _) => Err(error),
         };
-        found.points.note("publication", checked, String::clone);
+        found.points.note(PUBLICATION, checked, String::clone);
     }
 }
 

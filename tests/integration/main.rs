@@ -2,6 +2,7 @@
 
 mod broken_servers;
 mod canceling;
+mod check;
 mod commands;
 mod connecting;
 mod core_on_debian;
@@ -18,6 +19,7 @@ mod fleet;
 mod hazards;
 mod hub;
 mod injection;
+mod jobs_command;
 mod jobs_table;
 mod keys_and_types;
 mod listening;

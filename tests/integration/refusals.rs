@@ -1,11 +1,11 @@
-//! What cannot work is rejected when the job starts, with a remedy, and leaves nothing behind.
+//! What cannot work is rejected when the job starts, with a remedy, and leaves nothing behind. `check` says the same.
 
 use testkit::client::{execute, value};
 use testkit::jobs::{Job, articles, insert_job, wait_for_failure};
 use testkit::{TestDatabase, server};
 use tokio_postgres::Client;
 
-use crate::support::start_daemon;
+use crate::support::{assert_check_says, start_daemon};
 
 /// Jobs that must not start: what is prepared for them, and parts of the reason.
 async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<'_>, &[&str])]) {
@@ -20,6 +20,7 @@ async fn refusals(database: &TestDatabase, client: &Client, cases: &[(&str, Job<
         for part in *said {
             assert!(reason.contains(part), "{part}: {reason}");
         }
+        assert_check_says(&database.uri(), job, &reason, &[]).await;
     }
     let kept = "SELECT (SELECT count(*) FROM pg_replication_slots WHERE database = current_database()) + (SELECT count(*) FROM pg_publication)";
     assert_eq!(value::<i64>(client, kept).await, 0);

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
 use super::certificates::{Authority, Signed};
-use crate::support::start_daemon;
+use crate::support::{assert_check_says, start_daemon};
 
 /// The password of every role that has one.
 pub const PASSWORD: &str = "sw0rd fish:\\%";
@@ -163,18 +163,30 @@ impl JobsDatabase {
 
     /// A daemon on the jobs table, as the server's superuser. Jobs may name the certificates of these tests.
     pub fn start_daemon(&self) -> Process {
-        let certificates = std::env::temp_dir();
-        let certificates = certificates.to_str().expect("a path");
-        start_daemon(&self.database, &["--tls-directory", certificates])
+        start_daemon(
+            &self.database,
+            &Self::certificates().each_ref().map(String::as_str),
+        )
     }
 
-    /// A [`job`](Self::job) fails with a reason that has these parts.
+    fn certificates() -> [String; 2] {
+        let folder = std::env::temp_dir();
+        [
+            "--tls-directory".into(),
+            folder.to_str().expect("a path").into(),
+        ]
+    }
+
+    /// A [`job`](Self::job) fails with a reason that has these parts, and `check` gives the same.
     pub async fn assert_failure(&self, table: &str, connection: &str, said: &[&str]) {
         let job = self.job(table, connection).await;
         let reason = wait_for_failure(&self.client, job).await;
         for part in said {
             assert!(reason.contains(part), "{part}: {reason}");
         }
+        let certificates = Self::certificates();
+        let certificates = certificates.each_ref().map(String::as_str);
+        assert_check_says(&self.database.uri(), job, &reason, &certificates).await;
     }
 
     /// Waits until a change in the job's table has its vector: replication and SQL connections both work.

@@ -22,7 +22,7 @@ use crate::embedding::Engine;
 use crate::jobs::{InitProgress, JobRow, JobStore};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::points::Points;
+use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::publishing::SlotPlan;
 use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
 use crate::pipeline::setup::preflight::survey::{self, Survey};
@@ -31,6 +31,7 @@ use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::target_table::assemble;
 use crate::pipeline::setup::written_columns::{self, Claim};
 use crate::pipeline::setup::{copies, row_access, target_database};
+use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::session_locks::Identity;
 use crate::pipeline::slot::walsender;
@@ -149,10 +150,7 @@ impl Check<'_> {
         };
         let surveyed = survey.run().await;
         points.append(surveyed.points);
-        let opened = walsender::connect(&sessions.stream.server().named("check"), &[]).await;
-        points.note("walsender", opened, |_| {
-            "the server lets the role replicate".into()
-        });
+        look_at_walsender(points, sessions.stream, slot).await;
         let target = surveyed
             .table
             .clone()
@@ -201,6 +199,27 @@ impl Check<'_> {
             is_newcomer: self.row.progress == InitProgress::New,
         };
         claim.check(session, target).await
+    }
+}
+
+/// Logs in as a walsender, as the job does. Where there is none left, one that runs has its own.
+async fn look_at_walsender(points: &mut Points, session: &Session, slot: SlotPlan<'_>) {
+    let opened = walsender::connect(&session.server().named("check"), &[]).await;
+    let has_slot = match slot.slot() {
+        Some(name) => find_slot(session, name)
+            .await
+            .is_ok_and(|slot| slot.is_some()),
+        None => false,
+    };
+    match opened {
+        Err(error) if has_slot && error.is_transient() => {
+            points.add("walsender", Outcome::Advice(error.to_string()));
+        }
+        opened => {
+            points.note("walsender", opened, |_| {
+                "the server lets the role replicate".into()
+            });
+        }
     }
 }
 

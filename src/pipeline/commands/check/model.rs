@@ -5,6 +5,13 @@ use crate::embedding::{EmbeddingError, Location, ModelEntry, ModelName};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 
+/// Whether the library is there.
+const LIBRARY: &str = "ONNX Runtime";
+
+fn say_loaded((): &()) -> String {
+    "the library loads".into()
+}
+
 impl Check<'_> {
     /// Adds what it finds; returns the dimensions of the model, if they are known. Downloads nothing.
     pub(super) async fn look_at_model(
@@ -12,8 +19,11 @@ impl Check<'_> {
         points: &mut Points,
         names: &TargetNames,
     ) -> Option<usize> {
-        let name = points.note_failure("model", names.model.parse::<ModelName>())?;
         let library = self.engine.load_runtime().await;
+        let Some(name) = points.note_failure("model", names.model.parse::<ModelName>()) else {
+            points.note(LIBRARY, library, say_loaded);
+            return None;
+        };
         let entry = self.engine.catalog().entry(name.clone());
         let dimensions = entry.dimensions;
         match (&library, &entry) {
@@ -28,7 +38,7 @@ impl Check<'_> {
             ) => points.add("model", Outcome::Passed(describe(&entry))),
             _ => self.load(points, name, names, &entry).await,
         }
-        points.note("ONNX Runtime", library, |()| "the library loads".into());
+        points.note(LIBRARY, library, say_loaded);
         dimensions
     }
 

@@ -7,12 +7,13 @@ use crate::pipeline::setup::preflight::service::{Service, setting_remedy};
 use crate::pipeline::slot::blockers::{self, Waiting};
 use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
+use crate::replication::SlotName;
 
 /// From so many slots of jobs on, one for all of them is advised. Measured with 50 jobs: users keep 0.20 of their
 /// transactions beside a slot for each, and 0.73 beside one (docs/benchmarks).
 const MANY_SLOTS: i64 = 5;
 /// A transaction that is open for so long, in seconds, delays the creation of a slot.
-const LONG_TRANSACTION: f64 = 10.0;
+const LONG_TRANSACTION: f64 = 3.0;
 
 /// The points that are there for every server.
 const POINTS: [&str; 3] = ["max_slot_wal_keep_size", "walsenders", "transactions"];
@@ -121,7 +122,7 @@ async fn many_slots(session: &Session, slot: SlotPlan<'_>) -> Advice {
     if slot.is_shared() {
         return Ok(None);
     }
-    let own = slot.publication();
+    let own = slot.slot().map(SlotName::as_str);
     let others: i64 = session
         .query_one(
             "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() \

@@ -13,6 +13,7 @@ use crate::pipeline::setup::preflight::service::{Service, replication_remedy};
 use crate::pipeline::setup::row_access::Sessions;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
+use crate::replication::SlotName;
 
 /// What decides of the rights of a role. `$1` and `$2` name the table, `$3` the columns that are read, `$4` those that are
 /// written, `$5` the publication.
@@ -66,7 +67,7 @@ impl Prerequisites {
         names: &TargetNames,
         slot: SlotPlan<'_>,
     ) -> Result<Option<Prerequisites>, DatabaseError> {
-        let publication = slot.publication();
+        let publication = slot.slot().map(SlotName::as_str);
         let Some(stream) = read_facts(sessions.stream, names, publication).await? else {
             return Ok(None);
         };
@@ -82,7 +83,8 @@ impl Prerequisites {
         }))
     }
 
-    /// Fails where two or more things are lacking. One alone is left to the check that knows it best.
+    /// Fails where two or more things are lacking, or one that no other check knows. Any other one is left to the check that
+    /// knows it best.
     ///
     /// # Errors
     /// Permanent, with all remedies.
@@ -95,7 +97,7 @@ impl Prerequisites {
         let lacking = [self.lacking_for_stream(names), rows.lacking_for_rows(names)].concat();
         match lacking.len() {
             0 => return Ok(Lacking::Nothing),
-            1 => return Ok(Lacking::OneThing),
+            1 => return rows.check_alone(names).map(|()| Lacking::OneThing),
             _ => {}
         }
         let who = match &self.rows {
@@ -300,6 +302,32 @@ impl Facts {
             (!self.unwritable.is_empty()).then(|| grant("UPDATE", &self.unwritable)),
         ];
         all.into_iter().flatten().collect()
+    }
+
+    /// Fails where what is lacking is the schema, or columns of the key.
+    fn check_alone(&self, names: &TargetNames) -> Result<(), JobError> {
+        let role = &self.role;
+        if !self.may_use_schema {
+            let schema = identifier(&names.schema);
+            return Err(JobError::permanent(format!(
+                "the role {role} may not use the schema {schema}; run as its owner: GRANT USAGE ON SCHEMA {schema} TO {};",
+                identifier(role)
+            )));
+        }
+        let key: Vec<String> = self
+            .unreadable
+            .iter()
+            .filter(|column| self.key.contains(column) && **column != names.source)
+            .cloned()
+            .collect();
+        if key.is_empty() || self.unreadable.contains(&names.source) {
+            return Ok(());
+        }
+        let (key, table) = (list(&key), names.qualified());
+        Err(JobError::permanent(format!(
+            "the role {role} may not read {key} of {table}, its key; run as its owner: GRANT SELECT ({key}) ON {table} TO {};",
+            identifier(role)
+        )))
     }
 
     /// The variables for the script, as arguments of psql.

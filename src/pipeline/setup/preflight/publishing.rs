@@ -2,6 +2,7 @@
 
 use crate::pipeline::slot::names::JobNames;
 use crate::postgres::quote::identifier;
+use crate::replication::SlotName;
 
 /// Which slot and publication a job gets.
 #[derive(Debug, Clone, Copy)]
@@ -20,11 +21,11 @@ impl<'a> SlotPlan<'a> {
         names
     }
 
-    /// The name of the publication that is read, unless a prepared one is.
-    pub fn publication(self) -> Option<&'a str> {
+    /// The slot that is read. The publication has the same name, unless a prepared one is used.
+    pub fn slot(self) -> Option<&'a SlotName> {
         Some(match self {
-            SlotPlan::Own(names) => names?.own.as_str(),
-            SlotPlan::Shared(names) => names?.shared.as_str(),
+            SlotPlan::Own(names) => &names?.own,
+            SlotPlan::Shared(names) => &names?.shared,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
-use super::table::{JobsTable, JobsTableError, failures_name};
+use super::table::{JobsTable, JobsTableError, failures_name, failures_part};
 use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
@@ -51,14 +51,7 @@ pub enum CreationError {
 pub async fn create(session: &Session, schema: &str, name: &str) -> Result<Created, CreationError> {
     let jobs = format!("{}.{}", identifier(schema), identifier(name));
     let failures = failures_name(schema, name);
-    let (had_jobs, had_failures) = session
-        .query_one(
-            "SELECT to_regclass($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
-            &[&jobs, &failures],
-        )
-        .await
-        .and_then(|row| columns(&row))
-        .map_err(DatabaseError::during("looking for the jobs table"))?;
+    let (had_jobs, had_failures) = existing(session, schema, name).await?;
     if had_jobs {
         JobsTable::discover_readable(session, schema, name).await?;
     }
@@ -76,6 +69,23 @@ pub async fn create(session: &Session, schema: &str, name: &str) -> Result<Creat
         had_jobs,
         had_failures,
     })
+}
+
+/// Which of the two tables is there, also in a schema that the role may not use.
+async fn existing(
+    session: &Session,
+    schema: &str,
+    name: &str,
+) -> Result<(bool, bool), DatabaseError> {
+    session
+        .query_one(
+            "SELECT COALESCE(bool_or(c.relname = $2), false), COALESCE(bool_or(c.relname = $3), false) \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1",
+            &[&schema, &name, &failures_part(name)],
+        )
+        .await
+        .and_then(|row| columns(&row))
+        .map_err(DatabaseError::during("looking for the jobs table"))
 }
 
 /// The script for tables of these names, quoted. Sent as one message, it is one transaction.

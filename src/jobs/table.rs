@@ -293,16 +293,24 @@ fn json_type(column: &Column) -> Option<&'static str> {
         .find(|kind| column.kind == *kind)
 }
 
+/// Schema and name of the failures table of a jobs table, quoted.
+pub(super) fn failures_name(schema: &str, name: &str) -> String {
+    format!(
+        "{}.{}",
+        identifier(schema),
+        identifier(&failures_part(name))
+    )
+}
+
 /// `<jobs table>_failures`. The server would cut a name after 63 bytes and so lose the suffix; the jobs table's part is
 /// cut instead.
-pub(super) fn failures_name(schema: &str, name: &str) -> String {
+pub(super) fn failures_part(name: &str) -> String {
     const SUFFIX: &str = "_failures";
     let mut end = name.len().min(63 - SUFFIX.len());
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    let name = format!("{}{SUFFIX}", &name[..end]);
-    format!("{}.{}", identifier(schema), identifier(&name))
+    format!("{}{SUFFIX}", &name[..end])
 }
 
 fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTableError> {

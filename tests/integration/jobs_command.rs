@@ -38,8 +38,8 @@ async fn a_job_is_added_with_the_documented_row_and_no_password_is_printed() {
     let arguments = [&NEW[..], &["--db-connection", &uri]].concat();
     let (status, printed, errors) = jobs(&uri, "add", &arguments).await;
     assert_eq!(status, 0, "{printed}{errors}");
-    let password = uri.split(':').nth(2).and_then(|rest| rest.split_once('@'));
-    let (password, place) = password.expect("a password");
+    let (_, login) = uri.split_once("://postgres:").expect("a login");
+    let (password, place) = login.split_once('@').expect("a password");
     assert!(!printed.contains(password), "{printed}");
     let insert = format!(
         "INSERT INTO \"public\".\"jobs\" (db_connection, schema, \"table\", src_column, dst_column, embedding_model) \
@@ -48,7 +48,10 @@ async fn a_job_is_added_with_the_documented_row_and_no_password_is_printed() {
     );
     assert!(printed.contains(&insert), "{insert}\n{printed}");
     assert!(printed.contains("job 1 is added"), "{printed}");
-    assert_eq!(value::<String>(&client, "SELECT db_connection FROM jobs").await, uri);
+    assert_eq!(
+        value::<String>(&client, "SELECT db_connection FROM jobs").await,
+        uri
+    );
     let _daemon = start_daemon(&database, &[]);
     wait_for_vectors(&client, "articles", "title", "title_embedding").await;
 }
@@ -74,11 +77,21 @@ async fn without_a_target_the_row_names_the_database_of_uri_and_holds_no_passwor
 async fn a_job_that_would_not_start_is_added_only_by_force() {
     let (_database, client, uri) = scene().await;
     let count = "SELECT count(*) FROM jobs";
-    let wrong = ["--table", "articles", "--column", "headline", "--db-connection", &uri];
+    let wrong = [
+        "--table",
+        "articles",
+        "--column",
+        "headline",
+        "--db-connection",
+        &uri,
+    ];
     let (status, printed, errors) = jobs(&uri, "add", &wrong).await;
     assert_eq!(status, 1);
     assert!(printed.contains("✗ source column"), "{printed}");
-    assert!(!printed.contains('✓') && errors.contains("--force"), "{printed}{errors}");
+    assert!(
+        !printed.contains('✓') && errors.contains("--force"),
+        "{printed}{errors}"
+    );
     assert_eq!(value::<i64>(&client, count).await, 0);
 
     let (status, printed, _) = jobs(&uri, "add", &[&wrong[..], &["--force"]].concat()).await;
@@ -95,7 +108,11 @@ async fn options_are_columns_that_the_table_must_have() {
         ("--fingerprint-column", "mark", "fingerprint_column text"),
         ("--batch-size", "7", "batch_size bigint"),
         ("--label", "it's mine", "label text"),
-        ("--runtime-params", "{\"pooling\": \"mean\"}", "runtime_params text"),
+        (
+            "--runtime-params",
+            "{\"pooling\": \"mean\"}",
+            "runtime_params text",
+        ),
     ];
     for (option, given, column) in options {
         let arguments = [&NEW[..], &["--no-check", option, given]].concat();
@@ -105,11 +122,15 @@ async fn options_are_columns_that_the_table_must_have() {
         let (_, statement) = errors.trim_end().split_once("add it: ").expect("a remedy");
         execute(&client, statement).await;
     }
-    let all: Vec<&str> = options.iter().flat_map(|(option, given, _)| [*option, given]).collect();
+    let all: Vec<&str> = options
+        .iter()
+        .flat_map(|(option, given, _)| [*option, given])
+        .collect();
     let arguments = [&NEW[..], &["--db-connection", &uri], &all].concat();
     let (status, printed, errors) = jobs(&uri, "add", &arguments).await;
     assert_eq!(status, 0, "{printed}{errors}");
-    let stored = "SELECT concat_ws(' ', fingerprint_column, batch_size, label, runtime_params) FROM jobs";
+    let stored =
+        "SELECT concat_ws(' ', fingerprint_column, batch_size, label, runtime_params) FROM jobs";
     assert_eq!(
         value::<String>(&client, stored).await,
         "mark 7 it's mine {\"pooling\": \"mean\"}"
@@ -121,26 +142,47 @@ async fn options_are_columns_that_the_table_must_have() {
 async fn jobs_are_listed_canceled_and_retried_whatever_their_ids_are() {
     for (types, id) in [
         ("id SERIAL", "1"),
-        ("id UUID DEFAULT '0b0e7d0e-0000-4000-8000-00000000000a'", "0b0e7d0e-0000-4000-8000-00000000000a"),
+        (
+            "id UUID DEFAULT '0b0e7d0e-0000-4000-8000-00000000000a'",
+            "0b0e7d0e-0000-4000-8000-00000000000a",
+        ),
     ] {
         let database = TestDatabase::create(server::shared()).await;
         let (client, uri) = (database.client().await, database.uri());
         let is_uuid = types.contains("UUID");
-        let canceled = if is_uuid { "canceled_at TIMESTAMPTZ" } else { "canceled_at BOOL" };
+        let canceled = if is_uuid {
+            "canceled_at TIMESTAMPTZ"
+        } else {
+            "canceled_at BOOL"
+        };
         let create = DOCUMENTED_TABLE
             .replace("id SERIAL", types)
             .replace("canceled_at BOOL", canceled);
         execute(&client, &create).await;
         let none = jobs(&uri, "list", &[]).await;
         assert!(none.0 == 0 && none.1.contains("has no job"), "{none:?}");
-        let new = ["--table", "my table", "--column", "t", "--db-connection", &uri, "--no-check"];
+        let new = [
+            "--table",
+            "my table",
+            "--column",
+            "t",
+            "--db-connection",
+            &uri,
+            "--no-check",
+        ];
         jobs(&uri, "add", &new).await;
         let (_, listed, _) = jobs(&uri, "list", &[]).await;
-        assert!(listed.contains("public.my table.t -> t_embedding"), "{listed}");
+        assert!(
+            listed.contains("public.my table.t -> t_embedding"),
+            "{listed}"
+        );
         assert!(listed.contains(id) && listed.contains("new"), "{listed}");
 
         let unfailed = jobs(&uri, "retry", &[id]).await;
-        assert!(unfailed.0 == 0 && unfailed.1.contains("has not failed"), "{unfailed:?}");
+        assert!(
+            unfailed.0 == 0 && unfailed.1.contains("has not failed"),
+            "{unfailed:?}"
+        );
         let fail = "UPDATE jobs SET init_failed_at = now(), init_failure_reason = 'no such table'";
         execute(&client, fail).await;
         let (_, listed, _) = jobs(&uri, "list", &["--json"]).await;
@@ -149,18 +191,27 @@ async fn jobs_are_listed_canceled_and_retried_whatever_their_ids_are() {
         assert_eq!(listed[0]["reason"], "no such table");
         assert_eq!(listed[0]["id"], id);
         let retried = jobs(&uri, "retry", &[id]).await;
-        assert!(retried.0 == 0 && retried.1.contains("tried again"), "{retried:?}");
+        assert!(
+            retried.0 == 0 && retried.1.contains("tried again"),
+            "{retried:?}"
+        );
 
         // Nothing is changed where one of them does not exist.
         let wrong = jobs(&uri, "cancel", &[id, "no'such"]).await;
         assert_eq!(wrong.0, 1);
-        assert!(wrong.2.contains("there is no job no'such") && wrong.2.contains(id), "{wrong:?}");
+        assert!(
+            wrong.2.contains("there is no job no'such") && wrong.2.contains(id),
+            "{wrong:?}"
+        );
         let (_, listed, _) = jobs(&uri, "list", &[]).await;
         assert!(listed.contains("new"), "{listed}");
         let done = jobs(&uri, "cancel", &[id]).await;
         assert!(done.0 == 0 && done.1.contains("is canceled"), "{done:?}");
         let again = jobs(&uri, "cancel", &[id]).await;
-        assert!(again.0 == 0 && again.1.contains("canceled already"), "{again:?}");
+        assert!(
+            again.0 == 0 && again.1.contains("canceled already"),
+            "{again:?}"
+        );
         let (_, listed, _) = jobs(&uri, "list", &[]).await;
         assert!(listed.contains("canceled"), "{listed}");
     }
@@ -170,10 +221,22 @@ async fn jobs_are_listed_canceled_and_retried_whatever_their_ids_are() {
 async fn a_daemon_does_what_the_commands_ask_for() {
     let (database, client, uri) = scene().await;
     let _daemon = start_daemon(&database, &[]);
-    let wrong = ["--table", "articles", "--column", "later", "--db-connection", &uri, "--force"];
+    let wrong = [
+        "--table",
+        "articles",
+        "--column",
+        "later",
+        "--db-connection",
+        &uri,
+        "--force",
+    ];
     jobs(&uri, "add", &wrong).await;
     wait_for_failure(&client, 1).await;
-    execute(&client, "ALTER TABLE articles ADD COLUMN later text DEFAULT 'x'").await;
+    execute(
+        &client,
+        "ALTER TABLE articles ADD COLUMN later text DEFAULT 'x'",
+    )
+    .await;
     let (status, printed, _) = jobs(&uri, "retry", &["1"]).await;
     assert_eq!(status, 0, "{printed}");
     wait_for_backfill(&client, 1).await;
@@ -195,16 +258,28 @@ async fn a_role_that_may_not_write_is_told_the_grant() {
     let add = [&NEW[..], &["--no-check", "--db-connection", &uri]].concat();
     let (status, _, errors) = jobs(&weak, "add", &add).await;
     assert_eq!(status, 1);
-    let (_, grants) = errors.trim_end().split_once("run as its owner: ").expect("a remedy");
-    assert!(grants.contains("GRANT INSERT (db_connection, schema, \"table\""), "{errors}");
+    let (_, grants) = errors
+        .trim_end()
+        .split_once("run as its owner: ")
+        .expect("a remedy");
+    assert!(
+        grants.contains("GRANT INSERT (db_connection, schema, \"table\""),
+        "{errors}"
+    );
     execute(&client, grants).await;
     let (status, _, errors) = jobs(&weak, "add", &add).await;
     assert_eq!(status, 0, "{errors}");
     for (command, column) in [("cancel", "canceled_at"), ("retry", "init_failed_at")] {
         let (status, _, errors) = jobs(&weak, command, &["1"]).await;
         assert_eq!(status, 1);
-        let (_, grants) = errors.trim_end().split_once("run as its owner: ").expect("a remedy");
-        assert!(grants.contains(&format!("GRANT UPDATE (\"{column}\")")), "{errors}");
+        let (_, grants) = errors
+            .trim_end()
+            .split_once("run as its owner: ")
+            .expect("a remedy");
+        assert!(
+            grants.contains(&format!("GRANT UPDATE (\"{column}\")")),
+            "{errors}"
+        );
         execute(&client, grants).await;
         assert_eq!(jobs(&weak, command, &["1"]).await.0, 0);
     }
@@ -223,7 +298,13 @@ async fn create_table_makes_both_tables_under_any_name_once() {
     assert_eq!(printed.matches("created the table").count(), 2, "{printed}");
     let (status, printed, _) = create(&place).await;
     assert_eq!(status, 0);
-    assert_eq!(printed.matches("exists already; nothing was changed").count(), 2, "{printed}");
+    assert_eq!(
+        printed
+            .matches("exists already; nothing was changed")
+            .count(),
+        2,
+        "{printed}"
+    );
 
     // The same columns as those of sql/jobs.sql.
     database.psql(&paths::read("sql/jobs.sql")).await;
@@ -235,13 +316,21 @@ async fn create_table_makes_both_tables_under_any_name_once() {
     };
     for (ours, documented) in [
         ("\"Jobs & more\".\"the \"\"good\"\" jobs\"", "jobs"),
-        ("\"Jobs & more\".\"the \"\"good\"\" jobs_failures\"", "jobs_failures"),
+        (
+            "\"Jobs & more\".\"the \"\"good\"\" jobs_failures\"",
+            "jobs_failures",
+        ),
     ] {
         let found: String = value(&client, &columns(ours)).await;
         assert_eq!(found, value::<String>(&client, &columns(documented)).await);
     }
     // The other commands use it.
-    let (_, listed, errors) = jobs(&uri, "list", &["--jobs-schema", "Jobs & more", "--jobs-table", name]).await;
+    let (_, listed, errors) = jobs(
+        &uri,
+        "list",
+        &["--jobs-schema", "Jobs & more", "--jobs-table", name],
+    )
+    .await;
     assert!(listed.contains("has no job"), "{listed}{errors}");
 
     execute(&client, "CREATE TABLE taken (id int)").await;
@@ -253,7 +342,11 @@ async fn create_table_makes_both_tables_under_any_name_once() {
         assert!(status == 1 && errors.contains(said), "{said}: {errors}");
     }
     let role = format!("guest_{}", database.name());
-    execute(&client, &format!("CREATE SCHEMA closed; CREATE ROLE {role} LOGIN PASSWORD 'pw'")).await;
+    execute(
+        &client,
+        &format!("CREATE SCHEMA closed; CREATE ROLE {role} LOGIN PASSWORD 'pw'"),
+    )
+    .await;
     let (_, place) = uri.split_once('@').expect("a URI with a password");
     let weak = format!("postgresql://{role}:pw@{place}");
     let (status, _, errors) = run(&weak, &["create-table"], &["--schema", "closed"]).await;
@@ -287,12 +380,21 @@ async fn the_first_hour_works_on_an_old_server_without_pgvector_or_a_superuser()
     let subject = [&["--uri", &uri, "--db-connection", &uri], &NEW[..]].concat();
     let checked = check(&subject).await;
     let failed = texts(&checked, "failed").concat();
-    assert!(failed.contains("lacks the REPLICATION attribute"), "{failed}");
+    assert!(
+        failed.contains("lacks the REPLICATION attribute"),
+        "{failed}"
+    );
     execute(&client, &format!("ALTER ROLE {role} REPLICATION")).await;
     let checked = check(&subject).await;
     assert_eq!(checked["would_start"], true, "{checked:#}");
-    assert!(crate::support::text(&checked, "new columns").contains("real[]"), "{checked:#}");
-    assert!(crate::support::text(&checked, "pgvector").contains("CREATE EXTENSION"), "{checked:#}");
+    assert!(
+        crate::support::text(&checked, "new columns").contains("real[]"),
+        "{checked:#}"
+    );
+    assert!(
+        crate::support::text(&checked, "pgvector").contains("CREATE EXTENSION"),
+        "{checked:#}"
+    );
 
     assert_eq!(run(&uri, &["create-table"], &[]).await.0, 0);
     let add = [&NEW[..], &["--db-connection", &uri]].concat();

@@ -10,7 +10,7 @@ use testkit::wait::TIMEOUT;
 use testkit::{Process, TestDatabase, paths, server};
 use tokio_postgres::Client;
 
-use crate::support::{program, start_daemon};
+use crate::support::{assert_check_says, program, start_daemon};
 
 /// A database with the table of `sql/jobs.sql` and an empty table `articles`.
 async fn full_table() -> (TestDatabase, Client) {
@@ -102,6 +102,7 @@ async fn optional_columns_of_the_jobs_table_are_used() {
     for (job, said) in refusals {
         let reason = wait_for_failure(&client, job).await;
         assert!(reason.contains(said), "{said}: {reason}");
+        assert_check_says(&database.uri(), job, &reason, &[]).await;
     }
     for (source, destination, _) in wanted {
         wait_for_vectors(&client, "articles", source, destination).await;

@@ -19,7 +19,7 @@ use crate::pipeline::capture::streamable::Streamable;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
-use crate::pipeline::setup::preflight::survey::Survey;
+use crate::pipeline::setup::preflight::subject::Subject;
 use crate::pipeline::setup::publication::check::listed_columns;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::table_state::TableState;
@@ -182,7 +182,7 @@ impl Job {
     ) -> Result<(ServerInstance, Arc<TargetTable>), JobError> {
         // First: a job that is another daemon's must not fail, or the slot of the other would be dropped.
         let jobs_server = self.stand_back_from_copies(sessions.rows).await?;
-        let survey = Survey {
+        let subject = Subject {
             sessions,
             names,
             definition: &self.row.definition,
@@ -190,7 +190,7 @@ impl Job {
             slot: self.subscription.plan(),
             powerful_roles: self.powerful_roles,
         };
-        let surveyed = survey.run().await;
+        let surveyed = subject.survey().await;
         let found = match surveyed.points.into_advice() {
             Ok(mut advice) => {
                 advice.retain(|advice| surveyed.exposure.as_ref() != Some(advice));

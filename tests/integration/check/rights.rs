@@ -86,7 +86,7 @@ const CASES: [Case; 12] = [
         options: &[("fingerprint_column", "'mark'")],
         ..case(
             "fingerprint",
-            "ALTER TABLE {table} ADD COLUMN mark uuid",
+            "ALTER TABLE {table} ADD COLUMN mark uuid; GRANT SELECT (mark) ON {table} TO {role}",
             "fingerprint_column",
         )
     },
@@ -183,6 +183,37 @@ async fn a_role_that_may_do_all_that_a_job_needs_and_no_more_passes() {
     let shared = check(&[&arguments[..4], &["--slots", "database"]].concat()).await;
     let failed = texts(&shared, "failed").concat();
     assert!(failed.contains("--slots job"), "{failed}");
+}
+
+/// The role of `write_connection` has rights on columns only, and one of them does not exist yet.
+#[tokio::test]
+async fn a_second_role_needs_rights_on_a_column_that_the_first_one_creates() {
+    let mut scene = scene_with(NOTES).await;
+    let (role, uri) = prepared(&scene, "second").await;
+    scene
+        .sql("ALTER TABLE second.notes DROP COLUMN embedding")
+        .await;
+    scene
+        .sql("ALTER TABLE jobs ADD COLUMN write_connection text")
+        .await;
+    let connection = format!("'{uri}'");
+    let job = Job {
+        schema: Some("second"),
+        options: &[("write_connection", &connection)],
+        ..Job::on(&scene.database, "notes", "body", "embedding")
+    };
+    let job = insert_job(&scene.client, job).await;
+    scene.spawn_daemon();
+    let reason = wait_for_failure(&scene.client, job).await;
+    assert!(
+        reason.contains(&role) && reason.contains("ADD COLUMN"),
+        "{reason}"
+    );
+    assert_check_says(&scene.database.uri(), job, &reason, &[]).await;
+    let (_, remedy) = reason.split_once("run as its owner: ").expect("a remedy");
+    scene.sql(remedy).await;
+    scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
+    wait_for_backfill(&scene.client, job).await;
 }
 
 /// As a role that may only read the jobs table.

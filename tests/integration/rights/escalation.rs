@@ -7,7 +7,7 @@ use testkit::scene::{MOON, NOTES, TIDES};
 use testkit::wait::TIMEOUT;
 
 use super::{Role, role};
-use crate::support::{program, scene_with};
+use crate::support::{assert_check_says, program, scene_with};
 
 const REFUSE: &[&str] = &["--refuse-superuser"];
 
@@ -197,6 +197,7 @@ async fn the_owner_of_a_function_behind_a_table_is_found() {
             reason.contains(said) && reason.contains(&other.name),
             "{said}: {reason}"
         );
+        assert_check_says(&scene.database.uri(), job, &reason, REFUSE).await;
     }
     wait_for_backfill(&scene.client, plain).await;
 }

@@ -7,7 +7,7 @@ use testkit::wait::TIMEOUT;
 use testkit::{Scene, TestDatabase, server};
 
 use super::{Role, named, role, run_script};
-use crate::support::{program, scene_with};
+use crate::support::{assert_check_says, program, scene_with};
 
 /// A table in which each update notes by whom it was made, prepared for two roles as the documentation says.
 async fn prepared(scene: &Scene) -> (Role, Role) {
@@ -227,6 +227,8 @@ async fn both_connections_must_lead_to_one_database() {
     for (job, said) in jobs {
         let reason = wait_for_failure(&scene.client, job).await;
         assert!(reason.contains(said), "{said}: {reason}");
+        let allowed = ["--allow-host", &host];
+        assert_check_says(&scene.database.uri(), job, &reason, &allowed).await;
     }
 }
 

@@ -25,7 +25,8 @@ use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::publishing::SlotPlan;
 use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
-use crate::pipeline::setup::preflight::survey::{self, Survey};
+use crate::pipeline::setup::preflight::subject::Subject;
+use crate::pipeline::setup::preflight::survey;
 use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::target_table::assemble;
@@ -140,7 +141,7 @@ impl Check<'_> {
             let found = stand_back(store, sessions.rows, job_names).await;
             points.note_failure("copies", found);
         }
-        let survey = Survey {
+        let subject = Subject {
             sessions,
             names,
             definition: &self.row.definition,
@@ -148,7 +149,7 @@ impl Check<'_> {
             slot,
             powerful_roles: self.powerful_roles,
         };
-        let surveyed = survey.run().await;
+        let surveyed = subject.survey().await;
         points.append(surveyed.points);
         look_at_walsender(points, sessions.stream, slot).await;
         let target = surveyed

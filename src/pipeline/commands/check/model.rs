@@ -8,9 +8,7 @@ use crate::pipeline::setup::preflight::points::{Outcome, Points};
 /// Whether the library is there.
 const LIBRARY: &str = "ONNX Runtime";
 
-fn say_loaded((): &()) -> String {
-    "the library loads".into()
-}
+const LOADED: &str = "the library loads";
 
 impl Check<'_> {
     /// Adds what it finds; returns the dimensions of the model, if they are known. Downloads nothing.
@@ -21,7 +19,7 @@ impl Check<'_> {
     ) -> Option<usize> {
         let library = self.engine.load_runtime().await;
         let Some(name) = points.note_failure("model", names.model.parse::<ModelName>()) else {
-            points.note(LIBRARY, library, say_loaded);
+            points.note(LIBRARY, library, |()| LOADED.into());
             return None;
         };
         let entry = self.engine.catalog().entry(name.clone());
@@ -38,7 +36,7 @@ impl Check<'_> {
             ) => points.add("model", Outcome::Passed(describe(&entry))),
             _ => self.load(points, name, names, &entry).await,
         }
-        points.note(LIBRARY, library, say_loaded);
+        points.note(LIBRARY, library, |()| LOADED.into());
         dimensions
     }
 

@@ -138,10 +138,10 @@ impl Looked<'_> {
             ))));
         }
         let share = self.share_to_embed().await?;
-        let rows = (storage.rows * share).round();
         Ok(Some(Outcome::Passed(format!(
-            "about {rows} to embed, of about {} (by the statistics)",
-            storage.rows.round()
+            "about {} to embed, of about {} (by the statistics)",
+            rounded(storage.rows * share),
+            rounded(storage.rows)
         ))))
     }
 
@@ -295,8 +295,32 @@ impl Looked<'_> {
             Outcome::Advice(format!(
                 "begins only after about {} replaced rows; earlier: ALTER TABLE {table} SET \
                  (autovacuum_vacuum_scale_factor = 0.02);",
-                dead.round()
+                rounded(dead)
             ))
         })
+    }
+}
+
+/// An estimate with two digits: more of them would promise too much.
+fn rounded(number: f64) -> f64 {
+    let unit = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
+    (number / unit).round() * unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rounded;
+
+    #[test]
+    fn an_estimate_has_two_digits() {
+        for (number, expected) in [
+            (0.0, 0.0),
+            (7.4, 7.0),
+            (99.6, 100.0),
+            (20_065.0, 20_000.0),
+            (1_350_000.0, 1_400_000.0),
+        ] {
+            assert!((rounded(number) - expected).abs() < 1e-6, "{number}");
+        }
     }
 }

@@ -6,6 +6,8 @@
 //! | file | looks at |
 //! | --- | --- |
 //! | [`survey`] | everything: the list of all points, for a job that starts and for `lantern-cli check` |
+//! | `survey_table` | the part of it about the table that only a job that runs needs |
+//! | [`subject`] | nothing: what is looked at |
 //! | [`points`] | nothing: what is found, point by point |
 //! | [`prerequisites`] | all that the role lacks, in one message if that is more than one thing |
 //! | [`server`] | version, encoding, `wal_level`, the right to replicate, a free slot |
@@ -39,6 +41,8 @@ pub mod rules;
 pub mod server;
 pub mod service;
 pub mod source;
+pub mod subject;
 pub mod survey;
+mod survey_table;
 pub mod triggers;
 pub mod users_code;

@@ -22,6 +22,7 @@ const FACTS: &str = "SELECT current_user::text, {may_replicate}, pg_has_role(c.r
        EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
                WHERE r.prrelid = c.oid AND starts_with(p.pubname::text, 'lantern_prepared_')), \
        EXISTS (SELECT FROM pg_publication p WHERE p.pubname = $5), \
+       has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'UPDATE'), \
        has_schema_privilege(n.oid, 'USAGE'), \
        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped \
                AND (a.attname = ANY ($3::text[]) OR a.attnum = ANY (k.indkey::int2[])) \
@@ -153,7 +154,7 @@ impl Prerequisites {
         names: &TargetNames,
         missing: &[(&str, String)],
     ) -> Result<(), JobError> {
-        if self.stream.owns_table || missing.is_empty() {
+        if missing.is_empty() {
             return Ok(());
         }
         let statements: Vec<String> = missing
@@ -161,6 +162,9 @@ impl Prerequisites {
             .map(|(column, kind)| format!("{};", add_column(names, column, kind)))
             .collect();
         let quoted: Vec<String> = missing.iter().map(|(name, _)| identifier(name)).collect();
+        if self.stream.owns_table {
+            return self.check_new_writable(names, &quoted.join(", "), &statements.join(" "));
+        }
         Err(JobError::permanent(format!(
             "the table {} has no column {}, and the role {} may not add it, since it does not own the table; create the \
              column yourself: {}",
@@ -169,6 +173,24 @@ impl Prerequisites {
             self.stream.role,
             statements.join(" ")
         )))
+    }
+
+    /// A second role that writes has no right on columns that the first one adds, unless it has those on the whole table.
+    fn check_new_writable(
+        &self,
+        names: &TargetNames,
+        columns: &str,
+        statements: &str,
+    ) -> Result<(), JobError> {
+        let (table, rows) = (names.qualified(), self.rows.as_ref());
+        match rows.filter(|rows| !rows.may_write_all) {
+            None => Ok(()),
+            Some(Facts { role, .. }) => Err(JobError::permanent(format!(
+                "the role {role} (write_connection) would not be allowed to read and write {columns} of {table}, which the job \
+                 has to create; run as its owner: {statements} GRANT SELECT ({columns}), UPDATE ({columns}) ON {table} TO {};",
+                identifier(role)
+            ))),
+        }
     }
 
     fn may_publish(&self) -> bool {
@@ -258,12 +280,13 @@ fn facts(row: &tokio_postgres::Row) -> Result<Facts, tokio_postgres::Error> {
         may_create: row.try_get(3)?,
         is_prepared: row.try_get(4)?,
         has_publication: row.try_get(5)?,
-        may_use_schema: row.try_get(6)?,
-        unreadable: row.try_get(7)?,
-        unwritable: row.try_get(8)?,
-        missing: row.try_get(9)?,
-        key: row.try_get(10)?,
-        has_pgvector: row.try_get(11)?,
+        may_write_all: row.try_get(6)?,
+        may_use_schema: row.try_get(7)?,
+        unreadable: row.try_get(8)?,
+        unwritable: row.try_get(9)?,
+        missing: row.try_get(10)?,
+        key: row.try_get(11)?,
+        has_pgvector: row.try_get(12)?,
     })
 }
 
@@ -275,6 +298,8 @@ struct Facts {
     is_prepared: bool,
     /// The publication of the slot plan exists.
     has_publication: bool,
+    /// It may read and write columns that do not exist yet.
+    may_write_all: bool,
     may_use_schema: bool,
     unreadable: Vec<String>,
     unwritable: Vec<String>,

@@ -36,12 +36,7 @@ pub async fn add_member(
     target: &TargetTable,
 ) -> Result<Lsn, JobError> {
     if let Some(other) = related_table(session, name, target).await? {
-        return Err(JobError::permanent(format!(
-            "one of {table} and {other} is a partition of the other, and both have jobs; with one slot for all \
-             (--slots database) changes come as those of the upper one alone: cancel one of the jobs, or run the daemon with \
-             --slots job",
-            table = target.qualified()
-        )));
+        return Err(related_refusal(target, &other));
     }
     let mut retries = Retries::default();
     loop {
@@ -64,6 +59,16 @@ pub async fn add_member(
         }
         retries.wait(name).await?;
     }
+}
+
+/// The error where `other`, a partition of the table or one that it is a partition of, is published already.
+pub fn related_refusal(target: &TargetTable, other: &str) -> JobError {
+    JobError::permanent(format!(
+        "one of {table} and {other} is a partition of the other, and both have jobs; with one slot for all \
+         (--slots database) changes come as those of the upper one alone: cancel one of the jobs, or run the daemon with \
+         --slots job",
+        table = target.qualified()
+    ))
 }
 
 /// A member to be added to a publication as it was found.

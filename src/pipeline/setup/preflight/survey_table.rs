@@ -1,0 +1,152 @@
+//! The part of the [`survey`](super::survey) about the table that only a job that runs needs: what it writes, creates and
+//! must not trip over.
+
+use crate::pipeline::error::JobError;
+use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, destination_type};
+use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::leaves;
+use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
+use crate::pipeline::setup::preflight::generated::check_generated;
+use crate::pipeline::setup::preflight::inspect::LookedAt;
+use crate::pipeline::setup::preflight::key::check_pk;
+use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
+use crate::pipeline::setup::preflight::points::{Outcome, Points};
+use crate::pipeline::setup::preflight::privileges::check_writable;
+use crate::pipeline::setup::preflight::relation::find_column;
+use crate::pipeline::setup::preflight::rules::check_rules;
+use crate::pipeline::setup::preflight::subject::{Rights, SAID_ABOVE, Subject};
+use crate::pipeline::setup::preflight::triggers::check_may_skip;
+use crate::postgres::quote::identifier;
+
+/// The points that follow those of the table, and are there for every job.
+pub const FURTHER_POINTS: [&str; 3] = ["writing", "new columns", "rules"];
+
+impl Subject<'_> {
+    /// Looks at what a job that runs needs of its table, beyond what a command does.
+    pub(super) async fn look_further(
+        &self,
+        points: &mut Points,
+        table: &LookedAt,
+        rights: &Rights,
+    ) {
+        let [writing, ..] = FURTHER_POINTS;
+        let (names, rows, definition) = (self.names, self.sessions.rows, self.definition);
+        match (&table.key, definition.pk.as_deref()) {
+            (Some(key), Some(asked)) => {
+                let checked = check_pk(names, key, Some(asked));
+                points.note("pk", checked, |()| asked.to_owned());
+            }
+            (None, Some(_)) => points.skip(&["pk"], "the table has no usable key"),
+            (_, None) => {}
+        }
+        if rights.are_said {
+            points.skip(&[writing], SAID_ABOVE);
+        } else {
+            let writable = check_writable(rows, names, &table.columns).await;
+            points.note(writing, writable, |()| "the role may write".into());
+        }
+        if let Some(name) = &names.fingerprint {
+            let checked = check_fingerprint(names, &table.columns);
+            points.note("fingerprint", checked, |()| names.qualified_column(name));
+        }
+        points.note_failure(
+            "generated columns",
+            check_generated(names, &table.relation, &table.columns),
+        );
+        self.look_at_partitions(points, table).await;
+        self.look_at_new_columns(points, table, rights).await;
+        self.look_at_rules(points, table).await;
+        warn_of_not_null(points, names, table);
+    }
+
+    async fn look_at_rules(&self, points: &mut Points, table: &LookedAt) {
+        let [.., rules] = FURTHER_POINTS;
+        let (rows, skips) = (self.sessions.rows, self.definition.skip_triggers);
+        if skips {
+            let may = check_may_skip(rows).await;
+            points.note("skip_triggers", may, |()| {
+                "the role may skip triggers".into()
+            });
+        }
+        let place = (table.relation.oid, self.names.qualified());
+        let found = check_rules(rows, (place.0, &place.1), skips).await;
+        points.note(rules, found, |()| "none rewrites a write-back".into());
+    }
+
+    async fn look_at_partitions(&self, points: &mut Points, table: &LookedAt) {
+        let point = "partitions";
+        if !table.relation.partitioned {
+            return;
+        }
+        let (Some(key), Some(source)) = (&table.key, &table.source) else {
+            points.skip(&[point], "its key or its source is not known");
+            return;
+        };
+        let session = self.sessions.rows;
+        let leaves = leaves::read(session, table.relation.oid, &source.name, None).await;
+        let Some(leaves) = points.note_failure(point, leaves) else {
+            return;
+        };
+        let root = Root {
+            table: &self.names.qualified(),
+            key,
+            identity_full: table.relation.has_identity_full(),
+            version: session.version(),
+        };
+        let checked = match find_unsuitable(root, &leaves) {
+            Some(reason) => Err(JobError::permanent(reason)),
+            None => Ok(leaves.len()),
+        };
+        points.note(point, checked, |count| format!("{count} can be followed"));
+    }
+
+    async fn look_at_new_columns(&self, points: &mut Points, table: &LookedAt, rights: &Rights) {
+        let [_, point, _] = FURTHER_POINTS;
+        let mut missing = Vec::new();
+        if find_column(&table.columns, &self.names.destination).is_none() {
+            let requested = self.definition.column_type.as_deref();
+            let stream = self.sessions.stream;
+            let kind = destination_type(stream, requested, self.dimensions).await;
+            let Some(kind) = points.note_failure(point, kind) else {
+                return;
+            };
+            missing.push((self.names.destination.as_str(), kind));
+        }
+        if let Some(name) = &self.names.fingerprint
+            && find_column(&table.columns, name).is_none()
+        {
+            missing.push((name, FINGERPRINT_TYPE.to_owned()));
+        }
+        let Some(prerequisites) = rights.prerequisites.as_ref() else {
+            return;
+        };
+        if missing.is_empty() || rights.are_said {
+            return;
+        }
+        let checked = prerequisites.check_additions(self.names, &missing);
+        points.note(point, checked, |()| {
+            let list = missing.iter();
+            let list: Vec<String> = list
+                .map(|(name, kind)| format!("{} {kind}", identifier(name)))
+                .collect();
+            format!("the job creates {}", list.join(" and "))
+        });
+    }
+}
+
+/// A row without a text has no vector, which such a column cannot say. Tables whose texts are never empty do not mind.
+fn warn_of_not_null(points: &mut Points, names: &TargetNames, table: &LookedAt) {
+    let column = find_column(&table.columns, &names.destination);
+    if column.is_some_and(|column| column.not_null) {
+        points.add(
+            "destination",
+            Outcome::Advice(format!(
+                "{} (dst_column) is NOT NULL: a row whose text is NULL or empty cannot be cleared and is quarantined; run: \
+                 ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
+                names.qualified_column(&names.destination),
+                names.qualified(),
+                identifier(&names.destination)
+            )),
+        );
+    }
+}

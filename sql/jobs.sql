@@ -1,7 +1,7 @@
 -- The jobs table of lantern-cli, with all columns that the daemon knows. This file changes nothing if the table exists.
 -- To add a column to an existing table, use ALTER TABLE jobs ADD COLUMN, with the type below.
 --
---   psql "$JOBS_DATABASE" -f sql/jobs.sql
+--   psql "$JOBS_DATABASE" -f sql/jobs.sql               (or lantern-cli create-table --uri "$JOBS_DATABASE")
 --   lantern-cli start-daemon --uri "$JOBS_DATABASE" --table jobs
 --
 -- Each row is a job: it keeps the embeddings of one column up to date. The daemon notices new, changed, canceled and

@@ -123,6 +123,9 @@ pub async fn run(arguments: Check) -> anyhow::Result<ExitCode> {
             let place = Place { table, column };
             let uri = &arguments.jobs_table.uri;
             let values = arguments.new_job.values(&place, uri)?;
+            if arguments.target.is_none() {
+                arguments.new_job.warn_of_password(uri);
+            }
             (Some(arguments.new_job.row(&values)), None)
         }
         (id, ..) => {
@@ -130,6 +133,9 @@ pub async fn run(arguments: Check) -> anyhow::Result<ExitCode> {
             arguments.find(&mut points, id).await
         }
     };
+    if row.is_none() {
+        check::skip(&mut points, "there is no job to look at");
+    }
     if let Some(mut row) = row {
         if let Some(target) = &arguments.target {
             row.definition.db_connection.clone_from(target);

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Args;
 
+use crate::cli::stderr;
 use crate::embedding::ModelName;
 use crate::jobs::edit::NewValues;
 use crate::jobs::{Definition, InitProgress, JobId, JobRow};
@@ -123,6 +124,16 @@ impl NewJobArguments {
         Ok(set
             .filter_map(|(column, value)| Some((column, value?)))
             .collect())
+    }
+
+    /// Says where the password of `--uri` is not that of the job.
+    pub fn warn_of_password(&self, uri: &str) {
+        if self.db_connection.is_none() && rewritten::has_password(uri) {
+            stderr::line(
+                "note: the password in --uri is not written into the job, where others could read it: put it into the password \
+                 file of the daemon (PGPASSFILE), or name the target with --db-connection",
+            );
+        }
     }
 
     /// The row as the daemon would read it. It has no id yet.

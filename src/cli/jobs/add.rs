@@ -58,6 +58,9 @@ pub async fn run(arguments: Add) -> anyhow::Result<ExitCode> {
         .new_job
         .values(&place, &arguments.jobs_table.uri)?;
     store.check_columns(&values)?;
+    arguments
+        .new_job
+        .warn_of_password(&arguments.jobs_table.uri);
     if !arguments.no_check {
         let row = arguments.new_job.row(&values);
         let label = arguments.new_job.label.as_deref();

@@ -56,6 +56,11 @@ pub fn without_password(text: &str) -> String {
     url(&parameters, &format!("{user}:***")).unwrap_or_else(|_| "***".to_owned())
 }
 
+/// Whether the string itself has a password.
+pub fn has_password(text: &str) -> bool {
+    text::parameters(text).is_ok_and(|parameters| named(&parameters, "password").is_some())
+}
+
 fn named<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a str> {
     parameters.get(name).filter(|value| !value.is_empty())
 }
@@ -142,6 +147,7 @@ mod tests {
     #[test]
     fn a_password_is_hidden_and_all_else_is_shown() {
         let plain = "host=a user=me dbname=d";
+        assert!(!has_password(plain) && has_password("host=a password=x"));
         assert_eq!(without_password(plain), plain);
         let hidden = without_password("postgresql://me:s3cret@a/d?connect_timeout=3");
         assert_eq!(hidden, "postgresql://me:***@a:5432/d?connect_timeout=3");

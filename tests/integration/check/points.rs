@@ -133,6 +133,8 @@ async fn canceled_and_failed_jobs_are_told_with_what_to_do() {
         let checked = check(&["--uri", &uri, "--job", id]).await;
         let failed = texts(&checked, "failed");
         assert!(failed[0].contains(said), "{said}: {failed:#?}");
+        let titles = checked["points"].as_array().expect("a list").len();
+        assert!(titles > 20, "{checked:#}");
     }
 }
 

@@ -59,15 +59,24 @@ pub struct Check<'a> {
     pub label: Option<&'a str>,
 }
 
+/// Adds all points of a job that cannot be looked at, for this reason.
+pub fn skip(points: &mut Points, why: &str) {
+    points.skip(
+        &["definition", model::MODEL, model::LIBRARY, "connection"],
+        why,
+    );
+    skip_target(points, why);
+}
+
 /// Adds all points behind the connection that cannot be looked at.
-fn skip_target(points: &mut Points) {
-    let why = "there is no connection with the target";
+fn skip_target(points: &mut Points, why: &str) {
     survey::skip(points, why);
     points.skip(&["walsender", OTHER_JOBS], why);
     server_advice::skip(points, why);
     table_advice::skip(points, why);
 }
 
+const NO_CONNECTION: &str = "there is no connection with the target";
 /// Whether another job writes the same columns.
 const OTHER_JOBS: &str = "other jobs";
 
@@ -88,11 +97,11 @@ impl Check<'_> {
             None => None,
         };
         let (Some(session), Some(names)) = (session, names) else {
-            return skip_target(points);
+            return skip_target(points, NO_CONNECTION);
         };
         let of_rows = self.connect_for_rows(&session).await;
         let Some(of_rows) = points.note_failure("write_connection", of_rows) else {
-            return skip_target(points);
+            return skip_target(points, NO_CONNECTION);
         };
         let sessions = Sessions {
             stream: &session,

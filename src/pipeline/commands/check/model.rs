@@ -5,8 +5,10 @@ use crate::embedding::{EmbeddingError, Location, ModelEntry, ModelName};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 
+/// Whether the model is there.
+pub(super) const MODEL: &str = "model";
 /// Whether the library is there.
-const LIBRARY: &str = "ONNX Runtime";
+pub(super) const LIBRARY: &str = "ONNX Runtime";
 
 const LOADED: &str = "the library loads";
 
@@ -18,7 +20,7 @@ impl Check<'_> {
         names: &TargetNames,
     ) -> Option<usize> {
         let library = self.engine.load_runtime().await;
-        let Some(name) = points.note_failure("model", names.model.parse::<ModelName>()) else {
+        let Some(name) = points.note_failure(MODEL, names.model.parse::<ModelName>()) else {
             points.note(LIBRARY, library, |()| LOADED.into());
             return None;
         };
@@ -33,7 +35,7 @@ impl Check<'_> {
                     problem: None,
                     ..
                 },
-            ) => points.add("model", Outcome::Passed(describe(&entry))),
+            ) => points.add(MODEL, Outcome::Passed(describe(&entry))),
             _ => self.load(points, name, names, &entry).await,
         }
         points.note(LIBRARY, library, |()| LOADED.into());
@@ -56,9 +58,9 @@ impl Check<'_> {
         };
         if is_missing && self.downloads {
             let advice = self.would_be_downloaded(&name, entry);
-            points.add("model", Outcome::Advice(advice));
+            points.add(MODEL, Outcome::Advice(advice));
         } else {
-            points.note("model", loaded, |_| describe(entry));
+            points.note(MODEL, loaded, |_| describe(entry));
         }
     }
 

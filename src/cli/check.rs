@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::engine_arguments::EngineArguments;
 use super::job_access::JobAccessArguments;
-use super::jobs_table::JobsTableArguments;
+use super::jobs_table::{JobsTableArguments, explain};
 use super::new_job::{NewJobArguments, Place};
 use super::refuse_superuser::RefuseSuperuserArguments;
 use super::start_daemon::SlotsArgument;
@@ -228,7 +228,7 @@ impl Check {
             }
             Err(error) => {
                 let may_be_readable = matches!(error, JobsTableError::Privilege { .. });
-                let error = JobError::permanent(error.to_string());
+                let error = JobError::permanent(explain(&error));
                 points.add("jobs table", Outcome::Failed(error));
                 if !may_be_readable {
                     return None;

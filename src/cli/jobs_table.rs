@@ -1,8 +1,9 @@
 //! The arguments that name the jobs table where `--table` and `--schema` mean the target's: in `check` and `jobs`.
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use clap::Args;
 
+use crate::jobs::table::JobsTableError;
 use crate::jobs::{JobStore, JobsTable};
 use crate::postgres::{ConnectionString, Session};
 
@@ -38,7 +39,18 @@ impl JobsTableArguments {
     pub async fn open(&self) -> anyhow::Result<JobStore> {
         let session = Session::open(&self.database()?.named("jobs command")).await?;
         let table = JobsTable::discover_readable(&session, &self.jobs_schema, &self.jobs_table);
-        let table = table.await?;
+        let table = table.await.map_err(|error| anyhow!(explain(&error)))?;
         Ok(JobStore::new(session, table, None))
+    }
+}
+
+/// The error with the names that the options have here.
+pub fn explain(error: &JobsTableError) -> String {
+    let text = error.to_string();
+    match error {
+        JobsTableError::Missing { .. } => text
+            .replace("--schema", "--jobs-schema")
+            .replace("--table", "--jobs-table"),
+        _ => text,
     }
 }

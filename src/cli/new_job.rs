@@ -95,7 +95,7 @@ impl NewJobArguments {
     /// `--uri` is not a connection string.
     pub fn values(&self, place: &Place<'_>, uri: &str) -> anyhow::Result<NewValues> {
         let destination = self.dst_column.clone();
-        let destination = destination.unwrap_or_else(|| format!("{}_embedding", place.column));
+        let destination = destination.unwrap_or_else(|| default_destination(place.column));
         let db_connection = match &self.db_connection {
             Some(given) => given.clone(),
             None => rewritten::for_job(uri).context("--uri")?,
@@ -170,5 +170,27 @@ impl NewJobArguments {
             failure_reason: None,
             canceled: false,
         }
+    }
+}
+
+/// The column's name with an ending. The server would cut a name after 63 bytes and so lose that.
+fn default_destination(column: &str) -> String {
+    const ENDING: &str = "_embedding";
+    let mut end = column.len().min(63 - ENDING.len());
+    while !column.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{ENDING}", &column[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::default_destination;
+
+    #[test]
+    fn the_destination_of_a_long_column_keeps_its_ending() {
+        assert_eq!(default_destination("title"), "title_embedding");
+        let long = default_destination(&"ü".repeat(31));
+        assert!(long.ends_with("ü_embedding") && long.len() <= 63, "{long}");
     }
 }

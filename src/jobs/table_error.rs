@@ -7,8 +7,8 @@ use crate::postgres::DatabaseError;
 pub enum JobsTableError {
     /// There is no such table.
     #[error(
-        "there is no table {table} in the jobs database{}; create it with sql/jobs.sql (lantern-cli sql jobs | psql) or \
-         name another one with --table and --schema",
+        "there is no table {table} in the jobs database{}; create it with lantern-cli create-table, or \
+         with sql/jobs.sql (lantern-cli sql jobs | psql), or name another one with --table and --schema",
         .similar.as_ref().map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
     )]
     Missing {

@@ -194,8 +194,20 @@ impl Looked<'_> {
 
     async fn pgvector(&self) -> Advice {
         if let Some(schema) = vector_schema(self.session).await? {
+            let version: Option<String> = self
+                .session
+                .query_opt(
+                    "SELECT extversion FROM pg_extension WHERE extname = 'vector'",
+                    &[],
+                )
+                .await
+                .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+                .map_err(DatabaseError::during("asking for the version of pgvector"))?;
+            let version = version.map_or_else(String::new, |version| format!("{version}, "));
             let schema = identifier(&schema);
-            return Ok(Some(Outcome::Passed(format!("in the schema {schema}"))));
+            return Ok(Some(Outcome::Passed(format!(
+                "{version}in the schema {schema}"
+            ))));
         }
         let available: bool = self
             .session

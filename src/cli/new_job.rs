@@ -71,6 +71,14 @@ pub struct NewJobArguments {
     #[arg(long, value_name = "JSON")]
     runtime_params: Option<String>,
 
+    /// Build an index of the vectors after the initial backfill: hnsw
+    #[arg(long, value_name = "METHOD")]
+    create_index: Option<String>,
+
+    /// How that index is built, as JSON, such as {"m": 16}
+    #[arg(long, value_name = "JSON")]
+    index_params: Option<String>,
+
     /// Take vectors that are there for right
     #[arg(long)]
     trust_existing: bool,
@@ -115,6 +123,8 @@ impl NewJobArguments {
             ("pk", text(&self.pk)),
             ("batch_size", self.batch_size.map(|size| size.to_string())),
             ("runtime_params", text(&self.runtime_params)),
+            ("create_index", text(&self.create_index)),
+            ("index_params", text(&self.index_params)),
             ("trust_existing", flag(self.trust_existing, "true")),
             ("backfill", flag(self.no_backfill, "false")),
             ("skip_triggers", flag(self.skip_triggers, "true")),
@@ -160,6 +170,8 @@ impl NewJobArguments {
                 runtime: None,
                 runtime_params: value("runtime_params"),
                 fingerprint_column: value("fingerprint_column"),
+                create_index: value("create_index"),
+                index_params: value("index_params"),
                 trust_existing: self.trust_existing,
                 backfill: !self.no_backfill,
                 skip_triggers: self.skip_triggers,

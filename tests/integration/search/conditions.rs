@@ -1,6 +1,6 @@
 //! `search --where`: the caller's own SQL, and nothing beyond one condition.
 
-use crate::search::{ids, search, searchable_notes};
+use crate::search::{found, ids, search, searchable_notes};
 
 #[tokio::test]
 async fn a_condition_is_sql_over_the_columns() {
@@ -25,9 +25,9 @@ async fn a_condition_is_sql_over_the_columns() {
         ("is_odd(views) AND views < 4", vec!["1", "3"]),
         ("embedding IS NULL", vec![]),
     ] {
-        let mut found = ids(&scene, &["--where", condition]).await;
-        found.sort();
-        assert_eq!(found, expected, "{condition}");
+        let mut rows = ids(&scene, &["--where", condition]).await;
+        rows.sort();
+        assert_eq!(rows, expected, "{condition}");
     }
     let (_, printed, _) = search(&scene, &["--where", "views > 100"]).await;
     assert!(
@@ -109,7 +109,7 @@ async fn objects_in_the_callers_search_path_do_not_change_the_search() {
     let Some(scene) = searchable_notes().await else {
         return;
     };
-    let expected = ids(&scene, &[]).await;
+    let expected = found(&scene, &[]).await;
     // Each would fit better than that of the system, if it were found by its name.
     scene
         .sql(
@@ -119,11 +119,10 @@ async fn objects_in_the_callers_search_path_do_not_change_the_search() {
              CREATE FUNCTION format(text, text) RETURNS text LANGUAGE sql AS $$ SELECT 'wrong' $$",
         )
         .await;
-    scene.set_default("search_path", "public, pg_catalog").await;
     let set = format!(
         "ALTER DATABASE {} SET search_path = public, pg_catalog",
         scene.database.name()
     );
     scene.sql(&set).await;
-    assert_eq!(ids(&scene, &["--where", "true"]).await, expected);
+    assert_eq!(found(&scene, &["--where", "true"]).await, expected);
 }

@@ -86,6 +86,31 @@ async fn the_index_is_built_after_the_backfill_and_search_uses_it() {
     scene.caught_up().await;
 }
 
+/// The remedy for vectors of more than 2,000 dimensions.
+#[tokio::test]
+async fn an_index_of_half_precision_is_built_and_used() {
+    let Some(mut scene) = indexed_notes(NOTES).await else {
+        return;
+    };
+    scene
+        .sql("UPDATE jobs SET index_params = '{\"type\": \"halfvec\", \"distance\": \"inner_product\"}'")
+        .await;
+    scene.write(&VOCABULARY[..]).await;
+    scene.start_daemon().await;
+    let name = "notes_embedding_inner_product_lantern_idx";
+    let ready = format!("ready: \"public\".\"{name}\" (hnsw, inner_product)");
+    scene.wait_for(STATE, &ready).await;
+    let definition = format!("SELECT indexdef FROM pg_indexes WHERE indexname = '{name}'");
+    let definition = scene.value(&definition).await;
+    assert!(
+        definition.contains("::halfvec(384)) halfvec_ip_ops"),
+        "{definition}"
+    );
+    scene.set_default("enable_seqscan", "off").await;
+    let used = reason(&scene, &["--limit", "1"]).await;
+    assert!(used.starts_with(&format!("\"{name}\"")), "{used}");
+}
+
 #[tokio::test]
 async fn an_index_of_the_users_counts_if_it_serves_the_distance() {
     let Some(mut scene) = indexed_notes(NOTES).await else {

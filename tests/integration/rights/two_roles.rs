@@ -1,6 +1,6 @@
 //! One role for the stream, and a weaker one for the rows: the column `write_connection`.
 
-use testkit::client::value;
+use testkit::client::{execute, value};
 use testkit::jobs::{Job, insert_job, wait_for_backfill, wait_for_failure};
 use testkit::scene::{CAVES, DESERT, LONG, MOON, NOTES, TIDES};
 use testkit::wait::TIMEOUT;
@@ -329,4 +329,41 @@ async fn one_role_with_least_rights_suffices() {
         !log.contains("could ") && !log.contains("does not answer"),
         "{log}"
     );
+}
+
+#[tokio::test]
+async fn the_index_is_built_by_the_role_that_owns_the_table_and_goes_with_an_interrupted_job() {
+    let scene = scene_with(NOTES).await;
+    if scene.database.skips_vector() {
+        return;
+    }
+    scene
+        .sql("ALTER TABLE jobs ADD create_index text, ADD index_state text")
+        .await;
+    let (stream, rows) = prepared(&scene).await;
+    scene
+        .sql(&format!(
+            "ALTER TABLE notes OWNER TO {0}; GRANT CREATE ON SCHEMA public TO {0}",
+            rows.name
+        ))
+        .await;
+    let writer = scene
+        .session("BEGIN; LOCK TABLE notes IN ROW EXCLUSIVE MODE")
+        .await;
+    let job = job_of(&scene, &stream, &rows.uri).await;
+    let ask = format!("UPDATE jobs SET create_index = 'hnsw' WHERE id = {job}");
+    scene.sql(&ask).await;
+    let _daemon = program().start_daemon(&["--uri", &stream.uri]);
+    let builder = "SELECT string_agg(usename, ' ') FROM pg_stat_activity \
+                   WHERE datname = current_database() AND query LIKE 'CREATE INDEX%'";
+    scene.wait_for(builder, &rows.name).await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.wait_for(builder, "").await;
+    execute(&writer, "COMMIT").await;
+    let indexes =
+        "SELECT count(*) FROM pg_indexes WHERE tablename = 'notes' AND indexdef LIKE '%hnsw%'";
+    scene.wait_for(indexes, "0").await;
+    scene.sql("UPDATE jobs SET canceled_at = false").await;
+    let ready = "SELECT index_state LIKE 'ready: %' FROM jobs";
+    scene.wait_for(ready, "true").await;
 }

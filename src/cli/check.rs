@@ -213,7 +213,7 @@ impl Check {
     async fn open_jobs_table(&self, points: &mut Points) -> Option<JobStore> {
         let arguments = &self.jobs_table;
         let opened = match arguments.database() {
-            Ok(database) => Session::open(&database.named("check")).await,
+            Ok(database) => check::open_read_only(&database).await,
             Err(_) => return None,
         };
         let session = points.note("jobs database", opened, |session| {

@@ -43,11 +43,7 @@ async fn nothing_is_changed_for_a_job_that_exists_or_not() {
         ..Job::on(&database, "articles", "title", "vector")
     };
     let job = insert_job(&client, job).await.to_string();
-    // Nor could it be: no transaction may write. That setting is not the daemon's.
-    let name = database.name();
-    let alter = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     let before = state(&client).await;
-    execute(&client, &alter).await;
     let target = ["--db-connection", &uri];
     let new = [
         "--table",

@@ -37,7 +37,7 @@ use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::session_locks::Identity;
 use crate::pipeline::slot::walsender;
 use crate::pipeline::table::target::TargetTable;
-use crate::postgres::{ConnectionString, JobAccess, ServerInstance, Session};
+use crate::postgres::{ConnectionString, DatabaseError, JobAccess, ServerInstance, Session};
 
 /// A job to look at, and the daemon that would run it.
 pub struct Check<'a> {
@@ -57,6 +57,23 @@ pub struct Check<'a> {
     pub shares_slots: bool,
     /// The label of the daemon.
     pub label: Option<&'a str>,
+}
+
+/// A session for looking: the server refuses every change.
+///
+/// # Errors
+/// The server's.
+pub async fn open_read_only(database: &ConnectionString) -> Result<Session, DatabaseError> {
+    let session = Session::open(&database.named("check")).await?;
+    forbid_changes(&session).await?;
+    Ok(session)
+}
+
+async fn forbid_changes(session: &Session) -> Result<(), DatabaseError> {
+    session
+        .batch_execute("SET default_transaction_read_only = on")
+        .await
+        .map_err(DatabaseError::during("making the session read-only"))
 }
 
 /// Adds all points of a job that cannot be looked at, for this reason.
@@ -112,7 +129,7 @@ impl Check<'_> {
     }
 
     async fn connect(&self, points: &mut Points, database: &ConnectionString) -> Option<Session> {
-        let opened = Session::open(&database.named("check")).await;
+        let opened = open_read_only(database).await;
         let session = points.note_failure("connection", opened)?;
         let checked = match is_standby(&session).await {
             Ok(true) => Err(standby_refusal(self.row.progress)),
@@ -129,7 +146,9 @@ impl Check<'_> {
         let Some(rows) = target_database::of_rows(&self.row.definition, self.access)? else {
             return Ok(None);
         };
-        Ok(Some(row_access::open(&rows.named("check"), session).await?))
+        let session = row_access::open(&rows.named("check"), session).await?;
+        forbid_changes(&session).await?;
+        Ok(Some(session))
     }
 
     async fn look_at_target(

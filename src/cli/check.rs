@@ -22,11 +22,11 @@ use crate::postgres::Session;
 
 /// Look at everything that a job needs, and say what to do where something is missing
 ///
-/// Looks as the daemon's own role would: give it the connection and the options that the daemon has. Nothing is changed.
-/// With --job it checks a job of the jobs table, also one that runs; with --table and --column one that does not exist yet.
-/// A line begins with ✓ where all is well, ✗ where the job would not start, ! for advice, and · where something could not
-/// be looked at. A job that starts makes the same checks, and fails with the same words. Exits with 1 if the job would not
-/// start.
+/// Looks as the daemon's own role would: give it the connection and the options that the daemon has. Nothing is
+/// changed. With --job it checks a job of the jobs table, also one that runs; with --table and --column one that does
+/// not exist yet. A line begins with ✓ where all is well, ✗ where the job would not start, ! for advice, and · where
+/// something could not be looked at. A job that starts makes the same checks, and fails with the same words. Exits with
+/// 1 if the job would not start.
 #[derive(Args)]
 #[command(group(ArgGroup::new("subject").required(true).args(["job", "table"])))]
 pub struct Check {
@@ -198,8 +198,8 @@ impl Check {
         note_state(points, &store, &row);
         if row.definition.db_connection.is_empty() && self.target.is_none() {
             let reason = format!(
-                "db_connection of job {id} is empty, or {} does not show it to this role: name the target database with \
-                 --target",
+                "db_connection of job {id} is empty, or {} does not show it to this role: name the target database \
+                 with --target",
                 store.table().qualified()
             );
             points.add("connection", Outcome::Failed(JobError::permanent(reason)));
@@ -208,8 +208,8 @@ impl Check {
         (Some(row), Some(store))
     }
 
-    /// The jobs table as the daemon uses it. Where the role may only read it, that is a failure, and the job can be looked
-    /// at all the same.
+    /// The jobs table as the daemon uses it. Where the role may only read it, that is a failure, and the job can be
+    /// looked at all the same.
     async fn open_jobs_table(&self, points: &mut Points) -> Option<JobStore> {
         let arguments = &self.jobs_table;
         let opened = match arguments.database() {
@@ -252,8 +252,8 @@ impl Check {
             return;
         };
         let text = format!(
-            "{exposure}; let --uri name a role that has no more rights than the daemon needs: lantern-cli sql role prints a \
-             script that creates one"
+            "{exposure}; let --uri name a role that has no more rights than the daemon needs: lantern-cli sql role \
+             prints a script that creates one"
         );
         let outcome = match self.daemon.refuse_superuser.powerful_roles() {
             PowerfulRoles::Warn => Outcome::Advice(text),
@@ -278,8 +278,8 @@ fn note_state(points: &mut Points, store: &JobStore, row: &JobRow) {
             .as_deref()
             .unwrap_or("no reason is given");
         Outcome::Failed(JobError::permanent(format!(
-            "job {id} has failed, and waits until it is started again: lantern-cli jobs retry {id}. It had failed because: \
-             {reason}",
+            "job {id} has failed, and waits until it is started again: lantern-cli jobs retry {id}. It had failed \
+             because: {reason}",
             id = row.id,
         )))
     } else {

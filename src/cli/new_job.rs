@@ -32,8 +32,8 @@ pub struct NewJobArguments {
     #[arg(long, default_value = ModelName::DEFAULT, value_name = "NAME")]
     model: String,
 
-    /// The target database, as the daemon connects to it [default: that of --uri, without its password, which the password
-    /// file or PGPASSWORD lends to the daemon]
+    /// The target database, as the daemon connects to it [default: that of --uri, without its password, which the
+    /// password file or PGPASSWORD lends to the daemon]
     #[arg(
         long,
         env = "LANTERN_DB_CONNECTION",
@@ -140,8 +140,8 @@ impl NewJobArguments {
     pub fn warn_of_password(&self, uri: &str) {
         if self.db_connection.is_none() && rewritten::has_password(uri) {
             stderr::line(
-                "note: the password in --uri is not written into the job, where others could read it: put it into the password \
-                 file of the daemon (PGPASSFILE), or name the target with --db-connection",
+                "note: the password in --uri is not written into the job, where others could read it: put it into the \
+                 password file of the daemon (PGPASSFILE), or name the target with --db-connection",
             );
         }
     }

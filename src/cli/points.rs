@@ -10,7 +10,7 @@ use super::output::{self, OutputError};
 use crate::pipeline::setup::preflight::points::{Outcome, Point, Points};
 use crate::shown::shown;
 
-/// The width of a terminal that everyone has.
+/// What every terminal can show, in columns.
 const WIDTH: usize = 80;
 /// A sign and a blank.
 const SIGN: usize = 2;

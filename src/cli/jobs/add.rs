@@ -14,8 +14,8 @@ use crate::postgres::connection_string::rewritten;
 
 /// Add a job: keep the embeddings of a column up to date
 ///
-/// Checks first what the job needs, as `lantern-cli check` does, and adds nothing if it would not start. Prints the INSERT
-/// that it did, and the id.
+/// Checks first what the job needs, as `lantern-cli check` does, and adds nothing if it would not start. Prints the
+/// INSERT that it did, and the id.
 #[derive(Args)]
 pub struct Add {
     #[command(flatten)]

@@ -8,8 +8,8 @@ use crate::cli::output;
 
 /// Cancel jobs: a daemon ends them, and drops their slots and publications
 ///
-/// Vectors that are written stay. A canceled job that is to run again embeds every row again, or, with a fingerprint column,
-/// those that have changed.
+/// Vectors that are written stay. A canceled job that is to run again embeds every row again, or, with a fingerprint
+/// column, those that have changed.
 #[derive(Args)]
 pub struct Cancel {
     #[command(flatten)]

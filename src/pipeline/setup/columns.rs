@@ -10,8 +10,8 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
 /// The type of the column for vectors of this many dimensions, where it has to be created: that of `column_type` of the
-/// jobs table. Without one it is a `vector` where pgvector is installed, and else a `real[]`. Where the dimensions of the
-/// model are not known yet, the type does not say them.
+/// jobs table. Without one it is a `vector` where pgvector is installed, and else a `real[]`. Where the dimensions of
+/// the model are not known yet, the type does not say them.
 ///
 /// # Errors
 /// Permanent ones for a type that is not known, or that needs pgvector; and the server's.

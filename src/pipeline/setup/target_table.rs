@@ -20,8 +20,8 @@ use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
-/// The table of a job that is about to run, from what the preflight has found. Creates the destination and the fingerprint
-/// column if they are missing.
+/// The table of a job that is about to run, from what the preflight has found. Creates the destination and the
+/// fingerprint column if they are missing.
 ///
 /// # Errors
 /// Permanent ones with a remedy, and the server's.

@@ -7,8 +7,8 @@ use crate::postgres::connector::Opened;
 use crate::postgres::{ConnectionString, DatabaseError, connector, remedy, tls};
 use crate::replication::{ReplicationConnection, ReplicationError};
 
-/// Logs in as a walsender at the one server of `server`, to which an SQL session is open already. `settings` are those on
-/// which the text of values depends.
+/// Logs in as a walsender at the one server of `server`, to which an SQL session is open already. `settings` are those
+/// on which the text of values depends.
 ///
 /// # Errors
 /// The server's, with a remedy where one is known.

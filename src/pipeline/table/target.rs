@@ -259,7 +259,8 @@ impl TargetTable {
 /// What becomes of the rows of a table that inherits from `table`, and is no partition. Both are names, quoted.
 pub fn ignored_child(table: &str, child: &str) -> String {
     format!(
-        "the table {child} inherits from {table}, and its rows are not followed: only partitions are; give it a job of its own"
+        "the table {child} inherits from {table}, and its rows are not followed: only partitions are; give it a job \
+         of its own"
     )
 }
 

@@ -92,8 +92,8 @@ const CASES: [Case; 12] = [
     },
 ];
 
-/// A role with all rights for the table `notes` in the schema of its name, as `sql/prepare_publication.sql` gives them, and
-/// its connection string.
+/// A role with all rights for the table `notes` in the schema of its name, as `sql/prepare_publication.sql` gives them,
+/// and its connection string.
 async fn prepared(scene: &Scene, name: &str) -> (String, String) {
     let role = format!("{name}_{}", scene.database.name());
     scene

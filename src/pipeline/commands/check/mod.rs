@@ -5,8 +5,8 @@
 //!          └─ fails: the rest cannot be looked at
 //! ```
 //!
-//! The survey is the one of a job that starts (`setup/preflight/survey.rs`), so both say the same words. What stands beside
-//! it is either the very function that the job calls, or advice, which keeps no job from starting.
+//! The survey is the one of a job that starts (`setup/preflight/survey.rs`), so both say the same words. What stands
+//! beside it is either the very function that the job calls, or advice, which keeps no job from starting.
 //!
 //! | file | holds |
 //! | --- | --- |

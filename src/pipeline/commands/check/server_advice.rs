@@ -12,7 +12,7 @@ use crate::replication::SlotName;
 /// From so many slots of jobs on, one for all of them is advised. Measured with 50 jobs: users keep 0.20 of their
 /// transactions beside a slot for each, and 0.73 beside one (docs/benchmarks).
 const MANY_SLOTS: i64 = 5;
-/// A transaction that is open for so long, in seconds, delays the creation of a slot.
+/// From this age on, in seconds, a transaction that delays the creation of a slot is worth a word.
 const LONG_TRANSACTION: f64 = 3.0;
 
 /// The points that are there for every server.
@@ -55,8 +55,8 @@ async fn service(session: &Session) -> Advice {
     };
     Ok(Some(match service {
         Service::Neon => Outcome::Advice(
-            "Neon drops a slot that nothing has read for about 40 hours: after a longer pause of the daemon every row is \
-             embedded again. A compute does not suspend while the daemon streams"
+            "Neon drops a slot that nothing has read for about 40 hours: after a longer pause of the daemon every row \
+             is embedded again. A compute does not suspend while the daemon streams"
                 .into(),
         ),
         service => Outcome::Passed(format!("{}: the remedies are those for it", service.name())),
@@ -112,8 +112,8 @@ fn pooler(session: &Session) -> Option<Outcome> {
     let is_one = server.contains("pooler") || usual.iter().any(|port| server.ends_with(port));
     is_one.then(|| {
         Outcome::Advice(format!(
-            "{server} looks like a pooler (PgBouncer, Supavisor, RDS Proxy, a Neon host with -pooler): let db_connection name \
-             the server itself, on Supabase the direct connection"
+            "{server} looks like a pooler (PgBouncer, Supavisor, RDS Proxy, a Neon host with -pooler): let \
+             db_connection name the server itself, on Supabase the direct connection"
         ))
     })
 }
@@ -137,8 +137,8 @@ async fn many_slots(session: &Session, slot: SlotPlan<'_>) -> Advice {
     Ok((count >= MANY_SLOTS).then(|| {
         Outcome::Advice(format!(
             "with this job {count} slots decode the WAL of this database, each all of it: run the daemon with --slots \
-             database, which reads one for all jobs (measured with 50 jobs: users keep 0.20 of their transactions beside a slot \
-             for each, and 0.73 beside one)"
+             database, which reads one for all jobs (measured with 50 jobs: users keep 0.20 of their transactions \
+             beside a slot for each, and 0.73 beside one)"
         ))
     }))
 }

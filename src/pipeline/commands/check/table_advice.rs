@@ -98,8 +98,9 @@ impl Looked<'_> {
                                    (SELECT option_value FROM pg_options_to_table(c.reloptions) \
                                     WHERE option_name = 'autovacuum_vacuum_scale_factor')::float8 AS scale \
                             FROM parts p JOIN pg_class c ON c.oid = p.oid WHERE p.relkind = 'r') \
-                 SELECT COALESCE(CASE WHEN bool_or(reltuples >= 0) THEN sum(greatest(reltuples, 0)) ELSE -1 END, 0)::float8, \
-                        COALESCE(sum(pg_relation_size(oid)), 0)::bigint, COALESCE(min(COALESCE(fill, 100)), 100), \
+                 SELECT COALESCE(CASE WHEN bool_or(reltuples >= 0) THEN sum(greatest(reltuples, 0)) ELSE -1 END, \
+                        0)::float8, COALESCE(sum(pg_relation_size(oid)), 0)::bigint, \
+                        COALESCE(min(COALESCE(fill, 100)), 100), \
                         COALESCE(bool_and(COALESCE(vacuums, true)), true) AND current_setting('autovacuum')::bool, \
                         COALESCE(max(COALESCE(scale, current_setting('autovacuum_vacuum_scale_factor')::float8)), 0) \
                  FROM leaves",
@@ -274,8 +275,8 @@ impl Looked<'_> {
     fn fingerprint(&self, storage: &Storage) -> Option<Outcome> {
         (self.names.fingerprint.is_none() && storage.rows >= MANY_ROWS).then(|| {
             Outcome::Advice(
-                "none: where changes may have been missed, every row is embedded again. With fingerprint_column in the jobs \
-                 table, a uuid column tells which vectors are current, and only the others are"
+                "none: where changes may have been missed, every row is embedded again. With fingerprint_column in \
+                 the jobs table, a uuid column tells which vectors are current, and only the others are"
                     .into(),
             )
         })
@@ -289,8 +290,8 @@ impl Looked<'_> {
         };
         (storage.fillfactor == 100 && storage.rows >= MANY_ROWS).then(|| {
             Outcome::Advice(format!(
-                "100: a write-back makes a new version of its row, which finds no room in the page and touches every index. \
-                 For pages that are written from now on: {statement}"
+                "100: a write-back makes a new version of its row, which finds no room in the page and touches every \
+                 index. For pages that are written from now on: {statement}"
             ))
         })
     }

@@ -6,8 +6,8 @@ use crate::pipeline::setup::preflight::relation::TargetColumn;
 use crate::pipeline::table::target::DestinationColumn;
 use crate::postgres::quote::identifier;
 
-/// The destination of a job, if the column can hold vectors of this many dimensions; of any, where those of the model are
-/// not known.
+/// The destination of a job, if the column can hold vectors of this many dimensions; of any, where those of the model
+/// are not known.
 ///
 /// # Errors
 /// Permanent ones with the remedy.

@@ -1,6 +1,7 @@
 //! What the checks of a job have found, point by point.
 //!
-//! A job that starts takes the first failure, as its own error. A person who asks (`lantern-cli check`) gets all points.
+//! A job that starts takes the first failure, as its own error. A person who asks (`lantern-cli check`) gets all
+//! points.
 
 use crate::pipeline::error::JobError;
 

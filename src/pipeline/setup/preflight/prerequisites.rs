@@ -15,8 +15,8 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// What decides of the rights of a role. `$1` and `$2` name the table, `$3` the columns that are read, `$4` those that are
-/// written, `$5` the publication.
+/// What decides of the rights of a role. `$1` and `$2` name the table, `$3` the columns that are read, `$4` those that
+/// are written, `$5` the publication.
 const FACTS: &str = "SELECT current_user::text, {may_replicate}, pg_has_role(c.relowner, 'USAGE'), \
        has_database_privilege(current_database(), 'CREATE'), \
        EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
@@ -84,8 +84,8 @@ impl Prerequisites {
         }))
     }
 
-    /// Fails where two or more things are lacking, or one that no other check knows. Any other one is left to the check that
-    /// knows it best.
+    /// Fails where two or more things are lacking, or one that no other check knows. Any other one is left to the check
+    /// that knows it best.
     ///
     /// # Errors
     /// Permanent, with all remedies.
@@ -166,8 +166,8 @@ impl Prerequisites {
             return self.check_new_writable(names, &quoted.join(", "), &statements.join(" "));
         }
         Err(JobError::permanent(format!(
-            "the table {} has no column {}, and the role {} may not add it, since it does not own the table; create the \
-             column yourself: {}",
+            "the table {} has no column {}, and the role {} may not add it, since it does not own the table; create \
+             the column yourself: {}",
             names.qualified(),
             quoted.join(", "),
             self.stream.role,
@@ -175,7 +175,8 @@ impl Prerequisites {
         )))
     }
 
-    /// A second role that writes has no right on columns that the first one adds, unless it has those on the whole table.
+    /// A second role that writes has no right on columns that the first one adds, unless it has those on the whole
+    /// table.
     fn check_new_writable(
         &self,
         names: &TargetNames,
@@ -186,8 +187,9 @@ impl Prerequisites {
         match rows.filter(|rows| !rows.may_write_all) {
             None => Ok(()),
             Some(Facts { role, .. }) => Err(JobError::permanent(format!(
-                "the role {role} (write_connection) would not be allowed to read and write {columns} of {table}, which the job \
-                 has to create; run as its owner: {statements} GRANT SELECT ({columns}), UPDATE ({columns}) ON {table} TO {};",
+                "the role {role} (write_connection) would not be allowed to read and write {columns} of {table}, \
+                 which the job has to create; run as its owner: {statements} \
+                 GRANT SELECT ({columns}), UPDATE ({columns}) ON {table} TO {};",
                 identifier(role)
             ))),
         }
@@ -236,8 +238,8 @@ impl Prerequisites {
             (!self.may_publish()).then(|| match self.shares_slot {
                 true => format!("a publication: {}", shared_remedy(role)),
                 false => format!(
-                    "a publication of {}: one that the script prepares, or the ownership of the table and CREATE on the \
-                     database",
+                    "a publication of {}: one that the script prepares, or the ownership of the table and CREATE on \
+                     the database",
                     names.qualified()
                 ),
             }),
@@ -335,7 +337,8 @@ impl Facts {
         if !self.may_use_schema {
             let schema = identifier(&names.schema);
             return Err(JobError::permanent(format!(
-                "the role {role} may not use the schema {schema}; run as its owner: GRANT USAGE ON SCHEMA {schema} TO {};",
+                "the role {role} may not use the schema {schema}; run as its owner: \
+                 GRANT USAGE ON SCHEMA {schema} TO {};",
                 identifier(role)
             )));
         }
@@ -350,7 +353,8 @@ impl Facts {
         }
         let (key, table) = (list(&key), names.qualified());
         Err(JobError::permanent(format!(
-            "the role {role} may not read {key} of {table}, its key; run as its owner: GRANT SELECT ({key}) ON {table} TO {};",
+            "the role {role} may not read {key} of {table}, its key; run as its owner: \
+             GRANT SELECT ({key}) ON {table} TO {};",
             identifier(role)
         )))
     }

@@ -7,8 +7,8 @@ use crate::replication::SlotName;
 /// Which slot and publication a job gets.
 #[derive(Debug, Clone, Copy)]
 pub enum SlotPlan<'a> {
-    /// A slot of its own, beside a publication of its own or a prepared one. The names are not known for a job that does
-    /// not exist yet.
+    /// A slot of its own, beside a publication of its own or a prepared one. The names are not known for a job that
+    /// does not exist yet.
     Own(Option<&'a JobNames>),
     /// A part in those of all jobs of the database (`--slots database`).
     Shared(Option<&'a JobNames>),
@@ -38,8 +38,8 @@ impl<'a> SlotPlan<'a> {
 /// What to do where the role may not create a publication for the table alone. `table` is its name, quoted.
 pub fn own_remedy(role: &str, table: &str) -> String {
     format!(
-        "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role {} own the table and \
-         GRANT CREATE ON DATABASE to it",
+        "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role {} own the table \
+         and GRANT CREATE ON DATABASE to it",
         identifier(role)
     )
 }

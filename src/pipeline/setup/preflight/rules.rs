@@ -34,7 +34,7 @@ pub async fn check_rules(
     };
     let rule = identifier(&rule);
     Err(JobError::permanent(format!(
-        "the rule {rule} of {table} rewrites UPDATE, which PostgreSQL does not do for a write-back; run: ALTER TABLE {table} \
-         DISABLE RULE {rule}; or set skip_triggers = true in the jobs table; a trigger can do what the rule does"
+        "the rule {rule} of {table} rewrites UPDATE, which PostgreSQL does not do for a write-back; run: ALTER TABLE \
+         {table} DISABLE RULE {rule}; or set skip_triggers = true in the jobs table; a trigger can do what the rule does"
     )))
 }

@@ -105,7 +105,8 @@ pub async fn is_standby(session: &Session) -> Result<bool, DatabaseError> {
         .map_err(DatabaseError::during("checking the target server"))
 }
 
-/// A job that has run before meets a standby while its cluster fails over. One that has not was given the wrong address.
+/// A job that has run before meets a standby while its cluster fails over. One that has not was given the wrong
+/// address.
 pub fn standby_refusal(progress: InitProgress) -> JobError {
     let sentence = "the target server is a standby; vectors can only be written to the primary";
     match progress {

@@ -59,7 +59,8 @@ impl Service {
     pub async fn of(session: &Session) -> Result<Option<Service>, DatabaseError> {
         let signs = SIGNS.map(|(_, sign)| format!("COALESCE({sign}, false)"));
         let statement = format!(
-            "SELECT array_position(ARRAY[{}], true) FROM (SELECT array_agg(rolname::text) AS names FROM pg_roles) AS roles",
+            "SELECT array_position(ARRAY[{}], true) \
+             FROM (SELECT array_agg(rolname::text) AS names FROM pg_roles) AS roles",
             signs.join(", ")
         );
         let place: Option<i32> = session
@@ -100,11 +101,12 @@ impl Service {
                 "set the flag alloydb.logical_decoding = on of the instance, which restarts it"
             }
             Service::Azure => {
-                "set the server parameter wal_level to logical (az postgres flexible-server parameter set --name wal_level \
-                 --value logical), and restart the server"
+                "set the server parameter wal_level to logical (az postgres flexible-server parameter set --name \
+                 wal_level --value logical), and restart the server"
             }
             Service::Supabase => {
-                "it is logical there by default: set it back with the Supabase CLI (postgres-config), and restart the database"
+                "it is logical there by default: set it back with the Supabase CLI (postgres-config), and restart the \
+                 database"
             }
             Service::Neon => {
                 "enable logical replication in the settings of the project, which restarts its computes"
@@ -141,8 +143,8 @@ pub fn replication_remedy(service: Option<Service>, role: &str) -> String {
     let role = identifier(role);
     match service {
         None => format!(
-            "run as a superuser: ALTER ROLE {role} REPLICATION; (managed services grant it in their own way, Amazon RDS by \
-             GRANT rds_replication)"
+            "run as a superuser: ALTER ROLE {role} REPLICATION; (managed services grant it in their own way, Amazon \
+             RDS by GRANT rds_replication)"
         ),
         Some(service @ (Service::Rds | Service::Aurora)) => {
             format!(

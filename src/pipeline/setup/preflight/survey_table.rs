@@ -1,5 +1,5 @@
-//! The part of the [`survey`](super::survey) about the table that only a job that runs needs: what it writes, creates and
-//! must not trip over.
+//! The part of the [`survey`](super::survey) about the table that only a job that runs needs: what it writes, creates
+//! and must not trip over.
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, destination_type};
@@ -141,8 +141,8 @@ fn warn_of_not_null(points: &mut Points, names: &TargetNames, table: &LookedAt) 
         points.add(
             "destination",
             Outcome::Advice(format!(
-                "{} (dst_column) is NOT NULL: a row whose text is NULL or empty cannot be cleared and is quarantined; run: \
-                 ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
+                "{} (dst_column) is NOT NULL: a row whose text is NULL or empty cannot be cleared and is quarantined; \
+                 run: ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
                 names.qualified_column(&names.destination),
                 names.qualified(),
                 identifier(&names.destination)

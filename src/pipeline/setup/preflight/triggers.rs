@@ -63,8 +63,8 @@ pub async fn firing_triggers(
     written: &[&str],
     skip_triggers: bool,
 ) -> Result<Vec<String>, DatabaseError> {
-    // tgtype 16 is UPDATE. A trigger is enabled for the origin, for replicas, always or never. One that is FOR UPDATE OF
-    // columns does not fire where none of them is written.
+    // tgtype 16 is UPDATE. A trigger is enabled for the origin, for replicas, always or never. One that is FOR UPDATE
+    // OF columns does not fire where none of them is written.
     session
         .query(
             "SELECT t.tgname::text FROM pg_trigger t \

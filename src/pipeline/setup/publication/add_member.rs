@@ -65,8 +65,8 @@ pub async fn add_member(
 pub fn related_refusal(target: &TargetTable, other: &str) -> JobError {
     JobError::permanent(format!(
         "one of {table} and {other} is a partition of the other, and both have jobs; with one slot for all \
-         (--slots database) changes come as those of the upper one alone: cancel one of the jobs, or run the daemon with \
-         --slots job",
+         (--slots database) changes come as those of the upper one alone: cancel one of the jobs, or run the daemon \
+         with --slots job",
         table = target.qualified()
     ))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -58,6 +58,16 @@ struct Board {
     snapshot: Option<Arc<Snapshot>>,
     history: BTreeMap<String, History>,
     sampled: Option<Instant>,
+    published: Option<Published>,
+}
+
+/// When the newest [`Snapshot`] was published.
+#[derive(Debug, Clone, Copy)]
+pub struct Published {
+    /// By the clock that only goes forward.
+    pub at: Instant,
+    /// By the clock of the machine.
+    pub time: SystemTime,
 }
 
 impl StatusBoard {
@@ -70,11 +80,20 @@ impl StatusBoard {
             board.sample(&snapshot);
         }
         board.snapshot = Some(Arc::new(snapshot));
+        board.published = Some(Published {
+            at: Instant::now(),
+            time: SystemTime::now(),
+        });
     }
 
     /// The newest snapshot; `None` until the daemon has read its jobs table.
     pub fn snapshot(&self) -> Option<Arc<Snapshot>> {
         self.lock().snapshot.clone()
+    }
+
+    /// When that snapshot was published: a daemon that hangs publishes none.
+    pub fn published(&self) -> Option<Published> {
+        self.lock().published
     }
 
     /// The last minutes of each job, by its id.

@@ -49,6 +49,14 @@ pub enum WalStatus {
 }
 
 impl WalStatus {
+    /// All of them.
+    pub const ALL: [WalStatus; 4] = [
+        WalStatus::Reserved,
+        WalStatus::Extended,
+        WalStatus::Unreserved,
+        WalStatus::Lost,
+    ];
+
     /// The status with this name.
     pub fn from_name(name: &str) -> Option<WalStatus> {
         Some(match name {

@@ -90,18 +90,24 @@ impl Supervisor {
                 error = lost => Err(error),
             };
             match step {
-                Ok(()) if outage.table_is_away => tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = self.return_to_table(&mut outage) => {}
-                },
+                Ok(()) if outage.table_is_away => {
+                    self.observe_outage(None);
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = self.return_to_table(&mut outage) => {}
+                    }
+                }
                 Ok(()) => {
                     outage.end();
                     self.last_answer = Instant::now();
                 }
-                Err(error) => tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = self.recover(error, &mut outage) => {}
-                },
+                Err(error) => {
+                    self.observe_outage(Some(error.to_string()));
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        () = self.recover(error, &mut outage) => {}
+                    }
+                }
             }
         }
         let end = self.run_end();

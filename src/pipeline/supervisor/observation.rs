@@ -30,8 +30,6 @@ impl Supervisor {
     /// # Errors
     /// That the session with the jobs database is lost.
     pub(super) async fn observe(&mut self, rows: &[JobRow]) -> Result<(), DatabaseError> {
-        let is_due =
-            |last: Option<Instant>, interval| last.is_none_or(|at| at.elapsed() >= interval);
         if !is_due(self.observation.published, PUBLISH_INTERVAL) {
             return Ok(());
         }
@@ -42,13 +40,28 @@ impl Supervisor {
             let looked = self.look_at_records().await;
             self.unless_lost(looked)?;
         }
+        self.observation.rows = rows.to_vec();
+        self.observation.jobs_database_error = None;
         let current = self.current_records();
-        self.publish(rows, &current);
+        self.publish(&current);
         if records {
             let written = self.write_records(current).await;
             self.unless_lost(written)?;
         }
         Ok(())
+    }
+
+    /// Publishes the state of all jobs while the jobs database is away, if that is due: those that run go on. Without a
+    /// reason, the last one stays.
+    pub(super) fn observe_outage(&mut self, reason: Option<String>) {
+        if reason.is_some() {
+            self.observation.jobs_database_error = reason;
+        }
+        if is_due(self.observation.published, PUBLISH_INTERVAL) {
+            self.observation.published = Some(Instant::now());
+            let current = self.current_records();
+            self.publish(&current);
+        }
     }
 
     /// Reads what changes rarely: the failures table, and what earlier daemons have counted for new jobs.
@@ -95,10 +108,9 @@ impl Supervisor {
             .collect()
     }
 
-    fn publish(&self, rows: &[JobRow], records: &BTreeMap<JobId, JobRecord>) {
-        let jobs = rows
-            .iter()
-            .map(|row| self.job_status(row, records.get(&row.id)));
+    fn publish(&self, records: &BTreeMap<JobId, JobRecord>) {
+        let rows = self.observation.rows.iter();
+        let jobs = rows.map(|row| self.job_status(row, records.get(&row.id)));
         let failures = self.observation.failures.newest.iter();
         self.observation.board.publish(Snapshot {
             daemon: self.daemon_status(),
@@ -137,7 +149,7 @@ impl Supervisor {
             uptime_seconds: observation.started.elapsed().as_secs_f64(),
             memory_bytes: daemon_status::resident_memory(),
             running_jobs: self.running.len(),
-            jobs_database_error: None,
+            jobs_database_error: observation.jobs_database_error.clone(),
             inference_threads: inference.threads,
             inference_share: inference.share,
             texts: engine.embedded_texts(),
@@ -188,4 +200,8 @@ impl Supervisor {
             Ok(()) => Ok(()),
         }
     }
+}
+
+fn is_due(last: Option<Instant>, interval: Duration) -> bool {
+    last.is_none_or(|at| at.elapsed() >= interval)
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::jobs::definition::JobRow;
 use crate::jobs::failures_summary::FailuresSummary;
 use crate::jobs::reporter::Report;
 use crate::replication::{Lsn, SlotName};
@@ -38,6 +39,10 @@ pub(super) struct Observation {
     pub published: Option<Instant>,
     pub recorded: Option<Instant>,
     pub failures: FailuresSummary,
+    /// The rows of the jobs table, as last read.
+    pub rows: Vec<JobRow>,
+    /// Why the jobs database does not answer.
+    pub jobs_database_error: Option<String>,
 }
 
 impl Observation {
@@ -50,6 +55,8 @@ impl Observation {
             published: None,
             recorded: None,
             failures: FailuresSummary::default(),
+            rows: Vec::new(),
+            jobs_database_error: None,
         }
     }
 }

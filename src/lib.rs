@@ -8,6 +8,7 @@
 //!            │  ├─────▶ replication   the replication protocol, without knowledge of the rest
 //!            │  └─────▶ embedding     texts in, vectors out; without knowledge of PostgreSQL
 //!            └────────▶ postgres      connections to PostgreSQL
+//!            http                     metrics, health and a status page, of what `status` has
 //!            embedded                 a private PostgreSQL server, for the default run, the demo and the tests
 //! ```
 
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod embedded;
 pub mod embedding;
 mod failpoint;
+pub mod http;
 pub mod jobs;
 pub mod pipeline;
 pub mod postgres;

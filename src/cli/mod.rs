@@ -16,6 +16,7 @@ mod jobs;
 mod jobs_table;
 mod json;
 mod json_flag;
+mod listen_arguments;
 mod log_format;
 mod logging;
 mod new_job;

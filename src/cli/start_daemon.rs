@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::catch_up::CatchUpArguments;
 use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
+use super::listen_arguments::ListenArguments;
 use super::logging::{self, Logging};
 use super::refuse_superuser::RefuseSuperuserArguments;
 use super::{output, stderr};
@@ -102,6 +103,9 @@ pub struct StartDaemon {
     inference: InferenceArguments,
 
     #[command(flatten)]
+    listen: ListenArguments,
+
+    #[command(flatten)]
     logging: Logging,
 }
 
@@ -126,13 +130,15 @@ impl From<SlotsArgument> for SlotAllocation {
 /// Runs the daemon until it is told to stop, or has caught up where that is its end.
 ///
 /// # Errors
-/// The jobs database cannot be reached at the start, or the jobs table cannot be used.
+/// The jobs database cannot be reached at the start, the jobs table cannot be used, or `--listen` cannot.
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     logging::start(&arguments.logging);
     crate::failpoint::read_environment();
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     arguments.catch_up.stop_in_time(stop.clone());
+    let board = StatusBoard::default();
+    let http = arguments.listen.start(&board, &stop)?;
 
     let (database, private) = match &arguments.uri {
         Some(uri) => (ConnectionString::from_operator(uri).context("--uri")?, None),
@@ -153,7 +159,6 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
-    let board = StatusBoard::default();
     let supervisor = tokio::select! {
         supervisor = Supervisor::open(options, engine.clone(), board, stop.clone()) => supervisor?,
         () = stop.cancelled() => {
@@ -169,6 +174,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         );
     }
     let end = arguments.catch_up.apply(supervisor).run().await;
+    drop(http);
     // The process unloads the inference library when it ends. By then none of its threads may run.
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);

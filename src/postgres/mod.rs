@@ -43,7 +43,7 @@ pub mod error;
 pub mod instance;
 pub mod job_access;
 pub mod peer;
-mod plain_file;
+pub mod plain_file;
 pub mod quote;
 pub mod remedy;
 pub mod session;

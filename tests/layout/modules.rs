@@ -161,7 +161,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "pipeline/job",
         ],
     ),
-    ("http", &["status"]),
+    ("http", &["shown", "status"]),
     // What a person calls.
     (
         "cli",

@@ -17,6 +17,7 @@ mod field;
 mod fingerprints;
 mod fleet;
 mod hazards;
+mod http;
 mod hub;
 mod injection;
 mod jobs_command;

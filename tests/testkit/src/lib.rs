@@ -25,6 +25,7 @@
 
 #![warn(missing_docs)]
 
+pub mod browser;
 pub mod client;
 pub mod data_path;
 pub mod database;
@@ -47,6 +48,7 @@ pub mod tiny_model;
 pub mod vectors;
 pub mod wait;
 
+pub use browser::Browser;
 pub use database::TestDatabase;
 pub use hub::Hub;
 pub use process::Process;

@@ -12,7 +12,7 @@
 //! | module | what it is for |
 //! | --- | --- |
 //! | [`supervisor`] | which jobs run in this daemon; starts, cancels and cleans up |
-//! | [`commands`] | `verify`, `resync`, `retry-failed` and `wait`, which work beside the daemon |
+//! | [`commands`] | `check`, `status`, `search`, `verify`, `resync`, `retry-failed` and `wait`, which work beside the daemon |
 //! | [`job`] | one job's life: attempts, preparation, the streaming parts |
 //! | [`capture`] | reads a slot and turns changes into rows that need work |
 //! | [`write`] | batches, embeds and writes rows; quarantines what is refused |

@@ -11,7 +11,7 @@ use super::jobs_table::{JobsTableArguments, explain};
 use super::new_job::{NewJobArguments, Place};
 use super::refuse_superuser::RefuseSuperuserArguments;
 use super::start_daemon::SlotsArgument;
-use super::{job, job_state, json, output, points};
+use super::{job, json, output, points};
 use crate::jobs::table::JobsTableError;
 use crate::jobs::{JobRow, JobStore, JobsTable};
 use crate::pipeline::commands::check;
@@ -283,7 +283,7 @@ fn note_state(points: &mut Points, store: &JobStore, row: &JobRow) {
             id = row.id,
         )))
     } else {
-        Outcome::Passed(format!("job {}: {}", row.id, job_state::word(row)))
+        Outcome::Passed(format!("job {}: {}", row.id, row.definition))
     };
     points.add("job", outcome);
 }

@@ -49,15 +49,3 @@ pub async fn description(store: &JobStore, row: &JobRow) -> Result<Option<String
         InitProgress::Finished => return Ok(None),
     }))
 }
-
-/// The state of a job as its row tells it. Whether a daemon runs is not in the row.
-pub fn word(row: &JobRow) -> &'static str {
-    match row.progress {
-        _ if row.canceled => "canceled",
-        _ if row.failed => "failed",
-        InitProgress::New => "new",
-        InitProgress::Started => "backfill",
-        InitProgress::StartedAgain => "backfill again",
-        InitProgress::Finished => "follows changes",
-    }
-}

@@ -117,7 +117,7 @@ impl Status {
 
     async fn look(&self, observer: &Observer, counting: Counting) -> anyhow::Result<Observed> {
         let only = self.job.as_deref().map(JobId::new);
-        let observed = observer.look(only.as_ref(), counting).await?;
+        let observed = observer.look(only.as_ref(), Some(counting)).await?;
         if let Some(id) = &only
             && observed.jobs.is_empty()
         {

@@ -213,6 +213,7 @@ mod tests {
             daemons: 0,
             named_daemons: Vec::new(),
             failures: Vec::new(),
+            nameless: 0,
             problems: vec!["a database has not answered".into()],
         }
     }

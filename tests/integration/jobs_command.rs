@@ -176,7 +176,10 @@ async fn jobs_are_listed_canceled_and_retried_whatever_their_ids_are() {
             listed.contains("public.my table.t -> t_embedding"),
             "{listed}"
         );
-        assert!(listed.contains(id) && listed.contains("new"), "{listed}");
+        assert!(
+            listed.contains(id) && listed.contains("waiting"),
+            "{listed}"
+        );
 
         let unfailed = jobs(&uri, "retry", &[id]).await;
         assert!(
@@ -204,7 +207,7 @@ async fn jobs_are_listed_canceled_and_retried_whatever_their_ids_are() {
             "{wrong:?}"
         );
         let (_, listed, _) = jobs(&uri, "list", &[]).await;
-        assert!(listed.contains("new"), "{listed}");
+        assert!(listed.contains("waiting"), "{listed}");
         let done = jobs(&uri, "cancel", &[id]).await;
         assert!(done.0 == 0 && done.1.contains("is canceled"), "{done:?}");
         let again = jobs(&uri, "cancel", &[id]).await;

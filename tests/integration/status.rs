@@ -5,10 +5,30 @@ use testkit::Scene;
 use testkit::paths;
 use testkit::scene::{CAVES, DESERT, MOON, TIDES};
 
+use crate::http::daemon::address_of;
+use crate::http::metrics::parse;
+use crate::http::requests::get;
 use crate::support::{program, scene_with};
 
 const NOTES: &str = "CREATE TABLE notes (id int PRIMARY KEY, body text, embedding vector(384), \
                      CHECK (body <> 'refused' OR embedding IS NULL))";
+
+/// Figures that everything shows, while nothing happens.
+const FIGURES: [&str; 13] = [
+    "id",
+    "table",
+    "source",
+    "destination",
+    "model",
+    "provider",
+    "state",
+    "reason",
+    "backfill_percent",
+    "rows_today",
+    "lag_seconds",
+    "quarantined_rows",
+    "totals",
+];
 
 /// A scene whose jobs table has the column for what the daemon records.
 async fn recording() -> Scene {
@@ -138,14 +158,14 @@ async fn a_row_that_cannot_be_written_is_shown_with_its_reason() {
 }
 
 #[tokio::test]
-async fn the_view_and_the_command_show_the_same() {
+async fn the_view_the_command_the_page_and_the_metrics_show_the_same() {
     let mut scene = recording().await;
     scene.job("notes", "body").await;
     scene.sql("INSERT INTO jobs (db_connection, \"table\", src_column, dst_column, embedding_model) \
                SELECT db_connection, 'gone', 'body', 'embedding', embedding_model FROM jobs; \
                INSERT INTO jobs (db_connection, \"table\", src_column, dst_column, embedding_model, canceled_at) \
                SELECT db_connection, 'over', 'body', 'embedding', embedding_model, true FROM jobs LIMIT 1").await;
-    scene.spawn_daemon();
+    scene.spawn_daemon_with(&["--listen", "127.0.0.1:0"]);
     scene.write(&[TIDES, MOON, "refused"]).await;
     scene.wait_for("SELECT bool_or(stats ->> 'quarantined_rows' = '1') AND bool_or(init_failed_at IS NOT NULL) FROM jobs", "true").await;
     scene.wait_for("SELECT bool_or(stats -> 'totals' ->> 'rows_written' = '2' AND (stats ->> 'rows_per_second')::float8 = 0 AND stats ->> 'slot' IS NOT NULL) FROM jobs", "true").await;
@@ -189,6 +209,44 @@ async fn the_view_and_the_command_show_the_same() {
         .map(|job| job["state"].as_str().unwrap())
         .collect();
     assert_eq!(states, ["streaming", "failed", "canceled"]);
+    let address = address_of(scene.daemon()).await;
+    let page = get(address, "/api/status", &[]).body;
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let metrics = parse(&get(address, "/metrics", &[]).body);
+    for (job, shown) in jobs
+        .as_array()
+        .unwrap()
+        .iter()
+        .zip(page["jobs"].as_array().unwrap())
+    {
+        for figure in FIGURES {
+            assert_eq!(
+                shown[figure], job[figure],
+                "{figure} of {} on the page",
+                job["id"]
+            );
+        }
+        let sample = |name: &str| {
+            let label = format!("{name}{{job={}}}", job["id"]);
+            metrics.get(&label).copied()
+        };
+        assert_eq!(
+            sample("lantern_job_quarantined_rows"),
+            job["quarantined_rows"].as_f64()
+        );
+        assert_eq!(
+            sample("lantern_job_lag_seconds"),
+            job["lag_seconds"].as_f64()
+        );
+        assert_eq!(
+            sample("lantern_job_rows_written_total"),
+            job["totals"]["rows_written"].as_f64()
+        );
+        assert_eq!(
+            sample("lantern_job_tokens_total"),
+            job["totals"]["tokens"].as_f64()
+        );
+    }
     // The daemon that is killed records nothing; the locks of its session go with it.
     scene.kill_daemon();
     scene

@@ -52,6 +52,8 @@ pub struct Observed {
     pub named_daemons: Vec<DaemonName>,
     /// The newest rows of the failures table.
     pub failures: Vec<FailureRow>,
+    /// Rows without an id, which are no jobs.
+    pub nameless: usize,
     /// What could not be asked, for a person.
     pub problems: Vec<String>,
 }
@@ -64,18 +66,23 @@ struct TargetFacts {
 }
 
 impl Observer {
-    /// The state of all jobs, or of the one with this id.
+    /// The state of all jobs, or of the one with this id. Without a `counting` no target database is asked.
     ///
     /// # Errors
     /// Those of the jobs database. What a target database does not tell is a problem in the result.
     pub async fn look(
         &self,
         only: Option<&JobId>,
-        counting: Counting,
+        counting: Option<Counting>,
     ) -> Result<Observed, DatabaseError> {
+        let mut nameless = 0;
         let rows = match only {
             Some(id) => self.store.rows_with_id(id).await?,
-            None => self.store.rows().await?.rows,
+            None => {
+                let found = self.store.rows().await?;
+                nameless = found.nameless;
+                found.rows
+            }
         };
         let ids: Vec<JobId> = rows.iter().map(|row| row.id.clone()).collect();
         let fleet = presence::look(&self.store, &ids, BTreeSet::new()).await?;
@@ -90,9 +97,13 @@ impl Observer {
             .collect();
         let mut problems = Vec::new();
         let failures = self.failures(&mut problems).await?;
-        let mut targets = self
-            .ask_targets(&rows, &records, counting, &mut problems)
-            .await;
+        let mut targets = match counting {
+            Some(counting) => {
+                self.ask_targets(&rows, &records, counting, &mut problems)
+                    .await
+            }
+            None => BTreeMap::new(),
+        };
         let jobs = rows.iter().map(|row| {
             let remark = remarks.get(&row.id).cloned().unwrap_or_default();
             let target = targets.remove(&row.id).unwrap_or_default();
@@ -128,6 +139,7 @@ impl Observer {
                 .into_iter()
                 .filter(|failure| ids.contains(&failure.job))
                 .collect(),
+            nameless,
             problems,
         })
     }

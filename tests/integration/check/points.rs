@@ -78,7 +78,7 @@ async fn a_job_that_runs_is_no_conflict_with_itself_and_is_one_for_another() {
         let failed = texts(&checked, "failed");
         assert!(failed.is_empty(), "{failed:#?}");
         assert!(text(&checked, "slots").contains("that of the job among them"));
-        assert!(text(&checked, "job").contains("follows changes"));
+        assert!(text(&checked, "job").starts_with("job "));
 
         let second = insert_job(&client, Job::on(&database, "articles", "body", slots)).await;
         let reason = wait_for_failure(&client, second).await;
@@ -208,4 +208,39 @@ async fn a_view_may_stand_for_the_jobs_table() {
     let checked = check(&["--uri", &uri, "--job", "5"]).await;
     let failed = texts(&checked, "failed");
     assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// The index that a job asks for is looked at, before hours of backfill.
+#[tokio::test]
+async fn an_index_that_cannot_be_built_is_told_beforehand() {
+    let (database, client, uri) = with_row().await;
+    if database.skips_vector() {
+        return;
+    }
+    execute(
+        &client,
+        "ALTER TABLE articles ADD plain real[], ADD vectors vector(384); ALTER TABLE jobs ADD create_index text",
+    )
+    .await;
+    let subject = ["--uri", &uri, "--table", "articles", "--column", "title"];
+    let more = ["--db-connection", &uri, "--create-index", "hnsw"];
+    let asked = |column: &'static str| [&subject[..], &more, &["--dst-column", column]].concat();
+    let checked = check(&asked("vectors")).await;
+    assert_eq!(
+        text(&checked, "create_index"),
+        "built once the initial backfill is finished"
+    );
+    let checked = check(&asked("plain")).await;
+    let failed = texts(&checked, "failed");
+    assert!(
+        failed.len() == 1 && failed[0].contains("real[]"),
+        "{failed:#?}"
+    );
+    let job = Job {
+        options: &[("create_index", "'hnsw'")],
+        ..Job::on(&database, "articles", "title", "plain")
+    };
+    let id = insert_job(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    assert_eq!(wait_for_failure(&client, id).await, failed[0]);
 }

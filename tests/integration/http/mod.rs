@@ -4,9 +4,9 @@
 //! and the last test of `page` ask a real daemon.
 
 mod answers;
-mod daemon;
+pub mod daemon;
 mod documents;
 mod fixtures;
-mod metrics;
+pub mod metrics;
 mod page;
-mod requests;
+pub mod requests;

@@ -10,10 +10,12 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `index` | whether the index that the job asks for can be built |
 //! | `model` | whether the model and the library are there |
 //! | `server_advice` | what the server could be spared, or could do to the slot |
 //! | `table_advice` | what the table could be spared |
 
+mod index;
 mod model;
 mod server_advice;
 mod table_advice;
@@ -192,7 +194,16 @@ impl Check<'_> {
                 "none writes the same columns".into()
             });
         }
-        server_advice::give(points, sessions.stream, slot, self.row.progress).await;
+        let progress = self.row.progress;
+        index::look(
+            points,
+            sessions,
+            names,
+            target.as_ref().zip(dimensions),
+            progress,
+        )
+        .await;
+        server_advice::give(points, sessions.stream, slot, progress).await;
         let definition = &self.row.definition;
         match &surveyed.looked {
             Some(table) => {

@@ -19,8 +19,8 @@ const TOKEN_VARIABLE: &str = "LANTERN_LISTEN_TOKEN";
 /// What the daemon shows over HTTP.
 #[derive(Args)]
 pub struct ListenArguments {
-    /// Show a status page (/), metrics for Prometheus (/metrics) and health checks (/healthz, /readyz) over HTTP at this
-    /// address, such as 127.0.0.1:9187. Beyond this machine that needs a token [default: show nothing]
+    /// Show a status page (/), metrics for Prometheus (/metrics) and health checks (/healthz, /readyz) over HTTP at
+    /// this address, such as 127.0.0.1:9187. Beyond this machine that needs a token [default: show nothing]
     #[arg(long, env = "LANTERN_LISTEN", value_name = "ADDRESS:PORT")]
     listen: Option<ListenAddress>,
 

@@ -100,8 +100,8 @@ fn foreign_host() -> Response {
     )
 }
 
-/// What is asked for. A browser asks its user for a password where it is told of `Basic`; the page's own requests are not
-/// to open that dialog again and again once the token is another one.
+/// What is asked for. A browser asks its user for a password where it is told of `Basic`; the page's own requests are
+/// not to open that dialog again and again once the token is another one.
 fn unauthorized(path: &str) -> Response {
     let mut refusal = answer::text(
         StatusCode::UNAUTHORIZED,

@@ -10,7 +10,8 @@ use crate::status::{JobStatus, StatusBoard};
 
 /// The daemon publishes its state about once a second. After this time without one it hangs.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
-/// The same while the jobs database is away: then it publishes before each attempt to connect, which may take as long as
+/// The same while the jobs database is away: then it publishes before each attempt to connect, which may take as long
+/// as
 /// `connect_timeout` for each address.
 const MAX_SILENCE_AWAY: Duration = Duration::from_secs(120);
 

@@ -1,4 +1,5 @@
-//! What the daemon shows over HTTP (`start-daemon --listen`): metrics for Prometheus, two health checks and a status page.
+//! What the daemon shows over HTTP (`start-daemon --listen`): metrics for Prometheus, two health checks and a status
+//! page.
 //!
 //! ```text
 //!                 ┌──────────────── the thread `lantern-http` ────────────────┐
@@ -6,9 +7,9 @@
 //!                 └───────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Everything that is shown comes from [`StatusBoard`](crate::status::StatusBoard): a request asks no database and takes
-//! no lock that the daemon waits for. The server has a thread of its own. So requests cannot keep the thread that runs
-//! the jobs busy, and `/healthz` can still answer when that one hangs.
+//! Everything that is shown comes from [`StatusBoard`](crate::status::StatusBoard): a request asks no database and
+//! takes no lock that the daemon waits for. The server has a thread of its own. So requests cannot keep the thread that
+//! runs the jobs busy, and `/healthz` can still answer when that one hangs.
 //!
 //! | file | holds |
 //! | --- | --- |

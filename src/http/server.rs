@@ -44,8 +44,8 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Listens and answers with what is on the board. `stop` says that the daemon is told to stop, which `/readyz` passes
-    /// on.
+    /// Listens and answers with what is on the board. `stop` says that the daemon is told to stop, which `/readyz`
+    /// passes on.
     ///
     /// # Errors
     /// The address cannot be used, or others could read without a token.

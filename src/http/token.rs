@@ -43,8 +43,8 @@ impl Token {
         Ok(Token(hash(text.as_bytes())))
     }
 
-    /// Whether the value of the header `Authorization` has the token: as a bearer token (RFC 6750), or as the password of
-    /// any user (RFC 7617), for which browsers ask.
+    /// Whether the value of the header `Authorization` has the token: as a bearer token (RFC 6750), or as the password
+    /// of any user (RFC 7617), for which browsers ask.
     pub(super) fn is_in(&self, authorization: &[u8]) -> bool {
         let Some((scheme, credentials)) = split_once(authorization, b' ') else {
             return false;

@@ -163,7 +163,8 @@ pub(super) const JOB_WAL_STATUS: Family<OfJob> = gauge(
     },
 );
 
-/// The other metrics of a job. Those of a stream are there while the job runs: a job that no daemon runs has old figures.
+/// The other metrics of a job. Those of a stream are there while the job runs: a job that no daemon runs has old
+/// figures.
 pub(super) const JOB: &[Family<ValueOfJob>] = &[
     gauge(
         "lantern_job_lag_seconds",

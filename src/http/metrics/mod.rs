@@ -26,8 +26,8 @@ use families::{DAEMON, Family, JOB, JOB_INFO, JOB_STATE, JOB_WAL_STATUS, Labels}
 /// Version 0.0.4 of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics of the daemon, of the jobs that it runs, and of those that none runs. Other daemons show theirs, so that a
-/// sum over all daemons counts each job once.
+/// The metrics of the daemon, of the jobs that it runs, and of those that none runs. Other daemons show theirs, so that
+/// a sum over all daemons counts each job once.
 pub(super) fn render(snapshot: &Snapshot, board: &StatusBoard) -> Vec<u8> {
     let mut snapshot = snapshot.clone();
     let this = &snapshot.daemon.name;

@@ -1,7 +1,7 @@
 //! The status page: one document without external parts. It asks `/api/status` and shows the answer.
 //!
-//! Its parts are files of their own, so that each is read and edited as what it is. Names, keys and errors in the answer
-//! are texts of others: `dom.js` puts them into text nodes alone.
+//! Its parts are files of their own, so that each is read and edited as what it is. Names, keys and errors in the
+//! answer are texts of others: `dom.js` puts them into text nodes alone.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;

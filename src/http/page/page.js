@@ -37,10 +37,12 @@ const showSummary = ({ daemon, jobs: all }) => {
   tiles.rows(rate(sum((job) => job.rows_per_second)), `${count(sum((job) => job.rows_today))} today`);
   const lags = here.filter((job) => job.lag_seconds != null);
   const oldest = lags.reduce((most, job) => (!most || job.lag_seconds > most.lag_seconds ? job : most), null);
-  tiles.lag(oldest ? age(oldest.lag_seconds) : '–', oldest && oldest.lag_seconds > 0 ? oldest.table : 'without a vector');
+  const late = oldest && oldest.lag_seconds > 0;
+  tiles.lag(oldest ? age(oldest.lag_seconds) : '–', late ? oldest.table : 'without a vector');
   // Jobs of a shared slot have it in common.
   const slots = new Map(here.filter((job) => job.slot).map((job) => [job.slot.name, job.slot.retained_bytes]));
-  tiles.wal(bytes([...slots.values()].reduce((total, size) => total + size, 0)), `by ${slots.size} ${slots.size === 1 ? 'slot' : 'slots'}`);
+  const retained = [...slots.values()].reduce((total, size) => total + size, 0);
+  tiles.wal(bytes(retained), `by ${slots.size} ${slots.size === 1 ? 'slot' : 'slots'}`);
   const share = Math.round(daemon.inference_share * 100);
   const threads = `of ${daemon.inference_threads} ${daemon.inference_threads === 1 ? 'thread' : 'threads'}`;
   tiles.inference(`${share} %`, share < 100 ? `${threads}, yielding` : threads);

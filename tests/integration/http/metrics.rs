@@ -191,8 +191,8 @@ fn promtool_finds_nothing_to_say() {
     assert!(output.status.success() && said.is_empty(), "{said}\n{text}");
 }
 
-/// promtool: that of `.ci/run`, or an installed one; `PROMTOOL` names another. `None`, which is reported as a skip, where
-/// there is none.
+/// promtool: that of `.ci/run`, or an installed one; `PROMTOOL` names another. `None`, which is reported as a skip,
+/// where there is none.
 pub fn promtool() -> Option<Command> {
     let named = std::env::var_os("PROMTOOL").map(PathBuf::from);
     let fetched = Some(runtime().join("promtool")).filter(|program| program.exists());

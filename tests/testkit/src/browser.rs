@@ -1,6 +1,6 @@
-//! A headless Chromium, driven by the DevTools protocol (<https://chromedevtools.github.io/devtools-protocol/>) over two
-//! pipes: with `--remote-debugging-pipe` it reads commands from file descriptor 3 and writes answers and events to 4, each
-//! ended by a NUL.
+//! A headless Chromium, driven by the DevTools protocol (<https://chromedevtools.github.io/devtools-protocol/>) over
+//! two pipes: with `--remote-debugging-pipe` it reads commands from file descriptor 3 and writes answers and events to
+//! 4, each ended by a NUL.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lag::WalStatus;
 use super::record::{Coverage, DaemonName, JobRecord, Phase, Scan, SlotRecord, Totals};
+use crate::jobs::stats::JobRemarks;
 use crate::jobs::{InitProgress, JobRow};
 use crate::shown::shown;
 
@@ -155,6 +156,18 @@ pub struct JobFacts {
     pub quarantined_rows: Option<u64>,
     /// How many rows have a vector, if it was asked.
     pub coverage: Option<Coverage>,
+}
+
+impl From<JobRemarks> for JobFacts {
+    /// What a row says. It does not say whether a daemon runs the job.
+    fn from(remarks: JobRemarks) -> Self {
+        JobFacts {
+            record: remarks.stats.as_deref().and_then(JobRecord::from_json),
+            last_error: remarks.last_error,
+            waits_for: remarks.waits_for,
+            ..JobFacts::default()
+        }
+    }
 }
 
 impl JobStatus {

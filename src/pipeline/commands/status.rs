@@ -108,13 +108,11 @@ impl Observer {
             let remark = remarks.get(&row.id).cloned().unwrap_or_default();
             let target = targets.remove(&row.id).unwrap_or_default();
             let facts = JobFacts {
-                last_error: remark.last_error,
-                waits_for: remark.waits_for,
-                record: records.get(&row.id).cloned(),
                 runs: fleet.holders.contains_key(&row.id),
                 slot: target.slot,
                 quarantined_rows: failures.as_ref().map(|failures| failures.count(&row.id)),
                 coverage: target.coverage,
+                ..JobFacts::from(remark)
             };
             JobStatus::assemble(row, facts)
         });

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::observed::Moment;
-use super::state::Supervisor;
+use super::state::{Running, Supervisor};
 use crate::jobs::definition::{JobId, JobRow};
 use crate::postgres::DatabaseError;
 use crate::status::JobStatus;
@@ -64,7 +64,8 @@ impl Supervisor {
         }
     }
 
-    /// Reads what changes rarely: the failures table, and what earlier daemons have counted for new jobs.
+    /// Reads what changes rarely: the failures table, and what daemons have recorded of jobs that do not run here, or have
+    /// only just begun to.
     async fn look_at_records(&mut self) -> Result<(), DatabaseError> {
         let failures = &mut self.observation.failures;
         if let Err(error) = self.store.summarize_failures(failures, MAX_FAILURES).await {
@@ -73,19 +74,21 @@ impl Supervisor {
                 Err(error) => tracing::debug!("the failures table cannot be read: {error}"),
             }
         }
-        if self
-            .running
-            .values()
-            .any(|running| running.observed.is_new())
-        {
-            let remarks = self.store.all_remarks().await?;
-            let mut earlier: BTreeMap<JobId, JobRecord> = remarks
-                .into_iter()
-                .filter_map(|(id, remarks)| Some((id, JobRecord::from_json(&remarks.stats?)?)))
-                .collect();
-            let new = self.running.iter_mut();
-            for (id, running) in new.filter(|(_, running)| running.observed.is_new()) {
-                running.observed.continue_from(earlier.remove(id));
+        let is_new = |running: &Running| running.observed.is_new();
+        let runs_all = self.observation.rows.len() <= self.running.len();
+        if runs_all && !self.running.values().any(is_new) {
+            return Ok(());
+        }
+        let remarks = self.store.all_remarks().await?;
+        self.observation.recorded_facts = remarks
+            .into_iter()
+            .map(|(id, remarks)| (id, remarks.into()))
+            .collect();
+        for (id, running) in &mut self.running {
+            if running.observed.is_new() {
+                let earlier = self.observation.recorded_facts.get(id);
+                let earlier = earlier.and_then(|facts: &JobFacts| facts.record.clone());
+                running.observed.continue_from(earlier);
             }
         }
         Ok(())
@@ -134,10 +137,16 @@ impl Supervisor {
             None => JobFacts {
                 runs: self.claims.elsewhere.contains_key(&row.id),
                 quarantined_rows: Some(self.observation.failures.count(&row.id)),
-                ..JobFacts::default()
+                ..self.recorded_facts(&row.id)
             },
         };
         JobStatus::assemble(row, facts)
+    }
+
+    /// What the jobs table says of a job that does not run here.
+    fn recorded_facts(&self, id: &JobId) -> JobFacts {
+        let facts = self.observation.recorded_facts.get(id);
+        facts.cloned().unwrap_or_default()
     }
 
     fn daemon_status(&self) -> DaemonStatus {

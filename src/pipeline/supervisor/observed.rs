@@ -1,8 +1,10 @@
 //! What is remembered for watchers: of each running job, and of what was published.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use crate::jobs::definition::JobId;
 use crate::jobs::definition::JobRow;
 use crate::jobs::failures_summary::FailuresSummary;
 use crate::jobs::reporter::Report;
@@ -41,6 +43,8 @@ pub(super) struct Observation {
     pub failures: FailuresSummary,
     /// The rows of the jobs table, as last read.
     pub rows: Vec<JobRow>,
+    /// What the jobs table says of the jobs besides, as last read.
+    pub recorded_facts: BTreeMap<JobId, JobFacts>,
     /// Why the jobs database does not answer.
     pub jobs_database_error: Option<String>,
 }
@@ -55,6 +59,7 @@ impl Observation {
             published: None,
             recorded: None,
             failures: FailuresSummary::default(),
+            recorded_facts: BTreeMap::new(),
             rows: Vec::new(),
             jobs_database_error: None,
         }

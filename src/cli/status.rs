@@ -28,8 +28,8 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// shows all that is known of one. Rates and the lag in seconds need the column "stats" of the jobs table (sql/jobs.sql).
 ///
 /// Columns: "vectors" is the share of the rows with a text that have a vector, after "~" where it is estimated from the
-/// server's statistics; "lag" the age of the oldest change that has no vector yet; "behind" the WAL that is to be worked
-/// off; "WAL" what the slot keeps on its server; "failed" the rows in the failures table.
+/// server's statistics; "lag" the age of the oldest change that has no vector yet; "behind" the WAL that is not worked
+/// off yet; "WAL" what the slot keeps on its server; "failed" the rows in the failures table.
 #[derive(Args)]
 pub struct Status {
     /// The id of a job, to show all that is known of it [default: a line for each job]
@@ -40,11 +40,21 @@ pub struct Status {
     uri: String,
 
     /// Name of the jobs table
-    #[arg(long, default_value = "jobs", value_name = "NAME")]
+    #[arg(
+        long,
+        alias = "jobs-table",
+        default_value = "jobs",
+        value_name = "NAME"
+    )]
     table: String,
 
     /// Schema of the jobs table
-    #[arg(long, default_value = "public", value_name = "NAME")]
+    #[arg(
+        long,
+        alias = "jobs-schema",
+        default_value = "public",
+        value_name = "NAME"
+    )]
     schema: String,
 
     /// The target database of all jobs, in place of db_connection: for roles that may not read it, or have a login of

@@ -11,6 +11,7 @@
 //! | --- | --- |
 //! | [`path`] | all of it put together, for the daemon and for the commands |
 //! | [`batcher`] | the task that moves rows from one place to the next |
+//! | `batcher/newest` | which rows a new one supersedes |
 //! | [`at_engine`] | rows whose texts are at the embedding engine, the newest of each key |
 //! | [`unread`] | rows whose texts must be read by key |
 //! | [`queue`] | rows that wait for a write-back or for a retry |

@@ -200,6 +200,12 @@ async fn the_reference_vectors_reveal_a_wrong_window_pooling_or_normalization() 
     }
 }
 
+/// What the work returns, and how long it took.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let started = Instant::now();
+    (work.await, started.elapsed())
+}
+
 #[tokio::test]
 async fn text_beyond_the_window_changes_neither_the_vector_nor_much_of_the_time() {
     let (engine, model) = default_model().await;
@@ -213,14 +219,17 @@ async fn text_beyond_the_window_changes_neither_the_vector_nor_much_of_the_time(
     ];
     for head in &heads {
         let long = head.repeat(10_000_000 / head.len());
-        let started = Instant::now();
-        let vectors = embed(&engine, &model, &[head, &long]).await;
-        assert!(
-            started.elapsed() < Duration::from_secs(3),
-            "{:?} took {:?}",
-            &head[..12],
-            started.elapsed()
-        );
+        // All of it would take thirty times as long as the head. On a busy machine one try says nothing.
+        let mut tries = Vec::new();
+        let vectors = loop {
+            let (of_head, short) = timed(embed(&engine, &model, &[head])).await;
+            let (of_long, whole) = timed(embed(&engine, &model, &[&long])).await;
+            if whole < 5 * short {
+                break [of_head, of_long].concat();
+            }
+            tries.push((short, whole));
+            assert!(tries.len() < 5, "{:?} took {tries:?}", &head[..12]);
+        };
         let exact: Vec<f64> = vectors[0].iter().map(|value| f64::from(*value)).collect();
         let (difference, _) = compare(&vectors[1], &exact);
         assert!(

@@ -57,7 +57,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   waits_for TEXT,                   -- open transactions that delay the creation of the slot, or hold a lock
   last_error TEXT,                  -- why the job is interrupted now, such as a server that is away; NULL: it runs
   last_error_at TIMESTAMP,          -- since when that is so
-  stats JSONB,                      -- rates, lag and counts, every five seconds while they change; read them through
+  stats JSONB,                      -- rates, lag and counts, every two seconds while they change; read them through
                                     -- sql/monitoring.sql or lantern-cli status
   index_state TEXT,                 -- the index of create_index: how far its build is, that it is there, or why not
 

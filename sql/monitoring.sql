@@ -6,8 +6,8 @@
 --
 -- In the jobs database it creates jobs_status, a row for each job with what lantern-cli status shows, and without
 -- connection strings. Rates, lag and counts are those that the daemon has written into the column stats of the jobs table,
--- at most five seconds old while it runs; without that column they are NULL. In each database it creates lantern_slots,
--- a row for each slot of a job there, as it is now.
+-- at most two seconds old while it runs; without that column they are NULL. In each database it creates lantern_slots,
+-- a row for each slot of a job there, as it is now; its column tables is NULL where the job uses a prepared publication.
 --
 --   SELECT id, state, reason, lag_seconds, pg_size_pretty(retained_bytes) FROM jobs_status;
 --   SELECT slot_name, active, wal_status, pg_size_pretty(retained_bytes) FROM lantern_slots;
@@ -57,7 +57,7 @@ SELECT
   CASE s.state
     WHEN 'failed' THEN j.row ->> 'init_failure_reason'
     WHEN 'canceled' THEN NULL
-    ELSE COALESCE(j.row ->> 'last_error', j.row ->> 'waits_for')
+    ELSE COALESCE(j.row ->> 'last_error', 'waits for ' || (j.row ->> 'waits_for'))
   END AS reason,
   CASE WHEN j.runs THEN j.stats -> 'daemon' ->> 'host' END AS daemon_host,
   CASE WHEN j.runs THEN (j.stats -> 'daemon' ->> 'pid')::bigint END AS daemon_pid,
@@ -76,12 +76,13 @@ SELECT
   CASE WHEN (j.stats -> 'today' ->> 'day')::bigint = floor(EXTRACT(EPOCH FROM now()) / 86400)
     THEN (j.stats -> 'today' ->> 'count')::bigint
     WHEN j.stats IS NOT NULL THEN 0 END AS rows_today,
-  (j.stats -> 'slot' ->> 'lag_bytes')::bigint AS lag_bytes,
+  (j.slot ->> 'lag_bytes')::bigint AS lag_bytes,
   CASE WHEN j.runs THEN (j.stats ->> 'lag_seconds')::float8 END AS lag_seconds,
-  j.stats -> 'slot' ->> 'name' AS slot_name,
-  j.stats -> 'slot' ->> 'wal_status' AS wal_status,
-  (j.stats -> 'slot' ->> 'retained_bytes')::bigint AS retained_bytes,
-  (j.stats -> 'slot' ->> 'confirmed_lsn')::pg_lsn AS confirmed_lsn,
+  j.slot ->> 'name' AS slot_name,
+  j.slot ->> 'wal_status' AS wal_status,
+  (j.slot ->> 'retained_bytes')::bigint AS retained_bytes,
+  (j.slot ->> 'confirmed_lsn')::pg_lsn AS confirmed_lsn,
+  j.row ->> 'index_state' AS index_state,
   :quarantined AS quarantined_rows,
   (j.stats -> 'totals' ->> 'rows_written')::bigint AS rows_written,
   (j.stats -> 'totals' ->> 'rows_superseded')::bigint AS rows_superseded,
@@ -93,9 +94,9 @@ SELECT
   (j.stats -> 'totals' ->> 'write_back_seconds')::float8 AS write_back_seconds
 FROM (
   SELECT
-    t.id, t.row, t.stats,
-    COALESCE(t.row ->> 'canceled_at', 'false') <> 'false' AS canceled,
-    t.row ->> 'init_failed_at' IS NOT NULL AS failed,
+    t.id, t.row, t.stats, t.canceled, t.failed,
+    -- The slot of a job that has failed or was canceled is gone.
+    CASE WHEN NOT t.canceled AND NOT t.failed THEN t.stats -> 'slot' END AS slot,
     t.row ->> 'init_started_at' IS NOT NULL AS started,
     t.row ->> 'init_finished_at' IS NOT NULL AS finished,
     COALESCE((t.row ->> 'init_started_at') > (t.row ->> 'init_finished_at'), false) AS again,
@@ -108,7 +109,9 @@ FROM (
   FROM (
     -- Whatever columns the table has.
     SELECT j.id, to_jsonb(j) - 'db_connection' - 'write_connection' AS row,
-           NULLIF(to_jsonb(j) -> 'stats', 'null') AS stats
+           NULLIF(to_jsonb(j) -> 'stats', 'null') AS stats,
+           COALESCE(to_jsonb(j) ->> 'canceled_at', 'false') <> 'false' AS canceled,
+           to_jsonb(j) ->> 'init_failed_at' IS NOT NULL AS failed
     FROM :"schema".:"table" j) t) j
 CROSS JOIN LATERAL (
   SELECT CASE
@@ -117,6 +120,7 @@ CROSS JOIN LATERAL (
     WHEN NOT j.runs AND NOT j.started THEN 'waiting'
     WHEN NOT j.runs THEN 'stopped'
     WHEN j.row ->> 'last_error' IS NOT NULL THEN 'interrupted'
+    WHEN j.stats ->> 'phase' = 'backfilling' AND j.finished AND NOT j.again THEN 'streaming'
     ELSE j.stats ->> 'phase' END AS state) s;
 
 SELECT format('GRANT USAGE ON SCHEMA %I TO %I', :'schema', :'role') WHERE :'role' <> ''

@@ -111,7 +111,7 @@ fn figures(job: &JobStatus) -> Vec<(&'static str, String)> {
             count(Some(known.rows_with_text)),
             match known.is_exact {
                 true => "",
-                false => ", estimated from the statistics of the server (--exact counts them)",
+                false => ", estimated from some pages of the table (--exact counts them)",
             }
         ),
         None => UNKNOWN.to_owned(),
@@ -136,6 +136,12 @@ fn figures(job: &JobStatus) -> Vec<(&'static str, String)> {
             slot.map_or_else(|| UNKNOWN.to_owned(), |slot| slot.confirmed_lsn.clone()),
         ),
         ("WAL", wal),
+        (
+            "index",
+            job.index_state
+                .clone()
+                .unwrap_or_else(|| UNKNOWN.to_owned()),
+        ),
         ("failed rows", count(job.quarantined_rows)),
     ]
 }

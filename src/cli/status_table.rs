@@ -155,7 +155,14 @@ fn notes(observed: &Observed) -> Vec<String> {
         let notes = notes_on(job).into_iter();
         notes.map(|note| format!("job {}: {note}", job.id))
     });
-    notes.chain(observed.problems.iter().cloned()).collect()
+    let mut notes: Vec<String> = notes.collect();
+    for problem in &observed.problems {
+        // A reason may be just this.
+        if !notes.iter().any(|note| note.contains(problem.as_str())) {
+            notes.push(problem.clone());
+        }
+    }
+    notes
 }
 
 fn notes_on(job: &JobStatus) -> Vec<String> {
@@ -179,6 +186,13 @@ fn notes_on(job: &JobStatus) -> Vec<String> {
             job.id,
             job.id
         ));
+    }
+    if let Some(index) = job
+        .index_state
+        .as_deref()
+        .filter(|index| !index.starts_with("ready"))
+    {
+        notes.push(format!("index: {index}"));
     }
     let cut = job.totals.map_or(0, |totals| totals.texts_truncated);
     if cut > 0 {

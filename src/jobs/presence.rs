@@ -21,8 +21,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::definition::JobId;
 use super::lock::JobsLock;
 use super::store::JobStore;
-use crate::postgres::DatabaseError;
 use crate::postgres::answer::all;
+use crate::postgres::{DatabaseError, Session};
 
 /// The process id of the server process that serves a session.
 pub type Pid = i32;
@@ -253,6 +253,25 @@ pub async fn look(
         }
     }
     Ok(view)
+}
+
+/// Those of these keys of job locks that a session holds.
+///
+/// # Errors
+/// The server's.
+pub async fn held_keys(session: &Session, keys: &[i64]) -> Result<BTreeSet<i64>, DatabaseError> {
+    let held: Vec<i64> = session
+        .query(
+            "SELECT k.key FROM unnest($1::bigint[]) AS k (key) WHERE EXISTS ( \
+               SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 \
+                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                 AND l.classid::bigint << 32 | l.objid::bigint = k.key)",
+            &[&keys],
+        )
+        .await
+        .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
+        .map_err(DatabaseError::during("looking for the locks of jobs"))?;
+    Ok(held.into_iter().collect())
 }
 
 /// Terminates the session of a daemon that has not been active since `last_change`, and waits up to a second until its

@@ -20,8 +20,8 @@ pub struct JobRemarks {
     pub last_error: Option<String>,
     /// What delays its start.
     pub waits_for: Option<String>,
-    /// Percent of the initial backfill.
-    pub init_progress: Option<String>,
+    /// What became of the index of the job.
+    pub index_state: Option<String>,
     /// Start and end of the initial backfill, and when the job failed, as text.
     pub times: [Option<String>; 3],
 }
@@ -74,7 +74,7 @@ impl JobStore {
             "SELECT left(j.id::text, 1024), {stats}, {}, {}, {}, {}, {}, {} FROM {} j WHERE j.id IS NOT NULL",
             column("last_error"),
             column("waits_for"),
-            column("init_progress"),
+            column("index_state"),
             column("init_started_at"),
             column("init_finished_at"),
             column("init_failed_at"),
@@ -92,7 +92,7 @@ fn remarks(row: &Row) -> Result<(JobId, JobRemarks), tokio_postgres::Error> {
         stats: row.try_get(1)?,
         last_error: row.try_get(2)?,
         waits_for: row.try_get(3)?,
-        init_progress: row.try_get(4)?,
+        index_state: row.try_get(4)?,
         times: [row.try_get(5)?, row.try_get(6)?, row.try_get(7)?],
     };
     Ok((JobId::new(id), remarks))

@@ -49,6 +49,8 @@ pub struct JobStatus {
     pub lag_seconds: Option<f64>,
     /// The replication slot.
     pub slot: Option<SlotStatus>,
+    /// What became of the index that the job asks for (`create_index`).
+    pub index_state: Option<String>,
     /// Rows in the failures table.
     pub quarantined_rows: Option<u64>,
     /// What was done since the daemon started the job.
@@ -139,6 +141,16 @@ pub struct SlotStatus {
     pub confirmed_lsn: String,
 }
 
+/// What a target server shows of a slot.
+#[derive(Debug, Clone, Default)]
+pub enum SlotNow {
+    /// It was not asked.
+    #[default]
+    NotAsked,
+    /// The slot, or that there is none.
+    Shown(Option<SlotRecord>),
+}
+
 /// What [`JobStatus::assemble`] takes, besides the row.
 #[derive(Debug, Clone, Default)]
 pub struct JobFacts {
@@ -146,12 +158,14 @@ pub struct JobFacts {
     pub last_error: Option<String>,
     /// What delays its start (`waits_for`).
     pub waits_for: Option<String>,
+    /// What became of its index (`index_state`).
+    pub index_state: Option<String>,
     /// What its daemon has recorded last.
     pub record: Option<JobRecord>,
     /// Whether a daemon runs it now.
     pub runs: bool,
-    /// Its slot as the target server shows it now; `None` if the server was not asked.
-    pub slot: Option<SlotRecord>,
+    /// Its slot as the target server shows it now.
+    pub slot: SlotNow,
     /// Rows in the failures table now, if they were counted.
     pub quarantined_rows: Option<u64>,
     /// How many rows have a vector, if it was asked.
@@ -165,6 +179,7 @@ impl From<JobRemarks> for JobFacts {
             record: remarks.stats.as_deref().and_then(JobRecord::from_json),
             last_error: remarks.last_error,
             waits_for: remarks.waits_for,
+            index_state: remarks.index_state,
             ..JobFacts::default()
         }
     }
@@ -178,13 +193,18 @@ impl JobStatus {
         let definition = &row.definition;
         let record = facts.record;
         let running = record.as_ref().filter(|_| facts.runs);
-        let slot = facts
-            .slot
-            .or_else(|| record.as_ref().and_then(|record| record.slot.clone()));
+        let slot = match facts.slot {
+            SlotNow::Shown(slot) => slot,
+            // Its slot was dropped.
+            SlotNow::NotAsked if matches!(state, JobState::Failed | JobState::Canceled) => None,
+            SlotNow::NotAsked => record.as_ref().and_then(|record| record.slot.clone()),
+        };
         let reason = match state {
             JobState::Failed => row.failure_reason.clone(),
             JobState::Canceled => None,
-            _ => facts.last_error.or(facts.waits_for),
+            _ => facts
+                .last_error
+                .or_else(|| Some(format!("waits for {}", facts.waits_for?))),
         };
         let scan = running.and_then(|record| record.scan);
         JobStatus {
@@ -219,6 +239,7 @@ impl JobStatus {
                 retained_bytes: slot.retained_bytes,
                 confirmed_lsn: slot.confirmed_lsn,
             }),
+            index_state: facts.index_state.as_deref().map(shown),
             quarantined_rows: facts
                 .quarantined_rows
                 .or(record.as_ref().map(|record| record.quarantined_rows)),
@@ -256,6 +277,8 @@ fn state(row: &JobRow, facts: &JobFacts) -> JobState {
     }
     match facts.record.as_ref().map(|record| record.phase) {
         Some(Phase::Interrupted) => JobState::Interrupted,
+        // A scan that the row says is finished.
+        Some(Phase::Backfilling) if row.progress == InitProgress::Finished => JobState::Streaming,
         Some(Phase::Backfilling) => JobState::Backfilling,
         Some(Phase::Streaming) => JobState::Streaming,
         Some(Phase::Starting) => JobState::Starting,

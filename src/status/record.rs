@@ -30,7 +30,7 @@ pub struct JobRecord {
     pub lag_seconds: Option<f64>,
     /// The replication slot, as last seen.
     pub slot: Option<SlotRecord>,
-    /// How many rows have a vector, estimated from the statistics of the server each minute.
+    /// How many rows have a vector: looked at each minute, of large tables by some random pages.
     pub coverage: Option<Coverage>,
     /// Rows in the failures table.
     pub quarantined_rows: u64,
@@ -153,7 +153,7 @@ pub struct Coverage {
     pub rows_with_text: u64,
     /// Rows with a text and a vector.
     pub rows_with_vector: u64,
-    /// Whether the rows were counted. Otherwise the numbers are estimated from the statistics of the server.
+    /// Whether the rows were counted. Otherwise the numbers are estimated from some pages of the table.
     pub is_exact: bool,
 }
 

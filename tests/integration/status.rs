@@ -375,3 +375,70 @@ async fn the_lag_is_the_age_of_the_oldest_change_without_a_vector() {
     user.batch_execute("COMMIT").await.unwrap();
     wait_for_record(&scene, "stats ->> 'lag_seconds' = '0.0'").await;
 }
+
+/// Through the view for searchers the table of the locks is another one.
+#[tokio::test]
+async fn a_searcher_sees_that_the_daemon_runs() {
+    let mut scene = recording().await;
+    scene.job("notes", "body").await;
+    let script = format!("\\set role postgres\n{}", paths::read("sql/searchers.sql"));
+    scene.database.psql(&script).await;
+    scene.write(&[TIDES]).await;
+    scene.start_daemon().await;
+    wait_for_record(&scene, "stats ->> 'phase' = 'streaming'").await;
+    let target = scene.database.uri();
+    let through_view = ["--table", "jobs_for_searchers", "--target", &target];
+    let found = json(&scene, &through_view).await;
+    assert_eq!(found["daemons"], 1);
+    assert_eq!(found["jobs"][0]["state"], "streaming");
+    scene.stop_daemon().await;
+    let found = json(&scene, &through_view).await;
+    assert_eq!(found["daemons"], 0);
+    assert_eq!(found["jobs"][0]["state"], "stopped");
+}
+
+/// What a daemon has done that ran for a moment is recorded, and a canceled job shows no slot.
+#[tokio::test]
+async fn the_last_rows_are_recorded_and_a_slot_that_is_gone_is_not_shown() {
+    let mut scene = recording().await;
+    scene.job("notes", "body").await;
+    scene.write(&[TIDES, MOON, CAVES]).await;
+    scene.start_daemon().await;
+    scene.stop_daemon().await;
+    let stopped = &json(&scene, &[]).await["jobs"][0];
+    assert_eq!(stopped["totals"]["rows_written"], 3);
+    assert_eq!(stopped["rows_today"], 3);
+    scene.start_daemon().await;
+    wait_for_record(&scene, "stats -> 'slot' ->> 'name' IS NOT NULL").await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
+    scene.wait_for_cleanup().await;
+    let canceled = &json(&scene, &[]).await["jobs"][0];
+    assert!(
+        canceled["slot"].is_null() && canceled["lag_bytes"].is_null(),
+        "{canceled}"
+    );
+    scene
+        .wait_for("SELECT slot_name IS NULL FROM jobs_status", "true")
+        .await;
+}
+
+/// Of a large table some pages are read, and they are read now.
+#[tokio::test]
+async fn the_coverage_of_a_large_table_is_estimated_from_its_pages() {
+    let scene = recording().await;
+    scene.job("notes", "body").await;
+    // 20 MB, of which every second row has a vector, and the server has no statistics yet.
+    scene
+        .sql("ALTER TABLE notes SET (autovacuum_enabled = off); INSERT INTO notes (id, body, embedding) \
+              SELECT i, repeat('text ', 400), CASE WHEN i % 2 = 0 THEN array_fill(0.5, ARRAY[384])::vector END \
+              FROM generate_series(1, 6000) i")
+        .await;
+    let job = &json(&scene, &[]).await["jobs"][0]["coverage"];
+    let share = job["rows_with_vector"].as_f64().unwrap() / job["rows_with_text"].as_f64().unwrap();
+    assert!(
+        job["is_exact"] == false && (0.4..0.6).contains(&share),
+        "{job}"
+    );
+    let exact = &json(&scene, &["--exact"]).await["jobs"][0]["coverage"];
+    assert_eq!(exact["rows_with_vector"], 3000);
+}

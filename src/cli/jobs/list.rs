@@ -36,8 +36,7 @@ pub async fn run(arguments: List) -> anyhow::Result<()> {
         target: None,
     };
     let observed = observer.look(None, None).await?;
-    let mut jobs = observed.jobs;
-    jobs.sort_by_key(|job| job.id.parse::<i64>().unwrap_or(i64::MAX));
+    let jobs = observed.jobs;
     if arguments.json {
         return json::print(&jobs);
     }

@@ -22,7 +22,7 @@ use crate::pipeline::slot::names;
 use crate::postgres::{ConnectionString, DatabaseError, JobAccess, Session};
 use crate::replication::SlotName;
 use crate::status::JobStatus;
-use crate::status::job_status::JobFacts;
+use crate::status::job_status::{JobFacts, SlotNow};
 use crate::status::record::{Coverage, DaemonName, JobRecord, SlotRecord};
 
 /// How long a target database may take. One that is away must not keep the state of all others from being shown.
@@ -61,7 +61,7 @@ pub struct Observed {
 /// What a target database shows of a job.
 #[derive(Default)]
 struct TargetFacts {
-    slot: Option<SlotRecord>,
+    slot: SlotNow,
     coverage: Option<Coverage>,
 }
 
@@ -84,6 +84,9 @@ impl Observer {
                 found.rows
             }
         };
+        let mut rows = rows;
+        // As numbers, where they are.
+        rows.sort_by_key(|row| row.id.as_str().parse::<i64>().unwrap_or(i64::MAX));
         let ids: Vec<JobId> = rows.iter().map(|row| row.id.clone()).collect();
         let fleet = presence::look(&self.store, &ids, BTreeSet::new()).await?;
         let mut remarks: BTreeMap<JobId, JobRemarks> =
@@ -95,6 +98,7 @@ impl Observer {
                 Some((id.clone(), record))
             })
             .collect();
+        let held = self.held_jobs(&records).await?;
         let mut problems = Vec::new();
         let failures = self.failures(&mut problems).await?;
         let mut targets = match counting {
@@ -108,7 +112,7 @@ impl Observer {
             let remark = remarks.get(&row.id).cloned().unwrap_or_default();
             let target = targets.remove(&row.id).unwrap_or_default();
             let facts = JobFacts {
-                runs: fleet.holders.contains_key(&row.id),
+                runs: fleet.holders.contains_key(&row.id) || held.contains(&row.id),
                 slot: target.slot,
                 quarantined_rows: failures.as_ref().map(|failures| failures.count(&row.id)),
                 coverage: target.coverage,
@@ -131,7 +135,7 @@ impl Observer {
                 .into_iter()
                 .map(|(id, remarks)| (id.to_string(), remarks))
                 .collect(),
-            daemons: fleet.peers.len(),
+            daemons: fleet.peers.len().max(named_daemons.len()),
             named_daemons,
             failures: newest
                 .into_iter()
@@ -140,6 +144,19 @@ impl Observer {
             nameless,
             problems,
         })
+    }
+
+    /// Jobs whose recorded locks are held. Through a view the keys of locks cannot be told, because they are those of its
+    /// table.
+    async fn held_jobs(
+        &self,
+        records: &BTreeMap<JobId, JobRecord>,
+    ) -> Result<BTreeSet<JobId>, DatabaseError> {
+        let keys: Vec<i64> = records.values().map(|record| record.lock_key).collect();
+        let held = presence::held_keys(self.store.session(), &keys).await?;
+        let jobs = records.iter();
+        let jobs = jobs.filter(|(_, record)| held.contains(&record.lock_key));
+        Ok(jobs.map(|(id, _)| id.clone()).collect())
     }
 
     async fn failures(
@@ -229,7 +246,7 @@ impl Observer {
         for row in rows {
             let recorded = records.get(&row.id).and_then(|record| record.slot.as_ref());
             let facts = TargetFacts {
-                slot: self.slot(&session, row, recorded).await?,
+                slot: SlotNow::Shown(self.slot(&session, row, recorded).await?),
                 coverage: coverage::of_job(&session, &row.definition, counting).await?,
             };
             all.push((row.id.clone(), facts));

@@ -1,7 +1,9 @@
 //! How many rows of a job have a vector.
 //!
-//! Counting reads the whole table, so only small tables are counted unless a person asks for it. For larger ones the
-//! server's statistics tell about how many rows have a text and a vector (PostgreSQL manual, "pg_stats": `null_frac`).
+//! Counting reads the whole table, so only small tables are counted unless a person asks for it. Of a larger one some
+//! random pages are read (PostgreSQL manual, "SELECT", TABLESAMPLE SYSTEM): that is as fresh as a count. To choose pages the
+//! server goes through the numbers of all, which takes seconds for a table of a terabyte; there its statistics must do
+//! ("pg_stats", `null_frac`).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,15 +16,21 @@ use crate::postgres::{DatabaseError, Session};
 use crate::status::JobCounters;
 use crate::status::record::Coverage;
 
-/// A table of at most this size is counted, in bytes: that takes some milliseconds.
+/// What is read for a person who asks, in bytes: some milliseconds. A table of at most this size is counted.
 const SMALL_TABLE: i64 = 8 << 20;
+/// What the daemon reads each minute, in bytes.
+const SMALL_SAMPLE: i64 = 1 << 20;
+/// The largest table of which pages are chosen, in bytes.
+const MAX_SAMPLED_TABLE: i64 = 16 << 30;
 
 /// Which tables are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
-    /// None: all are estimated.
-    Never,
-    /// Small ones.
+    /// None, and nothing is read.
+    Off,
+    /// Those of a megabyte, and as much is read of larger ones.
+    Sparing,
+    /// Those of some megabytes, and as much is read of larger ones.
     Small,
     /// All, however long that takes.
     Always,
@@ -34,7 +42,7 @@ type Extent = (i64, f64, bool);
 /// How often the daemon asks.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Asks again and again how many rows have a vector, without counting any, and tells the counters. Never returns: nothing
+/// Asks again and again how many rows have a vector, and tells the counters. Never returns: nothing
 /// of a job depends on it.
 ///
 /// Cancellation safe.
@@ -44,7 +52,7 @@ pub async fn watch(
     counters: Arc<JobCounters>,
 ) -> Infallible {
     loop {
-        match of_job(&session, &definition, Counting::Never).await {
+        match of_job(&session, &definition, Counting::Sparing).await {
             Ok(coverage) => counters.set_coverage(coverage),
             Err(error) => tracing::debug!("it is unknown how many rows have a vector: {error}"),
         }
@@ -62,6 +70,9 @@ pub async fn of_job(
     definition: &Definition,
     counting: Counting,
 ) -> Result<Option<Coverage>, DatabaseError> {
+    if counting == Counting::Off {
+        return Ok(None);
+    }
     let (Some(table), Some(source), Some(destination)) = (
         &definition.table,
         &definition.src_column,
@@ -80,18 +91,27 @@ pub async fn of_job(
     let Some((bytes, rows, true)) = extent else {
         return Ok(None);
     };
-    match counting {
-        Counting::Always => {}
-        Counting::Small if bytes <= SMALL_TABLE => {}
-        _ => return estimate(session, definition, rows).await,
+    let read = match counting {
+        Counting::Off => 0,
+        Counting::Always => bytes,
+        Counting::Small => SMALL_TABLE,
+        Counting::Sparing => SMALL_SAMPLE,
+    };
+    if bytes > read && bytes > MAX_SAMPLED_TABLE {
+        return estimate(session, definition, rows).await;
     }
     // As the daemon sees it: an empty text has no vector.
     let has_text = format!(
         "NULLIF({}::text COLLATE \"C\", '') IS NOT NULL",
         identifier(source)
     );
+    let share = read as f64 / bytes.max(1) as f64;
+    let sample = match share < 1.0 {
+        true => format!("TABLESAMPLE SYSTEM ({:.6})", share * 100.0),
+        false => String::new(),
+    };
     let statement = format!(
-        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) FROM {}.{}",
+        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) FROM {}.{} {sample}",
         identifier(destination),
         identifier(schema),
         identifier(table),
@@ -99,10 +119,14 @@ pub async fn of_job(
     let counted = session.query_one(&statement, &[]).await;
     let counted = counted.and_then(|row| columns::<(i64, i64)>(&row));
     let (texts, vectors) = counted.map_err(DatabaseError::during("counting vectors"))?;
+    if texts == 0 && share < 1.0 {
+        return estimate(session, definition, rows).await;
+    }
+    let of_all = |rows: i64| (rows.unsigned_abs() as f64 / share.min(1.0)).round() as u64;
     Ok(Some(Coverage {
-        rows_with_text: texts.unsigned_abs(),
-        rows_with_vector: vectors.unsigned_abs(),
-        is_exact: true,
+        rows_with_text: of_all(texts),
+        rows_with_vector: of_all(vectors),
+        is_exact: share >= 1.0,
     }))
 }
 

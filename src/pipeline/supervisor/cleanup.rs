@@ -202,6 +202,11 @@ impl Supervisor {
         let Some(running) = self.running.remove(&id) else {
             return Ok(());
         };
+        let running = match running.after_end {
+            // Its lock is another daemon's by now.
+            AfterEnd::Forget => running,
+            _ => self.record_end(&id, running).await?,
+        };
         match (ended, running.after_end) {
             (_, AfterEnd::Forget) => Ok(()),
             (JobEnd::Stopped, _)

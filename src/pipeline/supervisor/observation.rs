@@ -5,7 +5,7 @@
 //! None of this may disturb the jobs: of errors, only that the session is lost is passed on.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::observed::Moment;
 use super::state::{Running, Supervisor};
@@ -20,7 +20,7 @@ use crate::status::record::JobRecord;
 /// How often the state is published.
 const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is written to the jobs table, and the failures table read.
-const RECORD_INTERVAL: Duration = Duration::from_secs(5);
+const RECORD_INTERVAL: Duration = Duration::from_secs(2);
 /// Newest rows of the failures table that are published.
 const MAX_FAILURES: i64 = 50;
 
@@ -34,7 +34,10 @@ impl Supervisor {
             return Ok(());
         }
         self.observation.published = Some(Instant::now());
-        let records = is_due(self.observation.recorded, RECORD_INTERVAL);
+        // Who waits for a job to begin or to catch up hears of it at once.
+        let has_moved_on = |running: &Running| running.observed.has_moved_on();
+        let records = is_due(self.observation.recorded, RECORD_INTERVAL)
+            || self.running.values().any(has_moved_on);
         if records {
             self.observation.recorded = Some(Instant::now());
             let looked = self.look_at_records().await;
@@ -96,12 +99,7 @@ impl Supervisor {
 
     fn current_records(&mut self) -> BTreeMap<JobId, JobRecord> {
         let observation = &self.observation;
-        let moment = Moment {
-            now: Instant::now(),
-            clock: SystemTime::now(),
-            daemon: &observation.daemon,
-            provider: self.engine.provider(),
-        };
+        let moment = Moment::now(&observation.daemon, self.engine.provider());
         let running = self.running.iter_mut();
         running
             .map(|(id, running)| {
@@ -196,6 +194,26 @@ impl Supervisor {
             }
         }
         Ok(())
+    }
+
+    /// Records what a job has done that has ended here, while its lock is still ours.
+    ///
+    /// # Errors
+    /// That the session with the jobs database is lost.
+    pub(super) async fn record_end(
+        &mut self,
+        id: &JobId,
+        mut running: Running,
+    ) -> Result<Running, DatabaseError> {
+        let quarantined = self.observation.failures.count(id);
+        let moment = Moment::now(&self.observation.daemon, self.engine.provider());
+        let record = running.observed.record(&moment, quarantined);
+        if self.store.records_stats() && running.observed.is_news(&record) {
+            let stats = [(id.clone(), record.to_json())];
+            let written = self.store.write_stats(&stats).await;
+            self.unless_lost(written)?;
+        }
+        Ok(running)
     }
 
     /// Passes on an error only if the session is lost by it.

@@ -29,6 +29,7 @@ pub(super) struct ObservedJob {
     counted: u64,
     last_error: Option<String>,
     waits_for: Option<String>,
+    index_state: Option<String>,
     /// What the jobs table has.
     recorded: Option<JobRecord>,
 }
@@ -75,6 +76,18 @@ pub(super) struct Moment<'a> {
     pub provider: &'a str,
 }
 
+impl<'a> Moment<'a> {
+    /// This moment.
+    pub fn now(daemon: &'a DaemonName, provider: &'a str) -> Self {
+        Moment {
+            now: Instant::now(),
+            clock: SystemTime::now(),
+            daemon,
+            provider,
+        }
+    }
+}
+
 impl ObservedJob {
     /// A job that has just started, whose lock has this key, and which reads this slot.
     pub fn new(lock_key: i64, slot: SlotName, counters: Arc<JobCounters>) -> Self {
@@ -88,6 +101,7 @@ impl ObservedJob {
             counted: 0,
             last_error: None,
             waits_for: None,
+            index_state: None,
             recorded: None,
         }
     }
@@ -98,6 +112,7 @@ impl ObservedJob {
             Report::Interrupted(why) => self.last_error.clone_from(why),
             Report::WaitsFor(what) => self.waits_for.clone_from(what),
             Report::Started | Report::StartedAgain => self.waits_for = None,
+            Report::IndexState(state) => self.index_state.clone_from(state),
             _ => {}
         }
     }
@@ -171,10 +186,17 @@ impl ObservedJob {
         JobFacts {
             last_error: self.last_error.clone(),
             waits_for: self.waits_for.clone(),
+            index_state: self.index_state.clone(),
             record: Some(record),
             runs: true,
             ..JobFacts::default()
         }
+    }
+
+    /// Whether the job does something else than the jobs table says.
+    pub fn has_moved_on(&self) -> bool {
+        let recorded = self.recorded.as_ref().map(|recorded| recorded.phase);
+        recorded.is_some_and(|recorded| recorded != self.counters.phase())
     }
 
     /// Whether this record says anything that the jobs table does not have yet.

@@ -60,13 +60,11 @@ impl Supervisor {
     }
 
     async fn job_stopped(&mut self, id: JobId, ended: JobEnd) -> Result<(), DatabaseError> {
-        let forgotten = self
-            .running
-            .remove(&id)
-            .is_none_or(|running| running.after_end == AfterEnd::Forget);
-        if forgotten {
+        let running = self.running.remove(&id);
+        let Some(running) = running.filter(|running| running.after_end != AfterEnd::Forget) else {
             return Ok(());
-        }
+        };
+        self.record_end(&id, running).await?;
         if let JobEnd::Failed(reason) = ended {
             // The lock stays until the session ends: there is no time for the teardown, which the next daemon does.
             self.report_failure(&id, reason);

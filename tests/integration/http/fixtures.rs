@@ -112,6 +112,7 @@ pub fn streaming(id: &str, table: &str) -> JobStatus {
             retained_bytes: 18 << 20,
             confirmed_lsn: "2A/5B3C1D80".into(),
         }),
+        index_state: None,
         quarantined_rows: Some(0),
         totals: Some(Totals {
             rows_written: 182_344,

@@ -55,6 +55,9 @@ const findProblems = (status) => {
   }
   for (const job of status.jobs) {
     const title = (what) => `Job ${job.id} on ${job.table} ${what}`;
+    if (job.index_state != null && job.index_state.startsWith('not built')) {
+      add(`index ${job.id}`, 'warn', title('has no index'), job.index_state);
+    }
     if (job.state === 'failed') {
       add(`failed ${job.id}`, 'bad', title('has failed'), job.reason, remedy(job, status.daemon));
     } else if (job.state === 'interrupted') {

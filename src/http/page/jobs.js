@@ -49,6 +49,7 @@ const DETAILS = [
   ['Superseded', (job) => total(job, 'rows_superseded')],
   ['Texts embedded', (job) => total(job, 'texts')],
   ['Of them known already', (job) => total(job, 'cache_hits')],
+  ['Index', (job) => job.index_state],
   ['Texts that were cut', (job) => total(job, 'texts_truncated')],
   ['Tokens', (job) => total(job, 'tokens')],
   ['Inference', (job) => job.totals && inference(job.totals)],

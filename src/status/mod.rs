@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! pipeline ──▶ JobCounters ──▶ JobRecord ──────────────┬─▶ JobStatus ─▶ StatusBoard ─▶ /metrics, page
-//!                                  │  every 5 s        │
+//!                                  │  every 2 s        │
 //!                                  ▼                   │
 //!                           jobs.stats (jsonb) ────────┴─▶ JobStatus ─▶ lantern-cli status
 //!                                  └───────────────────────▶ views of sql/monitoring.sql

@@ -70,7 +70,6 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "postgres",
             "replication",
             "jobs",
-            "status",
             "pipeline/error",
             "pipeline/table",
         ],

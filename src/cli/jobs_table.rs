@@ -48,7 +48,7 @@ impl JobsTableArguments {
 pub fn explain(error: &JobsTableError) -> String {
     let text = error.to_string();
     match error {
-        JobsTableError::Missing { .. } => text
+        JobsTableError::Missing { .. } | JobsTableError::NoJobsTable { .. } => text
             .replace("--schema", "--jobs-schema")
             .replace("--table", "--jobs-table"),
         _ => text,

@@ -33,7 +33,12 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 #[derive(Args)]
 pub struct Status {
     /// The id of a job, to show all that is known of it [default: a line for each job]
+    #[arg(conflicts_with = "job_option")]
     job: Option<String>,
+
+    /// The same, as other commands name it
+    #[arg(long = "job", value_name = "ID")]
+    job_option: Option<String>,
 
     /// Connection string of the jobs database, as for start-daemon
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
@@ -112,6 +117,11 @@ pub async fn run(arguments: Status) -> anyhow::Result<()> {
 }
 
 impl Status {
+    /// The job that was asked for, if one was.
+    fn only(&self) -> Option<&str> {
+        self.job.as_deref().or(self.job_option.as_deref())
+    }
+
     async fn observer(&self) -> anyhow::Result<Observer> {
         let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs.named("status")).await?;
@@ -126,7 +136,7 @@ impl Status {
     }
 
     async fn look(&self, observer: &Observer, counting: Counting) -> anyhow::Result<Observed> {
-        let only = self.job.as_deref().map(JobId::new);
+        let only = self.only().map(JobId::new);
         let observed = observer.look(only.as_ref(), Some(counting)).await?;
         if let Some(id) = &only
             && observed.jobs.is_empty()
@@ -206,7 +216,7 @@ impl Status {
             return Ok(());
         }
         let style = Style::of_stdout();
-        let text = match &self.job {
+        let text = match self.only() {
             Some(_) => status_details::render(observed, style),
             None => status_table::render(observed, style),
         };

@@ -13,6 +13,9 @@ use crate::postgres::instance::system_identifier;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
 
+/// A relation with fewer of the required columns is no jobs table, but one for something else.
+const MOST: usize = REQUIRED.len() / 2;
+
 /// The jobs table as it is in the database.
 #[derive(Debug, Clone)]
 pub struct JobsTable {
@@ -65,7 +68,7 @@ impl JobsTable {
     ) -> Result<JobsTable, JobsTableError> {
         let present = read_columns(session, found.oid).await?;
         let columns: BTreeSet<String> = present.keys().cloned().collect();
-        check_required(&found.qualified, &columns)?;
+        check_required(session, &found, &columns).await?;
         if label.is_some() && !columns.contains("label") {
             return Err(JobsTableError::NoLabelColumn {
                 table: found.qualified,
@@ -239,14 +242,17 @@ async fn similar_table(
     let statement = "SELECT n.nspname::text, c.relname::text \
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
          WHERE c.relkind IN ('r', 'p', 'v', 'f') AND has_schema_privilege(n.oid, 'USAGE') \
-           AND 2 = (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped \
-                    AND a.attname IN ('embedding_model', 'init_started_at')) \
+           AND $5 <= (SELECT count(*) FROM pg_attribute a WHERE a.attrelid = c.oid AND NOT a.attisdropped \
+                      AND a.attname = ANY ($4::text[])) \
          ORDER BY lower(n.nspname || '.' || c.relname) = lower($1) DESC, lower(c.relname) = lower($2) DESC, \
                   n.nspname = $3 DESC, n.nspname, c.relname LIMIT 1";
     let plain = name.replace('"', "");
     let last = plain.rsplit('.').next().unwrap_or_default();
     let found: Option<(String, String)> = session
-        .query_opt(statement, &[&plain, &last, &schema])
+        .query_opt(
+            statement,
+            &[&plain, &last, &schema, &REQUIRED, &(MOST as i64)],
+        )
         .await
         .and_then(|row| row.as_ref().map(columns).transpose())
         .map_err(DatabaseError::during("looking for other jobs tables"))?;
@@ -313,7 +319,12 @@ pub(super) fn failures_part(name: &str) -> String {
     format!("{}{SUFFIX}", &name[..end])
 }
 
-fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTableError> {
+/// Checks that the table has all columns that a daemon needs.
+async fn check_required(
+    session: &Session,
+    found: &FoundTable<'_>,
+    present: &BTreeSet<String>,
+) -> Result<(), JobsTableError> {
     let missing: Vec<&str> = REQUIRED
         .iter()
         .copied()
@@ -321,6 +332,29 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
         .collect();
     if missing.is_empty() {
         return Ok(());
+    }
+    let table = found.qualified.clone();
+    let columns = missing.join(", ");
+    // A statement that adds them would make a jobs table of a table that is used for something else.
+    if REQUIRED.len() - missing.len() < MOST {
+        return Err(JobsTableError::NoJobsTable {
+            table,
+            columns,
+            similar: similar_table(session, found.schema, found.name).await?,
+        });
+    }
+    Err(JobsTableError::MissingColumns {
+        remedy: addition(&table, &missing, found.is_view),
+        table,
+        columns,
+        plural: if missing.len() == 1 { "" } else { "s" },
+    })
+}
+
+/// How the columns are added to a jobs table.
+fn addition(table: &str, missing: &[&str], is_view: bool) -> String {
+    if is_view {
+        return format!("and add to the query of the view: CREATE OR REPLACE VIEW {table} AS …");
     }
     let kind = |column: &str| match column {
         "init_started_at" | "init_failed_at" | "init_finished_at" => "TIMESTAMP",
@@ -331,12 +365,7 @@ fn check_required(table: &str, present: &BTreeSet<String>) -> Result<(), JobsTab
         .iter()
         .map(|column| format!("ADD COLUMN {} {}", identifier(column), kind(column)))
         .collect();
-    Err(JobsTableError::MissingColumns {
-        table: table.to_string(),
-        columns: missing.join(", "),
-        plural: if missing.len() == 1 { "" } else { "s" },
-        remedy: additions.join(", "),
-    })
+    format!("for example: ALTER TABLE {table} {};", additions.join(", "))
 }
 
 /// A hash of the server's system identifier, the database and the table's name. Some managed services deny access to
@@ -381,15 +410,11 @@ mod tests {
 
     #[test]
     fn a_missing_column_is_named_with_its_remedy() {
-        let present = REQUIRED
-            .iter()
-            .map(|name| name.to_string())
-            .filter(|name| name != "table")
-            .collect();
-        let error = check_required("public.jobs", &present)
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("lacks the column table;"), "{error}");
-        assert!(error.contains("ADD COLUMN \"table\" TEXT"), "{error}");
+        let said = addition("t", &["table", "canceled_at"], false);
+        assert_eq!(
+            said,
+            "for example: ALTER TABLE t ADD COLUMN \"table\" TEXT, ADD COLUMN \"canceled_at\" BOOL;"
+        );
+        assert!(addition("t", &["table"], true).contains("CREATE OR REPLACE VIEW t"));
     }
 }

@@ -7,9 +7,12 @@ use crate::postgres::DatabaseError;
 pub enum JobsTableError {
     /// There is no such table.
     #[error(
-        "there is no table {table} in the jobs database{}; create it with lantern-cli create-table, or \
+        "there is no table {table} in the jobs database; {} it with lantern-cli create-table, or \
          with sql/jobs.sql (lantern-cli sql jobs | psql), or name another one with --table and --schema",
-        .similar.as_ref().map_or_else(String::new, |similar| format!("; did you mean {similar}?"))
+        .similar.as_ref().map_or_else(
+            || "create".to_owned(),
+            |similar| format!("did you mean {similar}? Otherwise create")
+        )
     )]
     Missing {
         /// Schema and name, quoted.
@@ -17,10 +20,25 @@ pub enum JobsTableError {
         /// The options that name a jobs table which the user may have meant.
         similar: Option<String>,
     },
+    /// The table lacks most of the columns: it is a table of something else.
+    #[error(
+        "{table} is no jobs table: it lacks the columns {columns}; name the jobs table with --table and --schema{}",
+        .similar.as_ref().map_or_else(
+            || ", or create one: lantern-cli create-table".to_owned(),
+            |similar| format!("; did you mean {similar}?")
+        )
+    )]
+    NoJobsTable {
+        /// Schema and name, quoted.
+        table: String,
+        /// The missing columns, separated by commas.
+        columns: String,
+        /// The options that name a jobs table which the user may have meant.
+        similar: Option<String>,
+    },
     /// The table lacks columns that the daemon needs.
     #[error(
-        "the jobs table {table} lacks the column{plural} {columns}; see \"Jobs table\" in the README, for example: \
-         ALTER TABLE {table} {remedy};"
+        "the jobs table {table} lacks the column{plural} {columns}; see \"Jobs table\" in the README, {remedy}"
     )]
     MissingColumns {
         /// Schema and name, quoted.
@@ -29,7 +47,7 @@ pub enum JobsTableError {
         columns: String,
         /// The plural ending, if several columns are missing.
         plural: &'static str,
-        /// The actions of an `ALTER TABLE` that adds the columns.
+        /// How the columns are added.
         remedy: String,
     },
     /// `--label` needs a column of that name.

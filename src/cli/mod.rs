@@ -25,6 +25,7 @@ mod points;
 mod process_list;
 mod pull;
 mod refuse_superuser;
+mod remedy_lines;
 mod resync;
 mod retry_failed;
 mod search;

@@ -24,7 +24,7 @@ pub enum JobsTableError {
     #[error(
         "{table} is no jobs table: it lacks the columns {columns}; name the jobs table with --table and --schema{}",
         .similar.as_ref().map_or_else(
-            || ", or create one: lantern-cli create-table".to_owned(),
+            || ", or create one of another name: lantern-cli create-table --table NAME".to_owned(),
             |similar| format!("; did you mean {similar}?")
         )
     )]

@@ -109,12 +109,10 @@ impl Prerequisites {
             None => format!("the role {} lacks", self.stream.role),
         };
         Err(JobError::Permanent(format!(
-            "{who} {} things for this job. Let the owner of {} run sql/prepare_publication.sql, which gives \
-             it all but REPLICATION: psql {} -f sql/prepare_publication.sql. In detail: {}",
+            "{who} {} things for this job. {}; in detail: {}",
             lacking.len(),
-            names.qualified(),
-            rows.variables(names, dimensions),
-            lacking.join("; ")
+            rows.script(names, dimensions),
+            joined(&lacking)
         )))
     }
 
@@ -359,6 +357,22 @@ impl Facts {
         )))
     }
 
+    /// How the table's owner gives the role what it lacks. The script publishes the key, so there has to be one.
+    fn script(&self, names: &TargetNames, dimensions: Option<usize>) -> String {
+        let table = names.qualified();
+        if self.key.is_empty() {
+            return format!(
+                "{table} has no key: let its owner add a primary key first, then look again: lantern-cli check prints \
+                 the call of sql/prepare_publication.sql, which gives the role all but REPLICATION"
+            );
+        }
+        format!(
+            "Let the owner of {table} run sql/prepare_publication.sql, which gives it all but REPLICATION: \
+             psql {} -f sql/prepare_publication.sql",
+            self.variables(names, dimensions)
+        )
+    }
+
     /// The variables for the script, as arguments of psql.
     fn variables(&self, names: &TargetNames, dimensions: Option<usize>) -> String {
         let key: Vec<String> = self.key.iter().map(|name| identifier(name)).collect();
@@ -391,6 +405,18 @@ fn list(columns: &[String]) -> String {
     quoted.join(", ")
 }
 
+/// The remedies one behind the other. A statement has its semicolon.
+fn joined(remedies: &[String]) -> String {
+    let mut joined = String::new();
+    for remedy in remedies {
+        if !joined.is_empty() {
+            joined.push_str(if joined.ends_with(';') { " " } else { "; " });
+        }
+        joined.push_str(remedy);
+    }
+    joined
+}
+
 /// The text as one word of a shell's command line.
 fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -403,6 +429,12 @@ fn shell_word(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_has_one_semicolon() {
+        let remedies = ["a: GRANT x;", "b: own it", "c: GRANT y;"].map(String::from);
+        assert_eq!(joined(&remedies), "a: GRANT x; b: own it; c: GRANT y;");
+    }
 
     #[test]
     fn a_value_with_quotes_or_blanks_is_one_word_for_the_shell() {

@@ -84,6 +84,7 @@ async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTabl
             base_type: "vector".into(),
             dimensions: u32::try_from(dimensions).ok(),
             vector_schema: Some("public".into()),
+            exists: true,
         },
         fingerprint: None,
     }

@@ -46,16 +46,24 @@ impl WantedIndex {
         let destination = &target.destination;
         let column = identifier(&destination.name);
         let shown = format!("{}.{column}", target.qualified());
-        let alter = |to: &str| {
-            let table = target.qualified();
-            format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {to} USING {column}::{to};")
+        let change = |base: &str, to: &str| match destination.exists {
+            true => {
+                let table = target.qualified();
+                format!(
+                    "run: ALTER TABLE {table} ALTER COLUMN {column} TYPE {to} USING {column}::{to};"
+                )
+            }
+            false => format!("set column_type to {base}"),
         };
         let Some(vector_schema) = &destination.vector_schema else {
+            let base = indexable_type(model_dimensions);
             return Err(format!(
-                "create_index is hnsw, but {shown} has the type {}, which pgvector does not index; install pgvector \
-                 (CREATE EXTENSION vector;) and run: {} or set create_index to NULL",
+                "create_index is hnsw, but {shown} {} the type {}, which pgvector does not index; install pgvector \
+                 (CREATE EXTENSION vector;) and {}{} set create_index to NULL",
+                if destination.exists { "has" } else { "would get" },
                 destination.type_name,
-                alter(&indexable_type(model_dimensions))
+                change(base, &format!("{base}({model_dimensions})")),
+                if destination.exists { " or" } else { ", or" },
             ));
         };
         let schema = identifier(vector_schema);
@@ -67,9 +75,9 @@ impl WantedIndex {
             let to = format!("{schema}.{own_type}({model_dimensions})");
             return Err(format!(
                 "create_index is hnsw, but {shown} is declared as {} without dimensions, which pgvector does not index; \
-                 run: {}",
+                 {}",
                 destination.type_name,
-                alter(&to)
+                change(own_type, &to)
             ));
         };
         let indexed_type = match options.as_halfvec {
@@ -87,8 +95,8 @@ impl WantedIndex {
             return Err(too_many(
                 MAX_VECTOR,
                 &format!(
-                    "of a halfvec it indexes up to {MAX_HALFVEC}: set index_params to {{\"type\": \"halfvec\"}}, or run: {}",
-                    alter(&halfvec)
+                    "of a halfvec it indexes up to {MAX_HALFVEC}: set index_params to {{\"type\": \"halfvec\"}}, or {}",
+                    change("halfvec", &halfvec)
                 ),
             ));
         }
@@ -157,11 +165,11 @@ impl WantedIndex {
 }
 
 /// A type of pgvector that it can index.
-fn indexable_type(dimensions: usize) -> String {
+fn indexable_type(dimensions: usize) -> &'static str {
     let limit = usize::try_from(MAX_VECTOR).unwrap_or(usize::MAX);
     match dimensions <= limit {
-        true => format!("vector({dimensions})"),
-        false => format!("halfvec({dimensions})"),
+        true => "vector",
+        false => "halfvec",
     }
 }
 
@@ -239,6 +247,14 @@ mod tests {
             array.contains("CREATE EXTENSION vector;")
                 && array.contains("TYPE vector(384) USING \"embedding\"::vector(384);"),
             "{array}"
+        );
+        let mut planned = TargetTable::example();
+        planned.destination.exists = false;
+        let planned = refusal(planned);
+        assert!(
+            planned.contains("would get the type real[]")
+                && planned.contains("set column_type to vector, or set create_index to NULL"),
+            "{planned}"
         );
         assert!(WantedIndex::new(&table("halfvec", Some(4000)), 4000, &options("{}")).is_ok());
     }

@@ -61,6 +61,28 @@ impl Job {
         }
     }
 
+    /// Fails before anything is created, where the job has never run and the column that it would create cannot be
+    /// indexed.
+    ///
+    /// # Errors
+    /// Permanent, with the remedy.
+    pub(super) fn check_index(
+        &self,
+        names: &TargetNames,
+        planned: Option<&TargetTable>,
+        dimensions: usize,
+    ) -> Result<(), JobError> {
+        let (Some(options), Some(planned)) = (&names.index, planned) else {
+            return Ok(());
+        };
+        match WantedIndex::new(planned, dimensions, options) {
+            Err(reason) if self.row.progress == InitProgress::New => {
+                Err(JobError::permanent(reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Says at the start of the job, and not after hours of backfill, that no role of the job can create the index.
     async fn tell_of_owner(
         &self,

@@ -205,6 +205,13 @@ impl Job {
         self.warn_of_exposure(surveyed.exposure);
         let found = found.ok_or_else(|| JobError::Transient("the table is gone".into()))?;
         let definition = &self.row.definition;
+        if found.destination.is_none() && names.index.is_some() {
+            let dimensions = model.dimensions();
+            let planned =
+                target_table::planned(sessions.stream, names, definition, found.clone(), dimensions)
+                    .await?;
+            self.check_index(names, planned.as_ref(), dimensions)?;
+        }
         let target = target_table::complete(sessions, names, definition, found, model).await;
         match target {
             Ok(target) => Ok((jobs_server, Arc::new(target))),

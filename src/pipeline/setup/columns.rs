@@ -6,6 +6,7 @@
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::table::target::DestinationColumn;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
@@ -29,6 +30,34 @@ pub async fn destination_type(
         )),
         (None, None) => Ok("real[]".to_owned()),
     }
+}
+
+/// The column for vectors of this many dimensions, as [`create_destination`] would create it.
+///
+/// # Errors
+/// As [`destination_type`].
+pub async fn planned_destination(
+    session: &Session,
+    names: &TargetNames,
+    column_type: Option<&str>,
+    dimensions: usize,
+) -> Result<DestinationColumn, JobError> {
+    let type_name = destination_type(session, column_type, Some(dimensions)).await?;
+    let of_pgvector = ["vector", "halfvec"]
+        .into_iter()
+        .find(|base| type_name.ends_with(&with_dimensions(&format!(".{base}"), Some(dimensions))));
+    let vector_schema = match of_pgvector {
+        Some(_) => vector_schema(session).await?,
+        None => None,
+    };
+    Ok(DestinationColumn {
+        name: names.destination.clone(),
+        base_type: of_pgvector.unwrap_or(&type_name).to_owned(),
+        type_name,
+        dimensions: of_pgvector.and_then(|_| u32::try_from(dimensions).ok()),
+        vector_schema,
+        exists: false,
+    })
 }
 
 /// Creates the column for vectors of this many dimensions.

@@ -3,13 +3,16 @@
 //!
 //! ```text
 //! complete   what the survey has found ─▶ create missing columns ─▶ inspect ─┐
-//! existing   inspect ───────────────────────────────────────────────────────┴─▶ TargetTable
+//! existing   inspect ───────────────────────────────────────────────────────┼─▶ TargetTable
+//! planned    what the survey has found ─▶ plan the missing destination ─────┘
 //! ```
 
 use crate::embedding::Model;
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::columns::{create_destination, create_fingerprint};
+use crate::pipeline::setup::columns::{
+    create_destination, create_fingerprint, planned_destination,
+};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
@@ -70,6 +73,27 @@ pub async fn existing(
             identifier(&names.destination)
         ))
     })
+}
+
+/// The table as it will be once the job has created its destination, from what the survey has found. Creates nothing.
+///
+/// # Errors
+/// Permanent where the destination cannot be created, and the server's.
+///
+/// Cancellation safe: it only reads.
+pub async fn planned(
+    session: &Session,
+    names: &TargetNames,
+    definition: &Definition,
+    mut found: FoundTable,
+    dimensions: usize,
+) -> Result<Option<TargetTable>, JobError> {
+    if found.destination.is_none() {
+        let column_type = definition.column_type.as_deref();
+        let planned = planned_destination(session, names, column_type, dimensions).await?;
+        found.destination = Some(planned);
+    }
+    Ok(assemble(found, names, ""))
 }
 
 async fn create_missing(

@@ -131,6 +131,8 @@ pub struct DestinationColumn {
     pub dimensions: Option<u32>,
     /// The schema of pgvector, where the column has one of its types.
     pub vector_schema: Option<String>,
+    /// False for a column that the job has yet to create.
+    pub exists: bool,
 }
 
 /// A table that a job can work on.
@@ -287,6 +289,7 @@ impl TargetTable {
                 base_type: "_float4".into(),
                 dimensions: None,
                 vector_schema: None,
+                exists: true,
             },
             fingerprint: None,
         }

@@ -31,7 +31,7 @@ use crate::pipeline::setup::preflight::subject::Subject;
 use crate::pipeline::setup::preflight::survey;
 use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::pipeline::setup::row_access::Sessions;
-use crate::pipeline::setup::target_table::assemble;
+use crate::pipeline::setup::target_table::{self, assemble};
 use crate::pipeline::setup::written_columns::{self, Claim};
 use crate::pipeline::setup::{copies, row_access, target_database};
 use crate::pipeline::slot::catalog::find_slot;
@@ -195,14 +195,17 @@ impl Check<'_> {
             });
         }
         let progress = self.row.progress;
-        index::look(
-            points,
-            sessions,
-            names,
-            target.as_ref().zip(dimensions),
-            progress,
-        )
-        .await;
+        let planned = match surveyed.table.zip(dimensions) {
+            Some((table, dimensions)) => {
+                let (stream, definition) = (sessions.stream, &self.row.definition);
+                let planned = target_table::planned(stream, names, definition, table, dimensions);
+                // The survey has said why the column cannot be created.
+                planned.await.ok().flatten()
+            }
+            None => None,
+        };
+        let vectors = planned.as_ref().zip(dimensions);
+        index::look(points, sessions, names, vectors, progress).await;
         server_advice::give(points, sessions.stream, slot, progress).await;
         let definition = &self.row.definition;
         match &surveyed.looked {

@@ -50,6 +50,7 @@ pub fn usable_destination(
             VectorForm::Array => None,
         },
         vector_schema: matches!(form, VectorForm::Pgvector(_)).then(|| column.base_schema.clone()),
+        exists: true,
     })
 }
 

@@ -102,12 +102,7 @@ mod tests {
         let text = format!("let the owner run: {command} in detail: GRANT SELECT");
         assert_eq!(
             wrap(&text, 20),
-            [
-                "let the owner run:",
-                command,
-                "in detail: GRANT",
-                "SELECT"
-            ]
+            ["let the owner run:", command, "in detail: GRANT", "SELECT"]
         );
         assert_eq!(wrap(command, 20), [command]);
         assert_eq!(wrap(&text, usize::MAX), [text]);

@@ -162,6 +162,65 @@ async fn refused(daemon: &mut Process, said: &[&str]) {
     }
 }
 
+/// Its owner is not told to add eleven columns to it.
+#[tokio::test]
+async fn a_table_of_something_else_is_no_jobs_table() {
+    let database = TestDatabase::create(server::shared()).await;
+    let client = database.client().await;
+    execute(
+        &client,
+        "CREATE TABLE products (id int, \"table\" text); CREATE VIEW shown AS SELECT * FROM products",
+    )
+    .await;
+    let uri = database.uri();
+    let run = async |arguments: &[&str]| {
+        let (command, more) = arguments.split_at(1);
+        let output = program()
+            .run(&[command, &["--uri", &uri], more].concat())
+            .await;
+        assert_eq!(output.status.code(), Some(1));
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(!said.contains("ALTER TABLE"), "{said}");
+        said
+    };
+    for name in ["products", "shown"] {
+        let said = run(&["status", "--table", name]).await;
+        let what =
+            format!("\"public\".\"{name}\" is no jobs table: it lacks the columns db_connection, ");
+        assert!(said.contains(&what), "{said}");
+        assert!(
+            said.contains("create one of another name: lantern-cli create-table"),
+            "{said}"
+        );
+    }
+
+    create_documented_table(&client).await;
+    let moved = "CREATE SCHEMA app; ALTER TABLE jobs SET SCHEMA app; ALTER TABLE app.jobs DROP COLUMN src_column";
+    execute(&client, moved).await;
+    let hint = "--schema app --table jobs?";
+    for command in ["status", "start-daemon"] {
+        let said = run(&[command, "--table", "products"]).await;
+        assert!(said.contains(&format!("; did you mean {hint}")), "{said}");
+    }
+    let said = run(&["check", "--jobs-table", "products", "--job", "1"]).await;
+    assert!(
+        said.contains("did you mean --jobs-schema app --jobs-table jobs?"),
+        "{said}"
+    );
+    let said = run(&["status", "--table", "Jobs"]).await;
+    assert!(
+        said.contains(&format!("; did you mean {hint} Otherwise create it with")),
+        "{said}"
+    );
+    execute(&client, "CREATE VIEW old AS SELECT * FROM app.jobs").await;
+    let said = run(&["status", "--table", "old"]).await;
+    assert!(
+        said.contains("CREATE OR REPLACE VIEW \"public\".\"old\""),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn an_unsuitable_jobs_table_is_rejected_with_a_remedy() {
     let database = TestDatabase::create(server::shared()).await;

@@ -111,7 +111,11 @@ async fn a_running_job_and_the_same_one_after_its_daemon_has_ended() {
         stopped.contains("stopped") && stopped.contains("No daemon runs"),
         "{stopped}"
     );
-    let found = json(&scene, &[&id.to_string()]).await;
+    let found = json(&scene, &["--job", &id.to_string()]).await;
+    assert_eq!(
+        found["jobs"],
+        json(&scene, &[&id.to_string()]).await["jobs"]
+    );
     let job = &found["jobs"][0];
     assert_eq!(
         (&found["daemons"], &job["state"]),

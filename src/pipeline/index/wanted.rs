@@ -60,7 +60,11 @@ impl WantedIndex {
             return Err(format!(
                 "create_index is hnsw, but {shown} {} the type {}, which pgvector does not index; install pgvector \
                  (CREATE EXTENSION vector;) and {}{} set create_index to NULL",
-                if destination.exists { "has" } else { "would get" },
+                if destination.exists {
+                    "has"
+                } else {
+                    "would get"
+                },
                 destination.type_name,
                 change(base, &format!("{base}({model_dimensions})")),
                 if destination.exists { " or" } else { ", or" },

@@ -207,9 +207,14 @@ impl Job {
         let definition = &self.row.definition;
         if found.destination.is_none() && names.index.is_some() {
             let dimensions = model.dimensions();
-            let planned =
-                target_table::planned(sessions.stream, names, definition, found.clone(), dimensions)
-                    .await?;
+            let planned = target_table::planned(
+                sessions.stream,
+                names,
+                definition,
+                found.clone(),
+                dimensions,
+            )
+            .await?;
             self.check_index(names, planned.as_ref(), dimensions)?;
         }
         let target = target_table::complete(sessions, names, definition, found, model).await;

@@ -158,7 +158,7 @@ async fn points_that_cannot_be_looked_at_say_so() {
 }
 
 #[tokio::test]
-async fn what_people_read_fits_into_80_columns_and_is_plain_in_a_pipe() {
+async fn a_point_is_one_line_and_plain_in_a_pipe() {
     let (_database, _client, uri) = with_row().await;
     let output = program()
         .run(&[
@@ -182,8 +182,8 @@ async fn what_people_read_fits_into_80_columns_and_is_plain_in_a_pipe() {
         "{printed}"
     );
     assert!(!printed.contains('\u{1b}'), "{printed}");
-    for line in printed.lines() {
-        assert!(line.chars().count() <= 80, "{line}");
+    for line in printed.lines().take_while(|line| !line.is_empty()) {
+        assert!(line.starts_with(['✓', '✗', '!', '·']), "{line}");
     }
     let password = uri
         .split_once(':')
@@ -243,4 +243,43 @@ async fn an_index_that_cannot_be_built_is_told_beforehand() {
     let id = insert_job(&client, job).await;
     let _daemon = start_daemon(&database, &[]);
     assert_eq!(wait_for_failure(&client, id).await, failed[0]);
+}
+
+/// Also where the job has yet to create the column. It fails before it does.
+#[tokio::test]
+async fn an_index_of_a_column_that_does_not_exist_yet_is_told_beforehand() {
+    let (database, client, uri) = with_row().await;
+    execute(
+        &client,
+        "ALTER TABLE jobs ADD create_index text, ADD column_type text",
+    )
+    .await;
+    let subject = ["--uri", &uri, "--table", "articles", "--column", "title"];
+    let more = ["--db-connection", &uri, "--create-index", "hnsw"];
+    let more = [&subject[..], &more, &["--dst-column", "later"]].concat();
+    if !database.skips_vector() {
+        let checked = check(&more).await;
+        let said = text(&checked, "create_index");
+        assert_eq!(said, "built once the initial backfill is finished");
+    }
+    let arrays = check(&[&more[..], &["--column-type", "real[]"]].concat()).await;
+    execute(&client, "DROP EXTENSION IF EXISTS vector CASCADE").await;
+    let without_pgvector = check(&more).await;
+    let failed = texts(&without_pgvector, "failed");
+    assert_eq!(failed, texts(&arrays, "failed"));
+    assert_eq!(failed.len(), 1, "{failed:#?}");
+    assert!(
+        failed[0].contains("set column_type to vector"),
+        "{failed:?}"
+    );
+
+    let job = Job {
+        options: &[("create_index", "'hnsw'")],
+        ..Job::on(&database, "articles", "title", "later")
+    };
+    let id = insert_job(&client, job).await;
+    let _daemon = start_daemon(&database, &[]);
+    assert_eq!(wait_for_failure(&client, id).await, failed[0]);
+    let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'later'";
+    assert_eq!(value::<i64>(&client, columns).await, 0);
 }

@@ -5,7 +5,7 @@ use testkit::jobs::{Job, insert_job, wait_for_backfill, wait_for_failure};
 use testkit::scene::NOTES;
 use testkit::{Scene, paths};
 
-use crate::support::{assert_check_says, check, scene_with, texts};
+use crate::support::{assert_check_says, check, program, scene_with, texts};
 
 /// A role, its table in a schema of its own, and what it lacks.
 struct Case {
@@ -236,4 +236,44 @@ async fn a_role_that_may_not_write_to_the_jobs_table_is_told_and_sees_the_rest()
         failed.len() == 1 && failed[0].contains("GRANT UPDATE (") && failed[0].contains("jobs"),
         "{failed:#?}"
     );
+}
+
+/// Each statement with one semicolon; and without a key, no call of a script that publishes the key.
+#[tokio::test]
+async fn remedies_can_be_copied() {
+    let scene = scene_with("CREATE TABLE notes (id int, body text)").await;
+    let role = format!("bare_{}", scene.database.name());
+    let create =
+        format!("REVOKE ALL ON SCHEMA public FROM PUBLIC; CREATE ROLE {role} LOGIN PASSWORD 'pw'");
+    scene.sql(&create).await;
+    let uri = scene.database.uri();
+    let (_, place) = uri.split_once('@').expect("a URI with a password");
+    let bare = format!("postgresql://{role}:pw@{place}");
+    let arguments = ["--uri", &uri, "--db-connection", &bare];
+    let arguments = [&arguments[..], &["--table", "notes", "--column", "body"]].concat();
+    let lacking = async || {
+        let checked = check(&arguments).await;
+        let failed = texts(&checked, "failed");
+        assert!(!failed.concat().contains(";;"), "{failed:#?}");
+        let found = failed
+            .iter()
+            .find(|text| text.contains("things for this job"));
+        (*found.expect("several things")).to_owned()
+    };
+    let without_key = lacking().await;
+    assert!(
+        without_key.contains("has no key: let its owner add a primary key first")
+            && !without_key.contains("-v "),
+        "{without_key}"
+    );
+    scene.sql("ALTER TABLE notes ADD PRIMARY KEY (id)").await;
+    let with_key = lacking().await;
+    let end = "-f sql/prepare_publication.sql; in detail: ";
+    assert!(
+        with_key.contains("-v key='\"id\"'") && with_key.contains(end),
+        "{with_key}"
+    );
+    let output = program().run(&[&["check"], &arguments[..]].concat()).await;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert!(printed.contains(&with_key), "{printed}");
 }

@@ -27,7 +27,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
 
 fn wrap_prose(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in words(text, &['"']) {
+    for word in words(text, '"') {
         let line = lines.last_mut().expect("there is one");
         if line.is_empty() {
             line.push_str(word);
@@ -50,7 +50,7 @@ fn split_at_command(text: &str) -> Option<(&str, &str, &str)> {
     let (before, rest) = text.split_at(begin);
     let mut end = 0;
     let mut is_file = false;
-    for word in words(rest, &['\'']) {
+    for word in words(rest, '\'') {
         end += word.len();
         if is_file {
             return Some((before.trim_end(), &rest[..end], rest[end..].trim_start()));
@@ -61,16 +61,16 @@ fn split_at_command(text: &str) -> Option<(&str, &str, &str)> {
     None
 }
 
-/// The text at its blanks, but for those between two of the same of these quotes.
-fn words<'a>(text: &'a str, quotes: &[char]) -> Vec<&'a str> {
-    let mut open: Option<char> = None;
+/// The text at its blanks, but for those between two of this quote. Between single quotes a shell takes a backslash as
+/// it is; outside of them it takes the next character as it is (POSIX, "Quoting").
+fn words(text: &str, quote: char) -> Vec<&str> {
+    let (mut is_open, mut is_escaped) = (false, false);
     let is_end = |c: char| {
-        match open {
-            Some(quote) if c == quote => open = None,
-            None if quotes.contains(&c) => open = Some(c),
-            _ => {}
+        if !is_escaped {
+            is_open ^= c == quote;
         }
-        c == ' ' && open.is_none()
+        is_escaped = quote == '\'' && c == '\\' && !is_open && !is_escaped;
+        c == ' ' && !is_open
     };
     text.split(is_end).collect()
 }

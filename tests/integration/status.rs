@@ -112,10 +112,10 @@ async fn a_running_job_and_the_same_one_after_its_daemon_has_ended() {
         "{stopped}"
     );
     let found = json(&scene, &["--job", &id.to_string()]).await;
-    assert_eq!(
-        found["jobs"],
-        json(&scene, &[&id.to_string()]).await["jobs"]
-    );
+    let by_position = json(&scene, &[&id.to_string()]).await;
+    assert_eq!(found["jobs"][0]["id"], by_position["jobs"][0]["id"]);
+    let (ran, printed) = status(&scene, &["--job", "none"]).await;
+    assert!(!ran, "{printed}");
     let job = &found["jobs"][0];
     assert_eq!(
         (&found["daemons"], &job["state"]),

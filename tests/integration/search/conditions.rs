@@ -22,6 +22,7 @@ async fn a_condition_is_sql_over_the_columns() {
         ("(views = 3) AND (id IN (SELECT 3))", vec!["3"]),
         ("\"Lang \"\"x\" = 'it''s; -- (en' AND views = 3", vec!["3"]),
         ("body = $$a$$ OR views = 3", vec!["3"]),
+        ("body = 'for $1' OR views = 3", vec!["3"]),
         ("is_odd(views) AND views < 4", vec!["1", "3"]),
         ("embedding IS NULL", vec![]),
     ] {
@@ -67,6 +68,22 @@ async fn what_is_not_one_condition_is_refused() {
     for (condition, expected) in [
         ("  ", "--where is empty"),
         ("views > $2", "a parameter"),
+        (
+            "body = $1",
+            "has a parameter, such as $1, for which there is no value",
+        ),
+        ("views = $1::int", "has a parameter"),
+        ("$1 IS NULL", "has a parameter"),
+        ("body = $0", "has a parameter"),
+        ("body = $1 OR views = ANY ($1)", "--where"),
+        (
+            "ARRAY[] = ARRAY[views]",
+            "cannot determine type of empty array",
+        ),
+        ("views > 1 /* c", "at or near \"/* c\""),
+        ("body = 'c", "at or near \"'c\""),
+        ("views >", "it ends too early"),
+        ("(views > 1", "it ends too early"),
         ("viewz > 1", "it has id, body, views, embedding"),
         ("views", "must be type boolean"),
         ("count(*) > 1", "aggregate functions are not allowed"),
@@ -74,6 +91,10 @@ async fn what_is_not_one_condition_is_refused() {
         let (status, _, said) = search(&scene, &["--where", condition]).await;
         assert_eq!(status, Some(1), "{condition}: {said}");
         assert!(said.contains(expected), "{condition}: {said}");
+        assert!(
+            !said.contains("THEN") && !said.contains("convert"),
+            "{condition}: {said}"
+        );
     }
     assert_eq!(scene.value("SELECT count(*) FROM notes").await, "6");
 }

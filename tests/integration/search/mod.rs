@@ -5,6 +5,7 @@ mod create_index;
 mod document;
 mod indexes;
 mod interrupted_builds;
+mod rights;
 
 use testkit::Scene;
 use testkit::scene::VOCABULARY;

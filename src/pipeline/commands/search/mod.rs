@@ -18,18 +18,21 @@
 //! | [`condition`] | whether the condition is one expression |
 //! | [`statement`] | the SELECT |
 //! | [`settings`] | how far an index is searched |
+//! | `rights` | what the role lacks |
 //! | [`explain`] | which index was used, and the server's plan |
 
 pub mod columns;
 pub mod condition;
 pub mod explain;
+mod rights;
 pub mod settings;
 pub mod statement;
 
-use tokio_postgres::{Row, Statement};
+use tokio_postgres::Row;
 
 use crate::pipeline::commands::search::columns::{ShownColumns, all_columns};
-use crate::pipeline::commands::search::condition::{Condition, explain_refusal};
+use crate::pipeline::commands::search::condition::{Condition, refuse_parameters};
+use crate::pipeline::commands::search::rights::Lacking;
 use crate::pipeline::commands::search::statement::{Nearest, Order};
 use crate::pipeline::error::JobError;
 use crate::pipeline::index::catalog::{self, VectorIndex};
@@ -149,7 +152,7 @@ impl<'a> Search<'a> {
             settings::search_far(self.session, schema, limit).await?;
         }
         let condition = match self.query.condition {
-            Some(text) => Some(self.condition(text).await?),
+            Some(text) => Some(self.condition(text, &existing).await?),
             None => None,
         };
         let nearest = Nearest {
@@ -161,15 +164,16 @@ impl<'a> Search<'a> {
         let distance = index.as_ref().map_or(Distance::Cosine, |it| it.distance);
         let mut answer = match index {
             Some(index) => {
-                let sql = nearest.statement(&Order::ByIndex(&index));
-                self.ask(sql, Way::Index(index), &existing).await?
+                let order = Order::ByIndex(&index);
+                let way = Way::Index(index.clone());
+                self.ask(&nearest, way, &order).await?
             }
             None => Answer::nothing(Way::NoIndex(invalid(&indexes))),
         };
         if answer.rows.len() < limit as usize {
-            let sql = nearest.statement(&Order::Exact(distance));
             let way = answer.way.then_exact(answer.rows.len());
-            answer = self.ask(sql, way, &existing).await?;
+            let order = Order::Exact(distance);
+            answer = self.ask(&nearest, way, &order).await?;
         }
         let mut rows = read_rows(&answer.rows)?;
         // An index may give rows that are almost in order (`ivfflat.iterative_scan`).
@@ -184,32 +188,47 @@ impl<'a> Search<'a> {
     }
 
     /// The condition means what it means in the caller's own sessions: the rest of the transaction has their settings.
-    async fn condition(&self, text: &str) -> Result<Condition, JobError> {
+    async fn condition(&self, text: &str, existing: &[String]) -> Result<Condition, JobError> {
         self.session
             .batch_execute(&set_local_defaults())
             .await
             .map_err(DatabaseError::during("preparing the condition"))?;
-        Condition::check(self.session, text).await
+        let condition = Condition::check(self.session, text).await?;
+        match refuse_parameters(self.session, &condition, self.query.target, existing).await {
+            Ok(()) => Ok(condition),
+            Err(error) => Err(self.with_rights(error, None).await),
+        }
     }
 
-    async fn ask(&self, sql: String, way: Way, existing: &[String]) -> Result<Answer, JobError> {
-        let statement = self.prepare(&sql, existing).await?;
-        let rows = self.session.query(&statement, &[&self.query.vector]).await;
-        let rows = rows.map_err(DatabaseError::during(self.doing()))?;
-        Ok(Answer { rows, way, sql })
+    async fn ask(
+        &self,
+        nearest: &Nearest<'_>,
+        way: Way,
+        order: &Order<'_>,
+    ) -> Result<Answer, JobError> {
+        let sql = nearest.statement(order);
+        match self.session.query(&sql, &[&self.query.vector]).await {
+            Ok(rows) => Ok(Answer { rows, way, sql }),
+            Err(cause) => {
+                let error = DatabaseError::during(self.doing())(cause).into();
+                Err(self.with_rights(error, Some(nearest.columns)).await)
+            }
+        }
     }
 
-    async fn prepare(&self, sql: &str, existing: &[String]) -> Result<Statement, JobError> {
-        let prepared = self.session.prepare(sql).await;
-        let prepared = prepared.map_err(|cause| match self.query.condition {
-            Some(_) => explain_refusal(cause, self.query.target, existing),
-            None => DatabaseError::during(self.doing())(cause).into(),
-        })?;
-        match prepared.params().len() {
-            1 => Ok(prepared),
-            _ => Err(JobError::permanent(
-                "--where has a parameter, such as $2, for which there is no value; write the value itself",
-            )),
+    /// Adds to an error about missing rights who lacks them, and what grants them.
+    async fn with_rights(&self, error: JobError, columns: Option<&ShownColumns>) -> JobError {
+        if !error.is_insufficient_privilege() {
+            return error;
+        }
+        let lacking = Lacking {
+            target: self.query.target,
+            columns,
+            has_condition: self.query.condition.is_some(),
+        };
+        match lacking.remedy(self.session).await {
+            Ok(remedy) => error.with_remedy(remedy),
+            Err(_) => error,
         }
     }
 

@@ -24,6 +24,7 @@ mod failpoint;
 pub mod http;
 pub mod jobs;
 pub mod pipeline;
+pub mod plural;
 pub mod postgres;
 mod reminder;
 pub mod replication;

@@ -19,6 +19,7 @@ use crate::pipeline::setup::preflight::users_code::{PowerfulRoles, check_exposur
 use crate::pipeline::setup::{target_database, target_table};
 use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
+use crate::plural::form;
 use crate::postgres::{ConnectionString, Session};
 
 /// Names one job, and where it may connect.
@@ -208,9 +209,10 @@ impl OpenJob {
             self.store.release(&self.row.id, Some(&dead)).await?;
             let shown: Vec<String> = dead.iter().take(3).map(ToString::to_string).collect();
             output::line(format_args!(
-                "{} rows have left the failures table, because no row of the table can have their keys any more \
-                 ({}{}); if their rows have other keys now, lantern-cli resync embeds them",
+                "{} {} left the failures table, because no row of the table can have such a key any more ({}{}); \
+                 lantern-cli resync embeds what has another key now",
                 dead.len(),
+                form(dead.len(), "row has", "rows have"),
                 shown.join(", "),
                 if dead.len() > shown.len() {
                     ", …"
@@ -229,8 +231,9 @@ impl OpenJob {
             return Ok(());
         };
         bail!(
-            "{} rows could not be embedded or written; see {}. The last one, {}: {}",
+            "{} {} could not be embedded or written; see {}. The last one, {}: {}",
             failures.len(),
+            form(failures.len(), "row", "rows"),
             self.store.table().failures(),
             newest.key,
             newest.error

@@ -14,6 +14,7 @@ use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
 use crate::pipeline::commands::verify::compare_sample;
+use crate::plural::form;
 
 /// How often the progress is printed.
 const REPORT_INTERVAL: Duration = Duration::from_secs(5);
@@ -74,7 +75,7 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
             }
         })
         .await?;
-    output::line(format_args!("{rows} rows done"))?;
+    output::line(format_args!("{rows} {} done", form(rows, "row", "rows")))?;
     job.none_quarantined().await?;
     if scope == BackfillScope::Missing {
         none_stale(&job, &engine).await?;

@@ -8,6 +8,7 @@ use super::job::JobArguments;
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
 use crate::pipeline::commands::repair::Rows;
+use crate::plural::form;
 
 /// Retry the quarantined rows of a job
 ///
@@ -45,6 +46,6 @@ pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
         );
     }
     let rows = job.repair(&engine, Rows::Keys(keys), |_| {}).await?;
-    output::line(format_args!("{rows} rows tried"))?;
+    output::line(format_args!("{rows} {} tried", form(rows, "row", "rows")))?;
     job.none_quarantined().await
 }

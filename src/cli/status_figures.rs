@@ -1,6 +1,7 @@
 //! Figures of a job as people read them.
 
 use crate::byte_size::Size;
+use crate::plural::form;
 use crate::status::job_status::{JobState, JobStatus};
 use crate::status::record::Coverage;
 
@@ -74,10 +75,7 @@ pub fn count(count: Option<u64>) -> String {
 
 /// A number of things: `1 row`, `1,234 rows`.
 pub fn plural(number: u64, one: &str, many: &str) -> String {
-    match number {
-        1 => format!("1 {one}"),
-        number => format!("{} {many}", count(Some(number))),
-    }
+    format!("{} {}", count(Some(number)), form(number, one, many))
 }
 
 /// A scan of existing rows: `1,200 of 5,000 rows, 12 s left`.
@@ -87,9 +85,9 @@ pub fn scan(job: &JobStatus) -> Option<String> {
         format!(", {} left", duration(Some(seconds)))
     });
     Some(format!(
-        "{} of {} rows, {} rows a second{left}",
+        "{} of {}, {} rows a second{left}",
         count(Some(scan.rows_done)),
-        count(Some(scan.rows_total)),
+        plural(scan.rows_total, "row", "rows"),
         rate(Some(scan.rows_per_second))
     ))
 }

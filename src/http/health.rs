@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::plural::form;
 use crate::shown::shown;
 use crate::status::board::Snapshot;
 use crate::status::job_status::JobState;
@@ -60,10 +61,7 @@ impl Readiness {
 
     /// For a person: all lines, or only their number.
     pub fn text(&self, with_lines: bool) -> String {
-        let count = |number: usize| match number {
-            1 => "1 job".to_owned(),
-            number => format!("{number} jobs"),
-        };
+        let count = |number: usize| format!("{number} {}", form(number, "job", "jobs"));
         if self.not_at_work.is_empty() {
             return format!("ready: {} at work\n", count(self.at_work));
         }

@@ -194,7 +194,7 @@ async fn commands_fire_no_triggers_of_a_job_with_skip_triggers() {
 
     scene.sql("ALTER TABLE notes DROP CONSTRAINT keeps").await;
     let (all, printed) = run(&scene, "retry-failed", &[]).await;
-    assert!(all && printed.contains("1 rows tried"), "{printed}");
+    assert!(all && printed.contains("1 row tried"), "{printed}");
     assert_eq!(scene.value(state).await, "1 0 t, 2 0 t");
 
     // Without the option both of them fire the trigger, as the daemon does.

@@ -10,6 +10,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     ("failpoint", &[]),
     ("backoff", &[]),
     ("byte_size", &[]),
+    ("plural", &[]),
     ("reminder", &[]),
     ("shown", &[]),
     ("replication", &[]),
@@ -79,6 +80,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         &[
             "failpoint",
             "backoff",
+            "plural",
             "postgres",
             "replication",
             "embedding",
@@ -94,6 +96,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/capture",
         &[
             "failpoint",
+            "plural",
             "postgres",
             "replication",
             "jobs",
@@ -109,6 +112,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         &[
             "backoff",
             "reminder",
+            "plural",
             "postgres",
             "embedding",
             "jobs",
@@ -127,6 +131,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/commands",
         &[
             "backoff",
+            "plural",
             "postgres",
             "replication",
             "embedding",
@@ -146,6 +151,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         &[
             "backoff",
             "reminder",
+            "plural",
             "postgres",
             "replication",
             "embedding",
@@ -160,7 +166,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "pipeline/job",
         ],
     ),
-    ("http", &["shown", "status"]),
+    ("http", &["plural", "shown", "status"]),
     // What a person calls.
     (
         "cli",
@@ -168,6 +174,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "backoff",
             "byte_size",
             "failpoint",
+            "plural",
             "shown",
             "postgres",
             "embedding",

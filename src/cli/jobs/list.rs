@@ -5,6 +5,7 @@ use clap::Args;
 use crate::cli::jobs_table::JobsTableArguments;
 use crate::cli::{json, output, table};
 use crate::pipeline::commands::status::Observer;
+use crate::plural::form;
 use crate::postgres::JobAccess;
 use crate::status::JobStatus;
 
@@ -51,8 +52,13 @@ pub async fn run(arguments: List) -> anyhow::Result<()> {
     }
     if observed.nameless > 0 {
         output::line(format_args!(
-            "{} more rows of {table} have no id, or one that is too long, and are no jobs",
-            observed.nameless
+            "{} more {}",
+            observed.nameless,
+            form(
+                observed.nameless,
+                &format!("row of {table} has no id, or one that is too long, and is no job"),
+                &format!("rows of {table} have no id, or one that is too long, and are no jobs")
+            )
         ))?;
     }
     Ok(())

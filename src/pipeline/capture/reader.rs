@@ -22,6 +22,7 @@ use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::table::row::{LiveAck, SubscriberId};
+use crate::plural::form;
 use crate::replication::pgoutput::RelationId;
 use crate::replication::{Frame, ReplicationStream};
 use crate::status::lag::{StreamLag, Unfinished};
@@ -209,7 +210,12 @@ impl Reader {
             let unfinished = self.subscribers.leave(id, Ok(()));
             if unfinished > 0 {
                 tracing::info!(
-                    "{unfinished} rows are unfinished; the stream repeats them at the next start"
+                    "{unfinished} {} at the next start",
+                    form(
+                        unfinished,
+                        "row is unfinished; the stream repeats it",
+                        "rows are unfinished; the stream repeats them"
+                    )
                 );
             }
         }

@@ -25,6 +25,7 @@ use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::{coverage, ddl};
 use crate::pipeline::slot::retention;
 use crate::pipeline::write::path::{BackfillEnds, LiveEnds};
+use crate::plural::form;
 use crate::postgres::{ConnectionString, Session};
 use crate::status::JobCounters;
 use crate::status::record::Phase;
@@ -230,7 +231,11 @@ async fn backfill(
         .run(|progress| {
             counters.note_scan(progress.done, progress.total);
             if reported.is_none() {
-                tracing::info!("{} existing rows to embed", progress.total);
+                tracing::info!(
+                    "{} existing {} to embed",
+                    progress.total,
+                    form(progress.total, "row", "rows")
+                );
             }
             if reported.is_none_or(|reported| reported.elapsed() >= PROGRESS_INTERVAL) {
                 reported = Some(Instant::now());
@@ -239,8 +244,9 @@ async fn backfill(
         })
         .await?;
     tracing::info!(
-        "{} existing rows done in {:.1} s; listening for changes",
+        "{} existing {} done in {:.1} s; listening for changes",
         progress.done,
+        form(progress.done, "row", "rows"),
         began.elapsed().as_secs_f64()
     );
     reporter.finished().await;

@@ -21,6 +21,7 @@ use crate::pipeline::slot::job_slots::{JobSlot, find_job_slots};
 use crate::pipeline::slot::names;
 use crate::pipeline::supervisor::state::{CatchUp, OrphanSearch, Supervisor};
 use crate::pipeline::supervisor::tasks::TaskOutcome;
+use crate::plural::form;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::SlotName;
 
@@ -95,8 +96,9 @@ impl Supervisor {
             return;
         }
         tracing::info!(
-            "caught up: {} jobs have embedded everything that was committed",
-            rows.len()
+            "caught up: {} {} embedded everything that was committed",
+            rows.len(),
+            form(rows.len(), "job has", "jobs have")
         );
         for row in &rows {
             tell_of_quarantine(&self.store, &row.id).await;
@@ -188,8 +190,9 @@ async fn tell_of_quarantine(store: &JobStore, id: &JobId) {
     if let Ok(Some(count @ 1..)) = store.count_failures(id).await {
         tracing::warn!(
             job = %id,
-            "{count} rows could not be embedded or written; see {}, remove the cause, and run: lantern-cli retry-failed \
+            "{count} {} could not be embedded or written; see {}, remove the cause, and run: lantern-cli retry-failed \
              --job {id}",
+            form(count, "row", "rows"),
             store.table().failures()
         );
     }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::plural::form;
+
 const INTERVAL: Duration = Duration::from_secs(3600);
 
 /// When the next line is due, and what the last one has counted.
@@ -22,7 +24,11 @@ impl Heartbeat {
     /// Logs the line if it is due: how many jobs run here, and how many texts were embedded of `embedded` in all.
     pub fn log(&mut self, jobs: usize, embedded: u64) {
         if let Some(embedded) = self.beat(Instant::now(), embedded) {
-            tracing::info!("running {jobs} jobs; {embedded} texts embedded in the last hour");
+            tracing::info!(
+                "running {jobs} {}; {embedded} {} embedded in the last hour",
+                form(jobs, "job", "jobs"),
+                form(embedded, "text", "texts")
+            );
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use crate::jobs::definition::JobId;
 use crate::jobs::presence::{FleetView, Held, Stranger};
 use crate::pipeline::supervisor::state::Supervisor;
+use crate::plural::form;
 use crate::postgres::DatabaseError;
 
 /// The most rows of waiting jobs that are written at a look.
@@ -86,8 +87,9 @@ impl Supervisor {
         if !new.is_empty() {
             let shown: Vec<&str> = waiting.iter().take(5).map(JobId::as_str).collect();
             tracing::warn!(
-                "{} jobs wait until others end, since this daemon runs {limit} at most (--max-jobs): {}{}",
+                "{} {} until others end, since this daemon runs {limit} at most (--max-jobs): {}{}",
                 waiting.len(),
+                form(waiting.len(), "job waits", "jobs wait"),
                 shown.join(", "),
                 if waiting.len() > shown.len() {
                     ", …"

@@ -9,6 +9,7 @@ use crate::jobs::{lock, presence};
 use crate::pipeline::job::state::JobEnd;
 use crate::pipeline::supervisor::state::{AfterEnd, Supervisor};
 use crate::pipeline::supervisor::tasks::TaskOutcome;
+use crate::plural::form;
 use crate::postgres::DatabaseError;
 
 /// How long jobs have to finish what is under way.
@@ -18,21 +19,29 @@ impl Supervisor {
     /// Waits until all jobs have stopped, or [`STOP_TIMEOUT`] has passed.
     pub(super) async fn shut_down(mut self) {
         tracing::info!(
-            "stopping: finishing what is under way in {} jobs",
-            self.running.len()
+            "stopping: finishing what is under way in {} {}",
+            self.running.len(),
+            form(self.running.len(), "job", "jobs")
         );
         let finished = tokio::time::timeout(STOP_TIMEOUT, self.finish_jobs()).await;
         if finished.is_err() {
             tracing::warn!(
-                "{} jobs did not stop in time; they continue from their confirmed position at the next start",
-                self.running.len()
+                "{} {} from the confirmed position at the next start",
+                self.running.len(),
+                form(
+                    self.running.len(),
+                    "job did not stop in time; it continues",
+                    "jobs did not stop in time; they continue"
+                )
             );
         }
         self.tasks.shutdown().await;
+        let embedded = self.engine.embedded_texts();
+        let computed = self.engine.computed_texts();
         tracing::info!(
-            "stopped; {} texts got vectors, of which {} were computed",
-            self.engine.embedded_texts(),
-            self.engine.computed_texts()
+            "stopped; {embedded} {}, of which {computed} {} computed",
+            form(embedded, "text got its vector", "texts got vectors"),
+            form(computed, "was", "were")
         );
     }
 

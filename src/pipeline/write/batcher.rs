@@ -48,6 +48,7 @@ use crate::pipeline::write::rereads::Rereads;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::unread::Unread;
 use crate::pipeline::write::writer::Writer;
+use crate::plural::form;
 use crate::postgres::DatabaseError;
 use crate::postgres::error::describe;
 use crate::postgres::sqlstate::{SqlStateClass, classify};
@@ -580,8 +581,9 @@ impl Batcher {
         if goes_on && is_due {
             self.last_notice = Some(Instant::now());
             tracing::warn!(
-                "writing {} rows of {} fails again and again, and is retried: {}",
+                "writing {} {} of {} fails again and again, and is retried: {}",
                 batch.len(),
+                form(batch.len(), "row", "rows"),
                 self.target.qualified(),
                 describe(error)
             );

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::embedding::Model;
+use crate::plural::form;
 use crate::status::JobCounters;
 
 /// How often a job says that texts are cut: a table of long texts cuts each of them.
@@ -35,11 +36,17 @@ impl TruncatedTexts {
         if !self.is_due(Instant::now()) {
             return;
         }
+        let cut = self.counters.texts_truncated.get();
         tracing::warn!(
-            "{} texts of {table} so far are longer than the {} tokens that the model {} reads: what is beyond does not \
+            "{} {} longer than the {} tokens that the model {} reads: what is beyond does not \
              count; divide long texts into rows of their own, use a model with a larger window, or average windows \
              (\"long_text\": \"mean\" in runtime_params)",
-            self.counters.texts_truncated.get(),
+            cut,
+            form(
+                cut,
+                &format!("text of {table} so far is"),
+                &format!("texts of {table} so far are")
+            ),
             self.window,
             self.model
         );

@@ -104,7 +104,7 @@ async fn resync_that_leaves_stale_vectors_fails_and_says_what_it_has_done() {
     let (status, printed) = run(&scene, "resync", &[]).await;
     assert_eq!(status, Some(1), "{printed}");
     for words in [
-        "1 rows done",
+        "1 row done",
         "1 of 4 vectors",
         "are stale",
         "lantern-cli resync --all --job 1",
@@ -148,7 +148,7 @@ async fn a_key_that_cannot_exist_any_more_stops_the_retry_of_no_other() {
         let (status, printed) = run(&scene, command, &[]).await;
         assert_eq!(status, Some(0), "{command}: {printed}");
         for words in [
-            "1 rows have left the failures table",
+            "1 row has left the failures table",
             r#""mood":"happy""#,
             "lantern-cli resync",
         ] {

@@ -112,9 +112,14 @@ async fn streaming() -> Scene {
     scene
 }
 
+fn is_end_of_scan(line: &str) -> bool {
+    line.contains("existing row done") || line.contains("existing rows done")
+}
+
 /// How many backfills the daemon has finished.
 fn scans(daemon: &Process) -> usize {
-    daemon.log().matches("existing rows done").count()
+    let log = daemon.log();
+    log.lines().filter(|line| is_end_of_scan(line)).count()
 }
 
 /// As [`scans`], of a daemon that resumes at the confirmed position. The table of the third job, `parts`, does not
@@ -122,7 +127,7 @@ fn scans(daemon: &Process) -> usize {
 fn scans_again(daemon: &Process) -> usize {
     let log = daemon.log();
     log.lines()
-        .filter(|line| line.contains("existing rows done") && !line.contains("job=3:"))
+        .filter(|line| is_end_of_scan(line) && !line.contains("job=3:"))
         .count()
 }
 

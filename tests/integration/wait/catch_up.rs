@@ -38,7 +38,7 @@ async fn everything_that_was_committed_is_embedded_at_the_end() {
     // And a run without work ends, too.
     let (status, log) = work_off(&scene, &["--slots", "job"]).await;
     assert!(
-        status == Some(0) && log.contains("caught up: 1 jobs"),
+        status == Some(0) && log.contains("caught up: 1 job has"),
         "{log}"
     );
 }
@@ -102,7 +102,7 @@ async fn quarantined_rows_are_told_and_do_not_count() {
     let (status, log) = work_off(&scene, &[]).await;
     assert_eq!(status, Some(0), "{log}");
     assert!(
-        log.contains("1 rows could not be embedded or written; see \"public\".\"jobs_failures\""),
+        log.contains("1 row could not be embedded or written; see \"public\".\"jobs_failures\""),
         "{log}"
     );
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::pipeline::commands::search::{Found, Search, Way};
 use crate::pipeline::error::JobError;
+use crate::plural::form;
 use crate::postgres::DatabaseError;
 use crate::postgres::quote::identifier;
 
@@ -71,8 +72,9 @@ fn sentence(way: &Way, used: &[String]) -> String {
         ),
         Way::Index(index) => format!("{} ({})", used.join(", "), index.method),
         Way::TooFew(index, found) => format!(
-            "none: every vector was compared, because {} gave only {found} rows",
-            index.qualified()
+            "none: every vector was compared, because {} gave only {found} {}",
+            index.qualified(),
+            form(*found, "row", "rows")
         ),
         Way::NoIndex(None) => {
             "none: every vector was compared, because the column has no index for a distance of pgvector".into()

@@ -2,6 +2,7 @@
 //! what stands beside it for people.
 
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::definition::JobId;
 use super::store::JobStore;
@@ -62,6 +63,29 @@ impl JobStore {
     /// # Errors
     /// The server's.
     pub async fn all_remarks(&self) -> Result<Vec<(JobId, JobRemarks)>, DatabaseError> {
+        self.read_remarks("j.id IS NOT NULL", &[]).await
+    }
+
+    /// What the row of a job says.
+    ///
+    /// # Errors
+    /// The server's.
+    pub async fn remarks_on(&self, id: &JobId) -> Result<JobRemarks, DatabaseError> {
+        let found = self
+            .read_remarks("j.id::text = $1", &[&id.as_str()])
+            .await?;
+        Ok(found
+            .into_iter()
+            .next()
+            .map(|(_, remarks)| remarks)
+            .unwrap_or_default())
+    }
+
+    async fn read_remarks(
+        &self,
+        condition: &str,
+        values: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<(JobId, JobRemarks)>, DatabaseError> {
         let column = |name: &str| match self.table().may_read(name) {
             true => format!("left(j.{}::text, {MAX_REMARK})", identifier(name)),
             false => "NULL::text".to_owned(),
@@ -71,7 +95,7 @@ impl JobStore {
             false => "NULL::text",
         };
         let statement = format!(
-            "SELECT left(j.id::text, 1024), {stats}, {}, {}, {}, {}, {}, {} FROM {} j WHERE j.id IS NOT NULL",
+            "SELECT left(j.id::text, 1024), {stats}, {}, {}, {}, {}, {}, {} FROM {} j WHERE {condition}",
             column("last_error"),
             column("waits_for"),
             column("index_state"),
@@ -80,7 +104,7 @@ impl JobStore {
             column("init_failed_at"),
             self.table().qualified()
         );
-        let rows = self.session().query(&statement, &[]).await;
+        let rows = self.session().query(&statement, values).await;
         let remarks = rows.and_then(|rows| rows.iter().map(remarks).collect());
         remarks.map_err(DatabaseError::during("reading the jobs table"))
     }

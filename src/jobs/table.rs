@@ -138,7 +138,7 @@ impl JobsTable {
     }
 
     /// Whether it is a view, beside which there may be no failures table.
-    pub(super) fn is_view(&self) -> bool {
+    pub fn is_view(&self) -> bool {
         self.is_view
     }
 

@@ -1,5 +1,6 @@
 //! `lantern-cli wait`
 
+mod pending;
 mod result;
 
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use super::job::JobArguments;
 use super::{json, stderr};
 use crate::backoff::Backoff;
-use crate::jobs::{JobRow, JobStore, presence};
+use crate::jobs::{JobId, JobRow, JobStore, presence};
 use crate::pipeline::commands::wait::{Standing, WaitingFor};
 use crate::pipeline::setup::preflight::server::is_standby;
 use crate::pipeline::slot::committed_end::CommittedEnd;
@@ -33,6 +34,8 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// That means each row that was committed before the call, also those that existed before the job. A row that could
 /// not be embedded and is in the failures table counts as done. The command embeds nothing itself: a daemon has to run.
 ///
+/// A role that cannot read the failures table, as behind a view, gets 0 also where rows are in it.
+///
 /// Exits with 0 if every row is embedded, with 3 if rows of the job are in the failures table, with 4 if not everything is
 /// done within the timeout, and with 1 if the job has failed or is canceled, or on an error.
 #[derive(Args)]
@@ -51,7 +54,15 @@ pub struct Wait {
 
 pub async fn run(arguments: Wait) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let connections = Connections::open(&arguments.job).await?;
+    let (store, row) = arguments.job.find_row().await?;
+    if row.failed || row.canceled {
+        // Its target database may be what it has failed at.
+        let standing = Standing::Ended(Box::new(row.clone()));
+        let result = WaitResult::read(&store, &row.id, standing, None, None).await?;
+        return arguments.tell(&result, began);
+    }
+    let target = arguments.job.open_target(&store, &row).await?;
+    let connections = Connections { store, row, target };
     if is_standby(&connections.target).await? {
         bail!(
             "{} is a standby, and the replication slots of jobs are on the primary: name that one with --target",
@@ -61,11 +72,17 @@ pub async fn run(arguments: Wait) -> anyhow::Result<ExitCode> {
     let end = CommittedEnd::read(&connections.target).await?;
     let deadline = began + arguments.timeout.min(MAX_TIMEOUT);
     let result = wait(&arguments, connections, end, deadline).await?;
-    match arguments.json {
-        true => json::print(&result.as_json(began.elapsed()))?,
-        false => result.print(arguments.timeout)?,
+    arguments.tell(&result, began)
+}
+
+impl Wait {
+    fn tell(&self, result: &WaitResult, began: Instant) -> anyhow::Result<ExitCode> {
+        match self.json {
+            true => json::print(&result.as_json(began.elapsed()))?,
+            false => result.print(self.timeout)?,
+        }
+        Ok(result.exit_code())
     }
-    Ok(result.exit_code())
 }
 
 /// The sessions of the command.
@@ -108,7 +125,10 @@ async fn wait(
         let waited = timeout_at(deadline + ANSWER_TIMEOUT, attempt).await;
         let Connections { store, row, target } = &connections;
         let error = match waited {
-            Ok(Ok(standing)) => return WaitResult::read(store, &row.id, standing, end).await,
+            Ok(Ok(standing)) => {
+                let end = Some(end);
+                return WaitResult::read(store, &row.id, standing, end, Some(target)).await;
+            }
             Ok(Err(error)) if error.is_transient() => error,
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => DatabaseError::NoAnswer {
@@ -139,11 +159,21 @@ async fn attempt(
     if !matches!(standing, Standing::Pending(_)) {
         return Ok(standing);
     }
-    if !std::mem::replace(has_told, true) && presence::is_any_there(store).await? == Some(false) {
+    if !std::mem::replace(has_told, true) {
+        tell_what_is_waited_for(store, &row.id).await?;
+    }
+    waiting.wait(end, deadline).await
+}
+
+/// Once, while there is still time to do something about it.
+async fn tell_what_is_waited_for(store: &JobStore, job: &JobId) -> Result<(), DatabaseError> {
+    if presence::is_any_there(store).await? == Some(false) {
         stderr::line(&format!(
             "warning: no daemon works on {}: start one with lantern-cli start-daemon; waiting until then",
             store.table().qualified()
         ));
+    } else if let Some(cause) = pending::cause(&store.remarks_on(job).await?) {
+        stderr::line(&format!("warning: job {job}: {cause}; waiting"));
     }
-    waiting.wait(end, deadline).await
+    Ok(())
 }

@@ -6,13 +6,15 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::{Value, json};
 
+use super::pending::why_pending;
+use crate::cli::status_figures::plural;
 use crate::cli::{job_state, output, stderr};
 use crate::jobs::failures::Failure;
 use crate::jobs::{JobId, JobStore};
 use crate::pipeline::commands::wait::{Pending, Standing};
 use crate::pipeline::slot::committed_end::CommittedEnd;
 use crate::pipeline::slot::job_slots::JobSlot;
-use crate::postgres::DatabaseError;
+use crate::postgres::{DatabaseError, Session};
 
 /// The exit status where rows of the job are in the failures table.
 const QUARANTINED: u8 = 3;
@@ -24,12 +26,14 @@ const MAX_SHOWN: usize = 5;
 /// How the wait for a job has ended.
 pub struct WaitResult {
     job: JobId,
-    /// Up to where.
-    end: CommittedEnd,
+    /// Up to where; `None` for a job that had ended before.
+    end: Option<CommittedEnd>,
     slot: Option<String>,
     state: State,
     /// The failures table, quoted.
     failures: String,
+    /// What stands for the jobs table, where it is a view.
+    view: Option<String>,
 }
 
 enum State {
@@ -42,12 +46,16 @@ enum State {
 }
 
 impl WaitResult {
-    /// Reads what a person should know of this standing.
+    /// Reads what a person should know of this standing. `end` and `target` are `None` for a job that had ended before.
+    ///
+    /// # Errors
+    /// The server's.
     pub async fn read(
         store: &JobStore,
         job: &JobId,
         standing: Standing,
-        end: CommittedEnd,
+        end: Option<CommittedEnd>,
+        target: Option<&Session>,
     ) -> anyhow::Result<Self> {
         let result = |slot: Option<JobSlot>, state| WaitResult {
             job: job.clone(),
@@ -55,6 +63,7 @@ impl WaitResult {
             slot: slot.map(|slot| slot.name),
             state,
             failures: store.table().failures().to_owned(),
+            view: view(store),
         };
         Ok(match standing {
             Standing::Done(slot) => result(Some(slot), State::Done(quarantined(store, job).await?)),
@@ -68,7 +77,8 @@ impl WaitResult {
                 result(None, State::Ended("deleted", why))
             }
             Standing::Pending(pending) => {
-                let why = why_pending(store, &pending, end).await?;
+                let remarks = store.remarks_on(job).await?;
+                let why = why_pending(store, &pending, &remarks, end, target).await?;
                 let slot = match pending {
                     Pending::SlotIsLost(slot) | Pending::Behind(slot) => Some(slot),
                     Pending::Backfill(_) | Pending::NoSlot => None,
@@ -87,10 +97,11 @@ impl WaitResult {
     ) -> Self {
         WaitResult {
             job: job.clone(),
-            end,
+            end: Some(end),
             slot: None,
             state: State::TimedOut(format!("cannot be asked for: {error}")),
             failures: store.table().failures().to_owned(),
+            view: view(store),
         }
     }
 
@@ -118,7 +129,7 @@ impl WaitResult {
             "job": self.job.as_str(),
             "state": state,
             "reason": reason.map(|why| format!("job {} {why}", self.job)),
-            "position": self.end.position().to_string(),
+            "position": self.end.map(|end| end.position().to_string()),
             "slot": self.slot,
             "quarantined": rows.map(|rows| rows.iter().map(row).collect::<Vec<_>>()),
             "seconds": took.as_secs_f64(),
@@ -146,21 +157,21 @@ impl WaitResult {
         let slot = self.slot.as_deref().unwrap_or_default();
         let embedded = format!(
             "job {job}: everything up to {} (replication slot {slot}) is embedded",
-            self.end.position()
+            self.end.map(CommittedEnd::position).unwrap_or_default()
         );
         let Some(rows) = rows else {
-            return vec![format!(
-                "{embedded}, or in {failures}, which this role may not read"
-            )];
+            return vec![match &self.view {
+                None => format!("{embedded}, or in {failures}, which this role may not read"),
+                Some(view) => {
+                    format!("{embedded}, or in the failures table, which {view} does not show")
+                }
+            }];
         };
         if rows.is_empty() {
             return vec![embedded];
         }
-        let plural = if rows.len() == 1 { "" } else { "s" };
-        let mut report = vec![format!(
-            "{embedded}, but for {} row{plural} in {failures}:",
-            rows.len()
-        )];
+        let count = plural(rows.len() as u64, "row", "rows");
+        let mut report = vec![format!("{embedded}, but for {count} in {failures}:")];
         let shown = rows.iter().take(MAX_SHOWN);
         report.extend(shown.map(|row| format!("  {}: {}", row.key, row.error)));
         if rows.len() > MAX_SHOWN {
@@ -181,36 +192,8 @@ async fn quarantined(store: &JobStore, job: &JobId) -> anyhow::Result<Option<Vec
     })
 }
 
-/// The rest of a sentence that begins with the job.
-async fn why_pending(
-    store: &JobStore,
-    pending: &Pending,
-    end: CommittedEnd,
-) -> Result<String, DatabaseError> {
-    Ok(match pending {
-        Pending::Backfill(row) => {
-            let why = job_state::description(store, row).await?;
-            why.unwrap_or_else(|| "has not finished its initial backfill".to_owned())
-        }
-        Pending::NoSlot => "has no replication slot at the moment: a daemon creates it when it starts the job; see its \
-                            log, and last_error of the job"
-            .to_owned(),
-        Pending::SlotIsLost(slot) => format!(
-            "has to begin again, because the server has removed WAL that the replication slot {} needs: a daemon \
-             replaces the slot and scans the table",
-            slot.name
-        ),
-        Pending::Behind(slot) => {
-            let confirmed = slot.confirmed.unwrap_or_default();
-            let who = match slot.is_read {
-                true => "its daemon has not come further",
-                false => "no daemon reads it: start one, or see its log",
-            };
-            format!(
-                "has not embedded everything up to {}: the replication slot {} is at {confirmed}, and {who}",
-                end.position(),
-                slot.name
-            )
-        }
-    })
+/// The name of the view that stands for the jobs table, if one does.
+fn view(store: &JobStore) -> Option<String> {
+    let table = store.table();
+    table.is_view().then(|| table.qualified().to_owned())
 }

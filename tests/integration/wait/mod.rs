@@ -2,6 +2,7 @@
 //! --until-caught-up`.
 
 mod catch_up;
+mod causes;
 mod command;
 mod function;
 mod idle_server;

@@ -230,7 +230,7 @@ async fn texts_beyond_the_window_are_counted_once_an_hour() {
     assert!(
         warnings[0].contains("job=1: ")
             && warnings[0]
-                .contains("texts of \"public\".\"notes\" so far are longer than the 96 tokens"),
+                .contains("1 text of \"public\".\"notes\" so far is longer than the 96 tokens"),
         "{log}"
     );
 }

@@ -220,7 +220,7 @@ async fn jobs_beyond_max_jobs_wait_until_others_end() {
         )
         .await;
     let line = scene.daemon().wait_for_line("(--max-jobs)", TIMEOUT).await;
-    assert!(line.contains("jobs wait until others end"), "{line}");
+    assert!(line.contains("until others end"), "{line}");
     let started =
         "SELECT string_agg(id::text, ' ' ORDER BY id) FROM jobs WHERE init_started_at IS NOT NULL";
     assert_eq!(scene.value(started).await, first.to_string());
@@ -241,7 +241,7 @@ async fn jobs_beyond_max_jobs_wait_until_others_end() {
         if count == "3" { Ok(()) } else { Err(count) }
     })
     .await;
-    assert!(scene.daemon().log().matches("jobs wait until").count() <= 2);
+    assert!(scene.daemon().log().matches("until others end").count() <= 2);
     assert_eq!(
         value::<i64>(&scene.client, "SELECT count(*) FROM second").await,
         0

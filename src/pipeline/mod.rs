@@ -31,6 +31,7 @@
 //! use lantern::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 //! use lantern::pipeline::supervisor::state::Supervisor;
 //! use lantern::postgres::{ConnectionString, JobAccess};
+//! use lantern::status::StatusBoard;
 //! use tokio_util::sync::CancellationToken;
 //!
 //! let options = SupervisorOptions {
@@ -46,7 +47,8 @@
 //! };
 //! let engine = Engine::new(ModelCatalog::new("models".into()), EngineOptions::default());
 //! let stop = CancellationToken::new();
-//! Supervisor::open(options, engine, stop).await?.run().await;
+//! let board = StatusBoard::default();
+//! Supervisor::open(options, engine, board, stop).await?.run().await;
 //! # Ok(())
 //! # }
 //! ```

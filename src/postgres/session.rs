@@ -130,6 +130,15 @@ impl Session {
         Ok(())
     }
 
+    /// From now on a statement fails (`insufficient_privilege`) where row level security would hide rows from it (PostgreSQL
+    /// manual, "row_security"). For statements that pass over what they do not see.
+    ///
+    /// # Errors
+    /// Those of the server.
+    pub async fn refuse_hidden_rows(&self) -> Result<(), tokio_postgres::Error> {
+        self.client.batch_execute("SET row_security = off").await
+    }
+
     /// A prepared statement for `sql`; the first call prepares it. For queries that a session repeats every second: an
     /// unprepared one is parsed and planned each time, in three round trips.
     ///

@@ -78,7 +78,7 @@ pub struct Backfill {
 }
 
 impl Backfill {
-    /// Opens a session of its own for the scan. As many rows may be outstanding as `rows` has room for; `finished`
+    /// Opens a session of its own for the scan, which fails where row level security would hide rows from it. As many rows may be outstanding as `rows` has room for; `finished`
     /// needs the same room.
     ///
     /// # Errors
@@ -91,10 +91,10 @@ impl Backfill {
         finished: mpsc::Receiver<BackfillAck>,
     ) -> Result<Backfill, JobError> {
         let session = Session::open(database).await?;
-        session
-            .batch_execute(SETTINGS)
-            .await
-            .map_err(DatabaseError::during("preparing the scan"))?;
+        let failed = || DatabaseError::during("preparing the scan");
+        session.batch_execute(SETTINGS).await.map_err(failed())?;
+        // A policy may come while the scan runs. It would take an empty page for the end of the table.
+        session.refuse_hidden_rows().await.map_err(failed())?;
         Ok(Backfill {
             session,
             parts,

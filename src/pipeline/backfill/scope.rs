@@ -151,10 +151,11 @@ pub fn effect_on_unverified(definition: &Definition) -> &'static str {
     }
 }
 
-/// Whether any row of the table has a vector.
+/// Whether any row of the table has a vector, or may have one that a policy hides.
 async fn has_vectors(session: &Session, target: &TargetTable) -> Result<bool, JobError> {
     let statement = format!(
-        "SELECT EXISTS (SELECT FROM {} t WHERE t.{} IS NOT NULL)",
+        "SELECT row_security_active({}::oid) OR EXISTS (SELECT FROM {} t WHERE t.{} IS NOT NULL)",
+        target.oid,
         target.from_clause(),
         identifier(&target.destination.name)
     );

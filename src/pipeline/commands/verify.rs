@@ -105,6 +105,7 @@ impl Findings {
 ///
 /// Cancellation safe: it only reads.
 pub async fn verify(vectors: Vectors<'_>, extent: Extent) -> Result<Findings, JobError> {
+    refuse_hidden_rows(vectors).await?;
     let mut findings = by_sql(vectors.session, vectors.target).await?;
     let share = match extent {
         Extent::Everything => 1.0,
@@ -128,8 +129,15 @@ pub async fn compare_sample(
     vectors: Vectors<'_>,
     sample: NonZeroU64,
 ) -> Result<Comparison, JobError> {
+    refuse_hidden_rows(vectors).await?;
     let texts = tally(vectors.session, vectors.target, None).await?.texts;
     by_embedding(vectors, share(sample, texts)).await
+}
+
+/// A policy may come while the rows are counted, and what it hides would pass for right.
+async fn refuse_hidden_rows(vectors: Vectors<'_>) -> Result<(), JobError> {
+    let refused = vectors.session.refuse_hidden_rows().await;
+    Ok(refused.map_err(scanning(vectors.target))?)
 }
 
 fn share(sample: NonZeroU64, texts: u64) -> f64 {

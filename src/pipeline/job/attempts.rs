@@ -57,6 +57,11 @@ impl Job {
             if matches!(error, JobError::TableGone(_)) {
                 self.history.gone_at = Some(Instant::now());
             }
+            if began.elapsed() > STEADY_AFTER {
+                backoff.reset();
+                waiting.reset();
+                last = Ending::default();
+            }
             let ending = Ending::of(&error);
             // A definition may have changed between two statements of an attempt. The next one reads it again.
             let may_pass = ending.outdated && !last.outdated || self.history.is_settling();
@@ -68,10 +73,6 @@ impl Job {
                 if unsendable.is_persistent() && self.history.sends_whole_rows {
                     return JobEnd::Failed(format!("{error}; {}", self.send_less()));
                 }
-            }
-            if began.elapsed() > STEADY_AFTER {
-                backoff.reset();
-                waiting.reset();
             }
             if let Some(why) = why_waiting {
                 let pause = waiting.next_pause();

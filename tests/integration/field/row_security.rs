@@ -2,6 +2,7 @@
 
 use testkit::Scene;
 use testkit::scene::{CAVES, DESERT, MOON, NOTES, TIDES};
+use testkit::wait::{TIMEOUT, wait_for};
 
 use super::roles::{DaemonRole, daemon_role};
 use crate::support::scene_with;
@@ -134,4 +135,43 @@ async fn rows_that_are_hidden_for_a_moment_get_their_vectors() {
     // A look may have fallen into such a moment all the same. Then the job has failed, and says so.
     scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
     scene.wait_for_vectors("notes", "body").await;
+}
+
+/// Hazard 36. The rows are hidden while a scan reads one of its pages, and no look of the watchdog falls into that moment.
+#[tokio::test]
+async fn rows_that_are_hidden_from_a_scan_for_a_moment_get_their_vectors() {
+    let mut scene = scene_with(NOTES).await;
+    let role = daemon_role(&scene).await;
+    role.own(&scene, "notes").await;
+    // Long texts, so that pages have few rows and the scan soon reads the next one.
+    scene
+        .sql("INSERT INTO notes (id, body) SELECT n, repeat('Caves are cool. ', 8000) FROM generate_series(1, 1500) n")
+        .await;
+    role.job(&scene, "notes").await;
+    scene.spawn_daemon();
+    let begun = "SELECT count(*) > 0 FROM notes WHERE embedding IS NOT NULL";
+    scene.wait_for(begun, "true").await;
+    scene
+        .sql("ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        .await;
+    // Until the scan has read a page, or has ended.
+    let now = scene.value("SELECT clock_timestamp()").await;
+    let has_read = format!(
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+         AND application_name LIKE '%backfill%' AND (query_start < '{now}' OR state = 'active'))"
+    );
+    scene.wait_for(&has_read, "true").await;
+    scene
+        .sql("ALTER TABLE notes DISABLE ROW LEVEL SECURITY")
+        .await;
+    // A look may have fallen into the moment all the same. Then the job has failed, and says so.
+    let missing = async || {
+        scene
+            .sql("UPDATE jobs SET init_failed_at = NULL WHERE init_failed_at IS NOT NULL")
+            .await;
+        scene
+            .value("SELECT count(*) FROM notes WHERE embedding IS NULL")
+            .await
+    };
+    wait_for("rows without a vector", TIMEOUT, "0".to_owned(), missing).await;
 }

@@ -68,8 +68,8 @@ async fn watch_table(
     watched: WatchedTable<'_>,
     mut state: TableState,
 ) -> JobError {
+    // The first look is at once: since the attempt has read the table, it has created a slot, which may have taken long.
     loop {
-        tokio::time::sleep(CHECK_INTERVAL).await;
         match find_fault(session, watched, &state).await {
             Ok(now) => {
                 warn_of_children(watched.target, state.children(), now.children());
@@ -78,6 +78,7 @@ async fn watch_table(
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
             Err(error) => return error,
         }
+        tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
 

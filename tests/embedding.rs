@@ -122,9 +122,9 @@ async fn vectors_equal_the_reference_alone_and_in_any_batch() {
 #[tokio::test]
 async fn a_loaded_model_is_described_by_its_files() {
     let (engine, model) = default_model().await;
-    assert_eq!(model.name().as_str(), ModelName::DEFAULT);
-    assert_eq!((model.dimensions(), model.max_tokens()), (384, 256));
-    assert_eq!(model.pooling().to_string(), "mean");
+    assert_eq!(model.name(), ModelName::DEFAULT);
+    assert_eq!((model.dimensions(), model.max_tokens()), (384, Some(256)));
+    assert_eq!(model.pooling().unwrap().to_string(), "mean");
     assert_eq!(model.identity().len(), 16);
 
     let again = engine
@@ -135,7 +135,7 @@ async fn a_loaded_model_is_described_by_its_files() {
     let entries = engine.catalog().entries();
     let entry = entries
         .iter()
-        .find(|entry| entry.name == *model.name())
+        .find(|entry| entry.name.as_str() == model.name())
         .unwrap();
     assert!(matches!(entry.location, Location::Local(_)) && entry.problem.is_none());
     assert!(entry.size.unwrap() > 80_000_000);
@@ -669,7 +669,7 @@ async fn graphs_of_a_fixed_size_embed_any_number_of_texts() {
             Export::OfSize(_, Some(width)) => width as usize,
             _ => WINDOW,
         };
-        assert_eq!(model.max_tokens(), window, "{export:?}");
+        assert_eq!(model.max_tokens(), Some(window), "{export:?}");
     }
 }
 
@@ -700,7 +700,7 @@ async fn graphs_of_other_types_and_names_give_the_same_vectors() {
             assert!(worst < tolerance, "{export:?}: {worst:e}");
         }
         let in_graph = ["sentence_embedding", "text_embeds"].map(Export::MeanBeside);
-        let pooling = model.pooling().to_string();
+        let pooling = model.pooling().unwrap().to_string();
         assert_eq!(
             pooling == "in the graph",
             in_graph.contains(&export),
@@ -752,7 +752,10 @@ async fn a_graph_that_pools_can_be_told_to_pool_otherwise_if_it_shows_the_token_
         TinyModel::One.write_graph_to(folder, export).unwrap();
     });
     let (engine, plain) = load_tiny(models.path()).await.unwrap();
-    let model = engine.model_with(plain.name(), &last).await.unwrap();
+    let model = engine
+        .model_with(&plain.name().parse().unwrap(), &last)
+        .await
+        .unwrap();
     assert!(model.shares_weights_with(&plain) && model.identity() != plain.identity());
     let vector = embed(&engine, &model, &["w1 w2 w3"]).await.remove(0);
     assert_near(&vector, &TinyModel::One.vector("w3"));
@@ -778,7 +781,10 @@ async fn options_that_change_nothing_keep_the_identity() {
         (r#"{"long_text": "mean"}"#, false),
     ] {
         let options = ModelOptions::from_json(json).unwrap();
-        let model = engine.model_with(plain.name(), &options).await.unwrap();
+        let model = engine
+            .model_with(&plain.name().parse().unwrap(), &options)
+            .await
+            .unwrap();
         assert_eq!(model.identity() == plain.identity(), is_same, "{json}");
     }
 }

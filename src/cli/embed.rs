@@ -193,12 +193,11 @@ impl Printer {
     fn report_truncated(&self) {
         if self.truncated > 0 {
             stderr::line(&format!(
-                "warning: {} of {} texts are longer than the {} tokens that the model {} reads; their ends do not \
+                "warning: {} of {} texts are longer than {}; their ends do not \
                  count",
                 self.truncated,
                 self.texts,
-                self.model.max_text_tokens(),
-                self.model.name()
+                self.model.window()
             ));
         }
     }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::job_access::JobAccessArguments;
 use crate::cli::{job_state, output, stderr};
-use crate::embedding::{Engine, Model, ModelName};
+use crate::embedding::{Engine, Model};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::BackfillProgress;
 use crate::pipeline::backfill::scope::BackfillScope;
@@ -16,7 +16,7 @@ use crate::pipeline::commands::repair::{Repair, Rows};
 use crate::pipeline::commands::verify::Vectors;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::users_code::{PowerfulRoles, check_exposure};
-use crate::pipeline::setup::{target_database, target_table};
+use crate::pipeline::setup::{model, target_database, target_table};
 use crate::pipeline::table::row::Key;
 use crate::pipeline::table::target::TargetTable;
 use crate::plural::form;
@@ -83,8 +83,7 @@ impl JobArguments {
         let session = self.open_target(&store, &row).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();
-        let name: ModelName = names.model.parse()?;
-        let model = engine.model_with(&name, &names.options).await?;
+        let model = model::load(engine, &names, &self.access.access()).await?;
         let target = target_table::existing(&session, &names, &model).await?;
         Ok(OpenJob {
             row,

@@ -1,4 +1,4 @@
-//! `--allow-host` and `--tls-directory`, the same for the daemon and for the commands that connect to a job's target
+//! `--allow-host`, `--allow-env` and `--tls-directory`, the same for the daemon and for the commands that connect to a job's target
 //! database.
 
 use std::path::PathBuf;
@@ -7,8 +7,9 @@ use clap::Args;
 
 use crate::postgres::JobAccess;
 use crate::postgres::allowed_hosts::{AllowedHost, AllowedHosts};
+use crate::postgres::allowed_variables::{AllowedVariable, AllowedVariables};
 
-/// What the author of a jobs row may name in `db_connection`.
+/// What the author of a jobs row may name there.
 #[derive(Args)]
 pub struct JobAccessArguments {
     /// A host that jobs may connect to: host, host:port, or the directory of a Unix socket. May be given several times;
@@ -20,6 +21,17 @@ pub struct JobAccessArguments {
         value_delimiter = ','
     )]
     allow_host: Vec<AllowedHost>,
+
+    /// An environment variable with a key that jobs may use for a server of models (api_key_env in runtime_params): NAME,
+    /// or NAME=FILE for a file with the key, which is read at each start of a job. A key is sent only to the provider's own
+    /// servers and to hosts that --allow-host names [default: jobs may use none]
+    #[arg(
+        long,
+        env = "LANTERN_ALLOW_ENV",
+        value_name = "NAME[=FILE]",
+        value_delimiter = ','
+    )]
+    allow_env: Vec<AllowedVariable>,
 
     /// The folder of the certificates and keys that jobs may name in db_connection (sslrootcert, sslcert, sslkey)
     /// [default: jobs may name none]
@@ -37,6 +49,7 @@ impl JobAccessArguments {
     pub fn access(&self) -> JobAccess {
         JobAccess {
             hosts: AllowedHosts::new(self.allow_host.clone()),
+            variables: AllowedVariables::new(self.allow_env.clone()),
             tls_directory: self.tls_directory.clone(),
         }
     }

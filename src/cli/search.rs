@@ -108,9 +108,8 @@ async fn embed_query(engine: &Engine, job: &OpenJob, query: String) -> anyhow::R
     let embedded = embedded.await?.remove(0);
     if embedded.is_truncated {
         stderr::line(&format!(
-            "warning: the query is longer than the {} tokens that the model {} reads; its end does not count",
-            job.model.max_text_tokens(),
-            job.model.name()
+            "warning: the query is longer than {}; its end does not count",
+            job.model.window()
         ));
     }
     embedded.vector.context("the query has no vector")

@@ -14,9 +14,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use xxhash_rust::xxh3::Xxh3;
 
-use super::model::LoadedModel;
 use super::queue::TextKey;
-use super::role::TextRole;
 
 /// Memory of an entry beside its vector: key, pointers, state.
 const ENTRY_OVERHEAD: u64 = 96;
@@ -58,10 +56,11 @@ impl VectorCache {
         }
     }
 
-    /// The key of a text. Equal keys have equal vectors, whether they are kept or not.
-    pub(crate) fn key(&self, model: &LoadedModel, role: TextRole, text: &str) -> TextKey {
+    /// The key of a text. `identity` tells the vectors of its model and role from those of others. Equal keys have equal
+    /// vectors, whether they are kept or not.
+    pub(crate) fn key(&self, identity: [&str; 2], text: &str) -> TextKey {
         let mut hasher = Xxh3::with_seed(self.seed);
-        for part in model.identity_of(role) {
+        for part in identity {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }

@@ -6,20 +6,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::flow_counters::FlowCounters;
-use super::model::LoadedModel;
 use super::queue::{FlowId, Priority, Request};
 use super::role::TextRole;
-use super::scheduler::{Embedded, FlowContext, Scheduler};
+use super::scheduler::{Embedded, FlowContext, Scheduled, Scheduler};
 
 /// Submits texts of one flow to the engine.
 ///
 /// Dropping it drops the texts that no worker has taken yet. The [`Completions`] end after the texts that a worker has
 /// taken.
 pub struct Submitter {
-    scheduler: Arc<Scheduler>,
-    flow: FlowId,
-    context: Arc<FlowContext>,
+    flow: Box<dyn Flow>,
     in_flight: Arc<InFlight>,
+}
+
+/// A flow of any kind of model.
+trait Flow: Send + Sync {
+    /// See [`Scheduler::push`].
+    fn push(&self, id: u64, priority: Priority, text: Arc<str>, old: Option<u64>) -> bool;
+    fn flush(&self);
+    fn withdraw(&self, id: u64) -> bool;
+}
+
+/// A flow of one kind of model.
+struct FlowOf<M: Scheduled> {
+    scheduler: Arc<Scheduler<M>>,
+    id: FlowId,
+    context: Arc<FlowContext<M>>,
 }
 
 /// Receives the vectors of one flow.
@@ -35,22 +47,28 @@ struct InFlight {
 }
 
 /// Opens a flow. The caller keeps at most `capacity` texts between `submit` and the receipt of their vectors.
-pub(crate) fn open(
-    scheduler: &Arc<Scheduler>,
-    model: Arc<LoadedModel>,
+pub(crate) fn open<M>(
+    scheduler: &Arc<Scheduler<M>>,
+    model: Arc<M>,
     role: TextRole,
     capacity: usize,
     counters: Arc<FlowCounters>,
-) -> (Submitter, Completions) {
+) -> (Submitter, Completions)
+where
+    M: Scheduled<Ready: Send> + Send + Sync + 'static,
+{
     let (sender, receiver) = mpsc::unbounded_channel();
     let in_flight = Arc::new(InFlight {
         count: AtomicUsize::new(0),
         capacity,
     });
-    let submitter = Submitter {
+    let flow = FlowOf {
         scheduler: scheduler.clone(),
-        flow: scheduler.open_flow(&model),
+        id: scheduler.open_flow(&model, role),
         context: Arc::new(FlowContext::new(model, role, sender, counters, scheduler)),
+    };
+    let submitter = Submitter {
+        flow: Box::new(flow),
         in_flight: in_flight.clone(),
     };
     let completions = Completions {
@@ -67,14 +85,12 @@ impl Submitter {
     /// [`super::EmbeddingError::ShutDown`].
     pub fn submit(&self, priority: Priority, id: u64, text: impl Into<Arc<str>>) {
         self.in_flight.enter();
-        let request = self.request(id);
-        let (context, text) = (&self.context, text.into());
-        self.scheduler.push(request, context, priority, text, None);
+        self.flow.push(id, priority, text.into(), None);
     }
 
     /// Says that no text follows soon, so those that were submitted need not wait for more of a batch.
     pub fn flush(&self) {
-        self.scheduler.flush();
+        self.flow.flush();
     }
 
     /// As [`submit`](Self::submit), in the place of the text with the number `old`. Returns whether that was withdrawn:
@@ -86,9 +102,7 @@ impl Submitter {
         id: u64,
         text: impl Into<Arc<str>>,
     ) -> bool {
-        let request = self.request(id);
-        let (context, text) = (&self.context, text.into());
-        let withdrawn = (self.scheduler).push(request, context, priority, text, Some(old));
+        let withdrawn = self.flow.push(id, priority, text.into(), Some(old));
         if !withdrawn {
             self.in_flight.enter();
         }
@@ -98,18 +112,35 @@ impl Submitter {
     /// Takes a text back. Returns whether nothing comes back for it; otherwise its vector is there already.
     #[must_use]
     pub fn withdraw(&self, id: u64) -> bool {
-        let withdrawn = self.scheduler.withdraw(self.request(id));
+        let withdrawn = self.flow.withdraw(id);
         if withdrawn {
             self.in_flight.leave(1);
         }
         withdrawn
     }
+}
 
+impl<M> Flow for FlowOf<M>
+where
+    M: Scheduled<Ready: Send> + Send + Sync,
+{
+    fn push(&self, id: u64, priority: Priority, text: Arc<str>, old: Option<u64>) -> bool {
+        let (request, context) = (self.request(id), &self.context);
+        self.scheduler.push(request, context, priority, text, old)
+    }
+
+    fn flush(&self) {
+        self.scheduler.flush();
+    }
+
+    fn withdraw(&self, id: u64) -> bool {
+        self.scheduler.withdraw(self.request(id))
+    }
+}
+
+impl<M: Scheduled> FlowOf<M> {
     fn request(&self, id: u64) -> Request {
-        Request {
-            flow: self.flow,
-            id,
-        }
+        Request { flow: self.id, id }
     }
 }
 
@@ -127,9 +158,9 @@ impl InFlight {
     }
 }
 
-impl Drop for Submitter {
+impl<M: Scheduled> Drop for FlowOf<M> {
     fn drop(&mut self) {
-        self.scheduler.close_flow(self.flow);
+        self.scheduler.close_flow(self.id);
     }
 }
 

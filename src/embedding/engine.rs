@@ -25,13 +25,16 @@ use super::error::EmbeddingError;
 use super::fetch::Fetcher;
 use super::flow_counters::FlowCounters;
 use super::hub::{DownloadEvent, Downloaded, HubSettings};
-use super::model::{LoadedModel, Model};
+use super::linger::Linger;
+use super::loaded::LoadedModel;
+use super::model::{Computed, Model};
 use super::name::ModelName;
 use super::options::ModelOptions;
 use super::queue::Priority;
+use super::remote::{RemoteOptions, RemoteServices};
 use super::role::TextRole;
 use super::runtime;
-use super::scheduler::{Embedded, Scheduler, lock};
+use super::scheduler::{Embedded, Memory, Scheduler, lock};
 use super::worker::{panic_message, run_worker};
 use super::yielding::{Gate, Monitor, Processes, Yielding};
 
@@ -72,7 +75,9 @@ struct EngineInner {
     models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     monitor: Mutex<Option<JoinHandle<()>>>,
-    scheduler: Arc<Scheduler>,
+    memory: Memory,
+    scheduler: Arc<Scheduler<LoadedModel>>,
+    remote: RemoteServices,
     gate: Arc<Gate>,
     own_processes: Processes,
 }
@@ -109,6 +114,8 @@ impl Engine {
     pub fn new(catalog: ModelCatalog, options: EngineOptions) -> Self {
         let cache_bytes = options.cache_bytes.unwrap_or(DEFAULT_CACHE_BYTES);
         let batch_tokens = options.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS).get();
+        let memory = Memory::new(cache_bytes);
+        let linger = Linger::new(Instant::now());
         Self {
             inner: Arc::new(EngineInner {
                 fetcher: Fetcher::new(catalog, options.hub.clone()),
@@ -116,7 +123,9 @@ impl Engine {
                 models: Mutex::default(),
                 workers: Mutex::default(),
                 monitor: Mutex::default(),
-                scheduler: Arc::new(Scheduler::new(batch_tokens, cache_bytes)),
+                scheduler: Arc::new(Scheduler::new(batch_tokens, linger, memory.clone())),
+                remote: RemoteServices::new(memory.clone()),
+                memory,
                 gate: Arc::new(Gate::new()),
                 own_processes: Processes::default(),
             }),
@@ -173,12 +182,25 @@ impl Engine {
         match tokio::task::spawn_blocking(load).await {
             Ok(result) => result,
             Err(error) if error.is_panic() => Err(EmbeddingError::Panicked {
-                model: name.clone(),
+                model: name.as_str().into(),
                 reason: panic_message(&*error.into_panic()),
             }),
             // The async runtime itself is shutting down.
             Err(_) => Err(EmbeddingError::ShutDown),
         }
+    }
+
+    /// Returns a model of a server, after a first text has shown that it works. Jobs with the same servers and key share
+    /// their limits and take turns. A model is used for as long as a [`Model`] or an open queue refers to it.
+    ///
+    /// Cancellation safe.
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddingError::Remote`] with the server's words, and what to do.
+    pub async fn remote_model(&self, options: &RemoteOptions) -> Result<Model, EmbeddingError> {
+        let model = self.inner.remote.model(options).await?;
+        Ok(Model::from_remote(model))
     }
 
     /// Loads the ONNX Runtime library, as the first model would.
@@ -257,13 +279,13 @@ impl Engine {
     /// Number of texts that this engine has embedded.
     #[must_use]
     pub fn embedded_texts(&self) -> u64 {
-        self.inner.scheduler.embedded_texts()
+        self.inner.memory.embedded_texts()
     }
 
     /// Number of vectors that it has computed for them. The others were known, or wanted for several texts at a time.
     #[must_use]
     pub fn computed_texts(&self) -> u64 {
-        self.inner.scheduler.computed_texts()
+        self.inner.memory.computed_texts()
     }
 
     /// What computes the vectors.
@@ -308,8 +330,16 @@ impl Engine {
         capacity: usize,
         counters: Arc<FlowCounters>,
     ) -> (Submitter, Completions) {
-        let (scheduler, model) = (&self.inner.scheduler, model.loaded().clone());
-        channel::open(scheduler, model, role, capacity, counters)
+        match model.computed() {
+            Computed::Here(model) => {
+                let scheduler = &self.inner.scheduler;
+                channel::open(scheduler, model.clone(), role, capacity, counters)
+            }
+            Computed::Elsewhere(model) => {
+                let scheduler = model.service().scheduler();
+                channel::open(scheduler, model.clone(), role, capacity, counters)
+            }
+        }
     }
 
     /// Ends the inference threads after their current batches and waits for them: some tens of milliseconds, or as long
@@ -435,6 +465,7 @@ impl EngineInner {
     fn shut_down(&self) {
         self.scheduler.shut_down();
         self.gate.close();
+        self.remote.shut_down();
     }
 }
 

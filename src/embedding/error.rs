@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::hub::DownloadError;
 use super::name::{ModelName, ModelNameError};
+use super::remote::RemoteError;
 
 /// An error of the embedding engine. Cheap to clone, because one failed load or batch is reported to many jobs.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -161,10 +162,14 @@ pub enum EmbeddingError {
     #[error("embedding with model {model} panicked ({reason}); please report this with the text")]
     Panicked {
         /// The model.
-        model: ModelName,
+        model: Arc<str>,
         /// The message of the panic.
         reason: String,
     },
+
+    /// A server that was asked for vectors has none.
+    #[error(transparent)]
+    Remote(#[from] Box<RemoteError>),
 
     /// The engine was shut down before the text was embedded.
     #[error("the embedding engine is shut down; start the daemon again")]
@@ -179,6 +184,7 @@ impl EmbeddingError {
         match self {
             Self::ShutDown | Self::Threads(_) => true,
             Self::Download(error) => error.failure.is_transient(),
+            Self::Remote(error) => error.is_transient(),
             Self::Io { source, .. } => !matches!(
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
@@ -205,6 +211,9 @@ impl EmbeddingError {
     /// Whether the text itself is at fault, so that other texts can still be embedded.
     #[must_use]
     pub fn concerns_one_text(&self) -> bool {
+        if let Self::Remote(error) = self {
+            return error.concerns_one_text();
+        }
         !self.is_transient()
             && matches!(
                 self,
@@ -215,6 +224,13 @@ impl EmbeddingError {
                     | Self::ZeroVector { .. }
                     | Self::Panicked { .. }
             )
+    }
+
+    /// Whether a server does not let the daemon in: it knows the key no more, or the account has no credit. A person has to
+    /// act there.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Remote(error) if error.is_refusal())
     }
 
     pub(crate) fn io(path: &Path, source: io::Error) -> Self {
@@ -229,6 +245,12 @@ impl EmbeddingError {
             path: path.to_path_buf(),
             reason: reason.to_string(),
         }
+    }
+}
+
+impl From<RemoteError> for EmbeddingError {
+    fn from(error: RemoteError) -> Self {
+        Self::Remote(Box::new(error))
     }
 }
 

@@ -17,12 +17,14 @@ const MAX_LINGER: Duration = Duration::from_millis(12);
 
 /// The recent load, and since when texts wait.
 #[derive(Debug)]
-pub(super) struct Linger {
+pub(crate) struct Linger {
     /// The average share of workers that run a batch.
     load: f64,
     /// That share from `since` on.
     busy: f64,
     since: Instant,
+    /// Texts wait so long whatever the load.
+    least: Duration,
     round: Round,
 }
 
@@ -36,43 +38,52 @@ enum Round {
 }
 
 impl Linger {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Linger {
             load: 0.0,
             busy: 0.0,
             since: now,
+            least: Duration::ZERO,
             round: Round::NoTexts,
         }
     }
 
+    /// Texts wait at least so long, unless there are enough for a full batch or none follows.
+    pub(crate) fn at_least(now: Instant, least: Duration) -> Self {
+        Linger {
+            least,
+            ..Linger::new(now)
+        }
+    }
+
     /// From now on so many of the workers run a batch.
-    pub(super) fn observe(&mut self, now: Instant, busy: usize, workers: usize) {
+    pub(crate) fn observe(&mut self, now: Instant, busy: usize, workers: usize) {
         self.load = self.load_at(now);
         self.since = now;
         self.busy = busy as f64 / workers.max(1) as f64;
     }
 
     /// A text has been queued.
-    pub(super) fn text_arrived(&mut self, now: Instant) {
+    pub(crate) fn text_arrived(&mut self, now: Instant) {
         if let Round::NoTexts = self.round {
             self.round = Round::Gathering(now);
         }
     }
 
     /// The texts that wait need not wait longer.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if let Round::Gathering(_) = self.round {
             self.round = Round::Cutting;
         }
     }
 
     /// No text is left in the queue.
-    pub(super) fn all_texts_taken(&mut self) {
+    pub(crate) fn all_texts_taken(&mut self) {
         self.round = Round::NoTexts;
     }
 
     /// Until when the texts wait; `None` if a batch is cut now.
-    pub(super) fn wait_until(&mut self, now: Instant, is_full: bool) -> Option<Instant> {
+    pub(crate) fn wait_until(&mut self, now: Instant, is_full: bool) -> Option<Instant> {
         let Round::Gathering(begin) = self.round else {
             return None;
         };
@@ -86,7 +97,7 @@ impl Linger {
 
     fn longest_wait(&self, now: Instant) -> Duration {
         let share = (self.load_at(now) - LIGHT_LOAD) / (FULL_LOAD - LIGHT_LOAD);
-        MAX_LINGER.mul_f64(share.clamp(0.0, 1.0))
+        MAX_LINGER.mul_f64(share.clamp(0.0, 1.0)).max(self.least)
     }
 
     /// An exponential average in continuous time.

@@ -57,6 +57,7 @@ mod hub;
 mod identity;
 mod known;
 mod linger;
+mod loaded;
 mod matryoshka;
 mod model;
 mod modules;
@@ -65,8 +66,8 @@ mod options;
 mod patterns;
 mod pooling;
 mod queue;
+mod remote;
 mod role;
-
 mod runtime;
 mod scheduler;
 mod session;
@@ -88,6 +89,7 @@ pub use name::{ModelName, ModelNameError};
 pub use options::{InvalidOptions, ModelOptions};
 pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
+pub use remote::{RemoteError, RemoteOptions};
 pub use role::TextRole;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;

@@ -134,6 +134,15 @@ enum Stage<P> {
     Running,
 }
 
+/// How much of the pending texts is taken at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// The most texts.
+    pub texts: usize,
+    /// The most tokens. A first text is taken however long it is.
+    pub tokens: usize,
+}
+
 /// Tokenized texts, shortest first.
 struct LengthPool<T> {
     texts: BTreeMap<PoolKey, T>,
@@ -206,6 +215,13 @@ impl<R, P> Entry<R, P> {
         Place {
             age: self.age,
             entry: id,
+        }
+    }
+
+    fn pending(&self) -> Option<&P> {
+        match &self.stage {
+            Stage::Pending(text) => Some(text),
+            _ => None,
         }
     }
 
@@ -493,7 +509,11 @@ impl<R, P, T> Queue<R, P, T> {
         let flow = &self.flows[&id];
         // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
         if flow.backlog(priority).needs_tokenizing() {
-            let texts = self.take_pending(id, priority);
+            let room = Room {
+                texts: MAX_TOKENIZE_TEXTS,
+                tokens: usize::MAX,
+            };
+            let texts = self.take_pending(id, priority, room, |_| 0, || Stage::Tokenizing);
             return Some(WorkItem::Tokenize { texts });
         }
         let oldest = flow.backlog(priority).oldest()?;
@@ -530,14 +550,37 @@ impl<R, P, T> Queue<R, P, T> {
         };
     }
 
+    /// The next pending texts as a batch, for a model that takes texts rather than tokens; `None` if there are none. `room` says
+    /// how much the model of a text takes at a time, `tokens` about how many a text has.
+    pub(crate) fn next_texts(
+        &mut self,
+        room: impl Fn(&P) -> Room,
+        tokens: impl Fn(&P) -> usize,
+    ) -> Option<Vec<(EntryId, P)>> {
+        let (id, priority) = self.choose()?;
+        let backlog = self.flows[&id].backlog(priority);
+        let &Place { entry, .. } = backlog.pending.first()?;
+        let room = room(self.entries.get(&entry)?.pending()?);
+        let texts = self.take_pending(id, priority, room, tokens, || Stage::Running);
+        self.end_turn(id, priority);
+        Some(texts)
+    }
+
     /// Takes pending texts from all flows of the model in turn, one each, the chosen flow first.
-    fn take_pending(&mut self, first: FlowId, priority: Priority) -> Vec<(EntryId, P)> {
+    fn take_pending(
+        &mut self,
+        first: FlowId,
+        priority: Priority,
+        mut room: Room,
+        tokens: impl Fn(&P) -> usize,
+        stage: impl Fn() -> Stage<P>,
+    ) -> Vec<(EntryId, P)> {
         let model = self.flows[&first].model;
         let others = self.turns.iter().copied().filter(|id| *id != first);
         let mut round: VecDeque<FlowId> = std::iter::once(first).chain(others).collect();
         let mut texts = Vec::new();
         while let Some(id) = round.pop_front()
-            && texts.len() < MAX_TOKENIZE_TEXTS
+            && room.texts > 0
         {
             let Some(flow) = self.flows.get(&id).filter(|flow| flow.model == model) else {
                 continue;
@@ -546,18 +589,27 @@ impl<R, P, T> Queue<R, P, T> {
             if !backlog.needs_tokenizing() {
                 continue;
             }
-            if let Some(&Place { entry, .. }) = backlog.pending.first() {
-                texts.extend(self.begin_tokenizing(entry));
-                round.push_back(id);
+            let Some(&Place { entry, .. }) = backlog.pending.first() else {
+                continue;
+            };
+            let pending = self.entries.get(&entry).and_then(Entry::pending);
+            let size = pending.map_or(0, &tokens);
+            if size > room.tokens && !texts.is_empty() {
+                break;
             }
+            texts.extend(self.begin(entry, stage()));
+            room.texts -= 1;
+            room.tokens = room.tokens.saturating_sub(size);
+            round.push_back(id);
         }
         texts
     }
 
-    fn begin_tokenizing(&mut self, id: EntryId) -> Option<(EntryId, P)> {
+    /// Takes the text of a pending entry, which is at this stage then.
+    fn begin(&mut self, id: EntryId, stage: Stage<P>) -> Option<(EntryId, P)> {
         self.unlink(id);
         let entry = self.entries.get_mut(&id)?;
-        match std::mem::replace(&mut entry.stage, Stage::Tokenizing) {
+        match std::mem::replace(&mut entry.stage, stage) {
             Stage::Pending(text) => Some((id, text)),
             _ => None,
         }

@@ -22,8 +22,8 @@ use super::cache::{KnownVector, VectorCache};
 use super::error::EmbeddingError;
 use super::flow_counters::FlowCounters;
 use super::linger::Linger;
-use super::model::{LoadedModel, Tokens};
-use super::queue::{EntryId, FlowId, Priority, Queue, Request, TextKey, WorkItem};
+use super::loaded::{LoadedModel, Tokens};
+use super::queue::{EntryId, FlowId, Priority, Queue, Request, Room, TextKey, WorkItem};
 use super::role::TextRole;
 
 /// The vector of a text, or why it has none. Each submitted text yields exactly one, in any order.
@@ -37,9 +37,21 @@ pub struct Embedded {
     pub is_truncated: bool,
 }
 
+/// A model whose texts are scheduled.
+pub(crate) trait Scheduled {
+    /// A text that only has to be run.
+    type Ready;
+
+    /// What tells the vectors of texts in this role from those of other models, options and prompts.
+    fn identity_of(&self, role: TextRole) -> [&str; 2];
+
+    /// Whether texts of both roles may share a batch.
+    const MIXES_ROLES: bool;
+}
+
 /// What is common to the texts of a flow.
-pub(crate) struct FlowContext {
-    pub model: Arc<LoadedModel>,
+pub(crate) struct FlowContext<M> {
+    pub model: Arc<M>,
     pub role: TextRole,
     /// Unbounded by type, because a worker must not wait for a slow receiver. By contract it never holds more than
     /// the capacity of the flow.
@@ -58,35 +70,51 @@ struct Counts {
 }
 
 /// A text that no worker has taken yet.
-pub(crate) struct PendingText {
-    pub model: Arc<LoadedModel>,
+pub(crate) struct PendingText<M> {
+    pub model: Arc<M>,
     pub role: TextRole,
     pub text: Arc<str>,
-    key: TextKey,
+    pub key: TextKey,
 }
 
 /// A tokenized text that no worker has run yet.
 pub(crate) struct TokenizedText {
     pub model: Arc<LoadedModel>,
     pub tokens: Tokens,
-    key: TextKey,
+    pub key: TextKey,
 }
 
-/// A unit of work for a worker.
-pub(crate) type EmbeddingWork = WorkItem<PendingText, TokenizedText>;
+/// What was computed for a text, and what it took.
+pub(crate) struct Computation {
+    pub key: TextKey,
+    pub vector: Vec<f32>,
+    pub is_truncated: bool,
+    pub tokens: usize,
+    /// The text's part of the time of its batch.
+    pub share: Duration,
+}
 
-/// The queue of all flows, shared by the workers and the submitters.
-pub(crate) struct Scheduler {
-    state: Mutex<SchedulerState>,
-    work_available: Condvar,
-    known: VectorCache,
+/// A unit of work for an inference thread.
+pub(crate) type EmbeddingWork = WorkItem<PendingText<LoadedModel>, TokenizedText>;
+
+/// What all schedulers of an engine share.
+#[derive(Clone)]
+pub(crate) struct Memory {
+    known: Arc<VectorCache>,
     counts: Arc<Counts>,
+}
+
+/// The queue of the flows of some models, shared by those who compute their vectors and the submitters.
+pub(crate) struct Scheduler<M: Scheduled> {
+    state: Mutex<SchedulerState<M>>,
+    work_available: Condvar,
+    memory: Memory,
     /// Maximum size of a batch in padded tokens.
     batch_tokens: usize,
 }
 
-struct SchedulerState {
-    queue: Queue<Arc<FlowContext>, PendingText, TokenizedText>,
+struct SchedulerState<M: Scheduled> {
+    queue: Queue<Arc<FlowContext<M>>, PendingText<M>, M::Ready>,
     linger: Linger,
     /// Workers that wait on the condition variable.
     idle_workers: usize,
@@ -95,19 +123,39 @@ struct SchedulerState {
     closed: bool,
 }
 
-impl FlowContext {
+impl Memory {
+    /// With vectors of at most `cache_bytes`.
+    pub(crate) fn new(cache_bytes: u64) -> Self {
+        Self {
+            known: Arc::new(VectorCache::new(cache_bytes)),
+            counts: Arc::default(),
+        }
+    }
+
+    /// Number of texts that got a vector.
+    pub(crate) fn embedded_texts(&self) -> u64 {
+        self.counts.embedded.load(Ordering::Relaxed)
+    }
+
+    /// Number of vectors that were computed for them. The others were known, or wanted several times.
+    pub(crate) fn computed_texts(&self) -> u64 {
+        self.counts.computed.load(Ordering::Relaxed)
+    }
+}
+
+impl<M: Scheduled> FlowContext<M> {
     pub(crate) fn new(
-        model: Arc<LoadedModel>,
+        model: Arc<M>,
         role: TextRole,
         sender: mpsc::UnboundedSender<Embedded>,
         flow: Arc<FlowCounters>,
-        scheduler: &Scheduler,
+        scheduler: &Scheduler<M>,
     ) -> Self {
         Self {
             model,
             role,
             sender,
-            counts: scheduler.counts.clone(),
+            counts: scheduler.memory.counts.clone(),
             flow,
         }
     }
@@ -138,7 +186,7 @@ impl FlowContext {
     }
 }
 
-impl PendingText {
+impl PendingText<LoadedModel> {
     /// The same text as token ids.
     pub(crate) fn tokenized(self, tokens: Tokens) -> TokenizedText {
         TokenizedText {
@@ -149,33 +197,31 @@ impl PendingText {
     }
 }
 
-impl Scheduler {
-    /// An empty queue for batches of at most `batch_tokens` padded tokens, with a memory of known vectors of at most
-    /// `cache_bytes`.
-    pub(crate) fn new(batch_tokens: usize, cache_bytes: u64) -> Self {
+impl Scheduled for LoadedModel {
+    type Ready = TokenizedText;
+
+    const MIXES_ROLES: bool = true;
+
+    fn identity_of(&self, role: TextRole) -> [&str; 2] {
+        LoadedModel::identity_of(self, role)
+    }
+}
+
+impl<M: Scheduled> Scheduler<M> {
+    /// An empty queue for batches of at most `batch_tokens` padded tokens. Texts wait for others by this rule.
+    pub(crate) fn new(batch_tokens: usize, linger: Linger, memory: Memory) -> Self {
         Self {
             state: Mutex::new(SchedulerState {
                 queue: Queue::new(),
-                linger: Linger::new(Instant::now()),
+                linger,
                 idle_workers: 0,
                 busy_workers: 0,
                 closed: false,
             }),
             work_available: Condvar::new(),
-            known: VectorCache::new(cache_bytes),
-            counts: Arc::default(),
+            memory,
             batch_tokens,
         }
-    }
-
-    /// Number of texts that got a vector.
-    pub(crate) fn embedded_texts(&self) -> u64 {
-        self.counts.embedded.load(Ordering::Relaxed)
-    }
-
-    /// Number of vectors that were computed for them. The others were known, or wanted several times.
-    pub(crate) fn computed_texts(&self) -> u64 {
-        self.counts.computed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -183,9 +229,12 @@ impl Scheduler {
     }
 
     /// Opens a flow of texts for this model.
-    pub(crate) fn open_flow(&self, model: &Arc<LoadedModel>) -> FlowId {
-        // The address identifies a model for as long as it is loaded, and every queued text keeps it loaded.
-        lock(&self.state).queue.open_flow(Arc::as_ptr(model).addr())
+    pub(crate) fn open_flow(&self, model: &Arc<M>, role: TextRole) -> FlowId {
+        // The address identifies a model for as long as it is loaded, and every queued text keeps it loaded. Models lie at
+        // even addresses.
+        let apart = !M::MIXES_ROLES && role == TextRole::Query;
+        let key = Arc::as_ptr(model).addr() + usize::from(apart);
+        lock(&self.state).queue.open_flow(key)
     }
 
     /// Queues a text, or answers at once: where its vector is known, or the engine is shut down.
@@ -195,13 +244,14 @@ impl Scheduler {
     pub(crate) fn push(
         &self,
         request: Request,
-        context: &Arc<FlowContext>,
+        context: &Arc<FlowContext<M>>,
         priority: Priority,
         text: Arc<str>,
         old: Option<u64>,
     ) -> bool {
-        let key = self.known.key(&context.model, context.role, &text);
-        if let Some(known) = self.known.get(key) {
+        let identity = context.model.identity_of(context.role);
+        let key = self.memory.known.key(identity, &text);
+        if let Some(known) = self.memory.known.get(key) {
             let withdrawn = old.is_some_and(|old| self.withdraw(Request { id: old, ..request }));
             context.flow.note_hit();
             context.send_known(request.id, &known);
@@ -256,8 +306,12 @@ impl Scheduler {
         drop(dropped);
     }
 
-    /// Waits for work; `None` when the engine is shut down. After a batch, call [`batch_ended`](Self::batch_ended).
-    pub(crate) fn next_work(&self) -> Option<EmbeddingWork> {
+    /// Waits until `take` finds work; `None` when the engine is shut down. `take` gets the time, and whether texts wait for
+    /// others, and if not, how large a batch may be.
+    fn wait_for<T>(
+        &self,
+        mut take: impl FnMut(&mut SchedulerState<M>, Instant, Option<usize>) -> Option<T>,
+    ) -> Option<T> {
         let mut state = lock(&self.state);
         loop {
             if state.closed {
@@ -266,9 +320,8 @@ impl Scheduler {
             let now = Instant::now();
             let is_full = state.queue.tokens() >= self.batch_tokens;
             let wait_until = state.linger.wait_until(now, is_full);
-            if let Some(work) =
-                state.take_work(now, wait_until.is_none().then_some(self.batch_tokens))
-            {
+            let budget = wait_until.is_none().then_some(self.batch_tokens);
+            if let Some(work) = take(&mut state, now, budget) {
                 // A worker that takes work wakes the next one if there is more. So one wake-up per submitted text is
                 // enough, and a burst does not wake all workers for one text.
                 if state.idle_workers > 0 && state.queue.has_work() {
@@ -302,51 +355,28 @@ impl Scheduler {
         state.observe_load(Instant::now(), idle);
     }
 
-    /// Returns tokenized texts to the queue.
-    pub(crate) fn push_tokenized(&self, texts: Vec<(EntryId, TokenizedText)>) {
-        let mut state = lock(&self.state);
-        for (entry, text) in texts {
-            let length = text.tokens.len();
-            state.queue.push_tokenized(entry, length, text);
-        }
-    }
-
-    /// Sends the vector of a text, or why it has none, to all who asked for it, and keeps the vector. `share` is the text's
-    /// part of the time of its batch. Returns the flow that it is counted for: the first that asked.
-    pub(crate) fn finish(
-        &self,
-        entry: EntryId,
-        text: &TokenizedText,
-        vector: Result<Vec<f32>, EmbeddingError>,
-        share: Duration,
-    ) -> Option<Arc<FlowCounters>> {
-        match vector {
-            Ok(vector) => {
-                let known = KnownVector {
-                    vector,
-                    is_truncated: text.tokens.is_truncated(),
-                };
-                self.counts.computed.fetch_add(1, Ordering::Relaxed);
-                // Known before the entry is gone, so that it is not computed once more in between.
-                let known = self.known.put(text.key, known);
-                let mut payer = None;
-                for (request, context) in self.take_requests(entry) {
-                    match payer {
-                        Some(_) => context.flow.note_hit(),
-                        None => {
-                            context.flow.note_computed(text.tokens.len(), share);
-                            payer = Some(context.flow.clone());
-                        }
-                    }
-                    context.send_known(request.id, &known);
+    /// Sends the vector of a text to all who asked for it, and keeps it. Returns the flow that it is counted for: the first
+    /// that asked.
+    pub(crate) fn finish(&self, entry: EntryId, done: Computation) -> Option<Arc<FlowCounters>> {
+        let known = KnownVector {
+            vector: done.vector,
+            is_truncated: done.is_truncated,
+        };
+        self.memory.counts.computed.fetch_add(1, Ordering::Relaxed);
+        // Known before the entry is gone, so that it is not computed once more in between.
+        let known = self.memory.known.put(done.key, known);
+        let mut payer = None;
+        for (request, context) in self.take_requests(entry) {
+            match payer {
+                Some(_) => context.flow.note_hit(),
+                None => {
+                    context.flow.note_computed(done.tokens, done.share);
+                    payer = Some(context.flow.clone());
                 }
-                payer
             }
-            Err(error) => {
-                self.fail(entry, &error);
-                None
-            }
+            context.send_known(request.id, &known);
         }
+        payer
     }
 
     /// Sends the error of a text to all who asked for it.
@@ -356,7 +386,7 @@ impl Scheduler {
         }
     }
 
-    fn take_requests(&self, entry: EntryId) -> Vec<(Request, Arc<FlowContext>)> {
+    fn take_requests(&self, entry: EntryId) -> Vec<(Request, Arc<FlowContext<M>>)> {
         lock(&self.state).queue.finish(entry)
     }
 
@@ -373,18 +403,53 @@ impl Scheduler {
     }
 }
 
-impl SchedulerState {
-    /// The next unit of work for a worker that is not idle any more.
-    fn take_work(&mut self, now: Instant, budget: Option<usize>) -> Option<EmbeddingWork> {
-        let work = self.queue.next_work(self.idle_workers, budget)?;
-        if let WorkItem::RunBatch { .. } = work {
-            self.busy_workers += 1;
-            self.observe_load(now, self.idle_workers);
-            if !self.queue.has_work() {
-                self.linger.all_texts_taken();
+impl Scheduler<LoadedModel> {
+    /// Waits for work; `None` when the engine is shut down. After a batch, call [`batch_ended`](Self::batch_ended).
+    pub(crate) fn next_work(&self) -> Option<EmbeddingWork> {
+        self.wait_for(|state, now, budget| {
+            let work = state.queue.next_work(state.idle_workers, budget)?;
+            if let WorkItem::RunBatch { .. } = work {
+                state.begin_batch(now);
             }
+            Some(work)
+        })
+    }
+
+    /// Returns tokenized texts to the queue.
+    pub(crate) fn push_tokenized(&self, texts: Vec<(EntryId, TokenizedText)>) {
+        let mut state = lock(&self.state);
+        for (entry, text) in texts {
+            let length = text.tokens.len();
+            state.queue.push_tokenized(entry, length, text);
         }
-        Some(work)
+    }
+}
+
+impl<M: Scheduled> Scheduler<M> {
+    /// Waits for texts of a model that takes them as they are; `None` when the engine is shut down. After they have been
+    /// embedded, call [`batch_ended`](Self::batch_ended).
+    pub(crate) fn next_texts(
+        &self,
+        room: impl Fn(&PendingText<M>) -> Room,
+        tokens: impl Fn(&PendingText<M>) -> usize,
+    ) -> Option<Vec<(EntryId, PendingText<M>)>> {
+        self.wait_for(|state, now, budget| {
+            budget?;
+            let texts = state.queue.next_texts(&room, &tokens)?;
+            state.begin_batch(now);
+            Some(texts)
+        })
+    }
+}
+
+impl<M: Scheduled> SchedulerState<M> {
+    /// A worker begins a batch, which has just been taken.
+    fn begin_batch(&mut self, now: Instant) {
+        self.busy_workers += 1;
+        self.observe_load(now, self.idle_workers);
+        if !self.queue.has_work() {
+            self.linger.all_texts_taken();
+        }
     }
 
     fn observe_load(&mut self, now: Instant, idle: usize) {

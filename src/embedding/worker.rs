@@ -13,21 +13,21 @@ use crate::failpoint;
 
 use super::error::EmbeddingError;
 use super::flow_counters::FlowCounters;
-use super::model::Tokens;
+use super::loaded::{LoadedModel, Tokens};
 use super::name::ModelName;
 use super::queue::{EntryId, WorkItem};
-use super::scheduler::{EmbeddingWork, PendingText, Scheduler, TokenizedText};
+use super::scheduler::{Computation, EmbeddingWork, PendingText, Scheduler, TokenizedText};
 use super::yielding::{Gate, Throttle};
 
 /// Works until the scheduler is shut down or the gate closed, as the thread with this number.
-pub(crate) fn run_worker(scheduler: &Scheduler, gate: &Gate, number: usize) {
+pub(crate) fn run_worker(scheduler: &Scheduler<LoadedModel>, gate: &Gate, number: usize) {
     let take = || scheduler.next_work();
     gate.work(number, take, |throttle, work| {
         do_work(scheduler, throttle, work);
     });
 }
 
-fn do_work(scheduler: &Scheduler, throttle: &Throttle, work: EmbeddingWork) {
+fn do_work(scheduler: &Scheduler<LoadedModel>, throttle: &Throttle, work: EmbeddingWork) {
     match work {
         WorkItem::Tokenize { texts } => {
             let tokenized = texts
@@ -44,7 +44,11 @@ fn do_work(scheduler: &Scheduler, throttle: &Throttle, work: EmbeddingWork) {
 }
 
 /// Tokenizes one text. If that fails, sends the error to those who asked for it.
-fn tokenize(scheduler: &Scheduler, entry: EntryId, text: PendingText) -> Option<TokenizedText> {
+fn tokenize(
+    scheduler: &Scheduler<LoadedModel>,
+    entry: EntryId,
+    text: PendingText<LoadedModel>,
+) -> Option<TokenizedText> {
     let tokenized = catch_panic(text.model.name(), || {
         text.model.tokenize(text.role, &text.text)
     });
@@ -58,7 +62,11 @@ fn tokenize(scheduler: &Scheduler, entry: EntryId, text: PendingText) -> Option<
 }
 
 /// Embeds a batch. If it fails as a whole, embeds its texts one by one, so that only the text at fault gets the error.
-fn run_batch(scheduler: &Scheduler, throttle: &Throttle, texts: &[(EntryId, TokenizedText)]) {
+fn run_batch(
+    scheduler: &Scheduler<LoadedModel>,
+    throttle: &Throttle,
+    texts: &[(EntryId, TokenizedText)],
+) {
     let Some((first_entry, first)) = texts.first() else {
         return;
     };
@@ -73,7 +81,7 @@ fn run_batch(scheduler: &Scheduler, throttle: &Throttle, texts: &[(EntryId, Toke
             let each_token = each_token(began.elapsed(), &tokens);
             let finished = texts.iter().zip(vectors).map(|((entry, text), vector)| {
                 let share = each_token.mul_f64(text.tokens.len() as f64);
-                scheduler.finish(*entry, text, vector, share)
+                finish(scheduler, *entry, text, vector, share)
             });
             count_batch(finished.flatten());
         }
@@ -88,9 +96,35 @@ fn run_batch(scheduler: &Scheduler, throttle: &Throttle, texts: &[(EntryId, Toke
             for (entry, text) in texts {
                 let began = Instant::now();
                 let alone = catch_panic(model.name(), || embed(&[&text.tokens])?.remove(0));
-                let counted = scheduler.finish(*entry, text, alone, began.elapsed());
+                let counted = finish(scheduler, *entry, text, alone, began.elapsed());
                 count_batch(counted.into_iter());
             }
+        }
+    }
+}
+
+/// Sends the vector of a text, or why it has none, to those who asked for it. Returns the flow that it is counted for.
+fn finish(
+    scheduler: &Scheduler<LoadedModel>,
+    entry: EntryId,
+    text: &TokenizedText,
+    vector: Result<Vec<f32>, EmbeddingError>,
+    share: Duration,
+) -> Option<Arc<FlowCounters>> {
+    match vector {
+        Ok(vector) => {
+            let done = Computation {
+                key: text.key,
+                vector,
+                is_truncated: text.tokens.is_truncated(),
+                tokens: text.tokens.len(),
+                share,
+            };
+            scheduler.finish(entry, done)
+        }
+        Err(error) => {
+            scheduler.fail(entry, &error);
+            None
         }
     }
 }
@@ -102,7 +136,7 @@ fn each_token(elapsed: Duration, texts: &[&Tokens]) -> Duration {
 }
 
 /// Counts a batch once for each flow that has a text in it.
-fn count_batch(flows: impl Iterator<Item = Arc<FlowCounters>>) {
+pub(crate) fn count_batch(flows: impl Iterator<Item = Arc<FlowCounters>>) {
     let mut flows: Vec<Arc<FlowCounters>> = flows.collect();
     flows.sort_unstable_by_key(|flow| Arc::as_ptr(flow).addr());
     flows.dedup_by(|a, b| Arc::ptr_eq(a, b));
@@ -117,7 +151,7 @@ pub(crate) fn catch_panic<T>(
     // Unwind safe: models are immutable and results are local, so a panic leaves nothing half changed.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         Err(EmbeddingError::Panicked {
-            model: model.clone(),
+            model: model.as_str().into(),
             reason: panic_message(&*panic),
         })
     })

@@ -175,9 +175,30 @@ impl Definition {
         let columns = columns.map(|column| column.map(|text| Cow::from(text.as_str())));
         let params = self.runtime_params.as_deref().and_then(of_documents);
         let params = params.map(|params| Some(Cow::from(format!("runtime_params={params}"))));
-        columns.into_iter().chain(params).collect()
+        let runtime = self.runtime.as_deref().filter(|name| *name != "ort");
+        let runtime = runtime.map(|name| Some(Cow::from(format!("runtime={name}"))));
+        columns.into_iter().chain(params).chain(runtime).collect()
     }
 }
+
+/// Parameters that decide no vector of a row: consents, and where and how vectors are asked for. A new key must not embed a
+/// table again.
+const OF_NO_VECTOR: [&str; 14] = [
+    "api_key",
+    "api_key_env",
+    "api_key_header",
+    "base_url",
+    "encoding_format",
+    "force",
+    "headers",
+    "hedge_after",
+    "max_batch",
+    "max_batch_tokens",
+    "max_in_flight",
+    "price_per_million",
+    "timeout",
+    "truncate",
+];
 
 /// The part of `runtime_params` that decides vectors of rows; `None` if there is none. A new prompt for queries changes
 /// no row, and neither does a consent.
@@ -186,8 +207,8 @@ fn of_documents(params: &str) -> Option<String> {
     let Ok(Value::Object(mut params)) = serde_json::from_str(params) else {
         return Some(params.to_owned());
     };
-    params.remove("force");
-    for key in ["prompt", "prompt_name"] {
+    params.retain(|key, _| !OF_NO_VECTOR.contains(&key.as_str()));
+    for key in ["prompt", "prompt_name", "input_type"] {
         if let Some(Value::Object(roles)) = params.get_mut(key) {
             roles.remove("query");
         }

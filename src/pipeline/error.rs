@@ -106,13 +106,14 @@ impl JobError {
         }
     }
 
-    /// Whether the server refuses to let the daemon in, as after a change of a password. A job that has never run
+    /// Whether a server refuses to let the daemon in, as after a change of a password, or of the key of a model's server. A job that has never run
     /// fails: its row is most likely wrong. For one that has, this is an outage.
     pub fn is_access_refusal(&self) -> bool {
         match self {
             JobError::AccessRefused(_) => true,
             JobError::Database(error) => error.is_access_refusal(),
             JobError::Replication(error) => error.code() == Some(&SqlState::DATABASE_DROPPED),
+            JobError::Embedding(error) => error.is_refusal(),
             _ => false,
         }
     }

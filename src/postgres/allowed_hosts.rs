@@ -128,10 +128,31 @@ pub enum HostNotAllowed {
     Socket(String),
 }
 
+/// What a list of hosts says of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// The operator has named it.
+    Listed,
+    /// There is no list, so every host is allowed.
+    Open,
+    /// It is none of the list.
+    Refused,
+}
+
 impl AllowedHosts {
     /// Only these hosts; all if there are none.
     pub fn new(hosts: Vec<AllowedHost>) -> Self {
         AllowedHosts(hosts)
+    }
+
+    /// What the list says of a host of another kind of server, at this port.
+    pub fn admission(&self, host: &str, port: u16) -> Admission {
+        let destination = Destination::Tcp(HostName::new(host), port);
+        match self.0.iter().any(|allowed| allowed.admits(&destination)) {
+            true => Admission::Listed,
+            false if self.0.is_empty() => Admission::Open,
+            false => Admission::Refused,
+        }
     }
 
     /// Checks each of the servers; `own` are those of `--uri`. If a server has an address (`hostaddr`), the address must

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 use super::allowed_hosts::{AllowedHosts, HostNotAllowed};
+use super::allowed_variables::AllowedVariables;
 use super::connection_string::ConnectionString;
 use super::connection_string::server::Server;
 
@@ -15,6 +16,8 @@ use super::connection_string::server::Server;
 pub struct JobAccess {
     /// The hosts and sockets that jobs may connect to (`--allow-host`).
     pub hosts: AllowedHosts,
+    /// The environment variables whose content jobs may use as a key of a model's server (`--allow-env`).
+    pub variables: AllowedVariables,
     /// The folder of the certificates and keys that jobs may name (`--tls-directory`).
     pub tls_directory: Option<PathBuf>,
 }

@@ -35,6 +35,7 @@
 //! ```
 
 pub mod allowed_hosts;
+pub mod allowed_variables;
 pub mod answer;
 pub mod authentication;
 pub mod connection_string;

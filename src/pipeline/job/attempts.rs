@@ -54,6 +54,10 @@ impl Job {
             };
             self.counters.set_phase(Phase::Interrupted);
             let why_waiting = self.why_waiting(&error);
+            if matches!(&error, JobError::Embedding(error) if error.is_refusal()) {
+                // The next attempt reads the key again.
+                self.model = None;
+            }
             if matches!(error, JobError::TableGone(_)) {
                 self.history.gone_at = Some(Instant::now());
             }
@@ -115,8 +119,12 @@ impl Job {
         if !error.is_access_refusal() || !self.has_run {
             return None;
         }
+        let whose = match error {
+            JobError::Embedding(_) => "the model's server",
+            _ => "the target server",
+        };
         Some(format!(
-            "the target server does not let the daemon in, which is tried again until it does; meanwhile only the \
+            "{whose} does not let the daemon in, which is tried again until it does; meanwhile only the \
              server itself (max_slot_wal_keep_size) limits the WAL that the slot {} retains: {error}",
             self.subscription.slot()
         ))

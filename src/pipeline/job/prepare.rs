@@ -9,7 +9,7 @@ use super::index::IndexTask;
 use super::replacement;
 use super::state::{Job, TableHistory};
 use super::watchdog::{self, WatchedTable};
-use crate::embedding::{Model, ModelName};
+use crate::embedding::Model;
 use crate::jobs::InitProgress;
 use crate::pipeline::backfill::partitions::Coverage;
 use crate::pipeline::backfill::scan::Part;
@@ -25,7 +25,7 @@ use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::written_columns::Claim;
 use crate::pipeline::setup::{
-    copies, exclusive_use, leaves, target_database, target_table, written_columns,
+    copies, exclusive_use, leaves, model, target_database, target_table, written_columns,
 };
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::Identity;
@@ -299,10 +299,9 @@ impl Job {
     }
 
     async fn load_model(&mut self, names: &TargetNames) -> Result<Model, JobError> {
-        let name: ModelName = names.model.parse()?;
         let model = match &self.model {
             Some(loaded) => loaded.clone(),
-            None => self.engine.model_with(&name, &names.options).await?,
+            None => model::load(&self.engine, names, &self.access).await?,
         };
         self.model = Some(model.clone());
         Ok(model)

@@ -1,6 +1,6 @@
 //! What can be checked of a job's definition without any server.
 
-use crate::embedding::ModelOptions;
+use crate::embedding::{InvalidOptions, ModelOptions, RemoteOptions};
 use crate::jobs::Definition;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::index_options::IndexOptions;
@@ -19,13 +19,25 @@ pub struct TargetNames {
     pub destination: String,
     /// The model; not parsed yet.
     pub model: String,
-    /// How the model is used, as far as the job says so.
-    pub options: ModelOptions,
+    /// Where the model is, and how it is used.
+    pub runtime: Runtime,
     /// The column for the fingerprints, if the job has one.
     pub fingerprint: Option<String>,
     /// The index that the job asks for, if it does.
     pub index: Option<IndexOptions>,
 }
+
+/// Where the model of a job is, and how it is used, as far as the job says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Runtime {
+    /// In this process (`ort`).
+    Ort(ModelOptions),
+    /// At servers.
+    Remote(Box<RemoteOptions>),
+}
+
+/// The runtime of jobs that name none.
+const ORT: &str = "ort";
 
 impl TargetNames {
     /// Checks a definition and takes its names.
@@ -36,13 +48,14 @@ impl TargetNames {
         if let Some(defect) = &definition.defect {
             return Err(JobError::permanent(defect));
         }
+        let model = required(definition.embedding_model.as_deref(), "embedding_model")?;
         let names = TargetNames {
             schema: definition.schema.clone(),
             table: required(definition.table.as_deref(), "\"table\"")?,
             source: required(definition.src_column.as_deref(), "src_column")?,
             destination: required(definition.dst_column.as_deref(), "dst_column")?,
-            model: required(definition.embedding_model.as_deref(), "embedding_model")?,
-            options: model_options(definition)?,
+            runtime: runtime(definition, &model)?,
+            model,
             fingerprint: definition.fingerprint_column.clone(),
             index: index_options(definition)?,
         };
@@ -103,18 +116,23 @@ fn index_options(definition: &Definition) -> Result<Option<IndexOptions>, JobErr
     IndexOptions::from_columns(kind.as_deref(), params.as_deref()).map_err(JobError::permanent)
 }
 
-/// The parameters of the runtime, which are options of the model.
-fn model_options(definition: &Definition) -> Result<ModelOptions, JobError> {
-    if let Some(runtime) = &definition.runtime
-        && runtime != "ort"
-    {
-        return Err(JobError::permanent(format!(
-            "the runtime {runtime:?} is not known; only \"ort\" (models in this process) is"
-        )));
+/// The runtime with its parameters.
+fn runtime(definition: &Definition, model: &str) -> Result<Runtime, JobError> {
+    let invalid =
+        |error: InvalidOptions| JobError::permanent(format!("the job's runtime_params: {error}"));
+    let parameters = definition.runtime_params.as_deref();
+    match definition.runtime.as_deref() {
+        None | Some(ORT) => {
+            let options = parameters.map(ModelOptions::from_json).transpose();
+            Ok(Runtime::Ort(options.map_err(invalid)?.unwrap_or_default()))
+        }
+        Some(remote) if RemoteOptions::RUNTIMES.contains(&remote) => {
+            let options = RemoteOptions::new(remote, model, parameters).map_err(invalid)?;
+            Ok(Runtime::Remote(Box::new(options)))
+        }
+        Some(other) => Err(JobError::permanent(format!(
+            "the job's runtime {other:?} is not known: it is {ORT:?} (models in this process) or one of {}",
+            RemoteOptions::RUNTIMES.join(", ")
+        ))),
     }
-    let Some(parameters) = &definition.runtime_params else {
-        return Ok(ModelOptions::default());
-    };
-    ModelOptions::from_json(parameters)
-        .map_err(|error| JobError::permanent(format!("the job's runtime_params: {error}")))
 }

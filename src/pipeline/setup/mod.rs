@@ -26,6 +26,7 @@ pub mod ddl;
 pub mod definition;
 pub mod exclusive_use;
 pub mod leaves;
+pub mod model;
 pub mod preflight;
 pub mod publication;
 pub mod row_access;

@@ -12,8 +12,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Counts the texts of a job that were cut, and says so now and then.
 pub struct TruncatedTexts {
-    model: String,
-    window: usize,
+    /// What they are too long for.
+    window: String,
     counters: Arc<JobCounters>,
     /// When the next report is due: at once for the first text.
     due: Option<Instant>,
@@ -23,8 +23,7 @@ impl TruncatedTexts {
     /// Of a job with this model, which counts them here.
     pub fn of_model(model: &Model, counters: Arc<JobCounters>) -> Self {
         TruncatedTexts {
-            model: model.name().to_string(),
-            window: model.max_text_tokens(),
+            window: model.window(),
             counters,
             due: None,
         }
@@ -38,7 +37,7 @@ impl TruncatedTexts {
         }
         let cut = self.counters.texts_truncated.get();
         tracing::warn!(
-            "{} {} longer than the {} tokens that the model {} reads: what is beyond does not \
+            "{} {} longer than {}: what is beyond does not \
              count; divide long texts into rows of their own, use a model with a larger window, or average windows \
              (\"long_text\": \"mean\" in runtime_params)",
             cut,
@@ -47,8 +46,7 @@ impl TruncatedTexts {
                 &format!("text of {table} so far is"),
                 &format!("texts of {table} so far are")
             ),
-            self.window,
-            self.model
+            self.window
         );
     }
 
@@ -68,8 +66,7 @@ mod tests {
     #[test]
     fn a_report_is_due_at_once_and_then_each_hour() {
         let mut texts = TruncatedTexts {
-            model: "m".into(),
-            window: 8,
+            window: "8 tokens".into(),
             counters: Arc::default(),
             due: None,
         };

@@ -1,8 +1,9 @@
-//! Whether the model of a job and the library that runs it are on this machine.
+//! Whether the model of a job and the library that runs it are on this machine, or its servers have it.
 
 use super::Check;
-use crate::embedding::{EmbeddingError, Location, ModelEntry, ModelName};
-use crate::pipeline::setup::definition::TargetNames;
+use crate::embedding::{EmbeddingError, Location, Model, ModelEntry, ModelName, ModelOptions};
+use crate::pipeline::setup::definition::{Runtime, TargetNames};
+use crate::pipeline::setup::model;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 
 /// Whether the model is there.
@@ -19,6 +20,9 @@ impl Check<'_> {
         points: &mut Points,
         names: &TargetNames,
     ) -> Option<usize> {
+        let Runtime::Ort(options) = &names.runtime else {
+            return self.ask_servers(points, names).await;
+        };
         let library = self.engine.load_runtime().await;
         let Some(name) = points.note_failure(MODEL, names.model.parse::<ModelName>()) else {
             points.note(LIBRARY, library, |()| LOADED.into());
@@ -36,9 +40,20 @@ impl Check<'_> {
                     ..
                 },
             ) => points.add(MODEL, Outcome::Passed(describe(&entry))),
-            _ => self.load(points, name, names, &entry).await,
+            _ => self.load(points, name, options, &entry).await,
         }
         points.note(LIBRARY, library, |()| LOADED.into());
+        dimensions
+    }
+
+    /// Asks the servers of the model for the vector of a word.
+    async fn ask_servers(&self, points: &mut Points, names: &TargetNames) -> Option<usize> {
+        let loaded = model::load(self.engine, names, self.access).await;
+        let dimensions = loaded.as_ref().ok().map(Model::dimensions);
+        points.note(MODEL, loaded, |model| {
+            let (name, dimensions) = (model.name(), model.dimensions());
+            format!("{name}, {dimensions} dimensions, is at its server")
+        });
         dimensions
     }
 
@@ -46,10 +61,10 @@ impl Check<'_> {
         &self,
         points: &mut Points,
         name: ModelName,
-        names: &TargetNames,
+        options: &ModelOptions,
         entry: &ModelEntry,
     ) {
-        let loaded = self.engine.model_with(&name, &names.options).await;
+        let loaded = self.engine.model_with(&name, options).await;
         let is_missing = match &loaded {
             Err(EmbeddingError::ModelNotFound { .. }) => name.path().is_none(),
             // A cache may lack files of the model, which the daemon adds.

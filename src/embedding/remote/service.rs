@@ -1,0 +1,264 @@
+//! Sends the texts of all jobs that use one service: one set of servers with one key.
+//!
+//! ```text
+//!  job A ─ Submitter ──┐                 ┌── one thread ──┐          ┌── request ──▶ server
+//!  job B ─ Submitter ──┼──▶ Scheduler ──▶│ ready? a batch │──▶ tasks ┼── request ──▶ server
+//!  search ─ embed() ───┘                 └────────────────┘          └── …
+//! ```
+//!
+//! The scheduler is that of the models of this process, so live texts go before backfill, jobs take turns, and equal texts
+//! are sent once. A batch is cut only when it can be sent: texts that come meanwhile still join it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::fleet::{Fleet, RemoteVector};
+use super::model::RemoteModel;
+use super::options::{RemoteOptions, estimate_tokens};
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::linger::Linger;
+use crate::embedding::queue::{EntryId, Room};
+use crate::embedding::scheduler::{Computation, Memory, PendingText, Scheduler, lock};
+use crate::embedding::worker::{count_batch, panic_message};
+
+/// How long texts wait for others, unless none follows. Short beside any request.
+const LINGER: Duration = Duration::from_millis(5);
+
+type Text = (EntryId, PendingText<RemoteModel>);
+
+/// One set of servers with one key. It ends when the last model of it is dropped.
+pub(crate) struct RemoteService {
+    fleet: Arc<Fleet>,
+    scheduler: Arc<Scheduler<RemoteModel>>,
+    in_flight: Arc<InFlight>,
+    end: CancellationToken,
+    requests: Handle,
+}
+
+impl RemoteService {
+    /// Starts the thread that cuts batches, until `end`. Its requests run on the runtime `requests`.
+    ///
+    /// # Errors
+    /// The system has no room for a thread.
+    pub(super) fn start(
+        fleet: Fleet,
+        memory: Memory,
+        requests: Handle,
+        end: CancellationToken,
+    ) -> Result<(Self, JoinHandle<()>), EmbeddingError> {
+        let linger = Linger::at_least(Instant::now(), LINGER);
+        let service = Self {
+            fleet: Arc::new(fleet),
+            scheduler: Arc::new(Scheduler::new(usize::MAX, linger, memory)),
+            in_flight: Arc::new(InFlight::at_most(1)),
+            end,
+            requests,
+        };
+        let sender = Sender {
+            fleet: service.fleet.clone(),
+            scheduler: service.scheduler.clone(),
+            in_flight: service.in_flight.clone(),
+            end: service.end.clone(),
+            requests: service.requests.clone(),
+        };
+        let thread = thread::Builder::new().name("embed-remote".into());
+        let started = thread.spawn(move || sender.run());
+        let started = started.map_err(|error| EmbeddingError::Threads(Arc::new(error)))?;
+        Ok((service, started))
+    }
+
+    /// Embeds a first text; returns the length of the vectors.
+    ///
+    /// Cancellation safe: the request is dropped.
+    ///
+    /// # Errors
+    /// Those of the text.
+    pub(super) async fn probe(&self, options: &RemoteOptions) -> Result<usize, EmbeddingError> {
+        let (fleet, options) = (self.fleet.clone(), options.clone());
+        // On the runtime of all requests: the connection that it opens is kept there.
+        let probe = self
+            .requests
+            .spawn(async move { fleet.probe(&options).await });
+        match AbortOnDropHandle::new(probe).await {
+            Ok(probed) => Ok(probed?),
+            Err(_) => Err(EmbeddingError::ShutDown),
+        }
+    }
+
+    /// At most so many requests at a time from now on.
+    pub(super) fn set_max_in_flight(&self, most: usize) {
+        self.in_flight.most.store(most.max(1), Ordering::Relaxed);
+        self.in_flight.changed.notify_one();
+    }
+
+    pub(crate) fn scheduler(&self) -> &Arc<Scheduler<RemoteModel>> {
+        &self.scheduler
+    }
+}
+
+impl Drop for RemoteService {
+    fn drop(&mut self) {
+        self.end.cancel();
+        self.scheduler.shut_down();
+    }
+}
+
+/// What the thread of a service works with.
+struct Sender {
+    fleet: Arc<Fleet>,
+    scheduler: Arc<Scheduler<RemoteModel>>,
+    in_flight: Arc<InFlight>,
+    end: CancellationToken,
+    requests: Handle,
+}
+
+impl Sender {
+    /// Cuts a batch whenever one can be sent, until the service ends.
+    fn run(self) {
+        let allowed = || {
+            let allowed = async {
+                self.in_flight.enter().await;
+                self.fleet.ready().await;
+            };
+            self.requests
+                .block_on(self.end.run_until_cancelled(allowed))
+        };
+        while allowed().is_some()
+            && let Some(texts) = self.scheduler.next_texts(room, tokens_of)
+        {
+            self.send(texts);
+        }
+    }
+
+    fn send(&self, texts: Vec<Text>) {
+        let (fleet, scheduler) = (self.fleet.clone(), self.scheduler.clone());
+        let (in_flight, end) = (self.in_flight.clone(), self.end.clone());
+        self.requests.spawn(async move {
+            let sent = AssertUnwindSafe(embed(&fleet, &scheduler, &texts)).catch_unwind();
+            // Without an end, the texts come back by the shutdown of the scheduler.
+            if let Some(Err(panic)) = end.run_until_cancelled(sent).await {
+                fail(&scheduler, &texts, &panicked(&texts, &*panic));
+            }
+            scheduler.batch_ended();
+            in_flight.leave();
+        });
+    }
+}
+
+/// How many texts the model of this one takes at a time.
+fn room(text: &PendingText<RemoteModel>) -> Room {
+    let options = text.model.options();
+    Room {
+        texts: options.max_batch(),
+        tokens: options.max_batch_tokens(),
+    }
+}
+
+fn tokens_of(text: &PendingText<RemoteModel>) -> usize {
+    estimate_tokens(&text.text)
+}
+
+/// Embeds a batch, whose texts have one model and one role, and sends each result to those who asked for it.
+async fn embed(fleet: &Fleet, scheduler: &Scheduler<RemoteModel>, batch: &[Text]) {
+    let Some((_, first)) = batch.first() else {
+        return;
+    };
+    let texts: Vec<Arc<str>> = batch.iter().map(|(_, text)| text.text.clone()).collect();
+    let began = Instant::now();
+    let results = fleet
+        .embed_each(first.model.options(), first.role, &texts)
+        .await;
+    let share = began.elapsed() / texts.len().max(1) as u32;
+    match results {
+        Ok(results) => {
+            let mut counted = Vec::new();
+            for ((entry, text), result) in batch.iter().zip(results) {
+                match result {
+                    Ok(vector) => {
+                        let done = computation(text, vector, share);
+                        counted.extend(scheduler.finish(*entry, done));
+                    }
+                    Err(error) => scheduler.fail(*entry, &error.into()),
+                }
+            }
+            count_batch(counted.into_iter());
+        }
+        Err(error) => fail(scheduler, batch, &error.into()),
+    }
+}
+
+/// Sends one error for all texts of a batch.
+fn fail(scheduler: &Scheduler<RemoteModel>, batch: &[Text], error: &EmbeddingError) {
+    batch
+        .iter()
+        .for_each(|(entry, _)| scheduler.fail(*entry, error));
+}
+
+fn panicked(batch: &[Text], panic: &(dyn Any + Send)) -> EmbeddingError {
+    let model = batch.first().map(|(_, text)| text.model.options().model());
+    EmbeddingError::Panicked {
+        model: model.unwrap_or_default().into(),
+        reason: panic_message(panic),
+    }
+}
+
+fn computation(
+    text: &PendingText<RemoteModel>,
+    vector: RemoteVector,
+    share: Duration,
+) -> Computation {
+    Computation {
+        key: text.key,
+        vector: vector.vector,
+        is_truncated: vector.is_truncated,
+        tokens: usize::try_from(vector.tokens).unwrap_or(usize::MAX),
+        share,
+    }
+}
+
+/// How many requests are under way.
+struct InFlight {
+    count: Mutex<usize>,
+    most: AtomicUsize,
+    changed: Notify,
+}
+
+impl InFlight {
+    fn at_most(most: usize) -> Self {
+        Self {
+            count: Mutex::default(),
+            most: AtomicUsize::new(most),
+            changed: Notify::new(),
+        }
+    }
+
+    /// Waits until there is room for a request, and counts it. One waits at a time.
+    async fn enter(&self) {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let mut count = lock(&self.count);
+                if *count < self.most.load(Ordering::Relaxed) {
+                    *count += 1;
+                    return;
+                }
+            }
+            changed.await;
+        }
+    }
+
+    fn leave(&self) {
+        *lock(&self.count) -= 1;
+        self.changed.notify_one();
+    }
+}

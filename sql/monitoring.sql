@@ -91,7 +91,8 @@ SELECT
   (j.stats -> 'totals' ->> 'texts_truncated')::bigint AS texts_truncated,
   (j.stats -> 'totals' ->> 'tokens')::bigint AS tokens,
   (j.stats -> 'totals' ->> 'inference_seconds')::float8 AS inference_seconds,
-  (j.stats -> 'totals' ->> 'write_back_seconds')::float8 AS write_back_seconds
+  (j.stats -> 'totals' ->> 'write_back_seconds')::float8 AS write_back_seconds,
+  (j.stats -> 'totals' ->> 'estimated_cost')::float8 AS estimated_cost
 FROM (
   SELECT
     t.id, t.row, t.stats, t.canceled, t.failed,

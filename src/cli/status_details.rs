@@ -148,7 +148,7 @@ fn figures(job: &JobStatus) -> Vec<(&'static str, String)> {
 
 /// What the daemon has counted since it started the job.
 fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
-    vec![
+    let mut lines = vec![
         (
             "since start",
             format!(
@@ -184,7 +184,12 @@ fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
                 duration(Some(totals.write_back_seconds))
             ),
         ),
-    ]
+    ];
+    if totals.estimated_cost > 0.0 {
+        let cost = format!("{:.4} (tokens by price_per_million)", totals.estimated_cost);
+        lines.push(("estimated cost", cost));
+    }
+    lines
 }
 
 fn failures(observed: &Observed, job: &JobStatus, style: Style) -> String {

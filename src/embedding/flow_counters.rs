@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// Costs are counted in billionths: a text costs a few millionths.
+const NANOS: f64 = 1e9;
+
 /// Counts of the texts of a flow, or of several one after the other: see [`Engine::queue`](super::Engine::queue).
 #[derive(Debug, Default)]
 pub struct FlowCounters {
@@ -11,10 +14,11 @@ pub struct FlowCounters {
     tokens: AtomicU64,
     batches: AtomicU64,
     inference_micros: AtomicU64,
+    cost_nanos: AtomicU64,
 }
 
 /// The counts at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct FlowTotals {
     /// Texts that got a vector.
     pub texts: u64,
@@ -24,8 +28,10 @@ pub struct FlowTotals {
     pub tokens: u64,
     /// Batches with at least one of these texts.
     pub batches: u64,
-    /// The flow's share of the time of these batches, by tokens: the time of one thread.
+    /// The flow's share of the time of these batches, by tokens: the time of one thread, or of requests to a server.
     pub inference: Duration,
+    /// What the tokens cost at a server, in the currency of the price that the job states; 0 without a price.
+    pub cost: f64,
 }
 
 impl FlowCounters {
@@ -38,6 +44,7 @@ impl FlowCounters {
             tokens: get(&self.tokens),
             batches: get(&self.batches),
             inference: Duration::from_micros(get(&self.inference_micros)),
+            cost: get(&self.cost_nanos) as f64 / NANOS,
         }
     }
 
@@ -56,6 +63,12 @@ impl FlowCounters {
         self.tokens.fetch_add(tokens as u64, Ordering::Relaxed);
         let micros = share.as_micros() as u64;
         self.inference_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// A text cost so much.
+    pub(super) fn note_cost(&self, cost: f64) {
+        self.cost_nanos
+            .fetch_add((cost * NANOS) as u64, Ordering::Relaxed);
     }
 
     /// A batch with texts of this flow is finished.

@@ -92,6 +92,8 @@ pub(crate) struct Computation {
     pub tokens: usize,
     /// The text's part of the time of its batch.
     pub share: Duration,
+    /// What the text cost; 0 in this process.
+    pub cost: f64,
 }
 
 /// A unit of work for an inference thread.
@@ -371,6 +373,7 @@ impl<M: Scheduled> Scheduler<M> {
                 Some(_) => context.flow.note_hit(),
                 None => {
                     context.flow.note_computed(done.tokens, done.share);
+                    context.flow.note_cost(done.cost);
                     payer = Some(context.flow.clone());
                 }
             }

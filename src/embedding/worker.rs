@@ -119,6 +119,7 @@ fn finish(
                 is_truncated: text.tokens.is_truncated(),
                 tokens: text.tokens.len(),
                 share,
+                cost: 0.0,
             };
             scheduler.finish(entry, done)
         }

@@ -118,6 +118,7 @@ impl JobCounters {
             tokens: embedding.tokens,
             batches: embedding.batches,
             inference_seconds: embedding.inference.as_secs_f64(),
+            estimated_cost: embedding.cost,
             write_backs: self.write_backs.get(),
             write_back_seconds: Duration::from_micros(self.write_back_micros.get()).as_secs_f64(),
         }

@@ -193,6 +193,9 @@ pub struct Totals {
     pub batches: u64,
     /// The job's share of the time of inference, by tokens, in seconds of one thread.
     pub inference_seconds: f64,
+    /// What the tokens cost at the model's server, in the currency of `price_per_million`; 0 without a price.
+    #[serde(default)]
+    pub estimated_cost: f64,
     /// Write-backs.
     pub write_backs: u64,
     /// The time that they took.

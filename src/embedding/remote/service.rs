@@ -217,7 +217,9 @@ fn computation(
     vector: RemoteVector,
     share: Duration,
 ) -> Computation {
+    let price = text.model.options().price_per_million().unwrap_or(0.0);
     Computation {
+        cost: vector.tokens as f64 * price / 1e6,
         key: text.key,
         vector: vector.vector,
         is_truncated: vector.is_truncated,

@@ -247,7 +247,12 @@ pub(super) const JOB: &[Family<ValueOfJob>] = &[
     counter(
         "lantern_job_inference_seconds",
         "The job's share of the time of inference, of one thread",
-        |job| seconds(job, |totals| totals.inference_seconds),
+        |job| amount(job, |totals| totals.inference_seconds),
+    ),
+    counter(
+        "lantern_job_estimated_cost",
+        "What the tokens cost at the model's server, in the currency of price_per_million",
+        |job| amount(job, |totals| totals.estimated_cost),
     ),
     counter(
         "lantern_job_write_backs",
@@ -257,7 +262,7 @@ pub(super) const JOB: &[Family<ValueOfJob>] = &[
     counter(
         "lantern_job_write_back_seconds",
         "The time that these transactions took",
-        |job| seconds(job, |totals| totals.write_back_seconds),
+        |job| amount(job, |totals| totals.write_back_seconds),
     ),
 ];
 
@@ -275,6 +280,6 @@ fn total(job: &JobStatus, count: fn(&Totals) -> u64) -> Option<f64> {
     totals.map(|totals| count(totals) as f64)
 }
 
-fn seconds(job: &JobStatus, time: fn(&Totals) -> f64) -> Option<f64> {
-    job.totals.as_ref().filter(|_| runs(job)).map(time)
+fn amount(job: &JobStatus, amount: fn(&Totals) -> f64) -> Option<f64> {
+    job.totals.as_ref().filter(|_| runs(job)).map(amount)
 }

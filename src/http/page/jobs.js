@@ -53,6 +53,7 @@ const DETAILS = [
   ['Texts that were cut', (job) => total(job, 'texts_truncated')],
   ['Tokens', (job) => total(job, 'tokens')],
   ['Inference', (job) => job.totals && inference(job.totals)],
+  ['Estimated cost', (job) => cost(job.totals)],
   ['Write-backs', (job) => job.totals && writeBacks(job.totals)],
   ['Figures of', (job) => (job.as_of == null ? null : new Date(job.as_of * 1000).toLocaleString())],
 ];
@@ -62,6 +63,7 @@ const place = ({ state, daemon }) => {
 };
 const total = (job, name) => (job.totals ? count(job.totals[name]) : null);
 const inference = ({ inference_seconds: seconds, batches }) => `${duration(seconds)} in ${count(batches)} batches`;
+const cost = (totals) => (totals && totals.estimated_cost > 0 ? totals.estimated_cost.toFixed(4) : null);
 const writeBacks = ({ write_backs: number, write_back_seconds: seconds }) =>
   number ? `${count(number)}, ${((seconds / number) * 1000).toFixed(1)} ms each` : '0';
 const coverage = ({ rows_with_text: all, rows_with_vector: done, is_exact: exact }) =>

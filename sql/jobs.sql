@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS jobs (
                                     -- destination, without blocking writers (default: none)
   index_params JSONB,               -- what that index is like: {"distance": "cosine", "m": 16, "ef_construction": 64,
                                     -- "type": "halfvec", "maintenance_work_mem": "2GB"}; see docs/search.md
-  runtime TEXT DEFAULT 'ort',       -- what runs the model: ort is ONNX Runtime inside the daemon
+  runtime TEXT DEFAULT 'ort',       -- where the model is: ort (in the daemon), openai, cohere, voyage, ollama
   runtime_params JSONB,             -- how the model is used: pooling, prompts, lengths; see docs/models.md
 
   -- Canceling the job

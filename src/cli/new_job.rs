@@ -67,6 +67,10 @@ pub struct NewJobArguments {
     #[arg(long, value_name = "N")]
     batch_size: Option<i64>,
 
+    /// Where the model is: ort (in the daemon), or servers that speak a protocol: openai, cohere, voyage, ollama
+    #[arg(long, value_name = "RUNTIME")]
+    runtime: Option<String>,
+
     /// How the model is used, as JSON
     #[arg(long, value_name = "JSON")]
     runtime_params: Option<String>,
@@ -122,6 +126,7 @@ impl NewJobArguments {
             ("column_type", text(&self.column_type)),
             ("pk", text(&self.pk)),
             ("batch_size", self.batch_size.map(|size| size.to_string())),
+            ("runtime", text(&self.runtime)),
             ("runtime_params", text(&self.runtime_params)),
             ("create_index", text(&self.create_index)),
             ("index_params", text(&self.index_params)),
@@ -167,7 +172,7 @@ impl NewJobArguments {
                 column_type: value("column_type"),
                 pk: value("pk"),
                 batch_size: self.batch_size,
-                runtime: None,
+                runtime: value("runtime"),
                 runtime_params: value("runtime_params"),
                 fingerprint_column: value("fingerprint_column"),
                 create_index: value("create_index"),

@@ -200,6 +200,23 @@ const OF_NO_VECTOR: [&str; 14] = [
     "truncate",
 ];
 
+/// `runtime_params` as others may see them, without the key of a server and the values of headers.
+pub fn without_keys(params: &str) -> String {
+    let Ok(Value::Object(mut params)) = serde_json::from_str(params) else {
+        return params.to_owned();
+    };
+    if let Some(key) = params.get_mut("api_key") {
+        *key = HIDDEN.into();
+    }
+    if let Some(Value::Object(headers)) = params.get_mut("headers") {
+        headers.values_mut().for_each(|value| *value = HIDDEN.into());
+    }
+    Value::Object(params).to_string()
+}
+
+/// What stands for a secret.
+const HIDDEN: &str = "***";
+
 /// The part of `runtime_params` that decides vectors of rows; `None` if there is none. A new prompt for queries changes
 /// no row, and neither does a consent.
 fn of_documents(params: &str) -> Option<String> {

@@ -8,6 +8,7 @@ use crate::cli::check::{DaemonArguments, verdict};
 use crate::cli::jobs_table::JobsTableArguments;
 use crate::cli::new_job::{NewJobArguments, Place};
 use crate::cli::{output, points, stderr};
+use crate::jobs::definition::without_keys;
 use crate::jobs::edit::NewValues;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::postgres::connection_string::rewritten;
@@ -86,10 +87,11 @@ pub async fn run(arguments: Add) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The values with passwords hidden.
+/// The values with passwords and keys hidden.
 fn shown_values(values: NewValues) -> NewValues {
     let shown = values.into_iter().map(|(column, value)| match column {
         "db_connection" | "write_connection" => (column, rewritten::without_password(&value)),
+        "runtime_params" => (column, without_keys(&value)),
         _ => (column, value),
     });
     shown.collect()

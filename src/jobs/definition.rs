@@ -156,6 +156,11 @@ impl Definition {
         (hash ^ (hash >> 32)) as u32
     }
 
+    /// The runtime of a job whose vectors servers compute.
+    pub fn remote_runtime(&self) -> Option<&str> {
+        self.runtime.as_deref().filter(|name| *name != "ort")
+    }
+
     /// What decides which vectors are written. Its debug output is hashed into the names of slots, so it never changes
     /// for a job as it is: a daemon with another output finds none of the existing slots, and embeds every row of every
     /// job again. That holds for a further element too, even for one that is `None`.
@@ -175,8 +180,9 @@ impl Definition {
         let columns = columns.map(|column| column.map(|text| Cow::from(text.as_str())));
         let params = self.runtime_params.as_deref().and_then(of_documents);
         let params = params.map(|params| Some(Cow::from(format!("runtime_params={params}"))));
-        let runtime = self.runtime.as_deref().filter(|name| *name != "ort");
-        let runtime = runtime.map(|name| Some(Cow::from(format!("runtime={name}"))));
+        let runtime = self
+            .remote_runtime()
+            .map(|name| Some(Cow::from(format!("runtime={name}"))));
         columns.into_iter().chain(params).chain(runtime).collect()
     }
 }
@@ -209,7 +215,9 @@ pub fn without_keys(params: &str) -> String {
         *key = HIDDEN.into();
     }
     if let Some(Value::Object(headers)) = params.get_mut("headers") {
-        headers.values_mut().for_each(|value| *value = HIDDEN.into());
+        headers
+            .values_mut()
+            .for_each(|value| *value = HIDDEN.into());
     }
     Value::Object(params).to_string()
 }

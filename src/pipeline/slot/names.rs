@@ -215,6 +215,35 @@ mod tests {
     }
 
     #[test]
+    fn another_key_or_server_of_a_model_gives_no_other_name() {
+        let named = |runtime: &str, params: &str| {
+            let mut row = JobRow::example("1");
+            row.definition.runtime = Some(runtime.into());
+            row.definition.runtime_params = Some(params.into());
+            own_slot(1, &row)
+        };
+        assert_eq!(named("ort", "{}"), own_slot(1, &JobRow::example("1")));
+        let remote = named("openai", "{}");
+        assert_ne!(remote, named("ort", "{}"));
+        assert_ne!(remote, named("ollama", "{}"));
+        for params in [
+            r#"{"api_key": "a", "base_url": "https://a.example/v1"}"#,
+            r#"{"api_key_env": "KEY", "headers": {"a": "b"}, "timeout": 3, "max_in_flight": 2}"#,
+            r#"{"max_batch": 7, "max_batch_tokens": 9, "price_per_million": 0.02}"#,
+            r#"{"input_type": {"query": "q"}}"#,
+        ] {
+            assert_eq!(named("openai", params), remote, "{params}");
+        }
+        for params in [
+            r#"{"dimensions": 256}"#,
+            r#"{"model": "n"}"#,
+            r#"{"input_type": {"document": "d"}}"#,
+        ] {
+            assert_ne!(named("openai", params), remote, "{params}");
+        }
+    }
+
+    #[test]
     fn names_of_shared_slots_differ_from_those_of_jobs() {
         let database = |text: &str| {
             let mut definition = JobRow::example("1").definition;

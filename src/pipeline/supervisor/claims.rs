@@ -345,7 +345,7 @@ impl Supervisor {
         let subscription = self.subscription(&row, lag);
         let lock_key = JobsLock::Job(&id).key(&self.store);
         let slot = subscription.slot().clone();
-        let observed = ObservedJob::new(lock_key, slot, counters.clone());
+        let observed = ObservedJob::new(lock_key, slot, counters.clone(), &row.definition);
         let job = Job {
             row: row.clone(),
             subscription,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::jobs::definition::JobId;
 use crate::jobs::definition::JobRow;
+use crate::jobs::definition::{Definition, JobId};
 use crate::jobs::failures_summary::FailuresSummary;
 use crate::jobs::reporter::Report;
 use crate::replication::{Lsn, SlotName};
@@ -27,6 +27,8 @@ pub(super) struct ObservedJob {
     today: Option<Today>,
     /// Rows that are counted in it.
     counted: u64,
+    /// What computes its vectors, where that is not this process.
+    provider: Option<String>,
     last_error: Option<String>,
     waits_for: Option<String>,
     index_state: Option<String>,
@@ -89,10 +91,16 @@ impl<'a> Moment<'a> {
 }
 
 impl ObservedJob {
-    /// A job that has just started, whose lock has this key, and which reads this slot.
-    pub fn new(lock_key: i64, slot: SlotName, counters: Arc<JobCounters>) -> Self {
+    /// A job of this definition that has just started, whose lock has this key, and which reads this slot.
+    pub fn new(
+        lock_key: i64,
+        slot: SlotName,
+        counters: Arc<JobCounters>,
+        definition: &Definition,
+    ) -> Self {
         ObservedJob {
             counters,
+            provider: definition.remote_runtime().map(str::to_owned),
             lock_key,
             slot,
             rate: Rate::default(),
@@ -138,7 +146,10 @@ impl ObservedJob {
             written_at: since_epoch.unwrap_or_default().as_secs_f64(),
             lock_key: self.lock_key,
             phase: self.counters.phase(),
-            provider: moment.provider.to_owned(),
+            provider: self
+                .provider
+                .clone()
+                .unwrap_or_else(|| moment.provider.to_owned()),
             rows_per_second: self.rate.take(moment.now, totals.rows_written),
             today,
             scan: self.scan(moment.now),

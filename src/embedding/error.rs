@@ -167,7 +167,7 @@ pub enum EmbeddingError {
         reason: String,
     },
 
-    /// A server that was asked for vectors has none.
+    /// A server elsewhere did not embed a text.
     #[error(transparent)]
     Remote(#[from] Box<RemoteError>),
 
@@ -226,8 +226,7 @@ impl EmbeddingError {
             )
     }
 
-    /// Whether a server does not let the daemon in: it knows the key no more, or the account has no credit. A person has to
-    /// act there.
+    /// Whether a service refuses the key, or wants to be paid: a person has to act, and the same request succeeds then.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Remote(error) if error.is_refusal())

@@ -53,6 +53,7 @@ mod fetch;
 mod files;
 mod flow_counters;
 mod folder;
+mod https;
 mod hub;
 mod identity;
 mod known;
@@ -89,7 +90,9 @@ pub use name::{ModelName, ModelNameError};
 pub use options::{InvalidOptions, ModelOptions};
 pub use pooling::{Pooling, PoolingMode};
 pub use queue::Priority;
-pub use remote::{RemoteError, RemoteOptions};
+#[doc(hidden)]
+pub use remote::{Fleet as RemoteFleet, Patience as RemotePatience, RemoteVector, ServerState};
+pub use remote::{RemoteError, RemoteFailure, RemoteOptions, ServiceKey};
 pub use role::TextRole;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;

@@ -64,7 +64,7 @@ pub(crate) enum LongText {
 /// Why settings cannot be used, as a sentence for a person.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct InvalidOptions(String);
+pub struct InvalidOptions(pub(super) String);
 
 impl ModelOptions {
     /// Reads the settings from a JSON object.
@@ -117,7 +117,7 @@ impl ModelOptions {
     }
 }
 
-fn unknown_key(key: &str, known: &[&str]) -> InvalidOptions {
+pub(super) fn unknown_key(key: &str, known: &[&str]) -> InvalidOptions {
     let meant = most_similar(key, known.iter().copied())
         .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
     InvalidOptions(format!(
@@ -126,7 +126,7 @@ fn unknown_key(key: &str, known: &[&str]) -> InvalidOptions {
     ))
 }
 
-fn not_one_of(key: &str, value: &str, allowed: &[&str]) -> InvalidOptions {
+pub(super) fn not_one_of(key: &str, value: &str, allowed: &[&str]) -> InvalidOptions {
     let meant = most_similar(value, allowed.iter().copied())
         .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
     InvalidOptions(format!(
@@ -135,16 +135,19 @@ fn not_one_of(key: &str, value: &str, allowed: &[&str]) -> InvalidOptions {
     ))
 }
 
-fn wrong_type(key: &str, value: &Value, expected: &str) -> InvalidOptions {
+pub(super) fn wrong_type(key: &str, value: &Value, expected: &str) -> InvalidOptions {
     InvalidOptions(format!("{key} is {value}, but must be {expected}"))
 }
 
 /// The value of a key; `None` for a key that is missing or null.
-fn value<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
+pub(super) fn value<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     object.get(key).filter(|value| !value.is_null())
 }
 
-fn text<'a>(object: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, InvalidOptions> {
+pub(super) fn text<'a>(
+    object: &'a Map<String, Value>,
+    key: &str,
+) -> Result<Option<&'a str>, InvalidOptions> {
     let text = |value: &'a Value| {
         let text = value.as_str();
         text.ok_or_else(|| wrong_type(key, value, "a text"))
@@ -160,7 +163,10 @@ fn flag(object: &Map<String, Value>, key: &str) -> Result<Option<bool>, InvalidO
     value(object, key).map(flag).transpose()
 }
 
-fn count(object: &Map<String, Value>, key: &str) -> Result<Option<NonZeroUsize>, InvalidOptions> {
+pub(super) fn count(
+    object: &Map<String, Value>,
+    key: &str,
+) -> Result<Option<NonZeroUsize>, InvalidOptions> {
     let count = |value: &Value| {
         let number = value
             .as_u64()
@@ -196,7 +202,7 @@ fn prompt(object: &Map<String, Value>, role: TextRole) -> Result<Option<Prompt>,
 }
 
 /// `"…"` for documents, or an object with a text for each role.
-fn of_role<'a>(
+pub(super) fn of_role<'a>(
     object: &'a Map<String, Value>,
     key: &str,
     role: TextRole,

@@ -15,7 +15,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     ("shown", &[]),
     ("replication", &[]),
     ("postgres", &[]),
-    ("embedding", &["failpoint"]),
+    ("embedding", &["backoff", "failpoint"]),
     ("embedded", &[]),
     // The jobs table.
     ("jobs", &["postgres", "shown"]),

@@ -3,19 +3,15 @@
 //! Redirects are followed here and not by the HTTP client: the hub answers with headers about a file in the redirect
 //! itself, and the token must not reach the host of the storage.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, LOCATION, RANGE, RETRY_AFTER};
-use reqwest::redirect::Policy;
 use reqwest::{Method, Response, StatusCode, Url};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
 
-use super::error::{DownloadFailure, innermost};
+use super::error::DownloadFailure;
 use super::settings::{HubSettings, Token};
+use crate::embedding::https::{self, innermost};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The hub redirects once to the storage, and once more for a repository that was renamed.
 const MAX_REDIRECTS: usize = 5;
 
@@ -31,23 +27,11 @@ impl Client {
     /// Reads the certificates of the system. Blocks for as long as that takes.
     pub(super) fn new(settings: &HubSettings) -> Result<Self, DownloadFailure> {
         let endpoint = parse_endpoint(&settings.endpoint)?;
-        let failed = |error: &dyn std::error::Error| DownloadFailure::Unexpected {
-            what: format!("cannot set up HTTPS ({})", innermost(error)),
-        };
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| failed(&error))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(concat!("lantern-cli/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| failed(&error))?;
+        let http = https::client(&[])
+            .and_then(|client| client.build().map_err(|error| innermost(&error)))
+            .map_err(|reason| DownloadFailure::Unexpected {
+                what: format!("cannot set up HTTPS ({reason})"),
+            })?;
         Ok(Self {
             http,
             endpoint,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::embedding::https::innermost;
 use crate::embedding::name::ModelName;
 
 /// A model could not be downloaded.
@@ -205,15 +206,6 @@ impl DownloadFailure {
             reason: innermost(&error.without_url()),
         }
     }
-}
-
-/// The message at the end of a chain of causes, which says what the operating system or TLS said.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }
 
 #[cfg(test)]

@@ -1,19 +1,44 @@
-//! Models of servers: OpenAI, Cohere, Voyage, Ollama, and all who speak one of their protocols.
+//! Models elsewhere: texts are sent to servers of OpenAI, Cohere, Voyage, Ollama, or what speaks like one of them.
+//!
+//! ```text
+//!  services ── service ──▶ fleet ──▶ servers
+//!  └ model       └ scheduler, batches
+//! ```
+//!
+//! A [`Fleet`] stands for the servers of one service: it decides which of them gets a batch and when, and what a failure
+//! means. It knows nothing of jobs or queues. A `service` sends it what the jobs that share a key have in their queue.
 
+mod address;
+mod answer;
+mod batch;
+mod breaker;
+mod error;
+mod fleet;
+mod headers;
+mod limits;
+mod memory;
 mod model;
+mod numbers;
+mod options;
+mod patience;
+mod probe;
+mod provider;
+mod request;
+mod secret;
 mod service;
 mod services;
-mod skeleton;
-mod fleet {
-    pub(super) use super::skeleton::*;
-}
-mod options {
-    pub(super) use super::skeleton::*;
-}
-mod error {
-    pub(super) use super::skeleton::*;
-}
+mod shorten;
+mod spread;
+mod transport;
+mod turns;
+mod verdict;
+mod words;
 
+pub use batch::RemoteVector;
+pub use error::{RemoteError, RemoteFailure};
+pub use fleet::Fleet;
 pub(crate) use model::RemoteModel;
+pub use options::{RemoteOptions, ServiceKey};
+pub use patience::Patience;
 pub(crate) use services::RemoteServices;
-pub use skeleton::{RemoteError, RemoteOptions};
+pub use turns::ServerState;

@@ -22,9 +22,11 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::fleet::{Fleet, RemoteVector};
+use super::batch::RemoteVector;
+use super::fleet::Fleet;
 use super::model::RemoteModel;
-use super::options::{RemoteOptions, estimate_tokens};
+use super::numbers::estimate_tokens;
+use super::options::RemoteOptions;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::linger::Linger;
 use crate::embedding::queue::{EntryId, Room};

@@ -1,0 +1,324 @@
+//! The texts of one call: sent together, and in ever smaller parts where a server refuses them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::error::{RemoteError, RemoteFailure};
+use super::fleet::Fleet;
+use super::numbers::estimate_tokens;
+use super::options::RemoteOptions;
+use super::request::{Ask, Trouble};
+use super::shorten::shorten;
+use super::verdict::{Verdict, allowed_inputs};
+use crate::backoff::Backoff;
+use crate::embedding::role::TextRole;
+
+/// A text's vector.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RemoteVector {
+    /// The vector; finite, and not zero.
+    pub vector: Vec<f32>,
+    /// Whether the end of the text did not count.
+    pub is_truncated: bool,
+    /// Tokens, as the provider counted them, or estimated where it does not say.
+    pub tokens: u64,
+}
+
+impl Fleet {
+    /// Embeds texts: one result a text, in order. Repeats what passes, at other servers first; divides a batch that is
+    /// refused until it is known which text is at fault.
+    ///
+    /// Cancellation safe: a dropped call drops its requests.
+    ///
+    /// # Errors
+    ///
+    /// A transient one if nothing of the fleet has succeeded for about a minute, other than for pauses that the provider
+    /// asked for. A permanent one if every text would be refused.
+    pub async fn embed_each(
+        &self,
+        options: &RemoteOptions,
+        role: TextRole,
+        texts: &[Arc<str>],
+    ) -> Result<Vec<Result<RemoteVector, RemoteError>>, RemoteError> {
+        Batch::new(self, options, role, texts).run().await
+    }
+}
+
+/// The texts of one call, and what became of them so far.
+struct Batch<'a> {
+    fleet: &'a Fleet,
+    options: &'a RemoteOptions,
+    role: TextRole,
+    inputs: Vec<Input>,
+    results: Vec<Option<Result<RemoteVector, RemoteError>>>,
+    /// Parts that are still to be sent, by the places of their texts.
+    parts: Vec<Vec<usize>>,
+    since: Instant,
+    backoff: Backoff,
+}
+
+/// What is sent for a text.
+struct Input {
+    /// The prompt and the text.
+    text: String,
+    is_truncated: bool,
+    /// Whether the provider is asked to cut it.
+    is_cut_there: bool,
+}
+
+impl<'a> Batch<'a> {
+    fn new(
+        fleet: &'a Fleet,
+        options: &'a RemoteOptions,
+        role: TextRole,
+        texts: &[Arc<str>],
+    ) -> Self {
+        let prompt = options.prompt(role);
+        let input = |text: &Arc<str>| Input {
+            text: format!("{prompt}{text}"),
+            is_truncated: false,
+            is_cut_there: false,
+        };
+        let inputs: Vec<_> = texts.iter().map(input).collect();
+        Self {
+            fleet,
+            options,
+            role,
+            results: inputs.iter().map(|_| None).collect(),
+            parts: parts(&inputs, options, fleet.memory.max_inputs(options)),
+            inputs,
+            since: Instant::now(),
+            backoff: Backoff::new(fleet.patience.first_pause, fleet.patience.max_pause),
+        }
+    }
+
+    /// Sends everything. One result a text.
+    async fn run(mut self) -> Result<Vec<Result<RemoteVector, RemoteError>>, RemoteError> {
+        while let Some(part) = self.parts.pop() {
+            self.send(part).await?;
+        }
+        // Every text is in a part until it has a result.
+        Ok(self.results.into_iter().flatten().collect())
+    }
+
+    async fn send(&mut self, part: Vec<usize>) -> Result<(), RemoteError> {
+        let inputs: Vec<&str> = part
+            .iter()
+            .map(|text| self.inputs[*text].text.as_str())
+            .collect();
+        let cut = part.len() == 1 && self.inputs[part[0]].is_cut_there;
+        let ask = Ask::new(self.options, self.role, &inputs, cut);
+        let answer = match self.fleet.request(&ask).await {
+            Ok(answer) => answer,
+            Err(Trouble::Fleet(error)) => return Err(error),
+            Err(Trouble::Texts {
+                server,
+                verdict,
+                error,
+            }) => {
+                return match part[..] {
+                    [text] => self.refused(text, server, verdict, error).await,
+                    _ => {
+                        self.divide(part, &verdict, &error.failure);
+                        Ok(())
+                    }
+                };
+            }
+        };
+        let estimates: Vec<_> = inputs
+            .iter()
+            .map(|text| estimate_tokens(text) as u64)
+            .collect();
+        let tokens = shares(answer.tokens, &estimates);
+        for ((text, vector), tokens) in part.into_iter().zip(answer.vectors).zip(tokens) {
+            match vector {
+                Ok(vector) => {
+                    self.results[text] = Some(Ok(RemoteVector {
+                        vector,
+                        is_truncated: self.inputs[text].is_truncated,
+                        tokens,
+                    }));
+                }
+                // Once more, alone: then it is known whether the text is at fault.
+                Err(_) => self.parts.push(vec![text]),
+            }
+        }
+        Ok(())
+    }
+
+    /// Divides a part of several texts that was refused.
+    fn divide(&mut self, part: Vec<usize>, verdict: &Verdict, failure: &RemoteFailure) {
+        if let RemoteFailure::Text { words, .. } = failure
+            && let Some(max) = allowed_inputs(words, part.len())
+        {
+            self.fleet.memory.learn_max_inputs(self.options, max);
+            self.parts.extend(part.chunks(max).map(<[usize]>::to_vec));
+            return;
+        }
+        let halves = || {
+            let (one, other) = part.split_at(part.len() / 2);
+            (one.to_vec(), other.to_vec())
+        };
+        let (one, other) = match verdict {
+            // The long ones are at fault, and the others need not be sent again and again with them.
+            Verdict::TooLong => {
+                let length = |text: &usize| self.inputs[*text].text.len();
+                let longest = part.iter().map(length).max().unwrap_or_default();
+                let (long, short): (Vec<_>, Vec<_>) =
+                    part.iter().partition(|text| length(text) > longest / 2);
+                if short.is_empty() {
+                    halves()
+                } else {
+                    (short, long)
+                }
+            }
+            _ => halves(),
+        };
+        self.parts.extend([one, other]);
+    }
+
+    /// One text alone was refused: cut it, or find out whether it is at fault.
+    async fn refused(
+        &mut self,
+        text: usize,
+        server: usize,
+        verdict: Verdict,
+        error: RemoteError,
+    ) -> Result<(), RemoteError> {
+        if verdict == Verdict::TooLong && self.options.cuts && self.cut(text, &error.failure) {
+            self.parts.push(vec![text]);
+            return Ok(());
+        }
+        match self.fleet.check(self.options, self.role, server).await {
+            Ok(()) => self.results[text] = Some(Err(of_text(error))),
+            Err(checked) => {
+                self.wait(server, checked).await?;
+                self.parts.push(vec![text]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the text is shorter now than when it was refused.
+    fn cut(&mut self, text: usize, failure: &RemoteFailure) -> bool {
+        let input = &mut self.inputs[text];
+        input.is_truncated = true;
+        if self.options.provider.facts().cuts && !input.is_cut_there {
+            input.is_cut_there = true;
+            return true;
+        }
+        let RemoteFailure::TooLong { words, .. } = failure else {
+            return false;
+        };
+        shorten(&mut input.text, words)
+    }
+
+    /// The server does not accept a plain text either: wait for it, or for another one.
+    async fn wait(&mut self, server: usize, error: RemoteError) -> Result<(), RemoteError> {
+        if !error.is_transient() {
+            self.fleet.memory.learn_unfit(self.options, server);
+            let unfit = self.fleet.memory.unfit(self.options, Instant::now());
+            return match unfit.len() < self.fleet.endpoints.len() {
+                true => Ok(()),
+                false => Err(error),
+            };
+        }
+        if Instant::now() >= self.fleet.turns.deadline(self.since) {
+            return Err(error);
+        }
+        self.backoff.wait().await;
+        Ok(())
+    }
+}
+
+/// Divides texts by the limits of a request, the first ones last: parts are taken from the end.
+fn parts(inputs: &[Input], options: &RemoteOptions, max_inputs: usize) -> Vec<Vec<usize>> {
+    let max_inputs = options.max_batch().min(max_inputs);
+    let mut parts: Vec<Vec<usize>> = Vec::new();
+    let mut tokens = 0;
+    for (place, input) in inputs.iter().enumerate() {
+        let more = estimate_tokens(&input.text);
+        match parts.last_mut() {
+            Some(part)
+                if part.len() < max_inputs && tokens + more <= options.max_batch_tokens() =>
+            {
+                part.push(place);
+                tokens += more;
+            }
+            _ => {
+                parts.push(vec![place]);
+                tokens = more;
+            }
+        }
+    }
+    parts.reverse();
+    parts
+}
+
+/// The tokens of each text, of those that the provider counted for all.
+fn shares(counted: Option<u64>, estimates: &[u64]) -> Vec<u64> {
+    let Some(counted) = counted else {
+        return estimates.to_vec();
+    };
+    let total: u64 = estimates.iter().sum();
+    let mut before = 0;
+    let mut given = 0;
+    let share = |estimate: &u64| {
+        before += estimate;
+        let until = (u128::from(counted) * u128::from(before) / u128::from(total.max(1))) as u64;
+        let share = until - given;
+        given = until;
+        share
+    };
+    estimates.iter().map(share).collect()
+}
+
+/// The server accepts other texts, so this one is at fault.
+fn of_text(error: RemoteError) -> RemoteError {
+    let failure = match error.failure {
+        RemoteFailure::Server { status, words } => RemoteFailure::Text { status, words },
+        RemoteFailure::Garbled { reason } => RemoteFailure::Text {
+            status: 200,
+            words: reason,
+        },
+        other => other,
+    };
+    RemoteError { failure, ..error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn input(text: &str) -> Input {
+        Input {
+            text: text.into(),
+            is_truncated: false,
+            is_cut_there: false,
+        }
+    }
+
+    #[test]
+    fn parts_keep_the_limits_of_a_request() {
+        let inputs: Vec<_> = (0..7).map(|_| input("abcdefgh")).collect();
+        let options = |json| RemoteOptions::new("openai", "m", Some(json)).unwrap();
+        let lengths = |json, max| {
+            let parts = parts(&inputs, &options(json), max);
+            assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 7);
+            parts.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(r#"{"max_batch": 3}"#, usize::MAX), [1, 3, 3]);
+        assert_eq!(lengths("{}", 2), [1, 2, 2, 2]);
+        assert_eq!(lengths(r#"{"max_batch_tokens": 8}"#, 9), [1, 2, 2, 2]);
+        assert_eq!(lengths(r#"{"max_batch_tokens": 1}"#, 9), [1; 7]);
+    }
+
+    #[test]
+    fn shares_of_tokens_add_up() {
+        assert_eq!(shares(None, &[3, 4]), [3, 4]);
+        assert_eq!(shares(Some(10), &[1, 1, 1]).iter().sum::<u64>(), 10);
+        assert_eq!(shares(Some(9), &[1, 2]), [3, 6]);
+        assert_eq!(shares(Some(u64::MAX), &[5]), [u64::MAX]);
+        assert_eq!(shares(Some(3), &[]), [0; 0]);
+    }
+}

@@ -1,0 +1,301 @@
+//! What a server lets us send: the pauses that it asks for, what it says is left, and how many requests at a time it took
+//! before it refused one.
+//!
+//! OpenAI's headers are `x-ratelimit-remaining-requests`, `-remaining-tokens`, `-reset-requests` and `-reset-tokens`
+//! (guide "Rate limits"); the resets are times such as `6m0s` or `8.64s`. Azure and vLLM's gateways copy them.
+
+use std::time::{Duration, Instant};
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use super::patience::Patience;
+use crate::backoff::Backoff;
+
+/// A server that asks for more is asked again after that.
+const MAX_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The limits of one server.
+pub(super) struct Limits {
+    /// Nothing is sent before.
+    paused_until: Option<Instant>,
+    /// Whether the server said for how long.
+    is_announced: bool,
+    requests: Option<Budget>,
+    tokens: Option<Budget>,
+    /// Requests at a time. Infinite until the server refuses one: halved then, and more by one with each round of answers.
+    window: f64,
+    backoff: Backoff,
+}
+
+#[derive(Clone, Copy)]
+struct Budget {
+    left: u64,
+    resets_at: Instant,
+}
+
+/// Why nothing can be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// When to ask again; `None` if an answer decides that.
+    pub until: Option<Instant>,
+    /// Whether the server itself said so.
+    pub is_announced: bool,
+}
+
+impl Limits {
+    pub(super) fn new(patience: &Patience) -> Self {
+        Self {
+            paused_until: None,
+            is_announced: false,
+            requests: None,
+            tokens: None,
+            window: f64::INFINITY,
+            backoff: Backoff::new(patience.first_pause, patience.max_pause),
+        }
+    }
+
+    /// Whether a request with this many tokens may be sent beside those that are in flight.
+    pub(super) fn admits(&self, now: Instant, in_flight: usize, tokens: usize) -> Result<(), Wait> {
+        if let Some(until) = self.paused_until.filter(|until| *until > now) {
+            return Err(Wait {
+                until: Some(until),
+                is_announced: self.is_announced,
+            });
+        }
+        let lacks = |budget: Option<Budget>, needed: u64| {
+            let budget = budget.filter(|budget| budget.resets_at > now && budget.left < needed)?;
+            Some(budget.resets_at)
+        };
+        // Tokens come back all the time; a request that needs more than there ever are is the server's to refuse.
+        let until = lacks(self.requests, 1).max(lacks(self.tokens, tokens as u64));
+        if until.is_some() {
+            return Err(Wait {
+                until,
+                is_announced: true,
+            });
+        }
+        if in_flight as f64 >= self.window {
+            return Err(Wait {
+                until: None,
+                is_announced: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// A request with this many tokens is sent.
+    pub(super) fn spend(&mut self, tokens: usize) {
+        if let Some(budget) = &mut self.requests {
+            budget.left = budget.left.saturating_sub(1);
+        }
+        if let Some(budget) = &mut self.tokens {
+            budget.left = budget.left.saturating_sub(tokens as u64);
+        }
+    }
+
+    /// Any answer: what the server says is left.
+    pub(super) fn observe(&mut self, now: Instant, headers: &HeaderMap) {
+        self.requests = budget(now, headers, "requests").or(self.requests);
+        self.tokens = budget(now, headers, "tokens").or(self.tokens);
+    }
+
+    /// A request was answered with vectors.
+    pub(super) fn succeeded(&mut self) {
+        self.window += 1.0 / self.window;
+        self.backoff.reset();
+    }
+
+    /// A request was refused for being one too many, while this many others were in flight.
+    pub(super) fn throttled(&mut self, now: Instant, in_flight: usize, asked: Option<Duration>) {
+        // Others that were sent with it are refused with it, and are one event.
+        let is_known = self.paused_until.is_some_and(|until| until > now);
+        if !is_known {
+            self.window = (in_flight as f64 / 2.0).clamp(1.0, self.window);
+        }
+        let pause = match asked {
+            // Half a second more at most, at random, so that many clients do not return in the same moment.
+            Some(asked) => {
+                asked.min(MAX_PAUSE)
+                    + Duration::from_millis(fastrand::u64(..500).min(asked.as_millis() as u64 / 4))
+            }
+            None if is_known => return,
+            None => self.backoff.next_pause(),
+        };
+        let until = now + pause;
+        if self.paused_until.is_none_or(|known| known < until) {
+            self.paused_until = Some(until);
+            self.is_announced = asked.is_some();
+        }
+    }
+
+    /// How long nothing is sent from now on.
+    pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
+        let until = self.paused_until.filter(|until| *until > now)?;
+        Some(until - now)
+    }
+}
+
+fn budget(now: Instant, headers: &HeaderMap, of: &str) -> Option<Budget> {
+    let header = |what: &str| {
+        let value = headers.get(format!("x-ratelimit-{what}-{of}"))?;
+        value.to_str().ok()
+    };
+    let left: i64 = header("remaining")?.trim().parse().ok()?;
+    let resets = reset(header("reset")?)?;
+    Some(Budget {
+        left: left.max(0) as u64,
+        resets_at: now + resets.min(MAX_PAUSE),
+    })
+}
+
+/// `6m0s`, `8.64s`, `12ms`, or seconds without a unit.
+fn reset(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if let Ok(seconds) = rest.parse() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(tail.len());
+        let seconds = match &tail[..unit] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        let part = number.parse::<f64>().ok()? * seconds;
+        total = total.checked_add(Duration::try_from_secs_f64(part).ok()?)?;
+        rest = &tail[unit..];
+    }
+    Some(total)
+}
+
+/// What the server asks to wait: `retry-after-ms` (Azure), or `Retry-After` in seconds or as a date (RFC 9110, 10.2.3).
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(milliseconds) = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()) {
+        return Duration::try_from_secs_f64(milliseconds / 1000.0).ok();
+    }
+    let value = text(RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = value.parse() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    Some(
+        until
+            .duration_since(std::time::SystemTime::now())
+            .unwrap_or_default(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
+        let header = |(name, value): &(&'static str, &'static str)| {
+            (name.parse().unwrap(), value.parse().unwrap())
+        };
+        list.iter().map(header).collect()
+    }
+
+    fn limits() -> Limits {
+        Limits::new(&Patience::default())
+    }
+
+    #[test]
+    fn resets_are_read_in_every_form() {
+        for (text, milliseconds) in [
+            ("6m0s", 360_000),
+            ("8.64s", 8640),
+            ("12ms", 12),
+            ("1h2m3s", 3_723_000),
+            ("17", 17_000),
+        ] {
+            assert_eq!(
+                reset(text),
+                Some(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+        for text in [
+            "soon",
+            "s",
+            "1x",
+            "-3s",
+            "1.2.3s",
+            "99999999999999999999999h",
+        ] {
+            assert_eq!(reset(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_read_in_every_form() {
+        let after = |list| retry_after(&headers(list));
+        assert_eq!(after(&[("retry-after", "3")]), Some(Duration::from_secs(3)));
+        let azure = [("retry-after", "3"), ("retry-after-ms", "250")];
+        assert_eq!(after(&azure), Some(Duration::from_millis(250)));
+        let past = [("retry-after", "Wed, 21 Oct 2015 07:28:00 GMT")];
+        assert_eq!(after(&past), Some(Duration::ZERO));
+        for wrong in ["-1", "soon", "NaN"] {
+            let wrong = HeaderMap::from_iter([(RETRY_AFTER, wrong.parse().unwrap())]);
+            assert_eq!(retry_after(&wrong), None);
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_before_the_server_allows_it() {
+        let now = Instant::now();
+        let mut limits = limits();
+        limits.throttled(now, 1, Some(Duration::from_secs(2)));
+        let wait = limits.admits(now, 0, 1).unwrap_err();
+        assert!(wait.is_announced && wait.until.unwrap() >= now + Duration::from_secs(2));
+        assert_eq!(limits.admits(wait.until.unwrap(), 0, 1), Ok(()));
+    }
+
+    #[test]
+    fn what_is_left_is_spent_and_comes_back() {
+        let now = Instant::now();
+        let mut limits = limits();
+        limits.observe(
+            now,
+            &headers(&[
+                ("x-ratelimit-remaining-requests", "2"),
+                ("x-ratelimit-reset-requests", "10s"),
+                ("x-ratelimit-remaining-tokens", "100"),
+                ("x-ratelimit-reset-tokens", "5s"),
+            ]),
+        );
+        limits.spend(60);
+        let wait = limits.admits(now, 0, 60).unwrap_err();
+        assert_eq!(wait.until, Some(now + Duration::from_secs(5)));
+        assert_eq!(limits.admits(now, 0, 40), Ok(()));
+        limits.spend(40);
+        let wait = limits.admits(now, 0, 1).unwrap_err();
+        assert_eq!(wait.until, Some(now + Duration::from_secs(10)));
+        assert_eq!(limits.admits(now + Duration::from_secs(10), 0, 60), Ok(()));
+    }
+
+    #[test]
+    fn a_storm_halves_the_window_once_and_answers_open_it_again() {
+        let now = Instant::now();
+        let mut limits = limits();
+        for _ in 0..8 {
+            limits.throttled(now, 8, None);
+        }
+        let later = now + Duration::from_secs(60);
+        assert_eq!(limits.admits(later, 3, 1), Ok(()));
+        assert!(limits.admits(later, 4, 1).is_err());
+        for _ in 0..8 {
+            limits.succeeded();
+        }
+        assert_eq!(limits.admits(later, 4, 1), Ok(()));
+    }
+}

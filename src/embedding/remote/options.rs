@@ -1,0 +1,419 @@
+//! What a row says about a model elsewhere: `runtime`, `embedding_model` and `runtime_params`.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use reqwest::Url;
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use serde_json::{Map, Value};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::address::{self, is_private};
+use super::headers::{self, Header, is_credential};
+use super::numbers::{between, duration, price};
+use super::provider::Provider;
+use super::secret::Secret;
+use crate::embedding::options::{
+    InvalidOptions, count, not_one_of, of_role, text, unknown_key, value,
+};
+use crate::embedding::role::TextRole;
+
+/// All keys of `runtime_params`.
+const KEYS: [&str; 18] = [
+    "base_url",
+    "api_key_env",
+    "api_key",
+    "api_key_header",
+    "model",
+    "dimensions",
+    "input_type",
+    "prompt",
+    "encoding_format",
+    "headers",
+    "timeout",
+    "max_in_flight",
+    "max_batch",
+    "max_batch_tokens",
+    "price_per_million",
+    "hedge_after",
+    "truncate",
+    "tokenizer",
+];
+
+/// Those of them that decide vectors of documents.
+const DECISIVE_KEYS: [&str; 4] = ["model", "dimensions", "input_type", "prompt"];
+
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The most requests at the same time.
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// How a job embeds texts elsewhere. Valid; its debug output shows no key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RemoteOptions {
+    pub(super) provider: Provider,
+    servers: Vec<Url>,
+    has_default_servers: bool,
+    key: Option<Secret>,
+    key_variable: Option<String>,
+    /// In lowercase.
+    pub(super) key_header: String,
+    model: String,
+    pub(super) dimensions: Option<NonZeroUsize>,
+    input_type: OfRole,
+    prompt: OfRole,
+    pub(super) base64: bool,
+    pub(super) headers: Vec<Header>,
+    pub(super) timeout: Duration,
+    max_in_flight: usize,
+    max_batch: usize,
+    max_batch_tokens: usize,
+    /// The bits of a number of dollars.
+    price: Option<u64>,
+    pub(super) hedge_after: Option<Duration>,
+    /// Whether texts that are too long are cut.
+    pub(super) cuts: bool,
+    tokenizer: Option<String>,
+}
+
+/// A text for each role.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+struct OfRole {
+    query: Option<String>,
+    document: Option<String>,
+}
+
+/// What makes jobs share limits, connections and turns: the provider, its servers and the key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServiceKey {
+    provider: Provider,
+    servers: Vec<Url>,
+    key: Option<Secret>,
+}
+
+impl RemoteOptions {
+    /// The values of `runtime` that mean a model elsewhere.
+    pub const RUNTIMES: [&'static str; 4] = ["openai", "cohere", "voyage", "ollama"];
+
+    /// Reads `runtime`, `embedding_model`, and `runtime_params` as a JSON object.
+    ///
+    /// ```
+    /// use lantern::embedding::RemoteOptions;
+    ///
+    /// let parameters = r#"{"base_url": "https://gpu.example.com/v1", "api_key_env": "GPU_KEY"}"#;
+    /// let options = RemoteOptions::new("openai", "BAAI/bge-m3", Some(parameters))?;
+    /// assert_eq!(options.key_variable(), Some("GPU_KEY"));
+    /// # Ok::<(), lantern::embedding::InvalidOptions>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Names the key that is unknown, or has a value of the wrong type or range. Never repeats a secret.
+    pub fn new(
+        runtime: &str,
+        model: &str,
+        parameters: Option<&str>,
+    ) -> Result<Self, InvalidOptions> {
+        let Some(provider) = Provider::from_name(runtime) else {
+            return Err(not_one_of("runtime", runtime, &Self::RUNTIMES));
+        };
+        let object = object(parameters)?;
+        let facts = provider.facts();
+        let named = address::servers(&object)?;
+        let has_default_servers = named.is_none();
+        let servers = match named {
+            Some(servers) => servers,
+            None => vec![address::parse(facts.server)?],
+        };
+        let in_flight = (facts.in_flight * servers.len()).min(MAX_IN_FLIGHT);
+        let max_in_flight = between(&object, "max_in_flight", MAX_IN_FLIGHT)?.unwrap_or(in_flight);
+        let options = Self {
+            provider,
+            has_default_servers,
+            servers,
+            key: None,
+            key_variable: variable(&object)?,
+            key_header: headers::key_header(&object)?,
+            model: model_name(&object, model)?,
+            dimensions: count(&object, "dimensions")?,
+            input_type: input_type(&object, provider)?,
+            prompt: OfRole {
+                query: of_role(&object, "prompt", TextRole::Query)?.map(str::to_owned),
+                document: of_role(&object, "prompt", TextRole::Document)?.map(str::to_owned),
+            },
+            base64: base64(&object, provider)?,
+            headers: headers::headers(&object)?,
+            timeout: duration(&object, "timeout")?.unwrap_or(DEFAULT_TIMEOUT),
+            max_in_flight,
+            max_batch: between(&object, "max_batch", facts.max_inputs)?.unwrap_or(facts.batch),
+            max_batch_tokens: between(&object, "max_batch_tokens", facts.max_tokens)?
+                .unwrap_or(facts.batch_tokens),
+            price: price(&object, "price_per_million")?.map(f64::to_bits),
+            hedge_after: duration(&object, "hedge_after")?,
+            cuts: cuts(&object)?,
+            tokenizer: text(&object, "tokenizer")?.map(str::to_owned),
+        };
+        options.check_headers()?;
+        match key(&object)? {
+            Some(_) if options.key_variable.is_some() => Err(InvalidOptions(
+                "api_key and api_key_env both say what the key is; remove one of them".into(),
+            )),
+            Some(key) => options.with_key(key),
+            None => Ok(options),
+        }
+    }
+
+    /// Where texts are sent.
+    pub fn servers(&self) -> &[Url] {
+        &self.servers
+    }
+
+    /// Whether the row names no server, so that the provider's own is used.
+    pub fn has_default_servers(&self) -> bool {
+        self.has_default_servers
+    }
+
+    /// The name of the variable with the key (`api_key_env`).
+    pub fn key_variable(&self) -> Option<&str> {
+        self.key_variable.as_deref()
+    }
+
+    /// Whether there is a key.
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// The same with this key. Space around it is no part of it: files end with a line feed.
+    ///
+    /// # Errors
+    ///
+    /// If the key cannot be sent, or would travel where others can read it.
+    pub fn with_key(mut self, key: String) -> Result<Self, InvalidOptions> {
+        let key = key.trim();
+        if key.is_empty() || HeaderValue::from_str(key).is_err() {
+            let name = self.key_variable.as_deref().unwrap_or("api_key");
+            return Err(InvalidOptions(format!(
+                "the key in {name} is empty or has characters that no key has; set it to the key alone"
+            )));
+        }
+        self.check_private("a key")?;
+        self.key = Some(Secret::new(key));
+        Ok(self)
+    }
+
+    /// The model's name for the server.
+    pub fn model(&self) -> &str {
+        &self.model
+    }
+
+    /// `openai`, `cohere`, `voyage` or `ollama`.
+    pub fn runtime(&self) -> &'static str {
+        self.provider.facts().name
+    }
+
+    /// The name of a local model whose tokenizer is that of the model elsewhere.
+    pub fn tokenizer(&self) -> Option<&str> {
+        self.tokenizer.as_deref()
+    }
+
+    /// The most requests at the same time.
+    pub fn max_in_flight(&self) -> usize {
+        self.max_in_flight
+    }
+
+    /// The most texts of a request.
+    pub fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    /// The most tokens of a request.
+    pub fn max_batch_tokens(&self) -> usize {
+        self.max_batch_tokens
+    }
+
+    /// What a million tokens cost.
+    pub fn price_per_million(&self) -> Option<f64> {
+        self.price.map(f64::from_bits)
+    }
+
+    /// What makes jobs share limits, connections and turns.
+    pub fn service_key(&self) -> ServiceKey {
+        let mut servers = self.servers.clone();
+        servers.sort();
+        ServiceKey {
+            provider: self.provider,
+            servers,
+            key: self.key.clone(),
+        }
+    }
+
+    /// What decides the vectors of this role. **Never change it**: stored vectors would count as stale.
+    pub fn identity_of(&self, role: TextRole) -> Vec<String> {
+        let dimensions = self.dimensions.map(|number| number.to_string());
+        let parts = [
+            Some(self.runtime()),
+            Some(&self.model),
+            dimensions.as_deref(),
+            self.input_type(role),
+            self.prompt.get(role),
+        ];
+        // Nothing and an empty text are two things.
+        let part = |part: Option<&str>| part.map_or_else(String::new, |text| format!("={text}"));
+        parts.into_iter().map(part).collect()
+    }
+
+    /// Sixteen hexadecimal digits over what decides the vectors of documents.
+    pub fn identity(&self) -> String {
+        let mut bytes = Vec::new();
+        for part in self.identity_of(TextRole::Document) {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        format!("{:016x}", xxh3_64(&bytes))
+    }
+
+    /// Whether a key of `runtime_params` decides vectors of documents.
+    pub fn decides_vectors(key: &str) -> bool {
+        DECISIVE_KEYS.contains(&key)
+    }
+
+    pub(super) fn key(&self) -> Option<&Secret> {
+        self.key.as_ref()
+    }
+
+    pub(super) fn input_type(&self, role: TextRole) -> Option<&str> {
+        self.input_type.get(role)
+    }
+
+    /// What stands before a text.
+    pub(super) fn prompt(&self, role: TextRole) -> &str {
+        self.prompt.get(role).unwrap_or_default()
+    }
+
+    fn check_headers(&self) -> Result<(), InvalidOptions> {
+        let has_key = self.key_variable.is_some();
+        for (name, _) in &self.headers {
+            if has_key && (*name == self.key_header || name == AUTHORIZATION.as_str()) {
+                return Err(InvalidOptions(format!(
+                    "headers has {name:?}, where the key of api_key_env goes; remove one of them"
+                )));
+            }
+            if is_credential(name) {
+                self.check_private(&format!("the header {name:?}"))?;
+            }
+        }
+        match has_key {
+            true => self.check_private("a key"),
+            false => Ok(()),
+        }
+    }
+
+    fn check_private(&self, what: &str) -> Result<(), InvalidOptions> {
+        match self.servers.iter().find(|server| !is_private(server)) {
+            None => Ok(()),
+            Some(server) => Err(InvalidOptions(format!(
+                "base_url {server} is not encrypted, and {what} would be sent to it in clear text; use https, or a server \
+                 on localhost"
+            ))),
+        }
+    }
+}
+
+impl OfRole {
+    fn get(&self, role: TextRole) -> Option<&str> {
+        match role {
+            TextRole::Query => self.query.as_deref(),
+            TextRole::Document => self.document.as_deref(),
+        }
+    }
+}
+
+fn object(parameters: Option<&str>) -> Result<Map<String, Value>, InvalidOptions> {
+    let Some(json) = parameters else {
+        return Ok(Map::new());
+    };
+    let value = serde_json::from_str(json)
+        .map_err(|error| InvalidOptions(format!("they are not JSON: {error}")))?;
+    let Value::Object(object) = value else {
+        return Err(InvalidOptions(
+            "they must be an object such as {\"base_url\": \"https://gpu.example.com/v1\"}".into(),
+        ));
+    };
+    match object.keys().find(|key| !KEYS.contains(&key.as_str())) {
+        Some(key) => Err(unknown_key(key, &KEYS)),
+        None => Ok(object),
+    }
+}
+
+fn model_name(object: &Map<String, Value>, model: &str) -> Result<String, InvalidOptions> {
+    let name = text(object, "model")?.unwrap_or(model).trim();
+    match name {
+        "" => Err(InvalidOptions(
+            "there is no model; set embedding_model to its name".into(),
+        )),
+        name => Ok(name.to_owned()),
+    }
+}
+
+fn variable(object: &Map<String, Value>) -> Result<Option<String>, InvalidOptions> {
+    match text(object, "api_key_env")?.map(str::trim) {
+        Some("") => Err(InvalidOptions(
+            "api_key_env is empty, but must be the name of a variable of the daemon's environment"
+                .into(),
+        )),
+        name => Ok(name.map(str::to_owned)),
+    }
+}
+
+/// `api_key`. The value is not repeated in an error.
+fn key(object: &Map<String, Value>) -> Result<Option<String>, InvalidOptions> {
+    match value(object, "api_key") {
+        None => Ok(None),
+        Some(Value::String(key)) => Ok(Some(key.clone())),
+        Some(_) => Err(InvalidOptions("api_key must be a text".into())),
+    }
+}
+
+/// `input_type`: a text for both roles, or an object with one for each. Else what the provider has for them.
+fn input_type(object: &Map<String, Value>, provider: Provider) -> Result<OfRole, InvalidOptions> {
+    if provider == Provider::Ollama && value(object, "input_type").is_some() {
+        return Err(InvalidOptions(
+            "ollama has no input_type; set prompt to what the model expects before a text".into(),
+        ));
+    }
+    if let Some(Value::String(both)) = object.get("input_type") {
+        return Ok(OfRole {
+            query: Some(both.clone()),
+            document: Some(both.clone()),
+        });
+    }
+    let query = of_role(object, "input_type", TextRole::Query)?;
+    let document = of_role(object, "input_type", TextRole::Document)?;
+    let (of_query, of_document) = provider.facts().input_types.unzip();
+    let or = |given: Option<&str>, default: Option<&str>| given.or(default).map(str::to_owned);
+    Ok(OfRole {
+        query: or(query, of_query),
+        document: or(document, of_document),
+    })
+}
+
+fn base64(object: &Map<String, Value>, provider: Provider) -> Result<bool, InvalidOptions> {
+    let facts = provider.facts();
+    match text(object, "encoding_format")? {
+        None => Ok(facts.base64),
+        Some("float") => Ok(false),
+        Some("base64") if facts.has_base64 => Ok(true),
+        Some("base64") => Err(InvalidOptions(format!(
+            "encoding_format is base64, which {} does not have; remove it",
+            facts.name
+        ))),
+        Some(other) => Err(not_one_of("encoding_format", other, &["float", "base64"])),
+    }
+}
+
+fn cuts(object: &Map<String, Value>) -> Result<bool, InvalidOptions> {
+    match text(object, "truncate")? {
+        None | Some("cut") => Ok(true),
+        Some("fail") => Ok(false),
+        Some(other) => Err(not_one_of("truncate", other, &["cut", "fail"])),
+    }
+}

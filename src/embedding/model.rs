@@ -82,6 +82,16 @@ impl Model {
         }
     }
 
+    /// Why no text is embedded now, where the model's servers are the reason; `None` while one of them takes texts. It
+    /// takes a moment.
+    #[must_use]
+    pub fn held_up(&self) -> Option<String> {
+        match &self.computed {
+            Computed::Here(_) => None,
+            Computed::Elsewhere(model) => model.service().held_up(),
+        }
+    }
+
     /// Whether both are handles to the same loaded graph, maybe under different options.
     #[must_use]
     pub fn shares_weights_with(&self, other: &Self) -> bool {

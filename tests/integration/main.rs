@@ -27,6 +27,7 @@ mod listening;
 mod model_options;
 mod nothing_twice;
 mod refusals;
+mod remote;
 mod resuming;
 mod retrying;
 mod rights;

@@ -27,6 +27,7 @@ use super::fleet::Fleet;
 use super::model::RemoteModel;
 use super::numbers::estimate_tokens;
 use super::options::RemoteOptions;
+use super::turns::ServerState;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::linger::Linger;
 use crate::embedding::queue::{EntryId, Room};
@@ -101,6 +102,21 @@ impl RemoteService {
     pub(super) fn set_max_in_flight(&self, most: usize) {
         self.in_flight.most.store(most.max(1), Ordering::Relaxed);
         self.in_flight.changed.notify_one();
+    }
+
+    /// Why no text can be sent to any of the servers now; `None` while one of them takes texts.
+    pub(crate) fn held_up(&self) -> Option<String> {
+        let reason = |state: &ServerState| match (&state.left_out, state.paused) {
+            (Some((_, reason)), _) => Some(format!("{}: {reason}", state.server)),
+            (None, Some(_)) => Some(format!(
+                "{}: it has had too many requests for now, and asked for a pause",
+                state.server
+            )),
+            (None, None) => None,
+        };
+        let states = self.fleet.servers();
+        let reasons: Option<Vec<String>> = states.iter().map(reason).collect();
+        reasons.map(|reasons| reasons.join("; "))
     }
 
     pub(crate) fn scheduler(&self) -> &Arc<Scheduler<RemoteModel>> {

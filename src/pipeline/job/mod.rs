@@ -21,6 +21,7 @@
 //! | [`attempts`] | the transitions: attempt, retry, fail |
 //! | [`interruption`] | what log and row say while a job is interrupted |
 //! | `index` | the index that the job asks for |
+//! | `model_servers` | what row and log say while the model's servers hold a job up |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
 //! | `replacement` | a table that is replaced while it is looked at |
 //! | `roles` | the role that reads and writes rows |
@@ -30,6 +31,7 @@
 pub mod attempts;
 mod index;
 pub mod interruption;
+mod model_servers;
 pub mod prepare;
 mod replacement;
 mod roles;

@@ -13,6 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use super::index::IndexWork;
+use super::model_servers;
 use super::prepare::{BackfillPlan, Prepared};
 use super::state::Job;
 use super::watchdog::{self, WatchedTable};
@@ -100,11 +101,19 @@ impl Job {
             partitions: &partitions,
         };
         let (definition, counters) = (self.row.definition.clone(), self.counters.clone());
+        let (model, reporter) = (self.model.clone(), self.reporter.clone());
+        let held_up = async {
+            match model {
+                Some(model) => model_servers::watch(model, reporter).await,
+                None => std::future::pending().await,
+            }
+        };
         let watchers = async {
             tokio::select! {
                 error = watchdog::watch(session.clone(), watched_table, state.clone()) => error,
                 error = retention::watch_if(watched_slot, session.clone()) => error,
                 never = coverage::watch(session.clone(), definition, counters) => match never {},
+                never = held_up => match never {},
             }
         };
         let existing = ExistingRows { backfill, index };

@@ -42,34 +42,38 @@ pub async fn load(
 /// The options with their key, if the job may use all that they name.
 fn admit(options: &RemoteOptions, access: &JobAccess) -> Result<RemoteOptions, JobError> {
     let of_daemon = options.key_variable();
+    let key = of_daemon.map(|variable| access.variables.key(variable));
+    let key = key.transpose();
+    let key = key.map_err(|denied| JobError::permanent(denied.to_string()))?;
+    let is_meant_for_all = key.is_none() || options.has_default_servers();
     for server in options.servers() {
-        let (host, port) = place(server);
-        let shown = format!("{host}:{port}");
-        // A URL has an IPv6 address in brackets.
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        match access.hosts.admission(bare, port) {
-            Admission::Listed => {}
-            Admission::Open if of_daemon.is_none() || options.has_default_servers() => {}
-            Admission::Open => {
-                return Err(JobError::permanent(format!(
-                    "base_url names {shown}, and a key of the daemon's (api_key_env) goes only to hosts that the operator \
-                     has named; to allow it, start the daemon with --allow-host {shown}"
-                )));
-            }
-            Admission::Refused => {
-                return Err(JobError::permanent(format!(
-                    "base_url names {shown}, which --allow-host does not allow; to allow it, add --allow-host {shown}"
-                )));
-            }
-        }
+        check_server(server, access, is_meant_for_all)?;
     }
-    let Some(variable) = of_daemon else {
+    let Some(key) = key else {
         return Ok(options.clone());
     };
-    let key = access.variables.key(variable);
-    let key = key.map_err(|denied| JobError::permanent(denied.to_string()))?;
     let with_key = options.clone().with_key(key);
-    with_key.map_err(|error| JobError::permanent(format!("the key in {variable}: {error}")))
+    with_key.map_err(|error| JobError::permanent(format!("the job's key: {error}")))
+}
+
+/// Checks that a job may use this server. `may_be_any` says that nothing of the operator's goes there that it must be meant
+/// for.
+fn check_server(server: &Url, access: &JobAccess, may_be_any: bool) -> Result<(), JobError> {
+    let (host, port) = place(server);
+    let shown = format!("{host}:{port}");
+    // A URL has an IPv6 address in brackets.
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    match access.hosts.admission(bare, port) {
+        Admission::Listed => Ok(()),
+        Admission::Open if may_be_any => Ok(()),
+        Admission::Open => Err(JobError::permanent(format!(
+            "base_url names {shown}, and a key of the daemon's (api_key_env) goes only to hosts that the operator has named; \
+             to allow it, start the daemon with --allow-host {shown}, and with --allow-host for the host of each database"
+        ))),
+        Admission::Refused => Err(JobError::permanent(format!(
+            "base_url names {shown}, which --allow-host does not allow; to allow it, add --allow-host {shown}"
+        ))),
+    }
 }
 
 /// The host and the port of a URL, as `--allow-host` writes them.

@@ -1,0 +1,51 @@
+//! Tells in the job's row and in the log that the servers of its model hold it up: they do not answer, or ask for a pause.
+//!
+//! The service goes on trying by itself, so the job runs all the while, with rows that wait. Without this its users would
+//! only see that it does not get on.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::embedding::Model;
+use crate::jobs::reporter::Reporter;
+
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Looks after which a job that is still held up says so again: its row may have been cleared meanwhile.
+const AGAIN_AFTER: u32 = 15;
+
+/// Looks at the servers for as long as it is polled.
+///
+/// Cancellation safe.
+pub async fn watch(model: Model, reporter: Reporter) -> Infallible {
+    // What is said, and for how many looks.
+    let mut said: Option<(String, u32)> = None;
+    // The first look that finds something wrong waits for the second: a moment is not worth a word.
+    let mut was_held_up = false;
+    loop {
+        sleep(LOOK_INTERVAL).await;
+        let held_up = model.held_up();
+        let lasts = was_held_up;
+        was_held_up = held_up.is_some();
+        said = match (held_up, said) {
+            (None, None) => None,
+            (None, Some(_)) => {
+                tracing::info!("the model's servers take texts again");
+                reporter.interrupted(None);
+                None
+            }
+            (Some(why), Some((before, looks))) if why == before && looks < AGAIN_AFTER => {
+                Some((why, looks + 1))
+            }
+            (Some(_), None) if !lasts => None,
+            (Some(why), before) => {
+                if before.is_none_or(|(before, _)| before != why) {
+                    tracing::warn!("rows wait for the model's servers: {why}");
+                }
+                reporter.interrupted(Some(format!("rows wait for the model's servers: {why}")));
+                Some((why, 0))
+            }
+        };
+    }
+}

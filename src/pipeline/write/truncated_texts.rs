@@ -10,10 +10,17 @@ use crate::status::JobCounters;
 /// How often a job says that texts are cut: a table of long texts cuts each of them.
 const REPORT_INTERVAL: Duration = Duration::from_secs(3600);
 
+const REMEDY: &str = "divide long texts into rows of their own, use a model with a larger window, or average windows \
+                      (\"long_text\": \"mean\" in runtime_params)";
+const REMEDY_ELSEWHERE: &str =
+    "divide long texts into rows of their own, or use a model with a larger window";
+
 /// Counts the texts of a job that were cut, and says so now and then.
 pub struct TruncatedTexts {
     /// What they are too long for.
     window: String,
+    /// What to do about it.
+    remedy: &'static str,
     counters: Arc<JobCounters>,
     /// When the next report is due: at once for the first text.
     due: Option<Instant>,
@@ -24,6 +31,10 @@ impl TruncatedTexts {
     pub fn of_model(model: &Model, counters: Arc<JobCounters>) -> Self {
         TruncatedTexts {
             window: model.window(),
+            remedy: match model.max_text_tokens() {
+                Some(_) => REMEDY,
+                None => REMEDY_ELSEWHERE,
+            },
             counters,
             due: None,
         }
@@ -38,15 +49,15 @@ impl TruncatedTexts {
         let cut = self.counters.texts_truncated.get();
         tracing::warn!(
             "{} {} longer than {}: what is beyond does not \
-             count; divide long texts into rows of their own, use a model with a larger window, or average windows \
-             (\"long_text\": \"mean\" in runtime_params)",
+             count; {}",
             cut,
             form(
                 cut,
                 &format!("text of {table} so far is"),
                 &format!("texts of {table} so far are")
             ),
-            self.window
+            self.window,
+            self.remedy
         );
     }
 
@@ -67,6 +78,7 @@ mod tests {
     fn a_report_is_due_at_once_and_then_each_hour() {
         let mut texts = TruncatedTexts {
             window: "8 tokens".into(),
+            remedy: REMEDY,
             counters: Arc::default(),
             due: None,
         };

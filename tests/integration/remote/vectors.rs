@@ -8,6 +8,17 @@ use testkit::wait::{TIMEOUT, wait_until};
 use super::{at, job, load, notes, wait_for_all_but, wrong};
 use crate::support::program;
 
+/// Waits until a job has tried a server under new params.
+async fn wait_for_more_requests(stub: &StubEngine, before: u64) {
+    wait_until("a first text is sent", TIMEOUT, async || {
+        match stub.requests() > before {
+            true => Ok(()),
+            false => Err("no request".to_owned()),
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn rows_and_their_changes_get_the_vectors_of_each_provider() {
     for (runtime, params) in [
@@ -110,13 +121,7 @@ async fn another_model_or_length_embeds_the_table_again_and_another_server_does_
             at(&[&two])
         ))
         .await;
-    wait_until("the second server is tried", TIMEOUT, async || {
-        match two.requests() {
-            0 => Err("no request".to_owned()),
-            _ => Ok(()),
-        }
-    })
-    .await;
+    wait_for_more_requests(&two, 0).await;
     scene.put(51, "a text for the second server").await;
     wait_for_all_but(&scene, &[]).await;
     assert_eq!(two.embedded(), 2, "a probe and one text");
@@ -150,12 +155,16 @@ async fn a_text_that_is_too_long_is_cut_and_counted_or_refused() {
     scene.wait_for(has_one, "true").await;
     let cut = "SELECT stats->'totals'->>'texts_truncated' FROM jobs";
     scene.wait_for(cut, "1").await;
+    let before = stub.requests();
     scene
         .sql(&format!(
-            "UPDATE jobs SET runtime_params = '{{{}, \"truncate\": \"fail\"}}'; \
-             UPDATE notes SET body = repeat('more ', 400) WHERE id = 14",
+            "UPDATE jobs SET runtime_params = '{{{}, \"truncate\": \"fail\"}}'",
             at(&[&stub])
         ))
+        .await;
+    wait_for_more_requests(&stub, before).await;
+    scene
+        .sql("UPDATE notes SET body = repeat('more ', 400) WHERE id = 14")
         .await;
     scene.wait_for_failed_rows("key->>'id'", "14").await;
 }

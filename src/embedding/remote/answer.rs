@@ -31,12 +31,12 @@ pub(super) fn read(
     let parsed = parse(provider, body).map_err(garbled)?;
     let tokens = parsed.tokens;
     let vectors = in_order(parsed, texts).map_err(garbled)?;
+    if vectors.iter().any(Vec::is_empty) {
+        return Err(garbled("it has an empty vector".into()));
+    }
     let expected = dimensions
         .or_else(|| vectors.first().map(Vec::len))
         .unwrap_or_default();
-    if expected == 0 {
-        return Err(garbled("the vectors are empty".into()));
-    }
     if let Some(other) = vectors.iter().find(|vector| vector.len() != expected) {
         return Err(RemoteFailure::Dimensions {
             expected,
@@ -188,7 +188,7 @@ mod tests {
             ),
             (
                 r#"{"data": [{"index": 0, "embedding": []}, {"index": 1, "embedding": []}]}"#,
-                "0 dimensions",
+                "an empty vector",
             ),
             (
                 r#"{"error": {"message": "no such model"}}"#,

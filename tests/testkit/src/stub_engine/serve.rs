@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http_body_util::combinators::BoxBody;
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
@@ -25,7 +25,7 @@ use super::behavior::{Act, Behavior};
 use super::embed::{Shape, tokens_of};
 use super::state::{Seen, State};
 
-type Body = BoxBody<Bytes, io::Error>;
+type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Accepts connections until it is dropped, which closes all of them.
 pub(super) async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
@@ -202,7 +202,7 @@ fn body_answer(answer: String, act: &Act) -> Response<Body> {
             let chunk = Bytes::from_static(&[b' '; 1 << 16]);
             let chunks = stream::repeat_with(move || Ok(Frame::data(chunk.clone())));
             let mut response = json(200, String::new());
-            *response.body_mut() = BodyExt::boxed(StreamBody::new(chunks));
+            *response.body_mut() = BodyExt::boxed_unsync(StreamBody::new(chunks));
             response
         }
         _ => json(200, answer),
@@ -227,25 +227,8 @@ fn cut(answer: String, bytes: usize) -> Response<Body> {
     response
         .headers_mut()
         .insert("content-length", length.into());
-    *response.body_mut() = BodyExt::boxed(StreamBody::new(SyncStream(Box::pin(chunks))));
+    *response.body_mut() = BodyExt::boxed_unsync(StreamBody::new(chunks));
     response
-}
-
-/// A stream that is polled by one task at a time, as every body is.
-struct SyncStream<S>(std::pin::Pin<Box<S>>);
-
-// SAFETY: a shared reference to it gives access to nothing.
-unsafe impl<S> Sync for SyncStream<S> {}
-
-impl<S: stream::Stream> stream::Stream for SyncStream<S> {
-    type Item = S::Item;
-
-    fn poll_next(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<S::Item>> {
-        self.0.as_mut().poll_next(context)
-    }
 }
 
 fn status_answer(status: u16, headers: &[(&'static str, String)], body: &str) -> Response<Body> {
@@ -267,7 +250,7 @@ fn json(status: u16, body: String) -> Response<Body> {
 
 fn text(status: u16, body: String) -> Response<Body> {
     let never = |never: Infallible| match never {};
-    let mut response = Response::new(Full::new(Bytes::from(body)).map_err(never).boxed());
+    let mut response = Response::new(Full::new(Bytes::from(body)).map_err(never).boxed_unsync());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
     response
 }

@@ -13,6 +13,7 @@
 
 mod checks;
 mod daemon;
+mod engine;
 mod faults;
 mod monitor;
 mod proxy;

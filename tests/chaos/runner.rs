@@ -16,7 +16,7 @@ use super::role;
 use super::schedule::{Loss, Schedule};
 use super::testbed::Testbed;
 use super::workload::User;
-use super::{checks, faults, monitor};
+use super::{checks, engine, faults, monitor};
 
 /// The result of a schedule.
 pub struct Outcome {
@@ -50,10 +50,12 @@ pub async fn run(
     let stop = Arc::new(AtomicBool::new(false));
     let mut users = start_users(&testbed, &stop);
     let faults = tokio::spawn(faults::run(Arc::clone(&testbed)));
+    let engine = tokio::spawn(engine::run(Arc::clone(&testbed)));
     tokio::time::sleep_until((testbed.began + schedule.duration).into()).await;
     stop.store(true, Ordering::SeqCst);
     while users.join_next().await.is_some() {}
     faults.await.expect("faults do not panic");
+    engine.await.expect("faults of the servers do not panic");
 
     heal(&testbed).await;
     checks::check(&testbed).await;

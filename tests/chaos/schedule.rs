@@ -6,6 +6,7 @@ use std::time::Duration;
 use testkit::random::Random;
 use testkit::restartable::Stop;
 
+use super::engine::{self, EngineIncident};
 use super::proxy::{Condition, Direction, Kind};
 use super::role::Refusal;
 use super::shape::{Shape, Triggers};
@@ -31,6 +32,8 @@ pub struct Schedule {
     pub daemons: usize,
     /// How the daemon that streams is lost at the end, so that the others take over.
     pub loss: Option<Loss>,
+    /// What happens to the servers that compute the vectors, where it is not the daemon.
+    pub engine: Option<Vec<EngineIncident>>,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +162,7 @@ impl Schedule {
         ];
         let loss = *random.pick(&losses);
         Self {
+            engine: engine::schedule(seed, duration),
             seed,
             shape,
             rows_before: *random.pick(&[0, 20, 300, 1500]),
@@ -305,7 +309,7 @@ impl fmt::Display for Schedule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "schedule {}: {}; {} rows before, {} clients for {} ms; {} jobs{}, slots: {}; {} daemons",
+            "schedule {}: {}; {} rows before, {} clients for {} ms; {} jobs{}, slots: {}; {} daemons{}",
             self.seed,
             self.shape,
             self.rows_before,
@@ -318,10 +322,17 @@ impl fmt::Display for Schedule {
                 ""
             },
             self.slots(),
-            self.daemons
+            self.daemons,
+            match self.engine {
+                Some(_) => "; vectors come from two servers",
+                None => "",
+            }
         )?;
         for Incident { at, daemon, fault } in &self.faults {
             writeln!(f, "  {:>5} ms  {daemon}: {fault:?}", at.as_millis())?;
+        }
+        for EngineIncident { at, server, fault } in self.engine.iter().flatten() {
+            writeln!(f, "  {:>5} ms  engine {server}: {fault:?}", at.as_millis())?;
         }
         if let Some(loss) = self.loss {
             writeln!(f, "  at the end, the daemon that streams: {loss:?}")?;

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Error};
 
 use super::daemon::DaemonConfig;
+use super::engine::Engines;
 use super::proxy::Proxy;
 use super::record::Record;
 use super::role;
@@ -35,6 +36,8 @@ pub struct Testbed {
     pub managers: Vec<ServiceManager>,
     pub config: DaemonConfig,
     pub record: Arc<Record>,
+    /// The servers that compute the vectors, where there are some.
+    pub engines: Option<Engines>,
     /// The database, by the server's own port.
     pub direct: String,
     /// What the jobs connect with: by way of the proxy.
@@ -92,6 +95,7 @@ impl Testbed {
             managers: (0..schedule.daemons)
                 .map(|number| ServiceManager::start(config.clone(), number, Arc::clone(&record)))
                 .collect(),
+            engines: schedule.engine.as_ref().map(|_| Engines::start()),
             server,
             schedule,
             proxy,
@@ -111,7 +115,8 @@ impl Testbed {
     /// The job of the schedule. Where there are more: a second one on the same table, and one on another table.
     pub async fn insert_jobs(&self, client: &Client) -> Result<(), Error> {
         let fingerprint = format!("'{FINGERPRINT}'");
-        let fingerprint = [("fingerprint_column", fingerprint.as_str())];
+        let params = self.engines.as_ref().map(Engines::params);
+        let params = params.map(|params| format!("'{params}'"));
         let jobs = [
             ("notes", "embedding"),
             ("notes", "second"),
@@ -123,9 +128,14 @@ impl Testbed {
             jobs.into_iter().take(self.schedule.jobs()).enumerate()
         {
             let has_fingerprint = number == 0 && self.schedule.shape.fingerprint;
+            let mut options = Vec::new();
+            options.extend(has_fingerprint.then_some(("fingerprint_column", fingerprint.as_str())));
+            if let Some(params) = &params {
+                options.extend([("runtime", "'openai'"), ("runtime_params", params)]);
+            }
             let job = Job {
                 embedding_model: TinyModel::One.name(),
-                options: if has_fingerprint { &fingerprint } else { &[] },
+                options: &options,
                 ..Job::at(self.db_connection.clone(), table, "body", destination)
             };
             try_insert_job(client, &job).await?;
@@ -170,5 +180,12 @@ async fn create_tables(client: &Client, schedule: &Schedule) {
     create_documented_table(client).await;
     if schedule.shape.fingerprint {
         execute(client, "ALTER TABLE jobs ADD fingerprint_column TEXT").await;
+    }
+    if schedule.engine.is_some() {
+        execute(
+            client,
+            "ALTER TABLE jobs ADD runtime TEXT, ADD runtime_params JSONB",
+        )
+        .await;
     }
 }

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use super::embed::vector_of;
+
 /// How a stub answers every request that the script says nothing about.
 #[derive(Debug, Clone)]
 pub struct Behavior {
     /// The length of the vectors, unless a request asks for another one.
     pub dimensions: usize,
+    /// The vector of a text, by the model, the text and the length.
+    pub vector: fn(&str, &str, usize) -> Vec<f32>,
     /// The time of a request.
     pub latency: Duration,
     /// And for each token of it.
@@ -39,6 +43,7 @@ impl Default for Behavior {
     fn default() -> Self {
         Self {
             dimensions: 8,
+            vector: |_, text, dimensions| vector_of(text, dimensions),
             latency: Duration::ZERO,
             latency_per_token: Duration::ZERO,
             concurrency: 0,

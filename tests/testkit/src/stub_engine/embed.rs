@@ -118,7 +118,8 @@ impl Shape {
             body["encoding_format"] == "base64" || body["embedding_types"][0] == "base64";
         let vectors = texts
             .iter()
-            .map(|text| number_list(text, dimensions, behavior, act, as_base64));
+            .map(|text| vector(body, text, dimensions, behavior))
+            .map(|vector| number_list(vector, dimensions, act, as_base64));
         let vectors = miscounted(vectors.collect(), act);
         let vectors_in_order = || vectors.join(",");
         match self {
@@ -139,21 +140,23 @@ impl Shape {
     }
 }
 
+/// The vector of a text; `None` for one that is to have none.
+fn vector(body: &Value, text: &str, dimensions: usize, behavior: &Behavior) -> Option<Vec<f32>> {
+    if behavior.nan.as_ref().is_some_and(|nan| text.contains(nan)) {
+        return None;
+    }
+    let model = body["model"].as_str().unwrap_or_default();
+    Some((behavior.vector)(model, text, dimensions))
+}
+
 /// A vector in JSON.
-fn number_list(
-    text: &str,
-    dimensions: usize,
-    behavior: &Behavior,
-    act: &Act,
-    as_base64: bool,
-) -> String {
+fn number_list(vector: Option<Vec<f32>>, dimensions: usize, act: &Act, as_base64: bool) -> String {
     if let Act::Numbers(number) = act {
         return format!("[{}]", vec![*number; dimensions].join(","));
     }
-    if behavior.nan.as_ref().is_some_and(|nan| text.contains(nan)) {
+    let Some(vector) = vector else {
         return format!("[{}]", vec!["NaN"; dimensions].join(","));
-    }
-    let vector = vector_of(text, dimensions);
+    };
     if as_base64 {
         let bytes: Vec<u8> = vector
             .iter()

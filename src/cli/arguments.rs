@@ -16,6 +16,7 @@ use super::pull::Pull;
 use super::resync::Resync;
 use super::retry_failed::RetryFailed;
 use super::search::Search;
+use super::serve::Serve;
 use super::show_models::ShowModels;
 use super::sql::Sql;
 use super::start_daemon::StartDaemon;
@@ -37,6 +38,7 @@ struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     StartDaemon(StartDaemon),
+    Serve(Box<Serve>),
     Status(Status),
     CreateTable(CreateTable),
     #[command(subcommand)]

@@ -29,6 +29,7 @@ mod remedy_lines;
 mod resync;
 mod retry_failed;
 mod search;
+mod serve;
 mod show_models;
 mod sql;
 mod start_daemon;
@@ -37,6 +38,7 @@ mod status_details;
 mod status_figures;
 mod status_table;
 mod stderr;
+mod stop_signals;
 mod style;
 mod table;
 mod verify;
@@ -87,12 +89,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start")?;
-    if !matches!(command, Command::StartDaemon(_)) {
+    if !matches!(command, Command::StartDaemon(_) | Command::Serve(_)) {
         logging::start_for_command();
     }
     let status = runtime.block_on(async {
         match command {
             Command::StartDaemon(arguments) => return start_daemon::run(arguments).await,
+            Command::Serve(arguments) => serve::run(*arguments).await?,
             Command::CreateTable(arguments) => create_table::run(arguments).await?,
             Command::Jobs(arguments) => return jobs::run(arguments).await,
             Command::Check(arguments) => return check::run(*arguments).await,

@@ -8,7 +8,6 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::catch_up::CatchUpArguments;
@@ -16,8 +15,9 @@ use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
 use super::listen_arguments::ListenArguments;
 use super::logging::{self, Logging};
+use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
-use super::{output, stderr};
+use super::stop_signals::stop_on_signals;
 use crate::embedded::{
     Installation, PrivatePostgres, ServerOptions, default_directory, percent_encoded,
 };
@@ -138,7 +138,8 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     stop_on_signals(stop.clone())?;
     arguments.catch_up.stop_in_time(stop.clone());
     let board = StatusBoard::default();
-    let http = arguments.listen.start(&board, &stop)?;
+    let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
+    let http = arguments.listen.start(&board, &engine, &stop)?;
 
     let (database, private) = match &arguments.uri {
         Some(uri) => (ConnectionString::from_operator(uri).context("--uri")?, None),
@@ -158,7 +159,6 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         max_jobs: arguments.max_jobs.get(),
         powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
-    let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let supervisor = tokio::select! {
         supervisor = Supervisor::open(options, engine.clone(), board, stop.clone()) => supervisor?,
         () = stop.cancelled() => {
@@ -174,35 +174,12 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         );
     }
     let end = arguments.catch_up.apply(supervisor).run().await;
-    drop(http);
+    // It may have to answer requests first.
+    tokio::task::spawn_blocking(move || drop(http)).await?;
     // The process unloads the inference library when it ends. By then none of its threads may run.
     tokio::task::spawn_blocking(move || engine.shutdown()).await?;
     drop(private);
     Ok(arguments.catch_up.exit_code(&end))
-}
-
-/// The first SIGTERM or SIGINT (Ctrl-C) starts an orderly shutdown; a second one ends the process at once. The exit
-/// status is then that of a process which the signal has killed, as a shell reports it: 128 and the number of the
-/// signal.
-fn stop_on_signals(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
-    tokio::spawn(async move {
-        for round in 0.. {
-            let status = tokio::select! {
-                _ = terminate.recv() => 143,
-                _ = interrupt.recv() => 130,
-            };
-            if round > 0 {
-                stderr::flush();
-                std::process::exit(status);
-            }
-            // First what was asked for, then what is said about it.
-            stop.cancel();
-            tracing::info!("asked to stop; a second signal ends the process at once");
-        }
-    });
-    Ok(())
 }
 
 /// Starts a private server in the data path, with the jobs table in it, and prints how to connect to it.

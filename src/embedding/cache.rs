@@ -28,6 +28,8 @@ pub(crate) struct KnownVector {
     pub vector: Vec<f32>,
     /// The text is longer than the model's window.
     pub is_truncated: bool,
+    /// Tokens that the model has read for it.
+    pub tokens: usize,
 }
 
 /// A bounded memory of vectors. All methods take a moment and may be called from any thread.
@@ -91,6 +93,7 @@ mod tests {
         KnownVector {
             vector: vec![1.0; dimensions],
             is_truncated: false,
+            tokens: 3,
         }
     }
 

@@ -43,13 +43,13 @@ pub(crate) struct Tokens {
 
 /// What all handles to one model under the same options share.
 pub(crate) struct LoadedModel {
-    base: Arc<ModelBase>,
-    settings: ModelSettings,
+    pub(super) base: Arc<ModelBase>,
+    pub(super) settings: ModelSettings,
     dimensions: usize,
     dense: Vec<Dense>,
     unpooled: UnpooledTokens,
     /// Whether a vector has length 1 before it is cut.
-    is_normalized: bool,
+    pub(super) is_normalized: bool,
 }
 
 /// Number of leading tokens that pooling leaves out, for each role.
@@ -158,20 +158,12 @@ impl LoadedModel {
         self.dimensions
     }
 
-    pub(crate) fn settings(&self) -> &ModelSettings {
-        &self.settings
-    }
-
     /// How many tokens of a text count.
     pub(crate) fn max_text_tokens(&self) -> usize {
         match self.settings.long_text {
             LongText::Cut => self.settings.max_tokens,
             LongText::Mean => self.settings.tokenizer.room_of_windows(),
         }
-    }
-
-    pub(crate) fn base(&self) -> &Arc<ModelBase> {
-        &self.base
     }
 
     /// What tells the vectors of texts in this role from those of other models, options and prompts.

@@ -68,6 +68,7 @@ mod patterns;
 mod pooling;
 mod queue;
 mod remote;
+mod requested;
 mod role;
 mod runtime;
 mod scheduler;
@@ -93,6 +94,7 @@ pub use queue::Priority;
 #[doc(hidden)]
 pub use remote::{Fleet as RemoteFleet, Patience as RemotePatience, RemoteVector, ServerState};
 pub use remote::{RemoteError, RemoteFailure, RemoteOptions, ServiceKey};
+pub use requested::ForeignTokens;
 pub use role::TextRole;
 #[doc(hidden)]
 pub use runtime::environment as onnx_environment;

@@ -46,7 +46,7 @@ impl Model {
     /// otherwise. `None` for a model of a server, which alone knows it.
     #[must_use]
     pub fn max_tokens(&self) -> Option<usize> {
-        self.here().map(|model| model.settings().max_tokens)
+        self.here().map(|model| model.settings.max_tokens)
     }
 
     /// How many tokens of a text count: [`Model::max_tokens`], or more where the options ask for the mean of long texts.
@@ -68,7 +68,7 @@ impl Model {
     /// How token states become one vector; `None` for a model of a server.
     #[must_use]
     pub fn pooling(&self) -> Option<&Pooling> {
-        self.here().map(|model| &model.settings().pooling)
+        self.here().map(|model| &model.settings.pooling)
     }
 
     /// Sixteen hexadecimal digits that change when the model's files change in a way that changes vectors, or an option
@@ -77,7 +77,7 @@ impl Model {
     #[must_use]
     pub fn identity(&self) -> &str {
         match &self.computed {
-            Computed::Here(model) => &model.settings().identity,
+            Computed::Here(model) => &model.settings.identity,
             Computed::Elsewhere(model) => model.identity(),
         }
     }
@@ -96,7 +96,7 @@ impl Model {
     #[must_use]
     pub fn shares_weights_with(&self, other: &Self) -> bool {
         match (self.here(), other.here()) {
-            (Some(own), Some(others)) => Arc::ptr_eq(own.base(), others.base()),
+            (Some(own), Some(others)) => Arc::ptr_eq(&own.base, &others.base),
             _ => false,
         }
     }
@@ -117,7 +117,7 @@ impl Model {
         &self.computed
     }
 
-    fn here(&self) -> Option<&Arc<LoadedModel>> {
+    pub(super) fn here(&self) -> Option<&Arc<LoadedModel>> {
         match &self.computed {
             Computed::Here(model) => Some(model),
             Computed::Elsewhere(_) => None,

@@ -35,6 +35,8 @@ pub struct Embedded {
     pub vector: Result<Vec<f32>, EmbeddingError>,
     /// The text was longer than the model's window, and what is beyond it did not count.
     pub is_truncated: bool,
+    /// Tokens that the model has read for it, special ones and those of its prompt included; 0 without a vector.
+    pub tokens: usize,
 }
 
 /// A model whose texts are scheduled.
@@ -176,6 +178,7 @@ impl<M: Scheduled> FlowContext<M> {
             id,
             vector: Ok(known.vector.clone()),
             is_truncated: known.is_truncated,
+            tokens: known.tokens,
         });
     }
 
@@ -184,6 +187,7 @@ impl<M: Scheduled> FlowContext<M> {
             id,
             vector: Err(error),
             is_truncated: false,
+            tokens: 0,
         });
     }
 }
@@ -363,6 +367,7 @@ impl<M: Scheduled> Scheduler<M> {
         let known = KnownVector {
             vector: done.vector,
             is_truncated: done.is_truncated,
+            tokens: done.tokens,
         };
         self.memory.counts.computed.fetch_add(1, Ordering::Relaxed);
         // Known before the entry is gone, so that it is not computed once more in between.

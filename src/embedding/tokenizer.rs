@@ -241,6 +241,22 @@ impl TextTokenizer {
         most.min(MAX_LONG_TEXT).max(self.room)
     }
 
+    /// The text of which these are the token ids, special tokens included; `None` where they are not exactly those that
+    /// the text has.
+    pub(crate) fn text_of(&self, ids: &[u32]) -> Option<String> {
+        let body = ids
+            .strip_prefix(&self.before[..])?
+            .strip_suffix(&self.after[..])?;
+        let text = self.tokenizer.decode(body, false).ok()?;
+        let (again, is_truncated) = self.window_of("", &text).ok()?;
+        (again == ids && !is_truncated).then_some(text)
+    }
+
+    /// Whether every text begins or ends with a token that tells the ids of this tokenizer from those of others.
+    pub(crate) fn has_special_tokens(&self) -> bool {
+        !self.before.is_empty() || !self.after.is_empty()
+    }
+
     /// Between the special tokens.
     fn framed(&self, parts: &[&[u32]]) -> Vec<u32> {
         [&self.before[..], &parts.concat(), &self.after[..]].concat()

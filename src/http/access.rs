@@ -10,13 +10,21 @@ use axum::middleware::Next;
 use axum::response::Response;
 
 use super::answer;
-use super::shared::Shared;
+use super::api::{ApiError, Dialect, Problem};
+use super::token::Token;
 
 /// Paths that answer without a token too, and then tell no names.
-const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/health"];
 
 const BASIC: &str = r#"Basic realm="lantern-cli", charset="UTF-8""#;
 const BEARER: &str = r#"Bearer realm="lantern-cli""#;
+
+/// Who may ask.
+pub(super) struct Access {
+    pub token: Option<Token>,
+    /// Only programs on this machine can reach the server.
+    pub is_local: bool,
+}
 
 /// Whether a request has presented what there is to present.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,24 +45,24 @@ enum Refusal {
 
 /// Lets requests pass, and refuses others with what to do.
 pub(super) async fn check(
-    State(shared): State<Arc<Shared>>,
+    State(access): State<Arc<Access>>,
     mut request: Request,
     next: Next,
 ) -> Response {
-    let response = match admit(&shared, &request) {
+    let response = match admit(&access, &request) {
         Ok(visitor) => {
             request.extensions_mut().insert(visitor);
             next.run(request).await
         }
-        Err(Refusal::ForeignHost) => foreign_host(),
+        Err(Refusal::ForeignHost) => foreign_host(request.uri().path()),
         Err(Refusal::NoToken) => unauthorized(request.uri().path()),
     };
     with_security_headers(response)
 }
 
-fn admit(shared: &Shared, request: &Request) -> Result<Visitor, Refusal> {
-    let Some(token) = &shared.token else {
-        return match !shared.is_local || names_this_machine(request.uri(), request.headers()) {
+fn admit(access: &Access, request: &Request) -> Result<Visitor, Refusal> {
+    let Some(token) = &access.token else {
+        return match !access.is_local || names_this_machine(request.uri(), request.headers()) {
             true => Ok(Visitor::Admitted),
             false => Err(Refusal::ForeignHost),
         };
@@ -92,23 +100,30 @@ fn is_local_name(authority: &str) -> bool {
     host.parse::<IpAddr>().is_ok() || host.eq_ignore_ascii_case("localhost")
 }
 
-fn foreign_host() -> Response {
-    answer::text(
-        StatusCode::MISDIRECTED_REQUEST,
-        "this server answers requests for localhost or an IP address alone; for another name, start the daemon with \
-         --listen-token-file\n",
-    )
+const FOREIGN_HOST: &str = "this server answers requests for localhost or an IP address alone; for another name, \
+                            start it with --listen-token-file";
+
+fn foreign_host(path: &str) -> Response {
+    match Dialect::of_path(path) {
+        Some(dialect) => ApiError::new(Problem::Misdirected, FOREIGN_HOST).response(dialect),
+        None => answer::text(StatusCode::MISDIRECTED_REQUEST, format!("{FOREIGN_HOST}\n")),
+    }
 }
 
+const NO_TOKEN: &str =
+    "a token is needed: send it as \"Authorization: Bearer TOKEN\", or as the password of any user";
+
 /// What is asked for. A browser asks its user for a password where it is told of `Basic`; the page's own requests are
-/// not to open that dialog again and again once the token is another one.
+/// not to open that dialog again and again once the token is another one, and programs have no user.
 fn unauthorized(path: &str) -> Response {
-    let mut refusal = answer::text(
-        StatusCode::UNAUTHORIZED,
-        "a token is needed: send it as \"Authorization: Bearer TOKEN\", or as the password of any user\n",
-    );
+    let dialect = Dialect::of_path(path);
+    let mut refusal = match dialect {
+        Some(dialect) => ApiError::new(Problem::Unauthorized, NO_TOKEN).response(dialect),
+        None => answer::text(StatusCode::UNAUTHORIZED, format!("{NO_TOKEN}\n")),
+    };
     let challenges = match path {
         "/api/status" => &[BEARER][..],
+        _ if dialect.is_some() => &[BEARER],
         _ => &[BASIC, BEARER],
     };
     for challenge in challenges {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::str::FromStr;
 
+use super::tls::TlsIdentity;
 use super::token::Token;
 
 /// An address with a port.
@@ -52,16 +53,18 @@ pub struct Listen {
     pub token: Option<Token>,
     /// Others than this machine may ask without a token.
     pub without_token: bool,
+    /// What the server proves itself with; without it, it speaks plain HTTP.
+    pub tls: Option<TlsIdentity>,
 }
 
 /// The server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    /// Everyone who reaches the address could read names of tables, keys of rows and errors.
+    /// Everyone who reaches the address could use the models, and read names of tables, keys of rows and errors.
     #[error(
-        "--listen {0} would show names of tables, keys of rows and errors to everyone who reaches this machine; set a \
-         token with --listen-token-file or LANTERN_LISTEN_TOKEN, or listen on 127.0.0.1, or allow it with \
-         --listen-without-token"
+        "--listen {0} would show names of tables, keys of rows and errors to everyone who reaches this machine, and let \
+         them use the models; set a token with --listen-token-file or LANTERN_LISTEN_TOKEN, or listen on 127.0.0.1, or \
+         allow it with --listen-without-token"
     )]
     Exposed(ListenAddress),
     /// The system refuses the address.

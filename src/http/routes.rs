@@ -2,38 +2,65 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_SECURITY_POLICY;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
 
-use super::access::{self, Visitor};
+use super::access::{self, Access, Visitor};
 use super::answer::{answer, text};
+use super::api::{self, Api, ApiError, Dialect};
 use super::health::{self, Readiness};
 use super::shared::Shared;
 use super::{metrics, status_json};
 
+/// What the server shows.
+pub(super) struct Content {
+    /// For people and monitoring, if there are jobs.
+    pub shared: Option<Arc<Shared>>,
+    /// For programs, if there are models.
+    pub api: Option<Arc<Api>>,
+}
+
 /// The answers to all requests.
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(content: Content, access: Access) -> Router {
+    let mut router = Router::new();
+    let probes = content.api.clone().filter(|_| content.shared.is_none());
+    if let Some(api) = probes {
+        router = router.merge(api::probes(api));
+    }
+    if let Some(shared) = content.shared {
+        router = router.merge(status_routes(shared));
+    }
+    if let Some(api) = content.api {
+        router = router.merge(api::routes(api));
+    }
+    let check = middleware::from_fn_with_state(Arc::new(access), access::check);
+    router.fallback(not_found).layer(check)
+}
+
+/// What people and monitoring ask.
+fn status_routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/api/status", get(status))
-        .fallback(async || {
-            text(
-                StatusCode::NOT_FOUND,
-                "there is no such page; see / and /metrics\n",
-            )
-        })
-        .layer(middleware::from_fn_with_state(
-            shared.clone(),
-            access::check,
-        ))
         .with_state(shared)
+}
+
+async fn not_found(request: Request) -> Response {
+    let path = request.uri().path();
+    match Dialect::of_path(path) {
+        Some(dialect) => ApiError::no_path(request.method(), path).response(dialect),
+        None => text(
+            StatusCode::NOT_FOUND,
+            "there is no such page; see / and /metrics\n",
+        ),
+    }
 }
 
 async fn page(State(shared): State<Arc<Shared>>) -> Response {

@@ -1,38 +1,32 @@
-//! The thread of the server, and the limits of its connections.
+//! The thread of the server.
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::access::Access;
+use super::api::Api;
+use super::connections::{Connections, Serving};
 use super::listen::{Listen, ListenError};
 use super::page::Page;
 use super::rendered::Rendered;
-use super::routes;
+use super::routes::{self, Content};
 use super::shared::Shared;
 use crate::status::StatusBoard;
 
-/// The most connections at a time. Further ones wait in the queue of the system.
-const MAX_CONNECTIONS: usize = 64;
-/// How long the head of a request may take, or a connection wait for one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most bytes of the head of a request.
-const MAX_HEAD_BYTES: usize = 16 << 10;
-/// After this time a connection takes no further request.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(60);
-/// How long the last answer of such a connection may take. Who reads more slowly is cut off.
-const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most connections at a time: each is an open file, of which a process may have 1,024 by default. For a further
+/// one, one that waits for a request is closed; otherwise it waits in the queue of the system.
+const MAX_CONNECTIONS: usize = 256;
+/// How long such a connection may take to end before another one is closed.
+const CLOSING_TIME: Duration = Duration::from_millis(100);
 /// The pause after the system has refused a connection, as when there are too many open files.
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 
@@ -54,37 +48,45 @@ impl HttpServer {
         board: StatusBoard,
         stop: CancellationToken,
     ) -> Result<HttpServer, ListenError> {
+        Self::start_with(listen, Some(board), None, stop)
+    }
+
+    /// As [`HttpServer::start`], with models for programs, if there are any, and without a board, if there are no jobs.
+    ///
+    /// # Errors
+    /// Those of [`HttpServer::start`].
+    pub fn start_with(
+        listen: Listen,
+        board: Option<StatusBoard>,
+        api: Option<Api>,
+        stop: CancellationToken,
+    ) -> Result<HttpServer, ListenError> {
         let listener = listen.bind()?;
         let address = listener.local_addr().map_err(ListenError::Start)?;
-        let shared = Shared {
-            board,
-            stop,
+        let access = Access {
             is_local: listen.address.is_local(),
             token: listen.token,
+        };
+        let shared = board.map(|board| Shared {
+            board,
+            stop,
             started: Instant::now(),
             page: Page::new(),
             metrics: Rendered::default(),
             status: Rendered::default(),
+        });
+        let content = Content {
+            shared: shared.map(Arc::new),
+            api: api.map(Arc::new),
         };
-        let router = routes::router(Arc::new(shared));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(ListenError::Start)?;
         let end = CancellationToken::new();
-        let ended = end.clone();
-        let serving = move || {
-            let served = runtime.block_on(async {
-                let listener = TcpListener::from_std(listener)?;
-                ended.run_until_cancelled(accept(listener, router)).await;
-                io::Result::Ok(())
-            });
-            if let Err(error) = served {
-                tracing::error!("the HTTP server ends: {error}");
-            }
+        let serving = Serving {
+            router: routes::router(content, access),
+            tls: listen.tls.map(|identity| identity.acceptor()),
+            connections: Connections::default(),
+            end: end.clone(),
         };
-        let thread = thread::Builder::new().name("lantern-http".into());
-        let thread = thread.spawn(serving).map_err(ListenError::Start)?;
+        let thread = run(listener, serving).map_err(ListenError::Start)?;
         Ok(HttpServer {
             address,
             end,
@@ -99,9 +101,9 @@ impl HttpServer {
 }
 
 impl Drop for HttpServer {
+    /// Requests that are worked on are answered first.
     fn drop(&mut self) {
         self.end.cancel();
-        // Its tasks only wait, so this takes a moment.
         let ended = self.thread.take().map(JoinHandle::join);
         if matches!(ended, Some(Err(_))) {
             tracing::error!("the HTTP server has panicked");
@@ -109,20 +111,42 @@ impl Drop for HttpServer {
     }
 }
 
+/// Starts the thread that serves this listener.
+fn run(listener: std::net::TcpListener, serving: Serving) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let work = move || {
+        let served = runtime.block_on(async {
+            let listener = TcpListener::from_std(listener)?;
+            let mut tasks = JoinSet::new();
+            let end = serving.end.clone();
+            end.run_until_cancelled(accept(&listener, &serving, &mut tasks))
+                .await;
+            drop(listener);
+            while tasks.join_next().await.is_some() {}
+            io::Result::Ok(())
+        });
+        if let Err(error) = served {
+            tracing::error!("the HTTP server ends: {error}");
+        }
+    };
+    thread::Builder::new()
+        .name("lantern-http".into())
+        .spawn(work)
+}
+
 /// Takes connections for as long as it is polled.
-async fn accept(listener: TcpListener, router: Router) {
+async fn accept(listener: &TcpListener, serving: &Serving, tasks: &mut JoinSet<()>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
+        while tasks.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    serve(stream, router).await;
-                    drop(place);
-                });
+                let Some(place) = free_place(&places, serving).await else {
+                    return;
+                };
+                tasks.spawn(serving.clone().serve(stream, place));
             }
             Err(error) => {
                 tracing::debug!("a connection of the HTTP server is refused: {error}");
@@ -132,27 +156,16 @@ async fn accept(listener: TcpListener, router: Router) {
     }
 }
 
-/// Answers the requests of a connection. An error is the client's: it left, or sent what is no request.
-async fn serve(stream: TcpStream, router: Router) {
-    let _ = stream.set_nodelay(true);
-    let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    if let Ok(ended) = timeout(MAX_CONNECTION_AGE, connection.as_mut()).await {
-        return debug(ended);
-    }
-    connection.as_mut().graceful_shutdown();
-    if let Ok(ended) = timeout(LAST_ANSWER_TIMEOUT, connection).await {
-        debug(ended);
-    }
-}
-
-fn debug(ended: Result<(), hyper::Error>) {
-    if let Err(error) = ended {
-        tracing::debug!("a connection of the HTTP server has ended: {error}");
+/// A place for a connection, for which others that wait for a request are closed.
+async fn free_place(places: &Arc<Semaphore>, serving: &Serving) -> Option<OwnedSemaphorePermit> {
+    loop {
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            return Some(place);
+        }
+        serving.connections.close_longest_idle();
+        let freed = timeout(CLOSING_TIME, places.clone().acquire_owned());
+        if let Ok(place) = freed.await {
+            return place.ok();
+        }
     }
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::daemon_status::DaemonStatus;
 use super::job_status::JobStatus;
+use super::served_models::ServedModels;
 
 /// The time between two samples of the history.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
@@ -51,7 +52,10 @@ pub struct History {
 
 /// Holds the newest [`Snapshot`]: the supervisor publishes, watchers read.
 #[derive(Clone, Default)]
-pub struct StatusBoard(Arc<Mutex<Board>>);
+pub struct StatusBoard {
+    board: Arc<Mutex<Board>>,
+    models: ServedModels,
+}
 
 #[derive(Default)]
 struct Board {
@@ -101,8 +105,13 @@ impl StatusBoard {
         self.lock().history.clone()
     }
 
+    /// The models of the running jobs, for programs that ask for vectors.
+    pub fn models(&self) -> &ServedModels {
+        &self.models
+    }
+
     fn lock(&self) -> MutexGuard<'_, Board> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

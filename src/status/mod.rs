@@ -21,6 +21,7 @@
 //! | [`job_status`] | the state of a job |
 //! | [`daemon_status`] | the state of a daemon |
 //! | [`board`] | the state of all, with the last minutes, for those who watch |
+//! | [`served_models`] | the models that programs may use |
 
 pub mod board;
 pub mod counters;
@@ -29,7 +30,9 @@ pub mod job_status;
 pub mod lag;
 pub mod rates;
 pub mod record;
+pub mod served_models;
 
 pub use board::StatusBoard;
 pub use counters::JobCounters;
 pub use job_status::JobStatus;
+pub use served_models::ServedModels;

@@ -166,7 +166,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "pipeline/job",
         ],
     ),
-    ("http", &["plural", "shown", "status"]),
+    ("http", &["plural", "shown", "embedding", "status"]),
     // What a person calls.
     (
         "cli",

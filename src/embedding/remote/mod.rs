@@ -38,6 +38,7 @@ pub use batch::RemoteVector;
 pub use error::{RemoteError, RemoteFailure};
 pub use fleet::Fleet;
 pub(crate) use model::RemoteModel;
+pub(crate) use numbers::estimate_tokens;
 #[allow(unused_imports, reason = "the scheduler makes batches by it")]
 pub use options::{RemoteOptions, ServiceKey};
 pub use patience::Patience;

@@ -304,6 +304,8 @@ impl Job {
             None => model::load(&self.engine, names, &self.access).await?,
         };
         self.model = Some(model.clone());
+        let (id, served) = (self.row.id.as_str(), &self.served);
+        (self.offer).get_or_insert_with(|| served.offer_of_job(id, model.clone()));
         Ok(model)
     }
 

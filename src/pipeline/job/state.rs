@@ -15,7 +15,8 @@ use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::postgres::{ConnectionString, JobAccess};
 use crate::reminder::Reminder;
-use crate::status::JobCounters;
+use crate::status::served_models::Offer;
+use crate::status::{JobCounters, ServedModels};
 
 /// How a job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct Job {
     pub engine: Engine,
     /// Loaded by the first attempt and kept: retries during an outage must not load the model each time.
     pub model: Option<Model>,
+    /// The models that programs may use.
+    pub served: ServedModels,
+    /// Its own among them, once it is loaded.
+    pub offer: Option<Offer>,
     /// Writes into the job's row.
     pub reporter: Reporter,
     /// What it does and has done, for those who watch.

@@ -352,6 +352,8 @@ impl Supervisor {
             counters,
             engine: self.engine.clone(),
             model: None,
+            served: self.observation.board.models().clone(),
+            offer: None,
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             jobs_table: self.store.table().identity(),
             interruption: Interruption::new(Reporter::new(id.clone(), self.sender.clone())),

@@ -168,6 +168,7 @@ fn a_port_that_others_reach_needs_a_token() {
             address: address.parse().unwrap(),
             token: None,
             without_token,
+            tls: None,
         };
         HttpServer::start(listen, StatusBoard::default(), CancellationToken::new())
     };

@@ -35,6 +35,7 @@ impl Shown {
             address: address.parse::<ListenAddress>().expect("an address"),
             token: token.map(|text| Token::new(text).expect("a token")),
             without_token: true,
+            tls: None,
         };
         let server = HttpServer::start(listen, board.clone(), stop.clone());
         let server = server.unwrap_or_else(|error| panic!("{error}"));

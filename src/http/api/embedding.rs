@@ -1,0 +1,231 @@
+//! From what is asked to vectors: which model, which texts, in which role, and how much of it is too much.
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+
+use super::Api;
+use super::body::beside;
+use super::error::{ApiError, Problem};
+use super::input::Input;
+use super::limits::{MAX_TEXTS, MAX_TOKENS};
+use crate::embedding::{Embedded, EmbeddingError, ForeignTokens, Model, TextRole};
+use crate::status::served_models::ServedModel;
+
+/// How many texts were longer than the model's window, so that their ends did not count.
+const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated-texts");
+
+/// Tokens of a text beside those of its bytes, at most: special ones, and a usual prompt.
+const OVERHEAD_TOKENS: usize = 256;
+
+/// Texts to be embedded.
+pub(super) struct Wanted {
+    pub model: Model,
+    pub role: TextRole,
+    pub texts: Vec<String>,
+    /// The length of the vectors, if it is not the model's own.
+    pub dimensions: Option<usize>,
+    /// What the texts are called in the request.
+    pub field: &'static str,
+}
+
+/// Their vectors, in their order.
+pub(super) struct Vectors {
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens that the model has read.
+    pub tokens: usize,
+    /// Texts whose ends did not count.
+    pub truncated: usize,
+}
+
+impl Api {
+    /// Refuses requests that come too late.
+    ///
+    /// # Errors
+    /// If the daemon stops.
+    pub(super) fn check_open(&self) -> Result<(), ApiError> {
+        match self.stop.is_cancelled() {
+            true => Err(ApiError::new(Problem::Unavailable, "the server stops")),
+            false => Ok(()),
+        }
+    }
+
+    /// The model with this id, or the only one, with the id that the answer has.
+    ///
+    /// # Errors
+    /// If there is none, or none is named and there are several.
+    pub(super) fn model(&self, id: Option<&str>) -> Result<(String, ServedModel), ApiError> {
+        let found = match id {
+            Some(id) => self.models.find(id).map(|served| (id.to_owned(), served)),
+            None => self.models.only(),
+        };
+        found.ok_or_else(|| self.no_model(id))
+    }
+
+    fn no_model(&self, id: Option<&str>) -> ApiError {
+        let ids: Vec<String> = self.models.all().into_iter().map(|(id, _)| id).collect();
+        let ids = match ids.len() {
+            0 => return ApiError::new(Problem::Unavailable, "no model is loaded yet"),
+            ..=20 => ids.join(", "),
+            more => format!(
+                "{}, … ({more} in all: see /v1/models)",
+                ids[..20].join(", ")
+            ),
+        };
+        match id {
+            None => ApiError::invalid("model", format!("model is missing; there are {ids}")),
+            Some(id) => {
+                let message = format!("the model {id:?} does not exist here; there are {ids}");
+                ApiError::new(Problem::NoModel, message).of("model")
+            }
+        }
+    }
+
+    /// Embeds texts before any backfill. When the future is dropped, they leave the engine's queue.
+    ///
+    /// # Errors
+    /// What is wrong with the texts, or with the model.
+    pub(super) async fn embed(&self, wanted: Wanted) -> Result<Vectors, ApiError> {
+        let wanted = check_tokens(check(wanted)?).await?;
+        let Wanted {
+            model,
+            role,
+            texts,
+            dimensions,
+            field,
+        } = wanted;
+        let embedded = self.engine.embed_each(&model, role, texts).await;
+        let embedded = embedded.map_err(|error| refused(&error, None, field))?;
+        let mut all = Vectors {
+            vectors: Vec::with_capacity(embedded.len()),
+            tokens: 0,
+            truncated: 0,
+        };
+        for (place, embedded) in embedded.into_iter().enumerate() {
+            let Embedded {
+                vector,
+                is_truncated,
+                tokens,
+                ..
+            } = embedded;
+            let mut vector = vector.map_err(|error| refused(&error, Some(place), field))?;
+            if let Some(dimensions) = dimensions {
+                model.cut(&mut vector, dimensions);
+            }
+            all.vectors.push(vector);
+            all.tokens += tokens;
+            all.truncated += usize::from(is_truncated);
+        }
+        Ok(all)
+    }
+}
+
+impl Vectors {
+    /// The answer, which says how many texts were truncated, if any.
+    pub fn marked(truncated: usize, mut response: Response) -> Response {
+        if truncated > 0 {
+            let headers = response.headers_mut();
+            headers.insert(TRUNCATED, HeaderValue::from(truncated));
+        }
+        response
+    }
+}
+
+fn check(wanted: Wanted) -> Result<Wanted, ApiError> {
+    let field = wanted.field;
+    if wanted.texts.len() > MAX_TEXTS {
+        let message = format!("there are more than {MAX_TEXTS} texts; send fewer at a time");
+        return Err(ApiError::invalid(field, message));
+    }
+    if let Some(place) = wanted.texts.iter().position(String::is_empty) {
+        let message = format!("text {place} is empty, and an empty text has no vector");
+        return Err(ApiError::invalid(field, message));
+    }
+    if let Some(dimensions) = wanted.dimensions {
+        let checked = wanted.model.check_dimensions(dimensions);
+        checked.map_err(|reason| {
+            ApiError::invalid(
+                "dimensions",
+                format!("dimensions cannot be {dimensions}: {reason}"),
+            )
+        })?;
+    }
+    Ok(wanted)
+}
+
+/// Counts the tokens only where the length of the texts leaves a doubt.
+async fn check_tokens(wanted: Wanted) -> Result<Wanted, ApiError> {
+    let window = wanted.model.max_text_tokens().unwrap_or(MAX_TOKENS);
+    let most = |text: &String| text.len().min(window) + OVERHEAD_TOKENS;
+    if wanted.texts.iter().map(most).sum::<usize>() <= MAX_TOKENS {
+        return Ok(wanted);
+    }
+    let field = wanted.field;
+    let count = move || {
+        let count = |text: &String| wanted.model.count_tokens(wanted.role, text).unwrap_or(0);
+        let tokens: usize = wanted.texts.iter().map(count).sum();
+        (tokens, wanted)
+    };
+    let (tokens, wanted) = beside(usize::MAX, count).await?;
+    if tokens > MAX_TOKENS {
+        let message = format!(
+            "the texts have {tokens} tokens, and a request may have {MAX_TOKENS}; send fewer texts at a time"
+        );
+        return Err(ApiError::invalid(field, message).coded("max_tokens_per_request"));
+    }
+    Ok(wanted)
+}
+
+/// The texts of an input. Token ids are turned back into the text that they are of.
+///
+/// # Errors
+/// If they are not those of the model's tokenizer.
+pub(super) async fn texts_of(model: &Model, input: Input) -> Result<Vec<String>, ApiError> {
+    let lists = match input {
+        Input::Text(text) => return Ok(vec![text]),
+        Input::Texts(texts) => return Ok(texts),
+        Input::Tokens(tokens) => vec![tokens],
+        Input::TokenLists(lists) => lists,
+    };
+    let model = model.clone();
+    // A token takes about as long as 64 bytes of JSON.
+    let size = lists.iter().map(Vec::len).sum::<usize>() * 64;
+    let decode = move || {
+        let texts = lists.iter().enumerate();
+        let texts = texts.map(|(place, ids)| {
+            let text = model.text_of_tokens(ids);
+            text.map_err(|error| foreign_tokens(place, &error))
+        });
+        texts.collect()
+    };
+    beside(size, decode).await?
+}
+
+fn foreign_tokens(place: usize, error: &ForeignTokens) -> ApiError {
+    ApiError::invalid(
+        "input",
+        format!(
+            "the token ids of text {place} cannot be embedded: {error}. Send the text itself. LangChain's \
+             OpenAIEmbeddings sends ids of OpenAI's tokenizer unless it is told check_embedding_ctx_length=False"
+        ),
+    )
+    .coded("foreign_tokens")
+}
+
+/// What is wrong, if that is the text at this place or none in particular.
+fn refused(error: &EmbeddingError, place: Option<usize>, field: &'static str) -> ApiError {
+    let problem = match error {
+        EmbeddingError::NoTokens { .. }
+        | EmbeddingError::Tokenizer { .. }
+        | EmbeddingError::NotFinite { .. }
+        | EmbeddingError::ZeroVector { .. } => Problem::Invalid,
+        error if error.is_transient() => Problem::Unavailable,
+        _ => Problem::Internal,
+    };
+    if problem == Problem::Internal {
+        tracing::error!("a text of a request cannot be embedded: {error}");
+    }
+    match place {
+        Some(place) => ApiError::new(problem, format!("text {place}: {error}")).of(field),
+        None => ApiError::new(problem, error.to_string()),
+    }
+}

@@ -1,0 +1,118 @@
+//! The models that programs may use over HTTP: those of the running jobs, or those that `lantern-cli serve` has loaded.
+//!
+//! A job offers its model under the id `job:ID` for as long as it runs. The name of the model stands for the job with the
+//! lowest id among those that use it: jobs may use one model under different options, so programs had better name the job.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use crate::embedding::{Model, ModelName};
+
+/// What stands before the id of a job.
+const JOB: &str = "job:";
+
+/// The models that are offered now. Clones share them.
+#[derive(Clone, Default)]
+pub struct ServedModels(Arc<Mutex<BTreeMap<Place, ServedModel>>>);
+
+/// A model that may be used.
+#[derive(Debug, Clone)]
+pub struct ServedModel {
+    /// The model under the options of its job.
+    pub model: Model,
+    /// Since when it is offered.
+    pub since: SystemTime,
+}
+
+/// Offers a model for as long as it lives.
+pub struct Offer {
+    models: ServedModels,
+    place: Place,
+}
+
+/// Orders offers: jobs by their ids, numbers by their value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    number: u128,
+    id: Option<String>,
+}
+
+impl ServedModels {
+    /// Offers the model of a job.
+    pub fn offer_of_job(&self, job: &str, model: Model) -> Offer {
+        let number = job.parse().unwrap_or(u128::MAX);
+        let id = Some(job.to_owned());
+        self.offer(Place { number, id }, model)
+    }
+
+    /// Offers a model that belongs to no job, behind those that are offered already.
+    pub fn offer_by_name(&self, model: Model) -> Offer {
+        let number = self.lock().len() as u128;
+        self.offer(Place { number, id: None }, model)
+    }
+
+    fn offer(&self, place: Place, model: Model) -> Offer {
+        let since = SystemTime::now();
+        let served = ServedModel { model, since };
+        self.lock().insert(place.clone(), served);
+        let models = self.clone();
+        Offer { models, place }
+    }
+
+    /// The model with this id: `job:ID`, or a model's name in any form that a job may have.
+    pub fn find(&self, id: &str) -> Option<ServedModel> {
+        let models = self.lock();
+        if let Some(job) = id.strip_prefix(JOB) {
+            let mut all = models.iter();
+            let found = all.find(|(place, _)| place.id.as_deref() == Some(job));
+            return found.map(|(_, served)| served.clone());
+        }
+        let canonical = id.parse::<ModelName>().map(|name| name.to_string());
+        let is_it = |name: &str| name == id || canonical.as_deref() == Ok(name);
+        let mut all = models.values();
+        all.find(|served| is_it(&served.model.name().to_string()))
+            .cloned()
+    }
+
+    /// The model that is meant where none is named: the only one.
+    pub fn only(&self) -> Option<(String, ServedModel)> {
+        let models = self.lock();
+        let served = models.values().next().filter(|_| models.len() == 1)?;
+        Some((served.model.name().to_string(), served.clone()))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    /// Every id under which a model can be used, each with its model.
+    pub fn all(&self) -> Vec<(String, ServedModel)> {
+        let models = self.lock();
+        let mut all: Vec<(String, ServedModel)> = Vec::new();
+        for served in models.values() {
+            let name = served.model.name().to_string();
+            if all.iter().all(|(known, _)| *known != name) {
+                all.push((name, served.clone()));
+            }
+        }
+        for (place, served) in models.iter() {
+            let id = place.id.as_ref().map(|id| format!("{JOB}{id}"));
+            all.extend(id.map(|id| (id, served.clone())));
+        }
+        all
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, ServedModel>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        let removed = self.models.lock().remove(&self.place);
+        // The last handle of a model frees its memory: not under the lock.
+        drop(removed);
+    }
+}

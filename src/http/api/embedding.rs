@@ -3,13 +3,12 @@
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
-use super::Api;
 use super::body::beside;
 use super::error::{ApiError, Problem};
 use super::input::Input;
 use super::limits::{MAX_TEXTS, MAX_TOKENS};
+use super::service::Api;
 use crate::embedding::{Embedded, EmbeddingError, ForeignTokens, Model, TextRole};
-use crate::status::served_models::ServedModel;
 
 /// How many texts were longer than the model's window, so that their ends did not count.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated-texts");
@@ -38,48 +37,6 @@ pub(super) struct Vectors {
 }
 
 impl Api {
-    /// Refuses requests that come too late.
-    ///
-    /// # Errors
-    /// If the daemon stops.
-    pub(super) fn check_open(&self) -> Result<(), ApiError> {
-        match self.stop.is_cancelled() {
-            true => Err(ApiError::new(Problem::Unavailable, "the server stops")),
-            false => Ok(()),
-        }
-    }
-
-    /// The model with this id, or the only one, with the id that the answer has.
-    ///
-    /// # Errors
-    /// If there is none, or none is named and there are several.
-    pub(super) fn model(&self, id: Option<&str>) -> Result<(String, ServedModel), ApiError> {
-        let found = match id {
-            Some(id) => self.models.find(id).map(|served| (id.to_owned(), served)),
-            None => self.models.only(),
-        };
-        found.ok_or_else(|| self.no_model(id))
-    }
-
-    fn no_model(&self, id: Option<&str>) -> ApiError {
-        let ids: Vec<String> = self.models.all().into_iter().map(|(id, _)| id).collect();
-        let ids = match ids.len() {
-            0 => return ApiError::new(Problem::Unavailable, "no model is loaded yet"),
-            ..=20 => ids.join(", "),
-            more => format!(
-                "{}, … ({more} in all: see /v1/models)",
-                ids[..20].join(", ")
-            ),
-        };
-        match id {
-            None => ApiError::invalid("model", format!("model is missing; there are {ids}")),
-            Some(id) => {
-                let message = format!("the model {id:?} does not exist here; there are {ids}");
-                ApiError::new(Problem::NoModel, message).of("model")
-            }
-        }
-    }
-
     /// Embeds texts before any backfill. When the future is dropped, they leave the engine's queue.
     ///
     /// # Errors
@@ -93,7 +50,7 @@ impl Api {
             dimensions,
             field,
         } = wanted;
-        let embedded = self.engine.embed_each(&model, role, texts).await;
+        let embedded = self.engine().embed_each(&model, role, texts).await;
         let embedded = embedded.map_err(|error| refused(&error, None, field))?;
         let mut all = Vectors {
             vectors: Vec::with_capacity(embedded.len()),

@@ -13,6 +13,7 @@
 //! | file | holds |
 //! | --- | --- |
 //! | `routes` | the paths |
+//! | `service` | what all requests share: the engine, and which models there are |
 //! | `admission` | how much is worked on at a time |
 //! | [`limits`] | how much one request may ask |
 //! | `body` | reading a request |
@@ -31,40 +32,9 @@ pub mod limits;
 mod models;
 mod openai;
 mod routes;
+mod service;
 mod tei;
-
-use tokio_util::sync::CancellationToken;
-
-use crate::embedding::Engine;
-use crate::status::ServedModels;
-use admission::Admission;
 
 pub(super) use error::{ApiError, Dialect, Problem};
 pub(super) use routes::{probes, routes};
-
-/// What requests need to get vectors.
-pub struct Api {
-    /// Computes them.
-    engine: Engine,
-    /// With which models.
-    models: ServedModels,
-    /// No further request is taken.
-    stop: CancellationToken,
-    admission: Admission,
-}
-
-impl Api {
-    /// Answers with these models until `stop`.
-    pub fn new(engine: Engine, models: ServedModels, stop: CancellationToken) -> Self {
-        Self {
-            engine,
-            models,
-            stop,
-            admission: Admission::new(),
-        }
-    }
-    /// Whether there is a model to work with.
-    fn is_ready(&self) -> bool {
-        !self.models.is_empty()
-    }
-}
+pub use service::Api;

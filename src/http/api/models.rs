@@ -9,8 +9,8 @@ use axum::response::Response;
 use hyper::body::Bytes;
 use serde::Serialize;
 
-use super::Api;
 use super::error::Dialect;
+use super::service::Api;
 use crate::http::answer::answer;
 use crate::status::served_models::ServedModel;
 
@@ -33,7 +33,7 @@ struct ModelObject {
 }
 
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Response {
-    let data = api.models.all().into_iter();
+    let data = api.models().all().into_iter();
     json(&ModelList {
         object: "list",
         data: data.map(|(id, served)| object(id, &served)).collect(),

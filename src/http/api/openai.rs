@@ -15,7 +15,8 @@ use super::body::{beside, read};
 use super::embedding::{Vectors, Wanted, texts_of};
 use super::error::{ApiError, Dialect};
 use super::input::Input;
-use super::{Api, limits};
+use super::limits;
+use super::service::Api;
 use crate::embedding::TextRole;
 use crate::http::answer::answer;
 

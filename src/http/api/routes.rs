@@ -9,7 +9,8 @@ use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::error::{ApiError, Dialect, Problem};
-use super::{Api, models, openai, tei};
+use super::service::Api;
+use super::{models, openai, tei};
 use crate::http::answer::text;
 
 /// What programs ask.
@@ -35,7 +36,7 @@ pub(crate) fn probes(api: Arc<Api>) -> Router {
 }
 
 async fn readyz(State(api): State<Arc<Api>>) -> Response {
-    let (status, said) = match (api.check_open().is_ok(), api.is_ready()) {
+    let (status, said) = match (api.check_open().is_ok(), !api.models().is_empty()) {
         (false, _) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "not ready: the server stops\n",

@@ -8,7 +8,6 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Api;
 use super::body::{beside, read};
 use super::embedding::{Vectors, Wanted};
 use super::error::{ApiError, Dialect, Problem};
@@ -16,6 +15,7 @@ use super::input::Texts;
 use super::limits::{MAX_REQUESTS, MAX_TEXTS, MAX_TOKENS};
 use super::models::json;
 use super::openai::{answer_memory, counted, values};
+use super::service::Api;
 use crate::embedding::{Model, TextRole};
 use crate::http::answer::{answer, text};
 
@@ -126,7 +126,7 @@ fn unit(vector: &mut [f32]) {
 }
 
 pub(super) async fn info(State(api): State<Arc<Api>>) -> Response {
-    let Some((id, served)) = api.models.all().into_iter().next() else {
+    let Some((id, served)) = api.models().all().into_iter().next() else {
         let error = ApiError::new(Problem::Unavailable, "no model is loaded yet");
         return error.response(Dialect::Tei);
     };
@@ -141,7 +141,7 @@ pub(super) async fn info(State(api): State<Arc<Api>>) -> Response {
         "max_batch_requests": null,
         "max_client_batch_size": MAX_TEXTS,
         "auto_truncate": true,
-        "tokenization_workers": api.engine.inference().threads,
+        "tokenization_workers": api.engine().inference().threads,
         "version": env!("CARGO_PKG_VERSION"),
         "sha": null,
         "docker_label": null,
@@ -149,13 +149,15 @@ pub(super) async fn info(State(api): State<Arc<Api>>) -> Response {
 }
 
 pub(super) async fn health(State(api): State<Arc<Api>>) -> Response {
-    let ready = api.check_open().and_then(|()| match api.is_ready() {
-        true => Ok(()),
-        false => Err(ApiError::new(
-            Problem::Unavailable,
-            "no model is loaded yet",
-        )),
-    });
+    let ready = api
+        .check_open()
+        .and_then(|()| match !api.models().is_empty() {
+            true => Ok(()),
+            false => Err(ApiError::new(
+                Problem::Unavailable,
+                "no model is loaded yet",
+            )),
+        });
     match ready {
         Ok(()) => text(StatusCode::OK, ""),
         Err(error) => error.response(Dialect::Tei),

@@ -1,8 +1,10 @@
 #!/bin/sh
-# Fetches the client libraries with which the tests run the programs of docs/search.md, pinned by version and hash:
+# Fetches the client libraries with which the tests run the programs of docs/search.md and docs/applications.md, about
+# 230 MB in all, pinned by version, and by hash where there is one file for all machines:
 #
-#     .runtime/clients/python   psycopg, with pip
-#     .runtime/clients/node     pg, with npm
+#     .runtime/clients/python       psycopg, with pip
+#     .runtime/clients/frameworks   openai, pgvector, langchain-openai and llama-index-embeddings-openai, with pip
+#     .runtime/clients/node         pg, pgvector and openai, with npm
 #
 # What cannot be fetched is said in a line that begins with `clients:`, and fails nothing here: its test is skipped, which
 # it reports, or fails where CI is set. Go and pgx are Debian's packages golang-go and golang-github-jackc-pgx-v4-dev.
@@ -37,5 +39,7 @@ fetch_node() {
 
 fetched python scripts/clients/requirements.txt "${PYTHON:-python3}" -m pip install --quiet --no-deps --require-hashes \
     --target "$clients/python" --requirement scripts/clients/requirements.txt
+fetched frameworks scripts/clients/frameworks.txt "${PYTHON:-python3}" -m pip install --quiet --no-deps --no-compile \
+    --only-binary :all: --target "$clients/frameworks" --requirement scripts/clients/frameworks.txt
 fetched node scripts/clients/package-lock.json fetch_node
 exit 0

@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 
@@ -262,14 +262,38 @@ impl Engine {
         role: TextRole,
         texts: Vec<String>,
     ) -> Result<Vec<Embedded>, EmbeddingError> {
+        self.embed_gathered(model, role, texts, Duration::ZERO)
+            .await
+    }
+
+    /// As [`Engine::embed_each`], where the texts of others are about to follow: while all workers are busy, these wait for
+    /// them for up to `gather`, and share a batch.
+    ///
+    /// Cancellation safe, as [`Engine::embed`].
+    ///
+    /// # Errors
+    ///
+    /// [`EmbeddingError::ShutDown`].
+    pub async fn embed_gathered(
+        &self,
+        model: &Model,
+        role: TextRole,
+        texts: Vec<String>,
+        gather: Duration,
+    ) -> Result<Vec<Embedded>, EmbeddingError> {
         let count = texts.len();
         let (submitter, mut completions) = self.open_queue(model, role, count, Arc::default());
         for (id, text) in texts.into_iter().enumerate() {
             submitter.submit(Priority::Live, id as u64, text);
         }
-        submitter.flush();
         let mut all = Vec::with_capacity(count);
-        for _ in 0..count {
+        if !gather.is_zero()
+            && let Ok(first) = tokio::time::timeout(gather, completions.next()).await
+        {
+            all.push(first.ok_or(EmbeddingError::ShutDown)?);
+        }
+        submitter.flush();
+        while all.len() < count {
             all.push(completions.next().await.ok_or(EmbeddingError::ShutDown)?);
         }
         all.sort_unstable_by_key(|embedded| embedded.id);

@@ -1,5 +1,6 @@
 //! The tests that need PostgreSQL. One binary, so that all of them share one server: see `support`.
 
+mod api;
 mod broken_servers;
 mod canceling;
 mod check;

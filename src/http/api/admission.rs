@@ -40,6 +40,11 @@ impl Admission {
         })
     }
 
+    /// Whether more than one request is worked on.
+    pub fn is_shared(&self) -> bool {
+        self.requests.available_permits() + 1 < MAX_REQUESTS
+    }
+
     /// Memory for so many bytes.
     ///
     /// # Errors

@@ -1,39 +1,51 @@
 //! Reads a request: its body within limits, and JSON whose errors name the field.
 
-use axum::body::to_bytes;
+use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap};
+use futures_util::StreamExt;
 use hyper::body::Bytes;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::admission::{Admission, Memory};
+use super::admission::Memory;
 use super::error::{ApiError, Problem};
-use super::limits::{BODY_TIMEOUT, MAX_BODY_BYTES, MAX_INLINE};
+use super::limits::{
+    BODY_TIMEOUT, DISCARD_TIMEOUT, MAX_BODY_BYTES, MAX_DISCARDED_BYTES, MAX_INLINE,
+};
+use super::service::Api;
 
 /// What a body of one byte may take: itself, and what is made of it.
 const COPIES: usize = 3;
 
-/// Reads a request of this type, and reserves the memory for it.
+/// A request is worked on for as long as this lives.
+pub(super) struct Admission {
+    _place: OwnedSemaphorePermit,
+    _memory: Memory,
+}
+
+/// Admits a request and reads it, as one of this type.
 ///
 /// # Errors
-/// What is wrong with the request.
-pub(super) async fn read<T>(
-    admission: &Admission,
-    request: Request,
-) -> Result<(T, Memory), ApiError>
+/// What is wrong with the request, or that there is no room for it.
+pub(super) async fn admit<T>(api: &Api, request: Request) -> Result<(T, Admission), ApiError>
 where
     T: DeserializeOwned + Send + 'static,
 {
-    check_type(request.headers())?;
-    let declared = declared_length(request.headers());
-    if declared.is_some_and(|length| length > MAX_BODY_BYTES) {
-        return Err(too_large());
-    }
-    let memory = admission.reserve(declared.unwrap_or(MAX_BODY_BYTES) * COPIES)?;
-    let body = timeout(BODY_TIMEOUT, to_bytes(request.into_body(), MAX_BODY_BYTES));
-    let body = match body.await {
+    let (head, body) = request.into_parts();
+    let admission = match enter(api, &head.headers) {
+        Ok(entered) => entered,
+        Err(error) => {
+            // Who waits for a word before it sends the body does not send it now.
+            if !head.headers.contains_key(EXPECT) {
+                let _ = timeout(DISCARD_TIMEOUT, discard(body)).await;
+            }
+            return Err(error);
+        }
+    };
+    let body = match timeout(BODY_TIMEOUT, to_bytes(body, MAX_BODY_BYTES)).await {
         Ok(Ok(body)) => body,
         // Without a length it may be too long. Otherwise the connection broke, and the answer reaches no client.
         Ok(Err(_)) => return Err(too_large()),
@@ -43,8 +55,34 @@ where
             return Err(ApiError::new(Problem::TooSlow, message));
         }
     };
-    let parsed = beside(body.len(), move || parse(&body)).await??;
-    Ok((parsed, memory))
+    let asked = beside(body.len(), move || parse(&body)).await??;
+    Ok((asked, admission))
+}
+
+fn enter(api: &Api, headers: &HeaderMap) -> Result<Admission, ApiError> {
+    api.check_open()?;
+    check_type(headers)?;
+    let declared = declared_length(headers);
+    if declared.is_some_and(|length| length > MAX_BODY_BYTES) {
+        return Err(too_large());
+    }
+    let place = api.admission.enter()?;
+    let bytes = declared.unwrap_or(MAX_BODY_BYTES) * COPIES;
+    Ok(Admission {
+        _place: place,
+        _memory: api.admission.reserve(bytes)?,
+    })
+}
+
+/// Reads a body to its end, if that is not too far.
+async fn discard(body: Body) {
+    let mut parts = body.into_data_stream();
+    let mut read = 0;
+    while let Some(Ok(part)) = parts.next().await
+        && read < MAX_DISCARDED_BYTES
+    {
+        read += part.len();
+    }
 }
 
 /// Does a piece of work here, or on another thread if it is a large one.

@@ -1,12 +1,14 @@
 //! From what is asked to vectors: which model, which texts, in which role, and how much of it is too much.
 
+use std::time::Duration;
+
 use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use super::body::beside;
 use super::error::{ApiError, Problem};
 use super::input::Input;
-use super::limits::{MAX_TEXTS, MAX_TOKENS};
+use super::limits::{GATHER_TIME, MAX_TEXTS, MAX_TOKENS};
 use super::service::Api;
 use crate::embedding::{Embedded, EmbeddingError, ForeignTokens, Model, TextRole};
 
@@ -50,7 +52,12 @@ impl Api {
             dimensions,
             field,
         } = wanted;
-        let embedded = self.engine().embed_each(&model, role, texts).await;
+        let gather = match self.admission.is_shared() {
+            true => GATHER_TIME,
+            false => Duration::ZERO,
+        };
+        let engine = self.engine();
+        let embedded = engine.embed_gathered(&model, role, texts, gather).await;
         let embedded = embedded.map_err(|error| refused(&error, None, field))?;
         let mut all = Vectors {
             vectors: Vec::with_capacity(embedded.len()),

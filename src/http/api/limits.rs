@@ -21,3 +21,10 @@ pub const RETRY_AFTER_SECONDS: u64 = 1;
 /// Bytes of text, or values of vectors, from which on a request is read or an answer is written beside the server's
 /// thread: below, that takes less than a millisecond.
 pub const MAX_INLINE: usize = 64 << 10;
+/// How long the texts of a request wait for those of others, while there are others and the engine is busy: as long as
+/// the answers of a batch take to reach their clients, and the next requests to come back.
+pub const GATHER_TIME: Duration = Duration::from_millis(1);
+/// How long the rest of a refused request is read, so that its client is not cut off while it sends.
+pub const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+/// The most bytes that are read of it.
+pub const MAX_DISCARDED_BYTES: usize = 64 << 20;

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Memory;
-use super::body::{beside, read};
+use super::body::{admit, beside};
 use super::embedding::{Vectors, Wanted, texts_of};
 use super::error::{ApiError, Dialect};
 use super::input::Input;
@@ -90,9 +90,7 @@ pub(super) async fn embeddings(State(api): State<Arc<Api>>, request: Request) ->
 }
 
 async fn create(api: &Api, request: Request) -> Result<Response, ApiError> {
-    api.check_open()?;
-    let _place = api.admission.enter()?;
-    let (request, _memory) = read::<EmbeddingRequest>(&api.admission, request).await?;
+    let (request, _admission) = admit::<EmbeddingRequest>(api, request).await?;
     let (id, served) = api.model(request.model.as_deref())?;
     let model = served.model;
     let texts = texts_of(&model, request.input).await?;

@@ -8,7 +8,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::body::{beside, read};
+use super::body::{admit, beside};
 use super::embedding::{Vectors, Wanted};
 use super::error::{ApiError, Dialect, Problem};
 use super::input::Texts;
@@ -48,9 +48,7 @@ pub(super) async fn embed(State(api): State<Arc<Api>>, request: Request) -> Resp
 }
 
 async fn create(api: &Api, request: Request) -> Result<Response, ApiError> {
-    api.check_open()?;
-    let _place = api.admission.enter()?;
-    let (request, _memory) = read::<EmbedRequest>(&api.admission, request).await?;
+    let (request, _admission) = admit::<EmbedRequest>(api, request).await?;
     let (_, served) = api.model(request.model.as_deref())?;
     let model = served.model;
     let role = role(&model, &request)?;

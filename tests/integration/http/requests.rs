@@ -35,12 +35,12 @@ pub fn get(address: SocketAddr, path: &str, headers: &[&str]) -> Answer {
 }
 
 /// Sends bytes and reads the answer to its end.
-pub fn send(address: SocketAddr, request: &str) -> Answer {
+pub fn send(address: SocketAddr, request: impl AsRef<[u8]>) -> Answer {
     let mut stream = TcpStream::connect(address).expect("the server listens");
     let timeout = Some(Duration::from_secs(30));
     stream.set_read_timeout(timeout).expect("a timeout");
     stream
-        .write_all(request.as_bytes())
+        .write_all(request.as_ref())
         .expect("the server reads");
     let mut text = Vec::new();
     // A server may close a connection with unread bytes of a request.

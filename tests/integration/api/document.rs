@@ -75,7 +75,10 @@ fn assert_found(output: &Output) {
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(lines.len(), 6, "{printed}{errors}");
     assert!(lines[0].starts_with("1\thow tides work\t0."), "{printed}");
-    assert!(lines[3].starts_with("2\ta castle on a hill\t0."), "{printed}");
+    assert!(
+        lines[3].starts_with("2\ta castle on a hill\t0."),
+        "{printed}"
+    );
 }
 
 /// A Python that finds the clients.
@@ -179,5 +182,9 @@ assert error(openai.AuthenticationError, key="wrong", model=ids[0], input="a").c
         .env("OPENAI_API_KEY", TOKEN)
         .env("NO_PROXY", "127.0.0.1");
     let output = python.output().await.expect("Python starts");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }

@@ -115,13 +115,12 @@ async fn a_key_in_the_row_works_and_is_shown_nowhere() {
         &params,
         "--no-check",
     ];
-    let arguments = arguments.map(|argument| match argument {
-        "--table" => "--target-table",
-        other => other,
-    });
     let added = program().run(&arguments).await;
-    let printed = format!("{added:?}");
-    assert!(!printed.contains(KEY), "{printed}");
+    let printed = String::from_utf8_lossy(&added.stdout).into_owned();
+    assert!(printed.contains(r#""api_key":"***""#), "{added:?}");
+    assert!(!format!("{added:?}").contains(KEY), "{added:?}");
+    let kept = format!("SELECT runtime_params->>'api_key' = '{KEY}' FROM jobs WHERE id = 2");
+    assert_eq!(scene.value(&kept).await, "true");
 }
 
 #[tokio::test]

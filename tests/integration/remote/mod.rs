@@ -2,6 +2,7 @@
 
 mod keys;
 mod many_servers;
+mod own_servers;
 mod troubles;
 mod vectors;
 

@@ -295,7 +295,7 @@ impl Job {
             subscription: &self.subscription,
             partitions: &self.partitions,
         };
-        watchdog::watch(session, watched, state.clone()).await
+        watchdog::watch(session, watched, state.clone(), self.databases.clone()).await
     }
 
     async fn load_model(&mut self, names: &TargetNames) -> Result<Model, JobError> {

@@ -12,6 +12,7 @@ use crate::jobs::JobRow;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
+use crate::pipeline::setup::database_watch::DatabaseWatches;
 use crate::pipeline::setup::preflight::users_code::PowerfulRoles;
 use crate::postgres::{ConnectionString, JobAccess};
 use crate::reminder::Reminder;
@@ -63,6 +64,8 @@ pub struct Job {
     pub exposure: Reminder,
     /// The partitions of its table that it knows.
     pub partitions: Partitions,
+    /// The databases that the jobs of its daemon watch.
+    pub databases: DatabaseWatches,
     /// What the attempts remember of its table.
     pub history: TableHistory,
     /// The daemon stops: finish what is in flight.

@@ -108,9 +108,10 @@ impl Job {
                 None => std::future::pending().await,
             }
         };
+        let databases = self.databases.clone();
         let watchers = async {
             tokio::select! {
-                error = watchdog::watch(session.clone(), watched_table, state.clone()) => error,
+                error = watchdog::watch(session.clone(), watched_table, state.clone(), databases) => error,
                 error = retention::watch_if(watched_slot, session.clone()) => error,
                 never = coverage::watch(session.clone(), definition, counters) => match never {},
                 never = held_up => match never {},

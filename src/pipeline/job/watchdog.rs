@@ -1,4 +1,5 @@
-//! The questions about a table that are asked each second while its job streams.
+//! The questions about a table that are asked each second while its job streams, unless nothing was committed on the server
+//! since.
 //!
 //! - **Does the publication harm the table's users?** UPDATE of a table that is published with its updates fails where it has
 //!   no replica identity, or one with columns that are not published (PostgreSQL manual, "Publication"). A user may change
@@ -19,7 +20,7 @@ use tokio_postgres::error::SqlState;
 use crate::pipeline::backfill::partitions::Partitions;
 use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::exclusive_use;
+use crate::pipeline::setup::database_watch::{DatabaseWatch, DatabaseWatches};
 use crate::pipeline::setup::leaves;
 use crate::pipeline::setup::preflight::generated::virtual_under_full;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
@@ -56,29 +57,57 @@ pub async fn watch(
     session: Arc<Session>,
     watched: WatchedTable<'_>,
     state: TableState,
+    databases: DatabaseWatches,
 ) -> JobError {
-    tokio::select! {
-        error = watch_table(&session, watched, state) => error,
-        error = exclusive_use::wait_until_asked_to_leave(&session) => error,
-    }
-}
-
-async fn watch_table(
-    session: &Session,
-    watched: WatchedTable<'_>,
-    mut state: TableState,
-) -> JobError {
+    let mut watchdog = Watchdog {
+        session,
+        watched,
+        state,
+        databases,
+        database: None,
+        seen: None,
+    };
     // The first look is at once: since the attempt has read the table, it has created a slot, which may have taken long.
     loop {
-        match find_fault(session, watched, &state).await {
-            Ok(now) => {
-                warn_of_children(watched.target, state.children(), now.children());
-                state = now;
-            }
+        match watchdog.look().await {
+            Ok(()) => {}
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
             Err(error) => return error,
         }
         tokio::time::sleep(CHECK_INTERVAL).await;
+    }
+}
+
+/// The state of [`watch`].
+struct Watchdog<'a> {
+    session: Arc<Session>,
+    watched: WatchedTable<'a>,
+    state: TableState,
+    databases: DatabaseWatches,
+    database: Option<DatabaseWatch>,
+    /// The snapshot before the last look at the table.
+    seen: Option<String>,
+}
+
+impl Watchdog<'_> {
+    async fn look(&mut self) -> Result<(), JobError> {
+        let session = &self.session;
+        let database = match &mut self.database {
+            Some(database) => database,
+            database => database.insert(self.databases.of(session).await?),
+        };
+        let now = database.state(session).await?;
+        if let Some(leave) = now.leave {
+            return Err(JobError::Transient(leave.reason().into()));
+        }
+        // A session that is gone has to be noticed, too.
+        if self.seen.as_ref() == Some(&now.snapshot) && !session.is_closed() {
+            return Ok(());
+        }
+        let state = find_fault(session, self.watched, &self.state).await?;
+        warn_of_children(self.watched.target, self.state.children(), state.children());
+        (self.state, self.seen) = (state, Some(now.snapshot));
+        Ok(())
     }
 }
 

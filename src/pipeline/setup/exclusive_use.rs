@@ -16,11 +16,21 @@ use crate::postgres::{DatabaseError, Session};
 /// Less than the 5 s, and not often: the list of locks is not free.
 const INTERVAL: Duration = Duration::from_millis(1500);
 
-const QUESTION: &str = "SELECT d.datallowconn, EXISTS ( \
+/// Always one row. `datallowconn` and the locks are those of the session's database.
+const QUESTION: &str = "SELECT COALESCE(d.datallowconn, true), EXISTS ( \
        SELECT FROM pg_catalog.pg_locks l \
        WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_database'::regclass AND l.objid = d.oid \
-         AND l.granted AND l.mode IN ('ShareLock', 'AccessExclusiveLock')) \
-     FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
+         AND l.granted AND l.mode IN ('ShareLock', 'AccessExclusiveLock')), pg_current_snapshot()::text \
+     FROM (VALUES (current_database())) AS c (name) LEFT JOIN pg_catalog.pg_database d ON d.datname = c.name";
+
+/// A database, and its server, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseState {
+    /// Why the daemon has to leave it, if it has to.
+    pub leave: Option<Leave>,
+    /// Which transactions of the server had ended.
+    pub snapshot: String,
+}
 
 /// Why the daemon has to leave a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,25 +53,48 @@ impl Leave {
     }
 }
 
-/// Why the daemon has to leave the database of this session; `None` where it may stay.
+/// The state of the session's database.
 ///
 /// # Errors
 /// The server's.
 ///
 /// Cancellation safe: it only reads.
-pub async fn find(session: &Session) -> Result<Option<Leave>, DatabaseError> {
+pub async fn read(session: &Session) -> Result<DatabaseState, DatabaseError> {
     let failed = || DatabaseError::during("asking who needs the database");
     let question = session.repeated(QUESTION).await.map_err(failed())?;
-    let found: Option<(bool, bool)> = session
-        .query_opt(&question, &[])
+    let (is_open, is_wanted, snapshot) = session
+        .query_one(&question, &[])
         .await
-        .and_then(|row| row.map(|row| columns(&row)).transpose())
+        .and_then(|row| columns(&row))
         .map_err(failed())?;
-    Ok(match found {
-        Some((_, true)) => Some(Leave::Wanted),
-        Some((false, false)) => Some(Leave::Closed),
-        Some((true, false)) | None => None,
-    })
+    let leave = match (is_open, is_wanted) {
+        (_, true) => Some(Leave::Wanted),
+        (false, false) => Some(Leave::Closed),
+        (true, false) => None,
+    };
+    Ok(DatabaseState { leave, snapshot })
+}
+
+/// Why the daemon has to leave the database of this session; `None` where it may stay.
+///
+/// # Errors
+/// As [`read`].
+///
+/// Cancellation safe: it only reads.
+pub async fn find(session: &Session) -> Result<Option<Leave>, DatabaseError> {
+    Ok(read(session).await?.leave)
+}
+
+/// The name of the session's database now.
+///
+/// # Errors
+/// The server's.
+pub async fn database_name(session: &Session) -> Result<String, DatabaseError> {
+    session
+        .query_one("SELECT current_database()::text", &[])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(DatabaseError::during("asking for the name of the database"))
 }
 
 /// Returns when the daemon has to leave the database of this session, with the reason, or when it cannot be asked. Other

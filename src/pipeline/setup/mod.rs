@@ -10,7 +10,7 @@
 //! Two more questions stand before any change: whether a daemon with a copy of the jobs database works on the same
 //! ([`copies`]), and whether another job writes the same columns ([`written_columns`]).
 //! [`table_state`] and [`leaves`] are what a running job looks at each second: they tell what has become of its table.
-//! [`exclusive_use`] tells when it has to leave the database.
+//! [`exclusive_use`] tells when it has to leave the database, and [`database_watch`] asks that once for all jobs of it.
 //!
 //! [`coverage`] tells how many rows have a vector, for those who watch.
 //!
@@ -22,6 +22,7 @@
 pub mod columns;
 pub mod copies;
 pub mod coverage;
+pub mod database_watch;
 pub mod ddl;
 pub mod definition;
 pub mod exclusive_use;

@@ -363,6 +363,7 @@ impl Supervisor {
             powerful_roles: self.options.powerful_roles,
             exposure: Reminder::default(),
             partitions: Partitions::default(),
+            databases: self.databases.clone(),
             history: TableHistory::default(),
             stop: stop.clone(),
             cancel: cancel.clone(),

@@ -24,6 +24,7 @@ use crate::jobs::store::JobStore;
 use crate::jobs::table::JobsTableError;
 use crate::jobs::watcher::{Change, Watcher};
 use crate::pipeline::capture::registry::ReaderRegistry;
+use crate::pipeline::setup::database_watch::DatabaseWatches;
 use crate::pipeline::slot::names;
 use crate::pipeline::supervisor::fleet::Fleet;
 use crate::pipeline::supervisor::heartbeat::Heartbeat;
@@ -72,6 +73,8 @@ pub struct Supervisor {
     pub(super) claims: Claims,
     /// The slot readers that jobs share, with one slot per database.
     pub(super) readers: Option<ReaderRegistry>,
+    /// The databases that the jobs watch.
+    pub(super) databases: DatabaseWatches,
     /// The shared slots whose locks this daemon holds: no other daemon may run jobs of these.
     pub(super) shared_slots: BTreeSet<SlotName>,
     pub(super) tasks: TaskSet,
@@ -261,6 +264,7 @@ impl Supervisor {
             fleet: Fleet::default(),
             claims: Claims::new(),
             readers: shares_slots.then(ReaderRegistry::default),
+            databases: DatabaseWatches::default(),
             shared_slots: BTreeSet::new(),
             tasks: TaskSet::default(),
             heartbeat: Heartbeat::new(std::time::Instant::now()),

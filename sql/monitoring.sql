@@ -7,7 +7,9 @@
 -- In the jobs database it creates jobs_status, a row for each job with what lantern-cli status shows, and without
 -- connection strings. Rates, lag and counts are those that the daemon has written into the column stats of the jobs table,
 -- at most two seconds old while it runs; without that column they are NULL. In each database it creates lantern_slots,
--- a row for each slot of a job there, as it is now; its column tables is NULL where the job uses a prepared publication.
+-- a row for each slot of a job there, as it is now. Its column tables has the tables of the publication that the slot is
+-- read with. No catalog says which that is, if it is a prepared one: while a daemon reads the slot, its walsender shows it
+-- (to the daemon's role and those with pg_read_all_stats); otherwise tables is NULL where there are several of them.
 --
 --   SELECT id, state, reason, lag_seconds, pg_size_pretty(retained_bytes) FROM jobs_status;
 --   SELECT slot_name, active, wal_status, pg_size_pretty(retained_bytes) FROM lantern_slots;
@@ -137,7 +139,13 @@ CREATE VIEW :"schema".lantern_slots AS
 SELECT
   s.slot_name,
   (SELECT string_agg(format('%I.%I', p.schemaname, p.tablename), ', ' ORDER BY p.schemaname, p.tablename)
-   FROM pg_publication_tables p WHERE p.pubname = s.slot_name) AS tables,
+   FROM pg_publication_tables p WHERE p.pubname = COALESCE(
+     (SELECT o.pubname FROM pg_publication o WHERE o.pubname = s.slot_name),
+     (SELECT r.pubname FROM pg_publication r JOIN pg_stat_activity a ON a.pid = s.active_pid
+      WHERE r.pubname LIKE 'lantern\_prepared\_%'
+        AND strpos(a.query, replace('"' || replace(r.pubname, '"', '""') || '"', '''', '''''')) > 0 LIMIT 1),
+     (SELECT min(r.pubname::text)::name FROM pg_publication r
+      WHERE r.pubname LIKE 'lantern\_prepared\_%' HAVING count(*) = 1))) AS tables,
   s.active,
   s.active_pid,
   s.wal_status,

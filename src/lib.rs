@@ -29,4 +29,5 @@ pub mod postgres;
 mod reminder;
 pub mod replication;
 pub mod shown;
+pub mod similar;
 pub mod status;

@@ -3,8 +3,7 @@
 use std::io::stdout;
 use std::process::ExitCode;
 
-use clap::builder::StyledStr;
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::check::Check;
@@ -67,10 +66,15 @@ pub fn parse() -> Result<Command, ExitCode> {
 /// Prints what `error` says. It may be the help that was asked for, which is a result.
 fn explain(mut error: clap::Error) -> ExitCode {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    if error.get(ContextKind::Usage).is_some()
-        && let Some(usage) = usage(arguments)
-    {
-        error.insert(ContextKind::Usage, ContextValue::StyledStr(usage));
+    if let Some(mut command) = subcommand(arguments) {
+        if let Some(tip) = tip(&error, &command) {
+            let tips = ContextValue::StyledStrs(vec![tip.into()]);
+            error.insert(ContextKind::Suggested, tips);
+        }
+        if error.get(ContextKind::Usage).is_some() {
+            let usage = ContextValue::StyledStr(command.render_usage());
+            error.insert(ContextKind::Usage, usage);
+        }
     }
     let text = error.render();
     if error.use_stderr() {
@@ -108,9 +112,9 @@ fn is_plain(text: &str) -> bool {
     shown(text) == text
 }
 
-/// How the subcommand among these arguments is called. clap's own line shows each option that has a value as a required
-/// one, also where an environment variable set it.
-fn usage(mut arguments: impl Iterator<Item = String>) -> Option<StyledStr> {
+/// The subcommand among these arguments. Its usage is what an error shows: clap's own line has each option that has a value
+/// as a required one, also where an environment variable set it.
+fn subcommand(mut arguments: impl Iterator<Item = String>) -> Option<clap::Command> {
     let mut command = Cli::command();
     command.build();
     let name = arguments.find(|argument| command.find_subcommand(argument).is_some())?;
@@ -119,7 +123,34 @@ fn usage(mut arguments: impl Iterator<Item = String>) -> Option<StyledStr> {
     if let Some(name) = arguments.find(|argument| found.find_subcommand(argument).is_some()) {
         found = found.find_subcommand_mut(&name)?;
     }
-    Some(found.render_usage())
+    Some(found.clone())
+}
+
+/// What to write in place of an argument that the subcommand does not take.
+fn tip(error: &clap::Error, command: &clap::Command) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    if argument.starts_with('-') {
+        return None;
+    }
+    let takes_job = command
+        .get_arguments()
+        .any(|known| known.get_long() == Some("job"));
+    let text = command
+        .get_positionals()
+        .next()
+        .map(|known| known.get_id().as_str());
+    match (text, takes_job) {
+        (Some("query"), _) => Some(
+            "write a query of several words in quotes, and the job as an option: --job 1 'two words'".to_owned(),
+        ),
+        (None, true) => Some("write the job as an option: --job 1".to_owned()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -135,7 +166,7 @@ mod tests {
     fn usage_lines_show_what_must_be_given() {
         let usage = |arguments: &str| {
             let arguments = arguments.split(' ').map(str::to_owned);
-            usage(arguments).unwrap().to_string()
+            subcommand(arguments).unwrap().render_usage().to_string()
         };
         assert_eq!(
             usage("lantern-cli search --job 1"),
@@ -149,5 +180,31 @@ mod tests {
             usage("lantern-cli jobs cancel --nonsense"),
             "Usage: lantern-cli jobs cancel [OPTIONS] --uri <URI> <ID>..."
         );
+    }
+
+    #[test]
+    fn an_argument_in_a_wrong_place_is_answered_with_what_to_write() {
+        let tip = |arguments: &str| {
+            let arguments = arguments.split(' ').map(str::to_owned);
+            let error = Cli::try_parse_from(arguments.clone()).err().unwrap();
+            tip(&error, &subcommand(arguments).unwrap())
+        };
+        let uri = "--uri postgresql://h";
+        for command in ["wait", "verify", "resync", "retry-failed", "check"] {
+            let found = tip(&format!("lantern-cli {command} {uri} 1"));
+            assert!(
+                found.is_some_and(|tip| tip.contains("--job 1")),
+                "{command}"
+            );
+        }
+        for words in ["--job 1 two words", "1 words"] {
+            let found = tip(&format!("lantern-cli search {uri} {words}"));
+            assert!(
+                found.is_some_and(|tip| tip.contains("'two words'")),
+                "{words}"
+            );
+        }
+        assert_eq!(tip(&format!("lantern-cli wait {uri} --nonsense")), None);
+        assert_eq!(tip("lantern-cli create-table jobs"), None);
     }
 }

@@ -53,6 +53,12 @@ pub async fn run(arguments: CreateTable) -> anyhow::Result<()> {
             true => format!("the table {table} exists already; nothing was changed"),
         })?;
     }
+    if let Some(addition) = &created.addition {
+        output::line(format_args!(
+            "{} lacks columns that this version knows; to add them, run as its owner: {addition} Then restart the daemon",
+            created.jobs
+        ))?;
+    }
     if !created.had_jobs {
         output::line(
             "lantern-cli sql role prints a script for a role of the daemon with few rights",

@@ -3,7 +3,7 @@
 use unicode_width::UnicodeWidthStr;
 
 /// What a shell command of a remedy begins with.
-const COMMAND: &str = "psql -v ";
+const COMMAND: &str = "lantern-cli sql ";
 
 /// The text in lines of at most this width, broken at blanks. A name in double quotes is not broken, so that SQL can be
 /// copied. A shell command is not broken either: where the text is, it has a line of its own, as long as it is.
@@ -42,7 +42,7 @@ fn wrap_prose(text: &str, width: usize) -> Vec<String> {
 }
 
 /// What stands before the first shell command, the command, and what stands behind it. A command ends with the file
-/// behind `-f`.
+/// behind `-f`, `-` for its input.
 fn split_at_command(text: &str) -> Option<(&str, &str, &str)> {
     let (begin, _) = text
         .match_indices(COMMAND)
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_shell_command_has_a_line_of_its_own() {
-        let command = r#"psql -v table='my -f table' -v key='"a", "it'\''s"' -f sql/prepare.sql;"#;
+        let command = r#"lantern-cli sql prepare | psql -v table='my -f table' -v key='"a", "it'\''s"' -f -;"#;
         let text = format!("let the owner run: {command} in detail: GRANT SELECT");
         assert_eq!(
             wrap(&text, 20),
@@ -107,6 +107,6 @@ mod tests {
         assert_eq!(wrap(command, 20), [command]);
         assert_eq!(wrap(&text, usize::MAX), [text]);
         // One without its end is a text.
-        assert_eq!(wrap("psql -v a=b -v", 8), ["psql -v", "a=b -v"]);
+        assert_eq!(wrap("lantern-cli sql x", 13), ["lantern-cli", "sql x"]);
     }
 }

@@ -1,6 +1,10 @@
 //! All that is known of one job.
 
-use super::status_figures::{UNKNOWN, bytes, count, coverage, duration, paint, plural, rate, scan};
+use std::time::SystemTime;
+
+use super::status_figures::{
+    UNKNOWN, bytes, count, coverage, duration, freshness, paint, plural, rate, scan,
+};
 use super::style::Style;
 use super::{status_table, table, wrapped};
 use crate::pipeline::commands::status::Observed;
@@ -32,6 +36,7 @@ fn of_job(observed: &Observed, job: &JobStatus, style: Style) -> String {
     if let Some(reason) = &job.reason {
         lines.push(("reason", reason.clone()));
     }
+    lines.extend(freshness(job, SystemTime::now()).map(|known| ("freshness", known)));
     lines.extend(what_it_does(job));
     lines.extend(backfill(observed, job));
     lines.extend(figures(job));

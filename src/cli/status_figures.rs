@@ -1,5 +1,7 @@
 //! Figures of a job as people read them.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use crate::byte_size::Size;
 use crate::plural::form;
 use crate::status::job_status::{JobState, JobStatus};
@@ -90,6 +92,35 @@ pub fn scan(job: &JobStatus) -> Option<String> {
         plural(scan.rows_total, "row", "rows"),
         rate(Some(scan.rows_per_second))
     ))
+}
+
+/// How fresh the vectors of a job are that no daemon runs, as far as the databases tell; `None` for any other job.
+pub fn freshness(job: &JobStatus, now: SystemTime) -> Option<String> {
+    if job.state != JobState::Stopped {
+        return None;
+    }
+    let now = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |now| now.as_secs_f64());
+    let since = job.as_of.map_or_else(String::new, |at| {
+        format!(", since about {}", duration(Some((now - at).max(0.0))))
+    });
+    let Some(slot) = &job.slot else {
+        return Some(format!("no daemon runs it{since}"));
+    };
+    let confirmed = format!(
+        "no daemon runs it{since}. Changes up to {} are done",
+        slot.confirmed_lsn
+    );
+    Some(match job.lag_bytes {
+        Some(0) => format!("{confirmed}, and nothing was written after that"),
+        behind => format!(
+            "{confirmed}. {} of WAL after that is unread: a row of this table that changed there has no vector of its new \
+             text yet. lantern-cli verify --job {} counts such rows",
+            bytes(behind),
+            job.id
+        ),
+    })
 }
 
 /// The color of a state (ECMA-48, SGR), if it has one.

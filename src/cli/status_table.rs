@@ -1,6 +1,10 @@
 //! All jobs, a line each, as wide as the terminal.
 
-use super::status_figures::{bytes, count, coverage, duration, paint, plural, rate, scan};
+use std::time::SystemTime;
+
+use super::status_figures::{
+    bytes, count, coverage, duration, freshness, paint, plural, rate, scan,
+};
 use super::style::Style;
 use super::{table, wrapped};
 use crate::pipeline::commands::status::Observed;
@@ -173,6 +177,7 @@ fn notes_on(job: &JobStatus) -> Vec<String> {
     if let Some(reason) = &job.reason {
         notes.push(reason.clone());
     }
+    notes.extend(freshness(job, SystemTime::now()));
     if job.state == JobState::Failed {
         notes.push(format!(
             "remove the cause, then run: lantern-cli jobs retry {}",

@@ -21,6 +21,8 @@ pub struct Created {
     pub had_jobs: bool,
     /// The failures table was there.
     pub had_failures: bool,
+    /// The statement that adds the columns which a jobs table that was there lacks, if it lacks any and is no view.
+    pub addition: Option<String>,
 }
 
 /// Why the tables cannot be created.
@@ -52,9 +54,10 @@ pub async fn create(session: &Session, schema: &str, name: &str) -> Result<Creat
     let jobs = format!("{}.{}", identifier(schema), identifier(name));
     let failures = failures_name(schema, name);
     let (had_jobs, had_failures) = existing(session, schema, name).await?;
-    if had_jobs {
-        JobsTable::discover_readable(session, schema, name).await?;
-    }
+    let addition = match had_jobs {
+        true => addition(&JobsTable::discover_readable(session, schema, name).await?),
+        false => None,
+    };
     if let Err(error) = session.batch_execute(&script(&jobs, &failures)).await {
         let remedy = remedy(session, &error, schema).await?;
         let cause = DatabaseError::during(format!("creating {jobs}"))(error);
@@ -68,7 +71,37 @@ pub async fn create(session: &Session, schema: &str, name: &str) -> Result<Creat
         failures,
         had_jobs,
         had_failures,
+        addition,
     })
+}
+
+/// How the table gets the columns of the script that it lacks.
+fn addition(table: &JobsTable) -> Option<String> {
+    let additions: Vec<String> = script_columns()
+        .filter(|(name, _)| !table.has(name))
+        .map(|(name, kind)| format!("ADD COLUMN {} {kind}", identifier(name)))
+        .collect();
+    let is_complete = additions.is_empty() || table.is_view();
+    (!is_complete).then(|| {
+        format!(
+            "ALTER TABLE {} {};",
+            table.qualified(),
+            additions.join(", ")
+        )
+    })
+}
+
+/// Name and type, with the default, of each column of the jobs table in the script that the daemon reads or writes.
+fn script_columns() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let (_, table) = SCRIPT.split_once("EXISTS jobs (\n").unwrap_or_default();
+    let (columns, _) = table.split_once("\n);").unwrap_or_default();
+    let columns = columns.lines().filter_map(|line| {
+        let definition = line.split("--").next()?.trim().trim_end_matches(',');
+        let (name, kind) = definition.split_once(' ')?;
+        Some((name.trim_matches('"'), kind))
+    });
+    // The daemon does not know it.
+    columns.filter(|(name, _)| *name != "created_at")
 }
 
 /// Which of the two tables is there, also in a schema that the role may not use.
@@ -117,6 +150,23 @@ async fn remedy(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::jobs::definition::OPTIONS;
+
+    #[test]
+    fn the_script_has_all_columns_with_their_types() {
+        let columns: Vec<(&str, &str)> = script_columns().collect();
+        for (option, _) in OPTIONS {
+            assert!(columns.iter().any(|(name, _)| name == option), "{option}");
+        }
+        for column in [
+            ("table", "TEXT"),
+            ("runtime", "TEXT DEFAULT 'ort'"),
+            ("stats", "JSONB"),
+            ("updated_at", "TIMESTAMP"),
+        ] {
+            assert!(columns.contains(&column), "{column:?}: {columns:?}");
+        }
+    }
 
     #[test]
     fn both_tables_get_the_names_that_are_asked_for() {

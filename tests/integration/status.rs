@@ -107,10 +107,17 @@ async fn a_running_job_and_the_same_one_after_its_daemon_has_ended() {
     scene.stop_daemon().await;
     scene.put(4, DESERT).await;
     let (_, stopped) = status(&scene, &[]).await;
-    assert!(
-        stopped.contains("stopped") && stopped.contains("No daemon runs"),
-        "{stopped}"
-    );
+    for part in [
+        "stopped",
+        "No daemon runs",
+        "job 1: no daemon runs it, since about ",
+        "of WAL after that is unread",
+        "lantern-cli verify --job 1",
+    ] {
+        assert!(stopped.contains(part), "{part} in {stopped}");
+    }
+    let (_, details) = status(&scene, &["1"]).await;
+    assert!(details.contains("freshness"), "{details}");
     let found = json(&scene, &["--job", &id.to_string()]).await;
     let by_position = json(&scene, &[&id.to_string()]).await;
     assert_eq!(found["jobs"][0]["id"], by_position["jobs"][0]["id"]);

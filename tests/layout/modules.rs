@@ -13,6 +13,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     ("plural", &[]),
     ("reminder", &[]),
     ("shown", &[]),
+    ("similar", &[]),
     ("replication", &[]),
     ("postgres", &[]),
     ("embedding", &["backoff", "failpoint"]),
@@ -39,6 +40,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/setup",
         &[
+            "similar",
             "failpoint",
             "backoff",
             "postgres",
@@ -130,6 +132,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/commands",
         &[
+            "similar",
             "backoff",
             "plural",
             "postgres",

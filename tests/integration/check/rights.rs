@@ -36,7 +36,7 @@ const CASES: [Case; 12] = [
     case(
         "publication",
         "DROP PUBLICATION {publication}",
-        "sql/prepare_publication.sql",
+        "lantern-cli sql prepare_publication | psql -d ",
     ),
     case(
         "schema",
@@ -268,7 +268,7 @@ async fn remedies_can_be_copied() {
     );
     scene.sql("ALTER TABLE notes ADD PRIMARY KEY (id)").await;
     let with_key = lacking().await;
-    let end = "-f sql/prepare_publication.sql; in detail: ";
+    let end = "-f -; in detail: ";
     assert!(
         with_key.contains("-v key='\"id\"'") && with_key.contains(end),
         "{with_key}"

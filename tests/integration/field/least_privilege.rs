@@ -100,7 +100,7 @@ async fn a_role_that_owns_nothing_learns_all_it_lacks_from_the_first_failure() {
     let reason = wait_for_failure(&scene.client, job).await;
     let table = "\"public\".\"notes\"";
     for part in [
-        "sql/prepare_publication.sql",
+        "lantern-cli sql prepare_publication | psql -d ",
         "-v table=notes",
         "-v key='\"id\"'",
         "-v fingerprint='body mark'",
@@ -112,7 +112,7 @@ async fn a_role_that_owns_nothing_learns_all_it_lacks_from_the_first_failure() {
     ] {
         assert!(reason.contains(part), "{part}: {reason}");
     }
-    let script = reason.find("sql/prepare_publication.sql");
+    let script = reason.find("sql prepare_publication");
     assert!(
         script < reason.find("GRANT"),
         "the script comes first: {reason}"

@@ -84,7 +84,8 @@ fn assert_found(output: &Output) {
     );
 }
 
-const QUESTIONS: [&str; 2] = [QUESTION, "an old\nfortress"];
+/// The second one has no vector.
+const QUESTIONS: [&str; 3] = [QUESTION, " ", "an old\nfortress"];
 
 #[tokio::test]
 async fn the_commands_and_the_sql_of_the_document_work_as_they_are_written() {

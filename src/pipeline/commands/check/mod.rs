@@ -206,7 +206,7 @@ impl Check<'_> {
         };
         let vectors = planned.as_ref().zip(dimensions);
         index::look(points, sessions, names, vectors, progress).await;
-        server_advice::give(points, sessions.stream, slot, progress).await;
+        server_advice::give(points, sessions.stream, slot, progress, surveyed.owns_table).await;
         let definition = &self.row.definition;
         match &surveyed.looked {
             Some(table) => {

@@ -3,6 +3,7 @@
 use crate::jobs::InitProgress;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::publishing::SlotPlan;
+use crate::pipeline::setup::preflight::restart::restart_or_raise;
 use crate::pipeline::setup::preflight::service::{Service, setting_remedy};
 use crate::pipeline::slot::blockers::{self, Waiting};
 use crate::postgres::answer::columns;
@@ -23,12 +24,13 @@ pub(super) fn skip(points: &mut Points, why: &str) {
     points.skip(&POINTS, why);
 }
 
-/// Adds the advice. A question that fails is a point of its own.
+/// Adds the advice. A question that fails is a point of its own. `owns_table`: the role of the stream does.
 pub(super) async fn give(
     points: &mut Points,
     session: &Session,
     slot: SlotPlan<'_>,
     progress: InitProgress,
+    owns_table: bool,
 ) {
     let [wal, senders, transactions] = POINTS;
     let given = [
@@ -36,7 +38,7 @@ pub(super) async fn give(
         (wal, wal_limit(session).await),
         (senders, walsenders(session).await),
         ("pooler", Ok(pooler(session))),
-        ("slots", many_slots(session, slot).await),
+        ("slots", many_slots(session, slot, owns_table).await),
         (transactions, open_transactions(session, progress).await),
     ];
     for (title, outcome) in given {
@@ -99,7 +101,9 @@ async fn walsenders(session: &Session) -> Advice {
         return Ok(Some(Outcome::Passed(shown)));
     }
     let more = i64::from(limit.max(5)) * 2;
-    let remedy = setting_remedy(Service::of(session).await?, "max_wal_senders", more);
+    let name = "max_wal_senders";
+    let remedy = setting_remedy(Service::of(session).await?, name, more);
+    let remedy = restart_or_raise(session, name, limit, remedy).await?;
     Ok(Some(Outcome::Advice(format!(
         "{shown}; allow more: {remedy}"
     ))))
@@ -118,8 +122,9 @@ fn pooler(session: &Session) -> Option<Outcome> {
     })
 }
 
-async fn many_slots(session: &Session, slot: SlotPlan<'_>) -> Advice {
-    if slot.is_shared() {
+/// None for a role for which the owner of the table has prepared a publication: that serves one job.
+async fn many_slots(session: &Session, slot: SlotPlan<'_>, owns_table: bool) -> Advice {
+    if slot.is_shared() || !owns_table {
         return Ok(None);
     }
     let own = slot.slot().map(SlotName::as_str);

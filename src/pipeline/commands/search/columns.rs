@@ -4,6 +4,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
+use crate::similar::most_similar;
 
 /// The names of the columns to show, not quoted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +56,7 @@ fn find(target: &TargetTable, wanted: &str, existing: &[String]) -> Result<Strin
         .iter()
         .find_map(|name| existing.iter().find(|column| column == name));
     found.cloned().ok_or_else(|| {
-        let hint = most_similar(wanted.trim(), existing);
+        let hint = most_similar(wanted.trim(), existing.iter().map(String::as_str));
         let hint = hint.map(|column| format!("; did you mean {}?", identifier(column)));
         JobError::permanent(format!(
             "{} has no column {}; {}{}",
@@ -70,14 +71,6 @@ fn find(target: &TargetTable, wanted: &str, existing: &[String]) -> Result<Strin
 /// `it has id, title`, which follows the name of the table or stands for it.
 pub(super) fn list(existing: &[String]) -> String {
     format!("it has {}", existing.join(", "))
-}
-
-/// The column that was most likely meant: another one in a few letters, or only in their case.
-fn most_similar<'a>(wanted: &str, existing: &'a [String]) -> Option<&'a String> {
-    let simple = |name: &str| name.to_lowercase();
-    let edits = |column: &&String| strsim::damerau_levenshtein(&simple(wanted), &simple(column));
-    let nearest = existing.iter().min_by_key(edits)?;
-    (edits(&nearest) <= wanted.chars().count() / 3).then_some(nearest)
 }
 
 /// The columns of a table, in their order.

@@ -10,6 +10,7 @@ use crate::pipeline::setup::preflight::relation::{
     TargetColumn, TargetRelation, find_column, find_relation, read_columns,
 };
 use crate::pipeline::setup::preflight::source::{check_readable, find_source};
+use crate::pipeline::setup::preflight::subject::NO_SOURCE;
 use crate::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn};
 use crate::postgres::Session;
 
@@ -170,7 +171,7 @@ impl TableLook<'_> {
                 points.note(reading, readable, |()| "the role may read the texts".into());
             }
             Some(_) => points.skip(&[reading], "see what the role lacks, above"),
-            None => points.skip(&[reading], "there is no source column"),
+            None => points.skip(&[reading], NO_SOURCE),
         }
         let visible = check_all_rows_visible(session, &names.qualified(), oid).await;
         points.note(row_security, visible, |()| {

@@ -11,6 +11,7 @@
 //! | [`points`] | nothing: what is found, point by point |
 //! | [`prerequisites`] | all that the role lacks, in one message if that is more than one thing |
 //! | [`server`] | version, encoding, `wal_level`, the right to replicate, a free slot |
+//! | [`restart`] | whether a setting was changed already and waits for a restart |
 //! | [`service`] | which managed service it is: remedies differ |
 //! | [`publishing`] | which publication the job gets, and what the role needs for it |
 //! | [`inspect`] | the table, its columns, key, source and destination |
@@ -37,6 +38,7 @@ pub mod prerequisites;
 pub mod privileges;
 pub mod publishing;
 pub mod relation;
+pub mod restart;
 pub mod rules;
 pub mod server;
 pub mod service;

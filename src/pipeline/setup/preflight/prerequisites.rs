@@ -15,8 +15,8 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// What decides of the rights of a role. `$1` and `$2` name the table, `$3` the columns that are read, `$4` those that
-/// are written, `$5` the publication.
+/// What decides of the rights of a role. `$1` and `$2` name the table, `$3` the columns that are read, the source first, `$4`
+/// those that are written, `$5` the publication.
 const FACTS: &str = "SELECT current_user::text, {may_replicate}, pg_has_role(c.relowner, 'USAGE'), \
        has_database_privilege(current_database(), 'CREATE'), \
        EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid \
@@ -34,7 +34,7 @@ const FACTS: &str = "SELECT current_user::text, {may_replicate}, pg_has_role(c.r
                                AND NOT a.attisdropped) ORDER BY place), \
        ARRAY(SELECT a.attname::text FROM unnest(k.indkey) WITH ORDINALITY AS i (attnum, place) \
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.attnum WHERE place <= k.indnkeyatts ORDER BY \
-       place), EXISTS (SELECT FROM pg_extension WHERE extname = 'vector') \
+       place), EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = $3[1] AND NOT a.attisdropped) \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_index k ON k.indrelid = c.oid \
        AND CASE c.relreplident WHEN 'i' THEN k.indisreplident ELSE k.indisprimary END \
@@ -47,6 +47,8 @@ pub struct Prerequisites {
     rows: Option<Facts>,
     service: Option<Service>,
     shares_slot: bool,
+    /// The name of the target database.
+    database: String,
 }
 
 /// What is lacking, where that is not said in one message.
@@ -81,19 +83,16 @@ impl Prerequisites {
             rows,
             service: Service::of(sessions.stream).await?,
             shares_slot: slot.is_shared(),
+            database: sessions.stream.server().database().to_owned(),
         }))
     }
 
     /// Fails where two or more things are lacking, or one that no other check knows. Any other one is left to the check
-    /// that knows it best.
+    /// that knows it best. `kind` is the type of the destination.
     ///
     /// # Errors
     /// Permanent, with all remedies.
-    pub fn check_all(
-        &self,
-        names: &TargetNames,
-        dimensions: Option<usize>,
-    ) -> Result<Lacking, JobError> {
+    pub fn check_all(&self, names: &TargetNames, kind: &str) -> Result<Lacking, JobError> {
         let rows = self.rows.as_ref().unwrap_or(&self.stream);
         let lacking = [self.lacking_for_stream(names), rows.lacking_for_rows(names)].concat();
         match lacking.len() {
@@ -111,7 +110,7 @@ impl Prerequisites {
         Err(JobError::Permanent(format!(
             "{who} {} things for this job. {}; in detail: {}",
             lacking.len(),
-            rows.script(names, dimensions),
+            self.script(names, kind),
             joined(&lacking)
         )))
     }
@@ -120,10 +119,10 @@ impl Prerequisites {
     ///
     /// # Errors
     /// Permanent, with the remedy.
-    pub fn check_publishing(&self, names: &TargetNames) -> Result<(), JobError> {
+    pub fn check_publishing(&self, names: &TargetNames, kind: &str) -> Result<(), JobError> {
         match self.may_publish() {
             true => Ok(()),
-            false => Err(self.no_publication(names)),
+            false => Err(self.no_publication(names, kind)),
         }
     }
 
@@ -134,13 +133,23 @@ impl Prerequisites {
     }
 
     /// The error where nothing is published for the role, with the remedy.
-    pub fn no_publication(&self, names: &TargetNames) -> JobError {
+    pub fn no_publication(&self, names: &TargetNames, kind: &str) -> JobError {
         let (role, table) = (&self.stream.role, names.qualified());
         let remedy = match self.shares_slot {
             true => shared_remedy(role),
-            false => own_remedy(role, &table),
+            false => own_remedy(role, &table, &self.command(names, kind)),
         };
         JobError::permanent(format!("the role {role} may not publish {table}; {remedy}"))
+    }
+
+    /// Whether the role of the stream has the rights of the table's owner.
+    pub fn owns_table(&self) -> bool {
+        self.stream.owns_table
+    }
+
+    /// Whether the table has the source column.
+    pub fn has_source(&self) -> bool {
+        self.stream.has_source
     }
 
     /// Checks that the role may add the columns that are missing, each with its type.
@@ -191,6 +200,51 @@ impl Prerequisites {
                 identifier(role)
             ))),
         }
+    }
+
+    /// How the table's owner gives the role what it lacks. The script publishes the key, so there has to be one.
+    fn script(&self, names: &TargetNames, kind: &str) -> String {
+        let table = names.qualified();
+        if self.stream.key.is_empty() {
+            return format!(
+                "{table} has no key: let its owner add a primary key first, then look again: lantern-cli check prints \
+                 the call of the script that gives the role all but REPLICATION"
+            );
+        }
+        format!(
+            "Let the owner of {table} run this, which gives it all but REPLICATION: {}",
+            self.command(names, kind)
+        )
+    }
+
+    /// The call of the script, for a shell.
+    fn command(&self, names: &TargetNames, kind: &str) -> String {
+        let key: Vec<String> = self
+            .stream
+            .key
+            .iter()
+            .map(|name| identifier(name))
+            .collect();
+        let rows = self.rows.as_ref().unwrap_or(&self.stream);
+        let mut variables = vec![
+            ("schema", names.schema.clone()),
+            ("table", names.table.clone()),
+            ("key", key.join(", ")),
+            ("source", names.source.clone()),
+            ("destination", names.destination.clone()),
+            ("type", kind.to_owned()),
+            ("role", rows.role.clone()),
+        ];
+        let fingerprint = names.fingerprint.clone();
+        variables.extend(fingerprint.map(|name| ("fingerprint", name)));
+        let arguments = variables
+            .iter()
+            .map(|(name, value)| format!("-v {name}={}", shell_word(value)));
+        format!(
+            "lantern-cli sql prepare_publication | psql -d {} {} -f -",
+            shell_word(&self.database),
+            arguments.collect::<Vec<_>>().join(" ")
+        )
     }
 
     fn may_publish(&self) -> bool {
@@ -286,7 +340,7 @@ fn facts(row: &tokio_postgres::Row) -> Result<Facts, tokio_postgres::Error> {
         unwritable: row.try_get(9)?,
         missing: row.try_get(10)?,
         key: row.try_get(11)?,
-        has_pgvector: row.try_get(12)?,
+        has_source: row.try_get(12)?,
     })
 }
 
@@ -305,7 +359,7 @@ struct Facts {
     unwritable: Vec<String>,
     missing: Vec<String>,
     key: Vec<String>,
-    has_pgvector: bool,
+    has_source: bool,
 }
 
 impl Facts {
@@ -355,47 +409,6 @@ impl Facts {
              GRANT SELECT ({key}) ON {table} TO {};",
             identifier(role)
         )))
-    }
-
-    /// How the table's owner gives the role what it lacks. The script publishes the key, so there has to be one.
-    fn script(&self, names: &TargetNames, dimensions: Option<usize>) -> String {
-        let table = names.qualified();
-        if self.key.is_empty() {
-            return format!(
-                "{table} has no key: let its owner add a primary key first, then look again: lantern-cli check prints \
-                 the call of sql/prepare_publication.sql, which gives the role all but REPLICATION"
-            );
-        }
-        format!(
-            "Let the owner of {table} run sql/prepare_publication.sql, which gives it all but REPLICATION: \
-             psql {} -f sql/prepare_publication.sql",
-            self.variables(names, dimensions)
-        )
-    }
-
-    /// The variables for the script, as arguments of psql.
-    fn variables(&self, names: &TargetNames, dimensions: Option<usize>) -> String {
-        let key: Vec<String> = self.key.iter().map(|name| identifier(name)).collect();
-        let kind = match (self.has_pgvector, dimensions) {
-            (true, Some(dimensions)) => format!("vector({dimensions})"),
-            (true, None) => "vector".into(),
-            (false, _) => "real[]".into(),
-        };
-        let mut variables = vec![
-            ("schema", names.schema.clone()),
-            ("table", names.table.clone()),
-            ("key", key.join(", ")),
-            ("source", names.source.clone()),
-            ("destination", names.destination.clone()),
-            ("type", kind),
-            ("role", self.role.clone()),
-        ];
-        let fingerprint = names.fingerprint.clone();
-        variables.extend(fingerprint.map(|name| ("fingerprint", name)));
-        let arguments = variables
-            .iter()
-            .map(|(name, value)| format!("-v {name}={}", shell_word(value)));
-        arguments.collect::<Vec<_>>().join(" ")
     }
 }
 

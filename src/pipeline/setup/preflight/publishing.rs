@@ -35,11 +35,12 @@ impl<'a> SlotPlan<'a> {
     }
 }
 
-/// What to do where the role may not create a publication for the table alone. `table` is its name, quoted.
-pub fn own_remedy(role: &str, table: &str) -> String {
+/// What to do where the role may not create a publication for the table alone. `table` is its name, quoted, and `command`
+/// prepares one.
+pub fn own_remedy(role: &str, table: &str, command: &str) -> String {
     format!(
-        "either let the owner of {table} run sql/prepare_publication.sql, or make the daemon's role {} own the table \
-         and GRANT CREATE ON DATABASE to it",
+        "either let the owner of {table} run: {command}; or make the daemon's role {} own the table and GRANT CREATE ON \
+         DATABASE to it",
         identifier(role)
     )
 }
@@ -48,7 +49,7 @@ pub fn own_remedy(role: &str, table: &str) -> String {
 pub fn shared_remedy(role: &str) -> String {
     format!(
         "with --slots database the daemon's role {} needs a publication of its own (those that \
-         sql/prepare_publication.sql makes serve one job each): make it own the tables of its jobs, as by GRANT of the \
+         lantern-cli sql prepare_publication makes serve one job each): make it own the tables of its jobs, as by GRANT of the \
          owning role, and GRANT CREATE ON DATABASE to it; or run the daemon with --slots job",
         identifier(role)
     )

@@ -2,9 +2,14 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::postgres::answer::columns;
+use crate::postgres::answer::{all, columns};
+use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::pgoutput::ReplicaIdentity;
+use crate::similar::most_similar;
+
+/// Tables among which one of a similar name is looked for.
+const MAX_CANDIDATES: i64 = 10_000;
 
 /// A table that can be replicated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +98,11 @@ pub async fn find_relation(
     let Some((oid, kind, identity, persistence, ancestors)) = found else {
         return Err(JobError::TableMissing(format!(
             "there is no table {table} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
-             (names are case-sensitive there)",
-            session.server().database()
+             (names are case-sensitive there){}",
+            session.server().database(),
+            similar_table(session, names)
+                .await?
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
         )));
     };
     let kind = kind as u8;
@@ -116,6 +124,37 @@ pub async fn find_relation(
             _ => ReplicaIdentity::Nothing,
         },
     })
+}
+
+/// The table that was most likely meant, quoted: one of another name in the schema, or of the same name in another one.
+async fn similar_table(
+    session: &Session,
+    names: &TargetNames,
+) -> Result<Option<String>, DatabaseError> {
+    let tables: Vec<(String, String)> = session
+        .query(
+            "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence = 'p' \
+               AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' \
+             ORDER BY n.nspname = $1 DESC, n.nspname, c.relname LIMIT $2",
+            &[&names.schema, &MAX_CANDIDATES],
+        )
+        .await
+        .and_then(|rows| all(&rows))
+        .map_err(DatabaseError::during("looking for a table of a similar name"))?;
+    let shown = |(schema, table): &(String, String)| {
+        format!("{}.{}", identifier(schema), identifier(table))
+    };
+    // The name may have been given with its schema.
+    let elsewhere = tables.iter().find(|(schema, table)| {
+        *table == names.table || format!("{schema}.{table}") == names.table
+    });
+    if let Some(found) = elsewhere {
+        return Ok(Some(shown(found)));
+    }
+    let beside = tables.iter().filter(|(schema, _)| *schema == names.schema);
+    let meant = most_similar(&names.table, beside.map(|(_, table)| table.as_str()));
+    Ok(meant.map(|table| shown(&(names.schema.clone(), table.to_owned()))))
 }
 
 /// `kind` is `pg_class.relkind`. Publications hold tables and partitioned tables only (PostgreSQL manual, "CREATE

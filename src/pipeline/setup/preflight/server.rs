@@ -2,6 +2,7 @@
 
 use crate::jobs::InitProgress;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::preflight::restart::{restart_or, restart_or_raise};
 use crate::pipeline::setup::preflight::service::{
     Service, replication_remedy, setting_remedy, wal_level_remedy,
 };
@@ -59,6 +60,7 @@ pub async fn check_wal_level(session: &Session) -> Result<(), JobError> {
         return Ok(());
     }
     let remedy = wal_level_remedy(Service::of(session).await?);
+    let remedy = restart_or(session, "wal_level", |value| value == "logical", remedy).await?;
     Err(JobError::permanent(format!(
         "the target server has wal_level = {wal_level}; logical replication needs: {remedy}"
     )))
@@ -152,7 +154,9 @@ pub async fn check_free_slot(session: &Session, own: &[&SlotName]) -> Result<Slo
         });
     }
     let more = i64::from(limit.max(1)) * 2;
-    let remedy = setting_remedy(Service::of(session).await?, "max_replication_slots", more);
+    let name = "max_replication_slots";
+    let remedy = setting_remedy(Service::of(session).await?, name, more);
+    let remedy = restart_or_raise(session, name, limit, remedy).await?;
     Err(JobError::permanent(format!(
         "all {limit} replication slots of the server are in use; drop unused ones (SELECT * FROM pg_replication_slots) \
          or allow more: {remedy}"

@@ -6,6 +6,7 @@ use crate::pipeline::setup::preflight::relation::{TargetColumn, find_column};
 use crate::pipeline::table::target::{SourceColumn, TextForm};
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
+use crate::similar::most_similar;
 
 /// Finds the source column of a job.
 ///
@@ -17,11 +18,14 @@ pub fn find_source<'a>(
 ) -> Result<&'a TargetColumn, JobError> {
     find_column(columns, &names.source).ok_or_else(|| {
         let present: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let meant = most_similar(&names.source, present.iter().copied());
+        let hint = meant.map(|column| format!("; did you mean {}?", identifier(column)));
         JobError::permanent(format!(
-            "the table {} has no column {} (src_column); it has {}",
+            "the table {} has no column {} (src_column); it has {}{}",
             names.qualified(),
             identifier(&names.source),
-            present.join(", ")
+            present.join(", "),
+            hint.unwrap_or_default()
         ))
     })
 }
@@ -40,8 +44,9 @@ pub async fn check_readable(
     }
     let role = session.role().await?;
     Err(JobError::permanent(format!(
-        "the role {role} may not read {column}; run as its owner: GRANT SELECT ON {table} TO {quoted};",
+        "the role {role} may not read {column}; run as its owner: GRANT SELECT ({name}) ON {table} TO {quoted};",
         column = names.qualified_column(&names.source),
+        name = identifier(&names.source),
         table = names.qualified(),
         quoted = identifier(&role),
     )))

@@ -30,7 +30,12 @@ pub struct Rights {
     pub prerequisites: Option<Prerequisites>,
     /// All that the roles lack was said at one point.
     pub are_said: bool,
+    /// The type of the destination where a person creates it.
+    pub kind: String,
 }
+
+/// Why what belongs to the source column is not looked at.
+pub const NO_SOURCE: &str = "there is no source column";
 
 /// Why a right is not asked for once more.
 pub const SAID_ABOVE: &str = "see what the role lacks, above";

@@ -4,6 +4,7 @@
 //! A job takes the first failure, a person gets all points. So a refused job says what `check` says, word for word.
 
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::columns::destination_type;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, LookedAt, TABLE_POINTS, TableLook};
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::prerequisites::{Lacking, Prerequisites};
@@ -11,7 +12,7 @@ use crate::pipeline::setup::preflight::publishing::SlotPlan;
 use crate::pipeline::setup::preflight::server::{
     check_encoding, check_free_slot, check_may_replicate, check_version, check_wal_level,
 };
-use crate::pipeline::setup::preflight::subject::{Rights, SAID_ABOVE, Subject};
+use crate::pipeline::setup::preflight::subject::{NO_SOURCE, Rights, SAID_ABOVE, Subject};
 use crate::pipeline::setup::preflight::survey_table::FURTHER_POINTS;
 use crate::pipeline::setup::preflight::users_code::check_exposure;
 use crate::pipeline::setup::publication::add_member::related_refusal;
@@ -49,6 +50,8 @@ pub struct Surveyed {
     pub table: Option<FoundTable>,
     /// Who could gain rights through the role that writes, in words, where that is not refused.
     pub exposure: Option<String>,
+    /// The role of the stream has the rights of the table's owner.
+    pub owns_table: bool,
 }
 
 /// The point that comes first.
@@ -75,6 +78,8 @@ impl Subject<'_> {
         }
         self.look_at_server(&mut found.points).await;
         let rights = self.look_at_rights(&mut found.points).await;
+        let prerequisites = rights.prerequisites.as_ref();
+        found.owns_table = prerequisites.is_some_and(Prerequisites::owns_table);
         found.exposure = self.look_at_exposure(&mut found.points, &rights).await;
         let look = TableLook {
             session: self.sessions.rows,
@@ -118,9 +123,18 @@ impl Subject<'_> {
         let (stream, names) = (self.sessions.stream, self.names);
         let read = Prerequisites::read(self.sessions, names, self.slot).await;
         let prerequisites = points.note_failure(privileges, read).flatten();
-        let checked = prerequisites
-            .as_ref()
-            .map(|found| found.check_all(names, self.dimensions));
+        let column_type = self.definition.column_type.as_deref();
+        // The point of new columns says what is wrong with a type.
+        let kind = destination_type(stream, column_type, self.dimensions).await;
+        let kind = kind.unwrap_or_else(|_| "real[]".to_owned());
+        let checked = match &prerequisites {
+            // Statements for a misspelt column would only do harm.
+            Some(found) if !found.has_source() => {
+                points.skip(&[privileges], NO_SOURCE);
+                None
+            }
+            found => found.as_ref().map(|found| found.check_all(names, &kind)),
+        };
         let are_said = match checked {
             Some(Err(error)) => {
                 points.add(privileges, Outcome::Failed(error));
@@ -143,6 +157,7 @@ impl Subject<'_> {
         Rights {
             prerequisites,
             are_said,
+            kind,
         }
     }
 
@@ -171,11 +186,15 @@ impl Subject<'_> {
         if rights.are_said {
             return;
         }
-        let names = self.names;
+        if !prerequisites.has_source() {
+            found.points.skip(&[PUBLICATION], NO_SOURCE);
+            return;
+        }
         let table = found.table.clone();
-        let target = table.and_then(|table| assemble(table, names, ""));
-        let checked = match (prerequisites.check_publishing(names), target) {
-            (Ok(()), Some(target)) => self.find_publication(prerequisites, &target).await,
+        let target = table.and_then(|table| assemble(table, self.names, ""));
+        let may = prerequisites.check_publishing(self.names, &rights.kind);
+        let checked = match (may, target) {
+            (Ok(()), Some(target)) => self.find_publication(rights, prerequisites, &target).await,
             (Ok(()), None) => Ok(MAY_PUBLISH.to_owned()),
             (Err(error), _) => Err(error),
         };
@@ -185,6 +204,7 @@ impl Subject<'_> {
     /// Where the changes of the table come from, in words.
     async fn find_publication(
         &self,
+        rights: &Rights,
         prerequisites: &Prerequisites,
         target: &TargetTable,
     ) -> Result<String, JobError> {
@@ -199,7 +219,7 @@ impl Subject<'_> {
         }
         match own::find_prepared(session, target).await? {
             Some(name) => Ok(format!("{name} serves the job")),
-            None => Err(prerequisites.no_publication(self.names)),
+            None => Err(prerequisites.no_publication(self.names, &rights.kind)),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::privileges::check_writable;
 use crate::pipeline::setup::preflight::relation::find_column;
 use crate::pipeline::setup::preflight::rules::check_rules;
-use crate::pipeline::setup::preflight::subject::{Rights, SAID_ABOVE, Subject};
+use crate::pipeline::setup::preflight::subject::{NO_SOURCE, Rights, SAID_ABOVE, Subject};
 use crate::pipeline::setup::preflight::triggers::check_may_skip;
 use crate::postgres::quote::identifier;
 
@@ -39,7 +39,9 @@ impl Subject<'_> {
             (None, Some(_)) => points.skip(&["pk"], "the table has no usable key"),
             (_, None) => {}
         }
-        if rights.are_said {
+        if table.source.is_none() {
+            points.skip(&[writing], NO_SOURCE);
+        } else if rights.are_said {
             points.skip(&[writing], SAID_ABOVE);
         } else {
             let writable = check_writable(rows, names, &table.columns).await;
@@ -102,6 +104,10 @@ impl Subject<'_> {
 
     async fn look_at_new_columns(&self, points: &mut Points, table: &LookedAt, rights: &Rights) {
         let [_, point, _] = FURTHER_POINTS;
+        if table.source.is_none() {
+            points.skip(&[point], NO_SOURCE);
+            return;
+        }
         let mut missing = Vec::new();
         if find_column(&table.columns, &self.names.destination).is_none() {
             let requested = self.definition.column_type.as_deref();

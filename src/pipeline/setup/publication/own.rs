@@ -226,5 +226,6 @@ async fn publication_remedy(
     target: &TargetTable,
 ) -> Result<String, DatabaseError> {
     let role = session.role().await?;
-    Ok(own_remedy(&role, &target.qualified()))
+    let command = "lantern-cli sql prepare_publication | psql … -f - (its head says which variables it takes)";
+    Ok(own_remedy(&role, &target.qualified(), command))
 }

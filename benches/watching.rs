@@ -68,19 +68,25 @@ async fn main() {
     let mut stage = prepare(jobs).await;
     stage.start_daemon().await;
     write_for(&stage, jobs, SETTLING).await;
-    let before = pages_of_large(&stage).await;
+    let before = Large::read(&stage).await;
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
         stage.sql("SELECT pg_stat_statements_reset()").await;
         let took = write_for(&stage, jobs, Duration::from_secs(seconds.into())).await;
         rounds.push(read(&stage, took).await);
     }
-    let read = pages_of_large(&stage).await - before;
-    print(jobs, seconds, &rounds);
+    let watched = Large::read(&stage).await;
     let minutes = f64::from(seconds) * ROUNDS as f64 / 60.0;
+    support::program()
+        .stdout_of(&["status", "--uri", &stage.server.uri()])
+        .await;
+    let shown = Large::read(&stage).await;
+    print(jobs, seconds, &rounds);
     println!(
-        "of a table of {LARGE} rows, {:.0} kB a minute",
-        read as f64 * 8.0 / minutes
+        "read of a table of {LARGE} rows: {:.0} kB a minute by the daemon, {} kB by status; scanned whole {} times",
+        (watched.kilobytes - before.kilobytes) as f64 / minutes,
+        shown.kilobytes - watched.kilobytes,
+        shown.scans - before.scans
     );
 }
 
@@ -136,17 +142,29 @@ async fn write_for(stage: &Stage, jobs: u32, duration: Duration) -> Duration {
     begin.elapsed()
 }
 
-/// Pages of the large table that were read so far, from disk or cache.
-async fn pages_of_large(stage: &Stage) -> i64 {
-    // What a session has counted becomes visible within a second.
-    stage
-        .sql("SELECT pg_sleep(1.5), pg_stat_clear_snapshot()")
-        .await;
-    stage
-        .number(
-            "SELECT heap_blks_read + heap_blks_hit FROM pg_statio_user_tables WHERE relname = 'large'",
-        )
-        .await
+/// What was read of the large table so far.
+struct Large {
+    /// From disk or cache.
+    kilobytes: i64,
+    /// Sequential scans that were begun.
+    scans: i64,
+}
+
+impl Large {
+    async fn read(stage: &Stage) -> Large {
+        // What a session has counted becomes visible within a second.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let of_large = |column: &str, view: &str| {
+            format!("SELECT {column} FROM {view} WHERE relname = 'large'")
+        };
+        let pages = of_large("heap_blks_read + heap_blks_hit", "pg_statio_user_tables");
+        Large {
+            kilobytes: 8 * stage.number(&pages).await,
+            scans: stage
+                .number(&of_large("seq_scan", "pg_stat_user_tables"))
+                .await,
+        }
+    }
 }
 
 async fn read(stage: &Stage, took: Duration) -> Figures {

@@ -32,6 +32,7 @@
 \endif
 
 BEGIN;
+SET LOCAL client_min_messages = warning;
 
 SELECT left(:'table', 56) || '_status' AS view, left(:'table', 54) || '_failures' AS failures \gset
 

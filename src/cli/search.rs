@@ -58,7 +58,7 @@ pub struct Search {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RowFormat {
     Table,
-    /// An array of objects; with --explain one object
+    /// An array of objects, whose values are strings, as SQL prints them, or null; with --explain one object
     Json,
 }
 

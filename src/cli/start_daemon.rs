@@ -225,7 +225,9 @@ fn introduction(server: &PrivatePostgres) -> Vec<String> {
          INSERT INTO jobs (db_connection, schema, \"table\", src_column, dst_column, embedding_model)\n  \
          VALUES ('{uri}', 'public', 'articles', 'title', 'title_embedding',\n          \
          'sentence-transformers/all-MiniLM-L6-v2');\n  \
-         INSERT INTO articles (title) VALUES ('My articles title');\n\n"
+         INSERT INTO articles (title) VALUES ('My articles title');\n\n\
+         Then find rows by their meaning:\n\n  \
+         PGPASSFILE={passfile} lantern-cli search --uri '{uri}' --job 1 'what is this about?'\n\n"
     );
     text.lines().map(str::to_owned).collect()
 }

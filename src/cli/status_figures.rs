@@ -102,21 +102,22 @@ pub fn freshness(job: &JobStatus, now: SystemTime) -> Option<String> {
     let now = now
         .duration_since(UNIX_EPOCH)
         .map_or(0.0, |now| now.as_secs_f64());
-    let since = job.as_of.map_or_else(String::new, |at| {
-        format!(", since about {}", duration(Some((now - at).max(0.0))))
-    });
-    let Some(slot) = &job.slot else {
-        return Some(format!("no daemon runs it{since}"));
+    let idle = match job.as_of {
+        Some(at) => format!(
+            "no daemon has run it for about {}",
+            duration(Some((now - at).max(0.0)))
+        ),
+        None => "no daemon runs it".to_owned(),
     };
-    let confirmed = format!(
-        "no daemon runs it{since}. Changes up to {} are done",
-        slot.confirmed_lsn
-    );
+    let Some(slot) = &job.slot else {
+        return Some(idle);
+    };
+    let confirmed = format!("{idle}. Changes up to {} are done", slot.confirmed_lsn);
     Some(match job.lag_bytes {
         Some(0) => format!("{confirmed}, and nothing was written after that"),
         behind => format!(
-            "{confirmed}. {} of WAL after that is unread: a row of this table that changed there has no vector of its new \
-             text yet. lantern-cli verify --job {} counts such rows",
+            "{confirmed}; {} of WAL after that is unread, in which rows of any table may have changed. How many vectors are \
+             missing or stale: lantern-cli verify --job {}",
             bytes(behind),
             job.id
         ),

@@ -288,6 +288,25 @@ async fn a_role_that_may_not_write_is_told_the_grant() {
     }
 }
 
+/// The documented table is the smallest one.
+#[tokio::test]
+async fn create_table_says_which_columns_an_older_table_lacks() {
+    let (database, client, uri) = scene().await;
+    let (status, printed, errors) = run(&uri, &["create-table"], &[]).await;
+    assert_eq!(status, 0, "{errors}");
+    let (_, addition) = printed
+        .split_once("run as its owner: ")
+        .expect("what it lacks");
+    let (addition, _) = addition
+        .split_once(" Then restart")
+        .expect("the end of the statement");
+    assert!(addition.contains("ADD COLUMN \"stats\" JSONB"), "{printed}");
+    execute(&client, addition).await;
+    let (_, printed, _) = run(&uri, &["create-table"], &[]).await;
+    assert!(!printed.contains("lacks columns"), "{printed}");
+    drop(database);
+}
+
 #[tokio::test]
 async fn create_table_makes_both_tables_under_any_name_once() {
     let database = TestDatabase::create(server::shared()).await;

@@ -110,7 +110,7 @@ async fn a_running_job_and_the_same_one_after_its_daemon_has_ended() {
     for part in [
         "stopped",
         "No daemon runs",
-        "job 1: no daemon runs it, since about ",
+        "job 1: no daemon has run it for about ",
         "of WAL after that is unread",
         "lantern-cli verify --job 1",
     ] {
@@ -298,6 +298,41 @@ async fn the_view_of_slots_shows_those_of_this_database() {
         .sql("DROP OWNED BY onlooker_of_slots; DROP ROLE onlooker_of_slots")
         .await;
     assert_eq!(rows.len(), 1);
+}
+
+/// No catalog says which publication a slot is read with: the walsender does.
+#[tokio::test]
+async fn the_view_of_slots_shows_tables_of_prepared_publications() {
+    let mut scene = recording().await;
+    scene
+        .sql("CREATE TABLE \"It's\" (id int PRIMARY KEY, body text)")
+        .await;
+    let kind = scene.database.adapted("vector(384)");
+    for table in ["notes", "It''s"] {
+        let variables = format!(
+            "\\set schema public\n\\set table '{table}'\n\\set key id\n\\set source body\n\\set destination embedding\n\
+             \\set type '{kind}'\n\\set role postgres\n"
+        );
+        let script = variables + &paths::read("sql/prepare_publication.sql");
+        scene.database.psql(&script).await;
+        scene.job(&table.replace("''", "'"), "body").await;
+    }
+    scene.start_daemon().await;
+    let shown = "SELECT string_agg(tables, ' ' ORDER BY tables) FROM lantern_slots";
+    scene.wait_for(shown, "public.\"It's\" public.notes").await;
+    scene.stop_daemon().await;
+    scene
+        .wait_for(&format!("SELECT ({shown}) IS NULL"), "true")
+        .await;
+    scene
+        .sql("UPDATE jobs SET canceled_at = true WHERE \"table\" <> 'notes'; DROP TABLE \"It's\"")
+        .await;
+    scene
+        .sql("DROP PUBLICATION \"lantern_prepared_public_It's_body\"")
+        .await;
+    scene
+        .wait_for("SELECT tables FROM lantern_slots LIMIT 1", "public.notes")
+        .await;
 }
 
 /// Without the column, and for a role that may only read.

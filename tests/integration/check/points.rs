@@ -283,3 +283,48 @@ async fn an_index_of_a_column_that_does_not_exist_yet_is_told_beforehand() {
     let columns = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'articles'::regclass AND attname = 'later'";
     assert_eq!(value::<i64>(&client, columns).await, 0);
 }
+
+/// No statement and no tick for what was only misspelt.
+#[tokio::test]
+async fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
+    let (_database, client, uri) = with_row().await;
+    execute(&client, "CREATE SCHEMA \"Press\"; CREATE TABLE \"Press\".\"Releases\" (id int PRIMARY KEY, body text)").await;
+    let subject = ["--uri", &uri, "--db-connection", &uri];
+    let checked =
+        check(&[&subject[..], &["--table", "articles", "--column", "titel"]].concat()).await;
+    assert!(
+        text(&checked, "source column").ends_with("; did you mean \"title\"?"),
+        "{checked:#}"
+    );
+    let all = checked.to_string();
+    assert!(
+        !all.contains("titel_embedding") || !all.contains("ADD COLUMN"),
+        "{checked:#}"
+    );
+    let unknown = texts(&checked, "unknown");
+    for title in ["privileges", "writing", "new columns", "publication"] {
+        let found = text(&checked, title);
+        assert_eq!(found, "there is no source column", "{title}");
+        assert!(unknown.contains(&found), "{title}");
+    }
+    for (written, meant) in [
+        ("artcles", "\"public\".\"articles\""),
+        ("Articles", "\"public\".\"articles\""),
+        ("public.articles", "\"public\".\"articles\""),
+        ("Releases", "\"Press\".\"Releases\""),
+    ] {
+        let checked =
+            check(&[&subject[..], &["--table", written, "--column", "title"]].concat()).await;
+        let found = text(&checked, "table");
+        assert!(
+            found.ends_with(&format!("; did you mean {meant}?")),
+            "{found}"
+        );
+    }
+    let checked =
+        check(&[&subject[..], &["--table", "invoices", "--column", "title"]].concat()).await;
+    assert!(
+        !text(&checked, "table").contains("did you mean"),
+        "{checked:#}"
+    );
+}

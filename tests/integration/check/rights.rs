@@ -179,6 +179,13 @@ async fn a_role_that_may_do_all_that_a_job_needs_and_no_more_passes() {
     scene.spawn_daemon();
     wait_for_backfill(&scene.client, job).await;
 
+    // A slot for all jobs is no advice for a role that could not have one.
+    for number in 1..5 {
+        scene.sql(&format!("SELECT pg_create_logical_replication_slot('lantern_0000000b_{number}_00000001', 'pgoutput')")).await;
+    }
+    let advice = texts(&check(&arguments).await, "advice").concat();
+    assert!(!advice.contains("--slots"), "{advice}");
+
     // One that is to share a slot needs more.
     let shared = check(&[&arguments[..4], &["--slots", "database"]].concat()).await;
     let failed = texts(&shared, "failed").concat();
@@ -273,6 +280,9 @@ async fn remedies_can_be_copied() {
         with_key.contains("-v key='\"id\"'") && with_key.contains(end),
         "{with_key}"
     );
+    let with_type = [&arguments[..], &["--column-type", "real[]"]].concat();
+    let found = texts(&check(&with_type).await, "failed").concat();
+    assert!(found.contains("-v type='real[]' "), "{found}");
     let output = program().run(&[&["check"], &arguments[..]].concat()).await;
     let printed = String::from_utf8_lossy(&output.stdout);
     assert!(printed.contains(&with_key), "{printed}");

@@ -101,10 +101,7 @@ fn alerts_ask_for_metrics_that_exist() {
     assert_eq!(unknown, [] as [&str; 0]);
     // Each is explained.
     let document = read("docs/monitoring.md");
-    for name in rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "))
-    {
+    for name in alerts(&rules) {
         assert!(document.contains(&format!("`{name}`")), "{name}");
     }
     let Some(mut promtool) = promtool() else {
@@ -117,4 +114,27 @@ fn alerts_ask_for_metrics_that_exist() {
         .output()
         .expect("promtool runs");
     assert!(output.status.success(), "{output:?}");
+}
+
+/// `docs/monitoring/alerts_test.yml` fires each of them once, beside a daemon whose jobs are well.
+#[test]
+fn each_alert_fires_when_it_should() {
+    let tests = read("docs/monitoring/alerts_test.yml");
+    for name in alerts(&read("docs/monitoring/alerts.yml")) {
+        assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name}");
+    }
+    let Some(mut promtool) = promtool() else {
+        return;
+    };
+    let tests = checkout().join("docs/monitoring/alerts_test.yml");
+    let output = promtool.args(["test", "rules"]).arg(tests).output();
+    let output = output.expect("promtool runs");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+}
+
+/// The names of the alerts of a file with rules.
+fn alerts(rules: &str) -> impl Iterator<Item = &str> {
+    let lines = rules.lines();
+    lines.filter_map(|line| line.trim().strip_prefix("- alert: "))
 }

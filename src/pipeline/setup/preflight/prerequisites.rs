@@ -7,7 +7,7 @@
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::add_column;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::publishing::{SlotPlan, own_remedy, shared_remedy};
+use crate::pipeline::setup::preflight::publishing::{PREPARE, SlotPlan, own_remedy, shared_remedy};
 use crate::pipeline::setup::preflight::server::MAY_REPLICATE;
 use crate::pipeline::setup::preflight::service::{Service, replication_remedy};
 use crate::pipeline::setup::row_access::Sessions;
@@ -135,9 +135,10 @@ impl Prerequisites {
     /// The error where nothing is published for the role, with the remedy.
     pub fn no_publication(&self, names: &TargetNames, kind: &str) -> JobError {
         let (role, table) = (&self.stream.role, names.qualified());
-        let remedy = match self.shares_slot {
-            true => shared_remedy(role),
-            false => own_remedy(role, &table, &self.command(names, kind)),
+        let remedy = match (self.shares_slot, self.stream.key.is_empty()) {
+            (true, _) => shared_remedy(role),
+            (false, false) => own_remedy(role, &table, &self.command(names, kind)),
+            (false, true) => own_remedy(role, &table, PREPARE),
         };
         JobError::permanent(format!("the role {role} may not publish {table}; {remedy}"))
     }

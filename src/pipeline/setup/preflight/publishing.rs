@@ -35,6 +35,10 @@ impl<'a> SlotPlan<'a> {
     }
 }
 
+/// The call of the script that prepares a table, where its variables are not known.
+pub const PREPARE: &str =
+    "lantern-cli sql prepare_publication | psql … -f - (its head says which variables it takes)";
+
 /// What to do where the role may not create a publication for the table alone. `table` is its name, quoted, and `command`
 /// prepares one.
 pub fn own_remedy(role: &str, table: &str, command: &str) -> String {

@@ -8,7 +8,7 @@ use tokio_postgres::error::SqlState;
 use crate::failpoint;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::ddl;
-use crate::pipeline::setup::preflight::publishing::own_remedy;
+use crate::pipeline::setup::preflight::publishing::{PREPARE, own_remedy};
 use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog::{
     Publication, create_statement, drop_statement, find_publication, is_older_than_slot,
@@ -226,6 +226,5 @@ async fn publication_remedy(
     target: &TargetTable,
 ) -> Result<String, DatabaseError> {
     let role = session.role().await?;
-    let command = "lantern-cli sql prepare_publication | psql … -f - (its head says which variables it takes)";
-    Ok(own_remedy(&role, &target.qualified(), command))
+    Ok(own_remedy(&role, &target.qualified(), PREPARE))
 }

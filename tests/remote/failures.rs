@@ -112,3 +112,30 @@ async fn a_dropped_call_leaves_nothing_in_flight() {
     assert_eq!(client.fleet.servers()[0].in_flight, 0);
     client.embed_all(&["one"]).await;
 }
+
+#[tokio::test]
+async fn a_pause_of_no_time_is_none_and_ends_in_an_error() {
+    let stub = StubEngine::start();
+    stub.script(vec![Act::throttle(Some(0)); 100_000]);
+    let client = Client::impatient(&[&stub], json!({}));
+    let error = client.embed(&["one"]).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(stub.requests() < 100, "{} requests", stub.requests());
+}
+
+#[tokio::test]
+async fn calls_that_fail_together_end_together() {
+    let mut stub = StubEngine::start();
+    let client = Client::impatient(&[&stub], json!({}));
+    stub.stop();
+    let calls = (0..50).map(|_| client.embed(&["one"]));
+    let all = futures_util::future::join_all(calls);
+    let results = tokio::time::timeout(Duration::from_secs(20), all)
+        .await
+        .unwrap();
+    assert!(
+        results
+            .into_iter()
+            .all(|result| result.unwrap_err().is_transient())
+    );
+}

@@ -87,3 +87,52 @@ async fn a_hedged_request_takes_the_first_answer() {
     embed_concurrently(&client, 10).await;
     assert_eq!(fast.embedded(), 10);
 }
+
+#[tokio::test]
+async fn a_hedged_request_that_fails_waits_for_the_other_one() {
+    let (slow, failing) = (StubEngine::start(), StubEngine::start());
+    slow.script([Act::Delay(Duration::from_millis(200))]);
+    failing.script(vec![Act::error(503, "down"); 100]);
+    let client = Client::with(&[&slow, &failing], json!({"hedge_after": 0.05}));
+    client.embed_all(&["one"]).await;
+    client.embed_all(&["two"]).await;
+    assert_eq!(slow.embedded(), 2);
+}
+
+#[tokio::test]
+async fn a_server_with_another_model_gives_no_vector() {
+    let (other, right) = (StubEngine::start(), StubEngine::start());
+    let client = Client::with(&[&other, &right], json!({"dimensions": 8}));
+    other.script(vec![Act::Dimensions(4); 1000]);
+    embed_concurrently(&client, 40).await;
+    assert_eq!(right.embedded(), 40);
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_and_comes_back_loses_nothing() {
+    let (mut killed, healthy) = (StubEngine::start(), StubEngine::start());
+    for stub in [&killed, &healthy] {
+        stub.change(|behavior| behavior.latency = Duration::from_millis(5));
+    }
+    let client = Client::with(&[&killed, &healthy], json!({}));
+    let work = async {
+        for _ in 0..20 {
+            embed_concurrently(&client, 16).await;
+        }
+    };
+    let kill = async {
+        while killed.embedded() < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        killed.stop();
+        while client.fleet.servers()[0].left_out.is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        killed.restart();
+    };
+    tokio::join!(work, kill);
+    let before = killed.embedded();
+    while killed.embedded() == before {
+        embed_concurrently(&client, 16).await;
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use testkit::StubEngine;
-use testkit::stub_engine::vector_of;
+use testkit::stub_engine::{Act, vector_of};
 
 use crate::{Client, DIMENSIONS, as_strs, texts};
 
@@ -146,4 +146,68 @@ async fn the_size_of_a_batch_that_a_server_names_is_remembered() {
     assert_eq!(stub.requests(), 5);
     client.embed_all(&as_strs(&texts)).await;
     assert_eq!(stub.requests(), 9);
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_large_bodies_gets_small_ones_from_then_on() {
+    let stub = StubEngine::start();
+    let too_large = Act::Status(
+        413,
+        Vec::new(),
+        "<title>413 Request Entity Too Large</title>".into(),
+    );
+    stub.script([too_large]);
+    let client = Client::new(&stub);
+    let texts = texts(64);
+    client.embed_all(&as_strs(&texts)).await;
+    assert_eq!(stub.requests(), 3);
+    client.embed_all(&as_strs(&texts)).await;
+    assert!(stub.seen()[3..].iter().all(|seen| seen.texts.len() <= 32));
+}
+
+#[tokio::test]
+async fn several_bad_texts_of_every_kind_are_found_in_one_batch() {
+    let stub = StubEngine::start();
+    stub.change(|behavior| {
+        behavior.refuse = Some("refused".into());
+        behavior.crash = Some("crashing".into());
+        behavior.nan = Some("infinite".into());
+        behavior.max_text_tokens = 20;
+    });
+    let mut texts = texts(40);
+    texts[0] = "refused".into();
+    texts[13] = "crashing".into();
+    texts[26] = "infinite".into();
+    texts[39] = "long ".repeat(50);
+    let results = Client::new(&stub).embed(&as_strs(&texts)).await.unwrap();
+    let errors = results
+        .iter()
+        .enumerate()
+        .filter(|(_, result)| result.is_err());
+    let errors: Vec<_> = errors.map(|(place, _)| place).collect();
+    assert_eq!(errors, [0, 13, 26]);
+    assert!(results[39].as_ref().unwrap().is_truncated);
+}
+
+#[tokio::test]
+async fn odd_texts_arrive_as_they_are() {
+    let stub = StubEngine::start();
+    let texts = [
+        "\u{0}",
+        "\"quoted\" \\ \n\r\t",
+        "größer 中文 👩‍🔬",
+        "\u{feff}",
+        " ",
+        "{}",
+        "</script>",
+    ];
+    Client::new(&stub).embed_all(&texts).await;
+    assert_eq!(stub.seen()[0].texts, texts);
+}
+
+#[tokio::test]
+async fn no_text_needs_no_request() {
+    let stub = StubEngine::start();
+    assert!(Client::new(&stub).embed(&[]).await.unwrap().is_empty());
+    assert_eq!(stub.requests(), 0);
 }

@@ -78,14 +78,11 @@ pub(super) fn endpoint(base: &Url, facts: &Facts) -> Url {
         .split('/')
         .filter(|part| !part.is_empty())
         .collect();
+    let assumed = usize::from(!given.is_empty() && facts.base_has_version);
     let shared = (1..=wanted.len())
         .rev()
         .find(|length| given.ends_with(&wanted[..*length]))
-        .unwrap_or(if given.is_empty() || !facts.base_has_version {
-            0
-        } else {
-            1
-        });
+        .unwrap_or(assumed);
     let path: Vec<&str> = given
         .into_iter()
         .chain(wanted.into_iter().skip(shared))

@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::{RemoteError, RemoteFailure};
+use super::exchange::Ask;
 use super::fleet::Fleet;
 use super::numbers::estimate_tokens;
 use super::options::RemoteOptions;
-use super::request::{Ask, Trouble};
-use super::shorten::shorten;
-use super::verdict::{Verdict, allowed_inputs};
+use super::parts::{parts, shares};
+use super::shorten::{allowed_inputs, shorten};
+use super::tried::Trouble;
+use super::verdict::Verdict;
 use crate::backoff::Backoff;
 use crate::embedding::role::TextRole;
 
@@ -80,12 +82,20 @@ impl<'a> Batch<'a> {
             is_cut_there: false,
         };
         let inputs: Vec<_> = texts.iter().map(input).collect();
+        let tokens: Vec<_> = inputs
+            .iter()
+            .map(|input| estimate_tokens(&input.text))
+            .collect();
+        let max_inputs = options.max_batch().min(fleet.memory.max_inputs(options));
+        let max_tokens = options
+            .max_batch_tokens()
+            .min(fleet.memory.max_tokens(options));
         Self {
             fleet,
             options,
             role,
             results: inputs.iter().map(|_| None).collect(),
-            parts: parts(&inputs, options, fleet.memory.max_inputs(options)),
+            parts: parts(&tokens, max_inputs, max_tokens),
             inputs,
             since: Instant::now(),
             backoff: Backoff::new(fleet.patience.first_pause, fleet.patience.max_pause),
@@ -154,6 +164,12 @@ impl<'a> Batch<'a> {
             self.fleet.memory.learn_max_inputs(self.options, max);
             self.parts.extend(part.chunks(max).map(<[usize]>::to_vec));
             return;
+        }
+        // A proxy says only that the body is too large.
+        if let RemoteFailure::Text { status: 413, .. } = failure {
+            let tokens = |text: &usize| estimate_tokens(&self.inputs[*text].text);
+            let tokens: usize = part.iter().map(tokens).sum();
+            self.fleet.memory.learn_max_tokens(self.options, tokens / 2);
         }
         let halves = || {
             let (one, other) = part.split_at(part.len() / 2);
@@ -231,48 +247,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Divides texts by the limits of a request, the first ones last: parts are taken from the end.
-fn parts(inputs: &[Input], options: &RemoteOptions, max_inputs: usize) -> Vec<Vec<usize>> {
-    let max_inputs = options.max_batch().min(max_inputs);
-    let mut parts: Vec<Vec<usize>> = Vec::new();
-    let mut tokens = 0;
-    for (place, input) in inputs.iter().enumerate() {
-        let more = estimate_tokens(&input.text);
-        match parts.last_mut() {
-            Some(part)
-                if part.len() < max_inputs && tokens + more <= options.max_batch_tokens() =>
-            {
-                part.push(place);
-                tokens += more;
-            }
-            _ => {
-                parts.push(vec![place]);
-                tokens = more;
-            }
-        }
-    }
-    parts.reverse();
-    parts
-}
-
-/// The tokens of each text, of those that the provider counted for all.
-fn shares(counted: Option<u64>, estimates: &[u64]) -> Vec<u64> {
-    let Some(counted) = counted else {
-        return estimates.to_vec();
-    };
-    let total: u64 = estimates.iter().sum();
-    let mut before = 0;
-    let mut given = 0;
-    let share = |estimate: &u64| {
-        before += estimate;
-        let until = (u128::from(counted) * u128::from(before) / u128::from(total.max(1))) as u64;
-        let share = until - given;
-        given = until;
-        share
-    };
-    estimates.iter().map(share).collect()
-}
-
 /// The server accepts other texts, so this one is at fault.
 fn of_text(error: RemoteError) -> RemoteError {
     let failure = match error.failure {
@@ -284,41 +258,4 @@ fn of_text(error: RemoteError) -> RemoteError {
         other => other,
     };
     RemoteError { failure, ..error }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn input(text: &str) -> Input {
-        Input {
-            text: text.into(),
-            is_truncated: false,
-            is_cut_there: false,
-        }
-    }
-
-    #[test]
-    fn parts_keep_the_limits_of_a_request() {
-        let inputs: Vec<_> = (0..7).map(|_| input("abcdefgh")).collect();
-        let options = |json| RemoteOptions::new("openai", "m", Some(json)).unwrap();
-        let lengths = |json, max| {
-            let parts = parts(&inputs, &options(json), max);
-            assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 7);
-            parts.iter().map(Vec::len).collect::<Vec<_>>()
-        };
-        assert_eq!(lengths(r#"{"max_batch": 3}"#, usize::MAX), [1, 3, 3]);
-        assert_eq!(lengths("{}", 2), [1, 2, 2, 2]);
-        assert_eq!(lengths(r#"{"max_batch_tokens": 8}"#, 9), [1, 2, 2, 2]);
-        assert_eq!(lengths(r#"{"max_batch_tokens": 1}"#, 9), [1; 7]);
-    }
-
-    #[test]
-    fn shares_of_tokens_add_up() {
-        assert_eq!(shares(None, &[3, 4]), [3, 4]);
-        assert_eq!(shares(Some(10), &[1, 1, 1]).iter().sum::<u64>(), 10);
-        assert_eq!(shares(Some(9), &[1, 2]), [3, 6]);
-        assert_eq!(shares(Some(u64::MAX), &[5]), [u64::MAX]);
-        assert_eq!(shares(Some(3), &[]), [0; 0]);
-    }
 }

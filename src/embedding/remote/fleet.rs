@@ -15,8 +15,9 @@ use super::error::{RemoteError, RemoteFailure};
 use super::memory::Memory;
 use super::options::RemoteOptions;
 use super::patience::Patience;
+use super::servers::ServerState;
 use super::transport::Clients;
-use super::turns::{ServerState, Turns};
+use super::turns::Turns;
 
 /// Requests at a server that repeat one, at the same time.
 const RETRIES: usize = 2;

@@ -21,6 +21,7 @@ type ModelKey = (String, Option<usize>);
 struct Known {
     dimensions: Option<usize>,
     max_inputs: Option<usize>,
+    max_tokens: Option<usize>,
     unfit: HashMap<usize, Instant>,
     accepted: HashMap<usize, Instant>,
 }
@@ -38,6 +39,11 @@ impl Memory {
         });
     }
 
+    /// Forgets the length of the vectors: the model may have been replaced.
+    pub(super) fn forget_dimensions(&self, options: &RemoteOptions) {
+        self.change(options, |known| known.dimensions = None);
+    }
+
     /// The most texts of a request, as far as a server has said so.
     pub(super) fn max_inputs(&self, options: &RemoteOptions) -> usize {
         self.read(options, |known| known.max_inputs)
@@ -47,6 +53,18 @@ impl Memory {
     pub(super) fn learn_max_inputs(&self, options: &RemoteOptions, max: usize) {
         self.change(options, |known| {
             known.max_inputs = Some(known.max_inputs.map_or(max, |known| known.min(max)));
+        });
+    }
+
+    /// The most tokens of a request, as far as one was too large.
+    pub(super) fn max_tokens(&self, options: &RemoteOptions) -> usize {
+        self.read(options, |known| known.max_tokens)
+            .unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn learn_max_tokens(&self, options: &RemoteOptions, max: usize) {
+        self.change(options, |known| {
+            known.max_tokens = Some(known.max_tokens.map_or(max, |known| known.min(max)));
         });
     }
 

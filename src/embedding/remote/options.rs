@@ -5,42 +5,18 @@ use std::time::Duration;
 
 use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
-use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::address::{self, is_private};
 use super::headers::{self, Header, is_credential};
 use super::numbers::{between, duration, price};
 use super::provider::Provider;
+use super::row::{self, OfRole};
 use super::secret::Secret;
-use crate::embedding::options::{
-    InvalidOptions, count, not_one_of, of_role, text, unknown_key, value,
-};
+use crate::embedding::options::{InvalidOptions, count, not_one_of, text};
 use crate::embedding::role::TextRole;
 
-/// All keys of `runtime_params`.
-const KEYS: [&str; 18] = [
-    "base_url",
-    "api_key_env",
-    "api_key",
-    "api_key_header",
-    "model",
-    "dimensions",
-    "input_type",
-    "prompt",
-    "encoding_format",
-    "headers",
-    "timeout",
-    "max_in_flight",
-    "max_batch",
-    "max_batch_tokens",
-    "price_per_million",
-    "hedge_after",
-    "truncate",
-    "tokenizer",
-];
-
-/// Those of them that decide vectors of documents.
+/// The keys of `runtime_params` that decide vectors of documents.
 const DECISIVE_KEYS: [&str; 4] = ["model", "dimensions", "input_type", "prompt"];
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -73,13 +49,6 @@ pub struct RemoteOptions {
     /// Whether texts that are too long are cut.
     pub(super) cuts: bool,
     tokenizer: Option<String>,
-}
-
-/// A text for each role.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-struct OfRole {
-    query: Option<String>,
-    document: Option<String>,
 }
 
 /// What makes jobs share limits, connections and turns: the provider, its servers and the key.
@@ -116,7 +85,7 @@ impl RemoteOptions {
         let Some(provider) = Provider::from_name(runtime) else {
             return Err(not_one_of("runtime", runtime, &Self::RUNTIMES));
         };
-        let object = object(parameters)?;
+        let object = row::object(parameters)?;
         let facts = provider.facts();
         let named = address::servers(&object)?;
         let has_default_servers = named.is_none();
@@ -131,16 +100,13 @@ impl RemoteOptions {
             has_default_servers,
             servers,
             key: None,
-            key_variable: variable(&object)?,
+            key_variable: row::variable(&object)?,
             key_header: headers::key_header(&object)?,
-            model: model_name(&object, model)?,
+            model: row::model_name(&object, model)?,
             dimensions: count(&object, "dimensions")?,
-            input_type: input_type(&object, provider)?,
-            prompt: OfRole {
-                query: of_role(&object, "prompt", TextRole::Query)?.map(str::to_owned),
-                document: of_role(&object, "prompt", TextRole::Document)?.map(str::to_owned),
-            },
-            base64: base64(&object, provider)?,
+            input_type: row::input_type(&object, provider)?,
+            prompt: row::prompt(&object)?,
+            base64: row::base64(&object, provider)?,
             headers: headers::headers(&object)?,
             timeout: duration(&object, "timeout")?.unwrap_or(DEFAULT_TIMEOUT),
             max_in_flight,
@@ -149,11 +115,12 @@ impl RemoteOptions {
                 .unwrap_or(facts.batch_tokens),
             price: price(&object, "price_per_million")?.map(f64::to_bits),
             hedge_after: duration(&object, "hedge_after")?,
-            cuts: cuts(&object)?,
+            cuts: row::cuts(&object)?,
             tokenizer: text(&object, "tokenizer")?.map(str::to_owned),
         };
-        options.check_headers()?;
-        match key(&object)? {
+        let key = row::key(&object)?;
+        options.check_headers(key.is_some() || options.key_variable.is_some())?;
+        match key {
             Some(_) if options.key_variable.is_some() => Err(InvalidOptions(
                 "api_key and api_key_env both say what the key is; remove one of them".into(),
             )),
@@ -289,12 +256,11 @@ impl RemoteOptions {
         self.prompt.get(role).unwrap_or_default()
     }
 
-    fn check_headers(&self) -> Result<(), InvalidOptions> {
-        let has_key = self.key_variable.is_some();
+    fn check_headers(&self, has_key: bool) -> Result<(), InvalidOptions> {
         for (name, _) in &self.headers {
             if has_key && (*name == self.key_header || name == AUTHORIZATION.as_str()) {
                 return Err(InvalidOptions(format!(
-                    "headers has {name:?}, where the key of api_key_env goes; remove one of them"
+                    "headers has {name:?}, where the key goes; remove one of them"
                 )));
             }
             if is_credential(name) {
@@ -318,102 +284,70 @@ impl RemoteOptions {
     }
 }
 
-impl OfRole {
-    fn get(&self, role: TextRole) -> Option<&str> {
-        match role {
-            TextRole::Query => self.query.as_deref(),
-            TextRole::Document => self.document.as_deref(),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(json: &str) -> RemoteOptions {
+        RemoteOptions::new("openai", "m", Some(json)).unwrap()
+    }
+
+    /// Databases hold this value: a different one marks every vector of every user as stale.
+    #[test]
+    fn the_identity_is_the_same_in_every_version() {
+        let json = r#"{"dimensions": 256, "prompt": "passage: "}"#;
+        assert_eq!(options(json).identity(), "99d39b0bdef53b76");
+    }
+
+    #[test]
+    fn what_decides_vectors_is_in_the_identity_and_nothing_else() {
+        let plain = options("{}").identity();
+        for json in [
+            r#"{"model": "n"}"#,
+            r#"{"dimensions": 8}"#,
+            r#"{"input_type": "document"}"#,
+            r#"{"prompt": "passage: "}"#,
+            r#"{"prompt": ""}"#,
+        ] {
+            assert_ne!(options(json).identity(), plain, "{json}");
+        }
+        for json in [
+            r#"{"base_url": ["https://a.de", "https://b.de"]}"#,
+            r#"{"api_key": "key", "headers": {"X": "y"}}"#,
+            r#"{"prompt": {"query": "query: "}, "timeout": 3, "price_per_million": 1}"#,
+            r#"{"encoding_format": "float", "truncate": "fail", "hedge_after": 1}"#,
+        ] {
+            assert_eq!(options(json).identity(), plain, "{json}");
         }
     }
-}
 
-fn object(parameters: Option<&str>) -> Result<Map<String, Value>, InvalidOptions> {
-    let Some(json) = parameters else {
-        return Ok(Map::new());
-    };
-    let value = serde_json::from_str(json)
-        .map_err(|error| InvalidOptions(format!("they are not JSON: {error}")))?;
-    let Value::Object(object) = value else {
-        return Err(InvalidOptions(
-            "they must be an object such as {\"base_url\": \"https://gpu.example.com/v1\"}".into(),
-        ));
-    };
-    match object.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        Some(key) => Err(unknown_key(key, &KEYS)),
-        None => Ok(object),
+    #[test]
+    fn jobs_of_one_key_share_a_service_and_others_do_not() {
+        let key = |json: &str| options(json).service_key();
+        let shared = key(r#"{"base_url": ["https://a.de", "https://b.de"], "api_key": "k"}"#);
+        let other_order =
+            r#"{"base_url": ["https://b.de", "https://a.de/"], "api_key": "k", "model": "n"}"#;
+        assert_eq!(key(other_order), shared);
+        assert_ne!(
+            key(r#"{"base_url": ["https://a.de", "https://b.de"], "api_key": "l"}"#),
+            shared
+        );
+        assert_ne!(
+            key(r#"{"base_url": "https://a.de", "api_key": "k"}"#),
+            shared
+        );
     }
-}
 
-fn model_name(object: &Map<String, Value>, model: &str) -> Result<String, InvalidOptions> {
-    let name = text(object, "model")?.unwrap_or(model).trim();
-    match name {
-        "" => Err(InvalidOptions(
-            "there is no model; set embedding_model to its name".into(),
-        )),
-        name => Ok(name.to_owned()),
-    }
-}
-
-fn variable(object: &Map<String, Value>) -> Result<Option<String>, InvalidOptions> {
-    match text(object, "api_key_env")?.map(str::trim) {
-        Some("") => Err(InvalidOptions(
-            "api_key_env is empty, but must be the name of a variable of the daemon's environment"
-                .into(),
-        )),
-        name => Ok(name.map(str::to_owned)),
-    }
-}
-
-/// `api_key`. The value is not repeated in an error.
-fn key(object: &Map<String, Value>) -> Result<Option<String>, InvalidOptions> {
-    match value(object, "api_key") {
-        None => Ok(None),
-        Some(Value::String(key)) => Ok(Some(key.clone())),
-        Some(_) => Err(InvalidOptions("api_key must be a text".into())),
-    }
-}
-
-/// `input_type`: a text for both roles, or an object with one for each. Else what the provider has for them.
-fn input_type(object: &Map<String, Value>, provider: Provider) -> Result<OfRole, InvalidOptions> {
-    if provider == Provider::Ollama && value(object, "input_type").is_some() {
-        return Err(InvalidOptions(
-            "ollama has no input_type; set prompt to what the model expects before a text".into(),
-        ));
-    }
-    if let Some(Value::String(both)) = object.get("input_type") {
-        return Ok(OfRole {
-            query: Some(both.clone()),
-            document: Some(both.clone()),
-        });
-    }
-    let query = of_role(object, "input_type", TextRole::Query)?;
-    let document = of_role(object, "input_type", TextRole::Document)?;
-    let (of_query, of_document) = provider.facts().input_types.unzip();
-    let or = |given: Option<&str>, default: Option<&str>| given.or(default).map(str::to_owned);
-    Ok(OfRole {
-        query: or(query, of_query),
-        document: or(document, of_document),
-    })
-}
-
-fn base64(object: &Map<String, Value>, provider: Provider) -> Result<bool, InvalidOptions> {
-    let facts = provider.facts();
-    match text(object, "encoding_format")? {
-        None => Ok(facts.base64),
-        Some("float") => Ok(false),
-        Some("base64") if facts.has_base64 => Ok(true),
-        Some("base64") => Err(InvalidOptions(format!(
-            "encoding_format is base64, which {} does not have; remove it",
-            facts.name
-        ))),
-        Some(other) => Err(not_one_of("encoding_format", other, &["float", "base64"])),
-    }
-}
-
-fn cuts(object: &Map<String, Value>) -> Result<bool, InvalidOptions> {
-    match text(object, "truncate")? {
-        None | Some("cut") => Ok(true),
-        Some("fail") => Ok(false),
-        Some(other) => Err(not_one_of("truncate", other, &["cut", "fail"])),
+    #[test]
+    fn a_key_replaces_none_and_is_checked() {
+        let with_key = |key: &str| options(r#"{"api_key_env": "K"}"#).with_key(key.into());
+        assert!(with_key("abc\n").unwrap().has_key());
+        for key in ["", " \n", "a\nb", "a\u{0}b"] {
+            let error = with_key(key).unwrap_err().to_string();
+            assert!(
+                error.contains("the key in K is empty or has characters"),
+                "{error}"
+            );
+        }
     }
 }

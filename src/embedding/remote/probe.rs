@@ -5,9 +5,9 @@ use std::time::Instant;
 use tokio::time::timeout;
 
 use super::error::{RemoteError, RemoteFailure};
+use super::exchange::Ask;
 use super::fleet::Fleet;
 use super::options::RemoteOptions;
-use super::request::Ask;
 use super::verdict::configuration;
 use crate::embedding::role::TextRole;
 
@@ -24,6 +24,7 @@ impl Fleet {
     pub async fn probe(&self, options: &RemoteOptions) -> Result<usize, RemoteError> {
         let text = probe_text(options, TextRole::Document);
         let ask = Ask::new(options, TextRole::Document, &[text.as_str()], false);
+        self.memory.forget_dimensions(options);
         let mut failed = Vec::new();
         let mut last = None;
         for _ in 0..ATTEMPTS {

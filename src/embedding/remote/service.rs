@@ -27,7 +27,7 @@ use super::fleet::Fleet;
 use super::model::RemoteModel;
 use super::numbers::estimate_tokens;
 use super::options::RemoteOptions;
-use super::turns::ServerState;
+use super::servers::ServerState;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::linger::Linger;
 use crate::embedding::queue::{EntryId, Room};

@@ -27,6 +27,14 @@ impl Pace {
         self.seen = Some((cost, now));
     }
 
+    /// A request was given up after `elapsed`: it would have taken longer.
+    pub(super) fn observe_at_least(&mut self, now: Instant, elapsed: Duration, outstanding: usize) {
+        let least = elapsed.as_secs_f64() / outstanding.max(1) as f64;
+        if self.seen.is_some_and(|(cost, _)| least > cost) {
+            self.observe(now, elapsed, outstanding);
+        }
+    }
+
     /// Seconds for a token, as one would expect now: the older the observation, the nearer to the best of the fleet.
     fn cost(&self, now: Instant, best: f64) -> f64 {
         let Some((cost, seen)) = self.seen else {

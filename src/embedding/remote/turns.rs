@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use reqwest::header::HeaderMap;
 use tokio::sync::Notify;
 
-use super::breaker::Breaker;
-use super::limits::{Limits, Wait};
+use super::limits::Wait;
 use super::patience::Patience;
-use super::spread::{Candidate, Pace, choose};
+use super::servers::{Server, ServerState, Shared};
 
 /// The turns at the servers of a fleet.
 pub(super) struct Turns {
@@ -17,41 +16,6 @@ pub(super) struct Turns {
     /// A turn has ended, so that others may be free.
     changed: Notify,
     trouble: Duration,
-}
-
-struct Shared {
-    servers: Vec<Server>,
-    /// When something succeeded last, or a server asked for a pause.
-    progress: Instant,
-}
-
-/// What is known of a server.
-struct Server {
-    breaker: Breaker,
-    limits: Limits,
-    pace: Pace,
-    in_flight: usize,
-    /// Tokens in flight.
-    outstanding: usize,
-    requests: u64,
-    failures: u64,
-}
-
-/// A server as a person sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerState {
-    /// The provider and the host.
-    pub server: String,
-    /// Requests that were sent.
-    pub requests: u64,
-    /// Those of them that failed.
-    pub failures: u64,
-    /// Those that have no answer yet.
-    pub in_flight: usize,
-    /// For how long the server is left out, and why.
-    pub left_out: Option<(Duration, String)>,
-    /// For how long nothing is sent, because the server has asked for it.
-    pub paused: Option<Duration>,
 }
 
 /// The right to send one request to a server. Dropped without an outcome, it leaves no trace.
@@ -80,18 +44,9 @@ pub(super) enum Outcome {
 
 impl Turns {
     pub(super) fn new(servers: usize, patience: &Patience) -> Self {
-        let server = || Server {
-            breaker: Breaker::new(patience),
-            limits: Limits::new(patience),
-            pace: Pace::default(),
-            in_flight: 0,
-            outstanding: 0,
-            requests: 0,
-            failures: 0,
-        };
         Self {
             shared: Mutex::new(Shared {
-                servers: (0..servers).map(|_| server()).collect(),
+                servers: (0..servers).map(|_| Server::new(patience)).collect(),
                 progress: Instant::now(),
             }),
             changed: Notify::new(),
@@ -204,83 +159,17 @@ impl Turns {
     pub(super) fn states<'a>(&self, names: impl Iterator<Item = &'a str>) -> Vec<ServerState> {
         let now = Instant::now();
         let shared = self.lock();
-        let state = |(server, name): (&Server, &str)| ServerState {
-            server: name.to_owned(),
-            requests: server.requests,
-            failures: server.failures,
-            in_flight: server.in_flight,
-            left_out: server
-                .breaker
-                .open(now)
-                .map(|(pause, reason)| (pause, reason.to_owned())),
-            paused: server.limits.pause(now),
-        };
-        shared.servers.iter().zip(names).map(state).collect()
+        shared
+            .servers
+            .iter()
+            .zip(names)
+            .map(|(server, name)| server.state(now, name))
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Shared {
-    fn choose(&self, now: Instant, tokens: usize, except: &[usize]) -> Result<usize, Wait> {
-        let mut waits = Vec::new();
-        let mut candidates = Vec::new();
-        for (index, server) in self.servers.iter().enumerate() {
-            if except.contains(&index) {
-                continue;
-            }
-            match server.admits(now, tokens) {
-                Ok(()) => candidates.push(Candidate {
-                    index,
-                    pace: server.pace,
-                    outstanding: server.outstanding,
-                }),
-                Err(wait) => waits.push(wait),
-            }
-        }
-        choose(&candidates, tokens, now).ok_or_else(|| soonest(&waits))
-    }
-
-    /// Whether the limits of a server allow one more request. Those that are left out count only if all are.
-    fn room(&self, now: Instant) -> Result<(), Wait> {
-        let in_order = self
-            .servers
-            .iter()
-            .filter(|server| server.breaker.admits(now).is_ok());
-        let mut waits = Vec::new();
-        for server in in_order {
-            match server.limits.admits(now, server.in_flight, 1) {
-                Ok(()) => return Ok(()),
-                Err(wait) => waits.push(wait),
-            }
-        }
-        match waits.is_empty() {
-            true => Ok(()),
-            false => Err(soonest(&waits)),
-        }
-    }
-}
-
-impl Server {
-    fn admits(&self, now: Instant, tokens: usize) -> Result<(), Wait> {
-        self.breaker.admits(now).map_err(|until| Wait {
-            until,
-            is_announced: false,
-        })?;
-        self.limits.admits(now, self.in_flight, tokens)
-    }
-}
-
-/// The first of them that ends by itself.
-fn soonest(waits: &[Wait]) -> Wait {
-    let timed = waits.iter().filter(|wait| wait.until.is_some());
-    let soonest = timed.min_by_key(|wait| wait.until).copied();
-    soonest.unwrap_or(Wait {
-        until: None,
-        is_announced: false,
-    })
 }
 
 impl Turn<'_> {
@@ -311,6 +200,9 @@ impl Turn<'_> {
             Outcome::Failed(reason) => {
                 server.failures += 1;
                 server.breaker.failed(now, reason);
+                server
+                    .pace
+                    .observe_at_least(now, now - self.begun, self.outstanding);
             }
         }
     }
@@ -322,8 +214,14 @@ impl Drop for Turn<'_> {
         let server = &mut shared.servers[self.server];
         server.in_flight = server.in_flight.saturating_sub(1);
         server.outstanding = server.outstanding.saturating_sub(self.tokens);
-        if self.is_trial && !self.is_finished {
-            server.breaker.trial_dropped(Instant::now());
+        if !self.is_finished {
+            let now = Instant::now();
+            server
+                .pace
+                .observe_at_least(now, now - self.begun, self.outstanding);
+            if self.is_trial {
+                server.breaker.trial_dropped(now);
+            }
         }
         drop(shared);
         self.turns.changed.notify_waiters();

@@ -162,31 +162,6 @@ fn is_too_long(words: &str) -> bool {
     phrases.iter().any(|phrase| words.contains(phrase))
 }
 
-/// How much of a text may stay, by the two numbers in the message: what is allowed, and what was given.
-pub(super) fn allowed_share(words: &str) -> Option<f64> {
-    let numbers = words.split(|c: char| !c.is_ascii_digit() && c != ',');
-    let numbers: Vec<f64> = numbers
-        .filter_map(|number| number.replace(',', "").parse().ok())
-        // Not the digits in the name of a model.
-        .filter(|number| *number >= 16.0)
-        .collect();
-    let allowed = numbers.first()?;
-    let given = numbers[1..].iter().find(|given| *given > allowed)?;
-    Some(allowed / given)
-}
-
-/// The most texts of a request, where the message has it: "batch size 64 > maximum allowed batch size 32"
-/// (text-embeddings-inference), "at most 96 texts", "must be 2048 dimensions or less".
-pub(super) fn allowed_inputs(words: &str, given: usize) -> Option<usize> {
-    let lower = words.to_lowercase();
-    let is_about_it =
-        lower.contains("batch size") || lower.contains("texts") || lower.contains("batch of");
-    let numbers = lower.split(|c: char| !c.is_ascii_digit());
-    let numbers = numbers.filter_map(|number| number.parse().ok());
-    let allowed = numbers.filter(|number| (1..given).contains(number)).max();
-    allowed.filter(|_| is_about_it)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -252,40 +227,5 @@ mod tests {
     fn a_full_queue_that_says_when_to_come_back_is_no_failure() {
         let (verdict, _) = judge(503, &Words::default(), Some(Duration::from_secs(1)));
         assert_eq!(verdict, Verdict::Throttled);
-    }
-
-    #[test]
-    fn numbers_in_a_message_say_how_much_of_a_text_may_stay() {
-        let share = |words| allowed_share(words).map(|share| (share * 100.0).round());
-        assert_eq!(
-            share("maximum context length is 8192 tokens, however you requested 16384 tokens"),
-            Some(50.0)
-        );
-        assert_eq!(
-            share("must have less than 512 tokens. Given: 1024"),
-            Some(50.0)
-        );
-        assert_eq!(
-            share("must have less than 32,000 characters. Given: 64,000"),
-            Some(50.0)
-        );
-        assert_eq!(
-            share("text-embedding-3 allows 8192 tokens, 9000 given"),
-            Some(91.0)
-        );
-        assert_eq!(share("the input length exceeds the context length"), None);
-        assert_eq!(share("given 9000, allowed 8192"), None);
-    }
-
-    #[test]
-    fn numbers_in_a_message_say_how_many_texts_are_allowed() {
-        let words = "batch size 64 > maximum allowed batch size 32";
-        assert_eq!(allowed_inputs(words, 64), Some(32));
-        assert_eq!(
-            allowed_inputs("invalid request: at most 96 texts, got 200", 200),
-            Some(96)
-        );
-        assert_eq!(allowed_inputs("input[3] is not valid", 64), None);
-        assert_eq!(allowed_inputs("", 64), None);
     }
 }

@@ -199,7 +199,7 @@ fn body_answer(answer: String, act: &Act) -> Response<Body> {
         Act::HalfJson => json(200, answer[..answer.len() / 2].to_owned()),
         Act::CutAfter(bytes) => cut(answer, *bytes),
         Act::Endless => {
-            let chunk = Bytes::from_static(&[b' '; 1 << 16]);
+            let chunk = Bytes::from(vec![b' '; 1 << 16]);
             let chunks = stream::repeat_with(move || Ok(Frame::data(chunk.clone())));
             let mut response = json(200, String::new());
             *response.body_mut() = BodyExt::boxed_unsync(StreamBody::new(chunks));

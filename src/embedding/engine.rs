@@ -31,7 +31,7 @@ use super::model::{Computed, Model};
 use super::name::ModelName;
 use super::options::ModelOptions;
 use super::queue::Priority;
-use super::remote::{RemoteOptions, RemoteServices};
+use super::remote::{RemoteOptions, RemoteServices, Window};
 use super::role::TextRole;
 use super::runtime;
 use super::scheduler::{Embedded, Memory, Scheduler, lock};
@@ -199,8 +199,24 @@ impl Engine {
     ///
     /// [`EmbeddingError::Remote`] with the server's words, and what to do.
     pub async fn remote_model(&self, options: &RemoteOptions) -> Result<Model, EmbeddingError> {
-        let model = self.inner.remote.model(options).await?;
+        let window = match options.tokenizer() {
+            Some(name) => Some(self.window(name.parse()?).await?),
+            None => None,
+        };
+        let model = self.inner.remote.model(options, window).await?;
         Ok(Model::from_remote(model))
+    }
+
+    /// The window of a model of this machine, which is downloaded if it is not here.
+    async fn window(&self, name: ModelName) -> Result<Window, EmbeddingError> {
+        self.inner.fetcher.fetch_missing(&name).await?;
+        let inner = self.inner.clone();
+        let load = move || {
+            let folder = inner.fetcher.catalog().locate(&name)?;
+            Window::load(&folder, &name)
+        };
+        let loaded = tokio::task::spawn_blocking(load).await;
+        loaded.unwrap_or(Err(EmbeddingError::ShutDown))
     }
 
     /// Loads the ONNX Runtime library, as the first model would.

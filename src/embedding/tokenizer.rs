@@ -252,6 +252,25 @@ impl TextTokenizer {
         (again == ids && !is_truncated).then_some(text)
     }
 
+    /// The beginning of a text that fills the window, if the text has more tokens than that; `None` for a text that fits.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's own error.
+    pub(crate) fn head<'a>(&self, text: &'a str) -> Result<Option<&'a str>, tokenizers::Error> {
+        let part = cut(text, byte_limit(self.room));
+        let in_case = self.cased(part);
+        self.patterns.check(&in_case)?;
+        // Unlike the ids alone, the places of tokens take a slower method.
+        let encoding = self.tokenizer.encode(in_case, false)?;
+        let Some((end, _)) = encoding.get_offsets().get(self.room) else {
+            return Ok((part.len() < text.len()).then_some(part));
+        };
+        // A letter may have another length in lower case; then this is a few letters off.
+        let head = &part[..part.floor_char_boundary(*end)];
+        Ok(Some(head.trim_end()))
+    }
+
     /// Whether every text begins or ends with a token that tells the ids of this tokenizer from those of others.
     pub(crate) fn has_special_tokens(&self) -> bool {
         !self.before.is_empty() || !self.after.is_empty()
@@ -403,6 +422,21 @@ fn special_tokens(tokenizer: &Tokenizer) -> Result<(Vec<u32>, Vec<u32>), String>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_head_of_a_text_fills_the_window_and_a_text_that_fits_has_none() {
+        let tokenizer = tokenizer(6);
+        for text in ["", "hello", "hello world é."] {
+            assert_eq!(tokenizer.head(text).unwrap(), None, "{text}");
+        }
+        for (text, head) in [
+            ("hello world hello world hello", "hello world hello world"),
+            ("hello worlding é変 slot", "hello worlding é"),
+        ] {
+            assert_eq!(tokenizer.head(text).unwrap(), Some(head));
+            assert_eq!(tokenizer.ids(head).unwrap(), tokenizer.ids(text).unwrap());
+        }
+    }
 
     /// A WordPiece tokenizer like BERT's, over single characters and a few longer pieces.
     fn tokenizer(max_tokens: usize) -> TextTokenizer {

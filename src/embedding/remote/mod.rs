@@ -38,6 +38,7 @@ mod transport;
 mod tried;
 mod turns;
 mod verdict;
+mod window;
 mod words;
 
 pub use batch::RemoteVector;
@@ -49,3 +50,4 @@ pub use options::{RemoteOptions, ServiceKey};
 pub use patience::Patience;
 pub use servers::ServerState;
 pub(crate) use services::RemoteServices;
+pub(crate) use window::Window;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::options::RemoteOptions;
 use super::service::RemoteService;
+use super::window::Window;
 use crate::embedding::role::TextRole;
 use crate::embedding::scheduler::Scheduled;
 
@@ -15,6 +16,8 @@ pub(crate) struct RemoteModel {
     /// What tells its vectors from others, for each role.
     of_queries: String,
     of_documents: String,
+    /// Where the job has named a tokenizer.
+    window: Option<Window>,
     service: Arc<RemoteService>,
 }
 
@@ -23,6 +26,7 @@ impl RemoteModel {
     pub(super) fn new(
         options: RemoteOptions,
         dimensions: usize,
+        window: Option<Window>,
         service: Arc<RemoteService>,
     ) -> Self {
         // A list in JSON, so that no two lists are one text.
@@ -33,7 +37,16 @@ impl RemoteModel {
             of_queries: joined(TextRole::Query),
             of_documents: joined(TextRole::Document),
             options,
+            window,
             service,
+        }
+    }
+
+    /// What is sent for a text, and whether it is less than the text.
+    pub(super) fn fit(&self, text: &Arc<str>) -> (Arc<str>, bool) {
+        match &self.window {
+            Some(window) => window.fit(text),
+            None => (text.clone(), false),
         }
     }
 

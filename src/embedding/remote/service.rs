@@ -191,7 +191,8 @@ async fn embed(fleet: &Fleet, scheduler: &Scheduler<RemoteModel>, batch: &[Text]
     let Some((_, first)) = batch.first() else {
         return;
     };
-    let texts: Vec<Arc<str>> = batch.iter().map(|(_, text)| text.text.clone()).collect();
+    let fitted = batch.iter().map(|(_, text)| text.model.fit(&text.text));
+    let (texts, are_cut): (Vec<Arc<str>>, Vec<bool>) = fitted.unzip();
     let began = Instant::now();
     let results = fleet
         .embed_each(first.model.options(), first.role, &texts)
@@ -200,9 +201,10 @@ async fn embed(fleet: &Fleet, scheduler: &Scheduler<RemoteModel>, batch: &[Text]
     match results {
         Ok(results) => {
             let mut counted = Vec::new();
-            for ((entry, text), result) in batch.iter().zip(results) {
+            for (((entry, text), is_cut), result) in batch.iter().zip(are_cut).zip(results) {
                 match result {
-                    Ok(vector) => {
+                    Ok(mut vector) => {
+                        vector.is_truncated |= is_cut;
                         let done = computation(text, vector, share);
                         counted.extend(scheduler.finish(*entry, done));
                     }

@@ -12,6 +12,7 @@ use super::fleet::Fleet;
 use super::model::RemoteModel;
 use super::options::{RemoteOptions, ServiceKey};
 use super::service::RemoteService;
+use super::window::Window;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::scheduler::{Memory, lock};
 
@@ -47,7 +48,8 @@ impl RemoteServices {
         }
     }
 
-    /// The model under these options, tried with a first text unless it is in use already.
+    /// The model under these options, tried with a first text unless it is in use already. `window` is that of the tokenizer
+    /// that they name.
     ///
     /// Cancellation safe.
     ///
@@ -56,6 +58,7 @@ impl RemoteServices {
     pub(crate) async fn model(
         &self,
         options: &RemoteOptions,
+        window: Option<Window>,
     ) -> Result<Arc<RemoteModel>, EmbeddingError> {
         let _one_at_a_time = self.trying.lock().await;
         let known = lock(&self.state)
@@ -70,7 +73,12 @@ impl RemoteServices {
         }
         let service = self.service(options).await?;
         let dimensions = service.probe(options).await?;
-        let model = Arc::new(RemoteModel::new(options.clone(), dimensions, service));
+        let model = Arc::new(RemoteModel::new(
+            options.clone(),
+            dimensions,
+            window,
+            service,
+        ));
         lock(&self.state).add(&model);
         Ok(model)
     }

@@ -207,3 +207,29 @@ async fn an_answer_that_is_none_becomes_no_vector() {
     let reason = scene.wait_for_failure().await;
     assert!(reason.contains("7 dimensions instead of 8"), "{reason}");
 }
+
+#[tokio::test]
+async fn a_named_tokenizer_cuts_texts_before_they_are_sent() {
+    let stub = StubEngine::start();
+    let mut scene = notes().await;
+    scene
+        .sql("INSERT INTO notes (id, body) VALUES (1, repeat('river ', 400)), (2, 'a short text')")
+        .await;
+    let params = at(&[&stub]) + ", \"tokenizer\": \"sentence-transformers/all-MiniLM-L6-v2\"";
+    job(&scene, "openai", "stub", &params).await;
+    scene.start_daemon().await;
+    wait_for_all_but(&scene, &[1]).await;
+    let cut = "SELECT stats->'totals'->>'texts_truncated' FROM jobs";
+    scene.wait_for(cut, "1").await;
+    let sent: Vec<String> = stub
+        .seen()
+        .into_iter()
+        .flat_map(|seen| seen.texts)
+        .collect();
+    let long = sent
+        .iter()
+        .find(|text| text.starts_with("river"))
+        .expect("it was sent");
+    // The window of the model without its two special tokens.
+    assert_eq!(long.split_whitespace().count(), 254);
+}

@@ -55,7 +55,8 @@ pub async fn run(arguments: CreateTable) -> anyhow::Result<()> {
     }
     if let Some(addition) = &created.addition {
         output::line(format_args!(
-            "{} lacks columns that this version knows; to add them, run as its owner: {addition} Then restart the daemon",
+            "{} lacks columns that this version knows; to add them, run as its owner: {addition} Then give the daemon's role \
+             its rights again (lantern-cli sql role), and restart the daemon",
             created.jobs
         ))?;
     }

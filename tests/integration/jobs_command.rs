@@ -298,7 +298,7 @@ async fn create_table_says_which_columns_an_older_table_lacks() {
         .split_once("run as its owner: ")
         .expect("what it lacks");
     let (addition, _) = addition
-        .split_once(" Then restart")
+        .split_once(" Then give")
         .expect("the end of the statement");
     assert!(addition.contains("ADD COLUMN \"stats\" JSONB"), "{printed}");
     execute(&client, addition).await;

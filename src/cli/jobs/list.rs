@@ -14,7 +14,7 @@ const HEADINGS: [&str; 4] = ["id", "state", "job", "model"];
 /// The columns that are cut where a terminal is too narrow for them.
 const CUT: [usize; 2] = [3, 2];
 /// What stays of such a cell.
-const MIN_WIDTH: usize = 16;
+const MIN_WIDTH: usize = 12;
 
 /// List the jobs of a jobs table, a line each
 ///

@@ -1,6 +1,6 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
-.PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts bench-frameworks reference-vectors fuzz \
+.PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts bench-frameworks bench-serve reference-vectors fuzz \
   lint clean
 
 help: ## Show this list
@@ -64,6 +64,9 @@ REFERENCE_PYTHON ?= .runtime/reference/bin/python
 
 bench-frameworks: setup $(REFERENCE_PYTHON) ## Compare the embedder with sentence-transformers and fastembed (fetches 5 GB)
 	cargo bench --bench embedder -- frameworks=$(REFERENCE_PYTHON)
+
+bench-serve: setup $(REFERENCE_PYTHON) ## Compare serve with the engine, and with others behind uvicorn (fetches 5 GB)
+	cargo bench --bench serve -- frameworks=$(REFERENCE_PYTHON)
 
 reference-vectors: $(REFERENCE_PYTHON) ## Make tests/data/tiny again, with sentence-transformers (fetches 5 GB)
 	HF_HUB_OFFLINE=1 $(REFERENCE_PYTHON) scripts/reference_vectors.py tests/data/tiny

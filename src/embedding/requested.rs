@@ -56,7 +56,7 @@ impl Model {
             return Err(ForeignTokens::Unmarked);
         }
         let text = tokenizer.text_of(ids);
-        text.ok_or_else(|| ForeignTokens::Other(settings.max_tokens))
+        text.ok_or(ForeignTokens::Other(settings.max_tokens))
     }
 
     /// Whether every vector is known to have length 1.

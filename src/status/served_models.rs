@@ -71,8 +71,7 @@ impl ServedModels {
         let canonical = id.parse::<ModelName>().map(|name| name.to_string());
         let is_it = |name: &str| name == id || canonical.as_deref() == Ok(name);
         let mut all = models.values();
-        all.find(|served| is_it(&served.model.name().to_string()))
-            .cloned()
+        all.find(|served| is_it(served.model.name())).cloned()
     }
 
     /// The model that is meant where none is named: the only one.

@@ -65,7 +65,7 @@ impl Api {
         let ids: Vec<String> = self.models.all().into_iter().map(|(id, _)| id).collect();
         let ids = match ids.len() {
             0 => return ApiError::new(Problem::Unavailable, "no model is loaded yet"),
-            ..=20 => ids.join(", "),
+            1..=20 => ids.join(", "),
             more => format!(
                 "{}, … ({more} in all: see /v1/models)",
                 ids[..20].join(", ")

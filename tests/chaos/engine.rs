@@ -13,7 +13,7 @@ use super::testbed::Testbed;
 /// Servers of a schedule.
 const SERVERS: usize = 2;
 /// Tells the numbers of a schedule's servers from those of its other parts, which so stay what they were.
-const APART: u64 = 0x5eed_0f_e461e5;
+const APART: u64 = 0x5eed_0fe4_61e5;
 
 /// Something that goes wrong with a server.
 #[derive(Clone, Debug)]

@@ -1,12 +1,12 @@
 //! Models elsewhere: texts are sent to servers of OpenAI, Cohere, Voyage, Ollama, or what speaks like one of them.
 //!
 //! ```text
-//!  services ── service ──▶ fleet ──▶ servers
-//!  └ model       └ scheduler, batches
+//!  services ── sender ──▶ fleet ──▶ servers
+//!  └ model      └ scheduler, batches
 //! ```
 //!
 //! A [`Fleet`] stands for the servers of one service: it decides which of them gets a batch and when, and what a failure
-//! means. It knows nothing of jobs or queues. A `service` sends it what the jobs that share a key have in their queue.
+//! means. It knows nothing of jobs or queues. A `sender` sends it what the jobs that share a key have in their queue.
 
 mod address;
 mod answer;
@@ -16,6 +16,7 @@ mod error;
 mod exchange;
 mod fleet;
 mod headers;
+mod in_flight;
 mod limit_headers;
 mod limits;
 mod memory;
@@ -29,8 +30,8 @@ mod provider;
 mod request;
 mod row;
 mod secret;
+mod sender;
 mod servers;
-mod service;
 mod services;
 mod shorten;
 mod spread;

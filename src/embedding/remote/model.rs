@@ -1,12 +1,20 @@
-//! A model of a server, under the options of a job.
+//! A model of a server, under the options of a job, and the service that has it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::fleet::Fleet;
+use super::in_flight::InFlight;
 use super::options::RemoteOptions;
-use super::service::RemoteService;
+use super::servers::ServerState;
 use super::window::Window;
+use crate::embedding::error::EmbeddingError;
 use crate::embedding::role::TextRole;
-use crate::embedding::scheduler::Scheduled;
+use crate::embedding::scheduler::{Scheduled, Scheduler};
 
 /// A model of a server: how it is used, and the service that has it.
 pub(crate) struct RemoteModel {
@@ -69,9 +77,69 @@ impl RemoteModel {
     }
 }
 
+/// One set of servers with one key. It ends when the last model of it is dropped.
+pub(crate) struct RemoteService {
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) scheduler: Arc<Scheduler<RemoteModel>>,
+    pub(super) in_flight: Arc<InFlight>,
+    pub(super) end: CancellationToken,
+    pub(super) requests: Handle,
+}
+
+impl RemoteService {
+    /// Embeds a first text; returns the length of the vectors.
+    ///
+    /// Cancellation safe: the request is dropped.
+    ///
+    /// # Errors
+    /// Those of the text.
+    pub(super) async fn probe(&self, options: &RemoteOptions) -> Result<usize, EmbeddingError> {
+        let (fleet, options) = (self.fleet.clone(), options.clone());
+        // On the runtime of all requests: the connection that it opens is kept there.
+        let probe = self
+            .requests
+            .spawn(async move { fleet.probe(&options).await });
+        match AbortOnDropHandle::new(probe).await {
+            Ok(probed) => Ok(probed?),
+            Err(_) => Err(EmbeddingError::ShutDown),
+        }
+    }
+
+    /// At most so many requests at a time from now on.
+    pub(super) fn set_max_in_flight(&self, most: usize) {
+        self.in_flight.set_most(most);
+    }
+
+    /// Why no text can be sent to any of the servers now; `None` while one of them takes texts.
+    pub(crate) fn held_up(&self) -> Option<String> {
+        let reason = |state: &ServerState| match (&state.left_out, state.paused) {
+            (Some((_, reason)), _) => Some(format!("{}: {reason}", state.server)),
+            (None, Some(_)) => Some(format!(
+                "{}: it has had too many requests for now, and asked for a pause",
+                state.server
+            )),
+            (None, None) => None,
+        };
+        let states = self.fleet.servers();
+        let reasons: Option<Vec<String>> = states.iter().map(reason).collect();
+        reasons.map(|reasons| reasons.join("; "))
+    }
+
+    pub(crate) fn scheduler(&self) -> &Arc<Scheduler<RemoteModel>> {
+        &self.scheduler
+    }
+}
+
+impl Drop for RemoteService {
+    fn drop(&mut self) {
+        self.end.cancel();
+        self.scheduler.shut_down();
+    }
+}
+
 impl Scheduled for RemoteModel {
     /// Nothing is done to a text before it is sent.
-    type Ready = std::convert::Infallible;
+    type Ready = Infallible;
 
     /// Some providers are told the role once for all texts of a request.
     const MIXES_ROLES: bool = false;

@@ -9,9 +9,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
-use super::model::RemoteModel;
+use super::model::{RemoteModel, RemoteService};
 use super::options::{RemoteOptions, ServiceKey};
-use super::service::RemoteService;
+use super::sender;
 use super::window::Window;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::scheduler::{Memory, lock};
@@ -96,7 +96,7 @@ impl RemoteServices {
         let mut state = lock(&self.state);
         let requests = state.requests()?;
         let (memory, end) = (self.memory.clone(), self.end.child_token());
-        let (service, thread) = RemoteService::start(fleet, memory, requests, end)?;
+        let (service, thread) = sender::start(fleet, memory, requests, end)?;
         let service = Arc::new(service);
         state
             .services

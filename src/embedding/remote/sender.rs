@@ -11,125 +11,29 @@
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::RemoteVector;
 use super::fleet::Fleet;
-use super::model::RemoteModel;
+use super::in_flight::InFlight;
+use super::model::{RemoteModel, RemoteService};
 use super::numbers::estimate_tokens;
-use super::options::RemoteOptions;
-use super::servers::ServerState;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::linger::Linger;
 use crate::embedding::queue::{EntryId, Room};
-use crate::embedding::scheduler::{Computation, Memory, PendingText, Scheduler, lock};
+use crate::embedding::scheduler::{Computation, Memory, PendingText, Scheduler};
 use crate::embedding::worker::{count_batch, panic_message};
 
 /// How long texts wait for others, unless none follows. Short beside any request.
 const LINGER: Duration = Duration::from_millis(5);
 
 type Text = (EntryId, PendingText<RemoteModel>);
-
-/// One set of servers with one key. It ends when the last model of it is dropped.
-pub(crate) struct RemoteService {
-    fleet: Arc<Fleet>,
-    scheduler: Arc<Scheduler<RemoteModel>>,
-    in_flight: Arc<InFlight>,
-    end: CancellationToken,
-    requests: Handle,
-}
-
-impl RemoteService {
-    /// Starts the thread that cuts batches, until `end`. Its requests run on the runtime `requests`.
-    ///
-    /// # Errors
-    /// The system has no room for a thread.
-    pub(super) fn start(
-        fleet: Fleet,
-        memory: Memory,
-        requests: Handle,
-        end: CancellationToken,
-    ) -> Result<(Self, JoinHandle<()>), EmbeddingError> {
-        let linger = Linger::at_least(Instant::now(), LINGER);
-        let service = Self {
-            fleet: Arc::new(fleet),
-            scheduler: Arc::new(Scheduler::new(usize::MAX, linger, memory)),
-            in_flight: Arc::new(InFlight::at_most(1)),
-            end,
-            requests,
-        };
-        let sender = Sender {
-            fleet: service.fleet.clone(),
-            scheduler: service.scheduler.clone(),
-            in_flight: service.in_flight.clone(),
-            end: service.end.clone(),
-            requests: service.requests.clone(),
-        };
-        let thread = thread::Builder::new().name("embed-remote".into());
-        let started = thread.spawn(move || sender.run());
-        let started = started.map_err(|error| EmbeddingError::Threads(Arc::new(error)))?;
-        Ok((service, started))
-    }
-
-    /// Embeds a first text; returns the length of the vectors.
-    ///
-    /// Cancellation safe: the request is dropped.
-    ///
-    /// # Errors
-    /// Those of the text.
-    pub(super) async fn probe(&self, options: &RemoteOptions) -> Result<usize, EmbeddingError> {
-        let (fleet, options) = (self.fleet.clone(), options.clone());
-        // On the runtime of all requests: the connection that it opens is kept there.
-        let probe = self
-            .requests
-            .spawn(async move { fleet.probe(&options).await });
-        match AbortOnDropHandle::new(probe).await {
-            Ok(probed) => Ok(probed?),
-            Err(_) => Err(EmbeddingError::ShutDown),
-        }
-    }
-
-    /// At most so many requests at a time from now on.
-    pub(super) fn set_max_in_flight(&self, most: usize) {
-        self.in_flight.most.store(most.max(1), Ordering::Relaxed);
-        self.in_flight.changed.notify_one();
-    }
-
-    /// Why no text can be sent to any of the servers now; `None` while one of them takes texts.
-    pub(crate) fn held_up(&self) -> Option<String> {
-        let reason = |state: &ServerState| match (&state.left_out, state.paused) {
-            (Some((_, reason)), _) => Some(format!("{}: {reason}", state.server)),
-            (None, Some(_)) => Some(format!(
-                "{}: it has had too many requests for now, and asked for a pause",
-                state.server
-            )),
-            (None, None) => None,
-        };
-        let states = self.fleet.servers();
-        let reasons: Option<Vec<String>> = states.iter().map(reason).collect();
-        reasons.map(|reasons| reasons.join("; "))
-    }
-
-    pub(crate) fn scheduler(&self) -> &Arc<Scheduler<RemoteModel>> {
-        &self.scheduler
-    }
-}
-
-impl Drop for RemoteService {
-    fn drop(&mut self) {
-        self.end.cancel();
-        self.scheduler.shut_down();
-    }
-}
 
 /// What the thread of a service works with.
 struct Sender {
@@ -138,6 +42,37 @@ struct Sender {
     in_flight: Arc<InFlight>,
     end: CancellationToken,
     requests: Handle,
+}
+
+/// Starts a service, and the thread that cuts its batches until `end`. Its requests run on the runtime `requests`.
+///
+/// # Errors
+/// The system has no room for a thread.
+pub(super) fn start(
+    fleet: Fleet,
+    memory: Memory,
+    requests: Handle,
+    end: CancellationToken,
+) -> Result<(RemoteService, JoinHandle<()>), EmbeddingError> {
+    let linger = Linger::at_least(Instant::now(), LINGER);
+    let service = RemoteService {
+        fleet: Arc::new(fleet),
+        scheduler: Arc::new(Scheduler::new(usize::MAX, linger, memory)),
+        in_flight: Arc::new(InFlight::at_most(1)),
+        end,
+        requests,
+    };
+    let sender = Sender {
+        fleet: service.fleet.clone(),
+        scheduler: service.scheduler.clone(),
+        in_flight: service.in_flight.clone(),
+        end: service.end.clone(),
+        requests: service.requests.clone(),
+    };
+    let thread = thread::Builder::new().name("embed-remote".into());
+    let started = thread.spawn(move || sender.run());
+    let started = started.map_err(|error| EmbeddingError::Threads(Arc::new(error)))?;
+    Ok((service, started))
 }
 
 impl Sender {
@@ -245,42 +180,5 @@ fn computation(
         is_truncated: vector.is_truncated,
         tokens: usize::try_from(vector.tokens).unwrap_or(usize::MAX),
         share,
-    }
-}
-
-/// How many requests are under way.
-struct InFlight {
-    count: Mutex<usize>,
-    most: AtomicUsize,
-    changed: Notify,
-}
-
-impl InFlight {
-    fn at_most(most: usize) -> Self {
-        Self {
-            count: Mutex::default(),
-            most: AtomicUsize::new(most),
-            changed: Notify::new(),
-        }
-    }
-
-    /// Waits until there is room for a request, and counts it. One waits at a time.
-    async fn enter(&self) {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let mut count = lock(&self.count);
-                if *count < self.most.load(Ordering::Relaxed) {
-                    *count += 1;
-                    return;
-                }
-            }
-            changed.await;
-        }
-    }
-
-    fn leave(&self) {
-        *lock(&self.count) -= 1;
-        self.changed.notify_one();
     }
 }

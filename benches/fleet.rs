@@ -38,12 +38,12 @@ fn main() -> ExitCode {
     runtime.expect("a runtime").block_on(compare(rounds, time))
 }
 
-/// A server with room for four batches at a time, each of which takes about 50 ms.
+/// A server with room for four batches at a time, each of which takes about 100 ms.
 fn healthy() -> Behavior {
     Behavior {
         dimensions: DIMENSIONS,
-        latency: Duration::from_millis(30),
-        latency_per_token: Duration::from_micros(80),
+        latency: Duration::from_millis(60),
+        latency_per_token: Duration::from_micros(160),
         concurrency: 4,
         ..Behavior::default()
     }

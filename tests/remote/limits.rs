@@ -22,7 +22,7 @@ async fn a_pause_that_the_server_asks_for_is_kept_and_is_no_failure() {
 }
 
 #[tokio::test]
-async fn nobody_is_ready_while_nothing_is_left() {
+async fn no_batch_is_ready_while_nothing_is_left() {
     let stub = StubEngine::start();
     let client = Client::new(&stub);
     let headers = vec![

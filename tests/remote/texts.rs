@@ -38,9 +38,9 @@ async fn a_text_that_breaks_the_server_or_has_no_vector_is_found_too() {
         stub.change(|behavior| {
             let text = Some("evil".to_owned());
             if breaks {
-                behavior.crash = text
+                behavior.crash = text;
             } else {
-                behavior.nan = text
+                behavior.nan = text;
             }
         });
         let mut texts = texts(8);

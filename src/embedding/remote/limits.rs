@@ -98,8 +98,14 @@ impl Limits {
         self.backoff.reset();
     }
 
-    /// A request was refused for being one too many, while this many others were in flight.
-    pub(super) fn throttled(&mut self, now: Instant, in_flight: usize, asked: Option<Duration>) {
+    /// A request was refused for being one too many, of this many that were in flight. Says whether the server itself
+    /// asks for a pause.
+    pub(super) fn throttled(
+        &mut self,
+        now: Instant,
+        in_flight: usize,
+        asked: Option<Duration>,
+    ) -> bool {
         // Others that were sent with it are refused with it, and are one event.
         let is_known = self.paused_until.is_some_and(|until| until > now);
         if !is_known {
@@ -112,7 +118,7 @@ impl Limits {
             Some(asked) => {
                 asked.min(MAX_PAUSE) + MAX_JITTER.min(asked / 4).mul_f64(fastrand::f64())
             }
-            None if is_known => return,
+            None if is_known => return false,
             None => self.backoff.next_pause(),
         };
         let until = now + pause;
@@ -120,6 +126,7 @@ impl Limits {
             self.paused_until = Some(until);
             self.is_announced = asked.is_some();
         }
+        asked.is_some()
     }
 
     /// How long nothing is sent from now on.
@@ -148,7 +155,7 @@ mod tests {
     fn nothing_is_sent_before_the_server_allows_it() {
         let now = Instant::now();
         let mut limits = limits();
-        limits.throttled(now, 1, Some(Duration::from_secs(2)));
+        assert!(limits.throttled(now, 1, Some(Duration::from_secs(2))));
         let wait = limits.admits(now, 0, 1).unwrap_err();
         assert!(wait.is_announced && wait.until.unwrap() >= now + Duration::from_secs(2));
         assert_eq!(limits.admits(wait.until.unwrap(), 0, 1), Ok(()));
@@ -182,7 +189,7 @@ mod tests {
         let now = Instant::now();
         let mut limits = limits();
         for _ in 0..8 {
-            limits.throttled(now, 8, None);
+            assert!(!limits.throttled(now, 8, None));
         }
         let later = now + Duration::from_secs(60);
         assert_eq!(limits.admits(later, 3, 1), Ok(()));

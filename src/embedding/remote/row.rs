@@ -298,6 +298,15 @@ mod tests {
                 r#"{"headers": {"Authorization": "x"}, "api_key": "K"}"#,
                 "remove one of them",
             ),
+        ] {
+            let said = error(runtime, json);
+            assert!(said.contains(words), "{json}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_named_with_the_range() {
+        for (runtime, json, words) in [
             ("openai", r#"{"model": ""}"#, "set embedding_model"),
             ("openai", r#"{"dimensions": 0}"#, "at least 1"),
             (

@@ -179,7 +179,7 @@ impl Turn<'_> {
         self.is_finished = true;
         let mut shared = self.turns.lock();
         let server = &mut shared.servers[self.server];
-        let others = server.in_flight.saturating_sub(1);
+        let in_flight = server.in_flight;
         match outcome {
             Outcome::Vectors => {
                 server.breaker.succeeded();
@@ -192,8 +192,7 @@ impl Turn<'_> {
                 server.failures += 1;
                 // A server that counts requests is one that works.
                 server.breaker.succeeded();
-                server.limits.throttled(now, others + 1, asked);
-                if asked.is_some() {
+                if server.limits.throttled(now, in_flight, asked) {
                     shared.progress = now;
                 }
             }

@@ -132,3 +132,20 @@ async fn a_redirect_is_not_followed() {
     );
     assert_eq!(elsewhere.requests(), 0);
 }
+
+#[tokio::test]
+async fn a_model_that_was_replaced_is_used_by_those_who_start_and_refused_by_those_who_run() {
+    let stub = StubEngine::start();
+    let mut client = Client::new(&stub);
+    assert_eq!(client.fleet.probe(&client.options).await.unwrap(), 8);
+    let starting = client.options.clone();
+    client.options = client.options.expecting(8);
+    stub.change(|behavior| behavior.dimensions = 5);
+    assert!(client.fleet.probe(&starting).await.is_err());
+    assert_eq!(client.fleet.probe(&starting).await.unwrap(), 5);
+    let error = client.embed(&["one"]).await.unwrap_err();
+    assert!(
+        error.to_string().contains("5 dimensions instead of 8"),
+        "{error}"
+    );
+}

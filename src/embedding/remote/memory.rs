@@ -27,10 +27,12 @@ struct Known {
 }
 
 impl Memory {
-    /// The length of the vectors, if it is known: by the row, or by the first answer.
+    /// The length of the vectors, if it is known: by the row, by the caller, or by the first answer.
     pub(super) fn dimensions(&self, options: &RemoteOptions) -> Option<usize> {
         let of_row = options.dimensions.map(usize::from);
-        of_row.or_else(|| self.read(options, |known| known.dimensions))
+        of_row
+            .or(options.expected)
+            .or_else(|| self.read(options, |known| known.dimensions))
     }
 
     pub(super) fn learn_dimensions(&self, options: &RemoteOptions, dimensions: usize) {
@@ -39,7 +41,7 @@ impl Memory {
         });
     }
 
-    /// Forgets the length of the vectors: the model may have been replaced.
+    /// Forgets the length of the vectors: the model has been replaced.
     pub(super) fn forget_dimensions(&self, options: &RemoteOptions) {
         self.change(options, |known| known.dimensions = None);
     }

@@ -35,6 +35,8 @@ pub struct RemoteOptions {
     pub(super) key_header: String,
     model: String,
     pub(super) dimensions: Option<NonZeroUsize>,
+    /// The length that vectors had before, as the caller knows it.
+    pub(super) expected: Option<usize>,
     input_type: OfRole,
     prompt: OfRole,
     pub(super) base64: bool,
@@ -104,6 +106,7 @@ impl RemoteOptions {
             key_header: headers::key_header(&object)?,
             model: row::model_name(&object, model)?,
             dimensions: count(&object, "dimensions")?,
+            expected: None,
             input_type: row::input_type(&object, provider)?,
             prompt: row::prompt(&object)?,
             base64: row::base64(&object, provider)?,
@@ -165,6 +168,12 @@ impl RemoteOptions {
         self.check_private("a key")?;
         self.key = Some(Secret::new(key));
         Ok(self)
+    }
+
+    /// The same for a caller whose vectors have this length: vectors of another one are refused.
+    pub fn expecting(mut self, dimensions: usize) -> Self {
+        self.expected = Some(dimensions);
+        self
     }
 
     /// The model's name for the server.

@@ -24,7 +24,6 @@ impl Fleet {
     pub async fn probe(&self, options: &RemoteOptions) -> Result<usize, RemoteError> {
         let text = probe_text(options, TextRole::Document);
         let ask = Ask::new(options, TextRole::Document, &[text.as_str()], false);
-        self.memory.forget_dimensions(options);
         let mut failed = Vec::new();
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -37,6 +36,10 @@ impl Fleet {
                 Ok(answer) => return Ok(answer.dimensions()),
                 Err(failure) => failure.error,
             };
+            // If the model was replaced by another one, the next first text counts.
+            if let RemoteFailure::Dimensions { .. } = failure.failure {
+                self.memory.forget_dimensions(options);
+            }
             let is_final = !failure.is_transient() && self.endpoints.len() == 1;
             last = Some(of_every_text(failure));
             if is_final {

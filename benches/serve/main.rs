@@ -25,12 +25,14 @@ use tokio::runtime::Runtime;
 use client::{Client, request};
 use servers::Server;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 const CLIENTS: [usize; 3] = [1, 8, 64];
 /// How long a turn takes.
-const TURN: Duration = Duration::from_secs(3);
+const TURN: Duration = Duration::from_secs(2);
 /// Before each turn: the threads of the others go on spinning for a while after theirs.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_millis(300);
+/// Texts that are asked for one at a time, of the engine and of each server in turns.
+const LONE_TEXTS: usize = 200;
 /// The largest difference of a value of a vector that counts as rounding.
 const TOLERANCE: f32 = 1e-4;
 /// Different texts: none is asked for twice at the same time.
@@ -59,12 +61,51 @@ fn main() {
     for server in &servers {
         runtime.block_on(check(server, &engine, &model, &texts));
     }
-    println!("requests of one text of 8 to 24 words; medians of {ROUNDS} turns, texts/s and ms");
+    println!("requests of one text of 8 to 24 words");
+    println!("a lone request, medians of {LONE_TEXTS}");
+    runtime.block_on(compare_lone(&engine, &model, &servers, &texts));
+    println!("medians of {ROUNDS} turns; the ratio is that of the turn of the engine just before");
     for clients in CLIENTS {
         compare(&runtime, &engine, &model, &servers, &texts, clients);
     }
     drop(servers);
     engine.shutdown();
+}
+
+/// One text at a time, of the engine and of each server in turns.
+async fn compare_lone(engine: &Engine, model: &Model, servers: &[Server], texts: &[String]) {
+    let mut clients = Vec::new();
+    for server in servers {
+        clients.push(Client::connect(server.address).await);
+    }
+    let mut own = Vec::new();
+    let mut others = vec![Vec::new(); servers.len()];
+    for text in &texts[..LONE_TEXTS] {
+        let started = Instant::now();
+        let vectors = engine.embed(model, TextRole::Document, vec![text.clone()]);
+        vectors.await.expect("a vector");
+        own.push(millis(started.elapsed()));
+        for (times, client) in others.iter_mut().zip(&mut clients) {
+            let request = request(text);
+            let started = Instant::now();
+            client.ask(&request).await;
+            times.push(millis(started.elapsed()));
+        }
+    }
+    let own = median(own);
+    println!("  {:<22} {own:8.2} ms", "engine");
+    for (times, server) in others.into_iter().zip(servers) {
+        let time = median(times);
+        println!(
+            "  {:<22} {time:8.2} ms   {:+.2} ms",
+            server.name,
+            time - own
+        );
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 fn compare(
@@ -77,12 +118,15 @@ fn compare(
 ) {
     let mut own = Vec::new();
     let mut others: Vec<Vec<Turn>> = vec![Vec::new(); servers.len()];
+    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); servers.len()];
     for _ in 0..ROUNDS {
-        thread::sleep(REST);
-        own.push(runtime.block_on(engine_turn(engine, model, texts, clients)));
-        for (turns, server) in others.iter_mut().zip(servers) {
+        for (place, server) in servers.iter().enumerate() {
             thread::sleep(REST);
-            turns.push(runtime.block_on(server_turn(server, texts, clients)));
+            let engine = runtime.block_on(engine_turn(engine, model, texts, clients));
+            let other = runtime.block_on(server_turn(server, texts, clients));
+            ratios[place].push(other.rate / engine.rate);
+            others[place].push(other);
+            own.push(engine);
         }
     }
     let own = middle(&own);
@@ -91,15 +135,14 @@ fn compare(
         "  {:<22} {:8.1} texts/s {:8.2} ms",
         "engine", own.rate, own.millis
     );
-    for (turns, server) in others.iter().zip(servers) {
+    for ((turns, ratios), server) in others.iter().zip(ratios).zip(servers) {
         let other = middle(turns);
         println!(
-            "  {:<22} {:8.1} texts/s {:8.2} ms   {:.2} of the engine, {:+.2} ms",
+            "  {:<22} {:8.1} texts/s {:8.2} ms   {:.2} of the engine",
             server.name,
             other.rate,
             other.millis,
-            other.rate / own.rate,
-            other.millis - own.millis
+            median(ratios)
         );
     }
 }
@@ -172,7 +215,7 @@ async fn collect(tasks: Vec<tokio::task::JoinHandle<Vec<Duration>>>, begin: Inst
     let seconds = begin.elapsed().as_secs_f64();
     Turn {
         rate: times.len() as f64 / seconds,
-        millis: median(times.iter().map(|time| time.as_secs_f64() * 1000.0)),
+        millis: median(times.into_iter().map(millis)),
     }
 }
 

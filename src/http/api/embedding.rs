@@ -2,18 +2,12 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue};
-use axum::response::Response;
-
 use super::body::beside;
 use super::error::{ApiError, Problem};
 use super::input::Input;
 use super::limits::{GATHER_TIME, MAX_TEXTS, MAX_TOKENS};
 use super::service::Api;
 use crate::embedding::{Embedded, EmbeddingError, ForeignTokens, Model, TextRole};
-
-/// How many texts were longer than the model's window, so that their ends did not count.
-const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated-texts");
 
 /// Tokens of a text beside those of its bytes, at most: special ones, and a usual prompt.
 const OVERHEAD_TOKENS: usize = 256;
@@ -80,17 +74,6 @@ impl Api {
             all.truncated += usize::from(is_truncated);
         }
         Ok(all)
-    }
-}
-
-impl Vectors {
-    /// The answer, which says how many texts were truncated, if any.
-    pub fn marked(truncated: usize, mut response: Response) -> Response {
-        if truncated > 0 {
-            let headers = response.headers_mut();
-            headers.insert(TRUNCATED, HeaderValue::from(truncated));
-        }
-        response
     }
 }
 

@@ -107,6 +107,19 @@ impl Problem {
     }
 }
 
+/// The most bytes of a message, which may quote what a client has sent.
+const MAX_MESSAGE: usize = 1000;
+/// The most bytes of the name of a field.
+const MAX_PARAM: usize = 100;
+
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.push('…');
+    }
+    text
+}
+
 /// An error of a request.
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -122,7 +135,7 @@ impl ApiError {
     pub fn new(problem: Problem, message: impl Into<String>) -> Self {
         Self {
             problem,
-            message: message.into(),
+            message: cut(message.into(), MAX_MESSAGE),
             param: None,
             code: None,
         }
@@ -135,7 +148,7 @@ impl ApiError {
 
     /// The field is at fault.
     pub fn of(self, param: impl Into<String>) -> Self {
-        let param = Some(param.into());
+        let param = Some(cut(param.into(), MAX_PARAM));
         Self { param, ..self }
     }
 

@@ -19,11 +19,13 @@
 //! | `body` | reading a request |
 //! | `input` | texts and token arrays |
 //! | `embedding` | from what is asked to vectors |
+//! | `answering` | what answers with vectors have in common |
 //! | `openai`, `models` | `/v1/embeddings`, `/v1/models` |
 //! | `tei` | `/embed`, `/info`, `/health` |
 //! | `error` | errors in both shapes |
 
 mod admission;
+mod answering;
 mod body;
 mod embedding;
 mod error;

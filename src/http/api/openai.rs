@@ -7,21 +7,16 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hyper::body::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::admission::Memory;
+use super::answering::{answer_memory, counted, marked, values};
 use super::body::{admit, beside};
 use super::embedding::{Vectors, Wanted, texts_of};
 use super::error::{ApiError, Dialect};
 use super::input::Input;
-use super::limits;
 use super::service::Api;
 use crate::embedding::TextRole;
 use crate::http::answer::answer;
-
-/// Bytes of a value of a vector in memory and as text.
-const BYTES_PER_VALUE: usize = 16;
 
 /// What may be asked. An unknown field is an error: it may be a misspelled `input_type`, and the vectors wrong.
 #[derive(Deserialize)]
@@ -114,41 +109,7 @@ async fn create(api: &Api, request: Request) -> Result<Response, ApiError> {
         "application/json",
         counted(body, for_answer),
     );
-    Ok(Vectors::marked(truncated, response))
-}
-
-/// Reserves memory for so many vectors and the text of them.
-///
-/// # Errors
-/// If so much is not free.
-pub(super) fn answer_memory(
-    api: &Api,
-    texts: usize,
-    dimensions: usize,
-) -> Result<Memory, ApiError> {
-    let bytes = texts.saturating_mul(dimensions) * BYTES_PER_VALUE;
-    api.admission.reserve(bytes)
-}
-
-/// The number of values in all vectors.
-pub(super) fn values(vectors: &Vectors) -> usize {
-    vectors.vectors.iter().map(Vec::len).sum()
-}
-
-/// A body that gives its memory back once it is sent.
-pub(super) fn counted(body: Vec<u8>, memory: Memory) -> Bytes {
-    struct Counted(Vec<u8>, #[allow(dead_code)] Memory);
-
-    impl AsRef<[u8]> for Counted {
-        fn as_ref(&self) -> &[u8] {
-            &self.0
-        }
-    }
-
-    match body.len() <= limits::MAX_INLINE {
-        true => Bytes::from(body),
-        false => Bytes::from_owner(Counted(body, memory)),
-    }
+    Ok(marked(truncated, response))
 }
 
 fn render(model: &str, vectors: &Vectors, format: EncodingFormat) -> Vec<u8> {

@@ -8,13 +8,13 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::answering::{answer_memory, counted, marked, values};
 use super::body::{admit, beside};
-use super::embedding::{Vectors, Wanted};
+use super::embedding::Wanted;
 use super::error::{ApiError, Dialect, Problem};
 use super::input::Texts;
 use super::limits::{MAX_REQUESTS, MAX_TEXTS, MAX_TOKENS};
 use super::models::json;
-use super::openai::{answer_memory, counted, values};
 use super::service::Api;
 use crate::embedding::{Model, TextRole};
 use crate::http::answer::{answer, text};
@@ -83,7 +83,7 @@ async fn create(api: &Api, request: Request) -> Result<Response, ApiError> {
         "application/json",
         counted(body, for_answer),
     );
-    Ok(Vectors::marked(truncated, response))
+    Ok(marked(truncated, response))
 }
 
 /// The role that the name of a prompt stands for. Of the two, documents are the default.

@@ -20,6 +20,120 @@ fn with_headers(address: SocketAddr, path: &str, headers: &[&str]) -> Answer {
     )
 }
 
+/// A body, the field that is at fault, and what is said of it.
+type Case<'a> = (&'a [u8], &'a str, &'a str);
+
+const CASES: &[Case] = &[
+    (b"", "", "the body is not JSON"),
+    (b"{", "", "the body is not JSON"),
+    (b"hello", "", "the body is not JSON"),
+    (b"[]", "", "invalid"),
+    (b"null", "", "expected struct"),
+    (b"{}", "", "missing field `input`"),
+    (
+        br#"{"input": "a"} {"input": "b"}"#,
+        "",
+        "trailing characters",
+    ),
+    (
+        br#"{"input": null}"#,
+        "input",
+        "expected a string, an array of strings",
+    ),
+    (
+        br#"{"input": 1}"#,
+        "input",
+        "expected a string, an array of strings",
+    ),
+    (
+        br#"{"input": true}"#,
+        "input",
+        "expected a string, an array of strings",
+    ),
+    (
+        br#"{"input": {"text": "a"}}"#,
+        "input",
+        "expected a string, an array of strings",
+    ),
+    (br#"{"input": []}"#, "input", "the array is empty"),
+    (br#"{"input": ""}"#, "input", "text 0 is empty"),
+    (br#"{"input": ["a", ""]}"#, "input", "text 1 is empty"),
+    (br#"{"input": ["a", 1]}"#, "input", "input[1]: invalid type"),
+    (
+        br#"{"input": ["a", null]}"#,
+        "input",
+        "input[1]: invalid type",
+    ),
+    (br#"{"input": [["a"]]}"#, "input", "invalid type"),
+    (
+        br#"{"input": [-1]}"#,
+        "input",
+        "expected a string, a token id",
+    ),
+    (
+        br#"{"input": [1.5]}"#,
+        "input",
+        "expected a string, a token id",
+    ),
+    (br#"{"input": NaN}"#, "", "the body is not JSON"),
+    (br#"{"input": [1e400]}"#, "", "out of range"),
+    (b"{\"input\": \"\xff\xfe\"}", "", "unicode"),
+    (b"{\"input\": \"\xed\xa0\x80\"}", "", "unicode"),
+    (br#"{"input": "\ud800"}"#, "", "the body is not JSON"),
+    (b"{\"input\": \"a\nb\"}", "", "control character"),
+    (
+        b"\xef\xbb\xbf{\"input\": \"a\"}",
+        "",
+        "the body is not JSON",
+    ),
+    (br#"{"input": "a", "input": "b"}"#, "", "duplicate field"),
+    (
+        br#"{"input": "a", "inputType": "query"}"#,
+        "inputType",
+        "unknown field",
+    ),
+    (
+        br#"{"input": "a", "input_type": "Query"}"#,
+        "input_type",
+        "expected `query` or `document`",
+    ),
+    (
+        br#"{"input": "a", "encoding_format": "int8"}"#,
+        "encoding_format",
+        "`float` or `base64`",
+    ),
+    (
+        br#"{"input": "a", "model": 1}"#,
+        "model",
+        "expected a string",
+    ),
+    (
+        br#"{"input": "a", "user": {}}"#,
+        "user",
+        "expected a string",
+    ),
+    (
+        br#"{"input": "a", "dimensions": "8"}"#,
+        "dimensions",
+        "expected usize",
+    ),
+    (
+        br#"{"input": "a", "dimensions": -1}"#,
+        "dimensions",
+        "expected usize",
+    ),
+    (
+        br#"{"input": "a", "dimensions": 8.5}"#,
+        "dimensions",
+        "expected usize",
+    ),
+    (
+        br#"{"input": "a", "dimensions": 0}"#,
+        "dimensions",
+        "dimensions cannot be 0",
+    ),
+];
+
 #[tokio::test]
 async fn a_malformed_request_is_told_which_field_is_at_fault() {
     let folder = data_path::with_tiny_models();
@@ -29,125 +143,23 @@ async fn a_malformed_request_is_told_which_field_is_at_fault() {
     let deep_object = format!(r#"{{"input": {}"#, r#"{"a": "#.repeat(100_000));
     let huge = format!(r#"{{"input": "a", "dimensions": 1{}}}"#, "0".repeat(400));
     let digits = format!(r#"{{"input": [{}]}}"#, "9".repeat(1 << 20));
-    let cases: Vec<(&[u8], &str, &str)> = vec![
-        (b"", "", "the body is not JSON"),
-        (b"{", "", "the body is not JSON"),
-        (b"hello", "", "the body is not JSON"),
-        (b"[]", "", "invalid"),
-        (b"null", "", "expected struct"),
-        (b"{}", "", "missing field `input`"),
-        (
-            br#"{"input": "a"} {"input": "b"}"#,
-            "",
-            "trailing characters",
-        ),
-        (
-            br#"{"input": null}"#,
-            "input",
-            "expected a string, an array of strings",
-        ),
-        (
-            br#"{"input": 1}"#,
-            "input",
-            "expected a string, an array of strings",
-        ),
-        (
-            br#"{"input": true}"#,
-            "input",
-            "expected a string, an array of strings",
-        ),
-        (
-            br#"{"input": {"text": "a"}}"#,
-            "input",
-            "expected a string, an array of strings",
-        ),
-        (br#"{"input": []}"#, "input", "the array is empty"),
-        (br#"{"input": ""}"#, "input", "text 0 is empty"),
-        (br#"{"input": ["a", ""]}"#, "input", "text 1 is empty"),
-        (br#"{"input": ["a", 1]}"#, "input", "input[1]: invalid type"),
-        (
-            br#"{"input": ["a", null]}"#,
-            "input",
-            "input[1]: invalid type",
-        ),
-        (br#"{"input": [["a"]]}"#, "input", "invalid type"),
-        (
-            br#"{"input": [-1]}"#,
-            "input",
-            "expected a string, a token id",
-        ),
-        (
-            br#"{"input": [1.5]}"#,
-            "input",
-            "expected a string, a token id",
-        ),
-        (br#"{"input": NaN}"#, "", "the body is not JSON"),
-        (br#"{"input": [1e400]}"#, "", "out of range"),
-        (b"{\"input\": \"\xff\xfe\"}", "", "unicode"),
-        (b"{\"input\": \"\xed\xa0\x80\"}", "", "unicode"),
-        (br#"{"input": "\ud800"}"#, "", "the body is not JSON"),
-        (b"{\"input\": \"a\nb\"}", "", "control character"),
-        (
-            b"\xef\xbb\xbf{\"input\": \"a\"}",
-            "",
-            "the body is not JSON",
-        ),
-        (
-            br#"{"input": "a", "input": "b"}"#,
-            "input",
-            "duplicate field",
-        ),
-        (
-            br#"{"input": "a", "inputType": "query"}"#,
-            "inputType",
-            "unknown field",
-        ),
-        (
-            br#"{"input": "a", "input_type": "Query"}"#,
-            "input_type",
-            "expected `query` or `document`",
-        ),
-        (
-            br#"{"input": "a", "encoding_format": "int8"}"#,
-            "encoding_format",
-            "`float` or `base64`",
-        ),
-        (
-            br#"{"input": "a", "model": 1}"#,
-            "model",
-            "expected a string",
-        ),
-        (
-            br#"{"input": "a", "user": {}}"#,
-            "user",
-            "expected a string",
-        ),
-        (
-            br#"{"input": "a", "dimensions": "8"}"#,
-            "dimensions",
-            "expected usize",
-        ),
-        (
-            br#"{"input": "a", "dimensions": -1}"#,
-            "dimensions",
-            "expected usize",
-        ),
-        (
-            br#"{"input": "a", "dimensions": 8.5}"#,
-            "dimensions",
-            "expected usize",
-        ),
-        (
-            br#"{"input": "a", "dimensions": 0}"#,
-            "dimensions",
-            "dimensions cannot be 0",
-        ),
+    let long_name = format!(r#"{{"input": "a", "{}": 1}}"#, "ü".repeat(1 << 20));
+    let long_model = "m".repeat(1 << 20);
+    let unknown = serve.post(
+        "/v1/embeddings",
+        format!(r#"{{"input": "a", "model": "{long_model}"}}"#),
+    );
+    assert_eq!((unknown.status, unknown.body.len() < 2000), (404, true));
+    let answer = serve.post("/v1/embeddings", long_name);
+    assert_eq!((answer.status, answer.body.len() < 4000), (400, true));
+    let generated: [Case; 4] = [
         (deep.as_bytes(), "", ""),
         (deep_object.as_bytes(), "input", "expected a string"),
         (huge.as_bytes(), "", "number out of range"),
         (digits.as_bytes(), "", "number out of range"),
     ];
-    for (body, param, words) in cases {
+    let cases = CASES.iter().chain(&generated);
+    for &(body, param, words) in cases {
         let answer = serve.post("/v1/embeddings", body);
         let what = shown(&String::from_utf8_lossy(&body[..body.len().min(80)]));
         let (status, kind, _, found, message) = openai_error(&answer);

@@ -71,7 +71,7 @@ fn only_reading_is_allowed() {
     }
     let head = send(
         address,
-        &format!("HEAD / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
+        format!("HEAD / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"),
     );
     assert_eq!((head.status, head.body.as_str()), (200, ""));
 }

@@ -72,34 +72,27 @@ fn main() {
     engine.shutdown();
 }
 
-/// One text at a time, of the engine and of each server in turns.
+/// One text at a time, of the engine and of a server in turns, for one server after the other: the threads of some go
+/// on spinning after an answer.
 async fn compare_lone(engine: &Engine, model: &Model, servers: &[Server], texts: &[String]) {
-    let mut clients = Vec::new();
     for server in servers {
-        clients.push(Client::connect(server.address).await);
-    }
-    let mut own = Vec::new();
-    let mut others = vec![Vec::new(); servers.len()];
-    for text in &texts[..LONE_TEXTS] {
-        let started = Instant::now();
-        let vectors = engine.embed(model, TextRole::Document, vec![text.clone()]);
-        vectors.await.expect("a vector");
-        own.push(millis(started.elapsed()));
-        for (times, client) in others.iter_mut().zip(&mut clients) {
+        let mut client = Client::connect(server.address).await;
+        let (mut own, mut others) = (Vec::new(), Vec::new());
+        for text in &texts[..LONE_TEXTS] {
+            let started = Instant::now();
+            let vectors = engine.embed(model, TextRole::Document, vec![text.clone()]);
+            vectors.await.expect("a vector");
+            own.push(millis(started.elapsed()));
             let request = request(text);
             let started = Instant::now();
             client.ask(&request).await;
-            times.push(millis(started.elapsed()));
+            others.push(millis(started.elapsed()));
         }
-    }
-    let own = median(own);
-    println!("  {:<22} {own:8.2} ms", "engine");
-    for (times, server) in others.into_iter().zip(servers) {
-        let time = median(times);
+        let (own, other) = (median(own), median(others));
         println!(
-            "  {:<22} {time:8.2} ms   {:+.2} ms",
+            "  {:<22} {other:8.2} ms   engine {own:8.2} ms   {:+.2} ms",
             server.name,
-            time - own
+            other - own
         );
     }
 }

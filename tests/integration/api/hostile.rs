@@ -95,7 +95,7 @@ const CASES: &[Case] = &[
     (
         br#"{"input": "a", "input_type": "Query"}"#,
         "input_type",
-        "expected `query` or `document`",
+        "expected one of `query`, `document`",
     ),
     (
         br#"{"input": "a", "encoding_format": "int8"}"#,

@@ -74,12 +74,13 @@ impl RemoteServices {
         let service = self.service(options).await?;
         let dimensions = service.probe(options).await?;
         let model = Arc::new(RemoteModel::new(
-            options.clone(),
+            // A server that has another model later must not mix its vectors with these.
+            options.clone().expecting(dimensions),
             dimensions,
             window,
             service,
         ));
-        lock(&self.state).add(&model);
+        lock(&self.state).add(options.clone(), &model);
         Ok(model)
     }
 
@@ -151,11 +152,10 @@ impl State {
     }
 
     /// Adds a model. Of the models of a service the one that allows the fewest requests at a time decides.
-    fn add(&mut self, model: &Arc<RemoteModel>) {
+    fn add(&mut self, options: RemoteOptions, model: &Arc<RemoteModel>) {
         self.models.retain(|_, model| model.strong_count() > 0);
-        let options = model.options();
-        self.models.insert(options.clone(), Arc::downgrade(model));
         let key = options.service_key();
+        self.models.insert(options, Arc::downgrade(model));
         let of_service = self
             .models
             .keys()

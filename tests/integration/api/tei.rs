@@ -44,7 +44,7 @@ async fn embed_answers_with_bare_arrays() {
         (
             json!({"inputs": long, "truncate": false}),
             413,
-            "at most 256 tokens",
+            "longer than the 256 tokens",
         ),
         (json!({"inputs": []}), 400, "the array is empty"),
         (json!({"inputs": ["a", ""]}), 400, "text 1 is empty"),

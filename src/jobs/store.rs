@@ -279,7 +279,8 @@ impl JobStore {
             .await
     }
 
-    /// Assigns `value` to the columns for interruptions, as far as the table has them.
+    /// Assigns `value` to the columns for interruptions, as far as the table has them. The time is that of the first of
+    /// several in a row.
     fn last_error(&self, value: &str) -> String {
         if !self.table.has("last_error") {
             return String::new();
@@ -287,7 +288,8 @@ impl JobStore {
         let mut set = format!("last_error = {value}");
         if self.table.has("last_error_at") {
             set.push_str(&format!(
-                ", last_error_at = CASE WHEN {value} IS NOT NULL THEN now() END"
+                ", last_error_at = CASE WHEN {value} IS NULL THEN NULL WHEN last_error IS NULL THEN now() \
+                 ELSE COALESCE(last_error_at, now()) END"
             ));
         }
         set

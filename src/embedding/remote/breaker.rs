@@ -8,6 +8,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::error::RemoteFailure;
 use super::patience::Patience;
 use crate::backoff::Backoff;
 
@@ -20,7 +21,7 @@ pub(super) struct Breaker {
     failures: u32,
     backoff: Backoff,
     /// Why it last failed.
-    reason: String,
+    reason: Option<RemoteFailure>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -36,7 +37,7 @@ impl Breaker {
             state: State::Closed,
             failures: 0,
             backoff: Backoff::new(patience.first_pause, patience.max_pause),
-            reason: String::new(),
+            reason: None,
         }
     }
 
@@ -65,9 +66,9 @@ impl Breaker {
         self.backoff.reset();
     }
 
-    pub(super) fn failed(&mut self, now: Instant, reason: String) {
+    pub(super) fn failed(&mut self, now: Instant, reason: RemoteFailure) {
         self.failures = self.failures.saturating_add(1);
-        self.reason = reason;
+        self.reason = Some(reason);
         // Requests that were under way when it opened do not make the pause longer.
         let opens = match self.state {
             State::Closed => self.failures >= MAX_FAILURES,
@@ -88,12 +89,13 @@ impl Breaker {
     }
 
     /// Why the server is left out, if it is.
-    pub(super) fn open(&self, now: Instant) -> Option<(Duration, &str)> {
-        match self.state {
-            State::Closed => None,
-            State::HalfOpen => Some((Duration::ZERO, &self.reason)),
-            State::Open { until } => Some((until.saturating_duration_since(now), &self.reason)),
-        }
+    pub(super) fn open(&self, now: Instant) -> Option<(Duration, &RemoteFailure)> {
+        let left = match self.state {
+            State::Closed => return None,
+            State::HalfOpen => Duration::ZERO,
+            State::Open { until } => until.saturating_duration_since(now),
+        };
+        Some((left, self.reason.as_ref()?))
     }
 }
 
@@ -101,12 +103,18 @@ impl Breaker {
 mod tests {
     use super::*;
 
+    fn failure(reason: &str) -> RemoteFailure {
+        RemoteFailure::Unreachable {
+            reason: reason.into(),
+        }
+    }
+
     fn opened(now: Instant) -> Breaker {
         let mut breaker = Breaker::new(&Patience::default());
         for _ in 0..MAX_FAILURES {
             assert_eq!(breaker.admits(now), Ok(()));
             assert!(!breaker.begin());
-            breaker.failed(now, "down".into());
+            breaker.failed(now, failure("down"));
         }
         breaker
     }
@@ -132,10 +140,10 @@ mod tests {
         let mut breaker = opened(now);
         let first = breaker.admits(now).unwrap_err().unwrap();
         breaker.begin();
-        breaker.failed(first, "still down".into());
+        breaker.failed(first, failure("still down"));
         let second = breaker.admits(first).unwrap_err().unwrap();
         assert!(second - first >= (first - now) / 2);
-        assert_eq!(breaker.open(first).unwrap().1, "still down");
+        assert_eq!(*breaker.open(first).unwrap().1, failure("still down"));
     }
 
     #[test]
@@ -144,7 +152,7 @@ mod tests {
         let mut breaker = opened(now);
         let until = breaker.admits(now).unwrap_err();
         for _ in 0..50 {
-            breaker.failed(now, "down".into());
+            breaker.failed(now, failure("down"));
         }
         assert_eq!(breaker.admits(now).unwrap_err(), until);
     }
@@ -164,8 +172,8 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::new(&Patience::default());
         for _ in 0..20 {
-            breaker.failed(now, "once".into());
-            breaker.failed(now, "twice".into());
+            breaker.failed(now, failure("once"));
+            breaker.failed(now, failure("twice"));
             breaker.succeeded();
         }
         assert_eq!(breaker.admits(now), Ok(()));

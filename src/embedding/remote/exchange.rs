@@ -10,7 +10,7 @@ use super::numbers::estimate_tokens;
 use super::options::RemoteOptions;
 use super::provider::Call;
 use super::transport::{Reply, post};
-use super::turns::{Outcome, Turn};
+use super::turns::{Change, Outcome, Turn};
 use super::verdict::{Verdict, judge};
 use super::words;
 use crate::embedding::role::TextRole;
@@ -87,14 +87,14 @@ impl Fleet {
         };
         match result {
             Ok(answer) => {
-                turn.finish(Outcome::Vectors);
+                self.tell(server, turn.finish(Outcome::Vectors));
                 self.memory
                     .learn_dimensions(ask.options, answer.dimensions());
                 self.memory.learn_accepted(ask.options, server);
                 Ok(answer)
             }
             Err((verdict, failure)) => {
-                turn.finish(outcome(&verdict, &failure, ask.texts));
+                self.tell(server, turn.finish(outcome(&verdict, &failure, ask.texts)));
                 let error = self.error(server, failure);
                 Err(Failed {
                     server,
@@ -102,6 +102,18 @@ impl Fleet {
                     error,
                 })
             }
+        }
+    }
+}
+
+impl Fleet {
+    /// Says that a server is left out, or is back. Where others do its work, nothing else tells.
+    fn tell(&self, server: usize, change: Option<Change>) {
+        let name = &self.endpoints[server].name;
+        match change {
+            Some(Change::LeftOut(why)) => tracing::warn!("{name} is left out for now: {why}"),
+            Some(Change::TakenAgain) => tracing::info!("{name} embeds texts again"),
+            None => {}
         }
     }
 }
@@ -129,7 +141,7 @@ fn outcome(verdict: &Verdict, failure: &RemoteFailure, texts: usize) -> Outcome 
         }
         // One text may be the cause of that.
         (_, RemoteFailure::Vector { .. }) if texts == 1 => Outcome::Answered,
-        (Verdict::Throttled | Verdict::Passing, failure) => Outcome::Failed(failure.to_string()),
+        (Verdict::Throttled | Verdict::Passing, failure) => Outcome::Failed(failure.clone()),
         (Verdict::Unfit | Verdict::TooLong | Verdict::Refused, _) => Outcome::Answered,
     }
 }

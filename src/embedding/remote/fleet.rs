@@ -99,10 +99,10 @@ impl Fleet {
 
     /// Why there is no turn at any server.
     pub(super) fn trouble(&self) -> RemoteError {
-        let (server, reason) = self
-            .turns
-            .reason()
-            .unwrap_or_else(|| (0, "its limits allow no request for now".into()));
-        self.error(server, RemoteFailure::Unreachable { reason })
+        let (server, failure) = self.turns.reason().unwrap_or_else(|| {
+            let reason = "its limits allow no request for now".into();
+            (0, RemoteFailure::Unreachable { reason })
+        });
+        self.error(server, failure)
     }
 }

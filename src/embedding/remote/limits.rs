@@ -21,7 +21,7 @@ pub(super) struct Limits {
     is_announced: bool,
     requests: Option<Budget>,
     tokens: Option<Budget>,
-    /// Requests at a time. Infinite until the server refuses one: halved then, and more by one with each round of answers.
+    /// Requests at a time. Infinite until the server refuses one or is too slow: halved then, and more by one with each round of answers.
     window: f64,
     backoff: Backoff,
 }
@@ -127,6 +127,11 @@ impl Limits {
             self.is_announced = asked.is_some();
         }
         asked.is_some()
+    }
+
+    /// A request was not answered in time, of this many that were in flight.
+    pub(super) fn congested(&mut self, in_flight: usize) {
+        self.window = (in_flight as f64 / 2.0).clamp(1.0, self.window);
     }
 
     /// How long nothing is sent from now on.

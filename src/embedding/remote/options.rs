@@ -17,7 +17,7 @@ use crate::embedding::options::{InvalidOptions, count, not_one_of, text};
 use crate::embedding::role::TextRole;
 
 /// The keys of `runtime_params` that decide vectors of documents.
-const DECISIVE_KEYS: [&str; 4] = ["model", "dimensions", "input_type", "prompt"];
+const DECISIVE_KEYS: [&str; 5] = ["model", "dimensions", "input_type", "prompt", "tokenizer"];
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The most requests at the same time.
@@ -234,7 +234,9 @@ impl RemoteOptions {
         ];
         // Nothing and an empty text are two things.
         let part = |part: Option<&str>| part.map_or_else(String::new, |text| format!("={text}"));
-        parts.into_iter().map(part).collect()
+        // It decides where texts are cut. What comes later is added only where it is set.
+        let tokenizer = self.tokenizer().map(|name| format!("tokenizer={name}"));
+        parts.into_iter().map(part).chain(tokenizer).collect()
     }
 
     /// Sixteen hexadecimal digits over what decides the vectors of documents.
@@ -317,6 +319,7 @@ mod tests {
             r#"{"input_type": "document"}"#,
             r#"{"prompt": "passage: "}"#,
             r#"{"prompt": ""}"#,
+            r#"{"tokenizer": "a/b"}"#,
         ] {
             assert_ne!(options(json).identity(), plain, "{json}");
         }

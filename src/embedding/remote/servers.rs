@@ -110,7 +110,7 @@ impl Server {
             requests: self.requests,
             failures: self.failures,
             in_flight: self.in_flight,
-            left_out: left_out.map(|(pause, reason)| (pause, reason.to_owned())),
+            left_out: left_out.map(|(pause, reason)| (pause, reason.to_string())),
             paused: self.limits.pause(now),
         }
     }

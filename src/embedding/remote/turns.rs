@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::HeaderMap;
 use tokio::sync::Notify;
 
+use super::error::RemoteFailure;
 use super::limits::Wait;
 use super::patience::Patience;
 use super::servers::{Server, ServerState, Shared};
@@ -30,6 +31,14 @@ pub(super) struct Turn<'a> {
     is_finished: bool,
 }
 
+/// What a request has changed for a server.
+pub(super) enum Change {
+    /// It is left out from now on, for this reason.
+    LeftOut(RemoteFailure),
+    /// It is taken again.
+    TakenAgain,
+}
+
 /// How a request ended.
 pub(super) enum Outcome {
     /// With vectors.
@@ -39,7 +48,7 @@ pub(super) enum Outcome {
     /// With the news that it was one too many.
     Throttled(Option<Duration>),
     /// Without an answer that is one.
-    Failed(String),
+    Failed(RemoteFailure),
 }
 
 impl Turns {
@@ -145,12 +154,12 @@ impl Turns {
     }
 
     /// Why a server is left out, of those that are.
-    pub(super) fn reason(&self) -> Option<(usize, String)> {
+    pub(super) fn reason(&self) -> Option<(usize, RemoteFailure)> {
         let shared = self.lock();
         let now = Instant::now();
         let open = |(index, server): (usize, &Server)| {
             let (_, reason) = server.breaker.open(now)?;
-            Some((index, reason.to_owned()))
+            Some((index, reason.clone()))
         };
         shared.servers.iter().enumerate().find_map(open)
     }
@@ -173,13 +182,14 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    /// The request has ended.
-    pub(super) fn finish(mut self, outcome: Outcome) {
+    /// The request has ended. Returns whether the server is left out from now on, or is taken again.
+    pub(super) fn finish(mut self, outcome: Outcome) -> Option<Change> {
         let now = Instant::now();
         self.is_finished = true;
         let mut shared = self.turns.lock();
         let server = &mut shared.servers[self.server];
         let in_flight = server.in_flight;
+        let was_open = self.is_trial || server.breaker.open(now).is_some();
         match outcome {
             Outcome::Vectors => {
                 server.breaker.succeeded();
@@ -198,11 +208,20 @@ impl Turn<'_> {
             }
             Outcome::Failed(reason) => {
                 server.failures += 1;
+                if let RemoteFailure::Timeout { .. } = reason {
+                    // A server that is slow with so many requests may be in time with fewer.
+                    server.limits.congested(in_flight);
+                }
                 server.breaker.failed(now, reason);
                 server
                     .pace
                     .observe_at_least(now, now - self.begun, self.outstanding);
             }
+        }
+        match (was_open, shared.servers[self.server].breaker.open(now)) {
+            (false, Some((_, reason))) => Some(Change::LeftOut(reason.clone())),
+            (true, None) => Some(Change::TakenAgain),
+            _ => None,
         }
     }
 }

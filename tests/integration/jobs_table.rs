@@ -90,7 +90,7 @@ async fn optional_columns_of_the_jobs_table_are_used() {
         ("column_type = 'vector(3)'", "384"),
         ("column_type = 'int; DROP TABLE jobs'", "is not known"),
         ("batch_size = 0", "batch_size"),
-        ("runtime = 'openai'", "openai"),
+        ("runtime = 'openia'", "openia"),
     ];
     let mut refusals = Vec::new();
     for (set, said) in refused {

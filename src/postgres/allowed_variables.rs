@@ -79,7 +79,7 @@ impl AllowedVariables {
         AllowedVariables(variables)
     }
 
-    /// The key with this name. A file is read anew, so that a key that was rotated is found.
+    /// The key with this name. A file is read each time, so that a key that was rotated is found.
     ///
     /// # Errors
     /// The job may not use it, or there is none.

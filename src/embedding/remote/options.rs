@@ -65,6 +65,9 @@ impl RemoteOptions {
     /// The values of `runtime` that mean a model elsewhere.
     pub const RUNTIMES: [&'static str; 4] = ["openai", "cohere", "voyage", "ollama"];
 
+    /// The keys of `runtime_params`.
+    pub const KEYS: &'static [&'static str] = &row::KEYS;
+
     /// Reads `runtime`, `embedding_model`, and `runtime_params` as a JSON object.
     ///
     /// ```

@@ -7,7 +7,7 @@ use crate::embedding::options::{InvalidOptions, not_one_of, of_role, text, unkno
 use crate::embedding::role::TextRole;
 
 /// All keys of `runtime_params`.
-const KEYS: [&str; 18] = [
+pub(super) const KEYS: [&str; 18] = [
     "base_url",
     "api_key_env",
     "api_key",

@@ -1,4 +1,4 @@
-//! What is to be embedded: a text, several, or their token ids.
+//! What a request wants embedded: a text, several, or their token ids.
 
 use std::fmt;
 

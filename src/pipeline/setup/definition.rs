@@ -136,3 +136,23 @@ fn runtime(definition: &Definition, model: &str) -> Result<Runtime, JobError> {
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jobs::JobRow;
+
+    #[test]
+    fn a_key_of_a_remote_runtime_changes_the_work_of_a_job_exactly_where_it_decides_vectors() {
+        let hash = |params: &str| {
+            let mut definition = JobRow::example("1").definition;
+            definition.runtime = Some("openai".into());
+            definition.runtime_params = Some(params.into());
+            definition.hash()
+        };
+        for key in RemoteOptions::KEYS {
+            let changes = hash(&format!("{{\"{key}\": \"a\"}}")) != hash("{}");
+            assert_eq!(changes, RemoteOptions::decides_vectors(key), "{key}");
+        }
+    }
+}

@@ -106,8 +106,8 @@ impl JobError {
         }
     }
 
-    /// Whether a server refuses to let the daemon in, as after a change of a password, or of the key of a model's server. A job that has never run
-    /// fails: its row is most likely wrong. For one that has, this is an outage.
+    /// Whether a server refuses to let the daemon in, as after a change of a password, or of the key of a model's
+    /// server. A job that has never run fails: its row is most likely wrong. For one that has, this is an outage.
     pub fn is_access_refusal(&self) -> bool {
         match self {
             JobError::AccessRefused(_) => true,

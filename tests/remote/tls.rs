@@ -44,7 +44,7 @@ async fn a_certificate_of_ssl_cert_file_is_trusted() {
 }
 
 #[tokio::test]
-#[ignore = "run by the test above, with its certificate"]
+#[ignore = "needs the certificate of a stub: cargo test --test remote a_certificate_of_ssl_cert_file_is_trusted runs it"]
 async fn embeds_over_http2() {
     let url = std::env::var("STUB_URL").unwrap();
     let parameters = json!({"base_url": url, "api_key": "sk-very-secret"});

@@ -78,8 +78,8 @@ pub struct Backfill {
 }
 
 impl Backfill {
-    /// Opens a session of its own for the scan, which fails where row level security would hide rows from it. As many rows may be outstanding as `rows` has room for; `finished`
-    /// needs the same room.
+    /// Opens a session of its own for the scan, which fails where row level security would hide rows from it. As many
+    /// rows may be outstanding as `rows` has room for; `finished` needs the same room.
     ///
     /// # Errors
     /// The server's.

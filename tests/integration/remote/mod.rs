@@ -23,7 +23,10 @@ pub async fn notes() -> Scene {
     )
     .await;
     scene
-        .sql("ALTER TABLE jobs ADD runtime text, ADD runtime_params jsonb, ADD last_error text, ADD last_error_at timestamptz, ADD stats jsonb")
+        .sql(
+            "ALTER TABLE jobs ADD runtime text, ADD runtime_params jsonb, ADD last_error text, \
+              ADD last_error_at timestamptz, ADD stats jsonb",
+        )
         .await;
     scene
 }

@@ -257,13 +257,41 @@ impl<M: Scheduled> Scheduler<M> {
     ) -> bool {
         let identity = context.model.identity_of(context.role);
         let key = self.memory.known.key(identity, &text);
-        if let Some(known) = self.memory.known.get(key) {
-            let withdrawn = old.is_some_and(|old| self.withdraw(Request { id: old, ..request }));
-            context.flow.note_hit();
-            context.send_known(request.id, &known);
-            return withdrawn;
+        match self.memory.known.get(key) {
+            Some(known) => self.answer(request, context, old, &known),
+            None => self.enqueue(request, context, priority, (key, text), old),
         }
+    }
+
+    /// Sends a vector that is known in place of queueing its text.
+    fn answer(
+        &self,
+        request: Request,
+        context: &FlowContext<M>,
+        old: Option<u64>,
+        known: &KnownVector,
+    ) -> bool {
+        let withdrawn = old.is_some_and(|old| self.withdraw(Request { id: old, ..request }));
+        context.flow.note_hit();
+        context.send_known(request.id, known);
+        withdrawn
+    }
+
+    /// Queues a text whose vector was not known a moment ago.
+    fn enqueue(
+        &self,
+        request: Request,
+        context: &Arc<FlowContext<M>>,
+        priority: Priority,
+        (key, text): (TextKey, Arc<str>),
+        old: Option<u64>,
+    ) -> bool {
         let mut state = lock(&self.state);
+        // A worker may have finished the text since. Under the lock it is either known or in the queue.
+        if let Some(known) = self.memory.known.get(key) {
+            drop(state);
+            return self.answer(request, context, old, &known);
+        }
         if state.closed {
             drop(state);
             context.send_error(request.id, EmbeddingError::ShutDown);
@@ -469,4 +497,62 @@ impl<M: Scheduled> SchedulerState<M> {
 /// Locks a mutex of the engine. No code that can panic runs under these locks, so the data of a poisoned one is sound.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct OneModel;
+
+    impl Scheduled for OneModel {
+        type Ready = ();
+
+        const MIXES_ROLES: bool = true;
+
+        fn identity_of(&self, _role: TextRole) -> [&str; 2] {
+            ["model", ""]
+        }
+    }
+
+    /// The moment that is tested lies between two statements of `push`; the second of them comes late here.
+    #[test]
+    fn a_text_whose_vector_has_just_been_computed_is_not_computed_again() {
+        let memory = Memory::new(1 << 20);
+        let scheduler = Scheduler::new(1_000, Linger::new(Instant::now()), memory.clone());
+        let (model, role) = (Arc::new(OneModel), TextRole::Document);
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let flow = scheduler.open_flow(&model, role);
+        let context = FlowContext::new(model, role, sender, Arc::default(), &scheduler);
+        let context = Arc::new(context);
+        let text: Arc<str> = "a text".into();
+        let key = memory.known.key(context.model.identity_of(role), &text);
+        let request = |id| Request { flow, id };
+
+        scheduler.push(request(1), &context, Priority::Live, text.clone(), None);
+        let work = scheduler
+            .next_texts(
+                |_| Room {
+                    texts: 1,
+                    tokens: 10,
+                },
+                |_| 1,
+            )
+            .unwrap();
+        let done = Computation {
+            key,
+            vector: vec![1.0],
+            is_truncated: false,
+            tokens: 3,
+            share: Duration::ZERO,
+            cost: 0.0,
+        };
+        scheduler.finish(work[0].0, done);
+        scheduler.enqueue(request(2), &context, Priority::Live, (key, text), None);
+
+        assert_eq!(receiver.try_recv().unwrap().id, 1);
+        let second = receiver.try_recv().expect("it was known");
+        assert_eq!((second.id, second.vector.unwrap()), (2, vec![1.0]));
+        assert_eq!(memory.computed_texts(), 1);
+    }
 }

@@ -137,7 +137,9 @@ async fn equal_texts_are_computed_once_for_all_jobs() {
         .wait_for("SELECT count(embedding) FROM others", "500")
         .await;
     let (embedded, computed) = stop(scene).await;
-    assert_eq!((embedded, computed), (1500, 2));
+    // A batch that the server refuses for a moment is embedded again.
+    assert!(embedded >= 1500, "{embedded}");
+    assert_eq!(computed, 2);
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::mpsc;
 
 use super::flow_counters::FlowCounters;
-use super::queue::{FlowId, Priority, Request};
 use super::role::TextRole;
-use super::scheduler::{Embedded, FlowContext, Scheduled, Scheduler};
+use super::schedule::queue::{FlowId, Priority, Request};
+use super::schedule::scheduler::{Embedded, FlowContext, Scheduled, Scheduler};
 
 /// Submits texts of one flow to the engine.
 ///

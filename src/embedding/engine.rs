@@ -18,24 +18,24 @@ use std::time::{Duration, Instant};
 
 use ort::environment::Environment;
 
-use super::base::ModelBase;
-use super::catalog::ModelCatalog;
+use super::catalog::fetch::Fetcher;
+use super::catalog::model_catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
-use super::fetch::Fetcher;
 use super::flow_counters::FlowCounters;
 use super::hub::{DownloadEvent, Downloaded, HubSettings};
-use super::linger::Linger;
-use super::loaded::LoadedModel;
+use super::local::base::ModelBase;
+use super::local::loaded::LoadedModel;
+use super::local::runtime;
+use super::local::worker::{panic_message, run_worker};
 use super::model::{Computed, Model};
 use super::name::ModelName;
 use super::options::ModelOptions;
-use super::queue::Priority;
 use super::remote::{RemoteOptions, RemoteServices, Window};
 use super::role::TextRole;
-use super::runtime;
-use super::scheduler::{Embedded, Memory, Scheduler, lock};
-use super::worker::{panic_message, run_worker};
+use super::schedule::linger::Linger;
+use super::schedule::queue::Priority;
+use super::schedule::scheduler::{Embedded, Memory, Scheduler, lock};
 use super::yielding::{Gate, Monitor, Processes, Yielding};
 
 /// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.

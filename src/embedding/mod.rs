@@ -41,63 +41,43 @@
 //! # }
 //! ```
 
-mod base;
-mod cache;
 mod catalog;
 mod channel;
-mod dense;
 mod engine;
 mod error;
-mod external_data;
-mod fetch;
 mod files;
 mod flow_counters;
-mod folder;
 mod https;
 mod hub;
-mod identity;
-mod known;
-mod linger;
-mod loaded;
-mod matryoshka;
+mod local;
 mod model;
-mod modules;
 mod name;
 mod options;
-mod patterns;
 mod pooling;
-mod queue;
 mod remote;
 mod requested;
 mod role;
-mod runtime;
-mod scheduler;
-mod session;
-mod settings;
-mod signature;
-mod similar;
-mod tokenizer;
-mod worker;
+mod schedule;
 pub mod yielding;
 
-pub use catalog::{Location, ModelCatalog, ModelEntry};
+pub use catalog::model_catalog::{Location, ModelCatalog, ModelEntry};
 pub use channel::{Completions, Submitter};
 pub use engine::{Engine, EngineOptions, Inference};
 pub use error::EmbeddingError;
 pub use flow_counters::{FlowCounters, FlowTotals};
 pub use hub::{DownloadError, DownloadEvent, DownloadFailure, Downloaded, HubSettings};
+#[doc(hidden)]
+pub use local::runtime::environment as onnx_environment;
+#[doc(hidden)]
+pub use local::tokenizer::TextTokenizer;
 pub use model::Model;
 pub use name::{ModelName, ModelNameError};
 pub use options::{InvalidOptions, ModelOptions};
 pub use pooling::{Pooling, PoolingMode};
-pub use queue::Priority;
 #[doc(hidden)]
 pub use remote::{Fleet as RemoteFleet, Patience as RemotePatience, RemoteVector, ServerState};
 pub use remote::{RemoteError, RemoteFailure, RemoteOptions, ServiceKey};
 pub use requested::ForeignTokens;
 pub use role::TextRole;
-#[doc(hidden)]
-pub use runtime::environment as onnx_environment;
-pub use scheduler::Embedded;
-#[doc(hidden)]
-pub use tokenizer::TextTokenizer;
+pub use schedule::queue::Priority;
+pub use schedule::scheduler::Embedded;

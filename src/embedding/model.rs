@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::loaded::LoadedModel;
+use super::local::loaded::LoadedModel;
 use super::pooling::Pooling;
 use super::remote::RemoteModel;
 

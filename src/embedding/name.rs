@@ -16,7 +16,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::known;
+use super::catalog::known;
 
 /// Maximum length of each part of a name in bytes. A path component may have 255 (`NAME_MAX`).
 const MAX_LENGTH: usize = 200;

@@ -7,9 +7,9 @@ use std::num::NonZeroUsize;
 
 use serde_json::{Map, Value};
 
+use super::catalog::similar::most_similar;
 use super::pooling::PoolingMode;
 use super::role::TextRole;
-use super::similar::most_similar;
 
 /// All keys.
 const KEYS: [&str; 8] = [

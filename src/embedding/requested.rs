@@ -2,8 +2,8 @@
 //! a prompt by its name.
 
 use super::error::EmbeddingError;
-use super::loaded::LoadedModel;
-use super::matryoshka;
+use super::local::loaded::LoadedModel;
+use super::local::matryoshka;
 use super::model::Model;
 use super::pooling::normalize;
 use super::remote;

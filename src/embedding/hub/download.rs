@@ -14,8 +14,8 @@ use super::needed::{self, Folders, MODULES};
 use super::repository::{RemoteFile, Repository};
 use super::settings::HubSettings;
 use super::transfer::{Retries, Transfer, is_complete};
-use crate::embedding::external_data::external_data;
-use crate::embedding::folder::inside;
+use crate::embedding::files::external_data::external_data;
+use crate::embedding::files::folder::inside;
 use crate::embedding::name::ModelName;
 
 /// The revision of a name without one.

@@ -4,8 +4,8 @@ use serde::Deserialize;
 
 use super::error::DownloadFailure;
 use super::repository::Repository;
-use crate::embedding::files::TRANSFORMER_CONFIGS;
-use crate::embedding::known;
+use crate::embedding::catalog::known;
+use crate::embedding::files::model_files::TRANSFORMER_CONFIGS;
 use crate::embedding::name::ModelName;
 
 /// Says which other folders matter, so it is fetched first.

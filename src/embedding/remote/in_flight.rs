@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::embedding::scheduler::lock;
+use crate::embedding::schedule::scheduler::lock;
 
 /// How many requests are under way.
 pub(super) struct InFlight {

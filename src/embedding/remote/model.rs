@@ -14,7 +14,7 @@ use super::servers::ServerState;
 use super::window::Window;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::role::TextRole;
-use crate::embedding::scheduler::{Scheduled, Scheduler};
+use crate::embedding::schedule::scheduler::{Scheduled, Scheduler};
 
 /// A model of a server: how it is used, and the service that has it.
 pub(crate) struct RemoteModel {

@@ -25,10 +25,10 @@ use super::in_flight::InFlight;
 use super::model::{RemoteModel, RemoteService};
 use super::numbers::estimate_tokens;
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::linger::Linger;
-use crate::embedding::queue::{EntryId, Room};
-use crate::embedding::scheduler::{Computation, Memory, PendingText, Scheduler};
-use crate::embedding::worker::{count_batch, panic_message};
+use crate::embedding::local::worker::{count_batch, panic_message};
+use crate::embedding::schedule::linger::Linger;
+use crate::embedding::schedule::queue::{EntryId, Room};
+use crate::embedding::schedule::scheduler::{Computation, Memory, PendingText, Scheduler};
 
 /// How long texts wait for others, unless none follows. Short beside any request.
 const LINGER: Duration = Duration::from_millis(5);

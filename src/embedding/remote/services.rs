@@ -14,7 +14,7 @@ use super::options::{RemoteOptions, ServiceKey};
 use super::sender;
 use super::window::Window;
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::scheduler::{Memory, lock};
+use crate::embedding::schedule::scheduler::{Memory, lock};
 
 /// Threads for requests. Encryption and the reading of answers take time, which the daemon's own runtime must not lose.
 const REQUEST_THREADS: usize = 2;

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::files::ModelFiles;
+use crate::embedding::files::model_files::ModelFiles;
+use crate::embedding::local::tokenizer::TextTokenizer;
 use crate::embedding::name::ModelName;
-use crate::embedding::tokenizer::TextTokenizer;
 
 /// The window of a model elsewhere.
 pub(crate) struct Window(TextTokenizer);

@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::dense;
-use super::error::EmbeddingError;
 use super::folder::{inside, read_json};
-use super::known;
-use super::name::ModelName;
-use super::pooling::{Pooling, PoolingMode};
+use crate::embedding::catalog::known;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::local::dense;
+use crate::embedding::name::ModelName;
+use crate::embedding::pooling::{Pooling, PoolingMode};
 
 const NO_MODE: &str = "it enables no pooling mode";
 

@@ -12,15 +12,15 @@ use std::sync::Arc;
 
 use super::base::ModelBase;
 use super::dense::Dense;
-use super::error::EmbeddingError;
-use super::modules::Step;
-use super::name::ModelName;
-use super::options::{LongText, ModelOptions};
-use super::pooling::normalize;
-use super::role::TextRole;
 use super::settings::ModelSettings;
 use super::signature::OutputKind;
 use super::tokenizer::Windows;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::modules::Step;
+use crate::embedding::name::ModelName;
+use crate::embedding::options::{LongText, ModelOptions};
+use crate::embedding::pooling::normalize;
+use crate::embedding::role::TextRole;
 
 /// Padded tokens of the windows of a long text that run together. Measured on CPUs: the best of 128 to 16384.
 const WINDOWS_TOKENS: usize = 512;
@@ -43,13 +43,13 @@ pub(crate) struct Tokens {
 
 /// What all handles to one model under the same options share.
 pub(crate) struct LoadedModel {
-    pub(super) base: Arc<ModelBase>,
-    pub(super) settings: ModelSettings,
+    pub(crate) base: Arc<ModelBase>,
+    pub(crate) settings: ModelSettings,
     dimensions: usize,
     dense: Vec<Dense>,
     unpooled: UnpooledTokens,
     /// Whether a vector has length 1 before it is cut.
-    pub(super) is_normalized: bool,
+    pub(crate) is_normalized: bool,
 }
 
 /// Number of leading tokens that pooling leaves out, for each role.

@@ -10,7 +10,8 @@
 //!                      Completions
 //! ```
 //!
-//! This file knows neither threads nor the async runtime; [`super::worker`] and [`super::channel`] do.
+//! This file knows neither threads nor the async runtime; [`crate::embedding::local::worker`] and
+//! [`crate::embedding::channel`] do.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,12 +20,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 use super::cache::{KnownVector, VectorCache};
-use super::error::EmbeddingError;
-use super::flow_counters::FlowCounters;
 use super::linger::Linger;
-use super::loaded::{LoadedModel, Tokens};
 use super::queue::{EntryId, FlowId, Priority, Queue, Request, Room, TextKey, WorkItem};
-use super::role::TextRole;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::flow_counters::FlowCounters;
+use crate::embedding::local::loaded::{LoadedModel, Tokens};
+use crate::embedding::role::TextRole;
 
 /// The vector of a text, or why it has none. Each submitted text yields exactly one, in any order.
 #[derive(Debug, Clone)]

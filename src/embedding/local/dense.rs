@@ -10,8 +10,8 @@ use std::path::Path;
 use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 
-use super::error::EmbeddingError;
-use super::folder::read_json;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::folder::read_json;
 
 const WEIGHT: &str = "linear.weight";
 const BIAS: &str = "linear.bias";

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::base::ModelBase;
-use super::error::EmbeddingError;
-use super::files::Prompts;
 use super::matryoshka;
-use super::modules::Step;
-use super::options::{LongText, ModelOptions, Prompt};
-use super::pooling::Pooling;
 use super::signature::OutputKind;
 use super::tokenizer::TextTokenizer;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::model_files::Prompts;
+use crate::embedding::files::modules::Step;
+use crate::embedding::options::{LongText, ModelOptions, Prompt};
+use crate::embedding::pooling::Pooling;
 
 /// The settings of a model under certain options.
 pub(crate) struct ModelSettings {
@@ -27,7 +27,7 @@ pub(crate) struct ModelSettings {
     /// Vectors are cut to this length, and normalized again where they were.
     pub cut: Option<usize>,
     pub long_text: LongText,
-    /// See [`super::Model::identity`].
+    /// See [`crate::embedding::Model::identity`].
     pub identity: String,
 }
 

@@ -18,14 +18,14 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer};
 
-use super::error::EmbeddingError;
 use super::folder::{check_content, inside, read_json};
-use super::known;
 use super::modules::{Modules, Step};
-use super::name::ModelName;
-use super::pooling::{Pooling, PoolingMode};
-use super::signature::PastShape;
-use super::tokenizer::TruncationSide;
+use crate::embedding::catalog::known;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::local::signature::PastShape;
+use crate::embedding::local::tokenizer::TruncationSide;
+use crate::embedding::name::ModelName;
+use crate::embedding::pooling::{Pooling, PoolingMode};
 
 /// The file of the transformer module. Older models name it after their architecture; the list and its order are those
 /// of `sentence_transformers.models.Transformer.load`.

@@ -12,15 +12,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::error::EmbeddingError;
-use super::files::ModelFiles;
-use super::hub::is_commit;
-use super::identity::graph_files;
 use super::known::{self, KNOWN};
-use super::modules::Step;
-use super::name::ModelName;
-use super::pooling::Pooling;
 use super::similar::most_similar;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::identity::graph_files;
+use crate::embedding::files::model_files::ModelFiles;
+use crate::embedding::files::modules::Step;
+use crate::embedding::hub::is_commit;
+use crate::embedding::name::ModelName;
+use crate::embedding::pooling::Pooling;
 
 /// The models below one folder, in either of two layouts: `organization/name/` as a plain copy, or
 /// `models--organization--name/snapshots/<commit>/` as Hugging Face's tools cache it; and those of other such caches.

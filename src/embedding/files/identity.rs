@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::error::EmbeddingError;
 use super::external_data::external_data;
-use super::files::ModelFiles;
 use super::folder::{check_content, inside};
 use super::modules::Step;
-use super::tokenizer::TruncationSide;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::model_files::ModelFiles;
+use crate::embedding::local::tokenizer::TruncationSide;
 
 /// Sixteen hexadecimal digits over the small files, the graph and its external data.
 ///
@@ -181,9 +181,9 @@ fn hash_file(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedding::files::{Padding, Prompts};
+    use crate::embedding::files::model_files::{Padding, Prompts};
+    use crate::embedding::local::signature::PastShape;
     use crate::embedding::pooling::{Pooling, PoolingMode};
-    use crate::embedding::signature::PastShape;
 
     /// The files of a small model, with a graph of 3 MiB and external data.
     fn model(folder: &Path) -> ModelFiles {

@@ -22,9 +22,9 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use ort::value::{DynTensor, DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
-use super::error::EmbeddingError;
-use super::external_data::{Malformed, external_data};
 use super::signature::{Input, InputKind, OutputKind, PastShape, Signature};
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::external_data::{Malformed, external_data};
 
 /// A batch of padded texts as the graph takes it. All tensors are row-major `[rows, width]`.
 pub(crate) struct Batch {

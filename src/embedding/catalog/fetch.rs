@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::catalog::{ModelCatalog, cached_name};
-use super::error::EmbeddingError;
-use super::files::ModelFiles;
-use super::hub::{DownloadEvent, DownloadFailure, Downloaded, Hub, HubSettings, Wanted};
 use super::known;
-use super::name::ModelName;
-use super::scheduler::lock;
+use super::model_catalog::{ModelCatalog, cached_name};
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::model_files::ModelFiles;
+use crate::embedding::hub::{DownloadEvent, DownloadFailure, Downloaded, Hub, HubSettings, Wanted};
+use crate::embedding::name::ModelName;
+use crate::embedding::schedule::scheduler::lock;
 
 /// How often the log tells how far a download is.
 const REPORT_INTERVAL: Duration = Duration::from_secs(15);

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant};
 
 use crate::failpoint;
 
-use super::error::EmbeddingError;
-use super::flow_counters::FlowCounters;
 use super::loaded::{LoadedModel, Tokens};
-use super::name::ModelName;
-use super::queue::{EntryId, WorkItem};
-use super::scheduler::{Computation, EmbeddingWork, PendingText, Scheduler, TokenizedText};
-use super::yielding::{Gate, Throttle};
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::flow_counters::FlowCounters;
+use crate::embedding::name::ModelName;
+use crate::embedding::schedule::queue::{EntryId, WorkItem};
+use crate::embedding::schedule::scheduler::{
+    Computation, EmbeddingWork, PendingText, Scheduler, TokenizedText,
+};
+use crate::embedding::yielding::{Gate, Throttle};
 
 /// Works until the scheduler is shut down or the gate closed, as the thread with this number.
 pub(crate) fn run_worker(scheduler: &Scheduler<LoadedModel>, gate: &Gate, number: usize) {

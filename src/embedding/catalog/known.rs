@@ -7,7 +7,7 @@
 mod entry;
 mod table;
 
-use super::pooling::PoolingMode;
+use crate::embedding::pooling::PoolingMode;
 
 pub(crate) use entry::KnownModel;
 pub(crate) use table::KNOWN;
@@ -101,8 +101,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::embedding::catalog::ModelCatalog;
-    use crate::embedding::files::ModelFiles;
+    use crate::embedding::catalog::model_catalog::ModelCatalog;
+    use crate::embedding::files::model_files::ModelFiles;
     use crate::embedding::hub::HubSettings;
     use crate::embedding::name::ModelName;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
-use super::error::EmbeddingError;
+use crate::embedding::error::EmbeddingError;
 
 /// The file name of the library on this platform.
 const LIBRARY_NAME: &str = if cfg!(target_os = "macos") {

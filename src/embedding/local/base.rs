@@ -4,13 +4,13 @@ use std::path::Path;
 
 use ort::environment::Environment;
 
-use super::error::EmbeddingError;
-use super::files::{ModelFiles, Padding};
-use super::identity::{graph_files, identify};
-use super::name::ModelName;
 use super::session::{Batch, SharedSession};
 use super::signature::OutputKind;
 use super::tokenizer::TextTokenizer;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::files::identity::{graph_files, identify};
+use crate::embedding::files::model_files::{ModelFiles, Padding};
+use crate::embedding::name::ModelName;
 
 /// A loaded graph with the files of its model.
 pub(crate) struct ModelBase {

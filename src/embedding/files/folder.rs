@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::error::EmbeddingError;
+use crate::embedding::error::EmbeddingError;
 
 /// Joins a path that a model's file gives to `folder`; `None` if it would leave the folder.
 pub(crate) fn inside(folder: &Path, path: &str) -> Option<PathBuf> {

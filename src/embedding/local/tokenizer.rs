@@ -15,8 +15,8 @@ use std::sync::Arc;
 
 use tokenizers::{Tokenizer, TruncationDirection};
 
-use super::error::EmbeddingError;
 use super::patterns::Patterns;
+use crate::embedding::error::EmbeddingError;
 
 /// Maximum number of tokens in which a word that was cut in the middle can differ from the whole word. BERT's WordPiece
 /// replaces words of more than 100 characters by `[UNK]` (`max_input_chars_per_word`) and needs at most one token for

@@ -1,0 +1,21 @@
+//! Models that run in this process, on ONNX Runtime.
+//!
+//! ```text
+//!  text ──▶ tokenizer ──▶ session ──▶ pooling, dense, matryoshka ──▶ vector
+//!           └── settings: window, prompts ──┘
+//! ```
+//!
+//! A [`base::ModelBase`] is what all options of a model share: session, tokenizer, identity. A [`loaded::LoadedModel`] is one
+//! set of options on it. [`worker`] is an inference thread.
+
+pub(super) mod base;
+pub(super) mod dense;
+pub(super) mod loaded;
+pub(super) mod matryoshka;
+pub(super) mod patterns;
+pub(super) mod runtime;
+pub(super) mod session;
+pub(super) mod settings;
+pub(super) mod signature;
+pub(super) mod tokenizer;
+pub(super) mod worker;

@@ -95,7 +95,8 @@ SELECT
   (j.stats -> 'totals' ->> 'tokens')::bigint AS tokens,
   (j.stats -> 'totals' ->> 'inference_seconds')::float8 AS inference_seconds,
   (j.stats -> 'totals' ->> 'write_back_seconds')::float8 AS write_back_seconds,
-  (j.stats -> 'totals' ->> 'estimated_cost')::float8 AS estimated_cost
+  (j.stats -> 'totals' ->> 'estimated_cost')::float8 AS estimated_cost,
+  (j.stats -> 'totals' ->> 'requests')::bigint AS requests
 FROM (
   SELECT
     t.id, t.row, t.stats, t.canceled, t.failed,

@@ -239,6 +239,7 @@ async fn check(server: &Server, engine: &Engine, model: &Model, texts: &[String]
 
 async fn load() -> (Engine, Model) {
     let options = EngineOptions {
+        divides_runs: true,
         yielding: Yielding::Off,
         cache_bytes: Some(0),
         ..EngineOptions::default()

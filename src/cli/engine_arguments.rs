@@ -88,10 +88,17 @@ impl EngineArguments {
     /// # Errors
     /// If there is no such folder.
     pub fn engine_for_rows(&self, inference: &InferenceArguments) -> anyhow::Result<Engine> {
+        self.engine_with(inference.options())
+    }
+
+    /// An engine for requests, of which each waits for its own vector. It loads nothing yet.
+    ///
+    /// # Errors
+    /// If there is no such folder.
+    pub fn engine_for_requests(&self, inference: &InferenceArguments) -> anyhow::Result<Engine> {
         self.engine_with(EngineOptions {
-            yielding: inference.yielding(),
-            cache_bytes: Some(inference.cache_size),
-            ..EngineOptions::default()
+            divides_runs: true,
+            ..inference.options()
         })
     }
 
@@ -154,6 +161,14 @@ enum Switch {
 }
 
 impl InferenceArguments {
+    fn options(&self) -> EngineOptions {
+        EngineOptions {
+            yielding: self.yielding(),
+            cache_bytes: Some(self.cache_size),
+            ..EngineOptions::default()
+        }
+    }
+
     fn yielding(&self) -> Yielding {
         match self.yields {
             Switch::On => Yielding::DownTo(f64::from(self.yield_floor) / 100.0),

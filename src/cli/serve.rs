@@ -86,7 +86,7 @@ pub async fn run(arguments: Serve) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     let wanted = arguments.wanted()?;
-    let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
+    let engine = arguments.engine.engine_for_requests(&arguments.inference)?;
     let models = ServedModels::default();
     // The port is taken first: a model may take minutes to download, and /readyz says so.
     let server = arguments.start_server(&engine, &models, &stop)?;

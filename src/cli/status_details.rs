@@ -190,6 +190,9 @@ fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
             ),
         ),
     ];
+    if totals.requests > 0 {
+        lines.push(("requests", count(Some(totals.requests))));
+    }
     if totals.estimated_cost > 0.0 {
         let cost = format!("{:.4} (tokens by price_per_million)", totals.estimated_cost);
         lines.push(("estimated cost", cost));

@@ -43,11 +43,18 @@ const DEFAULT_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
 /// About 40,000 vectors of 384 dimensions.
 pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
 
+/// The most threads that a run is divided among. The steps of a text are short, and more threads wait for each other more
+/// than they compute.
+const MAX_THREADS_OF_RUN: usize = 4;
+
 /// Settings of an [`Engine`].
 #[derive(Debug, Clone, Default)]
 pub struct EngineOptions {
     /// Number of inference threads. Default: the number of cores that the process may use.
     pub threads: Option<NonZeroUsize>,
+    /// Whether a run of the model is divided among inference threads. A lone text is ready sooner, and many at once are
+    /// not.
+    pub divides_runs: bool,
     /// The ONNX Runtime library, or the folder that holds it. Default: see [`EngineOptions::data_path`].
     pub runtime_library: Option<PathBuf>,
     /// The daemon's data folder. The ONNX Runtime library is searched in its `lib` first, then in the system's folders.
@@ -441,7 +448,11 @@ impl EngineInner {
         let started = Instant::now();
         let folder = self.fetcher.catalog().locate(&name)?;
         let environment = self.runtime()?;
-        let base = ModelBase::load(name, &folder, &environment)?;
+        let threads = match self.options.divides_runs {
+            true => self.threads().min(MAX_THREADS_OF_RUN),
+            false => 1,
+        };
+        let base = ModelBase::load(name, &folder, &environment, threads)?;
         tracing::info!(
             model = %base.name,
             folder = %folder.display(),
@@ -451,13 +462,16 @@ impl EngineInner {
         Ok(base)
     }
 
+    /// How many inference threads there are once a model is loaded.
+    fn threads(&self) -> usize {
+        let wanted = self.options.threads;
+        wanted.map_or_else(available_threads, NonZeroUsize::get)
+    }
+
     /// Starts the workers that do not run yet. Fails only if not even one can be started.
     fn start_workers(&self) -> Result<(), EmbeddingError> {
         let mut workers = lock(&self.workers);
-        let wanted = self
-            .options
-            .threads
-            .map_or_else(available_threads, NonZeroUsize::get);
+        let wanted = self.threads();
         while workers.len() < wanted && !self.scheduler.is_closed() {
             let (scheduler, gate) = (self.scheduler.clone(), self.gate.clone());
             let number = workers.len();

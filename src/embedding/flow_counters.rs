@@ -1,5 +1,6 @@
 //! What the texts of one flow have cost.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ pub struct FlowCounters {
     cache_hits: AtomicU64,
     tokens: AtomicU64,
     batches: AtomicU64,
+    requests: AtomicU64,
     inference_micros: AtomicU64,
     cost_nanos: AtomicU64,
 }
@@ -28,6 +30,8 @@ pub struct FlowTotals {
     pub tokens: u64,
     /// Batches with at least one of these texts.
     pub batches: u64,
+    /// Requests to servers with at least one of these texts, those that failed too.
+    pub requests: u64,
     /// The flow's share of the time of these batches, by tokens: the time of one thread, or of requests to a server.
     pub inference: Duration,
     /// What the tokens cost at a server, in the currency of the price that the job states; 0 without a price.
@@ -43,6 +47,7 @@ impl FlowCounters {
             cache_hits: get(&self.cache_hits),
             tokens: get(&self.tokens),
             batches: get(&self.batches),
+            requests: get(&self.requests),
             inference: Duration::from_micros(get(&self.inference_micros)),
             cost: get(&self.cost_nanos) as f64 / NANOS,
         }
@@ -75,4 +80,16 @@ impl FlowCounters {
     pub(super) fn note_batch(&self) {
         self.batches.fetch_add(1, Ordering::Relaxed);
     }
+
+    /// So many requests were sent for texts of this flow.
+    pub(super) fn note_requests(&self, requests: u64) {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
+    }
+}
+
+/// The flows, each once: what is counted by batch must not count by text.
+pub(super) fn each_once(mut flows: Vec<Arc<FlowCounters>>) -> Vec<Arc<FlowCounters>> {
+    flows.sort_unstable_by_key(|flow| Arc::as_ptr(flow).addr());
+    flows.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    flows
 }

@@ -117,6 +117,7 @@ impl JobCounters {
             texts_truncated: self.texts_truncated.get(),
             tokens: embedding.tokens,
             batches: embedding.batches,
+            requests: embedding.requests,
             inference_seconds: embedding.inference.as_secs_f64(),
             estimated_cost: embedding.cost,
             write_backs: self.write_backs.get(),

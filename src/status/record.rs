@@ -191,6 +191,9 @@ pub struct Totals {
     pub tokens: u64,
     /// Batches that the model ran with texts of this job.
     pub batches: u64,
+    /// Requests to the model's servers with texts of this job, those that failed too; 0 for a model of this machine.
+    #[serde(default)]
+    pub requests: u64,
     /// The job's share of the time of inference, by tokens, in seconds of one thread.
     pub inference_seconds: f64,
     /// What the tokens cost at the model's server, in the currency of `price_per_million`; 0 without a price.

@@ -29,7 +29,7 @@ pub(crate) struct ModelBase {
 }
 
 impl ModelBase {
-    /// Loads the model in this folder. Blocks while the graph is read and optimized, about a second for 100 MB.
+    /// Loads the model in this folder, for runs on so many threads. Blocks while the graph is read and optimized, about a second for 100 MB.
     ///
     /// # Errors
     ///
@@ -38,11 +38,12 @@ impl ModelBase {
         name: ModelName,
         folder: &Path,
         environment: &Environment,
+        threads: usize,
     ) -> Result<Self, EmbeddingError> {
         let mut files = ModelFiles::read(folder, &name)?;
         // What is missing is named here, before ONNX Runtime names it in its own words.
         graph_files(&files.onnx)?;
-        let session = SharedSession::load(environment, &files.onnx, files.past)?;
+        let session = SharedSession::load(environment, &files.onnx, files.past, threads)?;
         if session.kind() == OutputKind::Sentence {
             files.drop_assumption();
         }

@@ -13,7 +13,7 @@ use crate::failpoint;
 
 use super::loaded::{LoadedModel, Tokens};
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::flow_counters::FlowCounters;
+use crate::embedding::flow_counters::{FlowCounters, each_once};
 use crate::embedding::name::ModelName;
 use crate::embedding::schedule::queue::{EntryId, WorkItem};
 use crate::embedding::schedule::scheduler::{
@@ -85,9 +85,10 @@ fn run_batch(
                 let share = each_token.mul_f64(text.tokens.len() as f64);
                 finish(scheduler, *entry, text, vector, share)
             });
-            count_batch(finished.flatten());
+            let finished = each_once(finished.flatten().collect());
+            finished.iter().for_each(|flow| flow.note_batch());
         }
-        Err(error) if texts.len() == 1 => scheduler.fail(*first_entry, &error),
+        Err(error) if texts.len() == 1 => drop(scheduler.fail(*first_entry, &error)),
         Err(error) => {
             tracing::warn!(
                 model = %model.name(),
@@ -99,7 +100,9 @@ fn run_batch(
                 let began = Instant::now();
                 let alone = catch_panic(model.name(), || embed(&[&text.tokens])?.remove(0));
                 let counted = finish(scheduler, *entry, text, alone, began.elapsed());
-                count_batch(counted.into_iter());
+                if let Some(flow) = counted {
+                    flow.note_batch();
+                }
             }
         }
     }
@@ -136,14 +139,6 @@ fn finish(
 fn each_token(elapsed: Duration, texts: &[&Tokens]) -> Duration {
     let tokens: usize = texts.iter().map(|tokens| tokens.len()).sum();
     elapsed.div_f64(tokens.max(1) as f64)
-}
-
-/// Counts a batch once for each flow that has a text in it.
-pub(crate) fn count_batch(flows: impl Iterator<Item = Arc<FlowCounters>>) {
-    let mut flows: Vec<Arc<FlowCounters>> = flows.collect();
-    flows.sort_unstable_by_key(|flow| Arc::as_ptr(flow).addr());
-    flows.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    flows.iter().for_each(|flow| flow.note_batch());
 }
 
 /// Turns a panic into an error of the text at hand, so that the worker and the other jobs continue.

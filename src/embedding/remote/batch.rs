@@ -1,6 +1,7 @@
 //! The texts of one call: sent together, and in ever smaller parts where a server refuses them.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::error::{RemoteError, RemoteFailure};
@@ -42,7 +43,19 @@ impl Fleet {
         role: TextRole,
         texts: &[Arc<str>],
     ) -> Result<Vec<Result<RemoteVector, RemoteError>>, RemoteError> {
-        Batch::new(self, options, role, texts).run().await
+        self.embed_counting(options, role, texts, &AtomicU64::new(0))
+            .await
+    }
+
+    /// As [`embed_each`](Self::embed_each), and adds the requests to `sent`, those that failed too.
+    pub(super) async fn embed_counting(
+        &self,
+        options: &RemoteOptions,
+        role: TextRole,
+        texts: &[Arc<str>],
+        sent: &AtomicU64,
+    ) -> Result<Vec<Result<RemoteVector, RemoteError>>, RemoteError> {
+        Batch::new(self, options, role, texts, sent).run().await
     }
 }
 
@@ -55,6 +68,7 @@ struct Batch<'a> {
     results: Vec<Option<Result<RemoteVector, RemoteError>>>,
     /// Parts that are still to be sent, by the places of their texts.
     parts: Vec<Vec<usize>>,
+    sent: &'a AtomicU64,
     since: Instant,
     backoff: Backoff,
 }
@@ -74,6 +88,7 @@ impl<'a> Batch<'a> {
         options: &'a RemoteOptions,
         role: TextRole,
         texts: &[Arc<str>],
+        sent: &'a AtomicU64,
     ) -> Self {
         let prompt = options.prompt(role);
         let input = |text: &Arc<str>| Input {
@@ -97,6 +112,7 @@ impl<'a> Batch<'a> {
             results: inputs.iter().map(|_| None).collect(),
             parts: parts(&tokens, max_inputs, max_tokens),
             inputs,
+            sent,
             since: Instant::now(),
             backoff: Backoff::new(fleet.patience.first_pause, fleet.patience.max_pause),
         }
@@ -117,7 +133,7 @@ impl<'a> Batch<'a> {
             .map(|text| self.inputs[*text].text.as_str())
             .collect();
         let cut = part.len() == 1 && self.inputs[part[0]].is_cut_there;
-        let ask = Ask::new(self.options, self.role, &inputs, cut);
+        let ask = Ask::new(self.options, self.role, &inputs, cut, self.sent);
         let answer = match self.fleet.request(&ask).await {
             Ok(answer) => answer,
             Err(Trouble::Fleet(error)) => return Err(error),
@@ -205,7 +221,8 @@ impl<'a> Batch<'a> {
             self.parts.push(vec![text]);
             return Ok(());
         }
-        match self.fleet.check(self.options, self.role, server).await {
+        let checked = self.fleet.check(self.options, self.role, server, self.sent);
+        match checked.await {
             Ok(()) => self.results[text] = Some(Err(of_text(error))),
             Err(checked) => {
                 self.wait(server, checked).await?;

@@ -1,5 +1,7 @@
 //! One request to one server.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 
 use super::answer::{self, Answer};
@@ -29,6 +31,8 @@ pub(super) struct Ask<'a> {
     pub tokens: usize,
     pub texts: usize,
     body: Bytes,
+    /// How many times something was sent, for those who pay.
+    sent: &'a AtomicU64,
 }
 
 /// Why one server did not answer.
@@ -39,12 +43,13 @@ pub(super) struct Failed {
 }
 
 impl<'a> Ask<'a> {
-    /// Asks for the vectors of inputs; `cut` asks the provider to cut what is too long.
+    /// Asks for the vectors of inputs; `cut` asks the provider to cut what is too long. Each request is counted in `sent`.
     pub(super) fn new(
         options: &'a RemoteOptions,
         role: TextRole,
         inputs: &[&str],
         cut: bool,
+        sent: &'a AtomicU64,
     ) -> Self {
         let call = Call {
             model: options.model(),
@@ -59,6 +64,7 @@ impl<'a> Ask<'a> {
             tokens: inputs.iter().map(|text| estimate_tokens(text)).sum(),
             texts: inputs.len(),
             body: options.provider.request(&call).to_string().into(),
+            sent,
         }
     }
 }
@@ -71,6 +77,7 @@ impl Fleet {
         let dimensions = self.memory.dimensions(ask.options);
         let vector = VECTOR_BYTES + NUMBER_BYTES * dimensions.unwrap_or(MAX_DIMENSIONS);
         let max_bytes = ANSWER_BYTES + ask.texts * vector;
+        ask.sent.fetch_add(1, Ordering::Relaxed);
         let reply = post(
             &endpoint.client,
             &endpoint.url,

@@ -1,5 +1,6 @@
 //! A plain text that every model has a vector for: it tells a wrong setting from a wrong text.
 
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use tokio::time::timeout;
@@ -23,7 +24,9 @@ impl Fleet {
     /// Why the text has no vector.
     pub async fn probe(&self, options: &RemoteOptions) -> Result<usize, RemoteError> {
         let text = probe_text(options, TextRole::Document);
-        let ask = Ask::new(options, TextRole::Document, &[text.as_str()], false);
+        let uncounted = AtomicU64::new(0);
+        let inputs = [text.as_str()];
+        let ask = Ask::new(options, TextRole::Document, &inputs, false, &uncounted);
         let mut failed = Vec::new();
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -62,6 +65,7 @@ impl Fleet {
         options: &RemoteOptions,
         role: TextRole,
         server: usize,
+        sent: &AtomicU64,
     ) -> Result<(), RemoteError> {
         let _permit = self.checks.acquire().await.ok();
         let interval = self.patience.check_interval;
@@ -69,7 +73,7 @@ impl Fleet {
             return Ok(());
         }
         let text = probe_text(options, role);
-        let ask = Ask::new(options, role, &[text.as_str()], false);
+        let ask = Ask::new(options, role, &[text.as_str()], false, sent);
         let servers = 0..self.endpoints.len();
         let others: Vec<_> = servers.filter(|other| *other != server).collect();
         let turn = self.turns.take(ask.tokens, &others, Instant::now()).await;

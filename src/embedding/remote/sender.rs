@@ -12,6 +12,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,8 @@ use super::in_flight::InFlight;
 use super::model::{RemoteModel, RemoteService};
 use super::numbers::estimate_tokens;
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::local::worker::{count_batch, panic_message};
+use crate::embedding::flow_counters::{FlowCounters, each_once};
+use crate::embedding::local::worker::panic_message;
 use crate::embedding::schedule::linger::Linger;
 use crate::embedding::schedule::queue::{EntryId, Room};
 use crate::embedding::schedule::scheduler::{Computation, Memory, PendingText, Scheduler};
@@ -128,35 +130,44 @@ async fn embed(fleet: &Fleet, scheduler: &Scheduler<RemoteModel>, batch: &[Text]
     };
     let fitted = batch.iter().map(|(_, text)| text.model.fit(&text.text));
     let (texts, are_cut): (Vec<Arc<str>>, Vec<bool>) = fitted.unzip();
-    let began = Instant::now();
+    let (began, sent) = (Instant::now(), AtomicU64::new(0));
     let results = fleet
-        .embed_each(first.model.options(), first.role, &texts)
+        .embed_counting(first.model.options(), first.role, &texts, &sent)
         .await;
     let share = began.elapsed() / texts.len().max(1) as u32;
+    let (mut computed, mut failed) = (Vec::new(), Vec::new());
     match results {
         Ok(results) => {
-            let mut counted = Vec::new();
             for (((entry, text), is_cut), result) in batch.iter().zip(are_cut).zip(results) {
                 match result {
                     Ok(mut vector) => {
                         vector.is_truncated |= is_cut;
                         let done = computation(text, vector, share);
-                        counted.extend(scheduler.finish(*entry, done));
+                        computed.extend(scheduler.finish(*entry, done));
                     }
-                    Err(error) => scheduler.fail(*entry, &error.into()),
+                    Err(error) => failed.extend(scheduler.fail(*entry, &error.into())),
                 }
             }
-            count_batch(counted.into_iter());
         }
-        Err(error) => fail(scheduler, batch, &error.into()),
+        Err(error) => failed = fail(scheduler, batch, &error.into()),
     }
+    let with_vectors = each_once(computed);
+    with_vectors.iter().for_each(|flow| flow.note_batch());
+    let sent = sent.into_inner();
+    let all = each_once(with_vectors.into_iter().chain(failed).collect());
+    all.iter().for_each(|flow| flow.note_requests(sent));
 }
 
-/// Sends one error for all texts of a batch.
-fn fail(scheduler: &Scheduler<RemoteModel>, batch: &[Text], error: &EmbeddingError) {
+/// Sends one error for all texts of a batch. Returns the flows that they are counted for.
+fn fail(
+    scheduler: &Scheduler<RemoteModel>,
+    batch: &[Text],
+    error: &EmbeddingError,
+) -> Vec<Arc<FlowCounters>> {
     batch
         .iter()
-        .for_each(|(entry, _)| scheduler.fail(*entry, error));
+        .filter_map(|(entry, _)| scheduler.fail(*entry, error))
+        .collect()
 }
 
 fn panicked(batch: &[Text], panic: &(dyn Any + Send)) -> EmbeddingError {

@@ -416,11 +416,15 @@ impl<M: Scheduled> Scheduler<M> {
         payer
     }
 
-    /// Sends the error of a text to all who asked for it.
-    pub(crate) fn fail(&self, entry: EntryId, error: &EmbeddingError) {
-        for (request, context) in self.take_requests(entry) {
+    /// Sends the error of a text to all who asked for it. Returns the flow that it is counted for, as
+    /// [`finish`](Self::finish) does.
+    pub(crate) fn fail(&self, entry: EntryId, error: &EmbeddingError) -> Option<Arc<FlowCounters>> {
+        let requests = self.take_requests(entry);
+        let payer = requests.first().map(|(_, context)| context.flow.clone());
+        for (request, context) in requests {
             context.send_error(request.id, error.clone());
         }
+        payer
     }
 
     fn take_requests(&self, entry: EntryId) -> Vec<(Request, Arc<FlowContext<M>>)> {

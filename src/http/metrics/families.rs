@@ -245,6 +245,11 @@ pub(super) const JOB: &[Family<ValueOfJob>] = &[
         |job| total(job, |totals| totals.batches),
     ),
     counter(
+        "lantern_job_requests",
+        "Requests to the servers of the model with texts of the job, those that failed too",
+        |job| total(job, |totals| totals.requests),
+    ),
+    counter(
         "lantern_job_inference_seconds",
         "The job's share of the time of inference, of one thread",
         |job| amount(job, |totals| totals.inference_seconds),

@@ -53,6 +53,7 @@ const DETAILS = [
   ['Texts that were cut', (job) => total(job, 'texts_truncated')],
   ['Tokens', (job) => total(job, 'tokens')],
   ['Inference', (job) => job.totals && inference(job.totals)],
+  ['Requests', (job) => (job.totals && job.totals.requests > 0 ? count(job.totals.requests) : null)],
   ['Estimated cost', (job) => cost(job.totals)],
   ['Write-backs', (job) => job.totals && writeBacks(job.totals)],
   ['Figures of', (job) => (job.as_of == null ? null : new Date(job.as_of * 1000).toLocaleString())],

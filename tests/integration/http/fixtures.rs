@@ -124,6 +124,7 @@ pub fn streaming(id: &str, table: &str) -> JobStatus {
             texts_truncated: 3,
             tokens: 5_470_740,
             batches: 6_100,
+            requests: 0,
             inference_seconds: 4_321.5,
             estimated_cost: 0.0,
             write_backs: 5_800,

@@ -77,6 +77,26 @@ async fn tokens_and_their_price_are_counted() {
 }
 
 #[tokio::test]
+async fn requests_are_counted_with_those_that_failed() {
+    let stub = StubEngine::start();
+    let mut scene = notes().await;
+    load(&scene, 1, 100).await;
+    job(&scene, "openai", "stub", &at(&[&stub])).await;
+    scene.start_daemon().await;
+    wait_for_all_but(&scene, &[]).await;
+    stub.script([Act::throttle(Some(1)), Act::error(503, "come back later")]);
+    scene
+        .sql("INSERT INTO notes (id, body) VALUES (200, 'a new text')")
+        .await;
+    wait_for_all_but(&scene, &[]).await;
+    assert_eq!(stub.script_len(), 0, "both refusals were sent");
+    // One was that of the probe when the job was prepared.
+    let expected = stub.requests() - 1;
+    let query = "SELECT stats->'totals'->>'requests' FROM jobs";
+    scene.wait_for(query, &expected.to_string()).await;
+}
+
+#[tokio::test]
 async fn a_search_sends_its_query_as_a_query() {
     let stub = StubEngine::start();
     let mut scene = notes().await;

@@ -19,10 +19,20 @@
 //! **Fairness.** A *flow* is one source of texts, as in fair queuing (RFC 970): flows take turns. A batch is
 //! cut around the oldest text of the flow whose turn it is and filled with its neighbors from any flow, so no text
 //! waits longer than one round. An entry that several flows asked for is in the backlog of each. Live texts go before
-//! backfill. Under a lasting flood of live texts, one batch in [`MAX_LIVE_STREAK`] still goes to the backfill of flows
-//! that have no live texts.
+//! backfill. Under a lasting flood of live texts, one batch in [`turns::MAX_LIVE_STREAK`] still goes to the backfill of
+//! flows that have no live texts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+mod entry;
+mod flow;
+mod pool;
+mod turns;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use self::entry::{Entry, Stage};
+use self::flow::{Backlog, Flow};
+use self::pool::{LengthPool, PoolKey};
+pub(crate) use self::turns::Room;
 
 /// How urgent a text is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,23 +42,6 @@ pub enum Priority {
     /// A row that existed before the job.
     Backfill,
 }
-
-/// Maximum number of tokenized texts that a flow keeps under backlog. It bounds memory and decides how well batches can
-/// be cut: measured padding efficiency is 98 % for 512 texts, 99 % for 1024 and 99.3 % for all at once.
-const MAX_TOKENIZED_TEXTS: usize = 1024;
-
-/// Maximum number of texts that one worker tokenizes at a time, so that other workers can join in and a live text does
-/// not wait long.
-const MAX_TOKENIZE_TEXTS: usize = 128;
-
-/// Maximum padding, in tokens, that a text may add to a batch. A batch of its own would cost about as much.
-const MAX_PADDING: usize = 16;
-
-/// Padded tokens that a batch may always have, even when idle workers could share the work.
-const MIN_SHARE: usize = 64;
-
-/// Maximum number of consecutive batches of live texts before backfill gets one.
-const MAX_LIVE_STREAK: u32 = 8;
 
 /// Identifies an open flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -92,149 +85,6 @@ pub(crate) struct Queue<R, P, T> {
     next_entry: u64,
     /// Consecutive batches of live texts so far.
     live_streak: u32,
-}
-
-struct Flow {
-    model: ModelKey,
-    live: Backlog,
-    backfill: Backlog,
-    /// The entry of each text that was asked for, by its number.
-    requests: HashMap<u64, EntryId>,
-}
-
-/// The texts of a flow with one priority, the oldest first.
-#[derive(Default)]
-struct Backlog {
-    pending: BTreeSet<Place>,
-    /// With their lengths. The texts themselves are in the pool.
-    tokenized: BTreeMap<Place, usize>,
-}
-
-/// Orders texts by age. A text that takes the place of another one has its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Place {
-    age: u64,
-    entry: EntryId,
-}
-
-/// A text that is computed once.
-struct Entry<R, P> {
-    model: ModelKey,
-    text: TextKey,
-    priority: Priority,
-    age: u64,
-    stage: Stage<P>,
-    requests: Vec<(Request, R)>,
-}
-
-enum Stage<P> {
-    Pending(P),
-    Tokenizing,
-    Tokenized { length: usize },
-    Running,
-}
-
-/// How much of the pending texts is taken at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// The most texts.
-    pub texts: usize,
-    /// The most tokens. A first text is taken however long it is.
-    pub tokens: usize,
-}
-
-/// Tokenized texts, shortest first.
-struct LengthPool<T> {
-    texts: BTreeMap<PoolKey, T>,
-    /// The sum of the lengths.
-    tokens: usize,
-}
-
-/// Orders a pool: by length, then by age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct PoolKey {
-    length: usize,
-    place: Place,
-}
-
-impl Backlog {
-    fn has_work(&self) -> bool {
-        !self.pending.is_empty() || !self.tokenized.is_empty()
-    }
-
-    fn needs_tokenizing(&self) -> bool {
-        !self.pending.is_empty() && self.tokenized.len() < MAX_TOKENIZED_TEXTS
-    }
-
-    fn oldest(&self) -> Option<PoolKey> {
-        let (&place, &length) = self.tokenized.first_key_value()?;
-        Some(PoolKey { length, place })
-    }
-}
-
-impl Flow {
-    fn backlog(&self, priority: Priority) -> &Backlog {
-        match priority {
-            Priority::Live => &self.live,
-            Priority::Backfill => &self.backfill,
-        }
-    }
-
-    fn backlog_mut(&mut self, priority: Priority) -> &mut Backlog {
-        match priority {
-            Priority::Live => &mut self.live,
-            Priority::Backfill => &mut self.backfill,
-        }
-    }
-
-    /// Adds an entry to the backlog, as far as it waits.
-    fn link<R, P>(&mut self, id: EntryId, entry: &Entry<R, P>) {
-        let place = entry.place(id);
-        let backlog = self.backlog_mut(entry.priority);
-        match entry.stage {
-            Stage::Pending(_) => {
-                backlog.pending.insert(place);
-            }
-            Stage::Tokenized { length } => {
-                backlog.tokenized.insert(place, length);
-            }
-            Stage::Tokenizing | Stage::Running => {}
-        }
-    }
-
-    fn unlink<R, P>(&mut self, id: EntryId, entry: &Entry<R, P>) {
-        let place = entry.place(id);
-        let backlog = self.backlog_mut(entry.priority);
-        backlog.pending.remove(&place);
-        backlog.tokenized.remove(&place);
-    }
-}
-
-impl<R, P> Entry<R, P> {
-    fn place(&self, id: EntryId) -> Place {
-        Place {
-            age: self.age,
-            entry: id,
-        }
-    }
-
-    fn pending(&self) -> Option<&P> {
-        match &self.stage {
-            Stage::Pending(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// Where a tokenized text is in its pool.
-    fn pool_key(&self, id: EntryId) -> Option<PoolKey> {
-        match self.stage {
-            Stage::Tokenized { length } => Some(PoolKey {
-                length,
-                place: self.place(id),
-            }),
-            _ => None,
-        }
-    }
 }
 
 impl<R, P, T> Queue<R, P, T> {
@@ -498,158 +348,12 @@ impl<R, P, T> Queue<R, P, T> {
         self.pools.values().map(|pool| pool.tokens).sum()
     }
 
-    /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the
-    /// most padded tokens of a batch, or `None` if no batch is wanted now.
-    pub(crate) fn next_work(
-        &mut self,
-        idle: usize,
-        budget: Option<usize>,
-    ) -> Option<WorkItem<P, T>> {
-        let (id, priority) = self.choose()?;
-        let flow = &self.flows[&id];
-        // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
-        if flow.backlog(priority).needs_tokenizing() {
-            let room = Room {
-                texts: MAX_TOKENIZE_TEXTS,
-                tokens: usize::MAX,
-            };
-            let texts = self.take_pending(id, priority, room, |_| 0, || Stage::Tokenizing);
-            return Some(WorkItem::Tokenize { texts });
-        }
-        let oldest = flow.backlog(priority).oldest()?;
-        let texts = self.take_batch(flow.model, priority, oldest, idle, budget?);
-        self.end_turn(id, priority);
-        Some(WorkItem::RunBatch { texts })
-    }
-
-    /// The flow whose turn it is, and the priority of its next text.
-    fn choose(&self) -> Option<(FlowId, Priority)> {
-        let find = |wanted: &dyn Fn(&Flow) -> bool| {
-            self.turns
-                .iter()
-                .copied()
-                .find(|id| wanted(&self.flows[id]))
-        };
-        let backfill = || find(&|flow| flow.backfill.has_work() && !flow.live.has_work());
-        if self.live_streak >= MAX_LIVE_STREAK
-            && let Some(id) = backfill()
-        {
-            return Some((id, Priority::Backfill));
-        }
-        let live = find(&|flow| flow.live.has_work()).map(|id| (id, Priority::Live));
-        live.or_else(|| backfill().map(|id| (id, Priority::Backfill)))
-    }
-
-    /// Sends a flow to the end of the round.
-    fn end_turn(&mut self, id: FlowId, priority: Priority) {
-        self.turns.retain(|turn| *turn != id);
-        self.turns.push_back(id);
-        self.live_streak = match priority {
-            Priority::Live => self.live_streak.saturating_add(1),
-            Priority::Backfill => 0,
-        };
-    }
-
-    /// The next pending texts as a batch, for a model that takes texts rather than tokens; `None` if there are none. `room` says
-    /// how much the model of a text takes at a time, `tokens` about how many a text has.
-    pub(crate) fn next_texts(
-        &mut self,
-        room: impl Fn(&P) -> Room,
-        tokens: impl Fn(&P) -> usize,
-    ) -> Option<Vec<(EntryId, P)>> {
-        let (id, priority) = self.choose()?;
-        let backlog = self.flows[&id].backlog(priority);
-        let &Place { entry, .. } = backlog.pending.first()?;
-        let room = room(self.entries.get(&entry)?.pending()?);
-        let texts = self.take_pending(id, priority, room, tokens, || Stage::Running);
-        self.end_turn(id, priority);
-        Some(texts)
-    }
-
-    /// Takes pending texts from all flows of the model in turn, one each, the chosen flow first.
-    fn take_pending(
-        &mut self,
-        first: FlowId,
-        priority: Priority,
-        mut room: Room,
-        tokens: impl Fn(&P) -> usize,
-        stage: impl Fn() -> Stage<P>,
-    ) -> Vec<(EntryId, P)> {
-        let model = self.flows[&first].model;
-        let others = self.turns.iter().copied().filter(|id| *id != first);
-        let mut round: VecDeque<FlowId> = std::iter::once(first).chain(others).collect();
-        let mut texts = Vec::new();
-        while let Some(id) = round.pop_front()
-            && room.texts > 0
-        {
-            let Some(flow) = self.flows.get(&id).filter(|flow| flow.model == model) else {
-                continue;
-            };
-            let backlog = flow.backlog(priority);
-            if !backlog.needs_tokenizing() {
-                continue;
-            }
-            let Some(&Place { entry, .. }) = backlog.pending.first() else {
-                continue;
-            };
-            let pending = self.entries.get(&entry).and_then(Entry::pending);
-            let size = pending.map_or(0, &tokens);
-            if size > room.tokens && !texts.is_empty() {
-                break;
-            }
-            texts.extend(self.begin(entry, stage()));
-            room.texts -= 1;
-            room.tokens = room.tokens.saturating_sub(size);
-            round.push_back(id);
-        }
-        texts
-    }
-
-    /// Takes the text of a pending entry, which is at this stage then.
-    fn begin(&mut self, id: EntryId, stage: Stage<P>) -> Option<(EntryId, P)> {
-        self.unlink(id);
-        let entry = self.entries.get_mut(&id)?;
-        match std::mem::replace(&mut entry.stage, stage) {
-            Stage::Pending(text) => Some((id, text)),
-            _ => None,
-        }
-    }
-
-    /// Takes a batch out of a pool: the text at `seed` and its neighbors.
-    fn take_batch(
-        &mut self,
-        model: ModelKey,
-        priority: Priority,
-        seed: PoolKey,
-        idle: usize,
-        budget: usize,
-    ) -> Vec<(EntryId, T)> {
-        let Some(pool) = self.pools.get(&(model, priority)) else {
-            return Vec::new();
-        };
-        // A small burst is shared among the idle workers rather than run by one of them.
-        let share = pool.tokens.div_ceil(idle + 1).max(MIN_SHARE);
-        let keys = pool.neighbors(seed, budget.min(share));
-        let mut texts = Vec::with_capacity(keys.len());
-        for key in keys {
-            let id = key.place.entry;
-            self.unlink(id);
-            if let Some(entry) = self.entries.get_mut(&id) {
-                entry.stage = Stage::Running;
-            }
-            let text = self.take_from_pool(model, priority, key);
-            texts.extend(text.map(|text| (id, text)));
-        }
-        texts
-    }
-
     fn add_to_pool(&mut self, model: ModelKey, priority: Priority, key: PoolKey, text: T) {
         let pool = self
             .pools
             .entry((model, priority))
             .or_insert_with(LengthPool::new);
-        pool.texts.insert(key, text);
-        pool.tokens += key.length;
+        pool.insert(key, text);
     }
 
     fn take_from_pool(&mut self, model: ModelKey, priority: Priority, key: PoolKey) -> Option<T> {
@@ -659,64 +363,6 @@ impl<R, P, T> Queue<R, P, T> {
             self.pools.remove(&(model, priority));
         }
         text
-    }
-}
-
-impl<T> LengthPool<T> {
-    fn new() -> Self {
-        Self {
-            texts: BTreeMap::new(),
-            tokens: 0,
-        }
-    }
-
-    fn remove(&mut self, key: PoolKey) -> Option<T> {
-        let text = self.texts.remove(&key)?;
-        self.tokens -= key.length;
-        Some(text)
-    }
-
-    /// Selects a batch around `seed` that fits into `budget` padded tokens: repeatedly the next shorter or the next
-    /// longer text, whichever adds less padding. The seed itself is always selected, however long it is.
-    ///
-    /// A batch is a rectangle of `rows * width` tokens, where `width` is the length of its longest text. A shorter text
-    /// adds one row with `width - length` padding; a longer one widens all rows before it.
-    fn neighbors(&self, seed: PoolKey, budget: usize) -> Vec<PoolKey> {
-        let mut shorter = self
-            .texts
-            .range(..seed)
-            .rev()
-            .map(|(key, _)| *key)
-            .peekable();
-        let mut longer = self
-            .texts
-            .range(seed..)
-            .skip(1)
-            .map(|(key, _)| *key)
-            .peekable();
-        let mut keys = vec![seed];
-        let mut width = seed.length;
-        loop {
-            let rows = keys.len();
-            let fits = |padded: usize, padding: usize| {
-                (padded <= budget && padding <= MAX_PADDING).then_some(padding)
-            };
-            let down = shorter
-                .peek()
-                .and_then(|key| fits((rows + 1) * width, width - key.length));
-            let up = longer
-                .peek()
-                .and_then(|key| fits((rows + 1) * key.length, rows * (key.length - width)));
-            let next = match (down, up) {
-                (None, None) => return keys,
-                (Some(down), Some(up)) if down <= up => shorter.next(),
-                (Some(_), None) => shorter.next(),
-                _ => longer.next(),
-            };
-            let Some(key) = next else { return keys };
-            width = width.max(key.length);
-            keys.push(key);
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The queue alone: texts are (flow, number) pairs, and the test decides their lengths.
 
+use super::turns::MAX_LIVE_STREAK;
 use super::*;
 
 type Text = (char, usize);

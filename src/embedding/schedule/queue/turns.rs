@@ -1,0 +1,174 @@
+//! Whose turn it is, and what a worker takes then.
+
+use std::collections::VecDeque;
+
+use super::entry::{Entry, Place, Stage};
+use super::flow::Flow;
+use super::pool::PoolKey;
+use super::{EntryId, FlowId, ModelKey, Priority, Queue, WorkItem};
+
+/// Maximum number of texts that one worker tokenizes at a time, so that other workers can join in and a live text does
+/// not wait long.
+const MAX_TOKENIZE_TEXTS: usize = 128;
+
+/// Padded tokens that a batch may always have, even when idle workers could share the work.
+const MIN_SHARE: usize = 64;
+
+/// Maximum number of consecutive batches of live texts before backfill gets one.
+pub(super) const MAX_LIVE_STREAK: u32 = 8;
+
+/// How much of the pending texts is taken at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// The most texts.
+    pub texts: usize,
+    /// The most tokens. A first text is taken however long it is.
+    pub tokens: usize,
+}
+
+impl<R, P, T> Queue<R, P, T> {
+    /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the
+    /// most padded tokens of a batch, or `None` if no batch is wanted now.
+    pub(crate) fn next_work(
+        &mut self,
+        idle: usize,
+        budget: Option<usize>,
+    ) -> Option<WorkItem<P, T>> {
+        let (id, priority) = self.choose()?;
+        let flow = &self.flows[&id];
+        // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
+        if flow.backlog(priority).needs_tokenizing() {
+            let room = Room {
+                texts: MAX_TOKENIZE_TEXTS,
+                tokens: usize::MAX,
+            };
+            let texts = self.take_pending(id, priority, room, |_| 0, || Stage::Tokenizing);
+            return Some(WorkItem::Tokenize { texts });
+        }
+        let oldest = flow.backlog(priority).oldest()?;
+        let texts = self.take_batch(flow.model, priority, oldest, idle, budget?);
+        self.end_turn(id, priority);
+        Some(WorkItem::RunBatch { texts })
+    }
+
+    /// The flow whose turn it is, and the priority of its next text.
+    fn choose(&self) -> Option<(FlowId, Priority)> {
+        let find = |wanted: &dyn Fn(&Flow) -> bool| {
+            self.turns
+                .iter()
+                .copied()
+                .find(|id| wanted(&self.flows[id]))
+        };
+        let backfill = || find(&|flow| flow.backfill.has_work() && !flow.live.has_work());
+        if self.live_streak >= MAX_LIVE_STREAK
+            && let Some(id) = backfill()
+        {
+            return Some((id, Priority::Backfill));
+        }
+        let live = find(&|flow| flow.live.has_work()).map(|id| (id, Priority::Live));
+        live.or_else(|| backfill().map(|id| (id, Priority::Backfill)))
+    }
+
+    /// Sends a flow to the end of the round.
+    fn end_turn(&mut self, id: FlowId, priority: Priority) {
+        self.turns.retain(|turn| *turn != id);
+        self.turns.push_back(id);
+        self.live_streak = match priority {
+            Priority::Live => self.live_streak.saturating_add(1),
+            Priority::Backfill => 0,
+        };
+    }
+
+    /// The next pending texts as a batch, for a model that takes texts rather than tokens; `None` if there are none. `room` says
+    /// how much the model of a text takes at a time, `tokens` about how many a text has.
+    pub(crate) fn next_texts(
+        &mut self,
+        room: impl Fn(&P) -> Room,
+        tokens: impl Fn(&P) -> usize,
+    ) -> Option<Vec<(EntryId, P)>> {
+        let (id, priority) = self.choose()?;
+        let backlog = self.flows[&id].backlog(priority);
+        let &Place { entry, .. } = backlog.pending.first()?;
+        let room = room(self.entries.get(&entry)?.pending()?);
+        let texts = self.take_pending(id, priority, room, tokens, || Stage::Running);
+        self.end_turn(id, priority);
+        Some(texts)
+    }
+
+    /// Takes pending texts from all flows of the model in turn, one each, the chosen flow first.
+    fn take_pending(
+        &mut self,
+        first: FlowId,
+        priority: Priority,
+        mut room: Room,
+        tokens: impl Fn(&P) -> usize,
+        stage: impl Fn() -> Stage<P>,
+    ) -> Vec<(EntryId, P)> {
+        let model = self.flows[&first].model;
+        let others = self.turns.iter().copied().filter(|id| *id != first);
+        let mut round: VecDeque<FlowId> = std::iter::once(first).chain(others).collect();
+        let mut texts = Vec::new();
+        while let Some(id) = round.pop_front()
+            && room.texts > 0
+        {
+            let Some(flow) = self.flows.get(&id).filter(|flow| flow.model == model) else {
+                continue;
+            };
+            let backlog = flow.backlog(priority);
+            if !backlog.needs_tokenizing() {
+                continue;
+            }
+            let Some(&Place { entry, .. }) = backlog.pending.first() else {
+                continue;
+            };
+            let pending = self.entries.get(&entry).and_then(Entry::pending);
+            let size = pending.map_or(0, &tokens);
+            if size > room.tokens && !texts.is_empty() {
+                break;
+            }
+            texts.extend(self.begin(entry, stage()));
+            room.texts -= 1;
+            room.tokens = room.tokens.saturating_sub(size);
+            round.push_back(id);
+        }
+        texts
+    }
+
+    /// Takes the text of a pending entry, which is at this stage then.
+    fn begin(&mut self, id: EntryId, stage: Stage<P>) -> Option<(EntryId, P)> {
+        self.unlink(id);
+        let entry = self.entries.get_mut(&id)?;
+        match std::mem::replace(&mut entry.stage, stage) {
+            Stage::Pending(text) => Some((id, text)),
+            _ => None,
+        }
+    }
+
+    /// Takes a batch out of a pool: the text at `seed` and its neighbors.
+    fn take_batch(
+        &mut self,
+        model: ModelKey,
+        priority: Priority,
+        seed: PoolKey,
+        idle: usize,
+        budget: usize,
+    ) -> Vec<(EntryId, T)> {
+        let Some(pool) = self.pools.get(&(model, priority)) else {
+            return Vec::new();
+        };
+        // A small burst is shared among the idle workers rather than run by one of them.
+        let share = pool.tokens.div_ceil(idle + 1).max(MIN_SHARE);
+        let keys = pool.neighbors(seed, budget.min(share));
+        let mut texts = Vec::with_capacity(keys.len());
+        for key in keys {
+            let id = key.place.entry;
+            self.unlink(id);
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.stage = Stage::Running;
+            }
+            let text = self.take_from_pool(model, priority, key);
+            texts.extend(text.map(|text| (id, text)));
+        }
+        texts
+    }
+}

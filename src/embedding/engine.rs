@@ -9,25 +9,23 @@
 //! Batching is natural: an idle worker takes what is there, so no timer delays a single text. While all workers are
 //! busy, texts gather, and the next batch is as full as its budget allows.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, Weak};
-use std::thread::{self, JoinHandle};
+mod inner;
+mod options;
+
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ort::environment::Environment;
+use self::inner::EngineInner;
+use self::options::{DEFAULT_BATCH_TOKENS, DEFAULT_CACHE_BYTES};
 
+pub use self::options::EngineOptions;
 use super::catalog::fetch::Fetcher;
 use super::catalog::model_catalog::ModelCatalog;
 use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
 use super::flow_counters::FlowCounters;
-use super::hub::{DownloadEvent, Downloaded, HubSettings};
-use super::local::base::ModelBase;
-use super::local::loaded::LoadedModel;
-use super::local::runtime;
-use super::local::worker::{panic_message, run_worker};
+use super::hub::{DownloadEvent, Downloaded};
+use super::local::worker::panic_message;
 use super::model::{Computed, Model};
 use super::name::ModelName;
 use super::options::ModelOptions;
@@ -36,74 +34,13 @@ use super::role::TextRole;
 use super::schedule::linger::Linger;
 use super::schedule::queue::Priority;
 use super::schedule::scheduler::{Embedded, Memory, Scheduler, lock};
-use super::yielding::{Gate, Monitor, Processes, Yielding};
-
-/// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.
-const DEFAULT_BATCH_TOKENS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
-/// About 40,000 vectors of 384 dimensions.
-pub(crate) const DEFAULT_CACHE_BYTES: u64 = 64 << 20;
-
-/// The most threads that a run is divided among. The steps of a text are short, and more threads wait for each other more
-/// than they compute.
-const MAX_THREADS_OF_RUN: usize = 4;
-
-/// Settings of an [`Engine`].
-#[derive(Debug, Clone, Default)]
-pub struct EngineOptions {
-    /// Number of inference threads. Default: the number of cores that the process may use.
-    pub threads: Option<NonZeroUsize>,
-    /// Whether a run of the model is divided among inference threads. A lone text is ready sooner, and many at once are
-    /// not.
-    pub divides_runs: bool,
-    /// The ONNX Runtime library, or the folder that holds it. Default: see [`EngineOptions::data_path`].
-    pub runtime_library: Option<PathBuf>,
-    /// The daemon's data folder. The ONNX Runtime library is searched in its `lib` first, then in the system's folders.
-    pub data_path: PathBuf,
-    /// Maximum number of padded tokens in a batch. Default: 512.
-    pub batch_tokens: Option<NonZeroUsize>,
-    /// Whether inference yields to other users of the processors. Default: down to a tenth of its cores.
-    pub yielding: Yielding,
-    /// Memory for vectors of texts that may come again, in bytes. Default: 64 MiB; 0 keeps none.
-    pub cache_bytes: Option<u64>,
-    /// The hub that models are downloaded from at their first use. Default: none, and nothing is downloaded.
-    pub hub: Option<HubSettings>,
-}
+use super::yielding::{Gate, Processes};
 
 /// Computes embeddings for all jobs of the process. Clones are handles to the same engine; its threads end when the
 /// last handle is dropped.
 #[derive(Clone)]
 pub struct Engine {
     inner: Arc<EngineInner>,
-}
-
-struct EngineInner {
-    fetcher: Fetcher,
-    options: EngineOptions,
-    models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
-    workers: Mutex<Vec<JoinHandle<()>>>,
-    monitor: Mutex<Option<JoinHandle<()>>>,
-    memory: Memory,
-    scheduler: Arc<Scheduler<LoadedModel>>,
-    remote: RemoteServices,
-    gate: Arc<Gate>,
-    own_processes: Processes,
-}
-
-/// The cache entry of one model.
-#[derive(Default)]
-struct ModelCacheEntry {
-    /// Held while the model is downloaded.
-    download: tokio::sync::Mutex<()>,
-    /// Locked while the model is loaded, so concurrent callers wait for one load and share its result.
-    loaded: Mutex<LoadedBase>,
-}
-
-/// It does not keep a model alive: a model is unloaded when its last user drops it.
-#[derive(Default)]
-struct LoadedBase {
-    base: Weak<ModelBase>,
-    /// Under each set of options that is in use.
-    models: HashMap<ModelOptions, Weak<LoadedModel>>,
 }
 
 /// How much inference may do.
@@ -408,132 +345,6 @@ impl Engine {
             drop(lock(&entry.loaded));
         }
     }
-}
-
-impl EngineInner {
-    /// Returns the model of this cache entry, loaded now unless it is loaded already. Blocks.
-    fn load_or_share(
-        &self,
-        entry: &Mutex<LoadedBase>,
-        name: ModelName,
-        options: ModelOptions,
-    ) -> Result<Model, EmbeddingError> {
-        let mut entry = lock(entry);
-        if let Some(loaded) = entry.models.get(&options).and_then(Weak::upgrade) {
-            return Ok(Model::from_loaded(loaded));
-        }
-        if self.scheduler.is_closed() {
-            return Err(EmbeddingError::ShutDown);
-        }
-        let base = match entry.base.upgrade() {
-            Some(base) => base,
-            None => Arc::new(self.load(name)?),
-        };
-        let loaded = Arc::new(LoadedModel::new(base.clone(), &options)?);
-        self.start_workers()?;
-        entry.base = Arc::downgrade(&base);
-        entry.models.retain(|_, model| model.strong_count() > 0);
-        entry.models.insert(options, Arc::downgrade(&loaded));
-        Ok(Model::from_loaded(loaded))
-    }
-
-    /// The library, loaded now unless it is loaded already. Blocks.
-    fn runtime(&self) -> Result<Environment, EmbeddingError> {
-        let explicit = self.options.runtime_library.as_deref();
-        runtime::environment(explicit, &self.options.data_path)
-    }
-
-    /// Finds and loads what all uses of a model share. Blocks.
-    fn load(&self, name: ModelName) -> Result<ModelBase, EmbeddingError> {
-        let started = Instant::now();
-        let folder = self.fetcher.catalog().locate(&name)?;
-        let environment = self.runtime()?;
-        let threads = match self.options.divides_runs {
-            true => self.threads().min(MAX_THREADS_OF_RUN),
-            false => 1,
-        };
-        let base = ModelBase::load(name, &folder, &environment, threads)?;
-        tracing::info!(
-            model = %base.name,
-            folder = %folder.display(),
-            elapsed_ms = started.elapsed().as_millis() as u64,
-            "model loaded"
-        );
-        Ok(base)
-    }
-
-    /// How many inference threads there are once a model is loaded.
-    fn threads(&self) -> usize {
-        let wanted = self.options.threads;
-        wanted.map_or_else(available_threads, NonZeroUsize::get)
-    }
-
-    /// Starts the workers that do not run yet. Fails only if not even one can be started.
-    fn start_workers(&self) -> Result<(), EmbeddingError> {
-        let mut workers = lock(&self.workers);
-        let wanted = self.threads();
-        while workers.len() < wanted && !self.scheduler.is_closed() {
-            let (scheduler, gate) = (self.scheduler.clone(), self.gate.clone());
-            let number = workers.len();
-            let thread = thread::Builder::new().name(format!("embed-{number}"));
-            match thread.spawn(move || run_worker(&scheduler, &gate, number)) {
-                Ok(worker) => workers.push(worker),
-                Err(error) if workers.is_empty() => {
-                    return Err(EmbeddingError::Threads(Arc::new(error)));
-                }
-                Err(error) => {
-                    tracing::warn!(
-                        %error,
-                        threads = workers.len(),
-                        wanted,
-                        "started fewer inference threads than configured"
-                    );
-                    break;
-                }
-            }
-        }
-        self.start_monitor(workers.len());
-        Ok(())
-    }
-
-    /// Starts the thread that lets so many workers yield, once.
-    fn start_monitor(&self, workers: usize) {
-        let mut monitor = lock(&self.monitor);
-        let Yielding::DownTo(floor) = self.options.yielding else {
-            return;
-        };
-        if monitor.is_some() {
-            return;
-        }
-        let (gate, own) = (self.gate.clone(), self.own_processes.clone());
-        let watching = Monitor::new(gate, own, workers, floor);
-        let thread = thread::Builder::new().name("embed-yield".into());
-        match thread.spawn(move || watching.run()) {
-            Ok(thread) => *monitor = Some(thread),
-            Err(error) => {
-                tracing::warn!(%error, "inference does not yield: its monitor thread cannot be started");
-            }
-        }
-    }
-
-    fn shut_down(&self) {
-        self.scheduler.shut_down();
-        self.gate.close();
-        self.remote.shut_down();
-    }
-}
-
-impl Drop for EngineInner {
-    fn drop(&mut self) {
-        self.shut_down();
-    }
-}
-
-/// The number of cores that the process may use. `available_parallelism` respects CPU affinity and, on Linux, the CPU
-/// quota of the cgroup (`cpu.max`); ONNX Runtime's own default ignores the quota and would start too many threads in a
-/// container.
-fn available_threads() -> usize {
-    thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 #[cfg(test)]

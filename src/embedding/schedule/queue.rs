@@ -25,6 +25,7 @@
 mod entry;
 mod flow;
 mod pool;
+mod request;
 mod turns;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -32,46 +33,8 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use self::entry::{Entry, Stage};
 use self::flow::{Backlog, Flow};
 use self::pool::{LengthPool, PoolKey};
-pub(crate) use self::turns::Room;
-
-/// How urgent a text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Priority {
-    /// Someone waits for it: a row that has just changed, or a search.
-    Live,
-    /// A row that existed before the job.
-    Backfill,
-}
-
-/// Identifies an open flow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct FlowId(u64);
-
-/// Identifies a model. Flows with equal keys share batches.
-pub(crate) type ModelKey = usize;
-
-/// Identifies a text with its role and its model: what has equal keys has one vector.
-pub(crate) type TextKey = u128;
-
-/// Identifies an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct EntryId(u64);
-
-/// Who asks for a text: the flow, and the flow's number for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub flow: FlowId,
-    pub id: u64,
-}
-
-/// What a worker has to do next, for pending texts `P` and tokenized texts `T`.
-#[derive(Debug)]
-pub(crate) enum WorkItem<P, T> {
-    /// Tokenize these texts and return them with [`Queue::push_tokenized`].
-    Tokenize { texts: Vec<(EntryId, P)> },
-    /// Run these texts as one batch, and take their requests with [`Queue::finish`].
-    RunBatch { texts: Vec<(EntryId, T)> },
-}
+pub use self::request::Priority;
+pub(crate) use self::request::{EntryId, FlowId, ModelKey, Request, Room, TextKey, WorkItem};
 
 /// The texts of all flows: pending ones `P` and tokenized ones `T`. `R` tells where the vector of a request goes.
 pub(crate) struct Queue<R, P, T> {

@@ -1,14 +1,7 @@
 //! A text that is computed once, and who asked for it.
 
-use super::pool::PoolKey;
-use super::{EntryId, ModelKey, Priority, Request, TextKey};
-
-/// Orders texts by age. A text that takes the place of another one has its age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Place {
-    pub age: u64,
-    pub entry: EntryId,
-}
+use super::pool::{Place, PoolKey};
+use super::request::{EntryId, ModelKey, Priority, Request, TextKey};
 
 /// A text that is computed once.
 pub(super) struct Entry<R, P> {

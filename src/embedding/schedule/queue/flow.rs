@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::entry::{Entry, Place, Stage};
-use super::pool::PoolKey;
-use super::{EntryId, ModelKey, Priority};
+use super::entry::{Entry, Stage};
+use super::pool::{Place, PoolKey};
+use super::request::{EntryId, ModelKey, Priority};
 
 /// Maximum number of tokenized texts that a flow keeps under backlog. It bounds memory and decides how well batches can
 /// be cut: measured padding efficiency is 98 % for 512 texts, 99 % for 1024 and 99.3 % for all at once.

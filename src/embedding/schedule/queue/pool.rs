@@ -2,10 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::Place;
+use super::request::EntryId;
 
 /// Maximum padding, in tokens, that a text may add to a batch. A batch of its own would cost about as much.
 const MAX_PADDING: usize = 16;
+
+/// Orders texts by age. A text that takes the place of another one has its age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub age: u64,
+    pub entry: EntryId,
+}
 
 /// Tokenized texts, shortest first.
 pub(super) struct LengthPool<T> {

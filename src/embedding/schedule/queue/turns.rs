@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
-use super::entry::{Entry, Place, Stage};
+use super::Queue;
+use super::entry::{Entry, Stage};
 use super::flow::Flow;
-use super::pool::PoolKey;
-use super::{EntryId, FlowId, ModelKey, Priority, Queue, WorkItem};
+use super::pool::{Place, PoolKey};
+use super::request::{EntryId, FlowId, ModelKey, Priority, Room, WorkItem};
 
 /// Maximum number of texts that one worker tokenizes at a time, so that other workers can join in and a live text does
 /// not wait long.
@@ -16,15 +17,6 @@ const MIN_SHARE: usize = 64;
 
 /// Maximum number of consecutive batches of live texts before backfill gets one.
 pub(super) const MAX_LIVE_STREAK: u32 = 8;
-
-/// How much of the pending texts is taken at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Room {
-    /// The most texts.
-    pub texts: usize,
-    /// The most tokens. A first text is taken however long it is.
-    pub tokens: usize,
-}
 
 impl<R, P, T> Queue<R, P, T> {
     /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the

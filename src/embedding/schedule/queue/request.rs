@@ -1,0 +1,49 @@
+//! What is asked for, and what is answered: the words of the queue's callers.
+
+/// How urgent a text is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Someone waits for it: a row that has just changed, or a search.
+    Live,
+    /// A row that existed before the job.
+    Backfill,
+}
+
+/// Identifies an open flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct FlowId(pub(super) u64);
+
+/// Identifies a model. Flows with equal keys share batches.
+pub(crate) type ModelKey = usize;
+
+/// Identifies a text with its role and its model: what has equal keys has one vector.
+pub(crate) type TextKey = u128;
+
+/// Identifies an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct EntryId(pub(super) u64);
+
+/// Who asks for a text: the flow, and the flow's number for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub flow: FlowId,
+    pub id: u64,
+}
+
+/// What a worker has to do next, for pending texts `P` and tokenized texts `T`.
+#[derive(Debug)]
+pub(crate) enum WorkItem<P, T> {
+    /// Tokenize these texts and return them with [`Queue::push_tokenized`](super::Queue::push_tokenized).
+    Tokenize { texts: Vec<(EntryId, P)> },
+    /// Run these texts as one batch, and take their requests with [`Queue::finish`](super::Queue::finish).
+    RunBatch { texts: Vec<(EntryId, T)> },
+}
+
+/// How much of the pending texts is taken at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// The most texts.
+    pub texts: usize,
+    /// The most tokens. A first text is taken however long it is.
+    pub tokens: usize,
+}

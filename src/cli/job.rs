@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cli::job_access::JobAccessArguments;
+use crate::cli::progress::{Progress, ROWS};
 use crate::cli::{job_state, output, stderr};
 use crate::embedding::{Engine, Model};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
@@ -165,13 +166,9 @@ pub async fn find(store: &JobStore, id: &str) -> anyhow::Result<JobRow> {
 }
 
 impl OpenJob {
-    /// Embeds and writes these rows; returns how many there were.
-    pub async fn repair(
-        &self,
-        engine: &Engine,
-        rows: Rows,
-        report: impl FnMut(BackfillProgress),
-    ) -> anyhow::Result<u64> {
+    /// Embeds and writes these rows, and shows how far it is. Returns how many there were.
+    pub async fn repair(&self, engine: &Engine, rows: Rows, doing: &str) -> anyhow::Result<u64> {
+        let mut progress = Progress::new(doing, ROWS);
         let repair = Repair {
             row: self.row.clone(),
             store: self.store.clone(),
@@ -179,7 +176,13 @@ impl OpenJob {
             target: self.target.clone(),
             model: self.model.clone(),
         };
-        Ok(repair.run(engine, rows, report).await?)
+        let report = |now: BackfillProgress| {
+            progress.set_total(now.total);
+            progress.set(now.done);
+        };
+        let rows = repair.run(engine, rows, report).await?;
+        progress.finish();
+        Ok(rows)
     }
 
     /// Says, or fails, where others could gain rights through the role that writes.

@@ -102,6 +102,13 @@ fn is_module(name: &str) -> bool {
     package == "lantern" || package == "onnxruntime" || LIBRARIES.contains(&package)
 }
 
+impl Logging {
+    /// Whether people read the log, so that a progress bar may stand below it.
+    pub fn is_for_people(&self) -> bool {
+        self.log_format == LogFormat::Text
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum LogFormat {
     /// One line for people, colored on a terminal unless NO_COLOR is set

@@ -14,6 +14,7 @@ use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, raise, signal};
 
 use super::stderr;
+use super::stderr::bar::aside_for_stdout;
 use crate::shown::shown;
 
 /// A result could not be printed, for instance because the disk is full.
@@ -58,9 +59,11 @@ fn as_lines(lines: &[String]) -> String {
 }
 
 fn write(text: &str) -> io::Result<()> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes())?;
-    output.flush()
+    aside_for_stdout(|| {
+        let mut output = io::stdout().lock();
+        output.write_all(text.as_bytes())?;
+        output.flush()
+    })
 }
 
 /// Ends the process as the kernel ends one that writes to a closed pipe: no destructors, and a status from which a

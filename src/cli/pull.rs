@@ -1,18 +1,13 @@
 //! `lantern-cli pull`: downloads a model.
 
-use std::io::{IsTerminal, stderr};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::engine_arguments::EngineArguments;
+use super::progress::{Progress, Unit};
 use super::{output, stderr};
 use crate::embedding::{DownloadEvent, ModelName};
-
-/// How often a line tells of the progress where there is no terminal.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Download an embedding model from the Hugging Face hub, or bring it up to date
 ///
@@ -38,15 +33,22 @@ pub struct Pull {
 pub async fn run(arguments: &Pull) -> anyhow::Result<()> {
     let engine = arguments.engine.engine()?;
     let model = &arguments.model;
-    let progress = Mutex::new(Progress::new(model));
+    let observer = Mutex::new(Observer::new(model));
     let observe = |event| {
-        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.show(event);
+        let mut observer = observer.lock().unwrap_or_else(PoisonError::into_inner);
+        observer.show(event);
     };
     let downloaded = engine.download(model, &observe).await;
-    let progress = progress.into_inner();
-    progress.unwrap_or_else(PoisonError::into_inner).end();
-    let downloaded = downloaded?;
+    let observer = observer
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
+    let downloaded = match (downloaded, observer.progress) {
+        (Ok(downloaded), Some(progress)) => {
+            progress.finish();
+            downloaded
+        }
+        (downloaded, _) => downloaded?,
+    };
     output::lines(&[
         format!("model     {model}"),
         format!("from      {}", downloaded.repository),
@@ -64,34 +66,19 @@ pub async fn run(arguments: &Pull) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A bar on a terminal, and a line now and then elsewhere.
-struct Progress {
+/// Shows what the download does.
+struct Observer {
     model: String,
-    bar: Option<ProgressBar>,
     received: u64,
-    missing: u64,
-    shown: Instant,
+    progress: Option<Progress>,
 }
 
-impl Progress {
+impl Observer {
     fn new(model: &ModelName) -> Self {
-        let bar = stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template(
-                "{bar:30} {bytes} of {total_bytes}  {bytes_per_sec}  {eta} left",
-            );
-            // It appears when it is known how much there is to do.
-            let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::hidden());
-            match style {
-                Ok(style) => bar.with_style(style),
-                Err(_) => bar,
-            }
-        });
         Self {
             model: model.to_string(),
-            bar,
             received: 0,
-            missing: 0,
-            shown: Instant::now(),
+            progress: None,
         }
     }
 
@@ -103,47 +90,24 @@ impl Progress {
                 self.received = self.received.saturating_sub(bytes);
             }
             DownloadEvent::Waiting { reason, pause } => {
-                self.say(&format!(
-                    "{reason}; next attempt in {} ms",
-                    pause.as_millis()
-                ));
+                let model = &self.model;
+                let pause = pause.as_millis();
+                stderr::line(&format!("{model}: {reason}; next attempt in {pause} ms"));
             }
         }
-        match &self.bar {
-            Some(bar) => bar.set_position(self.received.min(self.missing)),
-            None if self.shown.elapsed() >= LINE_INTERVAL => {
-                let (received, missing) = (megabytes(self.received), megabytes(self.missing));
-                self.say(&format!("{received} of {missing}"));
-                self.shown = Instant::now();
-            }
-            None => {}
+        if let Some(progress) = &mut self.progress {
+            progress.set(self.received);
         }
     }
 
+    /// Begins, or begins again after an interruption, with what is still missing.
     fn begin(&mut self, bytes: u64) {
-        (self.received, self.missing) = (0, bytes);
-        match &self.bar {
-            Some(bar) if bytes > 0 => {
-                bar.set_length(bytes);
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
-            Some(_) => {}
-            None if bytes > 0 => self.say(&format!("downloading {}", megabytes(bytes))),
-            None => {}
-        }
-    }
-
-    fn say(&self, text: &str) {
-        let print = || stderr::line(&format!("{}: {text}", self.model));
-        match &self.bar {
-            Some(bar) => bar.suspend(print),
-            None => print(),
-        }
-    }
-
-    fn end(self) {
-        if let Some(bar) = self.bar {
-            bar.finish_and_clear();
+        self.received = 0;
+        self.progress = None;
+        if bytes > 0 {
+            let model = &self.model;
+            stderr::line(&format!("{model}: downloading {}", megabytes(bytes)));
+            self.progress = Some(Progress::with_total(model, Unit::Bytes, bytes));
         }
     }
 }

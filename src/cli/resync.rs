@@ -1,7 +1,6 @@
 //! `lantern-cli resync`
 
 use std::num::NonZeroU64;
-use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use clap::Args;
@@ -10,14 +9,12 @@ use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job::{JobArguments, OpenJob};
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
+use super::verify::{comparing, show};
 use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::repair::Rows;
 use crate::pipeline::commands::verify::compare_sample;
 use crate::plural::form;
-
-/// How often the progress is printed.
-const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How many texts are embedded again to see whether vectors are stale that nothing marks: as many as `verify` does.
 const SAMPLE: NonZeroU64 = NonZeroU64::new(1000).unwrap();
@@ -65,16 +62,8 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     }
     // Rows whose key has become another one are found by the scan.
     job.quarantined_keys().await?;
-    let mut reported = Instant::now();
-    let rows = job
-        .repair(&engine, Rows::Scan(scope), move |progress| {
-            if reported.elapsed() > REPORT_INTERVAL {
-                reported = Instant::now();
-                // An error shows again at the last line.
-                let _ = output::line(format_args!("{} of {} rows", progress.done, progress.total));
-            }
-        })
-        .await?;
+    let doing = format!("resync of job {}", job.row.id);
+    let rows = job.repair(&engine, Rows::Scan(scope), &doing).await?;
     output::line(format_args!("{rows} {} done", form(rows, "row", "rows")))?;
     job.none_quarantined().await?;
     if scope == BackfillScope::Missing {
@@ -85,7 +74,9 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
 
 /// Fails where vectors are stale that a scan for missing ones has passed over.
 async fn none_stale(job: &OpenJob, engine: &Engine) -> anyhow::Result<()> {
-    let found = compare_sample(job.vectors(engine), SAMPLE).await?;
+    let mut progress = comparing(&job.row.id);
+    let found = compare_sample(job.vectors(engine), SAMPLE, |now| show(&mut progress, now)).await?;
+    drop(progress);
     if found.stale > 0 {
         bail!(
             "{} of {} vectors that were compared with their texts are stale, and were left as they are: without a \

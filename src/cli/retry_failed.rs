@@ -45,7 +45,8 @@ pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
             job.store.restart_statement(&job.row.id)
         );
     }
-    let rows = job.repair(&engine, Rows::Keys(keys), |_| {}).await?;
+    let doing = format!("retrying rows of job {}", job.row.id);
+    let rows = job.repair(&engine, Rows::Keys(keys), &doing).await?;
     output::line(format_args!("{rows} {} tried", form(rows, "row", "rows")))?;
     job.none_quarantined().await
 }

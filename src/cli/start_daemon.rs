@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::catch_up::CatchUpArguments;
+use super::daemon_progress;
 use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
 use super::listen_arguments::ListenArguments;
@@ -160,7 +161,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         powerful_roles: arguments.refuse_superuser.powerful_roles(),
     };
     let supervisor = tokio::select! {
-        supervisor = Supervisor::open(options, engine.clone(), board, stop.clone()) => supervisor?,
+        supervisor = Supervisor::open(options, engine.clone(), board.clone(), stop.clone()) => supervisor?,
         () = stop.cancelled() => {
             let end = RunEnd::Stopped { unfinished: Vec::new() };
             return Ok(arguments.catch_up.exit_code(&end));
@@ -173,7 +174,11 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
              name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
         );
     }
-    let end = arguments.catch_up.apply(supervisor).run().await;
+    let work = arguments.catch_up.apply(supervisor).run();
+    let end = match arguments.logging.is_for_people() {
+        true => daemon_progress::beside(board, work).await,
+        false => work.await,
+    };
     // It may have to answer requests first.
     tokio::task::spawn_blocking(move || drop(http)).await?;
     // The process unloads the inference library when it ends. By then none of its threads may run.

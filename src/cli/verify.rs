@@ -8,8 +8,10 @@ use clap::{Args, ValueEnum};
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
 use super::json_flag::JsonFlag;
+use super::progress::{Progress, Unit};
 use super::{json, output};
-use crate::pipeline::commands::verify::{Extent, Findings, verify};
+use crate::jobs::JobId;
+use crate::pipeline::commands::verify::{Compared, Extent, Findings, verify};
 use crate::pipeline::setup::table_state::TableState;
 
 /// Count the rows of a job whose vectors are missing or stale
@@ -63,7 +65,9 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     };
     let quarantined = job.store.count_failures(&job.row.id).await?;
     let state = TableState::read(&job.session, &job.target, &[]).await?;
-    let findings = verify(job.vectors(&engine), extent).await?;
+    let mut progress = comparing(&job.row.id);
+    let findings = verify(job.vectors(&engine), extent, |now| show(&mut progress, now)).await?;
+    progress.finish();
     match arguments.json.or(ReportFormat::Json, arguments.format) {
         ReportFormat::Json => {
             let mut object = serde_json::to_value(findings)?;
@@ -84,6 +88,18 @@ pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// The progress of comparing vectors of a job with their texts. Until the first of them, the server scans the table.
+pub fn comparing(job: &JobId) -> Progress {
+    let texts = Unit::Items("text", "texts");
+    Progress::new(&format!("verifying job {job}"), texts)
+}
+
+/// Shows how far a comparison is.
+pub fn show(progress: &mut Progress, now: Compared) {
+    progress.set_total(now.total);
+    progress.set(now.done);
 }
 
 fn report(job: &OpenJob, findings: &Findings, quarantined: Option<usize>) -> Vec<String> {

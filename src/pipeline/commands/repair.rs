@@ -50,7 +50,7 @@ pub struct Repair {
 
 impl Repair {
     /// Embeds and writes the rows, and returns how many there were. Rows that cannot be embedded or written are
-    /// quarantined.
+    /// quarantined. `report` is told of each step.
     ///
     /// # Errors
     /// Whatever ends a job's attempt. What was written until then stays.
@@ -78,7 +78,7 @@ impl Repair {
                         Backfill::open(&self.database, parts, scope, ends.rows, ends.finished);
                     Ok(scan.await?.run(report).await?.done)
                 }
-                Rows::Keys(keys) => send_keys(keys, ends).await,
+                Rows::Keys(keys) => send_keys(keys, ends, report).await,
             }
         };
         let sent = tokio::select! {
@@ -97,7 +97,13 @@ impl Repair {
 }
 
 /// Sends rows whose text the writer reads by their keys, and waits until each is finished.
-async fn send_keys(keys: Vec<Key>, mut ends: BackfillEnds) -> Result<u64, JobError> {
+async fn send_keys(
+    keys: Vec<Key>,
+    mut ends: BackfillEnds,
+    mut report: impl FnMut(BackfillProgress),
+) -> Result<u64, JobError> {
+    let total = keys.len() as u64;
+    let mut done = 0;
     for keys in keys.chunks(MAX_BACKFILL_ROWS) {
         for key in keys {
             let row = Row::backfill(key.clone(), SourceText::Unread);
@@ -107,9 +113,11 @@ async fn send_keys(keys: Vec<Key>, mut ends: BackfillEnds) -> Result<u64, JobErr
         for _ in keys {
             let receipt = ends.finished.recv().await;
             receipt.ok_or_else(JobError::batcher_stopped)?;
+            done += 1;
+            report(BackfillProgress { done, total });
         }
     }
-    Ok(keys.len() as u64)
+    Ok(total)
 }
 
 /// Why the batcher ended before its work did.

@@ -98,28 +98,43 @@ impl Findings {
     }
 }
 
-/// Looks at every row, and at some or all vectors.
+/// How far a comparison is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    /// Texts that were embedded again.
+    pub done: u64,
+    /// About how many there will be.
+    pub total: u64,
+}
+
+/// Looks at every row, and at some or all vectors. `report` is told of each step where texts are embedded again.
 ///
 /// # Errors
 /// The server's, or the embedding engine's.
 ///
 /// Cancellation safe: it only reads.
-pub async fn verify(vectors: Vectors<'_>, extent: Extent) -> Result<Findings, JobError> {
+pub async fn verify(
+    vectors: Vectors<'_>,
+    extent: Extent,
+    report: impl FnMut(Compared),
+) -> Result<Findings, JobError> {
     refuse_hidden_rows(vectors).await?;
     let mut findings = by_sql(vectors.session, vectors.target).await?;
-    let share = match extent {
-        Extent::Everything => 1.0,
+    let total = match extent {
+        Extent::Everything => findings.texts,
         Extent::Sample(_) if vectors.target.fingerprint.is_some() => return Ok(findings),
-        Extent::Sample(sample) => share(sample, findings.texts),
+        Extent::Sample(sample) => sample.get(),
     };
-    let comparison = by_embedding(vectors, share).await?;
+    let part = Share::new(total, findings.texts);
+    let comparison = by_embedding(vectors, part, report).await?;
     findings.compared = Some(comparison.compared);
     findings.stale = findings.stale.max(comparison.stale);
     findings.only_by_all = comparison.only_by_all;
     Ok(findings)
 }
 
-/// Embeds a sample of the texts again and compares, whether the table has fingerprints or not.
+/// Embeds a sample of the texts again and compares, whether the table has fingerprints or not. `report` is told of each
+/// step.
 ///
 /// # Errors
 /// The server's, or the embedding engine's.
@@ -128,10 +143,11 @@ pub async fn verify(vectors: Vectors<'_>, extent: Extent) -> Result<Findings, Jo
 pub async fn compare_sample(
     vectors: Vectors<'_>,
     sample: NonZeroU64,
+    report: impl FnMut(Compared),
 ) -> Result<Comparison, JobError> {
     refuse_hidden_rows(vectors).await?;
     let texts = tally(vectors.session, vectors.target, None).await?.texts;
-    by_embedding(vectors, share(sample, texts)).await
+    by_embedding(vectors, Share::new(sample.get(), texts), report).await
 }
 
 /// A policy may come while the rows are counted, and what it hides would pass for right.
@@ -140,16 +156,33 @@ async fn refuse_hidden_rows(vectors: Vectors<'_>) -> Result<(), JobError> {
     Ok(refused.map_err(scanning(vectors.target))?)
 }
 
-fn share(sample: NonZeroU64, texts: u64) -> f64 {
-    sample.get() as f64 / texts.max(1) as f64
+/// Which part of the texts is embedded again.
+#[derive(Clone, Copy)]
+struct Share {
+    texts: u64,
+    fraction: f64,
+}
+
+impl Share {
+    fn new(wanted: u64, texts: u64) -> Share {
+        Share {
+            texts: wanted.min(texts),
+            fraction: wanted as f64 / texts.max(1) as f64,
+        }
+    }
 }
 
 /// Embeds about this share of the texts again.
-async fn by_embedding(vectors: Vectors<'_>, share: f64) -> Result<Comparison, JobError> {
+async fn by_embedding(
+    vectors: Vectors<'_>,
+    share: Share,
+    mut report: impl FnMut(Compared),
+) -> Result<Comparison, JobError> {
     let Vectors {
         session, target, ..
     } = vectors;
-    let condition = format!("{} AND random() < {share}::float8", has_pair(target));
+    let fraction = share.fraction;
+    let condition = format!("{} AND random() < {fraction}::float8", has_pair(target));
     let pages = KeysetPages::new(session, target, condition);
     let mut pages = pages.with_column(vector_column(target));
     let mut found = Comparison::default();
@@ -161,8 +194,13 @@ async fn by_embedding(vectors: Vectors<'_>, share: f64) -> Result<Comparison, Jo
         }
         let pairs = page.iter().map(|row| read_pair(target, row));
         let pairs: Vec<Pair> = pairs.collect::<Result<_, _>>().map_err(scanning(target))?;
-        found.compared += pairs.len() as u64;
+        let count = pairs.len() as u64;
         differing.extend(differences(vectors, pairs).await?);
+        found.compared += count;
+        report(Compared {
+            done: found.compared,
+            total: share.texts,
+        });
     }
     if !differing.is_empty() {
         tokio::time::sleep(RECHECK_DELAY).await;

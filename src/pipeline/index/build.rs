@@ -8,7 +8,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::index::catalog::{self, VectorIndex};
 use crate::pipeline::index::leftover;
 use crate::pipeline::index::parts::{self, TablePart};
-use crate::pipeline::index::progress::Progress;
+use crate::pipeline::index::progress::{BUILDING, DROPPING, Progress};
 use crate::pipeline::index::session::IndexSession;
 use crate::pipeline::index::wanted::WantedIndex;
 use crate::pipeline::setup::ddl;
@@ -77,7 +77,8 @@ impl Builder<'_> {
                 ddl::run(self.catalog(), &drop).await?;
             } else {
                 let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {index}");
-                self.run(&drop, table, &format!("dropping {index}")).await?;
+                self.run(&drop, table, &format!("{DROPPING} {index}"))
+                    .await?;
             }
         }
         Ok(())
@@ -97,7 +98,7 @@ impl Builder<'_> {
             table.qualified()
         );
         let create = self.wanted.create_concurrently(&name, &table.qualified());
-        self.run(&create, table, &format!("building {qualified}"))
+        self.run(&create, table, &format!("{BUILDING} {qualified}"))
             .await
     }
 

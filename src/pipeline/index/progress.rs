@@ -2,6 +2,17 @@
 
 use crate::postgres::{DatabaseError, Session};
 
+/// Heads the state of an index that is being built.
+pub const BUILDING: &str = "building";
+/// Heads the state of one that is being dropped, because its build was interrupted.
+pub const DROPPING: &str = "dropping";
+
+/// Whether this state of an index (`index_state`) says that work on it is under way.
+pub fn is_under_way(state: &str) -> bool {
+    let head = state.split(' ').next();
+    head == Some(BUILDING) || head == Some(DROPPING)
+}
+
 /// What a look at the statement has found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Progress {

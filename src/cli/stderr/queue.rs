@@ -1,15 +1,4 @@
-//! Standard error: the log of the daemon, and what commands say beside their results. Writing to it neither waits nor
-//! fails, whatever its reader does.
-//!
-//! ```text
-//! tracing ─┐
-//! notes ───┼─▶ LineQueue ─▶ thread ─▶ file descriptor 2
-//! panics ──┘    │ full, or a line that cannot be written: counted, and reported later
-//! ```
-//!
-//! A pager that pauses fills the pipe and blocks the next write; a `tee` that ends breaks it; a file may be on a full
-//! disk. None of these may stop embedding, or keep the daemon from stopping. So one thread writes, and no other waits
-//! for it, except at the end of the process, for a moment.
+//! What waits to be written to standard error, and the thread that writes it.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -18,10 +7,6 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-use tracing_subscriber::fmt::MakeWriter;
-
-use crate::shown::shown;
 
 /// Lines that wait for the reader, in bytes. Further ones are dropped.
 const MAX_QUEUED_BYTES: usize = 1 << 20;
@@ -40,14 +25,20 @@ static QUEUE: LazyLock<Option<LineQueue>> = LazyLock::new(|| {
     LineQueue::start(File::from(descriptor), report_lost_lines).ok()
 });
 
-/// Writes a line for people, as [`shown`] makes it: names and messages of others are in it.
-pub fn line(text: &str) {
-    data(&shown(text));
+/// Adds a line, or drops it if too many wait.
+pub fn push(line: &[u8]) {
+    match &*QUEUE {
+        Some(queue) => queue.push(line),
+        None => drop(io::stderr().write_all(line)),
+    }
 }
 
-/// Writes a text as it is, and ends its last line.
-pub fn data(text: &str) {
-    write(format!("{text}\n").as_bytes());
+/// Adds a state of the bar. It replaces one that has not been written yet.
+pub fn push_frame(frame: &[u8]) {
+    match &*QUEUE {
+        Some(queue) => queue.push_frame(frame),
+        None => drop(io::stderr().write_all(frame)),
+    }
 }
 
 /// Waits until everything is written, for as long as the reader reads, and two seconds at most. For the end of the
@@ -55,35 +46,6 @@ pub fn data(text: &str) {
 pub fn flush() {
     if let Some(queue) = &*QUEUE {
         queue.flush();
-    }
-}
-
-/// Lets `tracing` write its lines here.
-pub struct StandardError;
-
-impl MakeWriter<'_> for StandardError {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self::Writer {
-        StandardError
-    }
-}
-
-impl Write for StandardError {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        write(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn write(bytes: &[u8]) {
-    match &*QUEUE {
-        Some(queue) => queue.push(bytes),
-        None => drop(io::stderr().write_all(bytes)),
     }
 }
 
@@ -110,12 +72,21 @@ struct State {
     lines: VecDeque<Box<[u8]>>,
     /// The length of all of them.
     bytes: usize,
+    /// Whether the last of them is a state of the bar.
+    ends_with_frame: bool,
     /// Whether the thread is at a line.
     writing: bool,
     /// Lines that were written, or could not be.
     done: u64,
     /// Lines that were dropped or could not be written, and are not reported yet.
     lost: u64,
+}
+
+impl State {
+    fn add(&mut self, line: &[u8]) {
+        self.bytes += line.len();
+        self.lines.push_back(line.into());
+    }
 }
 
 impl LineQueue {
@@ -137,8 +108,23 @@ impl LineQueue {
             state.lost += 1;
             return;
         }
-        state.bytes += line.len();
-        state.lines.push_back(line.into());
+        state.add(line);
+        state.ends_with_frame = false;
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
+    /// Adds a state of the bar. Each begins by removing the one before, so that of several only the last matters. A
+    /// terminal that is halted would else get all of them later.
+    fn push_frame(&self, frame: &[u8]) {
+        let mut state = self.shared.lock();
+        if state.ends_with_frame
+            && let Some(replaced) = state.lines.pop_back()
+        {
+            state.bytes -= replaced.len();
+        }
+        state.add(frame);
+        state.ends_with_frame = true;
         drop(state);
         self.shared.changed.notify_all();
     }
@@ -304,6 +290,22 @@ mod tests {
         }
         queue.flush();
         assert_eq!(reading.join().unwrap(), all);
+    }
+
+    #[test]
+    fn a_state_of_the_bar_replaces_one_that_was_not_shown_and_no_line() {
+        let (reader, writer) = io::pipe().unwrap();
+        let queue = LineQueue::start(writer, ignore).unwrap();
+        let long = [b"x".repeat(200_000).as_slice(), b"\n"].concat();
+        queue.push(&long);
+        for percent in 0..1000 {
+            queue.push_frame(format!("{percent} %\n").as_bytes());
+        }
+        queue.push(b"a line\n");
+        queue.push_frame(b"the end\n");
+        let lines = BufReader::new(reader).lines().map(Result::unwrap);
+        let lines: Vec<String> = lines.take(4).collect();
+        assert_eq!(lines[1..], ["999 %", "a line", "the end"]);
     }
 
     /// Fails while the other end says so, after it has taken a part of the line.

@@ -17,6 +17,7 @@ use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
 use crate::pipeline::setup::preflight::privileges::check_writable;
+use crate::pipeline::setup::preflight::relation::TableUse;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::table::fingerprint::Fingerprint;
 use crate::pipeline::table::target::TargetTable;
@@ -42,7 +43,8 @@ pub async fn complete(
         create_missing(stream, names, definition, &found, model.dimensions()).await?;
         // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type. And a
         // role of its own for rows needs rights on the new column.
-        found = inspect(rows, names, model.dimensions()).await?;
+        let dimensions = Some(model.dimensions());
+        found = inspect(rows, names, dimensions, found.table_use).await?;
         check_writable(rows, names, &found.columns).await?;
         check_fingerprint(names, &found.columns)?;
     }
@@ -65,7 +67,8 @@ pub async fn existing(
     names: &TargetNames,
     model: &Model,
 ) -> Result<TargetTable, JobError> {
-    let found = inspect(session, names, model.dimensions()).await?;
+    let dimensions = Some(model.dimensions());
+    let found = inspect(session, names, dimensions, TableUse::Followed).await?;
     assemble(found, names, model.identity()).ok_or_else(|| {
         JobError::permanent(format!(
             "{} has no column {} yet; the job creates it when it runs",

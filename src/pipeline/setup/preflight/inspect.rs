@@ -7,7 +7,7 @@ use crate::pipeline::setup::preflight::key::usable_key;
 use crate::pipeline::setup::preflight::points::Points;
 use crate::pipeline::setup::preflight::privileges::{check_all_rows_visible, check_type_usable};
 use crate::pipeline::setup::preflight::relation::{
-    TargetColumn, TargetRelation, find_column, find_relation, read_columns,
+    TableUse, TargetColumn, TargetRelation, find_column, find_relation, read_columns,
 };
 use crate::pipeline::setup::preflight::source::{check_readable, find_source};
 use crate::pipeline::setup::preflight::subject::NO_SOURCE;
@@ -17,6 +17,8 @@ use crate::postgres::Session;
 /// A table that a job can work on, once it has the columns that are missing.
 #[derive(Debug, Clone)]
 pub struct FoundTable {
+    /// What it was looked at for.
+    pub table_use: TableUse,
     /// The table itself.
     pub relation: TargetRelation,
     /// All of its columns.
@@ -48,7 +50,7 @@ pub const TABLE_POINTS: [&str; 6] = [
     "destination",
 ];
 
-/// Looks at the table of a job whose model has this many dimensions.
+/// Looks at the table of a job whose model has this many dimensions, if that is known.
 ///
 /// # Errors
 /// Permanent ones with a remedy, where the job cannot work on the table; and the server's.
@@ -57,13 +59,15 @@ pub const TABLE_POINTS: [&str; 6] = [
 pub async fn inspect(
     session: &Session,
     names: &TargetNames,
-    dimensions: usize,
+    dimensions: Option<usize>,
+    table_use: TableUse,
 ) -> Result<FoundTable, JobError> {
     let mut points = Points::default();
     let look = TableLook {
         session,
         names,
-        dimensions: Some(dimensions),
+        dimensions,
+        table_use,
         asks_for_rights: true,
     };
     let looked = look.run(&mut points).await;
@@ -75,6 +79,8 @@ pub async fn inspect(
 /// What was found of a table, as far as no point has failed.
 #[derive(Debug, Clone)]
 pub struct LookedAt {
+    /// What it was looked at for.
+    pub table_use: TableUse,
     /// The table itself.
     pub relation: TargetRelation,
     /// All of its columns.
@@ -98,6 +104,7 @@ impl LookedAt {
         let fingerprint = names.fingerprint.as_deref();
         let fingerprint = fingerprint.and_then(|name| find_column(&self.columns, name));
         Some(FoundTable {
+            table_use: self.table_use,
             fingerprint: fingerprint.map(|column| column.name.clone()),
             relation: self.relation,
             key: self.key?,
@@ -114,6 +121,7 @@ pub(super) struct TableLook<'a> {
     pub names: &'a TargetNames,
     /// Those of the model, where they are known.
     pub dimensions: Option<usize>,
+    pub table_use: TableUse,
     /// Whether to ask what the role may read. Not where all that it lacks was said already.
     pub asks_for_rights: bool,
 }
@@ -123,7 +131,7 @@ impl TableLook<'_> {
     pub async fn run(&self, points: &mut Points) -> Option<LookedAt> {
         let (session, names) = (self.session, self.names);
         let [table, source_point, .., key_point, _] = TABLE_POINTS;
-        let relation = find_relation(session, names).await;
+        let relation = find_relation(session, names, self.table_use).await;
         let Some(relation) = points.note(table, relation, |found| describe(names, found)) else {
             points.skip(&TABLE_POINTS[1..], "there is no table to look at");
             return None;
@@ -134,7 +142,7 @@ impl TableLook<'_> {
             self.show(column)
         });
         self.look_at_rights(points, source, relation.oid).await;
-        let key = usable_key(session, names, &relation, &columns).await;
+        let key = usable_key(session, names, &relation, &columns, self.table_use).await;
         let key = points.note(key_point, key, |key| list(key));
         let source = source.map(SourceColumn::from_catalog);
         let column = find_column(&columns, &names.destination);
@@ -143,6 +151,7 @@ impl TableLook<'_> {
             None => None,
         };
         Some(LookedAt {
+            table_use: self.table_use,
             is_destination_unusable: column.is_some() && destination.is_none(),
             relation,
             source,

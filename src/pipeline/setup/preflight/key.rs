@@ -7,7 +7,9 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::relation::{TargetColumn, TargetRelation, find_column};
+use crate::pipeline::setup::preflight::relation::{
+    TableUse, TargetColumn, TargetRelation, find_column,
+};
 use crate::pipeline::table::target::{KeyColumn, KeyOperators};
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session, answer};
@@ -22,9 +24,43 @@ pub async fn usable_key(
     names: &TargetNames,
     relation: &TargetRelation,
     columns: &[TargetColumn],
+    table_use: TableUse,
+) -> Result<Vec<KeyColumn>, JobError> {
+    let (key, needed) = match table_use {
+        TableUse::Followed => (
+            followed_key(session, names, relation, columns).await?,
+            NEEDED,
+        ),
+        TableUse::Once => (
+            unique_key(session, relation.oid, columns).await?,
+            NEEDED_ONCE,
+        ),
+    };
+    if !key.is_empty() {
+        check_names(names, &key, columns)?;
+        return Ok(key);
+    }
+    let remedy = remedy(session, names, relation, columns).await?;
+    Err(JobError::permanent(format!(
+        "{} has no usable key; it needs {needed}; run: {remedy}",
+        names.qualified()
+    )))
+}
+
+/// The key that a stream needs.
+const NEEDED: &str = "a primary key or a replica identity index, not deferrable";
+/// The key that finds a row.
+const NEEDED_ONCE: &str = "a primary key, or a unique index of columns that are NOT NULL";
+
+/// The key by which the stream names rows; empty if there is none.
+async fn followed_key(
+    session: &Session,
+    names: &TargetNames,
+    relation: &TargetRelation,
+    columns: &[TargetColumn],
 ) -> Result<Vec<KeyColumn>, JobError> {
     let candidates = read_candidates(session, relation.oid, columns).await?;
-    let key = match relation.identity {
+    Ok(match relation.identity {
         ReplicaIdentity::Index => candidates.identity,
         // FULL writes the whole old row into the WAL, and does not say which columns find one row. The primary key
         // does.
@@ -37,16 +73,32 @@ pub async fn usable_key(
             )));
         }
         ReplicaIdentity::Nothing => Vec::new(),
-    };
-    if !key.is_empty() {
-        check_names(names, &key, columns)?;
-        return Ok(key);
-    }
-    let remedy = remedy(session, names, relation, columns).await?;
-    Err(JobError::permanent(format!(
-        "{} has no usable key; it needs a primary key or a replica identity index, not deferrable; run: {remedy}",
-        names.qualified()
-    )))
+    })
+}
+
+/// A key that finds one row; empty if there is none. Whatever the replica identity is, and deferrable or not: rows that
+/// violate it for a moment are not committed.
+async fn unique_key(
+    session: &Session,
+    table: u32,
+    columns: &[TargetColumn],
+) -> Result<Vec<KeyColumn>, JobError> {
+    let statement = format!("{KEY_COLUMNS} AND i.indexrelid = ({UNIQUE_INDEX}) {KEY_ORDER}");
+    let key = session.query(&statement, &[&table]).await;
+    let key = key.and_then(|rows| rows.iter().map(|row| key_column(row, columns)).collect());
+    Ok(key.map_err(failed())?)
+}
+
+/// The best index of the table `$1` that finds one row.
+const UNIQUE_INDEX: &str = "SELECT u.indexrelid FROM pg_index u \
+     WHERE u.indrelid = $1 AND u.indisunique AND u.indisvalid AND u.indpred IS NULL AND u.indexprs IS NULL \
+       AND NOT EXISTS (SELECT FROM unnest(u.indkey) WITH ORDINALITY AS k (attnum, place) \
+                       JOIN pg_attribute a ON a.attrelid = u.indrelid AND a.attnum = k.attnum \
+                       WHERE k.place <= u.indnkeyatts AND NOT a.attnotnull) \
+     ORDER BY u.indisprimary DESC, u.indisreplident DESC, u.indimmediate DESC, u.indexrelid LIMIT 1";
+
+fn failed() -> impl FnOnce(tokio_postgres::Error) -> DatabaseError {
+    DatabaseError::during("reading the key of the target table")
 }
 
 /// Checks that the job's `pk` names the columns of the key, in any order. Without a `pk` any key will do.
@@ -84,8 +136,9 @@ async fn read_candidates(
     table: u32,
     columns: &[TargetColumn],
 ) -> Result<Candidates, DatabaseError> {
+    let statement = format!("{KEY_COLUMNS} AND {STREAMABLE} {KEY_ORDER}");
     session
-        .query(KEY_COLUMNS, &[&table])
+        .query(&statement, &[&table])
         .await
         .and_then(|rows| {
             let mut found = Candidates::default();
@@ -100,7 +153,7 @@ async fn read_candidates(
             }
             Ok(found)
         })
-        .map_err(DatabaseError::during("reading the key of the target table"))
+        .map_err(failed())
 }
 
 /// The columns of keys with what their indexes compare by. A B-tree has its operators in strategies 1, 3, 4 and 5 of the
@@ -121,9 +174,13 @@ const KEY_COLUMNS: &str = "SELECT i.indisreplident, i.indisprimary, a.attname::t
                      AND m.amopstrategy IN (1, 3, 4, 5) \
        JOIN pg_operator p ON p.oid = m.amopopr JOIN pg_namespace n ON n.oid = p.oprnamespace \
        WHERE c.oid = k.class HAVING count(*) = 4 AND count(DISTINCT n.oid) = 1) o ON true \
-     WHERE i.indrelid = $1 AND i.indisvalid AND i.indimmediate AND i.indisunique \
-       AND (i.indisprimary OR i.indisreplident) AND k.position <= i.indnkeyatts \
-     ORDER BY i.indisreplident DESC, k.position";
+     WHERE i.indrelid = $1 AND i.indisvalid AND i.indisunique AND k.position <= i.indnkeyatts";
+
+/// Indexes that can name rows in a stream.
+const STREAMABLE: &str = "i.indimmediate AND (i.indisprimary OR i.indisreplident)";
+
+/// The order of [`KEY_COLUMNS`].
+const KEY_ORDER: &str = "ORDER BY i.indisreplident DESC, k.position";
 
 /// A column of the key, from a row of [`KEY_COLUMNS`].
 fn key_column(

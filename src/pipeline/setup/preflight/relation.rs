@@ -11,7 +11,16 @@ use crate::similar::most_similar;
 /// Tables among which one of a similar name is looked for.
 const MAX_CANDIDATES: i64 = 10_000;
 
-/// A table that can be replicated.
+/// What a table is looked at for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableUse {
+    /// Its changes are followed by a job.
+    Followed,
+    /// Its rows are embedded once, without a stream.
+    Once,
+}
+
+/// A table that can be embedded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetRelation {
     /// The OID in `pg_class`.
@@ -78,11 +87,12 @@ pub fn find_column<'a>(columns: &'a [TargetColumn], name: &str) -> Option<&'a Ta
 /// Finds the table of a job.
 ///
 /// # Errors
-/// [`JobError::TableMissing`]; permanent ones if it cannot be replicated, or if its changes are not in the WAL; and the
-/// server's.
+/// [`JobError::TableMissing`]; permanent ones if it cannot be replicated, or if its changes are not in the WAL, as far
+/// as the use of the table needs that; and the server's.
 pub async fn find_relation(
     session: &Session,
     names: &TargetNames,
+    table_use: TableUse,
 ) -> Result<TargetRelation, JobError> {
     let table = names.qualified();
     let found: Option<(u32, i8, i8, i8, Vec<u32>)> = session
@@ -97,22 +107,17 @@ pub async fn find_relation(
         .map_err(DatabaseError::during("looking for the target table"))?;
     let Some((oid, kind, identity, persistence, ancestors)) = found else {
         return Err(JobError::TableMissing(format!(
-            "there is no table {table} in the target database {}; create it, or correct schema and \"table\" in the jobs table \
-             (names are case-sensitive there){}",
+            "there is no table {table} in the target database {}; create it, or correct {}{}",
             session.server().database(),
+            table_use.place_of_names(),
             similar_table(session, names)
                 .await?
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
         )));
     };
     let kind = kind as u8;
-    check_kind(&table, kind)?;
-    if persistence as u8 != b'p' {
-        return Err(JobError::permanent(format!(
-            "{table} is an unlogged or temporary table, whose changes are not in the WAL; \
-             run: ALTER TABLE {table} SET LOGGED;"
-        )));
-    }
+    check_kind(&table, kind, table_use)?;
+    check_persistence(&table, persistence as u8, table_use)?;
     Ok(TargetRelation {
         oid,
         partitioned: kind == b'p',
@@ -157,18 +162,49 @@ async fn similar_table(
     Ok(meant.map(|table| shown(&(names.schema.clone(), table.to_owned()))))
 }
 
+impl TableUse {
+    /// Where a person has named the table.
+    fn place_of_names(self) -> &'static str {
+        match self {
+            TableUse::Followed => {
+                "schema and \"table\" in the jobs table (names are case-sensitive there)"
+            }
+            TableUse::Once => "--schema and --table (names are case-sensitive there)",
+        }
+    }
+}
+
 /// `kind` is `pg_class.relkind`. Publications hold tables and partitioned tables only (PostgreSQL manual, "CREATE
-/// PUBLICATION").
-fn check_kind(table: &str, kind: u8) -> Result<(), JobError> {
+/// PUBLICATION"), and only these have keys.
+fn check_kind(table: &str, kind: u8, table_use: TableUse) -> Result<(), JobError> {
     let kind_name = match kind {
         b'r' | b'p' => return Ok(()),
         b'v' | b'm' => "a view",
         b'f' => "a foreign table",
         _ => "not a table",
     };
+    let verb = match table_use {
+        TableUse::Followed => "replicated",
+        TableUse::Once => "embedded",
+    };
     Err(JobError::permanent(format!(
-        "{table} is {kind_name}; only tables can be replicated: name the table below it"
+        "{table} is {kind_name}; only tables can be {verb}: name the table below it"
     )))
+}
+
+/// `persistence` is `pg_class.relpersistence`.
+fn check_persistence(table: &str, persistence: u8, table_use: TableUse) -> Result<(), JobError> {
+    match (table_use, persistence) {
+        (_, b'p') | (TableUse::Once, b'u') => Ok(()),
+        (TableUse::Followed, _) => Err(JobError::permanent(format!(
+            "{table} is an unlogged or temporary table, whose changes are not in the WAL; \
+             run: ALTER TABLE {table} SET LOGGED;"
+        ))),
+        (TableUse::Once, _) => Err(JobError::permanent(format!(
+            "{table} is a temporary table, which only the session that has created it can read; copy it: \
+             CREATE TABLE … AS TABLE {table};"
+        ))),
+    }
 }
 
 /// Reads the columns of a table, in their order.

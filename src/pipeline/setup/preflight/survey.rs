@@ -9,6 +9,7 @@ use crate::pipeline::setup::preflight::inspect::{FoundTable, LookedAt, TABLE_POI
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::prerequisites::{Lacking, Prerequisites};
 use crate::pipeline::setup::preflight::publishing::SlotPlan;
+use crate::pipeline::setup::preflight::relation::TableUse;
 use crate::pipeline::setup::preflight::server::{
     check_encoding, check_free_slot, check_may_replicate, check_version, check_wal_level,
 };
@@ -85,6 +86,7 @@ impl Subject<'_> {
             session: self.sessions.rows,
             names: self.names,
             dimensions: self.dimensions,
+            table_use: TableUse::Followed,
             asks_for_rights: !rights.are_said,
         };
         let table = look.run(&mut found.points).await;

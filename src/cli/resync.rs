@@ -12,7 +12,7 @@ use super::refuse_superuser::RefuseSuperuserArguments;
 use super::verify::{comparing, show};
 use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
-use crate::pipeline::commands::repair::Rows;
+use crate::pipeline::commands::row_work::{Rows, Scan};
 use crate::pipeline::commands::verify::compare_sample;
 use crate::plural::form;
 
@@ -63,7 +63,7 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     // Rows whose key has become another one are found by the scan.
     job.quarantined_keys().await?;
     let doing = format!("resync of job {}", job.row.id);
-    let rows = job.repair(&engine, Rows::Scan(scope), &doing).await?;
+    let rows = job.repair(&engine, Rows::Scan(Scan::whole(scope)), &doing).await?;
     output::line(format_args!("{rows} {} done", form(rows, "row", "rows")))?;
     job.none_quarantined().await?;
     if scope == BackfillScope::Missing {

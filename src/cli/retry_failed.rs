@@ -7,7 +7,7 @@ use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job::JobArguments;
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
-use crate::pipeline::commands::repair::Rows;
+use crate::pipeline::commands::row_work::Rows;
 use crate::plural::form;
 
 /// Retry the quarantined rows of a job

@@ -170,13 +170,33 @@ fn answer_or_reject(result: Result<Answer, FailuresError>) -> Result<Answer, Dat
 #[derive(Clone)]
 pub struct Reporter {
     job: JobId,
+    has_row: bool,
     messages: mpsc::Sender<ReportMessage>,
 }
 
 impl Reporter {
     /// A reporter for one job, over the channel to the owner of the session.
     pub fn new(job: JobId, messages: mpsc::Sender<ReportMessage>) -> Self {
-        Reporter { job, messages }
+        Reporter {
+            job,
+            has_row: true,
+            messages,
+        }
+    }
+
+    /// A reporter for a command that does the work of a job without a row in a jobs table. The receiver of the messages
+    /// keeps what they say.
+    pub fn without_row(messages: mpsc::Sender<ReportMessage>) -> Self {
+        Reporter {
+            job: JobId::new(""),
+            has_row: false,
+            messages,
+        }
+    }
+
+    /// Whether there is a row in a jobs table, and a failures table beside it.
+    pub fn has_row(&self) -> bool {
+        self.has_row
     }
 
     /// The job has passed its checks and begins.

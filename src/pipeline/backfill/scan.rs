@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::failpoint;
 use crate::pipeline::backfill::keyset::KeysetPages;
@@ -75,6 +76,7 @@ pub struct Backfill {
     scope: BackfillScope,
     rows: mpsc::Sender<Row>,
     finished: mpsc::Receiver<BackfillAck>,
+    stop: CancellationToken,
 }
 
 impl Backfill {
@@ -101,7 +103,13 @@ impl Backfill {
             scope,
             rows,
             finished,
+            stop: CancellationToken::new(),
         })
+    }
+
+    /// The same scan, which sends no more rows once `stop` is canceled, and ends when those that it has sent are finished.
+    pub fn until(self, stop: CancellationToken) -> Backfill {
+        Backfill { stop, ..self }
     }
 
     /// Scans the parts one after the other. Returns when every row found is written, superseded, gone or quarantined;
@@ -116,14 +124,17 @@ impl Backfill {
     ) -> Result<BackfillProgress, JobError> {
         let total = self.count().await?;
         let mut outstanding = Outstanding::new(self.rows, self.finished, total, report);
+        let is_stopped = || self.stop.is_cancelled();
         for part in &self.parts {
             let (table, condition) = (&part.table, part.condition(self.scope));
             let mut pages = KeysetPages::new(&self.session, table, condition);
             let mut rows = read_page(&mut pages, part).await?;
-            while !rows.is_empty() {
+            while !rows.is_empty() && !is_stopped() {
                 // The next page is on its way while the rows of this one are embedded.
-                let (next, ()) =
-                    tokio::try_join!(read_page(&mut pages, part), outstanding.send_all(rows))?;
+                let (next, ()) = tokio::try_join!(
+                    read_page(&mut pages, part),
+                    outstanding.send_all(rows, is_stopped)
+                )?;
                 rows = next;
             }
         }
@@ -229,8 +240,16 @@ impl<F: FnMut(BackfillProgress)> Outstanding<F> {
         }
     }
 
-    async fn send_all(&mut self, rows: Vec<Row>) -> Result<(), JobError> {
+    /// Sends the rows, unless the scan is stopped meanwhile.
+    async fn send_all(
+        &mut self,
+        rows: Vec<Row>,
+        is_stopped: impl Fn() -> bool,
+    ) -> Result<(), JobError> {
         for row in rows {
+            if is_stopped() {
+                break;
+            }
             self.send(row).await?;
             failpoint::reach("within-backfill-page");
         }

@@ -8,6 +8,7 @@
 pub mod check;
 pub mod possible_keys;
 pub mod repair;
+pub mod row_work;
 pub mod search;
 pub mod status;
 pub mod verify;

@@ -67,14 +67,12 @@ impl Quarantine {
     pub fn add(&mut self, row: Row, error: String, attempts: u32) -> Result<(), JobError> {
         let table = self.target.qualified();
         if !self.keys.contains(&row.key) && self.keys.len() >= MAX_QUARANTINED_ROWS {
-            return Err(JobError::permanent(format!(
-                "{MAX_QUARANTINED_ROWS} rows of {table} could not be embedded or written, and now another one, \
-                because of: \
-                 {error}; those that were recorded until now are in the failures table. Fix the cause, then set \
-                 init_failed_at to NULL and run: lantern-cli retry-failed"
-            )));
+            return Err(too_many(&table, &error, self.reporter.has_row()));
         }
-        tracing::warn!("quarantined the row {} of {table}: {error}", row.key);
+        match self.reporter.has_row() {
+            true => tracing::warn!("quarantined the row {} of {table}: {error}", row.key),
+            false => tracing::warn!("left out the row {} of {table}: {error}", row.key),
+        }
         self.keys.insert(row.key.clone());
         let failure = Failure {
             key: self.target.key_to_json(&row.key),
@@ -133,4 +131,19 @@ impl Quarantine {
             Answered::Released
         });
     }
+}
+
+/// The error where so many rows are refused that each one may be.
+fn too_many(table: &str, error: &str, has_failures_table: bool) -> JobError {
+    let remedy = match has_failures_table {
+        true => {
+            "those that were recorded until now are in the failures table. Fix the cause, then set init_failed_at to \
+             NULL and run: lantern-cli retry-failed"
+        }
+        false => "fix the cause, then run the same command again",
+    };
+    JobError::permanent(format!(
+        "{MAX_QUARANTINED_ROWS} rows of {table} could not be embedded or written, and now another one, because of: \
+         {error}; {remedy}"
+    ))
 }

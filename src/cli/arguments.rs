@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::check::Check;
 use super::create_table::CreateTable;
 use super::embed::Embed;
+use super::embed_table::EmbedTable;
 use super::jobs::Jobs;
 use super::logging::has_colors;
 use super::pull::Pull;
@@ -46,6 +47,7 @@ pub enum Command {
     ShowModels(ShowModels),
     Pull(Pull),
     Embed(Embed),
+    EmbedTable(Box<EmbedTable>),
     Search(Search),
     Verify(Verify),
     Resync(Resync),

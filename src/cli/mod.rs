@@ -8,6 +8,7 @@ mod create_table;
 mod daemon_progress;
 mod data_path;
 mod embed;
+mod embed_table;
 mod engine_arguments;
 mod input;
 mod job;
@@ -104,6 +105,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,
+            Command::EmbedTable(arguments) => return embed_table::run(*arguments).await,
             Command::Status(arguments) => status::run(arguments).await?,
             Command::Search(arguments) => search::run(arguments).await?,
             Command::Verify(arguments) => return verify::run(arguments).await,

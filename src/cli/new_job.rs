@@ -191,7 +191,7 @@ impl NewJobArguments {
 }
 
 /// The column's name with an ending. The server would cut a name after 63 bytes and so lose that.
-fn default_destination(column: &str) -> String {
+pub fn default_destination(column: &str) -> String {
     const ENDING: &str = "_embedding";
     let mut end = column.len().min(63 - ENDING.len());
     while !column.is_char_boundary(end) {

@@ -188,9 +188,15 @@ async fn read_page(pages: &mut KeysetPages<'_>, part: &Part) -> Result<Vec<Row>,
         Err(error) if is_of_one_row(&error) => {
             let keys = pages.next_keys(part.within.as_deref()).await;
             let keys = keys.map_err(|error| {
-                JobError::from(error).with_remedy(
-                    "a key of the table cannot be read: correct it, then set init_failed_at to NULL",
-                )
+                let error = JobError::from(error);
+                match &part.within {
+                    Some(within) => error.with_remedy(format!(
+                        "a key of the table, or the condition {within}, fails for a row: correct it"
+                    )),
+                    None => error.with_remedy(
+                        "a key of the table cannot be read: correct it, then set init_failed_at to NULL",
+                    ),
+                }
             })?;
             let unread = |key| Row::backfill(key, SourceText::Unread);
             Ok(keys.into_iter().map(unread).collect())

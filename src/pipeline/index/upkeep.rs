@@ -71,6 +71,16 @@ impl Upkeep {
         }
     }
 
+    /// Builds the index unless it is there, and does not try again.
+    ///
+    /// # Errors
+    /// Why it is not built.
+    ///
+    /// Cancellation: as [`run`](Self::run).
+    pub async fn build_once(self) -> Result<VectorIndex, JobError> {
+        self.attempt(&mut false).await
+    }
+
     /// One look, and the build where it takes one.
     async fn attempt(&self, has_built: &mut bool) -> Result<VectorIndex, JobError> {
         let role = match self.look().await? {

@@ -20,6 +20,7 @@
 //! never keeps users waiting for long.
 
 pub mod columns;
+pub mod columns_of_command;
 pub mod copies;
 pub mod coverage;
 pub mod database_watch;

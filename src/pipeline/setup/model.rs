@@ -39,6 +39,31 @@ pub async fn load(
     }
 }
 
+/// Loads the model of a command that the operator has given all of it: servers and the variable with the key are the
+/// operator's own choice.
+///
+/// Cancellation safe, as [`load`].
+///
+/// # Errors
+/// Permanent where there is no key in the variable; those of the engine.
+pub async fn load_for_operator(engine: &Engine, names: &TargetNames) -> Result<Model, JobError> {
+    let Runtime::Remote(options) = &names.runtime else {
+        return load(engine, names, &JobAccess::default()).await;
+    };
+    let Some(variable) = options.key_variable() else {
+        return Ok(engine.remote_model(options).await?);
+    };
+    let key = std::env::var(variable).unwrap_or_default();
+    if key.trim().is_empty() {
+        return Err(JobError::permanent(format!(
+            "the environment variable {variable} (api_key_env) is not set, or is empty; set it to the key"
+        )));
+    }
+    let with_key = RemoteOptions::clone(options).with_key(key);
+    let with_key = with_key.map_err(|error| JobError::permanent(error.to_string()))?;
+    Ok(engine.remote_model(&with_key).await?)
+}
+
 /// The options with their key, if the job may use all that they name.
 fn admit(options: &RemoteOptions, access: &JobAccess) -> Result<RemoteOptions, JobError> {
     let of_daemon = options.key_variable();

@@ -46,9 +46,7 @@ impl Claim<'_> {
     /// Cancellation safe: it only reads.
     pub async fn check(&self, session: &Session, target: &TargetTable) -> Result<(), JobError> {
         for (column, key) in written(session, target).await? {
-            if let Some(other) = self.other_writer(session, target, &column, key).await? {
-                return Err(self.refusal(target, &column, &other));
-            }
+            self.check_column(session, target, &column, key).await?;
         }
         match self.same_job_elsewhere(session).await? {
             Some(slot) => {
@@ -71,9 +69,7 @@ impl Claim<'_> {
         let deadline = Instant::now() + END_TIMEOUT;
         for (column, key) in written(session, target).await? {
             while !try_lock(session, key).await? {
-                if let Some(other) = self.other_writer(session, target, &column, key).await? {
-                    return Err(self.refusal(target, &column, &other));
-                }
+                self.check_column(session, target, &column, key).await?;
                 if self
                     .is_held_by_stranger(session, target, &column, key)
                     .await?
@@ -108,20 +104,28 @@ impl Claim<'_> {
         Ok(())
     }
 
-    /// The other job whose session holds the lock of a column, in words.
-    async fn other_writer(
+    /// Fails where the session of another job, or of a command, holds the lock of a column.
+    async fn check_column(
         &self,
         session: &Session,
         target: &TargetTable,
         column: &str,
         key: i64,
-    ) -> Result<Option<String>, DatabaseError> {
+    ) -> Result<(), JobError> {
         for holder in session_locks::holders(session, &[key]).await? {
-            if !self.is_own(&holder) && may_write(session, &holder, target, column).await? {
-                return Ok(Some(self.describe(&holder)));
+            if self.is_own(&holder) || !may_write(session, &holder, target, column).await? {
+                continue;
             }
+            if is_command(&holder) {
+                return Err(JobError::StandsBack(format!(
+                    "{} is written by lantern-cli {EMBED_TABLE} (process {} of the server); the job starts when that has ended",
+                    shown_column(target, column),
+                    holder.pid
+                )));
+            }
+            return Err(self.refusal(target, column, &self.describe(&holder)));
         }
-        Ok(None)
+        Ok(())
     }
 
     /// Whether a session holds the lock of a column whose role may not write that column. Any role that may connect can
@@ -173,7 +177,7 @@ impl Claim<'_> {
     }
 
     fn refusal(&self, target: &TargetTable, column: &str, other: &str) -> JobError {
-        let column = format!("{}.{}", target.qualified(), identifier(column));
+        let column = shown_column(target, column);
         let message = format!("{column} is written by {other} already; {REMEDY}");
         match self.is_newcomer {
             true => JobError::Permanent(message),
@@ -206,8 +210,23 @@ impl Claim<'_> {
     }
 }
 
+/// What the sessions of the command that embeds a table without a job are for.
+pub const EMBED_TABLE: &str = "embed-table";
+
+/// Whether it is a session of that command, which ends by itself.
+pub fn is_command(holder: &Holder) -> bool {
+    holder.identity.is_none() && holder.application == format!("lantern-cli: {EMBED_TABLE}")
+}
+
+fn shown_column(target: &TargetTable, column: &str) -> String {
+    format!("{}.{}", target.qualified(), identifier(column))
+}
+
 /// Whether the role of the session may update the column. True where the session has just ended.
-async fn may_write(
+///
+/// # Errors
+/// The server's.
+pub async fn may_write(
     session: &Session,
     holder: &Holder,
     target: &TargetTable,
@@ -243,7 +262,10 @@ pub fn refusal(definition: &Definition, first: &JobId) -> String {
 }
 
 /// The columns that a job writes, with the keys of their locks. A column that was dropped meanwhile is left out.
-async fn written(
+///
+/// # Errors
+/// The server's.
+pub async fn written(
     session: &Session,
     target: &TargetTable,
 ) -> Result<Vec<(String, i64)>, DatabaseError> {

@@ -115,6 +115,28 @@ impl Prerequisites {
         )))
     }
 
+    /// Checks that the role may read and write the rows, where no stream is needed.
+    ///
+    /// # Errors
+    /// Permanent, with all remedies.
+    pub fn check_rows(&self, names: &TargetNames) -> Result<(), JobError> {
+        let rows = self.rows.as_ref().unwrap_or(&self.stream);
+        // A misspelt column has an error of its own.
+        if !rows.has_source {
+            return Ok(());
+        }
+        let lacking = rows.lacking_for_rows(names);
+        match lacking.is_empty() {
+            true => Ok(()),
+            false => Err(JobError::Permanent(format!(
+                "the role {} may not embed {}; run as the owner, for {}",
+                rows.role,
+                names.qualified(),
+                joined(&lacking)
+            ))),
+        }
+    }
+
     /// Checks that the changes of the table are published for the role, or that it can see to that.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ mod core_on_debian;
 mod data_path;
 mod destinations;
 mod documented_example;
+mod embed_table;
 mod embedded;
 mod embedded_default;
 mod embedded_directory;

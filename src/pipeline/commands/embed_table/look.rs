@@ -91,7 +91,8 @@ impl<'a> OpenTable<'a> {
         check_pk(names, &found.key, definition.pk.as_deref())?;
         check_fingerprint(names, &found.columns)?;
         check_writable(session, names, &found.columns).await?;
-        if let Some(rights) = &rights {
+        // Before the dimensions are known, the statement would leave them out.
+        if let Some(rights) = rights.filter(|_| dimensions.is_some()) {
             let missing = self.missing_columns(&found, dimensions).await?;
             let missing: Vec<(&str, String)> = missing
                 .iter()

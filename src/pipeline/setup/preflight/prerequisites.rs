@@ -34,7 +34,9 @@ const FACTS: &str = "SELECT current_user::text, {may_replicate}, pg_has_role(c.r
                                AND NOT a.attisdropped) ORDER BY place), \
        ARRAY(SELECT a.attname::text FROM unnest(k.indkey) WITH ORDINALITY AS i (attnum, place) \
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.attnum WHERE place <= k.indnkeyatts ORDER BY \
-       place), EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = $3[1] AND NOT a.attisdropped) \
+       place), EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = $3[1] AND NOT a.attisdropped), \
+       ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname IN ('ctid', 'tableoid') \
+               AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT') ORDER BY a.attname) \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      LEFT JOIN pg_index k ON k.indrelid = c.oid \
        AND CASE c.relreplident WHEN 'i' THEN k.indisreplident ELSE k.indisprimary END \
@@ -125,7 +127,8 @@ impl Prerequisites {
         if !rows.has_source {
             return Ok(());
         }
-        let lacking = rows.lacking_for_rows(names);
+        let mut lacking = rows.lacking_for_rows(names);
+        lacking.extend(rows.lacking_for_places(names));
         match lacking.is_empty() {
             true => Ok(()),
             false => Err(JobError::Permanent(format!(
@@ -364,6 +367,7 @@ fn facts(row: &tokio_postgres::Row) -> Result<Facts, tokio_postgres::Error> {
         missing: row.try_get(10)?,
         key: row.try_get(11)?,
         has_source: row.try_get(12)?,
+        unreadable_places: row.try_get(13)?,
     })
 }
 
@@ -383,6 +387,8 @@ struct Facts {
     missing: Vec<String>,
     key: Vec<String>,
     has_source: bool,
+    /// System columns by which a write-back finds the rows that it has locked.
+    unreadable_places: Vec<String>,
 }
 
 impl Facts {
@@ -404,6 +410,15 @@ impl Facts {
             (!self.unwritable.is_empty()).then(|| grant("UPDATE", &self.unwritable)),
         ];
         all.into_iter().flatten().collect()
+    }
+
+    /// What the role lacks to find rows again that it has locked, with the remedy.
+    fn lacking_for_places(&self, names: &TargetNames) -> Option<String> {
+        let columns = list(&self.unreadable_places);
+        let (role, table) = (identifier(&self.role), names.qualified());
+        (!self.unreadable_places.is_empty()).then(|| {
+            format!("SELECT of system columns: GRANT SELECT ({columns}) ON {table} TO {role};")
+        })
     }
 
     /// Fails where what is lacking is the schema, or columns of the key.

@@ -63,7 +63,9 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     // Rows whose key has become another one are found by the scan.
     job.quarantined_keys().await?;
     let doing = format!("resync of job {}", job.row.id);
-    let rows = job.repair(&engine, Rows::Scan(Scan::whole(scope)), &doing).await?;
+    let rows = job
+        .repair(&engine, Rows::Scan(Scan::whole(scope)), &doing)
+        .await?;
     output::line(format_args!("{rows} {} done", form(rows, "row", "rows")))?;
     job.none_quarantined().await?;
     if scope == BackfillScope::Missing {

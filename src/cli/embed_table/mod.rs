@@ -1,7 +1,6 @@
 //! `lantern-cli embed-table`
 
 mod arguments;
-mod progress;
 mod report;
 mod words;
 
@@ -13,8 +12,8 @@ use anyhow::{Context, anyhow};
 use tokio_util::sync::CancellationToken;
 
 pub use self::arguments::EmbedTable;
-use self::progress::Progress;
 use self::words::in_options;
+use super::progress::{Progress, ROWS};
 use super::{output, stderr, stop_signals};
 use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
@@ -77,12 +76,16 @@ async fn embed(planned: PlannedTable<'_>, engine: &Engine) -> anyhow::Result<Exi
     let stop = CancellationToken::new();
     let signal = stop_signals::stop_command_on_signals(stop.clone(), STOPPING)?;
     let began = Instant::now();
-    let mut progress = Progress::new(&format!("embedding {}", target.qualified()));
-    let ran = table.run(engine, stop.clone(), |now| progress.set(now));
+    let mut progress = Progress::new(&format!("embedding {}", target.qualified()), ROWS);
+    let ran = table.run(engine, stop.clone(), |now| {
+        progress.set_total(now.total);
+        progress.set(now.done);
+    });
     let again = report::how_to_go_on(scope);
     let outcome = ran
         .await
         .map_err(|error| anyhow!("{}; {again}", in_options(&error.to_string())))?;
+    progress.finish();
     report::done(&outcome, began.elapsed())?;
     if !outcome.is_stopped
         && let Some(wanted) = wanted

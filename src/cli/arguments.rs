@@ -10,6 +10,7 @@ use super::check::Check;
 use super::create_table::CreateTable;
 use super::embed::Embed;
 use super::embed_table::EmbedTable;
+use super::healthcheck::HealthCheck;
 use super::jobs::Jobs;
 use super::logging::has_colors;
 use super::pull::Pull;
@@ -40,6 +41,8 @@ pub enum Command {
     StartDaemon(StartDaemon),
     Serve(Box<Serve>),
     Status(Status),
+    #[command(name = "healthcheck")]
+    HealthCheck(HealthCheck),
     CreateTable(CreateTable),
     #[command(subcommand)]
     Jobs(Jobs),

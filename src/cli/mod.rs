@@ -10,6 +10,7 @@ mod data_path;
 mod embed;
 mod embed_table;
 mod engine_arguments;
+mod healthcheck;
 mod input;
 mod job;
 mod job_access;
@@ -33,6 +34,7 @@ mod resync;
 mod retry_failed;
 mod search;
 mod serve;
+mod service_manager;
 mod show_models;
 mod sql;
 mod start_daemon;
@@ -107,6 +109,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Embed(arguments) => embed::run(arguments).await?,
             Command::EmbedTable(arguments) => return embed_table::run(*arguments).await,
             Command::Status(arguments) => status::run(arguments).await?,
+            Command::HealthCheck(arguments) => return healthcheck::run(arguments).await,
             Command::Search(arguments) => search::run(arguments).await?,
             Command::Verify(arguments) => return verify::run(arguments).await,
             Command::Resync(arguments) => resync::run(arguments).await?,

@@ -18,6 +18,7 @@ use super::listen_arguments::ListenArguments;
 use super::logging::{self, Logging};
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
+use super::service_manager::ServiceManager;
 use super::stop_signals::stop_on_signals;
 use crate::embedded::{
     Installation, PrivatePostgres, ServerOptions, default_directory, percent_encoded,
@@ -174,7 +175,8 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
              name the hosts of your databases with --allow-host or LANTERN_ALLOW_HOST"
         );
     }
-    let work = arguments.catch_up.apply(supervisor).run();
+    let supervisor = arguments.catch_up.apply(supervisor);
+    let work = supervisor.heard_by(ServiceManager::find()).run();
     let end = match arguments.logging.is_for_people() {
         true => daemon_progress::beside(board, work).await,
         false => work.await,

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 pub enum EmbeddedError {
     /// There is no PostgreSQL on this machine.
     #[error(
-        "found no PostgreSQL server (looked in {}, in the directory of pg_config and in PATH): \
-         run `make setup` in a checkout of lantern-cli, install PostgreSQL (Debian, Ubuntu: apt install postgresql), \
+        "found no PostgreSQL server (looked in {}, in the directory of pg_config, in PATH and in /usr/lib/postgresql): \
+         install PostgreSQL (Debian, Ubuntu: apt install postgresql), run `make setup` in a checkout of lantern-cli, \
          or name a database with --uri", bindir.display()
     )]
     NoInstallation {

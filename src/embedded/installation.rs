@@ -27,7 +27,7 @@ pub struct Installation {
 
 impl Installation {
     /// Finds a server: in `<data_path>/postgres/bin`, else in the directory that `pg_config --bindir` prints, else by
-    /// `PATH`.
+    /// `PATH`, else the newest one where packages of distributions put them.
     ///
     /// # Errors
     ///
@@ -37,6 +37,7 @@ impl Installation {
         [Some(own.clone()), bindir_of_pg_config(), bindir_on_path()]
             .into_iter()
             .flatten()
+            .chain(bindirs_of_packages(Path::new("/")))
             .find(|bindir| bindir.join("postgres").exists())
             .map_or(Err(EmbeddedError::NoInstallation { bindir: own }), |dir| {
                 Self::at(&dir)
@@ -97,6 +98,27 @@ fn bindir_on_path() -> Option<PathBuf> {
         .map(|directory| directory.join("postgres"))
         .find(|program| program.is_file())?;
     fs::canonicalize(server).ok()?.parent().map(Path::to_owned)
+}
+
+/// The directories of packaged servers, the newest version first. Debian keeps them in `/usr/lib/postgresql/15/bin`, and
+/// PostgreSQL's own packages for Red Hat and its kin in `/usr/pgsql-15/bin`: neither is in `PATH`.
+fn bindirs_of_packages(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for (parent, prefix) in [("usr/lib/postgresql", ""), ("usr", "pgsql-")] {
+        for entry in fs::read_dir(root.join(parent))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name();
+            let version = name.to_str().and_then(|name| name.strip_prefix(prefix));
+            if let Some(version) = version.and_then(|version| version.parse::<u32>().ok()) {
+                found.push((version, entry.path().join("bin")));
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, bindir)| bindir).collect()
 }
 
 /// Parses the output of `postgres --version`: `postgres (PostgreSQL) 18.6 (Debian …)`.
@@ -171,4 +193,34 @@ fn copy_tree(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_packaged_server_comes_first() {
+        let root = tempfile::tempdir().unwrap();
+        for bindir in [
+            "usr/lib/postgresql/9/bin",
+            "usr/lib/postgresql/15/bin",
+            "usr/lib/postgresql/common/bin",
+            "usr/pgsql-17/bin",
+            "usr/share/bin",
+        ] {
+            fs::create_dir_all(root.path().join(bindir)).unwrap();
+        }
+        let found = bindirs_of_packages(root.path());
+        let found: Vec<_> = found
+            .iter()
+            .map(|bindir| bindir.strip_prefix(root.path()).unwrap().to_str().unwrap())
+            .collect();
+        let expected = [
+            "usr/pgsql-17/bin",
+            "usr/lib/postgresql/15/bin",
+            "usr/lib/postgresql/9/bin",
+        ];
+        assert_eq!(found, expected);
+    }
 }

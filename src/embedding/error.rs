@@ -85,8 +85,9 @@ pub enum EmbeddingError {
 
     /// The ONNX Runtime library was not found.
     #[error(
-        "the ONNX Runtime library was not found (looked in {}): run `make setup`, or install onnxruntime 1.20 or newer \
-         and point ORT_DYLIB_PATH at its {library}",
+        "the ONNX Runtime library was not found (looked in {}): install onnxruntime 1.20 or newer and point \
+         ORT_DYLIB_PATH at its {library}, for example: pip install --target DIR onnxruntime, and \
+         ORT_DYLIB_PATH=DIR/onnxruntime/capi; in a checkout of lantern-cli, run `make setup`",
         PathList(.looked_in)
     )]
     RuntimeNotFound {

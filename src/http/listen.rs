@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::str::FromStr;
 
 use super::tls::TlsIdentity;
@@ -42,6 +42,16 @@ impl ListenAddress {
     /// Whether only programs on this machine can reach it.
     pub fn is_local(self) -> bool {
         self.0.ip().to_canonical().is_loopback()
+    }
+
+    /// Where a program on this machine reaches it: one that listens on all addresses, at the loopback address.
+    pub fn from_this_machine(self) -> SocketAddr {
+        let loopback = match self.0.ip().to_canonical() {
+            IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            ip => ip,
+        };
+        SocketAddr::new(loopback, self.0.port())
     }
 }
 
@@ -117,6 +127,19 @@ impl Listen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_listens_everywhere_is_reached_at_the_loopback_address() {
+        for (listens, reached) in [
+            ("0.0.0.0:9187", "127.0.0.1:9187"),
+            ("[::]:9187", "[::1]:9187"),
+            ("[::ffff:0.0.0.0]:1", "127.0.0.1:1"),
+            ("10.0.0.7:9187", "10.0.0.7:9187"),
+        ] {
+            let address: ListenAddress = listens.parse().unwrap();
+            assert_eq!(address.from_this_machine().to_string(), reached);
+        }
+    }
 
     #[test]
     fn an_address_needs_a_port_and_no_name() {

@@ -35,6 +35,7 @@ mod retrying;
 mod rights;
 mod search;
 mod secrets;
+mod service_manager;
 mod setup;
 mod shared_slot;
 mod sql;

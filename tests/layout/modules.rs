@@ -152,6 +152,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/supervisor",
         &[
+            "failpoint",
             "backoff",
             "reminder",
             "plural",

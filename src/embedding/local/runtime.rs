@@ -35,7 +35,8 @@ static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
 
 /// Returns the environment of this process; the first call loads the library.
 ///
-/// `explicit` is a path that the user gave; `data_path` is the daemon's data folder, whose `lib` is searched first.
+/// `explicit` is a path that the user gave; `data_path` is the daemon's data folder, whose `lib` is searched first, before
+/// the folder that was installed with the program.
 ///
 /// Public only for benchmarks, which compare the engine with a bare session.
 ///
@@ -79,6 +80,7 @@ fn find(explicit: Option<&Path>, data_path: &Path) -> Result<PathBuf, EmbeddingE
     }
     let search_path = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::iter::once(data_path.join("lib"))
+        .chain(folder_of_program())
         .chain(std::env::split_paths(&search_path).filter(|folder| folder.is_absolute()))
         .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
         .collect();
@@ -87,6 +89,14 @@ fn find(explicit: Option<&Path>, data_path: &Path) -> Result<PathBuf, EmbeddingE
         library: LIBRARY_NAME,
         looked_in: folders,
     })
+}
+
+/// The folder of the library that comes with the program in a package or an archive: `/usr/lib/lantern-cli` for
+/// `/usr/bin/lantern-cli`. Whoever can write there can replace the program as well.
+fn folder_of_program() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let prefix = program.parent()?.parent()?;
+    Some(prefix.join("lib").join("lantern-cli"))
 }
 
 /// The path itself if it is a file, else the library in this folder: under its plain name, or else with the highest

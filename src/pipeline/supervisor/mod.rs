@@ -28,6 +28,7 @@
 //! | `catch_up` | the end of a daemon with `--until-caught-up` |
 //! | `connection` | what holds while the jobs database is away |
 //! | `heartbeat` | a line of the log each hour |
+//! | `pulse` | what a service manager hears of the loop |
 //! | `observation`, `observed` | what watchers see of the jobs |
 //! | `notices` | what is said of rows and jobs that are not run, and of locks of strangers |
 //! | `shutdown` | the end of the daemon |
@@ -43,6 +44,7 @@ mod observation;
 mod observed;
 pub mod options;
 mod orphans;
+pub mod pulse;
 mod session;
 mod shutdown;
 pub mod state;
@@ -53,6 +55,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
+use crate::failpoint;
 use crate::jobs::store::JobRows;
 use crate::jobs::watcher::Change;
 use crate::pipeline::setup::exclusive_use::{self, Leave};
@@ -61,6 +64,7 @@ use crate::pipeline::slot::names::MemberId;
 use crate::postgres::DatabaseError;
 use catch_up::RunEnd;
 use connection::Outage;
+use pulse::Pulse;
 use state::{AfterEnd, Supervisor};
 
 /// How often the jobs table is read.
@@ -81,20 +85,22 @@ impl Supervisor {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.stop.clone();
         let mut outage = Outage::new();
+        let mut pulse = Pulse::new(self.listener.take(), self.observation.board.clone());
         loop {
             let lost = session::lost(self.options.clone(), self.session.clone());
             let step = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                step = self.step(&mut clock) => step,
+                step = pulse.during(self.step(&mut clock)) => step,
                 error = lost => Err(error),
             };
+            failpoint::reach("supervisor-step");
             match step {
                 Ok(()) if outage.table_is_away => {
                     self.observe_outage(None);
                     tokio::select! {
                         () = stop.cancelled() => break,
-                        () = self.return_to_table(&mut outage) => {}
+                        () = pulse.during(self.return_to_table(&mut outage)) => {}
                     }
                 }
                 Ok(()) => {
@@ -105,11 +111,12 @@ impl Supervisor {
                     self.observe_outage(Some(error.to_string()));
                     tokio::select! {
                         () = stop.cancelled() => break,
-                        () = self.recover(error, &mut outage) => {}
+                        () = pulse.during(self.recover(error, &mut outage)) => {}
                     }
                 }
             }
         }
+        pulse.stopping();
         let end = self.run_end();
         self.shut_down().await;
         end

@@ -31,6 +31,7 @@ use crate::pipeline::supervisor::heartbeat::Heartbeat;
 use crate::pipeline::supervisor::observed::{Observation, ObservedJob};
 use crate::pipeline::supervisor::options::{SlotAllocation, SupervisorOptions};
 use crate::pipeline::supervisor::orphans::Candidate;
+use crate::pipeline::supervisor::pulse::LoopListener;
 use crate::pipeline::supervisor::session;
 use crate::pipeline::supervisor::session::SessionId;
 use crate::pipeline::supervisor::tasks::TaskSet;
@@ -80,6 +81,8 @@ pub struct Supervisor {
     pub(super) tasks: TaskSet,
     pub(super) heartbeat: Heartbeat,
     pub(super) observation: Observation,
+    /// Hears of the loop.
+    pub(super) listener: Option<Box<dyn LoopListener>>,
     /// What is left to do for a daemon that ends by itself.
     pub(super) catch_up: Option<CatchUp>,
     pub(super) messages: mpsc::Receiver<ReportMessage>,
@@ -269,6 +272,7 @@ impl Supervisor {
             tasks: TaskSet::default(),
             heartbeat: Heartbeat::new(std::time::Instant::now()),
             observation: Observation::new(board),
+            listener: None,
             catch_up: None,
             messages,
             sender,

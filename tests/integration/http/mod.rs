@@ -7,6 +7,7 @@ mod answers;
 pub mod daemon;
 mod documents;
 mod fixtures;
+mod healthcheck;
 pub mod metrics;
 mod page;
 pub mod requests;

@@ -1,0 +1,75 @@
+//! What the supervisor's loop tells a listener: that it is alive, each second, and that it has ended.
+//!
+//! The beats come from the loop's own task, while it waits, and from nowhere else: a loop that hangs does not beat. A
+//! server that takes long to answer stops no beat, since a restart would not help against it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::pipeline::supervisor::state::Supervisor;
+use crate::status::StatusBoard;
+use crate::status::board::Snapshot;
+
+/// The time between two beats.
+const BEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Hears of the supervisor's loop. It is called on the loop's task, and must not block.
+pub trait LoopListener: Send {
+    /// The loop is alive. There is no state of the jobs until the jobs table was read for the first time.
+    fn beat(&mut self, state: Option<Arc<Snapshot>>);
+
+    /// The loop has ended, and the jobs finish what is under way.
+    fn stopping(&mut self);
+}
+
+/// Beats while the loop waits, if there is a listener.
+pub(super) struct Pulse {
+    listener: Option<Box<dyn LoopListener>>,
+    board: StatusBoard,
+    clock: Interval,
+}
+
+impl Pulse {
+    pub fn new(listener: Option<Box<dyn LoopListener>>, board: StatusBoard) -> Self {
+        let mut clock = interval(BEAT_INTERVAL);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Pulse {
+            listener,
+            board,
+            clock,
+        }
+    }
+
+    /// Waits for what the loop waits for, and beats meanwhile. Cancellation safe if `wait` is.
+    pub async fn during<T>(&mut self, wait: impl Future<Output = T>) -> T {
+        let Some(listener) = &mut self.listener else {
+            return wait.await;
+        };
+        tokio::pin!(wait);
+        loop {
+            // The clock first: there may always be a message to handle.
+            tokio::select! {
+                biased;
+                _ = self.clock.tick() => listener.beat(self.board.snapshot()),
+                done = &mut wait => return done,
+            }
+        }
+    }
+
+    pub fn stopping(&mut self) {
+        if let Some(listener) = &mut self.listener {
+            listener.stopping();
+        }
+    }
+}
+
+impl Supervisor {
+    /// The same supervisor, whose loop is heard by `listener`.
+    #[must_use]
+    pub fn heard_by(mut self, listener: Option<Box<dyn LoopListener>>) -> Self {
+        self.listener = listener;
+        self
+    }
+}

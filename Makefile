@@ -1,7 +1,7 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
 .PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts bench-frameworks bench-serve reference-vectors fuzz \
-  lint clean
+  lint lint-packaging release clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,12 @@ lint: ## Check formatting, run clippy with warnings denied, and check the depend
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --all-features -- --deny warnings
 	@scripts/deny.sh
+
+lint-packaging: ## Check the image, compose file, manifest, workflows, unit and shell scripts (needs npm)
+	@scripts/lint_packaging.sh
+
+release: ## Make the archive, the .deb and the crate in target/dist/
+	@scripts/release.sh
 
 clean: ## Remove what was built and fetched
 	cargo clean

@@ -12,7 +12,7 @@
 # PYTHON names the Python to use.
 set -u
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 clients=.runtime/clients
 mkdir -p "$clients"
 

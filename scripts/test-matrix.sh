@@ -4,7 +4,7 @@
 #
 # A test that a version does not support reports itself as skipped; the summary lists these reports.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 logs=target/matrix
 mkdir -p "$logs"
 # These builds come without pgvector. With CI set, the tests that need it would fail instead of being skipped.

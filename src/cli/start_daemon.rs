@@ -31,6 +31,13 @@ use crate::pipeline::supervisor::state::Supervisor;
 use crate::postgres::{ConnectionString, Session};
 use crate::status::StatusBoard;
 
+/// The exit status of a service that is not configured (`EX_CONFIG` of sysexits.h): starting it again does not help.
+const NOT_CONFIGURED: u8 = 78;
+
+/// A private server is for a person at a terminal, who is told how to connect. A service that runs on one would look as
+/// if it worked.
+const NO_DATABASE: &str = "no jobs database is named, and this is a service: set --uri or LANTERN_URI";
+
 /// Watch a jobs table and keep the embeddings of each job's table up to date
 ///
 /// Without --uri the daemon starts a private PostgreSQL server in the data path, creates the jobs table in it and
@@ -143,8 +150,13 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let http = arguments.listen.start(&board, &engine, &stop)?;
 
+    let service_manager = ServiceManager::find();
     let (database, private) = match &arguments.uri {
         Some(uri) => (ConnectionString::from_operator(uri).context("--uri")?, None),
+        None if service_manager.is_some() => {
+            tracing::error!("{NO_DATABASE}");
+            return Ok(ExitCode::from(NOT_CONFIGURED));
+        }
         None => {
             let (uri, server) = private_server(&arguments).await?;
             (uri, Some(server))
@@ -176,7 +188,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         );
     }
     let supervisor = arguments.catch_up.apply(supervisor);
-    let work = supervisor.heard_by(ServiceManager::find()).run();
+    let work = supervisor.heard_by(service_manager).run();
     let end = match arguments.logging.is_for_people() {
         true => daemon_progress::beside(board, work).await,
         false => work.await,

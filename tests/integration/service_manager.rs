@@ -107,3 +107,16 @@ async fn without_a_watchdog_no_sign_of_life_is_sent() {
     alone.wait_for_line("watching", TIMEOUT).await;
     assert!(alone.terminate().await.0.success());
 }
+
+#[tokio::test]
+async fn a_service_without_a_database_says_so_and_starts_no_private_server() {
+    let manager = NotifySocket::default();
+    let data_path = tempfile::tempdir().expect("a directory");
+    let program = program().with_data_path(data_path.path());
+    let mut daemon = manager.start_daemon(&program, WATCHDOG, &[]);
+    let (status, _) = daemon.wait(TIMEOUT).await;
+    assert_eq!(status.code(), Some(78));
+    let said = daemon.log();
+    assert!(said.contains("set --uri or LANTERN_URI"), "{said}");
+    assert!(!data_path.path().join("embedded").exists());
+}

@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::geteuid;
+
 use crate::postgres::plain_file;
 
 use super::server::{Location, SOCKET_DIRECTORIES, Server};
@@ -20,6 +22,8 @@ pub struct Question<'a> {
 }
 
 /// The password of the first entry that matches. As in libpq, a file that others may read is ignored with a warning.
+/// Unlike there, root may give it to a group of this process: systemd's credentials and the secrets of Kubernetes are such
+/// files.
 pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
     let file = match plain_file::read(path) {
         Ok(file) => file,
@@ -30,7 +34,9 @@ pub fn password(path: &Path, question: &Question<'_>) -> Option<String> {
             return None;
         }
     };
-    if file.metadata.mode() & 0o077 != 0 {
+    let is_given_by_root = file.metadata.uid() == 0 && !geteuid().is_root();
+    let forbidden = if is_given_by_root { 0o037 } else { 0o077 };
+    if file.metadata.mode() & forbidden != 0 {
         tracing::warn!(
             "the password file {path} is not used: others may read it; run chmod 0600 {path}",
             path = path.display()

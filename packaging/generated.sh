@@ -1,0 +1,16 @@
+#!/bin/sh
+# Writes the man pages and completions of a built lantern-cli below a share folder: generated.sh PROGRAM SHARE
+set -eu
+program=$1 share=$2
+
+if ! "$program" completions --help >/dev/null 2>&1; then
+    echo "generated: this lantern-cli prints no man pages and completions" >&2
+    exit 0
+fi
+mkdir -p "$share/man/man1" "$share/bash-completion/completions" "$share/zsh/site-functions" \
+    "$share/fish/vendor_completions.d"
+"$program" man "$share/man/man1"
+"$program" completions bash >"$share/bash-completion/completions/lantern-cli"
+"$program" completions zsh >"$share/zsh/site-functions/_lantern-cli"
+"$program" completions fish >"$share/fish/vendor_completions.d/lantern-cli.fish"
+gzip --no-name --best --force "$share/man/man1"/*.1

@@ -36,7 +36,8 @@ const NOT_CONFIGURED: u8 = 78;
 
 /// A private server is for a person at a terminal, who is told how to connect. A service that runs on one would look as
 /// if it worked.
-const NO_DATABASE: &str = "no jobs database is named, and this is a service: set --uri or LANTERN_URI";
+const NO_DATABASE: &str =
+    "no jobs database is named, and this is a service: set --uri or LANTERN_URI";
 
 /// Watch a jobs table and keep the embeddings of each job's table up to date
 ///

@@ -10,7 +10,7 @@ use super::{status_table, table, wrapped};
 use crate::pipeline::commands::status::Observed;
 use crate::shown::shown;
 use crate::status::JobStatus;
-use crate::status::record::Totals;
+use crate::status::record::{ServerRecord, Totals};
 
 /// Failures that are shown.
 const MAX_FAILURES: usize = 5;
@@ -38,6 +38,7 @@ fn of_job(observed: &Observed, job: &JobStatus, style: Style) -> String {
     }
     lines.extend(freshness(job, SystemTime::now()).map(|known| ("freshness", known)));
     lines.extend(what_it_does(job));
+    lines.extend(servers(job));
     lines.extend(backfill(observed, job));
     lines.extend(figures(job));
     if let Some(totals) = &job.totals {
@@ -57,6 +58,24 @@ fn of_job(observed: &Observed, job: &JobStatus, style: Style) -> String {
         }
     }
     text + &failures(observed, job, style)
+}
+
+/// Each server of the model, and what became of the requests to it.
+fn servers(job: &JobStatus) -> Vec<(&'static str, String)> {
+    let line = |server: &ServerRecord| {
+        let name = shown(&server.server);
+        let requests = plural(server.requests, "request", "requests");
+        let failures = match server.failures {
+            0 => String::new(),
+            failures => format!(", {} of them failed", count(Some(failures))),
+        };
+        let trouble = match &server.trouble {
+            Some(why) => format!("; left out for now: {}", shown(why)),
+            None => String::new(),
+        };
+        ("server", format!("{name}: {requests}{failures}{trouble}"))
+    };
+    job.servers.iter().map(line).collect()
 }
 
 fn what_it_does(job: &JobStatus) -> Vec<(&'static str, String)> {

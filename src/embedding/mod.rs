@@ -75,8 +75,8 @@ pub use name::{ModelName, ModelNameError};
 pub use options::{InvalidOptions, ModelOptions};
 pub use pooling::{Pooling, PoolingMode};
 #[doc(hidden)]
-pub use remote::{Fleet as RemoteFleet, Patience as RemotePatience, RemoteVector, ServerState};
-pub use remote::{RemoteError, RemoteFailure, RemoteOptions, ServiceKey};
+pub use remote::{Fleet as RemoteFleet, Patience as RemotePatience, RemoteVector};
+pub use remote::{RemoteError, RemoteFailure, RemoteOptions, ServerState, ServiceKey};
 pub use requested::ForeignTokens;
 pub use role::TextRole;
 pub use schedule::queue::Priority;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::local::loaded::LoadedModel;
 use super::pooling::Pooling;
-use super::remote::RemoteModel;
+use super::remote::{RemoteModel, ServerState};
 
 /// A model; clones share it. One of this process is unloaded when the last clone and the last queue that uses it are
 /// dropped.
@@ -89,6 +89,16 @@ impl Model {
         match &self.computed {
             Computed::Here(_) => None,
             Computed::Elsewhere(model) => model.service().held_up(),
+        }
+    }
+
+    /// The servers of the model, none where it is in this process. They count for all jobs that use them with one key. It
+    /// takes a moment.
+    #[must_use]
+    pub fn servers(&self) -> Vec<ServerState> {
+        match &self.computed {
+            Computed::Here(_) => Vec::new(),
+            Computed::Elsewhere(model) => model.service().servers(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::lag::StreamLag;
-use super::record::{Coverage, Phase, Totals};
+use super::record::{Coverage, Phase, ServerRecord, Totals};
 use crate::embedding::FlowCounters;
 
 /// A number that only grows. Its readers need no order between several of them.
@@ -65,6 +65,7 @@ pub struct JobCounters {
     pub lag: Arc<StreamLag>,
     phase: PhaseCell,
     coverage: Mutex<Option<Coverage>>,
+    servers: Mutex<Vec<ServerRecord>>,
 }
 
 /// The [`Phase`] of a job, by its number.
@@ -103,6 +104,17 @@ impl JobCounters {
     /// How many rows have a vector, as last seen.
     pub fn coverage(&self) -> Option<Coverage> {
         *self.coverage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The servers of the model, as last seen.
+    pub fn set_servers(&self, servers: Vec<ServerRecord>) {
+        *self.servers.lock().unwrap_or_else(PoisonError::into_inner) = servers;
+    }
+
+    /// The servers of the model, as last seen.
+    pub fn servers(&self) -> Vec<ServerRecord> {
+        let servers = self.servers.lock();
+        servers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was done so far.

@@ -5,7 +5,9 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use super::lag::WalStatus;
-use super::record::{Coverage, DaemonName, JobRecord, Phase, Scan, SlotRecord, Totals};
+use super::record::{
+    Coverage, DaemonName, JobRecord, Phase, Scan, ServerRecord, SlotRecord, Totals,
+};
 use crate::jobs::stats::JobRemarks;
 use crate::jobs::{InitProgress, JobRow};
 use crate::shown::shown;
@@ -25,6 +27,8 @@ pub struct JobStatus {
     pub model: Option<String>,
     /// What computes the vectors, such as `cpu`.
     pub provider: Option<String>,
+    /// The servers of the model; none where the daemon computes the vectors.
+    pub servers: Vec<ServerRecord>,
     /// What the job does.
     pub state: JobState,
     /// Why it is in that state, and what helps, if it does not run as it should.
@@ -218,6 +222,10 @@ impl JobStatus {
             destination: definition.dst_column.clone(),
             model: definition.embedding_model.clone(),
             provider: record.as_ref().map(|record| record.provider.clone()),
+            servers: record
+                .as_ref()
+                .map(|record| record.servers.clone())
+                .unwrap_or_default(),
             state,
             reason: reason.as_deref().map(shown),
             daemon: running.map(|record| record.daemon.clone()),

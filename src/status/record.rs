@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lag::WalStatus;
 use super::rates::Today;
+use crate::embedding::ServerState;
 
 /// The state of a running job, as its daemon sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,9 @@ pub struct JobRecord {
     pub phase: Phase,
     /// What computes the vectors, such as `cpu`.
     pub provider: String,
+    /// The servers of the model; none where this process computes the vectors.
+    #[serde(default)]
+    pub servers: Vec<ServerRecord>,
     /// Rows that got their vector, a second, over the last ten seconds.
     pub rows_per_second: f64,
     /// The same since midnight UTC.
@@ -155,6 +159,30 @@ pub struct Coverage {
     pub rows_with_vector: u64,
     /// Whether the rows were counted. Otherwise the numbers are estimated from some pages of the table.
     pub is_exact: bool,
+}
+
+/// A server that embeds texts. It counts for all jobs of the daemon that use it with one key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerRecord {
+    /// The provider and the host.
+    pub server: String,
+    /// Requests that were sent since the first job used it.
+    pub requests: u64,
+    /// Those of them that failed.
+    pub failures: u64,
+    /// Why nothing is sent to it now; `None` while it takes texts.
+    pub trouble: Option<String>,
+}
+
+impl From<ServerState> for ServerRecord {
+    fn from(state: ServerState) -> Self {
+        ServerRecord {
+            trouble: state.trouble(),
+            server: state.server,
+            requests: state.requests,
+            failures: state.failures,
+        }
+    }
 }
 
 /// A replication slot.

@@ -110,17 +110,15 @@ impl RemoteService {
         self.in_flight.set_most(most);
     }
 
+    /// The servers as a person sees them.
+    pub(crate) fn servers(&self) -> Vec<ServerState> {
+        self.fleet.servers()
+    }
+
     /// Why no text can be sent to any of the servers now; `None` while one of them takes texts.
     pub(crate) fn held_up(&self) -> Option<String> {
-        let reason = |state: &ServerState| match (&state.left_out, state.paused) {
-            (Some((_, reason)), _) => Some(format!("{}: {reason}", state.server)),
-            (None, Some(_)) => Some(format!(
-                "{}: it has had too many requests for now, and asked for a pause",
-                state.server
-            )),
-            (None, None) => None,
-        };
-        let states = self.fleet.servers();
+        let reason = |state: &ServerState| Some(format!("{}: {}", state.server, state.trouble()?));
+        let states = self.servers();
         let reasons: Option<Vec<String>> = states.iter().map(reason).collect();
         reasons.map(|reasons| reasons.join("; "))
     }

@@ -43,6 +43,19 @@ pub struct ServerState {
     pub paused: Option<Duration>,
 }
 
+impl ServerState {
+    /// Why no text is sent to the server now; `None` while it takes texts.
+    pub fn trouble(&self) -> Option<String> {
+        match (&self.left_out, self.paused) {
+            (Some((_, reason)), _) => Some(reason.clone()),
+            (None, Some(_)) => {
+                Some("it has had too many requests for now, and asked for a pause".to_owned())
+            }
+            (None, None) => None,
+        }
+    }
+}
+
 impl Shared {
     /// The best server but these, or what to wait for.
     pub(super) fn choose(

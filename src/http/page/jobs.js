@@ -53,6 +53,7 @@ const DETAILS = [
   ['Texts that were cut', (job) => total(job, 'texts_truncated')],
   ['Tokens', (job) => total(job, 'tokens')],
   ['Inference', (job) => job.totals && inference(job.totals)],
+  ['Servers', (job) => servers(job.servers)],
   ['Requests', (job) => (job.totals && job.totals.requests > 0 ? count(job.totals.requests) : null)],
   ['Estimated cost', (job) => cost(job.totals)],
   ['Write-backs', (job) => job.totals && writeBacks(job.totals)],
@@ -62,6 +63,14 @@ const place = ({ state, daemon }) => {
   if (daemon) return `process ${daemon.pid} on ${daemon.host}`;
   return RUNNING.includes(state) ? 'another daemon' : 'no daemon';
 };
+const servers = (all) =>
+  all
+    .map(({ server, requests, failures, trouble }) => {
+      const failed = failures > 0 ? `, ${count(failures)} of them failed` : '';
+      const why = trouble ? `; left out for now: ${trouble}` : '';
+      return `${server}: ${count(requests)} requests${failed}${why}`;
+    })
+    .join('\n') || null;
 const total = (job, name) => (job.totals ? count(job.totals[name]) : null);
 const inference = ({ inference_seconds: seconds, batches }) => `${duration(seconds)} in ${count(batches)} batches`;
 const cost = (totals) => (totals && totals.estimated_cost > 0 ? totals.estimated_cost.toFixed(4) : null);

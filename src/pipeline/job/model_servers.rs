@@ -1,15 +1,18 @@
 //! Tells in the job's row and in the log that the servers of its model hold it up: they do not answer, or ask for a pause.
 //!
 //! The service goes on trying by itself, so the job runs all the while, with rows that wait. Without this its users would
-//! only see that it does not get on.
+//! only see that it does not get on. What is counted of the servers goes to those who watch.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::embedding::Model;
 use crate::jobs::reporter::Reporter;
+use crate::status::JobCounters;
+use crate::status::record::ServerRecord;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Looks after which a job that is still held up says so again: its row may have been cleared meanwhile.
@@ -18,12 +21,14 @@ const AGAIN_AFTER: u32 = 15;
 /// Looks at the servers for as long as it is polled.
 ///
 /// Cancellation safe.
-pub async fn watch(model: Model, reporter: Reporter) -> Infallible {
+pub async fn watch(model: Model, reporter: Reporter, counters: Arc<JobCounters>) -> Infallible {
     // What is said, and for how many looks.
     let mut said: Option<(String, u32)> = None;
     // The first look that finds something wrong waits for the second: a moment is not worth a word.
     let mut was_held_up = false;
     loop {
+        let servers = model.servers().into_iter().map(ServerRecord::from);
+        counters.set_servers(servers.collect());
         sleep(LOOK_INTERVAL).await;
         let held_up = model.held_up();
         let lasts = was_held_up;

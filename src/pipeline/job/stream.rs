@@ -102,9 +102,10 @@ impl Job {
         };
         let (definition, counters) = (self.row.definition.clone(), self.counters.clone());
         let (model, reporter) = (self.model.clone(), self.reporter.clone());
+        let watched = counters.clone();
         let held_up = async {
             match model {
-                Some(model) => model_servers::watch(model, reporter).await,
+                Some(model) => model_servers::watch(model, reporter, watched).await,
                 None => std::future::pending().await,
             }
         };

@@ -150,6 +150,7 @@ impl ObservedJob {
                 .provider
                 .clone()
                 .unwrap_or_else(|| moment.provider.to_owned()),
+            servers: self.counters.servers(),
             rows_per_second: self.rate.take(moment.now, totals.rows_written),
             today,
             scan: self.scan(moment.now),

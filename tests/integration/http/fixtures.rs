@@ -96,6 +96,7 @@ pub fn streaming(id: &str, table: &str) -> JobStatus {
         destination: Some("title_embedding".into()),
         model: Some("sentence-transformers/all-MiniLM-L6-v2".into()),
         provider: Some("cpu".into()),
+        servers: Vec::new(),
         state: JobState::Streaming,
         reason: None,
         daemon: Some(daemon()),

@@ -4,6 +4,7 @@ use testkit::StubEngine;
 use testkit::stub_engine::{Act, Behavior};
 
 use super::{at, job, load, notes, wait_for_all_but, wrong};
+use crate::support::program;
 
 #[tokio::test]
 async fn a_server_that_is_killed_and_comes_back_costs_no_row() {
@@ -72,4 +73,37 @@ async fn jobs_of_one_key_share_its_requests_and_live_rows_go_first() {
     let waiting = "SELECT count(*) > 500 FROM notes WHERE embedding IS NULL";
     assert_eq!(scene.value(waiting).await, "true");
     assert!(stub.max_in_flight() <= 2, "{}", stub.max_in_flight());
+}
+
+#[tokio::test]
+async fn status_names_the_servers_and_the_one_that_is_left_out() {
+    let (one, mut two) = (StubEngine::start(), StubEngine::start());
+    let mut scene = notes().await;
+    load(&scene, 1, 50).await;
+    let params = at(&[&one, &two]) + ", \"max_batch\": 4";
+    job(&scene, "openai", "stub", &params).await;
+    scene.start_daemon().await;
+    wait_for_all_but(&scene, &[]).await;
+    let in_trouble = |count: u8| {
+        format!(
+            "SELECT count(*) = 2 AND count(s->>'trouble') = {count} \
+             FROM jobs, jsonb_array_elements(stats->'servers') AS s"
+        )
+    };
+    scene.wait_for(&in_trouble(0), "true").await;
+    two.stop();
+    // More requests at a time than one server would be given while the other is free.
+    load(&scene, 100, 1000).await;
+    scene.wait_for(&in_trouble(1), "true").await;
+    let shown = program()
+        .run(&["status", "--uri", &scene.database.uri(), "1"])
+        .await;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let servers: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("server "))
+        .collect();
+    assert_eq!(servers.len(), 2, "{shown}");
+    let left_out = shown.matches("left out for now").count();
+    assert_eq!(left_out, 1, "{shown}");
 }

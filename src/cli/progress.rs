@@ -67,7 +67,7 @@ impl Progress {
             began: Instant::now(),
             told: Instant::now(),
             is_known: false,
-            bar: bar::show(total, style(total.is_some()), String::new()),
+            bar: bar::show(total, style(total.is_some())),
         };
         progress.is_known = progress.bar.is_some();
         progress.tell();

@@ -39,16 +39,14 @@ pub fn width() -> u16 {
 }
 
 /// Shows a bar; `None` where it is not possible, or another one is shown.
-pub fn show(total: Option<u64>, style: ProgressStyle, prefix: String) -> Option<ShownBar> {
+pub fn show(total: Option<u64>, style: ProgressStyle) -> Option<ShownBar> {
     let mut shown = bar_shown();
     if !is_possible() || shown.is_some() {
         return None;
     }
     let terminal = Box::new(LastLine::default());
     let target = ProgressDrawTarget::term_like_with_hz(terminal, REFRESH_RATE);
-    let bar = ProgressBar::with_draw_target(total, target)
-        .with_style(style)
-        .with_prefix(prefix);
+    let bar = ProgressBar::with_draw_target(total, target).with_style(style);
     *shown = Some(bar.clone());
     drop(shown);
     bar.enable_steady_tick(TICK_INTERVAL);

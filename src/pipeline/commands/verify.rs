@@ -29,6 +29,8 @@ use crate::postgres::{DatabaseError, Session};
 const RECHECK_DELAY: Duration = Duration::from_secs(3);
 /// The most rows that SQL looks at again. Where more look wrong, a daemon at work is not the reason.
 const MAX_RECHECKED: i64 = 10_000;
+/// Rows that are embedded again at a time: enough for full batches, and for a progress that moves.
+const COMPARED_ROWS: usize = 512;
 /// Rows that are embedded again at a time, when they are looked at once more.
 const RECHECK_ROWS: usize = 256;
 /// How far a vector may be from the one that is computed now, as a share of its length. `halfvec` rounds to 5e-4. The
@@ -120,12 +122,12 @@ pub async fn verify(
 ) -> Result<Findings, JobError> {
     refuse_hidden_rows(vectors).await?;
     let mut findings = by_sql(vectors.session, vectors.target).await?;
-    let total = match extent {
+    let wanted = match extent {
         Extent::Everything => findings.texts,
         Extent::Sample(_) if vectors.target.fingerprint.is_some() => return Ok(findings),
         Extent::Sample(sample) => sample.get(),
     };
-    let part = Share::new(total, findings.texts);
+    let part = Share::new(wanted, &findings);
     let comparison = by_embedding(vectors, part, report).await?;
     findings.compared = Some(comparison.compared);
     findings.stale = findings.stale.max(comparison.stale);
@@ -146,8 +148,8 @@ pub async fn compare_sample(
     report: impl FnMut(Compared),
 ) -> Result<Comparison, JobError> {
     refuse_hidden_rows(vectors).await?;
-    let texts = tally(vectors.session, vectors.target, None).await?.texts;
-    by_embedding(vectors, Share::new(sample.get(), texts), report).await
+    let found = tally(vectors.session, vectors.target, None).await?;
+    by_embedding(vectors, Share::new(sample.get(), &found), report).await
 }
 
 /// A policy may come while the rows are counted, and what it hides would pass for right.
@@ -159,15 +161,19 @@ async fn refuse_hidden_rows(vectors: Vectors<'_>) -> Result<(), JobError> {
 /// Which part of the texts is embedded again.
 #[derive(Clone, Copy)]
 struct Share {
-    texts: u64,
     fraction: f64,
+    /// About how many texts that are: those with a vector.
+    texts: u64,
 }
 
 impl Share {
-    fn new(wanted: u64, texts: u64) -> Share {
+    /// About so many of the texts that were counted.
+    fn new(wanted: u64, counted: &Findings) -> Share {
+        let fraction = wanted as f64 / counted.texts.max(1) as f64;
+        let pairs = counted.texts.saturating_sub(counted.missing);
         Share {
-            texts: wanted.min(texts),
-            fraction: wanted as f64 / texts.max(1) as f64,
+            fraction,
+            texts: (pairs as f64 * fraction.min(1.0)).round() as u64,
         }
     }
 }
@@ -194,13 +200,16 @@ async fn by_embedding(
         }
         let pairs = page.iter().map(|row| read_pair(target, row));
         let pairs: Vec<Pair> = pairs.collect::<Result<_, _>>().map_err(scanning(target))?;
-        let count = pairs.len() as u64;
-        differing.extend(differences(vectors, pairs).await?);
-        found.compared += count;
-        report(Compared {
-            done: found.compared,
-            total: share.texts,
-        });
+        let mut pairs = pairs.into_iter().peekable();
+        while pairs.peek().is_some() {
+            let some: Vec<Pair> = pairs.by_ref().take(COMPARED_ROWS).collect();
+            found.compared += some.len() as u64;
+            differing.extend(differences(vectors, some).await?);
+            report(Compared {
+                done: found.compared,
+                total: share.texts,
+            });
+        }
     }
     if !differing.is_empty() {
         tokio::time::sleep(RECHECK_DELAY).await;

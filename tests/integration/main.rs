@@ -28,6 +28,7 @@ mod keys_and_types;
 mod listening;
 mod model_options;
 mod nothing_twice;
+mod progress;
 mod refusals;
 mod remote;
 mod resuming;

@@ -62,15 +62,15 @@ pub fn aside<R>(write: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Writes to standard output, which may be the same terminal, while the bar is not there.
+/// Writes to standard output, which may be the same terminal: after the lines that are on their way to it, and while the
+/// bar is not there.
 pub fn aside_for_stdout<R>(write: impl FnOnce() -> R) -> R {
-    let shown = bar_shown().clone();
-    match shown {
-        Some(bar) => bar.suspend(|| {
+    match is_possible() {
+        true => aside(|| {
             queue::flush();
             write()
         }),
-        None => write(),
+        false => write(),
     }
 }
 
@@ -99,18 +99,19 @@ struct LastLine {
 }
 
 impl LastLine {
-    fn add(&self, text: &str) -> io::Result<()> {
-        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
-        frame.push_str(text);
-        Ok(())
+    fn add(&self, text: &str) {
+        self.frame().push_str(text);
     }
 
     /// Moves the cursor, with one of the sequences of ECMA-48.
-    fn move_cursor(&self, lines: usize, direction: char) -> io::Result<()> {
-        match lines {
-            0 => Ok(()),
-            lines => self.add(&format!("\x1b[{lines}{direction}")),
+    fn move_cursor(&self, count: usize, direction: char) {
+        if count > 0 {
+            self.add(&format!("\x1b[{count}{direction}"));
         }
+    }
+
+    fn frame(&self) -> MutexGuard<'_, String> {
+        self.frame.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,36 +121,43 @@ impl TermLike for LastLine {
     }
 
     fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
-        self.move_cursor(lines, 'A')
+        self.move_cursor(lines, 'A');
+        Ok(())
     }
 
     fn move_cursor_down(&self, lines: usize) -> io::Result<()> {
-        self.move_cursor(lines, 'B')
+        self.move_cursor(lines, 'B');
+        Ok(())
     }
 
     fn move_cursor_right(&self, columns: usize) -> io::Result<()> {
-        self.move_cursor(columns, 'C')
+        self.move_cursor(columns, 'C');
+        Ok(())
     }
 
     fn move_cursor_left(&self, columns: usize) -> io::Result<()> {
-        self.move_cursor(columns, 'D')
+        self.move_cursor(columns, 'D');
+        Ok(())
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.add(text)?;
-        self.add("\n")
+        self.add(text);
+        self.add("\n");
+        Ok(())
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.add(text)
+        self.add(text);
+        Ok(())
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.add("\r\x1b[2K")
+        self.add("\r\x1b[2K");
+        Ok(())
     }
 
     fn flush(&self) -> io::Result<()> {
-        let mut frame = self.frame.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frame = self.frame();
         if !frame.is_empty() {
             queue::push_frame(frame.as_bytes());
             frame.clear();

@@ -7,12 +7,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::check::Check;
+use super::completions::Completions;
 use super::create_table::CreateTable;
 use super::embed::Embed;
 use super::embed_table::EmbedTable;
 use super::healthcheck::HealthCheck;
 use super::jobs::Jobs;
 use super::logging::has_colors;
+use super::man::Man;
 use super::pull::Pull;
 use super::resync::Resync;
 use super::retry_failed::RetryFailed;
@@ -57,6 +59,13 @@ pub enum Command {
     RetryFailed(RetryFailed),
     Wait(Wait),
     Sql(Sql),
+    Completions(Completions),
+    Man(Man),
+}
+
+/// The program with all of its options.
+pub fn program() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the arguments of the process.

@@ -4,6 +4,7 @@
 mod arguments;
 mod catch_up;
 mod check;
+mod completions;
 mod create_table;
 mod daemon_progress;
 mod data_path;
@@ -22,6 +23,7 @@ mod json_flag;
 mod listen_arguments;
 mod log_format;
 mod logging;
+mod man;
 mod new_job;
 mod output;
 mod points;
@@ -54,7 +56,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use arguments::Command;
+use arguments::{Command, program};
 
 /// Parses the arguments and runs the subcommand. Errors are printed on standard error.
 pub fn main() -> ExitCode {
@@ -116,6 +118,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::RetryFailed(arguments) => retry_failed::run(arguments).await?,
             Command::Wait(arguments) => return wait::run(arguments).await,
             Command::Sql(arguments) => sql::run(&arguments)?,
+            Command::Completions(arguments) => completions::run(&arguments, program())?,
+            Command::Man(arguments) => man::run(&arguments, program())?,
         }
         Ok(ExitCode::SUCCESS)
     });

@@ -5,6 +5,7 @@ mod broken_servers;
 mod canceling;
 mod check;
 mod commands;
+mod completions;
 mod connecting;
 mod core_on_debian;
 mod data_path;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args};
 use humantime::{format_duration, parse_duration};
 use tokio_util::sync::CancellationToken;
 
@@ -18,11 +19,22 @@ pub struct CatchUpArguments {
     /// End once everything that was committed is embedded: for cron and CI. Jobs that another daemon runs are not waited
     /// for. Slots stay for the next run, and retain WAL until then. Exits with 0; with 1 if jobs have failed; and with 4
     /// if the daemon was stopped before
-    #[arg(long)]
+    #[arg(
+        long,
+        env = "LANTERN_UNTIL_CAUGHT_UP",
+        action = ArgAction::SetTrue,
+        value_parser = FalseyValueParser::new()
+    )]
     until_caught_up: bool,
 
     /// How long --until-caught-up may take, such as 30s, 10m or 1h [default: no limit]
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, requires = "until_caught_up")]
+    #[arg(
+        long,
+        env = "LANTERN_TIMEOUT",
+        value_name = "TIME",
+        value_parser = parse_duration,
+        requires = "until_caught_up"
+    )]
     timeout: Option<Duration>,
 }
 

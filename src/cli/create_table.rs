@@ -18,8 +18,9 @@ pub struct CreateTable {
 
     /// The name of the jobs table
     #[arg(
-        long,
-        alias = "jobs-table",
+        long = "jobs-table",
+        visible_alias = "table",
+        env = "LANTERN_JOBS_TABLE",
         default_value = "jobs",
         value_name = "NAME"
     )]
@@ -27,8 +28,9 @@ pub struct CreateTable {
 
     /// Its schema
     #[arg(
-        long,
-        alias = "jobs-schema",
+        long = "jobs-schema",
+        visible_alias = "schema",
+        env = "LANTERN_JOBS_SCHEMA",
         default_value = "public",
         value_name = "NAME"
     )]

@@ -19,7 +19,7 @@ pub struct EngineArguments {
     data_path: Option<PathBuf>,
 
     /// Number of inference threads [default: the number of cores that this process may use]
-    #[arg(long, value_name = "N")]
+    #[arg(long, env = "LANTERN_THREADS", value_name = "N")]
     threads: Option<NonZeroUsize>,
 
     /// Download no model, and use those that are on this machine. HF_HUB_OFFLINE=1 has the same effect

@@ -32,11 +32,23 @@ pub struct JobArguments {
     uri: String,
 
     /// The jobs table
-    #[arg(long, alias = "jobs-table", default_value = "jobs")]
+    #[arg(
+        long = "jobs-table",
+        visible_alias = "table",
+        env = "LANTERN_JOBS_TABLE",
+        default_value = "jobs",
+        value_name = "NAME"
+    )]
     table: String,
 
     /// The schema of the jobs table
-    #[arg(long, alias = "jobs-schema", default_value = "public")]
+    #[arg(
+        long = "jobs-schema",
+        visible_alias = "schema",
+        env = "LANTERN_JOBS_SCHEMA",
+        default_value = "public",
+        value_name = "NAME"
+    )]
     schema: String,
 
     /// The job's id

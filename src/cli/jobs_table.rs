@@ -14,12 +14,22 @@ pub struct JobsTableArguments {
     #[arg(long, env = "LANTERN_URI", hide_env_values = true, value_name = "URI")]
     pub uri: String,
 
-    /// The jobs table, which start-daemon calls --table
-    #[arg(long, default_value = "jobs", value_name = "NAME")]
+    /// The jobs table
+    #[arg(
+        long,
+        env = "LANTERN_JOBS_TABLE",
+        default_value = "jobs",
+        value_name = "NAME"
+    )]
     pub jobs_table: String,
 
     /// The schema of the jobs table
-    #[arg(long, default_value = "public", value_name = "NAME")]
+    #[arg(
+        long,
+        env = "LANTERN_JOBS_SCHEMA",
+        default_value = "public",
+        value_name = "NAME"
+    )]
     pub jobs_schema: String,
 }
 

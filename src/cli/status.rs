@@ -46,8 +46,9 @@ pub struct Status {
 
     /// Name of the jobs table
     #[arg(
-        long,
-        alias = "jobs-table",
+        long = "jobs-table",
+        visible_alias = "table",
+        env = "LANTERN_JOBS_TABLE",
         default_value = "jobs",
         value_name = "NAME"
     )]
@@ -55,8 +56,9 @@ pub struct Status {
 
     /// Schema of the jobs table
     #[arg(
-        long,
-        alias = "jobs-schema",
+        long = "jobs-schema",
+        visible_alias = "schema",
+        env = "LANTERN_JOBS_SCHEMA",
         default_value = "public",
         value_name = "NAME"
     )]

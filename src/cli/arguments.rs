@@ -1,13 +1,16 @@
 //! Reads the command line, and explains what is wrong with it.
 
+use std::ffi::OsString;
 use std::io::stdout;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
 use super::check::Check;
 use super::completions::Completions;
+use super::configuration::print::PRINT_CONFIG;
+use super::configuration::{self, ConfigurationError, Origins};
 use super::create_table::CreateTable;
 use super::embed::Embed;
 use super::embed_table::EmbedTable;
@@ -29,10 +32,28 @@ use super::wait::Wait;
 use super::{output, stderr};
 use crate::shown::shown;
 
+/// The place in the help behind all other options.
+const LAST: usize = 1000;
+
+/// The exit status for arguments that are wrong.
+const USAGE: u8 = 2;
+
 /// Keeps vector embeddings in PostgreSQL up to date by logical replication: no triggers, no queue, no extension.
 #[derive(Parser)]
 #[command(name = "lantern-cli", version, about, max_term_width = 100)]
 struct Cli {
+    /// A file in TOML with options: max_jobs = 100 for --max-jobs. Arguments and environment variables come before it; ''
+    /// for no file [default: /etc/lantern/lantern.toml, if it is there]
+    #[arg(
+        long,
+        global = true,
+        env = "LANTERN_CONFIG",
+        value_name = "FILE",
+        value_hint = ValueHint::FilePath,
+        display_order = LAST
+    )]
+    config: Option<OsString>,
+
     #[command(subcommand)]
     command: Command,
 }
@@ -68,20 +89,45 @@ pub fn program() -> clap::Command {
     Cli::command()
 }
 
-/// Parses the arguments of the process.
+/// Parses the arguments of the process, completed by its configuration.
 ///
 /// # Errors
-/// The exit status, after the help, the version or what is wrong was printed.
+/// The exit status, after the help, the version, the configuration or what is wrong was printed.
 pub fn parse() -> Result<Command, ExitCode> {
-    let cli = Cli::try_parse().map_err(explain)?;
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let completed = configuration::complete(&program(), arguments);
+    let (arguments, origins) = completed.map_err(|error| refuse(&error))?;
+    let origins = configuration::remember(origins);
+    let explain = |error| explain(error, &arguments, origins);
+    let matches = program().try_get_matches_from(&arguments);
+    let matches = matches.map_err(explain)?;
+    if let Some((name, matches)) = matches.subcommand()
+        && let Ok(Some(true)) = matches.try_get_one(PRINT_CONFIG)
+        && let Some(command) = program().find_subcommand(name)
+    {
+        return Err(print(&configuration::print::print(
+            command, matches, origins,
+        )));
+    }
+    let cli = Cli::from_arg_matches(&matches).map_err(explain)?;
     Ok(cli.command)
 }
 
+fn refuse(error: &ConfigurationError) -> ExitCode {
+    for mistake in error.to_string().lines() {
+        stderr::line(&format!("error: {mistake}"));
+    }
+    stderr::flush();
+    ExitCode::from(USAGE)
+}
+
 /// Prints what `error` says. It may be the help that was asked for, which is a result.
-fn explain(mut error: clap::Error) -> ExitCode {
-    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-    if let Some(mut command) = subcommand(arguments) {
-        if let Some(tip) = tip(&error, &command) {
+fn explain(mut error: clap::Error, arguments: &[OsString], origins: &Origins) -> ExitCode {
+    let texts = arguments
+        .iter()
+        .map(|text| text.to_string_lossy().into_owned());
+    if let Some(mut command) = subcommand(texts) {
+        if let Some(tip) = tip(&error, &command).or_else(|| origin(&error, origins)) {
             let tips = ContextValue::StyledStrs(vec![tip.into()]);
             error.insert(ContextKind::Suggested, tips);
         }
@@ -93,7 +139,9 @@ fn explain(mut error: clap::Error) -> ExitCode {
     let text = error.render();
     if error.use_stderr() {
         let text = match has_colors(&std::io::stderr())
-            && std::env::args_os().all(|text| is_plain(&text.to_string_lossy()))
+            && arguments
+                .iter()
+                .all(|text| is_plain(&text.to_string_lossy()))
         {
             true => text.ansi().to_string(),
             false => text
@@ -104,13 +152,17 @@ fn explain(mut error: clap::Error) -> ExitCode {
         };
         stderr::data(text.trim_end());
         stderr::flush();
-        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
     }
     let text = match has_colors(&stdout()) {
         true => text.ansi().to_string(),
         false => text.to_string(),
     };
-    match output::data(&text) {
+    print(&text)
+}
+
+fn print(text: &str) -> ExitCode {
+    match output::data(text) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             stderr::line(&format!("error: {error}"));
@@ -138,6 +190,18 @@ fn subcommand(mut arguments: impl Iterator<Item = String>) -> Option<clap::Comma
         found = found.find_subcommand_mut(&name)?;
     }
     Some(found.clone())
+}
+
+/// Where the value is from that an error is about, if it is not an argument; or why one may be missing.
+fn origin(error: &clap::Error, origins: &Origins) -> Option<String> {
+    if error.kind() == ErrorKind::MissingRequiredArgument {
+        return origins.hint();
+    }
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return None;
+    };
+    let long = argument.strip_prefix("--")?.split([' ', '=']).next()?;
+    Some(format!("the value is from {}", origins.of(long)?))
 }
 
 /// What to write in place of an argument that the subcommand does not take.

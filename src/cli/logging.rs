@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::configuration;
 use super::log_format::LogLine;
 use super::stderr::{self, StandardError};
 
@@ -32,14 +33,20 @@ pub struct Logging {
     /// for single modules, such as `info,lantern::pipeline=debug`
     #[arg(
         long,
-        env = "LANTERN_LOG",
+        env = "LANTERN_LOG_LEVEL",
         default_value = "info",
         value_name = "LEVEL"
     )]
     log_level: LogLevels,
 
     /// The format of the log, on standard error
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, value_name = "FORMAT")]
+    #[arg(
+        long,
+        env = "LANTERN_LOG_FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        value_name = "FORMAT"
+    )]
     log_format: LogFormat,
 }
 
@@ -167,6 +174,9 @@ fn install(levels: &LogLevels, line: LogLine) {
     let _ = tracing_subscriber::registry()
         .with(layer.with_filter(levels.filter()))
         .try_init();
+    if let Some(warning) = configuration::warning() {
+        tracing::warn!("{warning}");
+    }
 }
 
 impl LogLevels {

@@ -5,6 +5,7 @@ mod arguments;
 mod catch_up;
 mod check;
 mod completions;
+mod configuration;
 mod create_table;
 mod daemon_progress;
 mod data_path;
@@ -68,7 +69,7 @@ pub fn main() -> ExitCode {
     let status = match run(command) {
         Ok(status) => status,
         Err(error) => {
-            logging::report_end(&sentence(&error));
+            logging::report_end(&configuration::with_origin(sentence(&error)));
             ExitCode::FAILURE
         }
     };

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
+use super::configuration::print::PrintConfigArgument;
 use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::listen_arguments::{AccessArguments, who};
 use super::logging::{self, Logging};
@@ -26,6 +27,7 @@ pub struct Serve {
     /// A model: a name as in a job, which is downloaded if it is not here, or the path of a folder. May be repeated
     #[arg(
         long = "model",
+        env = "LANTERN_MODEL",
         value_name = "NAME|DIR",
         default_value = "sentence-transformers/all-MiniLM-L6-v2",
         value_parser = ModelName::from_operator
@@ -34,7 +36,12 @@ pub struct Serve {
 
     /// How the models are used, as in a job's runtime_params: for example {"pooling": "cls"}. Once for all models, or
     /// once for each in their order
-    #[arg(long, value_name = "JSON", value_parser = ModelOptions::from_json)]
+    #[arg(
+        long,
+        env = "LANTERN_RUNTIME_PARAMS",
+        value_name = "JSON",
+        value_parser = ModelOptions::from_json
+    )]
     runtime_params: Vec<ModelOptions>,
 
     /// Where to listen. Beyond this machine that needs a token
@@ -75,6 +82,9 @@ pub struct Serve {
 
     #[command(flatten)]
     logging: Logging,
+
+    #[command(flatten)]
+    _print_config: PrintConfigArgument,
 }
 
 /// Serves the models until it is told to stop.

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use tokio_util::sync::CancellationToken;
 
 use super::catch_up::CatchUpArguments;
+use super::configuration::print::PrintConfigArgument;
 use super::daemon_progress;
 use super::engine_arguments::{EngineArguments, InferenceArguments};
 use super::job_access::JobAccessArguments;
@@ -52,8 +53,9 @@ pub struct StartDaemon {
 
     /// Name of the jobs table
     #[arg(
-        long,
-        alias = "jobs-table",
+        long = "jobs-table",
+        visible_alias = "table",
+        env = "LANTERN_JOBS_TABLE",
         default_value = "jobs",
         value_name = "NAME"
     )]
@@ -61,15 +63,16 @@ pub struct StartDaemon {
 
     /// Schema of the jobs table
     #[arg(
-        long,
-        alias = "jobs-schema",
+        long = "jobs-schema",
+        visible_alias = "schema",
+        env = "LANTERN_JOBS_SCHEMA",
         default_value = "public",
         value_name = "NAME"
     )]
     schema: String,
 
     /// Run only the jobs with this value in the column "label" [default: all jobs]
-    #[arg(long, value_name = "LABEL")]
+    #[arg(long, env = "LANTERN_LABEL", value_name = "LABEL")]
     label: Option<String>,
 
     /// The most WAL that a replication slot may retain on its server, such as 16GB or 500MB; "off" for no limit. A
@@ -117,6 +120,9 @@ pub struct StartDaemon {
 
     #[command(flatten)]
     logging: Logging,
+
+    #[command(flatten)]
+    _print_config: PrintConfigArgument,
 }
 
 /// The values of `--slots`.

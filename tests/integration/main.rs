@@ -6,6 +6,7 @@ mod canceling;
 mod check;
 mod commands;
 mod completions;
+mod configuration;
 mod connecting;
 mod core_on_debian;
 mod data_path;

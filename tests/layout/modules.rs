@@ -180,6 +180,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "failpoint",
             "plural",
             "shown",
+            "similar",
             "postgres",
             "embedding",
             "embedded",

@@ -56,6 +56,17 @@ pub fn without_password(text: &str) -> String {
     url(&parameters, &format!("{user}:***")).unwrap_or_else(|_| "***".to_owned())
 }
 
+/// The string without its password, to be used where a password file or PGPASSWORD has it; `None` where it cannot be
+/// read.
+pub fn omitting_password(text: &str) -> Option<String> {
+    let parameters = text::parameters(text).ok()?;
+    if named(&parameters, "password").is_none() {
+        return Some(text.to_owned());
+    }
+    let login = named(&parameters, "user").map_or_else(String::new, percent_encode);
+    url(&parameters, &login).ok()
+}
+
 /// Whether the string itself has a password.
 pub fn has_password(text: &str) -> bool {
     text::parameters(text).is_ok_and(|parameters| named(&parameters, "password").is_some())
@@ -142,6 +153,18 @@ mod tests {
         assert_eq!(socket, "postgresql://me@%2Frun%2Fpg:5432/d");
         // It can be read again.
         assert_eq!(job(&socket), socket);
+    }
+
+    #[test]
+    fn a_password_is_omitted_from_either_form() {
+        let omitted = |text: &str| omitting_password(text).unwrap_or_default();
+        let same = "host=a user=me passfile=/p";
+        assert_eq!(omitted(same), same);
+        let expected = "postgresql://me@a:5432/d";
+        assert_eq!(omitted("postgresql://me:s3cret@a/d"), expected);
+        assert_eq!(omitted("postgresql://me@a/d?password=s3cret"), expected);
+        assert_eq!(omitted("host=a user=me password='s 3' dbname=d"), expected);
+        assert_eq!(omitting_password("mysql://me:s3cret@a"), None);
     }
 
     #[test]

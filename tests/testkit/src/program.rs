@@ -70,7 +70,7 @@ impl Program {
             .with_env("NO_PROXY", "127.0.0.1")
     }
 
-    /// A subcommand, to be given its arguments. It is offline, and sees no model of this machine's user, unless a variable
+    /// A subcommand, to be given its arguments. It is offline, and sees no model and no configuration of this machine, unless a variable
     /// says otherwise.
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(&self.path);
@@ -78,6 +78,7 @@ impl Program {
             .arg(subcommand)
             .env("LANTERN_DATA_PATH", &self.data_path)
             .env("LANTERN_OFFLINE", "1")
+            .env("LANTERN_CONFIG", "")
             .env("XDG_CACHE_HOME", self.data_path.join("cache"))
             .env_remove("HF_HOME");
         for name in OF_THE_HUB {

@@ -12,6 +12,7 @@ use humantime::parse_duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::job::JobArguments;
+use super::progress::{Progress, ROWS};
 use super::{json, stderr};
 use crate::backoff::Backoff;
 use crate::jobs::{JobId, JobRow, JobStore, presence};
@@ -71,7 +72,9 @@ pub async fn run(arguments: Wait) -> anyhow::Result<ExitCode> {
     }
     let end = CommittedEnd::read(&connections.target).await?;
     let deadline = began + arguments.timeout.min(MAX_TIMEOUT);
+    let progress = Progress::new(&format!("waiting for job {}", connections.row.id), ROWS);
     let result = wait(&arguments, connections, end, deadline).await?;
+    drop(progress);
     arguments.tell(&result, began)
 }
 

@@ -57,7 +57,7 @@ async fn plan<'a>(
     let model = model::load_for_operator(engine, open.names()).await;
     let model = model.map_err(said)?;
     output::line(format_args!("{} with {}", request.definition, model.name()))?;
-    open.with_model(model).await.map_err(said)
+    PlannedTable::new(open, model).await.map_err(said)
 }
 
 /// Creates what is missing, embeds the rows, and builds the index that was asked for.

@@ -1,8 +1,6 @@
 //! What the command needs of server, role and table. Changes nothing.
 
 use super::Request;
-use super::planned::PlannedTable;
-use crate::embedding::Model;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, destination_type};
 use crate::pipeline::setup::definition::TargetNames;
@@ -18,7 +16,6 @@ use crate::pipeline::setup::preflight::server::{check_encoding, check_version, i
 use crate::pipeline::setup::preflight::triggers::check_may_skip;
 use crate::pipeline::setup::preflight::users_code::{PowerfulRoles, check_exposure};
 use crate::pipeline::setup::row_access::Sessions;
-use crate::pipeline::setup::target_table;
 use crate::pipeline::setup::written_columns::EMBED_TABLE;
 use crate::postgres::quote::identifier;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
@@ -59,27 +56,14 @@ impl Request {
     }
 }
 
-impl<'a> OpenTable<'a> {
+impl OpenTable<'_> {
     /// What the table is, in the words of the request.
     pub fn names(&self) -> &TargetNames {
         &self.names
     }
 
-    /// Looks again, with the dimensions of this model's vectors.
-    ///
-    /// # Errors
-    /// As [`Request::open`].
-    pub async fn with_model(self, model: Model) -> Result<PlannedTable<'a>, JobError> {
-        let found = self.look(Some(model.dimensions())).await?;
-        let (session, names, definition) = (&self.session, &self.names, &self.request.definition);
-        let dimensions = model.dimensions();
-        let target =
-            target_table::planned(session, names, definition, found.clone(), dimensions).await?;
-        let target = target.ok_or_else(|| JobError::Transient("the table is gone".into()))?;
-        PlannedTable::new(self, model, found, target).await
-    }
-
-    async fn look(&self, dimensions: Option<usize>) -> Result<FoundTable, JobError> {
+    /// Looks at the table, for vectors of this many dimensions if that is known.
+    pub(super) async fn look(&self, dimensions: Option<usize>) -> Result<FoundTable, JobError> {
         let (session, names, definition) = (&self.session, &self.names, &self.request.definition);
         let sessions = Sessions::of_one_role(session);
         let rights = Prerequisites::read(sessions, names, SlotPlan::Own(None)).await?;

@@ -1,10 +1,10 @@
 //! Embedding a table once, without a job: what the command `embed-table` does.
 //!
 //! ```text
-//! Request ──open──▶ OpenTable ──with_model──▶ PlannedTable ──complete──▶ EmbedTable ──run──▶ Outcome
-//!           look                look again,      count          create missing     scan, embed,
-//!           at all              with the                        columns, take      write
-//!                               dimensions                      their locks
+//! Request ──open──▶ OpenTable ──▶ PlannedTable ──complete──▶ EmbedTable ──run──▶ Outcome
+//!           look     with the      count          create missing         scan, embed,
+//!           at all   dimensions:                  columns, take          write
+//!                    look again                   their locks
 //! ```
 //!
 //! There is no slot, no publication and no jobs table, so the server needs no `wal_level = logical` and the role no

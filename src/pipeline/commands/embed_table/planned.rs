@@ -36,13 +36,17 @@ pub struct Counts {
 }
 
 impl<'a> PlannedTable<'a> {
-    pub(super) async fn new(
-        open: OpenTable<'a>,
-        model: Model,
-        found: FoundTable,
-        target: TargetTable,
-    ) -> Result<PlannedTable<'a>, JobError> {
+    /// Looks at the table again, with the dimensions of the model's vectors.
+    ///
+    /// # Errors
+    /// Permanent, with the remedy; and the server's.
+    pub async fn new(open: OpenTable<'a>, model: Model) -> Result<PlannedTable<'a>, JobError> {
         let dimensions = model.dimensions();
+        let found = open.look(Some(dimensions)).await?;
+        let (session, names, definition) = (&open.session, &open.names, &open.request.definition);
+        let target =
+            target_table::planned(session, names, definition, found.clone(), dimensions).await?;
+        let target = target.ok_or_else(|| JobError::Transient("the table is gone".into()))?;
         let index = match &open.names.index {
             None => None,
             Some(options) => {

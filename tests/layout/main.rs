@@ -6,10 +6,12 @@
 mod circles;
 mod imports;
 mod modules;
+mod remedies;
 mod tree;
 
 use circles::find_circles;
 use modules::{MODULES, find_violations};
+use remedies::{DOCUMENT, Text, entries, texts};
 use tree::Tree;
 
 #[test]
@@ -84,4 +86,80 @@ fn every_file_belongs_to_a_module() {
             "src/{file} is in no module: add it to the table in tests/layout/modules.rs and to ARCHITECTURE.md"
         );
     }
+}
+
+/// All texts of the code.
+fn all_texts() -> Vec<Text> {
+    let tree = Tree::read("src");
+    let read = |file: &str| {
+        let shown = tree.shown(file);
+        let code = std::fs::read_to_string(&shown).expect("the file is readable");
+        texts(&shown, &code)
+    };
+    tree.files().flat_map(read).collect()
+}
+
+#[test]
+fn each_error_text_that_names_a_remedy_is_in_the_document() {
+    let entries = entries();
+    let missing: Vec<String> = all_texts()
+        .iter()
+        .filter(|text| text.names_remedy())
+        .filter(|text| !entries.iter().any(|entry| entry.is_for(&text.text)))
+        .map(|text| format!("{}: {}", text.file, text.text))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "\nnot in {DOCUMENT}; add an entry (CONTRIBUTING.md, \"Error texts\"):\n{}\n",
+        missing.join("\n")
+    );
+}
+
+#[test]
+fn each_entry_of_the_document_is_a_text_of_the_code() {
+    let texts = all_texts();
+    let scripts = std::fs::read_dir("sql").expect("the folder is readable");
+    let scripts = scripts.map(|script| script.expect("the entry is readable").path());
+    let scripts: Vec<String> = scripts
+        .map(|path| {
+            std::fs::read_to_string(path)
+                .expect("the file is readable")
+                .replace('%', "…")
+        })
+        .collect();
+    let is_known = |entry: &remedies::Entry| {
+        entry.is_of_others
+            || texts.iter().any(|text| entry.is_for(&text.text))
+            || scripts.iter().any(|script| entry.is_for(script))
+    };
+    let dead: Vec<String> = entries()
+        .into_iter()
+        .filter(|entry| !is_known(entry))
+        .map(|entry| entry.written)
+        .collect();
+    assert!(
+        dead.is_empty(),
+        "\nno text of the code has these entries of {DOCUMENT}; correct or remove them:\n{}\n",
+        dead.join("\n")
+    );
+}
+
+#[test]
+fn a_text_without_an_entry_would_be_found() {
+    let code = r#"
+        #[derive(Error)]
+        #[error("the port {0} is taken; choose another one")]
+        struct Taken(u16);
+        fn help() -> String { format!("no rows: {}, or {{run}} it: use --all", 1) }
+        #[cfg(test)]
+        mod tests { const T: &str = "only a test; remove it please now"; }
+    "#;
+    let texts = texts("src/a.rs", code);
+    let found: Vec<&str> = texts.iter().map(|text| text.text.as_str()).collect();
+    let expected = [
+        "the port … is taken; choose another one",
+        "no rows: …, or {run} it: use --all",
+    ];
+    assert_eq!(found, expected);
+    assert!(texts.iter().all(Text::names_remedy));
 }

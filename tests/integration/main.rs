@@ -28,6 +28,7 @@ mod jobs_command;
 mod jobs_table;
 mod keys_and_types;
 mod listening;
+mod migrating;
 mod model_options;
 mod nothing_twice;
 mod progress;

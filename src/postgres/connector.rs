@@ -252,7 +252,9 @@ fn explained(cause: tokio_postgres::Error, server: &ConnectionString) -> Connect
     }
     // The driver has only words for these two (`connect_raw.rs` and `connect_tls.rs` of tokio-postgres 0.7).
     match source.to_string().as_str() {
-        "password missing" => ConnectFailure::PasswordMissing,
+        "password missing" => ConnectFailure::PasswordMissing {
+            is_of_job: server.is_of_job(),
+        },
         "server does not support TLS" => ConnectFailure::Tls(
             "the server does not support TLS, and sslmode asks for it: set ssl = on there, or allow sslmode=prefer"
                 .to_owned(),

@@ -136,7 +136,10 @@ pub enum ConnectFailure {
     /// The TLS handshake failed: what is wrong on which side, and what to do.
     Tls(String),
     /// The server asks for a password, and there is none for it.
-    PasswordMissing,
+    PasswordMissing {
+        /// For the connection string of a jobs row: others count for it than for the operator's.
+        is_of_job: bool,
+    },
     /// The server is not who it must be, or asks for a login that must not be answered: why, and what to do.
     Authentication(String),
     /// `connect_timeout` has passed.
@@ -165,7 +168,7 @@ impl ConnectFailure {
             | ConnectFailure::WrongRole(_) => true,
             ConnectFailure::Refused(cause) => is_transient(cause),
             ConnectFailure::Tls(_)
-            | ConnectFailure::PasswordMissing
+            | ConnectFailure::PasswordMissing { .. }
             | ConnectFailure::Authentication(_) => false,
             ConnectFailure::Each(all) => all.iter().any(|(_, failure)| failure.is_transient()),
         }
@@ -213,11 +216,15 @@ impl fmt::Display for ConnectFailure {
                 }
             }
             ConnectFailure::Tls(what) | ConnectFailure::Authentication(what) => f.write_str(what),
-            ConnectFailure::PasswordMissing => f.write_str(
-                "password missing: the server asks for one, and there is none in the connection string, nor in the \
-                 password file (~/.pgpass or PGPASSFILE) for this host, port, database and user; PGPASSWORD is for the \
-                 server of --uri alone. For a job, the entry must name host and port, the job must ask for as much TLS \
-                 as PGSSLMODE, and everybody's folders such as /tmp are no place for the socket",
+            ConnectFailure::PasswordMissing { is_of_job: false } => f.write_str(
+                "password missing: the server asks for one, and there is none in the connection string; set PGPASSWORD, \
+                 or add a line for this host, port, database and user to the password file (~/.pgpass or PGPASSFILE)",
+            ),
+            ConnectFailure::PasswordMissing { is_of_job: true } => f.write_str(
+                "password missing: the server asks for one, and there is none in the job's connection string, nor in the \
+                 daemon's password file (~/.pgpass or PGPASSFILE) for this host, port, database and user; PGPASSWORD is for \
+                 the server of --uri alone. The entry must name host and port, the job must ask for as much TLS as \
+                 PGSSLMODE, and everybody's folders such as /tmp are no place for the socket",
             ),
             ConnectFailure::Timeout(limit) => write!(f, "no answer within {limit:?}"),
             ConnectFailure::WrongRole(what) => f.write_str(what),
@@ -328,7 +335,7 @@ mod tests {
             (ConnectFailure::Unreachable(kind()), false),
             (ConnectFailure::Timeout(Duration::from_secs(1)), false),
             (ConnectFailure::WrongRole("a standby"), false),
-            (ConnectFailure::PasswordMissing, true),
+            (ConnectFailure::PasswordMissing { is_of_job: true }, true),
             (
                 ConnectFailure::Tls("the certificate has expired".into()),
                 true,

@@ -80,6 +80,14 @@ async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_hel
         ),
         (
             "",
+            Job {
+                schema: Some("pg_catalog"),
+                ..Job::on(&database, "pg_description", "description", "v")
+            },
+            &["is a table of the system; name a table of your own"],
+        ),
+        (
+            "",
             on("Articles"),
             &["no table \"public\".\"Articles\"", "case-sensitive"],
         ),

@@ -279,6 +279,11 @@ impl ConnectionString {
         &self.tls
     }
 
+    /// Whether the author of a jobs row has written it, and not the operator.
+    pub fn is_of_job(&self) -> bool {
+        self.credentials.author == Author::JobsRow
+    }
+
     /// The same with an `application_name` that says what the session is for, unless the string has one.
     pub fn named(&self, purpose: &str) -> ConnectionString {
         let mut named = self.clone();

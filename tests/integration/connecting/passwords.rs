@@ -3,6 +3,7 @@
 use testkit::jobs::wait_for_failure;
 
 use super::secure_server::{PASSWORD, PASSWORD_IN_URL, SecureServer};
+use crate::support::program;
 
 #[tokio::test]
 async fn every_password_method_works_with_the_password_of_the_url() {
@@ -41,6 +42,27 @@ async fn every_password_method_works_with_the_password_of_the_url() {
     let log = daemon.log();
     for secret in [PASSWORD, PASSWORD_IN_URL, "un1que"] {
         assert!(!log.contains(secret) && !reason.contains(secret), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_without_a_password_is_told_where_to_put_one() {
+    let Some(secure) = SecureServer::shared() else {
+        return;
+    };
+    let target = secure.jobs_database().await;
+    let uri = target.uri("scram", "localhost", "");
+    for command in [
+        &["status"][..],
+        &["embed-table", "--table", "t", "--src-column", "body"],
+    ] {
+        let output = program().run(&[command, &["--uri", &uri]].concat()).await;
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            printed.contains("set PGPASSWORD, or add a line"),
+            "{printed}"
+        );
+        assert!(!printed.contains("job"), "{printed}");
     }
 }
 

@@ -117,6 +117,7 @@ pub async fn find_relation(
     };
     let kind = kind as u8;
     check_kind(&table, kind, table_use)?;
+    check_schema(names)?;
     check_persistence(&table, persistence as u8, table_use)?;
     Ok(TargetRelation {
         oid,
@@ -190,6 +191,19 @@ fn check_kind(table: &str, kind: u8, table_use: TableUse) -> Result<(), JobError
     Err(JobError::permanent(format!(
         "{table} is {kind_name}; only tables can be {verb}: name the table below it"
     )))
+}
+
+/// Catalogs are neither published nor written by UPDATE (PostgreSQL manual, "System Catalogs").
+fn check_schema(names: &TargetNames) -> Result<(), JobError> {
+    let is_of_system =
+        ["pg_catalog", "information_schema", "pg_toast"].contains(&names.schema.as_str());
+    match is_of_system {
+        false => Ok(()),
+        true => Err(JobError::permanent(format!(
+            "{} is a table of the system; name a table of your own",
+            names.qualified()
+        ))),
+    }
 }
 
 /// `persistence` is `pg_class.relpersistence`.

@@ -24,9 +24,8 @@ use crate::embedding::yielding::{Gate, Throttle};
 /// Works until the scheduler is shut down or the gate closed, as the thread with this number.
 pub(crate) fn run_worker(scheduler: &Scheduler<LoadedModel>, gate: &Gate, number: usize) {
     let take = || scheduler.next_work();
-    gate.work(number, take, |throttle, work| {
-        do_work(scheduler, throttle, work);
-    });
+    let run = |throttle: &Throttle, work| do_work(scheduler, throttle, work);
+    gate.work(number, take, run, || scheduler.look_again());
 }
 
 fn do_work(scheduler: &Scheduler<LoadedModel>, throttle: &Throttle, work: EmbeddingWork) {

@@ -456,6 +456,14 @@ impl Scheduler<LoadedModel> {
         })
     }
 
+    /// Lets a worker that waits look for work again. For one that is about to wait for something else: it was told of work
+    /// that it will not take.
+    pub(crate) fn look_again(&self) {
+        // A worker that has looked and does not wait yet holds the lock.
+        drop(lock(&self.state));
+        self.work_available.notify_one();
+    }
+
     /// Returns tokenized texts to the queue.
     pub(crate) fn push_tokenized(&self, texts: Vec<(EntryId, TokenizedText)>) {
         let mut state = lock(&self.state);

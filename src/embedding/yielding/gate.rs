@@ -39,10 +39,18 @@ impl Gate {
         }
     }
 
-    /// Waits until the thread with this number (from 0 on) may work. Returns whether the gate is open.
-    pub(super) fn admit(&self, thread: usize) -> bool {
+    /// Waits until the thread with this number (from 0 on) may work. Returns whether the gate is open. Before it waits, it
+    /// calls `hand_over`.
+    pub(super) fn admit(&self, thread: usize, hand_over: impl Fn()) -> bool {
+        let mut has_handed_over = false;
         let mut state = self.lock();
         while !state.closed && thread > 0 && duty(state.allowed, thread) < MIN_DUTY {
+            if !std::mem::replace(&mut has_handed_over, true) {
+                drop(state);
+                hand_over();
+                state = self.lock();
+                continue;
+            }
             state = self
                 .changed
                 .wait(state)
@@ -51,17 +59,19 @@ impl Gate {
         !state.closed
     }
 
-    /// Does the work of the calling thread: `take` waits for work, and `run` does it. Returns when `take` returns nothing, or
-    /// the gate is closed.
+    /// Does the work of the calling thread: `take` waits for work, and `run` does it. Before the gate keeps the thread out,
+    /// `hand_over` tells a thread that waits for work to look again: what this one has just prepared for itself would
+    /// otherwise lie there until something else comes. Returns when `take` returns nothing, or the gate is closed.
     pub(crate) fn work<W>(
         &self,
         thread: usize,
         take: impl Fn() -> Option<W>,
         run: impl Fn(&Throttle, W),
+        hand_over: impl Fn(),
     ) {
         let throttle = self.throttle(thread);
         self.engage();
-        while self.admit(thread) {
+        while self.admit(thread, &hand_over) {
             self.engaged.fetch_sub(1, Ordering::Relaxed);
             let Some(work) = take() else {
                 return;
@@ -173,16 +183,34 @@ mod tests {
     #[test]
     fn a_thread_without_a_share_waits_until_it_has_one() {
         let gate = Arc::new(Gate::new());
-        assert!(gate.admit(1));
+        assert!(gate.admit(1, || ()));
         gate.allow(0.5);
-        assert!(gate.admit(0));
+        assert!(gate.admit(0, || ()));
         let (sender, admitted) = channel();
         let waiting = gate.clone();
-        let thread = thread::spawn(move || sender.send(waiting.admit(1)));
+        let thread = thread::spawn(move || sender.send(waiting.admit(1, || ())));
         assert!(admitted.try_recv().is_err());
         gate.allow(2.0);
         assert_eq!(admitted.recv(), Ok(true));
         thread.join().expect("it ends").expect("it is received");
+    }
+
+    #[test]
+    fn a_thread_that_is_kept_out_hands_over_what_it_has_prepared() {
+        let gate = Arc::new(Gate::new());
+        let (sender, handed_over) = channel();
+        let working = gate.clone();
+        let thread = thread::spawn(move || {
+            let lowered = working.clone();
+            // Its share is lowered while it works.
+            let run = |_: &Throttle, ()| lowered.allow(0.5);
+            working.work(1, || Some(()), run, || sender.send(()).unwrap());
+        });
+        handed_over
+            .recv_timeout(Duration::from_secs(60))
+            .expect("another thread is told");
+        gate.close();
+        thread.join().unwrap();
     }
 
     #[test]
@@ -192,7 +220,9 @@ mod tests {
         let waiting: Vec<_> = (0..8)
             .map(|number| {
                 let gate = gate.clone();
-                thread::spawn(move || gate.work(number, || Some(()), |_, ()| thread::yield_now()))
+                thread::spawn(move || {
+                    gate.work(number, || Some(()), |_, ()| thread::yield_now(), || ())
+                })
             })
             .collect();
         gate.close();

@@ -9,7 +9,7 @@ if ! "$program" completions --help >/dev/null 2>&1; then
 fi
 mkdir -p "$share/man/man1" "$share/bash-completion/completions" "$share/zsh/site-functions" \
     "$share/fish/vendor_completions.d"
-"$program" man "$share/man/man1"
+"$program" man --into "$share/man/man1"
 "$program" completions bash >"$share/bash-completion/completions/lantern-cli"
 "$program" completions zsh >"$share/zsh/site-functions/_lantern-cli"
 "$program" completions fish >"$share/fish/vendor_completions.d/lantern-cli.fish"

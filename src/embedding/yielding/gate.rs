@@ -221,7 +221,7 @@ mod tests {
             .map(|number| {
                 let gate = gate.clone();
                 thread::spawn(move || {
-                    gate.work(number, || Some(()), |_, ()| thread::yield_now(), || ())
+                    gate.work(number, || Some(()), |_, ()| thread::yield_now(), || ());
                 })
             })
             .collect();

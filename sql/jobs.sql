@@ -45,6 +45,10 @@ CREATE TABLE IF NOT EXISTS jobs (
   runtime TEXT DEFAULT 'ort',       -- where the model is: ort (in the daemon), openai, cohere, voyage, ollama
   runtime_params JSONB,             -- how the model is used: pooling, prompts, lengths; see docs/models.md
 
+  -- Another model for the column of another job; see docs/changing-models.md (optional)
+  replaces INT,                     -- the id of that job: this one fills a column beside it, and takes its place
+  accept_failures BOOL,             -- true: rows that could not be embedded do not hold that up (default false)
+
   -- Canceling the job
   canceled_at BOOL,                 -- true: the job ends, and its slot and publication are removed
 
@@ -60,6 +64,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   stats JSONB,                      -- rates, lag and counts, every two seconds while they change; read them through
                                     -- sql/monitoring.sql or lantern-cli status
   index_state TEXT,                 -- the index of create_index: how far its build is, that it is there, or why not
+  replaced_by INT,                  -- the job that has taken over the column of this one, which is canceled then
 
   created_at TIMESTAMP NOT NULL DEFAULT now(),
   updated_at TIMESTAMP              -- when the daemon last wrote to the row

@@ -49,15 +49,15 @@ SELECT format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), :'role')
 WHERE NOT has_database_privilege(:'role', current_database(), 'CONNECT')
 \gexec
 
--- The jobs table: all columns to read, and to write only those that the daemon writes. Only the role that streams is the
--- daemon's there.
+-- The jobs table: all columns to read, and to write only those that the daemon writes. It cancels a job that another one
+-- has replaced. Only the role that streams is the daemon's there.
 SELECT format(grants.statement, n.nspname, c.relname, :'role', written.columns, f.relname)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (
   SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns FROM pg_attribute a
   WHERE a.attrelid = c.oid AND NOT a.attisdropped AND a.attname IN (
     'init_started_at', 'init_failed_at', 'init_finished_at', 'init_failure_reason', 'init_progress', 'waits_for',
-    'last_error', 'last_error_at', 'stats', 'index_state', 'updated_at')) AS written
+    'last_error', 'last_error_at', 'stats', 'index_state', 'replaced_by', 'canceled_at', 'updated_at')) AS written
 LEFT JOIN pg_class f ON f.relnamespace = n.oid AND f.relkind = 'r' AND f.relname = left(c.relname, 54) || '_failures'
 CROSS JOIN LATERAL (VALUES
   ('GRANT USAGE ON SCHEMA %1$I TO %3$I', true),

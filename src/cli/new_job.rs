@@ -180,12 +180,15 @@ impl NewJobArguments {
                 trust_existing: self.trust_existing,
                 backfill: !self.no_backfill,
                 skip_triggers: self.skip_triggers,
+                replaces: None,
+                accept_failures: false,
                 defect: None,
             },
             progress: InitProgress::New,
             failed: false,
             failure_reason: None,
             canceled: false,
+            replaced_by: None,
         }
     }
 }

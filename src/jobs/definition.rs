@@ -100,6 +100,10 @@ pub struct Definition {
     pub create_index: Option<String>,
     /// What that index is like, as JSON.
     pub index_params: Option<String>,
+    /// The job whose column this one takes over, once it has a vector of another model for every row.
+    pub replaces: Option<JobId>,
+    /// Rows of the failures table without a vector do not hold up the takeover.
+    pub accept_failures: bool,
     /// Why the row cannot be used, if a value of it cannot be read.
     pub defect: Option<String>,
 }
@@ -118,6 +122,8 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("skip_triggers", "bool"),
     ("create_index", "text"),
     ("index_params", "text"),
+    ("replaces", "text"),
+    ("accept_failures", "bool"),
 ];
 
 impl Definition {
@@ -136,7 +142,25 @@ impl Definition {
         place(self).is_some() && place(self) == place(other)
     }
 
-    /// Whether both write one and the same column: vectors and fingerprints of two jobs would replace each other.
+    /// Whether both have the same source column of the same table, and the same columns for what they write.
+    pub fn shares_columns_with(&self, other: &Definition) -> bool {
+        let place = |definition: &Definition| {
+            let Definition {
+                schema,
+                table,
+                src_column,
+                dst_column,
+                fingerprint_column,
+                ..
+            } = definition.clone();
+            (schema, table, src_column, dst_column, fingerprint_column)
+        };
+        place(self) == place(other) && self.is_beside(other)
+    }
+
+    /// Whether both write one and the same column: vectors and fingerprints of two jobs would replace each other. A job
+    /// that replaces another one writes columns of its own until then (see `pipeline/changeover`), which is for the
+    /// caller to know.
     pub fn writes_a_column_of(&self, other: &Definition) -> bool {
         let written = |definition: &Definition| -> Vec<String> {
             let columns = [&definition.dst_column, &definition.fingerprint_column];
@@ -276,15 +300,32 @@ pub struct JobRow {
     pub failure_reason: Option<String>,
     /// The job is canceled.
     pub canceled: bool,
+    /// The job that has taken over the column of this one.
+    pub replaced_by: Option<JobId>,
 }
 
 impl JobRow {
     /// Whether `other` writes a column that this job would write too, and comes first: it has been started before, or
-    /// has the smaller id.
+    /// has the smaller id. A job and the one that it replaces do not get in each other's way.
     pub fn comes_after(&self, other: &JobRow) -> bool {
         other.id != self.id
+            && !self.replaces(other)
+            && !other.replaces(self)
             && other.precedence() < self.precedence()
             && other.definition.writes_a_column_of(&self.definition)
+    }
+
+    /// Whether this job has yet to take over the column of one of these, by the jobs table.
+    pub fn is_to_replace_one_of(&self, others: &[JobRow]) -> bool {
+        let is_open = |other: &JobRow| other.replaced_by.as_ref() != Some(&self.id);
+        others
+            .iter()
+            .any(|other| self.replaces(other) && is_open(other))
+    }
+
+    /// Whether this job takes over the column of `other`.
+    pub fn replaces(&self, other: &JobRow) -> bool {
+        self.definition.replaces.as_ref() == Some(&other.id)
     }
 
     /// The order in which jobs are started: those that have run before come first, then by id.
@@ -338,6 +379,8 @@ impl JobRow {
             skip_triggers: false,
             create_index: None,
             index_params: None,
+            replaces: None,
+            accept_failures: false,
             defect: None,
         };
         JobRow {
@@ -347,6 +390,7 @@ impl JobRow {
             failed: false,
             failure_reason: None,
             canceled: false,
+            replaced_by: None,
         }
     }
 }

@@ -116,7 +116,12 @@ impl JobStore {
         self.change(&statement, id, "init_failed_at").await
     }
 
-    async fn change(&self, statement: &str, id: &JobId, column: &str) -> Result<bool, EditError> {
+    pub(super) async fn change(
+        &self,
+        statement: &str,
+        id: &JobId,
+        column: &str,
+    ) -> Result<bool, EditError> {
         match self.session().execute(statement, &[&id.as_str()]).await {
             Ok(rows) => Ok(rows > 0),
             Err(error) if is_denied(&error) => {
@@ -137,7 +142,7 @@ impl JobStore {
         }
     }
 
-    async fn may_not_add(&self, values: &NewValues) -> Result<EditError, DatabaseError> {
+    pub(super) async fn may_not_add(&self, values: &NewValues) -> Result<EditError, DatabaseError> {
         let role = self.session().role().await?;
         let table = self.table().qualified();
         let quoted = identifier(&role);
@@ -178,7 +183,7 @@ fn kind(column: &str) -> &'static str {
     }
 }
 
-fn is_denied(error: &tokio_postgres::Error) -> bool {
+pub(super) fn is_denied(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
 }
 

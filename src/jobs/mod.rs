@@ -7,6 +7,7 @@
 //!
 //!   failures   rows that could not be embedded or written (the quarantine); failures_summary: how many
 //!   stats      what a daemon records of its jobs for those who ask the database
+//!   succession which job replaces which
 //!   reporter   how a job's progress reaches its row
 //!   lock       one daemon per job                         ┐ both are advisory locks
 //!   presence   who shares the table, and who runs what    ┘ of the jobs database
@@ -42,6 +43,7 @@ pub mod reporter;
 mod rows;
 pub mod stats;
 pub mod store;
+mod succession;
 pub mod table;
 mod table_error;
 mod trust;

@@ -39,6 +39,7 @@ const WRITTEN: &[&str] = &[
     "last_error_at",
     "stats",
     "index_state",
+    "replaced_by",
     "updated_at",
 ];
 
@@ -119,7 +120,14 @@ fn is_read(name: &str) -> bool {
     let is_option = OPTIONS.iter().any(|(option, _)| *option == name);
     is_option
         || REQUIRED.contains(&name)
-        || ["label", "init_progress", "last_error", "index_state"].contains(&name)
+        || [
+            "label",
+            "init_progress",
+            "last_error",
+            "index_state",
+            "replaced_by",
+        ]
+        .contains(&name)
 }
 
 /// The columns of a table by name.

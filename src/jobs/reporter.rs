@@ -12,7 +12,8 @@
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use super::definition::JobId;
+use super::definition::{JobId, JobRow};
+use super::edit::EditError;
 use super::failures::{Failure, FailuresError};
 use super::store::JobStore;
 use crate::postgres::{DatabaseError, ServerInstance};
@@ -41,6 +42,17 @@ pub enum Report {
     AskServer,
     /// The question which other job writes a column of this one, and comes first.
     AskEarlierWriter,
+    /// The question for the row of another job.
+    AskJob(JobId),
+    /// The question which jobs replace this one.
+    AskSuccessors,
+    /// A job was replaced by another one.
+    Replaced {
+        /// The job that ends.
+        job: JobId,
+        /// The job that goes on in its place.
+        by: JobId,
+    },
     /// A row could not be embedded or written.
     Quarantined(Failure),
     /// The rows with these keys were quarantined, and are written or deleted now.
@@ -50,7 +62,6 @@ pub enum Report {
 }
 
 /// The answer to a report.
-#[derive(Debug)]
 pub enum Answer {
     /// The database has recorded the report.
     Recorded,
@@ -62,10 +73,11 @@ pub enum Answer {
     Server(ServerInstance),
     /// The other job, if there is one.
     EarlierWriter(Option<JobId>),
+    /// The rows that were asked for.
+    Jobs(Vec<JobRow>),
 }
 
 /// A report on its way to the owner of the session.
-#[derive(Debug)]
 pub struct ReportMessage {
     /// The job that reports.
     pub job: JobId,
@@ -121,6 +133,18 @@ pub async fn deliver(
         Report::AskEarlierWriter => {
             // The supervisor has the rows, and answers by itself. A command runs no job.
             return Ok(Answer::EarlierWriter(None));
+        }
+        Report::AskJob(other) => return Ok(Answer::Jobs(store.rows_with_id(other).await?)),
+        Report::AskSuccessors => return Ok(Answer::Jobs(store.successors(id).await?)),
+        Report::Replaced { job, by } => {
+            return match store.note_replaced(job, by).await {
+                Ok(()) => Ok(Answer::Recorded),
+                Err(EditError::Database(error)) if error.is_transient() => Err(error),
+                Err(error) => Ok(Answer::Rejected(format!(
+                    "{error}; or cancel the job yourself: {}",
+                    store.cancel_statement(job)
+                ))),
+            };
         }
         // A failures table that the role may not use, or that has other columns, concerns the job that needs it, and
         // not the daemon's session.
@@ -199,6 +223,11 @@ impl Reporter {
         self.has_row
     }
 
+    /// The job that reports.
+    pub fn id(&self) -> &JobId {
+        &self.job
+    }
+
     /// The job has passed its checks and begins.
     pub async fn started(&self) {
         self.ask(Report::Started).await;
@@ -252,6 +281,35 @@ impl Reporter {
         match self.ask(Report::AskEarlierWriter).await {
             Some(Answer::EarlierWriter(first)) => first,
             _ => None,
+        }
+    }
+
+    /// The row of another job, whatever its label; `None` if there is none, or several.
+    pub async fn job(&self, id: &JobId) -> Option<JobRow> {
+        match self.ask(Report::AskJob(id.clone())).await {
+            Some(Answer::Jobs(mut rows)) if rows.len() == 1 => rows.pop(),
+            _ => None,
+        }
+    }
+
+    /// The jobs that are to replace this one, or have done so.
+    pub async fn successors(&self) -> Vec<JobRow> {
+        match self.ask(Report::AskSuccessors).await {
+            Some(Answer::Jobs(rows)) => rows,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Records that the job `by` has replaced the job `job`, which ends it.
+    ///
+    /// # Errors
+    /// Why that cannot be recorded, and what to do.
+    pub async fn replaced(&self, job: &JobId, by: &JobId) -> Result<(), String> {
+        let (job, by) = (job.clone(), by.clone());
+        match self.ask(Report::Replaced { job, by }).await {
+            Some(Answer::Rejected(error)) => Err(error),
+            Some(_) => Ok(()),
+            None => Err("the daemon is stopping".into()),
         }
     }
 

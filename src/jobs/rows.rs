@@ -77,6 +77,10 @@ pub(super) fn select_statement(table: &JobsTable, condition: &str) -> String {
                THEN left(j.init_failure_reason::text, {MAX_REASON}) END AS failure_reason"
         ),
         format!("{} AS canceled", table.canceled_expression()),
+        match table.may_read("replaced_by") {
+            true => format!("{} AS replaced_by", short("j.replaced_by", MAX_ID)),
+            false => "NULL::text AS replaced_by".to_owned(),
+        },
     ]);
     let absent: Vec<String> = OPTIONS.iter().map(|(name, _)| identifier(name)).collect();
     format!(
@@ -145,6 +149,8 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
         skip_triggers: defects.flag("skip_triggers", text("skip_triggers")?, false),
         create_index: text("create_index")?,
         index_params: text("index_params")?.filter(|params| params != "null"),
+        replaces: text("replaces")?.map(JobId::new),
+        accept_failures: defects.flag("accept_failures", text("accept_failures")?, false),
         defect: defects.into_reason(),
     };
     Ok(Some(JobRow {
@@ -154,6 +160,7 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
         failed: is("failed")?,
         failure_reason: text("failure_reason")?,
         canceled: is("canceled")?,
+        replaced_by: text("replaced_by")?.map(JobId::new),
     }))
 }
 

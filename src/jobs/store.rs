@@ -109,7 +109,7 @@ impl JobStore {
         Ok(self.read(&select, [id.as_str()]).await?.rows)
     }
 
-    async fn read<P>(
+    pub(super) async fn read<P>(
         &self,
         select: &str,
         parameters: impl IntoIterator<Item = P, IntoIter: ExactSizeIterator>,

@@ -124,7 +124,7 @@ impl JobsTable {
         }
     }
 
-    fn update_statement(&self, set: &str, id: &JobId) -> String {
+    pub(super) fn update_statement(&self, set: &str, id: &JobId) -> String {
         let id = match id.as_str() {
             number if number.parse::<i64>().is_ok() => number.to_owned(),
             text => literal(text),

@@ -191,6 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn a_job_and_the_one_that_it_replaces_do_not_get_in_each_others_way_and_others_do() {
+        let [first, mut second, mut third] = ["1", "2", "3"].map(JobRow::example);
+        second.definition.replaces = Some(first.id.clone());
+        third.definition.replaces = Some(first.id.clone());
+        let mut watcher = Watcher::default();
+        seen(&mut watcher, &[&first, &second, &third]);
+        let earlier = |id: &str| {
+            let found = watcher.earlier_writer(&JobId::new(id));
+            found.map(JobId::to_string)
+        };
+        assert_eq!(earlier("1"), None);
+        assert_eq!(earlier("2"), None);
+        assert_eq!(earlier("3").as_deref(), Some("2"));
+    }
+
+    #[test]
     fn a_job_whose_id_other_rows_have_too_stays_as_it_was() {
         let mut watcher = Watcher::default();
         let first = JobRow::example("1");

@@ -59,8 +59,9 @@ SELECT
   s.state,
   CASE s.state
     WHEN 'failed' THEN j.row ->> 'init_failure_reason'
-    WHEN 'canceled' THEN NULL
-    ELSE COALESCE(j.row ->> 'last_error', 'waits for ' || (j.row ->> 'waits_for'))
+    WHEN 'canceled' THEN 'replaced by job ' || (j.row ->> 'replaced_by')
+    ELSE NULLIF(concat_ws('; ', CASE WHEN j.is_to_replace THEN 'is to replace job ' || (j.row ->> 'replaces') END,
+      COALESCE(j.row ->> 'last_error', 'waits for ' || (j.row ->> 'waits_for'))), '')
   END AS reason,
   CASE WHEN j.runs THEN j.stats -> 'daemon' ->> 'host' END AS daemon_host,
   CASE WHEN j.runs THEN (j.stats -> 'daemon' ->> 'pid')::bigint END AS daemon_pid,
@@ -105,6 +106,10 @@ FROM (
     t.row ->> 'init_started_at' IS NOT NULL AS started,
     t.row ->> 'init_finished_at' IS NOT NULL AS finished,
     COALESCE((t.row ->> 'init_started_at') > (t.row ->> 'init_finished_at'), false) AS again,
+    t.row ->> 'replaces' IS NOT NULL AND EXISTS (
+      SELECT FROM :"schema".:"table" p
+      WHERE p.id::text = t.row ->> 'replaces' AND to_jsonb(p) ->> 'replaced_by' IS DISTINCT FROM t.id::text)
+      AS is_to_replace,
     -- The daemon holds an advisory lock for as long as it runs the job.
     EXISTS (
       SELECT FROM pg_locks l

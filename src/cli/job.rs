@@ -7,11 +7,12 @@ use clap::Args;
 
 use crate::cli::job_access::JobAccessArguments;
 use crate::cli::progress::{Progress, ROWS};
-use crate::cli::{job_state, output, stderr};
+use crate::cli::{job_state, output, replaced_job, stderr};
 use crate::embedding::{Engine, Model};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
 use crate::pipeline::backfill::scan::BackfillProgress;
 use crate::pipeline::backfill::scope::BackfillScope;
+use crate::pipeline::changeover::stage;
 use crate::pipeline::commands::possible_keys::possible_keys;
 use crate::pipeline::commands::repair::Repair;
 use crate::pipeline::commands::row_work::Rows;
@@ -66,7 +67,7 @@ pub struct JobArguments {
     target: Option<String>,
 
     #[command(flatten)]
-    access: JobAccessArguments,
+    pub access: JobAccessArguments,
 }
 
 /// A job with everything that it works on.
@@ -83,6 +84,8 @@ pub struct OpenJob {
     pub session: Session,
     /// The target table.
     pub target: Arc<TargetTable>,
+    /// The number of its destination, which another column may replace while the command runs.
+    pub number: i16,
 }
 
 impl JobArguments {
@@ -91,15 +94,22 @@ impl JobArguments {
     /// # Errors
     /// Where something of it is missing, or where the job may not use its host (`--allow-host`).
     pub async fn open(&self, engine: &Engine) -> anyhow::Result<OpenJob> {
-        let (store, row) = self.find_row().await?;
+        let (store, mut row) = self.find_row().await?;
         job_state::warn(&store, &row).await?;
-        let names = TargetNames::from_definition(&row.definition)?;
         let session = self.open_target(&store, &row).await?;
+        if let Some(successor) = replaced_job::just_now(&store, &session, &row).await? {
+            row = successor;
+        }
+        let names = TargetNames::from_definition(&row.definition)?;
+        let place = replaced_job::place(&store, &session, names, &row).await?;
         // Where db_connection names several servers, everything else goes to the one that answered.
         let database = session.server().clone();
-        let model = model::load(engine, &names, &self.access.access()).await?;
-        let target = target_table::existing(&session, &names, &model).await?;
+        let model = model::load(engine, &place.names, &self.access.access()).await?;
+        let target = target_table::existing(&session, &place.names, &model).await?;
+        let number = stage::number(&session, target.oid, &target.destination.name).await?;
+        row.definition = place.definition;
         Ok(OpenJob {
+            number: number.unwrap_or_default(),
             row,
             store: Arc::new(store),
             model,
@@ -109,11 +119,21 @@ impl JobArguments {
         })
     }
 
-    /// Finds the job, without its model and its table.
+    /// Finds the job, without its model and its table; or the one that has replaced it.
     ///
     /// # Errors
     /// The jobs table cannot be used, or has no such job.
     pub async fn find_row(&self) -> anyhow::Result<(JobStore, JobRow)> {
+        let (store, row) = self.find_named_row().await?;
+        let row = replaced_job::follow(&store, row).await?;
+        Ok((store, row))
+    }
+
+    /// Finds the job that is named.
+    ///
+    /// # Errors
+    /// As [`find_row`](Self::find_row).
+    pub async fn find_named_row(&self) -> anyhow::Result<(JobStore, JobRow)> {
         let jobs = ConnectionString::from_operator(&self.uri).context("--uri")?;
         let session = Session::open(&jobs).await?;
         let table = JobsTable::discover_readable(&session, &self.schema, &self.table).await?;
@@ -179,6 +199,14 @@ pub async fn find(store: &JobStore, id: &str) -> anyhow::Result<JobRow> {
 }
 
 impl OpenJob {
+    /// Whether the destination is still the column that it was when the job was opened. Within a transaction that has read
+    /// it, the answer holds to the end.
+    pub async fn has_its_column(&self) -> anyhow::Result<bool> {
+        let name = &self.target.destination.name;
+        let number = stage::number(&self.session, self.target.oid, name).await?;
+        Ok(number == Some(self.number))
+    }
+
     /// Embeds and writes these rows, and shows how far it is. Returns how many there were.
     pub async fn repair(&self, engine: &Engine, rows: Rows, doing: &str) -> anyhow::Result<u64> {
         let mut progress = Progress::new(doing, ROWS);
@@ -187,6 +215,7 @@ impl OpenJob {
             store: self.store.clone(),
             database: self.database.clone(),
             target: self.target.clone(),
+            number: self.number,
             model: self.model.clone(),
         };
         let report = |now: BackfillProgress| {

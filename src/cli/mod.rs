@@ -33,6 +33,7 @@ mod progress;
 mod pull;
 mod refuse_superuser;
 mod remedy_lines;
+mod replaced_job;
 mod resync;
 mod retry_failed;
 mod search;

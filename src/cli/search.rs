@@ -68,19 +68,20 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     }
     let format = arguments.json.or(RowFormat::Json, arguments.format);
     let engine = arguments.engine.engine()?;
-    let job = arguments.job.open(&engine).await?;
-    let vector = embed_query(&engine, &job, arguments.query).await?;
-    let query = Query {
-        target: &job.target,
-        columns: &arguments.columns,
-        condition: arguments.condition.as_deref(),
-        limit: arguments.limit,
-        vector: &vector,
+    let mut job = arguments.job.open(&engine).await?;
+    let (found, explanation) = loop {
+        let found = arguments.find(&engine, &job).await;
+        if let Ok(Some(found)) = found {
+            break found;
+        }
+        // The column may have been exchanged for that of another model after it was opened.
+        let now = arguments.job.open(&engine).await?;
+        if now.number == job.number {
+            found?;
+        }
+        job = now;
     };
-    let searching = Searching::begin(&job.session, query).await?;
-    let found = searching.run().await?;
-    if arguments.explain {
-        let explanation = searching.explain(&found).await?;
+    if let Some(explanation) = explanation {
         return print_explanation(format, &found, &explanation);
     }
     let has_condition = arguments.condition.is_some();
@@ -101,6 +102,32 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+impl Search {
+    /// The rows, and how they were found if that was asked for. `None` where the column is another one by now, whose vectors
+    /// are of another model.
+    async fn find(
+        &self,
+        engine: &Engine,
+        job: &OpenJob,
+    ) -> anyhow::Result<Option<(Found, Option<Explanation>)>> {
+        let vector = embed_query(engine, job, self.query.clone()).await?;
+        let query = Query {
+            target: &job.target,
+            columns: &self.columns,
+            condition: self.condition.as_deref(),
+            limit: self.limit,
+            vector: &vector,
+        };
+        let searching = Searching::begin(&job.session, query).await?;
+        let found = searching.run().await?;
+        let explanation = match self.explain {
+            true => Some(searching.explain(&found).await?),
+            false => None,
+        };
+        Ok(job.has_its_column().await?.then_some((found, explanation)))
+    }
 }
 
 async fn embed_query(engine: &Engine, job: &OpenJob, query: String) -> anyhow::Result<Vec<f32>> {

@@ -48,6 +48,13 @@ pub enum JobError {
     /// There is no table of the job's name. Permanent for a job that has never had one.
     #[error("{0}")]
     TableMissing(String),
+    /// Another job has taken over the column of this one, which has nothing to do any more. It ends as soon as its row
+    /// says so.
+    #[error("{0}")]
+    Replaced(String),
+    /// The columns of the job have exchanged their names. The next attempt goes on at once, with those of now.
+    #[error("{0}")]
+    Swapped(String),
     /// The server cannot send a change of a row, each time that it comes to it. Another attempt needs a new slot behind that
     /// change.
     #[error("the server cannot send a change of a row: {0}")]
@@ -95,6 +102,8 @@ impl JobError {
             JobError::Transient(_)
             | JobError::NewSlotRequired(_)
             | JobError::StandsBack(_)
+            | JobError::Replaced(_)
+            | JobError::Swapped(_)
             | JobError::Unsendable(_)
             | JobError::Withdrawn(_)
             | JobError::TableGone(_) => true,

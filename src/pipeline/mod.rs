@@ -17,6 +17,7 @@
 //! | [`capture`] | reads a slot and turns changes into rows that need work |
 //! | [`write`] | batches, embeds and writes rows; quarantines what is refused |
 //! | [`backfill`] | which existing rows need a vector, and the scan over them |
+//! | [`changeover`] | a job that takes over the column of another one, with another model |
 //! | [`index`] | which indexes the vectors have, and the one that a job asks for |
 //! | [`setup`] | from a jobs row to everything that a stream needs |
 //! | [`slot`] | one replication slot: named, created, watched, dropped |
@@ -55,6 +56,7 @@
 
 pub mod backfill;
 pub mod capture;
+pub mod changeover;
 pub mod commands;
 pub mod error;
 pub mod index;

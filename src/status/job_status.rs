@@ -174,6 +174,8 @@ pub struct JobFacts {
     pub quarantined_rows: Option<u64>,
     /// How many rows have a vector, if it was asked.
     pub coverage: Option<Coverage>,
+    /// The job is to replace another one, and has not done so.
+    pub is_to_replace: bool,
 }
 
 impl From<JobRemarks> for JobFacts {
@@ -195,6 +197,7 @@ impl JobStatus {
     pub fn assemble(row: &JobRow, facts: JobFacts) -> JobStatus {
         let state = state(row, &facts);
         let definition = &row.definition;
+        let ongoing = ongoing(row, &facts);
         let record = facts.record;
         let running = record.as_ref().filter(|_| facts.runs);
         let slot = match facts.slot {
@@ -205,10 +208,11 @@ impl JobStatus {
         };
         let reason = match state {
             JobState::Failed => row.failure_reason.clone(),
-            JobState::Canceled => None,
-            _ => facts
-                .last_error
-                .or_else(|| Some(format!("waits for {}", facts.waits_for?))),
+            JobState::Canceled => row
+                .replaced_by
+                .as_ref()
+                .map(|successor| format!("replaced by job {successor}")),
+            _ => ongoing,
         };
         let scan = running.and_then(|record| record.scan);
         JobStatus {
@@ -265,6 +269,18 @@ impl From<Scan> for ScanStatus {
             seconds_left: scan.seconds_left(),
         }
     }
+}
+
+/// What there is to say of a job that should run.
+fn ongoing(row: &JobRow, facts: &JobFacts) -> Option<String> {
+    let waits_for = facts.waits_for.as_ref();
+    let waits_for = waits_for.map(|what| format!("waits for {what}"));
+    let trouble = facts.last_error.clone().or(waits_for);
+    let replaced = row.definition.replaces.as_ref();
+    let task = replaced.filter(|_| facts.is_to_replace);
+    let task = task.map(|replaced| format!("is to replace job {replaced}"));
+    let said: Vec<String> = task.into_iter().chain(trouble).collect();
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 fn state(row: &JobRow, facts: &JobFacts) -> JobState {

@@ -17,11 +17,14 @@ use crate::embedding::{Engine, Model};
 use crate::jobs::reporter::{self, Answer, ReportMessage, Reporter};
 use crate::jobs::{JobRow, JobStore};
 use crate::pipeline::backfill::scan::BackfillProgress;
+use crate::pipeline::changeover::stage;
 use crate::pipeline::commands::row_work::{RowWork, Rows};
 use crate::pipeline::error::JobError;
+use crate::pipeline::slot::session_locks;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::path::WriteOptions;
-use crate::postgres::{ConnectionString, Session};
+use crate::postgres::quote::identifier;
+use crate::postgres::{ConnectionString, DatabaseError, Session};
 
 /// A job, with everything that embedding its rows takes.
 pub struct Repair {
@@ -33,6 +36,8 @@ pub struct Repair {
     pub database: ConnectionString,
     /// The target table.
     pub target: Arc<TargetTable>,
+    /// The number of its destination.
+    pub number: i16,
     /// The job's model.
     pub model: Model,
 }
@@ -51,8 +56,10 @@ impl Repair {
     ) -> Result<u64, JobError> {
         let (sender, messages) = mpsc::channel(16);
         let _answering = AbortOnDropHandle::new(tokio::spawn(answer(self.store, messages)));
+        let session = Session::open(&self.database).await?;
+        claim_column(&session, &self.target, self.number).await?;
         let work = RowWork {
-            session: Session::open(&self.database).await?,
+            session,
             database: self.database,
             target: self.target,
             model: self.model,
@@ -60,6 +67,28 @@ impl Repair {
             reporter: Reporter::new(self.row.id, sender),
         };
         work.run(engine, rows, report).await
+    }
+}
+
+/// Keeps the column from being exchanged for that of another model while this session writes into it: write-backs name it.
+async fn claim_column(
+    session: &Session,
+    target: &TargetTable,
+    number: i16,
+) -> Result<(), JobError> {
+    let key = session_locks::column_of_command(target.oid, number);
+    session
+        .execute("SELECT pg_advisory_lock_shared($1)", &[&key])
+        .await
+        .map_err(DatabaseError::during("claiming the column of the job"))?;
+    let name = &target.destination.name;
+    match stage::number(session, target.oid, name).await? {
+        Some(now) if now == number => Ok(()),
+        _ => Err(JobError::Transient(format!(
+            "the column {}.{} was exchanged for another one just now; run the command again",
+            target.qualified(),
+            identifier(name)
+        ))),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::jobs::failures_summary::{FailureRow, FailuresSummary};
 use crate::jobs::presence;
 use crate::jobs::stats::JobRemarks;
 use crate::jobs::{JobId, JobRow, JobStore};
+use crate::pipeline::changeover::place::written_definition;
 use crate::pipeline::setup::coverage::{self, Counting};
 use crate::pipeline::setup::target_database;
 use crate::pipeline::slot::catalog::slot_state;
@@ -108,6 +109,7 @@ impl Observer {
             }
             None => BTreeMap::new(),
         };
+        let replaced = self.replaced(&rows).await?;
         let jobs = rows.iter().map(|row| {
             let remark = remarks.get(&row.id).cloned().unwrap_or_default();
             let target = targets.remove(&row.id).unwrap_or_default();
@@ -116,6 +118,7 @@ impl Observer {
                 slot: target.slot,
                 quarantined_rows: failures.as_ref().map(|failures| failures.count(&row.id)),
                 coverage: target.coverage,
+                is_to_replace: row.is_to_replace_one_of(&replaced),
                 ..JobFacts::from(remark)
             };
             JobStatus::assemble(row, facts)
@@ -144,6 +147,18 @@ impl Observer {
             nameless,
             problems,
         })
+    }
+
+    /// The jobs that these are to replace, or have replaced.
+    async fn replaced(&self, rows: &[JobRow]) -> Result<Vec<JobRow>, DatabaseError> {
+        let mut replaced = Vec::new();
+        for id in rows
+            .iter()
+            .filter_map(|row| row.definition.replaces.as_ref())
+        {
+            replaced.extend(self.store.rows_with_id(id).await?);
+        }
+        Ok(replaced)
     }
 
     /// Jobs whose recorded locks are held. Through a view the keys of locks cannot be told, because they are those of its
@@ -245,9 +260,10 @@ impl Observer {
         let mut all = Vec::new();
         for row in rows {
             let recorded = records.get(&row.id).and_then(|record| record.slot.as_ref());
+            let definition = written_definition(&session, row).await?;
             let facts = TargetFacts {
                 slot: SlotNow::Shown(self.slot(&session, row, recorded).await?),
-                coverage: coverage::of_job(&session, &row.definition, counting).await?,
+                coverage: coverage::of_job(&session, &definition, counting).await?,
             };
             all.push((row.id.clone(), facts));
         }

@@ -52,7 +52,19 @@ impl Job {
                 Err(_) if stop.is_cancelled() => return JobEnd::Stopped,
                 Err(error) => error,
             };
+            if let JobError::Swapped(what) = &error {
+                tracing::info!("{what}");
+                continue;
+            }
             self.counters.set_phase(Phase::Interrupted);
+            if let JobError::Replaced(what) = &error {
+                tracing::info!("{what}");
+                // The supervisor ends the job at its next look at the row.
+                tokio::select! {
+                    () = stop.cancelled() => return JobEnd::Stopped,
+                    () = tokio::time::sleep(MAX_BACKOFF) => continue,
+                }
+            }
             let why_waiting = self.why_waiting(&error);
             if matches!(&error, JobError::Embedding(error) if error.is_refusal()) {
                 // The next attempt reads the key again.
@@ -135,6 +147,11 @@ impl Job {
     /// of the job may stay.
     async fn attempt(&mut self) -> Result<(), JobError> {
         let result = self.prepare_and_stream().await;
+        if result.is_err() && self.has_swapped().await {
+            return Err(JobError::Swapped(
+                "the job goes on with the column under its new name".into(),
+            ));
+        }
         if let Err(error) = &result
             && (error.requires_new_slot() || error.withdraws())
         {

@@ -20,6 +20,7 @@
 //! | [`state`] | what a job needs, and how it ends |
 //! | [`attempts`] | the transitions: attempt, retry, fail |
 //! | [`interruption`] | what log and row say while a job is interrupted |
+//! | `changeover` | a job that takes over the column of another one, and that other one |
 //! | `index` | the index that the job asks for |
 //! | `model_servers` | what row and log say while the model's servers hold a job up |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
@@ -29,6 +30,7 @@
 //! | [`watchdog`] | the questions about the table that are asked each second |
 
 pub mod attempts;
+mod changeover;
 mod index;
 pub mod interruption;
 mod model_servers;

@@ -16,6 +16,7 @@ use crate::pipeline::backfill::scan::Part;
 use crate::pipeline::backfill::scope::{self, BackfillScope, Continuity};
 use crate::pipeline::capture::join::SubscriberEnds;
 use crate::pipeline::capture::streamable::Streamable;
+use crate::pipeline::changeover::place::Place;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::server::{is_standby, standby_refusal};
@@ -58,6 +59,10 @@ pub(super) struct Prepared {
     pub backfill: Option<BackfillPlan>,
     /// What there is to do about an index of the vectors after that.
     pub index: Option<IndexTask>,
+    /// What the job works on now.
+    pub place: Place,
+    /// The server of the jobs database.
+    pub jobs_server: ServerInstance,
 }
 
 /// Which existing rows an attempt scans.
@@ -106,12 +111,15 @@ impl Job {
         };
         let named = replacement::table_named(&session, &names).await?;
         self.notice_replacement(named);
-        let (jobs_server, target) = match self.examine(sessions, &names, &model).await {
+        let place = self.place(&session, names).await?;
+        let names = &place.names;
+        let (jobs_server, target) = match self.examine(sessions, &place, &model).await {
             Ok(found) => found,
-            Err(error) => return Err(replacement::judge(error, &session, &names, named).await),
+            Err(error) => return Err(replacement::judge(error, &session, names, named).await),
         };
+        self.prepare_changeover(sessions, &place, &target).await?;
         let index = self
-            .index_task(sessions, &names, &target, model.dimensions())
+            .index_task(sessions, names, &target, model.dimensions())
             .await?;
         let leaves = self.read_leaves(reading, &target).await?;
         let state = TableState::read(reading, &target, &leaves).await?;
@@ -124,10 +132,10 @@ impl Job {
 
         let unbroken = self.subscription.find_unbroken(&session, &target).await?;
         let continuity = Continuity::from_check(unbroken.is_some());
-        let names = self.subscription.names().clone();
+        let slots = self.subscription.names().clone();
         let claim = Claim {
             identity: Identity::new(jobs_server, self.jobs_table, &self.row.id),
-            names: &names,
+            names: &slots,
             is_newcomer: self.row.progress == InitProgress::New || continuity == Continuity::Broken,
         };
         if let Some(first) = self.reporter.earlier_writer().await {
@@ -154,6 +162,8 @@ impl Job {
         let write_path = self.open_write_path(writing, &target, &model).await?;
         self.make_exclusive(write_path.session(), &target, claim)
             .await?;
+        self.check_columns(write_path.session(), &target, &state, names)
+            .await?;
         let subscriber_ends = self
             .subscription
             .join(&session, &database, &target, &streamable, self.stop.clone())
@@ -169,6 +179,8 @@ impl Job {
             write_path,
             backfill,
             index,
+            place,
+            jobs_server,
         })
     }
 
@@ -177,15 +189,18 @@ impl Job {
     async fn examine(
         &mut self,
         sessions: Sessions<'_>,
-        names: &TargetNames,
+        place: &Place,
         model: &Model,
     ) -> Result<(ServerInstance, Arc<TargetTable>), JobError> {
+        let Place {
+            names, definition, ..
+        } = place;
         // First: a job that is another daemon's must not fail, or the slot of the other would be dropped.
         let jobs_server = self.stand_back_from_copies(sessions.rows).await?;
         let subject = Subject {
             sessions,
             names,
-            definition: &self.row.definition,
+            definition,
             dimensions: Some(model.dimensions()),
             slot: self.subscription.plan(),
             powerful_roles: self.powerful_roles,
@@ -204,7 +219,6 @@ impl Job {
         };
         self.warn_of_exposure(surveyed.exposure);
         let found = found.ok_or_else(|| JobError::Transient("the table is gone".into()))?;
-        let definition = &self.row.definition;
         if found.destination.is_none() && names.index.is_some() {
             let dimensions = model.dimensions();
             let planned = target_table::planned(

@@ -44,6 +44,8 @@ pub struct Job {
     pub served: ServedModels,
     /// Its own among them, once it is loaded.
     pub offer: Option<Offer>,
+    /// The same under the ids of jobs that it has replaced.
+    pub offers_of_replaced: Vec<Offer>,
     /// Writes into the job's row.
     pub reporter: Reporter,
     /// What it does and has done, for those who watch.
@@ -68,6 +70,8 @@ pub struct Job {
     pub databases: DatabaseWatches,
     /// What the attempts remember of its table.
     pub history: TableHistory,
+    /// The job is to take over the column of another one, and has not done so at the last look.
+    pub fills_new_column: bool,
     /// The daemon stops: finish what is in flight.
     pub stop: CancellationToken,
     /// The job is canceled: drop everything.

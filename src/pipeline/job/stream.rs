@@ -21,6 +21,7 @@ use crate::jobs::InitProgress;
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::scan::Backfill;
 use crate::pipeline::capture::join::{Stay, SubscriberEnds};
+use crate::pipeline::changeover::takeover::Takeover;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::{coverage, ddl};
@@ -46,6 +47,8 @@ struct ExistingRows {
     backfill: Option<Part>,
     /// Begins when there is no backfill, or no more.
     index: Option<IndexWork>,
+    /// Likewise.
+    takeover: Option<Takeover>,
 }
 
 impl Job {
@@ -65,6 +68,8 @@ impl Job {
             write_path,
             backfill,
             index,
+            place,
+            jobs_server,
         } = prepared;
         let SubscriberEnds {
             rows,
@@ -90,6 +95,15 @@ impl Job {
         let backfill = self
             .start_backfill(backfill, &rows_database, to_batcher)
             .await?;
+        let definition = place.definition.clone();
+        let databases_of_roles = (&database, &rows_database);
+        let takeover = self.takeover(
+            place,
+            &target,
+            index.as_ref(),
+            jobs_server,
+            databases_of_roles,
+        );
         let index =
             index.map(|task| self.index_work(task, target.clone(), &database, &rows_database));
         let (subscription, partitions) = (self.subscription.clone(), self.partitions.clone());
@@ -100,7 +114,7 @@ impl Job {
             subscription: &subscription,
             partitions: &partitions,
         };
-        let (definition, counters) = (self.row.definition.clone(), self.counters.clone());
+        let counters = self.counters.clone();
         let (model, reporter) = (self.model.clone(), self.reporter.clone());
         let watched = counters.clone();
         let held_up = async {
@@ -118,7 +132,11 @@ impl Job {
                 never = held_up => match never {},
             }
         };
-        let existing = ExistingRows { backfill, index };
+        let existing = ExistingRows {
+            backfill,
+            index,
+            takeover,
+        };
         match self.run_parts(stay, batcher, existing, watchers).await {
             Err(error) if error.may_be_outdated() => {
                 Err(explain(error, &session, watched_table, &state).await)
@@ -139,10 +157,12 @@ impl Job {
         let ExistingRows {
             mut backfill,
             index: mut waiting_index,
+            takeover: mut waiting_takeover,
         } = existing;
         tokio::pin!(watchers);
         // An index slows write-backs down, so it comes after the scan.
         let mut index = None;
+        let mut takeover = None;
         self.has_run = true;
         let steady = tokio::time::sleep(STEADY_AFTER);
         tokio::pin!(steady);
@@ -150,6 +170,7 @@ impl Job {
         loop {
             if backfill.is_none() && !self.stop.is_cancelled() {
                 index = waiting_index.take().map(start).or(index);
+                takeover = waiting_takeover.take().map(take_over).or(takeover);
             }
             tokio::select! {
                 biased;
@@ -177,8 +198,9 @@ impl Job {
                 }
                 // It has ended because the index is there, or by a panic, which must not end the job.
                 _ = finished(&mut index) => index = None,
-                () = self.stop.cancelled(), if backfill.is_some() || index.is_some() => {
-                    (backfill, index, waiting_index) = (None, None, None);
+                ended = finished(&mut takeover) => return flatten(ended),
+                () = self.stop.cancelled(), if backfill.is_some() || index.is_some() || takeover.is_some() => {
+                    (backfill, index, waiting_index, takeover, waiting_takeover) = (None, None, None, None, None);
                 }
             }
         }
@@ -268,6 +290,16 @@ fn start(work: IndexWork) -> Part {
     spawn(async {
         work.await;
         Ok(())
+    })
+}
+
+/// Ends the attempt once the columns are swapped: the session that writes knows the old names.
+fn take_over(takeover: Takeover) -> Part {
+    spawn(async {
+        takeover.run().await;
+        Err(JobError::Swapped(
+            "the job goes on with the column under its new name".into(),
+        ))
     })
 }
 

@@ -17,6 +17,9 @@ pub struct TargetNames {
     pub source: String,
     /// The column for the vectors.
     pub destination: String,
+    /// The column by whose name fingerprints go. Another one than the destination only while a job fills a column that
+    /// is to replace it.
+    pub destination_in_fingerprints: String,
     /// The model; not parsed yet.
     pub model: String,
     /// Where the model is, and how it is used.
@@ -54,6 +57,7 @@ impl TargetNames {
             table: required(definition.table.as_deref(), "\"table\"")?,
             source: required(definition.src_column.as_deref(), "src_column")?,
             destination: required(definition.dst_column.as_deref(), "dst_column")?,
+            destination_in_fingerprints: required(definition.dst_column.as_deref(), "dst_column")?,
             runtime: runtime(definition, &model)?,
             model,
             fingerprint: definition.fingerprint_column.clone(),

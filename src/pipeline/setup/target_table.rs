@@ -123,7 +123,7 @@ pub fn assemble(found: FoundTable, names: &TargetNames, identity: &str) -> Optio
     let destination = found.destination?;
     let fingerprint = found
         .fingerprint
-        .map(|name| Fingerprint::new(&name, identity, &destination.name));
+        .map(|name| Fingerprint::new(&name, identity, &names.destination_in_fingerprints));
     Some(TargetTable {
         oid: found.relation.oid,
         schema: names.schema.clone(),

@@ -41,7 +41,7 @@ pub fn own_slot(jobs_table: u32, row: &JobRow) -> SlotName {
 }
 
 /// A job's id as a part of a name: as it is where that is unambiguous, or else its hash.
-fn id_part(text: &str) -> String {
+pub fn id_part(text: &str) -> String {
     let id = text.replace('-', "").to_ascii_lowercase();
     let is_plain = (1..=MAX_PLAIN_ID).contains(&id.len())
         && id.chars().all(|c| c.is_ascii_alphanumeric())

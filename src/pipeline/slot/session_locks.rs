@@ -7,6 +7,7 @@
 //! each column that it writes                   64 bits: table and column
 //! the table of which it builds an index        64 bits: table
 //! the index that it builds                     64 bits: table and name of the index
+//! a column that a command writes, shared       64 bits: table and column
 //! which job it is of, shared                   32 bits of a tag, and 32 of: the instance of the jobs table's server,
 //!                                              the jobs table's identity, a hash of the job's id
 //! ```
@@ -43,6 +44,12 @@ pub fn index_build(table: u32) -> i64 {
 /// The key of an index while it is built, by the OID of its table and its name.
 pub fn index(table: u32, name: &str) -> i64 {
     key(&format!("lantern index {table} {name}"))
+}
+
+/// The key of a column into which a command writes vectors beside the daemon, by the OID of its table and its number
+/// there. Any number of commands share it.
+pub fn column_of_command(table: u32, number: i16) -> i64 {
+    key(&format!("lantern command column {table} {number}"))
 }
 
 fn key(text: &str) -> i64 {
@@ -197,6 +204,10 @@ mod tests {
         assert_eq!(
             column(16400, 3),
             xxh3_64(b"lantern column 16400 3").cast_signed()
+        );
+        assert_eq!(
+            column_of_command(16400, 3),
+            xxh3_64(b"lantern command column 16400 3").cast_signed()
         );
     }
 }

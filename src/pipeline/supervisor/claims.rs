@@ -354,6 +354,7 @@ impl Supervisor {
             model: None,
             served: self.observation.board.models().clone(),
             offer: None,
+            offers_of_replaced: Vec::new(),
             reporter: Reporter::new(id.clone(), self.sender.clone()),
             jobs_table: self.store.table().identity(),
             interruption: Interruption::new(Reporter::new(id.clone(), self.sender.clone())),
@@ -365,6 +366,7 @@ impl Supervisor {
             partitions: Partitions::default(),
             databases: self.databases.clone(),
             history: TableHistory::default(),
+            fills_new_column: false,
             stop: stop.clone(),
             cancel: cancel.clone(),
         };

@@ -106,8 +106,20 @@ impl Supervisor {
             recalled: recalled.clone(),
             delayed: delayed.clone(),
             is_wanted: self.watcher.is_wanted(&row.id),
+            drops_new_column: self.comes_back_otherwise(&row),
             row,
         }
+    }
+
+    /// Whether the job with this row does not run again as it was: it is canceled or deleted, or has become another one.
+    fn comes_back_otherwise(&self, row: &JobRow) -> bool {
+        let now = self.watcher.row(&row.id);
+        now.is_none_or(|now| {
+            let was = &row.definition;
+            now.canceled
+                || !was.continues(&now.definition)
+                || was.replaces != now.definition.replaces
+        })
     }
 
     /// Recalls the teardowns that the rows of the jobs table, as they are now, ask for in another way: with another

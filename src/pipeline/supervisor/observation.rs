@@ -138,7 +138,14 @@ impl Supervisor {
                 ..self.recorded_facts(&row.id)
             },
         };
-        JobStatus::assemble(row, facts)
+        let is_to_replace = row.is_to_replace_one_of(&self.observation.rows);
+        JobStatus::assemble(
+            row,
+            JobFacts {
+                is_to_replace,
+                ..facts
+            },
+        )
     }
 
     /// What the jobs table says of a job that does not run here.

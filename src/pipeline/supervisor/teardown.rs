@@ -26,6 +26,7 @@ use crate::backoff::Backoff;
 use crate::jobs::InitProgress;
 use crate::jobs::definition::JobRow;
 use crate::jobs::reporter::Reporter;
+use crate::pipeline::changeover::cleanup;
 use crate::pipeline::error::JobError;
 use crate::pipeline::index::leftover;
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
@@ -66,6 +67,8 @@ pub struct Teardown {
     pub names: JobNames,
     /// The job is to run again, under another definition.
     pub is_wanted: bool,
+    /// The job does not come back as it was: a column that it has filled to take over that of another job is dropped.
+    pub drops_new_column: bool,
     /// Where jobs may connect.
     pub access: JobAccess,
     /// Each attempt waits for one of these.
@@ -208,10 +211,37 @@ impl Teardown {
         if let Err(error) = self.drop_unfinished_index(session).await {
             tracing::warn!("an unfinished index of the job may be left: {error}");
         }
+        if self.drops_new_column && self.row.definition.replaces.is_some() {
+            self.drop_new_column(session).await?;
+        }
         Ok(match own || shared {
             true => End::Removed,
             false => End::Nothing,
         })
+    }
+
+    /// Drops the column that the job was to swap in. Where none of its roles may do that, the log says so.
+    async fn drop_new_column(&self, session: &Session) -> Result<(), JobError> {
+        let (definition, id) = (&self.row.definition, &self.row.id);
+        // The other session has the settings of its role by now.
+        let session = &Session::open(session.server()).await?;
+        let rows = target_database::of_rows(definition, &self.access).unwrap_or_default();
+        let mut dropped = cleanup::drop_staging(session, definition, id).await;
+        if let (Err(error), Some(rows)) = (&dropped, rows)
+            && error.is_insufficient_privilege()
+        {
+            let session = Session::open(&rows).await?;
+            dropped = cleanup::drop_staging(&session, definition, id).await;
+        }
+        match dropped {
+            Ok(true) => tracing::info!("the new column, which was not swapped in, is dropped"),
+            Ok(false) => {}
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => {
+                tracing::warn!("the new column, which was not swapped in, is left: {error}");
+            }
+        }
+        Ok(())
     }
 
     /// A build of the job's index may go on at the server after its session has ended.

@@ -22,6 +22,8 @@ mod table_advice;
 
 use crate::embedding::Engine;
 use crate::jobs::{InitProgress, JobRow, JobStore};
+use crate::pipeline::changeover::obstacle;
+use crate::pipeline::changeover::place::{Changeover, Place};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
@@ -96,6 +98,8 @@ fn skip_target(points: &mut Points, why: &str) {
 }
 
 const NO_CONNECTION: &str = "there is no connection with the target";
+/// Whether the job can take over the column of another one.
+const REPLACES: &str = "replaces";
 /// Whether another job writes the same columns.
 const OTHER_JOBS: &str = "other jobs";
 
@@ -126,8 +130,23 @@ impl Check<'_> {
             stream: &session,
             rows: of_rows.as_ref().unwrap_or(&session),
         };
-        self.look_at_target(points, sessions, &names, dimensions)
-            .await;
+        let place = self.place(sessions.stream, names).await;
+        match points.note_failure(REPLACES, place) {
+            Some(place) => {
+                self.look_at_target(points, sessions, &place, dimensions)
+                    .await;
+            }
+            None => skip_target(points, "the job cannot replace the other one"),
+        }
+    }
+
+    /// What the job works on now.
+    async fn place(&self, session: &Session, names: TargetNames) -> Result<Place, JobError> {
+        let (Some(store), Some(replaced)) = (self.store, &self.row.definition.replaces) else {
+            return Ok(Place::ordinary(names, &self.row.definition));
+        };
+        let predecessor = store.rows_with_id(replaced).await?.pop();
+        Place::of_successor(session, names, self.row, predecessor).await
     }
 
     async fn connect(&self, points: &mut Points, database: &ConnectionString) -> Option<Session> {
@@ -157,9 +176,14 @@ impl Check<'_> {
         &self,
         points: &mut Points,
         sessions: Sessions<'_>,
-        names: &TargetNames,
+        place: &Place,
         dimensions: Option<usize>,
     ) {
+        let Place {
+            names,
+            definition,
+            changeover,
+        } = place;
         let job_names = self
             .store
             .map(|store| JobNames::new(store.table().identity(), self.label, self.row));
@@ -174,7 +198,7 @@ impl Check<'_> {
         let subject = Subject {
             sessions,
             names,
-            definition: &self.row.definition,
+            definition,
             dimensions,
             slot,
             powerful_roles: self.powerful_roles,
@@ -197,7 +221,7 @@ impl Check<'_> {
         let progress = self.row.progress;
         let planned = match surveyed.table.zip(dimensions) {
             Some((table, dimensions)) => {
-                let (stream, definition) = (sessions.stream, &self.row.definition);
+                let stream = sessions.stream;
                 let planned = target_table::planned(stream, names, definition, table, dimensions);
                 // The survey has said why the column cannot be created.
                 planned.await.ok().flatten()
@@ -207,7 +231,10 @@ impl Check<'_> {
         let vectors = planned.as_ref().zip(dimensions);
         index::look(points, sessions, names, vectors, progress).await;
         server_advice::give(points, sessions.stream, slot, progress, surveyed.owns_table).await;
-        let definition = &self.row.definition;
+        if let (Some(changeover), Some(table)) = (changeover, &surveyed.looked) {
+            let table = table.relation.oid;
+            look_at_changeover(points, sessions, names, table, changeover).await;
+        }
         match &surveyed.looked {
             Some(table) => {
                 table_advice::give(points, sessions.rows, names, definition, table).await;
@@ -242,6 +269,30 @@ impl Check<'_> {
             is_newcomer: self.row.progress == InitProgress::New,
         };
         claim.check(session, target).await
+    }
+}
+
+/// Says what is in the way of the swap.
+async fn look_at_changeover(
+    points: &mut Points,
+    sessions: Sessions<'_>,
+    names: &TargetNames,
+    table: u32,
+    changeover: &Changeover,
+) {
+    let columns = &changeover.columns;
+    let asked = obstacle::of_roles(sessions, names, table, columns).await;
+    let Some(reasons) = points.note_failure(REPLACES, asked) else {
+        return;
+    };
+    if reasons.is_empty() {
+        let column = names.qualified_column(&columns.destination.name);
+        let passed = format!("takes over {column} once every row has its vector");
+        points.add(REPLACES, Outcome::Passed(passed));
+    }
+    for reason in reasons {
+        let advice = format!("before the job can take over: {reason}");
+        points.add(REPLACES, Outcome::Advice(advice));
     }
 }
 

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueHint};
 
+use super::change_model::ChangeModel;
 use super::check::Check;
 use super::completions::Completions;
 use super::configuration::print::PRINT_CONFIG;
@@ -70,6 +71,7 @@ pub enum Command {
     #[command(subcommand)]
     Jobs(Jobs),
     Check(Box<Check>),
+    ChangeModel(Box<ChangeModel>),
     ShowModels(ShowModels),
     Pull(Pull),
     Embed(Embed),

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod catch_up;
+mod change_model;
 mod check;
 mod completions;
 mod configuration;
@@ -107,6 +108,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Serve(arguments) => serve::run(*arguments).await?,
             Command::CreateTable(arguments) => create_table::run(arguments).await?,
             Command::Jobs(arguments) => return jobs::run(arguments).await,
+            Command::ChangeModel(arguments) => return change_model::run(*arguments).await,
             Command::Check(arguments) => return check::run(*arguments).await,
             Command::ShowModels(arguments) => show_models::run(&arguments)?,
             Command::Pull(arguments) => pull::run(&arguments).await?,

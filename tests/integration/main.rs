@@ -3,6 +3,7 @@
 mod api;
 mod broken_servers;
 mod canceling;
+mod change_model;
 mod check;
 mod commands;
 mod completions;

@@ -6,7 +6,7 @@ mod document;
 mod hostile;
 mod limits;
 mod openai;
-mod serve;
+pub mod serve;
 mod tei;
 mod tls;
 mod whole;

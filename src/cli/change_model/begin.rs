@@ -15,7 +15,7 @@ use crate::pipeline::changeover::obstacle;
 use crate::pipeline::index::catalog;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::model;
-use crate::pipeline::setup::preflight::relation::find_relation;
+use crate::pipeline::setup::preflight::relation::{TableUse, find_relation};
 use crate::postgres::Session;
 
 /// What a change is begun with.
@@ -172,7 +172,7 @@ async fn warn(
     old: &JobRow,
     definition: &Definition,
 ) -> anyhow::Result<()> {
-    let table = find_relation(session, names).await?.oid;
+    let table = find_relation(session, names, TableUse::Followed).await?.oid;
     // The names of columns do not matter here, and the job has no id yet.
     let Some(columns) = ColumnNames::new(definition, &old.id) else {
         return Ok(());

@@ -153,6 +153,8 @@ impl EmbedTable {
                 skip_triggers: self.skip_triggers,
                 create_index: self.create_index.clone(),
                 index_params: self.index_params.clone(),
+                replaces: None,
+                accept_failures: false,
                 defect: None,
             },
             within: self.within.clone(),

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::pipeline::supervisor::state::Supervisor;
 use crate::status::StatusBoard;
 use crate::status::board::Snapshot;
 
@@ -62,14 +61,5 @@ impl Pulse {
         if let Some(listener) = &mut self.listener {
             listener.stopping();
         }
-    }
-}
-
-impl Supervisor {
-    /// The same supervisor, whose loop is heard by `listener`.
-    #[must_use]
-    pub fn heard_by(mut self, listener: Option<Box<dyn LoopListener>>) -> Self {
-        self.listener = listener;
-        self
     }
 }

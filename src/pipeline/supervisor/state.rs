@@ -280,6 +280,13 @@ impl Supervisor {
         })
     }
 
+    /// The same supervisor, whose loop is heard by `listener`.
+    #[must_use]
+    pub fn heard_by(mut self, listener: Option<Box<dyn LoopListener>>) -> Self {
+        self.listener = listener;
+        self
+    }
+
     /// The name of the slot that the job shares with others, or would share with `--slots database`.
     pub(super) fn shared_slot(&self, row: &JobRow) -> SlotName {
         let identity = self.store.table().identity();

@@ -63,8 +63,8 @@ async fn set_title(scene: &Scene, id: i32, title: &str) {
     scene.execute(update, &[&id, &title]).await;
 }
 
-/// Starts the daemon, and asserts that it has adopted the vectors of the articles 1 and 2, made those that were missing, and
-/// follows changes.
+/// Starts the daemon, and asserts that it has adopted the vectors of the articles 1 and 2, made those that were
+/// missing, and follows changes.
 async fn adopts_and_follows(scene: &mut Scene, before: &str, remove_bridge: &str) {
     scene.start_daemon().await;
     scene.wait_for(WRONG, "").await;

@@ -1,12 +1,13 @@
 //! Error texts that name a remedy, and the entries of docs/troubleshooting.md.
 //!
-//! A **text** is a string literal of `src/`, outside of tests: of an expression, of a macro such as `format!` or `bail!`, or
-//! of `#[error("…")]`. It names a **remedy** if one of [`VERBS`] stands at its beginning, or behind one of [`MARKS`]:
+//! A **text** is a string literal of `src/`, outside of tests: of an expression, of a macro such as `format!` or
+//! `bail!`, or of `#[error("…")]`. It names a **remedy** if one of [`VERBS`] stands at its beginning, or behind one
+//! of [`MARKS`]:
 //! `…; set HF_TOKEN`, `…: leave it out`, `…, or use another model`. A text of several paragraphs is help, and no error.
 //!
 //! An **entry** is a message in the first column of a table of the document. Where one row is for several messages,
-//! `<br>` is between them. What the code fills in is `…` on both sides, and an entry may leave out the beginning and the
-//! end of a text. An entry that ends with a note in parentheses such as `(PostgreSQL's)` is of another program.
+//! `<br>` is between them. What the code fills in is `…` on both sides, and an entry may leave out the beginning and
+//! the end of a text. An entry that ends with a note in parentheses such as `(PostgreSQL's)` is of another program.
 
 use std::fs;
 use std::path::Path;

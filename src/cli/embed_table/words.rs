@@ -1,7 +1,7 @@
 //! Errors of jobs in the words of this command, which has options where a job has columns of the jobs table.
 
-/// What an error calls something, and what it is called here. Each is more than a name, which a column of the user's table
-/// may have, too.
+/// What an error calls something, and what it is called here. Each is more than a name, which a column of the user's
+/// table may have, too.
 const WORDS: &[(&str, &str)] = &[
     (
         "src_column and dst_column are both",

@@ -107,7 +107,8 @@ impl Backfill {
         })
     }
 
-    /// The same scan, which sends no more rows once `stop` is canceled, and ends when those that it has sent are finished.
+    /// The same scan, which sends no more rows once `stop` is canceled, and ends when those that it has sent are
+    /// finished.
     pub fn until(self, stop: CancellationToken) -> Backfill {
         Backfill { stop, ..self }
     }
@@ -191,7 +192,8 @@ async fn read_page(pages: &mut KeysetPages<'_>, part: &Part) -> Result<Vec<Row>,
                 let error = JobError::from(error);
                 match &part.within {
                     Some(within) => error.with_remedy(format!(
-                        "a key of the table, or the condition {within}, fails for a row: correct it"
+                        "a key of the table, or the condition {}, fails for a row: correct it",
+                        within.replace('\n', "")
                     )),
                     None => error.with_remedy(
                         "a key of the table cannot be read: correct it, then set init_failed_at to NULL",

@@ -3,8 +3,8 @@
 //! done its work. `embed-table` embeds a table without any job.
 //!
 //! Each is a process of its own, with its own sessions to the jobs database and the target. None takes a lock of the
-//! job, so they work while a daemon runs it, and without one. `embed-table` takes those of its columns: two writers that know
-//! nothing of each other would replace each other's vectors.
+//! job, so they work while a daemon runs it, and without one. `embed-table` takes those of its columns: two writers
+//! that know nothing of each other would replace each other's vectors.
 
 pub mod check;
 pub mod embed_table;

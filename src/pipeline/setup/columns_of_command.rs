@@ -1,8 +1,8 @@
 //! A command that embeds a table without a job is the only one that writes its columns, as a job is
 //! ([`written_columns`](super::written_columns)).
 //!
-//! The command holds the same advisory locks, so a job that starts meanwhile waits for its end. Where a job holds them, the
-//! command leaves the table to it.
+//! The command holds the same advisory locks, so a job that starts meanwhile waits for its end. Where a job holds
+//! them, the command leaves the table to it.
 
 use std::time::Duration;
 

@@ -19,7 +19,7 @@ async fn a_column_that_a_job_writes_is_left_to_it() {
     ] {
         assert!(printed.contains(part), "{part}: {printed}");
     }
-    // Another column is nobody's.
+    // No job writes another column.
     let other = ["--dst-column", "other", "--create-index", "hnsw"];
     let other = if scene.database.skips_vector() {
         &other[..2]

@@ -3,7 +3,8 @@
 //! A **text** is a string literal of `src/`, outside of tests: of an expression, of a macro such as `format!` or
 //! `bail!`, or of `#[error("…")]`. It names a **remedy** if one of [`VERBS`] stands at its beginning, or behind one
 //! of [`MARKS`]:
-//! `…; set HF_TOKEN`, `…: leave it out`, `…, or use another model`. A text of several paragraphs is help, and no error.
+//! `…; set HF_TOKEN`, `…: leave it out`, `…, or use another model`. A text of several paragraphs is help, one that begins
+//! with `#` a comment in a file, and both are no errors.
 //!
 //! An **entry** is a message in the first column of a table of the document. Where one row is for several messages,
 //! `<br>` is between them. What the code fills in is `…` on both sides, and an entry may leave out the beginning and
@@ -49,7 +50,7 @@ impl Text {
     pub fn names_remedy(&self) -> bool {
         let text = &self.text;
         let is_long = text.split_whitespace().count() >= MIN_WORDS;
-        let is_help = text.contains("\n\n");
+        let is_help = text.contains("\n\n") || text.starts_with("# ");
         let marked = MARKS.iter().flat_map(|mark| text.split(mark).skip(1));
         let mut places = std::iter::once(text.as_str()).chain(marked);
         is_long && !is_help && places.any(begins_with_verb)

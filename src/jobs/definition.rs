@@ -155,7 +155,9 @@ impl Definition {
             } = definition.clone();
             (schema, table, src_column, dst_column, fingerprint_column)
         };
-        place(self) == place(other) && self.is_beside(other)
+        // A role that searches may see neither connection string.
+        let is_beside = self.db_connection == other.db_connection || self.is_beside(other);
+        place(self) == place(other) && is_beside
     }
 
     /// Whether both write one and the same column: vectors and fingerprints of two jobs would replace each other. A job

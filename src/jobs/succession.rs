@@ -42,16 +42,20 @@ impl JobStore {
     pub async fn note_replaced(&self, id: &JobId, successor: &JobId) -> Result<(), EditError> {
         let table = self.table();
         let mut set = format!("canceled_at = {}", table.canceled_value());
+        let mut is_noted = format!("({})", table.canceled_expression());
         if table.has("replaced_by") {
-            set.push_str(&format!(", replaced_by = {}", literal(successor.as_str())));
+            let successor = literal(successor.as_str());
+            set.push_str(&format!(", replaced_by = {successor}"));
+            is_noted.push_str(&format!(
+                " AND replaced_by IS NOT DISTINCT FROM {successor}"
+            ));
         }
         if table.has("waits_for") {
             set.push_str(", waits_for = NULL");
         }
         let statement = format!(
-            "UPDATE {} SET {set} WHERE id::text = $1 AND NOT ({})",
-            table.qualified(),
-            table.canceled_expression()
+            "UPDATE {} SET {set} WHERE id::text = $1 AND NOT ({is_noted})",
+            table.qualified()
         );
         self.change(&statement, id, "canceled_at").await?;
         Ok(())

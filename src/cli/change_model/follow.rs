@@ -71,8 +71,19 @@ async fn to_the_end(store: &JobStore, mut pair: Pair) -> anyhow::Result<()> {
         if pair.successor.canceled {
             bail!("job {id} is canceled: the change is given up");
         }
+        if pair.predecessor.is_none() {
+            bail!(
+                "the row of job {} was deleted; job {id} goes on, and takes its column",
+                pair.old_id()
+            );
+        }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
+}
+
+/// A line for each percent would be many.
+fn in_steps(percent: &str) -> u32 {
+    percent.parse::<u32>().unwrap_or(0) / 5 * 5
 }
 
 /// One line.
@@ -80,7 +91,8 @@ async fn describe(store: &JobStore, pair: &Pair) -> anyhow::Result<String> {
     let (id, old) = (&pair.successor.id, pair.old_id());
     if pair.is_over() {
         return Ok(format!(
-            "job {id} has replaced job {old}; the old vectors stay until: lantern-cli change-model --job {id} --drop-old"
+            "job {id} has replaced job {old}; the old vectors stay until: lantern-cli change-model --job {id} \
+             --drop-old"
         ));
     }
     if pair.successor.canceled {
@@ -98,7 +110,7 @@ async fn describe(store: &JobStore, pair: &Pair) -> anyhow::Result<String> {
         InitProgress::New => "has not started yet".to_owned(),
         InitProgress::Finished => "has a vector for every row".to_owned(),
         InitProgress::Started | InitProgress::StartedAgain => match percent {
-            Some(percent) => format!("{percent} % of the rows"),
+            Some(percent) => format!("{} % of the rows", in_steps(&percent)),
             None => "fills its column".to_owned(),
         },
     };

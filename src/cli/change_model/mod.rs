@@ -19,11 +19,11 @@ use new_model::NewModelArguments;
 
 /// Give a column of vectors another model, without a moment in which vectors of two models stand side by side
 ///
-/// With --to a second job is added, which fills a column beside the first and follows the same changes. Once every row has
-/// a vector, and the index if there is one, the two columns exchange their names in one short transaction, and the first
-/// job ends. Until then searches find the old vectors, and from then on the new ones. The old column stays until
-/// --drop-old. A daemon does the work: the command only follows it, and may be left with Ctrl-C. Without other options it
-/// says how far the change is.
+/// With --to a second job is added, which fills a column beside the first and follows the same changes. Once every
+/// row has a vector, and the index if there is one, the two columns exchange their names in one short transaction,
+/// and the first job ends. Until then searches find the old vectors, and from then on the new ones. The old column
+/// stays until --drop-old. A daemon does the work: the command only follows it, and may be left with Ctrl-C. Without
+/// other options it says how far the change is.
 #[derive(Args)]
 pub struct ChangeModel {
     #[command(flatten)]

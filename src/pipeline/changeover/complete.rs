@@ -42,7 +42,8 @@ impl Coverage<'_> {
     /// Returns once every text has a vector.
     ///
     /// # Errors
-    /// [`JobError::Transient`], with what is lacking and what to do; and the server's.
+    /// [`JobError::Transient`] while vectors are on their way, [`JobError::StandsBack`] where a person has to act; and the
+    /// server's.
     ///
     /// Cancellation safe: it only reads.
     pub async fn check(&self, session: &Session) -> Result<(), JobError> {
@@ -73,7 +74,7 @@ impl Coverage<'_> {
         }
         if failed > 0 && !self.accepts_failures {
             let id = self.reporter.id();
-            return Err(JobError::Transient(format!(
+            return Err(JobError::StandsBack(format!(
                 "{failed} {} that could not be embedded with the new model: see the failures table, remove the cause, and \
                  run lantern-cli retry-failed --job {id}; or let the job take over without: lantern-cli change-model \
                  --job {id} --despite-failures",

@@ -11,7 +11,8 @@ use crate::postgres::{DatabaseError, Session};
 /// How many are named in a message.
 const MAX_NAMED: usize = 5;
 
-/// `pg_class` are indexes, and sequences that a column owns. The default of a column depends on the column itself. Our own
+/// Whole relations (`pg_class`) are indexes, and sequences that a column owns; before PostgreSQL 15 a generated column is
+/// one of `pg_class`, too, and later one of `pg_attrdef`. The default of a column depends on the column itself. Our own
 /// publications list fingerprints. From PostgreSQL 18 on NOT NULL is a constraint, which the swap looks after.
 const STATEMENT: &str = "WITH RECURSIVE tree (oid) AS ( \
        SELECT $1::oid UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid), \
@@ -28,7 +29,7 @@ const STATEMENT: &str = "WITH RECURSIVE tree (oid) AS ( \
      LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid \
      LEFT JOIN pg_publication_rel l ON d.classid = 'pg_publication_rel'::regclass AND l.oid = d.objid \
      LEFT JOIN pg_publication p ON p.oid = l.prpubid \
-     WHERE d.classid NOT IN ('pg_class'::regclass, 'pg_statistic_ext'::regclass) \
+     WHERE d.classid <> 'pg_statistic_ext'::regclass AND (d.classid <> 'pg_class'::regclass OR d.objsubid <> 0) \
        AND (f.oid IS NULL OR f.adrelid <> c.attrelid OR f.adnum <> c.attnum) \
        AND (k.oid IS NULL OR k.contype <> 'n') \
        AND (p.oid IS NULL OR p.pubname !~ '^lantern_[0-9a-f]{8}_') \

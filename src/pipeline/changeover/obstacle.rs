@@ -94,7 +94,7 @@ pub async fn may_swap(
 
 /// What the job waits for because of such a reason.
 pub fn waits_for_a_person(reason: &str) -> JobError {
-    JobError::Transient(format!("a change by a person: {reason}"))
+    JobError::StandsBack(format!("a change by a person: {reason}"))
 }
 
 fn for_the_owner(names: &TargetNames, columns: &ColumnNames) -> String {

@@ -48,7 +48,8 @@ impl Swap<'_> {
     /// Swaps. `session` is one of the owner of the table, for this alone.
     ///
     /// # Errors
-    /// [`JobError::Transient`] where the lock is not available, and the other reasons to try again later; and the server's.
+    /// [`JobError::Transient`] where the lock is not available, and for other reasons to try again later;
+    /// [`JobError::StandsBack`] where a person has to act; and the server's.
     ///
     /// Cancellation: the columns are swapped, or not. The catalog tells.
     pub async fn run(&self, session: &Session) -> Result<(), JobError> {

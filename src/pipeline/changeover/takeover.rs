@@ -59,12 +59,18 @@ impl Takeover {
         let mut backoff = Backoff::new(MIN_BACKOFF, MAX_BACKOFF);
         let mut reminder = Reminder::default();
         while let Err(error) = self.attempt().await {
-            let message = match error {
-                JobError::Transient(what) => what,
-                error => format!("another try, after an error: {error}"),
+            let (message, needs_a_person) = match error {
+                JobError::Transient(what) => (what, false),
+                JobError::StandsBack(what) => (what, true),
+                error => (format!("another try, after an error: {error}"), true),
             };
             if reminder.is_due(&message) {
-                tracing::warn!("the new column is not swapped in yet; the job waits for {message}");
+                let said =
+                    format!("the new column is not swapped in yet; the job waits for {message}");
+                match needs_a_person {
+                    true => tracing::warn!("{said}"),
+                    false => tracing::info!("{said}"),
+                }
             }
             self.reporter.waits_for(Some(message));
             backoff.wait().await;

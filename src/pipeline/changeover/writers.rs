@@ -92,8 +92,8 @@ impl Writers<'_> {
             let Err(error) = ended else { continue };
             if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
                 return Err(JobError::StandsBack(format!(
-                    "this role may not end the session that writes the old column (process {}, role {}); let the jobs \
-                     log in as the same role, or grant this one pg_signal_backend",
+                    "a right: this role may not end the session that writes the old column (process {}, role {}); let \
+                     both jobs log in as one role, or grant this one pg_signal_backend",
                     holder.pid,
                     holder.role.as_deref().unwrap_or("?")
                 )));

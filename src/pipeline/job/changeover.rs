@@ -40,7 +40,9 @@ impl Job {
             return Ok(Place::ordinary(names, &self.row.definition));
         };
         let predecessor = self.reporter.job(&id).await;
-        let is_over = predecessor.as_ref().is_none_or(|row| row.canceled);
+        let is_noted =
+            |row: &JobRow| row.canceled && row.replaced_by.as_ref() == Some(&self.row.id);
+        let is_over = predecessor.as_ref().is_none_or(is_noted);
         let place = Place::of_successor(session, names, &self.row, predecessor.clone()).await?;
         self.fills_new_column = place.changeover.is_some();
         if self.fills_new_column {

@@ -264,6 +264,11 @@ impl Supervisor {
         if done.is_ok() && self.is_over(&id, &leftovers.rows, first) {
             done = self.release_failures(&id).await;
         }
+        let now = self.watcher.row(&id);
+        if done.is_ok() && now.is_some_and(|row| row.replaced_by.is_some()) {
+            // The session that its successor has ended is no trouble any more.
+            done = self.store.interrupted(&id, None).await;
+        }
         if removal == Removal::Recalled {
             self.recalled(&id, leftovers);
         }

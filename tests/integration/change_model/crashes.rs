@@ -63,12 +63,14 @@ async fn a_job_whose_column_was_taken_over_ends_also_without_the_other_job() {
     change.scene.spawn_daemon_with(&["--label", "a"]);
     change.wait_for_vectors("embedding", TinyModel::One).await;
     change.replace(&[("label", "'b'")]).await;
+    change.scene.kill_daemon();
     change
         .scene
         .sql("ALTER TABLE notes ADD embedding_job_2 real[]")
         .await;
     change.scene.sql(SWAP).await;
     change.scene.put(1, &words(41)).await;
+    change.scene.spawn_daemon_with(&["--label", "a"]);
     change.wait_for_swap(2).await;
     assert_eq!(
         change

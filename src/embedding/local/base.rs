@@ -29,7 +29,8 @@ pub(crate) struct ModelBase {
 }
 
 impl ModelBase {
-    /// Loads the model in this folder, for runs on so many threads. Blocks while the graph is read and optimized, about a second for 100 MB.
+    /// Loads the model in this folder, for runs on so many threads. Blocks while the graph is read and optimized, about a
+    /// second for 100 MB.
     ///
     /// # Errors
     ///

@@ -71,8 +71,8 @@ impl<R, P, T> Queue<R, P, T> {
         };
     }
 
-    /// The next pending texts as a batch, for a model that takes texts rather than tokens; `None` if there are none. `room` says
-    /// how much the model of a text takes at a time, `tokens` about how many a text has.
+    /// The next pending texts as a batch, for a model that takes texts rather than tokens; `None` if there are none. `room`
+    /// says how much the model of a text takes at a time, `tokens` about how many a text has.
     pub(crate) fn next_texts(
         &mut self,
         room: impl Fn(&P) -> Room,

@@ -28,6 +28,7 @@ pub struct JobStatus {
     /// What computes the vectors, such as `cpu`.
     pub provider: Option<String>,
     /// The servers of the model; none where the daemon computes the vectors.
+    #[serde(default)]
     pub servers: Vec<ServerRecord>,
     /// What the job does.
     pub state: JobState,

@@ -9,14 +9,28 @@ use crate::status::job_status::JobState;
 use crate::status::record::DaemonName;
 use crate::status::{JobStatus, StatusBoard};
 
-/// The daemon publishes its state about once a second. After this time without one it hangs.
+/// The daemon says that it is alive, and publishes its state, about once a second. After this time without it hangs.
 const MAX_SILENCE: Duration = Duration::from_secs(10);
-/// The same while the jobs database is away: then it publishes before each attempt to connect, which may take as long
-/// as
+/// The same while the jobs database is away: then it publishes before each attempt to connect, which may take as long as
 /// `connect_timeout` for each address.
 const MAX_SILENCE_AWAY: Duration = Duration::from_secs(120);
 
-/// Why the daemon does not work, if it does not. `started` is when the server began to look at the board.
+/// Why the daemon has to be started again, if that would help. `started` is when the server began to look at the board.
+pub(super) fn hang(board: &StatusBoard, started: Instant) -> Option<String> {
+    let (since, limit) = match board.last_beat() {
+        Some(beat) => (beat, MAX_SILENCE),
+        // It connects to the jobs database.
+        None => (started, MAX_SILENCE_AWAY),
+    };
+    let silent = since.elapsed();
+    (silent >= limit).then(|| {
+        let seconds = silent.as_secs();
+        format!("the daemon hangs: it has not moved for {seconds} s; start it again")
+    })
+}
+
+/// Why what is known of the jobs is old, if it is: a server keeps the daemon waiting, or it hangs. `started` is when the
+/// server began to look at the board.
 pub(super) fn silence(board: &StatusBoard, started: Instant) -> Option<String> {
     let silent = board.published().map_or(started, |published| published.at);
     let silent = silent.elapsed();
@@ -28,7 +42,9 @@ pub(super) fn silence(board: &StatusBoard, started: Instant) -> Option<String> {
     };
     (silent >= limit).then(|| {
         let seconds = silent.as_secs();
-        format!("the daemon hangs: it has said nothing about its jobs for {seconds} s; restart it")
+        format!(
+            "the daemon has said nothing about its jobs for {seconds} s; look for a lock on the jobs table (pg_locks)"
+        )
     })
 }
 
@@ -109,16 +125,27 @@ fn line(job: &JobStatus) -> String {
 mod tests {
     use super::*;
 
+    fn ago(seconds: u64) -> Instant {
+        let past = Instant::now().checked_sub(Duration::from_secs(seconds));
+        past.unwrap()
+    }
+
     #[test]
-    fn a_daemon_that_has_said_nothing_for_ten_seconds_hangs() {
+    fn figures_of_ten_seconds_ago_are_old() {
         let board = StatusBoard::default();
-        let ago = |seconds| {
-            Instant::now()
-                .checked_sub(Duration::from_secs(seconds))
-                .unwrap()
-        };
         assert_eq!(silence(&board, ago(9)), None);
         let said = silence(&board, ago(11)).unwrap();
         assert!(said.contains("nothing about its jobs for 11 s"), "{said}");
+    }
+
+    #[test]
+    fn a_daemon_that_is_kept_waiting_does_not_hang() {
+        let board = StatusBoard::default();
+        assert_eq!(hang(&board, ago(119)), None);
+        let said = hang(&board, ago(121)).unwrap();
+        assert!(said.contains("has not moved for 121 s"), "{said}");
+        board.beat();
+        assert_eq!(hang(&board, ago(121)), None);
+        assert!(silence(&board, ago(121)).is_some());
     }
 }

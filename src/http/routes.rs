@@ -98,7 +98,7 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn healthz(State(shared): State<Arc<Shared>>) -> Response {
-    match health::silence(&shared.board, shared.started) {
+    match health::hang(&shared.board, shared.started) {
         None => text(StatusCode::OK, "alive\n"),
         Some(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),
     }

@@ -63,6 +63,7 @@ struct Board {
     history: BTreeMap<String, History>,
     sampled: Option<Instant>,
     published: Option<Published>,
+    beat: Option<Instant>,
 }
 
 /// When the newest [`Snapshot`] was published.
@@ -98,6 +99,16 @@ impl StatusBoard {
     /// When that snapshot was published: a daemon that hangs publishes none.
     pub fn published(&self) -> Option<Published> {
         self.lock().published
+    }
+
+    /// The daemon is alive, also while a server keeps it waiting and it has nothing new to say.
+    pub fn beat(&self) {
+        self.lock().beat = Some(Instant::now());
+    }
+
+    /// When the daemon was last known to be alive.
+    pub fn last_beat(&self) -> Option<Instant> {
+        self.lock().beat
     }
 
     /// The last minutes of each job, by its id.

@@ -1,4 +1,4 @@
-//! What the supervisor's loop tells a listener: that it is alive, each second, and that it has ended.
+//! What the supervisor's loop tells the status board and a listener: that it is alive, each second; and that it has ended.
 //!
 //! The beats come from the loop's own task, while it waits, and from nowhere else: a loop that hangs does not beat. A
 //! server that takes long to answer stops no beat, since a restart would not help against it.
@@ -23,7 +23,7 @@ pub trait LoopListener: Send {
     fn stopping(&mut self);
 }
 
-/// Beats while the loop waits, if there is a listener.
+/// Beats while the loop waits.
 pub(super) struct Pulse {
     listener: Option<Box<dyn LoopListener>>,
     board: StatusBoard,
@@ -43,17 +43,21 @@ impl Pulse {
 
     /// Waits for what the loop waits for, and beats meanwhile. Cancellation safe if `wait` is.
     pub async fn during<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        let Some(listener) = &mut self.listener else {
-            return wait.await;
-        };
         tokio::pin!(wait);
         loop {
             // The clock first: there may always be a message to handle.
             tokio::select! {
                 biased;
-                _ = self.clock.tick() => listener.beat(self.board.snapshot()),
+                _ = self.clock.tick() => self.beat(),
                 done = &mut wait => return done,
             }
+        }
+    }
+
+    fn beat(&mut self) {
+        self.board.beat();
+        if let Some(listener) = &mut self.listener {
+            listener.beat(self.board.snapshot());
         }
     }
 
@@ -61,5 +65,20 @@ impl Pulse {
         if let Some(listener) = &mut self.listener {
             listener.stopping();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_loop_that_waits_for_a_server_is_alive() {
+        let board = StatusBoard::default();
+        let mut pulse = Pulse::new(None, board.clone());
+        let unanswered = std::future::pending::<()>();
+        let waited = tokio::time::timeout(BEAT_INTERVAL, pulse.during(unanswered)).await;
+        assert!(waited.is_err());
+        assert!(board.last_beat().is_some());
     }
 }

@@ -3,10 +3,6 @@
 set -eu
 program=$1 share=$2
 
-if ! "$program" completions --help >/dev/null 2>&1; then
-    echo "generated: this lantern-cli prints no man pages and completions" >&2
-    exit 0
-fi
 mkdir -p "$share/man/man1" "$share/bash-completion/completions" "$share/zsh/site-functions" \
     "$share/fish/vendor_completions.d"
 "$program" man --into "$share/man/man1"

@@ -41,8 +41,7 @@ cp -R "$archive"/{docs,sql,*.md} "$root/usr/share/doc/lantern-cli/"
 cp LICENSE packaging/archive/INSTALL.md "$archive/"
 
 mkdir "$archive/etc"
-cp packaging/debian/{environment,pgpass} "$archive/etc/"
-if [ -f packaging/lantern.toml ]; then cp packaging/lantern.toml "$archive/etc/"; fi
+cp packaging/debian/{environment,pgpass} packaging/lantern.toml "$archive/etc/"
 cp "$archive"/etc/* "$root/etc/lantern/"
 sed 's#=/usr/bin/lantern-cli#=/usr/local/bin/lantern-cli#' packaging/systemd/lantern.service >"$archive/etc/lantern.service"
 

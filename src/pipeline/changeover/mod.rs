@@ -21,7 +21,7 @@
 //! | [`obstacle`], [`dependents`] | what is in the way of the swap until a person acts |
 //! | [`complete`] | whether every text has its vector |
 //! | [`takeover`] | waits for all of that, and swaps |
-//! | [`swap`] | the transaction |
+//! | [`swap`], [`statements`] | the transaction |
 //! | [`writers`] | ends the session of the predecessor in it |
 //! | [`attributes`], [`indexes`] | what the new column gets from the old one |
 //! | [`cleanup`] | drops the column that is not needed |
@@ -35,6 +35,7 @@ pub mod names;
 pub mod obstacle;
 pub mod place;
 pub mod stage;
+pub mod statements;
 pub mod swap;
 pub mod takeover;
 pub mod writers;

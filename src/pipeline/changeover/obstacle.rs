@@ -1,13 +1,12 @@
 //! What keeps a swap from happening until a person acts. Said when the job starts, by `check` and `change-model`, and
 //! again when all else is ready.
 
-use crate::pipeline::changeover::dependents;
 use crate::pipeline::changeover::names::ColumnNames;
+use crate::pipeline::changeover::{dependents, statements};
 use crate::pipeline::error::JobError;
 use crate::pipeline::index::look::is_owner;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::row_access::Sessions;
-use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
 /// What is in the way of the swap on this table, with what to do; `None` where nothing is. `names` are those of the
@@ -88,7 +87,7 @@ pub async fn may_swap(
 ) -> Result<Option<String>, DatabaseError> {
     Ok(match is_owner(session, table).await? {
         true => None,
-        false => Some(for_the_owner(names, columns)),
+        false => Some(for_the_owner(session, names, table, columns).await?),
     })
 }
 
@@ -97,23 +96,21 @@ pub fn waits_for_a_person(reason: &str) -> JobError {
     JobError::StandsBack(format!("a change by a person: {reason}"))
 }
 
-fn for_the_owner(names: &TargetNames, columns: &ColumnNames) -> String {
-    let table = names.qualified();
-    let rename = |from: &str, to: &str| {
-        let (from, to) = (identifier(from), identifier(to));
-        format!("ALTER TABLE {table} RENAME COLUMN {from} TO {to}; ")
-    };
-    let renames: String = columns
-        .all()
-        .flat_map(|column| {
-            [
-                rename(&column.name, &column.before),
-                rename(&column.staging, &column.name),
-            ]
-        })
-        .collect();
-    format!(
-        "only the owner of {table} can exchange its columns: once everything has its vector, cancel the job that is \
-         replaced, wait until its slot is gone, and let the owner run: BEGIN; {renames}COMMIT;"
-    )
+/// What the owner of the table runs in place of the job, as things are now.
+///
+/// # Errors
+/// The server's.
+pub async fn for_the_owner(
+    session: &Session,
+    names: &TargetNames,
+    table: u32,
+    columns: &ColumnNames,
+) -> Result<String, DatabaseError> {
+    let statements = statements::read(session, names, table, columns).await?;
+    Ok(format!(
+        "only the owner of {} can exchange its columns: once everything has its vector, cancel the job that is \
+         replaced, wait until its slot is gone, and let the owner run: BEGIN; {}; COMMIT;",
+        names.qualified(),
+        statements.join("; ")
+    ))
 }

@@ -15,12 +15,11 @@ use crate::failpoint;
 use crate::pipeline::changeover::names::ColumnNames;
 use crate::pipeline::changeover::stage::{Columns, Stage};
 use crate::pipeline::changeover::writers::Writers;
-use crate::pipeline::changeover::{attributes, indexes, obstacle, stage};
+use crate::pipeline::changeover::{obstacle, stage, statements};
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::Identity;
-use crate::postgres::quote::identifier;
 use crate::postgres::user_settings::set_local_defaults;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
@@ -42,6 +41,8 @@ pub struct Swap<'a> {
     pub predecessor: Identity,
     /// Its slot, if its row is there.
     pub fence: Option<SlotName>,
+    /// Sessions of the other roles of the job.
+    pub others: &'a [Session],
 }
 
 impl Swap<'_> {
@@ -66,17 +67,14 @@ impl Swap<'_> {
     async fn in_transaction(&self, session: &Session) -> Result<(), JobError> {
         self.lock(session).await?;
         self.check(session).await?;
-        let mut statements = self.renames();
-        for column in self.columns.all() {
-            statements.extend(attributes::statements(session, self.table, column).await?);
-        }
-        let destination = &self.columns.destination;
-        statements.extend(indexes::statements(session, self.table, destination).await?);
+        let (table, columns) = (self.table, self.columns);
+        let statements = statements::read(session, self.names, table, columns).await?;
         let writers = Writers {
-            table: self.table,
-            columns: self.columns.names(),
+            table,
+            columns,
             fence: self.fence.clone(),
             predecessor: self.predecessor,
+            others: self.others,
         };
         writers.exclude(session).await?;
         // Event triggers are the users' code.
@@ -123,25 +121,5 @@ impl Swap<'_> {
             Some(reason) => Err(obstacle::waits_for_a_person(&reason)),
             None => Ok(()),
         }
-    }
-
-    fn renames(&self) -> Vec<String> {
-        let table = self.names.qualified();
-        let rename = |from: &str, to: &str| {
-            format!(
-                "ALTER TABLE {table} RENAME COLUMN {} TO {}",
-                identifier(from),
-                identifier(to)
-            )
-        };
-        self.columns
-            .all()
-            .flat_map(|column| {
-                [
-                    rename(&column.name, &column.before),
-                    rename(&column.staging, &column.name),
-                ]
-            })
-            .collect()
     }
 }

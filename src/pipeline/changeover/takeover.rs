@@ -16,6 +16,7 @@ use crate::pipeline::changeover::swap::Swap;
 use crate::pipeline::changeover::{obstacle, stage};
 use crate::pipeline::error::JobError;
 use crate::pipeline::index::look;
+use crate::pipeline::index::look::is_owner;
 use crate::pipeline::index::wanted::WantedIndex;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::slot::names::own_slot;
@@ -85,11 +86,8 @@ impl Takeover {
     }
 
     async fn attempt(&self) -> Result<(), JobError> {
-        let session = self.open().await?;
+        let (session, others) = self.open().await?;
         let (table, columns) = (self.target.oid, &self.changeover.columns);
-        if let Some(reason) = obstacle::find(&session, &self.names, table, columns).await? {
-            return Err(obstacle::waits_for_a_person(&reason));
-        }
         if let Some(wanted) = &self.wanted
             && look::find(&session, &self.target, wanted).await?.is_none()
         {
@@ -115,6 +113,7 @@ impl Takeover {
             number,
             predecessor: self.predecessor,
             fence: self.fence(),
+            others: &others,
         };
         swap.run(&session).await
     }
@@ -129,18 +128,33 @@ impl Takeover {
         }
     }
 
-    /// A session of the owner of the table.
-    async fn open(&self) -> Result<Session, JobError> {
-        let mut refusal = None;
+    /// A session of the owner of the table, and those of the other roles. Nothing is in the way on the table.
+    async fn open(&self) -> Result<(Session, Vec<Session>), JobError> {
+        let mut sessions = Vec::with_capacity(self.roles.len());
+        let mut owner = None;
         for role in &self.roles {
             let session = Session::open(role).await?;
-            let (table, columns) = (self.target.oid, &self.changeover.columns);
-            match obstacle::may_swap(&session, &self.names, table, columns).await? {
-                None => return Ok(session),
-                Some(reason) => refusal = Some(reason),
+            if owner.is_none() && is_owner(&session, self.target.oid).await? {
+                owner = Some(session);
+            } else {
+                sessions.push(session);
             }
         }
-        Err(obstacle::waits_for_a_person(&refusal.unwrap_or_default()))
+        let Some(session) = owner.as_ref().or(sessions.first()) else {
+            return Err(JobError::Transient("a role".into()));
+        };
+        let (table, columns) = (self.target.oid, &self.changeover.columns);
+        // First what holds up the owner, too.
+        let reason = match obstacle::find(session, &self.names, table, columns).await? {
+            None if owner.is_none() => {
+                Some(obstacle::for_the_owner(session, &self.names, table, columns).await?)
+            }
+            reason => reason,
+        };
+        match (reason, owner) {
+            (None, Some(owner)) => Ok((owner, sessions)),
+            (reason, _) => Err(obstacle::waits_for_a_person(&reason.unwrap_or_default())),
+        }
     }
 
     fn fence(&self) -> Option<SlotName> {

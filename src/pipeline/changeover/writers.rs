@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 
+use crate::pipeline::changeover::names::ColumnNames;
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::Identity;
@@ -25,12 +26,14 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 pub struct Writers<'a> {
     /// The table.
     pub table: u32,
-    /// The names of the old columns.
-    pub columns: Vec<&'a str>,
+    /// The columns.
+    pub columns: &'a ColumnNames,
     /// The slot of the predecessor, after which its fence is named.
     pub fence: Option<SlotName>,
     /// The predecessor.
     pub predecessor: Identity,
+    /// Sessions of the other roles of the job, of which one may be that of the session to end.
+    pub others: &'a [Session],
 }
 
 impl Writers<'_> {
@@ -40,18 +43,18 @@ impl Writers<'_> {
     /// [`JobError::Transient`] while a command or another job writes the columns, or the session does not end;
     /// [`JobError::StandsBack`] where the role may not end it; and the server's.
     pub async fn exclude(&self, session: &Session) -> Result<(), JobError> {
-        let numbers = self.numbers(session).await?;
-        let of = |key: fn(u32, i16) -> i64| {
-            let keys = numbers.iter().map(move |number| key(self.table, *number));
-            keys.collect::<Vec<i64>>()
-        };
-        if !try_locks(session, &of(session_locks::column_of_command)).await? {
+        let old = self.columns.names();
+        let staging = self.columns.all().map(|column| column.staging.as_str());
+        let both: Vec<&str> = staging.chain(old.iter().copied()).collect();
+        // A command goes by the names as they were at its start.
+        let of_commands = self.keys(session, &both, session_locks::column_of_command);
+        if !try_locks(session, &of_commands.await?).await? {
             return Err(JobError::Transient(
-                "the end of a command, such as lantern-cli resync, that writes the old column"
+                "the end of a command, such as lantern-cli resync, that writes one of the columns"
                     .into(),
             ));
         }
-        let mut keys = of(session_locks::column);
+        let mut keys = self.keys(session, &old, session_locks::column).await?;
         keys.extend(self.fence.as_ref().map(session_locks::fence));
         let deadline = Instant::now() + END_TIMEOUT;
         while !try_locks(session, &keys).await? {
@@ -66,15 +69,22 @@ impl Writers<'_> {
         Ok(())
     }
 
-    async fn numbers(&self, session: &Session) -> Result<Vec<i16>, DatabaseError> {
-        session
+    async fn keys(
+        &self,
+        session: &Session,
+        columns: &[&str],
+        key: fn(u32, i16) -> i64,
+    ) -> Result<Vec<i64>, DatabaseError> {
+        let numbers: Vec<i16> = session
             .query(
                 "SELECT attnum FROM pg_attribute WHERE attrelid = $1 AND attname = ANY ($2::text[]) AND NOT attisdropped",
-                &[&self.table, &self.columns],
+                &[&self.table, &columns],
             )
             .await
             .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())
-            .map_err(DatabaseError::during("looking for the columns of a job"))
+            .map_err(DatabaseError::during("looking for the columns of a job"))?;
+        let numbers = numbers.into_iter();
+        Ok(numbers.map(|number| key(self.table, number)).collect())
     }
 
     async fn end_holders(&self, session: &Session, keys: &[i64]) -> Result<(), JobError> {
@@ -86,10 +96,9 @@ impl Writers<'_> {
                     holder.pid
                 )));
             }
-            let ended = session
-                .execute("SELECT pg_terminate_backend($1)", &[&holder.pid])
-                .await;
-            let Err(error) = ended else { continue };
+            let Err(error) = self.end(session, holder.pid).await else {
+                continue;
+            };
             if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) {
                 return Err(JobError::StandsBack(format!(
                     "a right: this role may not end the session that writes the old column (process {}, role {}); let \
@@ -102,6 +111,17 @@ impl Writers<'_> {
             return Err(DatabaseError::during(doing)(error).into());
         }
         Ok(())
+    }
+
+    /// The session of the transaction comes last: an error ends that.
+    async fn end(&self, session: &Session, pid: i32) -> Result<(), tokio_postgres::Error> {
+        let end = "SELECT pg_terminate_backend($1)";
+        for other in self.others {
+            if other.execute(end, &[&pid]).await.is_ok() {
+                return Ok(());
+            }
+        }
+        session.execute(end, &[&pid]).await.map(|_| ())
     }
 }
 

@@ -4,6 +4,7 @@ mod crashes;
 mod dependents;
 mod ends;
 mod readers;
+mod rights;
 mod shapes;
 mod swap;
 

@@ -96,3 +96,46 @@ async fn the_command_adds_the_job_and_follows_it_and_the_old_column_goes_when_to
         .await;
     change.wait_for_vectors("embedding", TinyModel::One).await;
 }
+
+/// A command goes by the names of the columns at its start.
+#[tokio::test]
+async fn a_resync_of_the_new_column_delays_the_swap_and_is_not_broken_off() {
+    let batch = [("batch_size", "1")];
+    let mut change = Change::new(&notes(200), &[]).await;
+    change.scene.start_daemon().await;
+    change
+        .scene
+        .sql("CREATE VIEW seen AS SELECT embedding FROM notes")
+        .await;
+    change.replace(&batch).await;
+    change
+        .wait_for_vectors("embedding_job_2", TinyModel::Two)
+        .await;
+    // The command is slow while there is the table.
+    change
+        .scene
+        .sql(
+            "CREATE TABLE slow (); CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+               IF current_setting('application_name') !~ 'job' AND to_regclass('public.slow') IS NOT NULL \
+               THEN PERFORM pg_sleep(0.05); END IF; RETURN NEW; END $$;
+             CREATE TRIGGER slow BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION slow()",
+        )
+        .await;
+    let uri = change.scene.database.uri();
+    let arguments = ["resync", "--uri", &uri, "--job", "2", "--all"];
+    let resync = change.program.run(&arguments);
+    let waits = "SELECT waits_for LIKE 'the end of a command%' FROM jobs WHERE id = 2";
+    let sleeps = "SELECT count(*) > 0 FROM pg_stat_activity \
+                  WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let held_up = async {
+        change.scene.wait_for(sleeps, "true").await;
+        change.scene.sql("DROP VIEW seen").await;
+        change.scene.wait_for(waits, "true").await;
+        change.scene.sql("DROP TABLE slow").await;
+    };
+    let (output, ()) = tokio::join!(resync, held_up);
+    let (out, errors) = super::texts(&output);
+    assert!(output.status.success(), "{out}{errors}");
+    change.wait_for_swap(2).await;
+    change.wait_for_vectors("embedding", TinyModel::Two).await;
+}

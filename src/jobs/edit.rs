@@ -8,6 +8,7 @@ use super::store::JobStore;
 use crate::postgres::answer::columns;
 use crate::postgres::quote::{identifier, literal};
 use crate::postgres::{DatabaseError, Session};
+use crate::shown::shown;
 
 /// Why a row cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,14 @@ pub enum EditError {
         table: String,
         /// The statements.
         remedy: String,
+    },
+    /// A constraint of the table refuses the row. The server's detail would show the whole row, with its passwords.
+    #[error("the jobs table {table} refuses the row: {reason}")]
+    Refused {
+        /// Schema and name, quoted.
+        table: String,
+        /// The server's message.
+        reason: String,
     },
     /// The jobs database failed.
     #[error(transparent)]
@@ -85,8 +94,7 @@ impl JobStore {
         let added = self.session().query_one(&statement, &[]).await;
         match added.and_then(|row| row.try_get::<_, Option<String>>(0)) {
             Ok(id) => Ok(JobId::new(id.unwrap_or_default())),
-            Err(error) if is_denied(&error) => Err(self.may_not_add(values).await?),
-            Err(error) => Err(DatabaseError::during("adding the job")(error).into()),
+            Err(error) => Err(self.not_added(values, error).await?),
         }
     }
 
@@ -142,7 +150,29 @@ impl JobStore {
         }
     }
 
-    pub(super) async fn may_not_add(&self, values: &NewValues) -> Result<EditError, DatabaseError> {
+    /// Why a row was not added.
+    pub(super) async fn not_added(
+        &self,
+        values: &NewValues,
+        error: tokio_postgres::Error,
+    ) -> Result<EditError, DatabaseError> {
+        if is_denied(&error) {
+            return self.may_not_add(values).await;
+        }
+        // Class 23: integrity constraint violation.
+        let refused = error.as_db_error();
+        Ok(
+            match refused.filter(|error| error.code().code().starts_with("23")) {
+                Some(refused) => EditError::Refused {
+                    table: self.table().qualified().to_owned(),
+                    reason: shown(refused.message()).to_string(),
+                },
+                None => DatabaseError::during("adding the job")(error).into(),
+            },
+        )
+    }
+
+    async fn may_not_add(&self, values: &NewValues) -> Result<EditError, DatabaseError> {
         let role = self.session().role().await?;
         let table = self.table().qualified();
         let quoted = identifier(&role);

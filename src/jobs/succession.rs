@@ -1,7 +1,7 @@
 //! A job that replaces another one, as far as the jobs table tells: who replaces whom, and that it is done.
 
 use super::definition::{JobId, JobRow};
-use super::edit::{EditError, NewValues, is_denied};
+use super::edit::{EditError, NewValues};
 use super::rows::select_statement;
 use super::store::JobStore;
 use crate::postgres::DatabaseError;
@@ -85,8 +85,7 @@ impl JobStore {
         let added = self.session().query_one(&statement, &[&id.as_str()]).await;
         match added.and_then(|row| row.try_get::<_, Option<String>>(0)) {
             Ok(id) => Ok(JobId::new(id.unwrap_or_default())),
-            Err(error) if is_denied(&error) => Err(self.may_not_add(values).await?),
-            Err(error) => Err(DatabaseError::during("adding the job")(error).into()),
+            Err(error) => Err(self.not_added(values, error).await?),
         }
     }
 

@@ -211,8 +211,15 @@ async fn the_command_refuses_what_is_no_change_and_writes_nothing() {
     );
     change
         .scene
-        .sql("UPDATE jobs SET canceled_at = false; ALTER TABLE jobs DROP replaces")
+        .sql("UPDATE jobs SET canceled_at = false; ALTER TABLE jobs ALTER id DROP DEFAULT")
         .await;
+    let said = change.fails(&["--job", "1", "--to", "chaos/two"]).await;
+    assert!(
+        said.contains("refuses the row: null value in column \"id\"")
+            && !said.contains("postgresql://"),
+        "{said}"
+    );
+    change.scene.sql("ALTER TABLE jobs DROP replaces").await;
     let said = change.fails(&["--job", "1", "--to", "chaos/two"]).await;
     assert!(said.contains("ADD COLUMN replaces text;"), "{said}");
     assert_eq!(change.scene.value("SELECT count(*) FROM jobs").await, "1");

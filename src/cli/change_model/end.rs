@@ -15,9 +15,13 @@ use crate::pipeline::changeover::stage::{self, Stage};
 ///
 /// # Errors
 /// It has taken over, or the role may not; and the server's.
-pub async fn cancel(store: &JobStore, pair: &Pair) -> anyhow::Result<ExitCode> {
+pub async fn cancel(
+    arguments: &JobArguments,
+    store: &JobStore,
+    pair: &Pair,
+) -> anyhow::Result<ExitCode> {
     let (id, old) = (&pair.successor.id, pair.old_id());
-    if pair.is_over() {
+    if pair.is_over() || is_swapped(arguments, store, &pair.successor).await {
         bail!(
             "job {id} has replaced job {old} already; to go back, change the model again: lantern-cli change-model \
              --job {id} --to {}",
@@ -35,6 +39,16 @@ pub async fn cancel(store: &JobStore, pair: &Pair) -> anyhow::Result<ExitCode> {
     };
     output::line(said)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether the columns are exchanged, though the jobs table may not say so yet. A target that is away keeps no change from
+/// being given up.
+async fn is_swapped(arguments: &JobArguments, store: &JobStore, successor: &JobRow) -> bool {
+    let Ok(session) = arguments.open_target(store, successor).await else {
+        return false;
+    };
+    let found = stage::of_job(&session, &successor.definition, &successor.id).await;
+    matches!(found, Ok(Some(Stage::Swapped)))
 }
 
 /// Drops the column with the old vectors.

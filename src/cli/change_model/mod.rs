@@ -76,7 +76,7 @@ pub async fn run(arguments: ChangeModel) -> anyhow::Result<ExitCode> {
     }
     let pair = pair::find(&store, row).await?;
     if arguments.cancel {
-        return end::cancel(&store, &pair).await;
+        return end::cancel(&arguments.job, &store, &pair).await;
     }
     if arguments.despite_failures {
         begin::accept_failures(&store, &pair).await?;

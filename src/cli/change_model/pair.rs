@@ -51,8 +51,8 @@ pub async fn find(store: &JobStore, row: JobRow) -> anyhow::Result<Pair> {
     let is_replaced_by = |successor: &JobRow| row.replaced_by.as_ref() == Some(&successor.id);
     let chosen = successors
         .iter()
-        .position(|successor| !successor.canceled && !is_replaced_by(successor))
-        .or_else(|| successors.iter().position(is_replaced_by));
+        .position(is_replaced_by)
+        .or_else(|| successors.iter().position(|successor| !successor.canceled));
     if let Some(chosen) = chosen {
         return Ok(Pair {
             successor: successors.swap_remove(chosen),

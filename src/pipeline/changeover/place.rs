@@ -136,6 +136,12 @@ fn check_pair(row: &JobRow, predecessor: Option<&JobRow>) -> Result<(), JobError
         None if row.progress == InitProgress::New => Err(JobError::permanent(format!(
             "job {id} is to replace job {named}, and the jobs table has no such job; correct replaces"
         ))),
+        Some(other) if is_replaced_by_another(other, row) => {
+            let by = other.replaced_by.as_ref().map_or("", |by| by.as_str());
+            Err(JobError::permanent(format!(
+                "job {id} is to replace job {named}, and job {named} was replaced by job {by}: name that one in replaces"
+            )))
+        }
         Some(other) if !row.definition.shares_columns_with(&other.definition) => {
             Err(JobError::permanent(format!(
                 "job {id} is to replace job {named}, so both must name the same db_connection, schema, \"table\", \
@@ -145,6 +151,11 @@ fn check_pair(row: &JobRow, predecessor: Option<&JobRow>) -> Result<(), JobError
         }
         _ => Ok(()),
     }
+}
+
+fn is_replaced_by_another(predecessor: &JobRow, row: &JobRow) -> bool {
+    let by = predecessor.replaced_by.as_ref();
+    by.is_some_and(|by| *by != row.id)
 }
 
 /// The type of the old column as `column_type` names it, without dimensions. `None` if there is no such column.

@@ -102,3 +102,17 @@ async fn two_daemons_with_a_job_each_change_the_model() {
     change.scene.wait_for(replaced, "3").await;
     change.wait_for_vectors("embedding", TinyModel::One).await;
 }
+
+/// The catalog knows before the jobs table does.
+#[tokio::test]
+async fn a_change_that_has_happened_is_not_given_up_though_no_daemon_has_recorded_it() {
+    let change = Change::new(&notes(3), &[]).await;
+    change.replace(&[]).await;
+    change
+        .scene
+        .sql("ALTER TABLE notes ADD embedding real[], ADD embedding_job_2 real[]")
+        .await;
+    change.scene.sql(SWAP).await;
+    let said = change.fails(&["--job", "1", "--cancel"]).await;
+    assert!(said.contains("job 2 has replaced job 1 already"), "{said}");
+}

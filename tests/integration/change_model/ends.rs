@@ -224,3 +224,19 @@ async fn the_command_refuses_what_is_no_change_and_writes_nothing() {
     assert!(said.contains("ADD COLUMN replaces text;"), "{said}");
     assert_eq!(change.scene.value("SELECT count(*) FROM jobs").await, "1");
 }
+
+#[tokio::test]
+async fn a_job_that_was_replaced_is_not_replaced_by_another_one_too() {
+    let mut change = Change::new(&notes(3), &[]).await;
+    change.scene.start_daemon().await;
+    change.replace(&[]).await;
+    change.wait_for_swap(2).await;
+    let late = change.replace(&[]).await;
+    let reason = wait_for_failure(&change.scene.client, late).await;
+    assert!(
+        reason.contains("job 1 was replaced by job 2: name that one in replaces"),
+        "{reason}"
+    );
+    let said = change.succeeds(&["--job", "1"]).await;
+    assert!(said.contains("job 2 has replaced job 1"), "{said}");
+}

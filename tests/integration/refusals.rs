@@ -79,6 +79,11 @@ async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_hel
             &["is a view"],
         ),
         (
+            "CREATE MATERIALIZED VIEW kept AS SELECT 1 AS id, 'x' AS t",
+            on("kept"),
+            &["is a materialized view"],
+        ),
+        (
             "",
             Job {
                 schema: Some("pg_catalog"),
@@ -89,7 +94,23 @@ async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_hel
         (
             "",
             on("Articles"),
-            &["no table \"public\".\"Articles\"", "case-sensitive"],
+            &["no table \"public\".\"Articles\"", "case-sensitive there)"],
+        ),
+        (
+            "",
+            on("\"articles\""),
+            &[
+                "without quotes and without its schema)",
+                "did you mean \"public\".\"articles\"?",
+            ],
+        ),
+        (
+            "",
+            on("public.articles"),
+            &[
+                "without quotes and without its schema)",
+                "did you mean \"public\".\"articles\"?",
+            ],
         ),
         (
             "",

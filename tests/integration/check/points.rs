@@ -312,6 +312,10 @@ async fn a_misspelt_name_is_answered_with_the_one_that_was_meant() {
         ("Articles", "\"public\".\"articles\""),
         ("public.articles", "\"public\".\"articles\""),
         ("Releases", "\"Press\".\"Releases\""),
+        ("\"articles\"", "\"public\".\"articles\""),
+        ("\"Press\".\"Releases\"", "\"Press\".\"Releases\""),
+        ("press.articles", "\"public\".\"articles\""),
+        ("public.artcles", "\"public\".\"articles\""),
     ] {
         let checked =
             check(&[&subject[..], &["--table", written, "--column", "title"]].concat()).await;

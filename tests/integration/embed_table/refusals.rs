@@ -27,7 +27,7 @@ async fn what_is_no_table_is_refused_with_a_remedy() {
         ),
         (
             "CREATE MATERIALIZED VIEW notes AS SELECT 1 AS id, 'x' AS body",
-            "is a view; ",
+            "is a materialized view; ",
         ),
         (
             "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w; \

@@ -109,7 +109,7 @@ pub async fn find_relation(
         return Err(JobError::TableMissing(format!(
             "there is no table {table} in the target database {}; create it, or correct {}{}",
             session.server().database(),
-            table_use.place_of_names(),
+            table_use.place_of_names(&names.table),
             similar_table(session, names)
                 .await?
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
@@ -148,30 +148,40 @@ async fn similar_table(
         .await
         .and_then(|rows| all(&rows))
         .map_err(DatabaseError::during("looking for a table of a similar name"))?;
-    let shown = |(schema, table): &(String, String)| {
-        format!("{}.{}", identifier(schema), identifier(table))
-    };
-    // The name may have been given with its schema.
-    let elsewhere = tables.iter().find(|(schema, table)| {
-        *table == names.table || format!("{schema}.{table}") == names.table
-    });
-    if let Some(found) = elsewhere {
-        return Ok(Some(shown(found)));
+    Ok(meant_table(&tables, names))
+}
+
+/// The one of these tables that was most likely meant, each by its schema and its name.
+fn meant_table(tables: &[(String, String)], names: &TargetNames) -> Option<String> {
+    let shown = |schema: &str, table: &str| format!("{}.{}", identifier(schema), identifier(table));
+    // The name may have been given with its schema, or in quotes.
+    let unquoted = names.table.replace('"', "");
+    let last = unquoted.rsplit('.').next().unwrap_or_default();
+    let is_qualified =
+        |(schema, table): &&(String, String)| format!("{schema}.{table}") == unquoted;
+    let is_named = |(_, table): &&(String, String)| *table == names.table || table == last;
+    let elsewhere = tables.iter().find(is_qualified);
+    if let Some((schema, table)) = elsewhere.or_else(|| tables.iter().find(is_named)) {
+        return Some(shown(schema, table));
     }
     let beside = tables.iter().filter(|(schema, _)| *schema == names.schema);
-    let meant = most_similar(&names.table, beside.map(|(_, table)| table.as_str()));
-    Ok(meant.map(|table| shown(&(names.schema.clone(), table.to_owned()))))
+    let beside = beside.map(|(_, table)| table.as_str());
+    let meant = most_similar(&names.table, beside.clone()).or_else(|| most_similar(last, beside));
+    meant.map(|table| shown(&names.schema, table))
 }
 
 impl TableUse {
-    /// Where a person has named the table.
-    fn place_of_names(self) -> &'static str {
-        match self {
-            TableUse::Followed => {
-                "schema and \"table\" in the jobs table (names are case-sensitive there)"
-            }
-            TableUse::Once => "--schema and --table (names are case-sensitive there)",
-        }
+    /// Where a person has named the table, and in which form; `name` is the one of a table that is not there.
+    fn place_of_names(self, name: &str) -> String {
+        let place = match self {
+            TableUse::Followed => "schema and \"table\" in the jobs table",
+            TableUse::Once => "--schema and --table",
+        };
+        let form = match name.contains(['"', '.']) {
+            true => ", and a table's is written without quotes and without its schema",
+            false => "",
+        };
+        format!("{place} (names are case-sensitive there{form})")
     }
 }
 
@@ -180,7 +190,8 @@ impl TableUse {
 fn check_kind(table: &str, kind: u8, table_use: TableUse) -> Result<(), JobError> {
     let kind_name = match kind {
         b'r' | b'p' => return Ok(()),
-        b'v' | b'm' => "a view",
+        b'v' => "a view",
+        b'm' => "a materialized view",
         b'f' => "a foreign table",
         _ => "not a table",
     };

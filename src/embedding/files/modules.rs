@@ -181,8 +181,12 @@ impl Modules {
     }
 
     fn read_pooling(&mut self, path: &Path) -> Result<(), EmbeddingError> {
-        let config: PoolingConfig =
-            read_json(path)?.ok_or_else(|| EmbeddingError::unusable(path, "it does not exist"))?;
+        let config: PoolingConfig = read_json(path)?.ok_or_else(|| {
+            EmbeddingError::unusable(
+                path,
+                "it does not exist, and modules.json names its folder: download the model again, or copy this file too",
+            )
+        })?;
         let modes = config
             .modes()
             .map_err(|reason| EmbeddingError::unusable(path, reason))?;

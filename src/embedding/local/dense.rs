@@ -61,8 +61,12 @@ impl Dense {
     /// Names the file and what is wrong with it.
     pub(crate) fn load(folder: &Path) -> Result<Self, EmbeddingError> {
         let path = folder.join("config.json");
-        let config: DenseConfig = read_json(&path)?
-            .ok_or_else(|| EmbeddingError::unusable(&path, "it does not exist"))?;
+        let config: DenseConfig = read_json(&path)?.ok_or_else(|| {
+            EmbeddingError::unusable(
+                &path,
+                "it does not exist, and modules.json names its folder: download the model again, or copy this file too",
+            )
+        })?;
         let activation = config
             .activation()
             .map_err(|reason| EmbeddingError::unusable(&path, reason))?;

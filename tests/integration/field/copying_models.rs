@@ -74,6 +74,22 @@ async fn a_folder_that_lacks_files_is_named_with_them() {
         said.contains("did you mean chaos/two, which is on this machine?"),
         "{said}"
     );
+    for (file, words) in [
+        (
+            "1_Pooling/config.json",
+            "it does not exist, and modules.json names its folder: download the model again",
+        ),
+        (
+            "model.onnx",
+            "it has no ONNX export (model.onnx or onnx/model.onnx); create one with",
+        ),
+    ] {
+        let (_folder, program) = with_models(|folder| {
+            fs::remove_file(folder.join(file)).expect("it is there");
+        });
+        let said = refused(&program, TinyModel::One.name()).await;
+        assert!(said.contains(words), "{file}: {said}");
+    }
 }
 
 #[tokio::test]
@@ -100,6 +116,22 @@ async fn stand_ins_for_files_are_recognized() {
         said.contains("ends in the middle of the graph, after 5000 bytes"),
         "{said}"
     );
+}
+
+#[test]
+fn a_library_that_is_missing_or_none_is_named_with_what_to_install() {
+    let (folder, program) = with_models(|_| ());
+    let model = folder.path().join("models").join(TinyModel::One.name());
+    for library in [folder.path().join("none.so"), model.join("config.json")] {
+        let mut command = program.command("embed");
+        command.args(["--model", TinyModel::One.name(), "w1"]);
+        let output = command.env("ORT_DYLIB_PATH", &library).output();
+        let output = output.expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(library.to_str().expect("text")), "{said}");
+        assert!(said.contains("install onnxruntime 1.20 or newer"), "{said}");
+    }
 }
 
 /// dsh-mneme 284: the vectors differ, and nothing said so.

@@ -32,17 +32,52 @@ pub async fn destination_type(
     }
 }
 
+/// [`destination_type`], if the role may use the schema that it is in. Without that right not even the owner of the table
+/// can create the column.
+///
+/// # Errors
+/// As [`destination_type`]; and a permanent one with the GRANT.
+pub async fn usable_type(
+    session: &Session,
+    column_type: Option<&str>,
+    dimensions: Option<usize>,
+) -> Result<String, JobError> {
+    let type_name = destination_type(session, column_type, dimensions).await?;
+    let Some(schema) = vector_schema(session).await? else {
+        return Ok(type_name);
+    };
+    let quoted = identifier(&schema);
+    let is_there = type_name.starts_with(&format!("{quoted}."));
+    if !is_there || may_use_schema(session, &schema).await? {
+        return Ok(type_name);
+    }
+    let role = session.role().await?;
+    Err(JobError::permanent(format!(
+        "the column for the vectors has the type {type_name}, and the role {role} may not use the schema {quoted}; \
+         run as its owner: GRANT USAGE ON SCHEMA {quoted} TO {};",
+        identifier(&role)
+    )))
+}
+
+async fn may_use_schema(session: &Session, schema: &str) -> Result<bool, DatabaseError> {
+    session
+        .query_one("SELECT has_schema_privilege($1::text, 'USAGE')", &[&schema])
+        .await
+        .and_then(|row| row.try_get(0))
+        .map_err(DatabaseError::during("looking at the schema of pgvector"))
+}
+
 /// The column for vectors of this many dimensions, as [`create_destination`] would create it.
 ///
 /// # Errors
-/// As [`destination_type`].
+/// As [`usable_type`].
 pub async fn planned_destination(
     session: &Session,
     names: &TargetNames,
     column_type: Option<&str>,
     dimensions: usize,
 ) -> Result<DestinationColumn, JobError> {
-    let type_name = destination_type(session, column_type, Some(dimensions)).await?;
+    let type_name = usable_type(session, column_type, Some(dimensions)).await?;
     let of_pgvector = ["vector", "halfvec"]
         .into_iter()
         .find(|base| type_name.ends_with(&with_dimensions(&format!(".{base}"), Some(dimensions))));
@@ -63,14 +98,14 @@ pub async fn planned_destination(
 /// Creates the column for vectors of this many dimensions.
 ///
 /// # Errors
-/// As [`destination_type`]; and the server's, with the statement to run by hand.
+/// As [`usable_type`]; and the server's, with the statement to run by hand.
 pub async fn create_destination(
     session: &Session,
     names: &TargetNames,
     column_type: Option<&str>,
     dimensions: usize,
 ) -> Result<(), JobError> {
-    let type_name = destination_type(session, column_type, Some(dimensions)).await?;
+    let type_name = usable_type(session, column_type, Some(dimensions)).await?;
     create(session, names, &names.destination, &type_name).await
 }
 

@@ -61,6 +61,39 @@ async fn a_role_that_may_not_use_the_new_schema_is_told_the_grant() {
     scene.wait_for_vectors("notes", "body").await;
 }
 
+/// Without the right, not even the owner of the table can create a column of the type.
+#[tokio::test]
+async fn a_role_that_may_not_use_the_schema_of_a_new_column_is_told_the_grant() {
+    let mut scene = scene_with(NOTES).await;
+    if scene.database.skips_vector() {
+        return;
+    }
+    let role = daemon_role(&scene).await;
+    role.own(&scene, "notes").await;
+    scene
+        .sql(
+            "ALTER TABLE notes DROP COLUMN embedding; \
+             CREATE SCHEMA \"Ext\"; ALTER EXTENSION vector SET SCHEMA \"Ext\"; \
+             SET search_path = public, \"Ext\"",
+        )
+        .await;
+    role.job(&scene, "notes").await;
+    scene.put(1, TIDES).await;
+    scene.spawn_daemon_with(&[]);
+    let reason = scene.wait_for_failure().await;
+    let grant = format!("GRANT USAGE ON SCHEMA \"Ext\" TO \"{}\";", role.name);
+    assert!(
+        reason.ends_with(&format!("run as its owner: {grant}")),
+        "{reason}"
+    );
+    scene
+        .sql(&format!("{grant} UPDATE jobs SET init_failed_at = NULL"))
+        .await;
+    let finished = "SELECT init_finished_at IS NOT NULL FROM jobs";
+    scene.wait_for(finished, "true").await;
+    scene.wait_for_vectors("notes", "body").await;
+}
+
 /// Hazard 42. The job does not create the column once more beside the one that was renamed.
 #[tokio::test]
 async fn a_destination_that_is_renamed_or_dropped_is_named_with_its_option() {

@@ -2,7 +2,7 @@
 
 use super::Request;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, destination_type};
+use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, usable_type};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
@@ -106,7 +106,7 @@ impl OpenTable<'_> {
         let mut missing = Vec::new();
         if found.destination.is_none() {
             let requested = self.request.definition.column_type.as_deref();
-            let kind = destination_type(&self.session, requested, dimensions).await?;
+            let kind = usable_type(&self.session, requested, dimensions).await?;
             missing.push((self.names.destination.clone(), kind));
         }
         if let Some(name) = &self.names.fingerprint

@@ -2,7 +2,7 @@
 //! and must not trip over.
 
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, destination_type};
+use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, usable_type};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::leaves;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
@@ -112,7 +112,7 @@ impl Subject<'_> {
         if find_column(&table.columns, &self.names.destination).is_none() {
             let requested = self.definition.column_type.as_deref();
             let stream = self.sessions.stream;
-            let kind = destination_type(stream, requested, self.dimensions).await;
+            let kind = usable_type(stream, requested, self.dimensions).await;
             let Some(kind) = points.note_failure(point, kind) else {
                 return;
             };

@@ -132,6 +132,76 @@ async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_hel
 }
 
 #[tokio::test]
+async fn a_definition_that_cannot_work_says_what_to_correct() {
+    let (database, client) = articles(server::shared()).await;
+    let columns = "ALTER TABLE jobs ADD COLUMN runtime TEXT, ADD COLUMN batch_size INT, ADD COLUMN pk TEXT, \
+                   ADD COLUMN fingerprint_column TEXT";
+    execute(&client, columns).await;
+    let on = |table, source, destination| Job::on(&database, table, source, destination);
+    let with = |destination, options| Job {
+        options,
+        ..on("articles", "title", destination)
+    };
+    let empty_model = Job {
+        embedding_model: "",
+        ..on("articles", "title", "v1")
+    };
+    let cases: &[(&str, Job<'_>, &[&str])] = &[
+        (
+            "",
+            on("", "title", "v1"),
+            &["\"table\" is empty; set it in the jobs table"],
+        ),
+        (
+            "",
+            on("articles", "", "v1"),
+            &["src_column is empty; set it in the jobs table"],
+        ),
+        (
+            "",
+            on("articles", "title", ""),
+            &["dst_column is empty; set it in the jobs table"],
+        ),
+        (
+            "",
+            empty_model,
+            &["embedding_model is empty; set it in the jobs table"],
+        ),
+        (
+            "",
+            with("v2", &[("runtime", "'local'")]),
+            &["runtime \"local\" is not known: it is \"ort\""],
+        ),
+        (
+            "",
+            with("v3", &[("batch_size", "-1")]),
+            &["batch_size must be at least 1; set it to NULL for the default"],
+        ),
+        (
+            "",
+            with("v4", &[("pk", "'isbn'")]),
+            &["but the key of \"public\".\"articles\" is (id); correct pk or set it to NULL"],
+        ),
+        (
+            "",
+            with("v5", &[("fingerprint_column", "'title'")]),
+            &["fingerprints need a column of their own"],
+        ),
+        (
+            "",
+            with("v6", &[("fingerprint_column", "'body'")]),
+            &["an ordinary column of the type uuid, and is of the type text; name another one"],
+        ),
+        (
+            "CREATE TABLE made (id INT PRIMARY KEY, t TEXT, v REAL[] GENERATED ALWAYS AS (ARRAY[1::REAL]) STORED)",
+            on("made", "t", "v"),
+            &["(dst_column) is a generated column, which cannot be written; name another one"],
+        ),
+    ];
+    refusals(&database, &client, cases).await;
+}
+
+#[tokio::test]
 async fn a_vector_column_of_another_length_is_rejected_with_the_statement_that_helps() {
     let (database, client) = articles(server::shared()).await;
     if database.skips_vector() {

@@ -1,5 +1,7 @@
 //! Connection strings that people bring along from other programs.
 
+use testkit::{TestDatabase, server};
+
 use crate::support::program;
 
 /// Why a connection string is refused, as the daemon prints it.
@@ -41,6 +43,10 @@ async fn an_option_of_another_driver_is_named_with_what_to_do() {
         (
             "sslmode=require&nonsense=1",
             "option 2 behind the '?' is not one of libpq's",
+        ),
+        (
+            "sslmode=disabled",
+            "sslmode is none of prefer, disable, allow, require, verify-ca, verify-full",
         ),
     ] {
         let said = refused(&format!("{url}?{query}")).await;
@@ -102,6 +108,62 @@ async fn a_value_with_a_blank_asks_for_quotes() {
         said.contains("neither a postgresql:// URL nor key=value pairs"),
         "{said}"
     );
+}
+
+#[tokio::test]
+async fn a_percent_sign_and_an_empty_text_are_explained() {
+    let said = refused("postgresql://me:s3cret%@h/d").await;
+    assert!(said.contains("write %25 for a '%'"), "{said}");
+    let mut command = program().command("start-daemon");
+    let output = command.env("LANTERN_URI", "").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("it is empty; expected postgresql://"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn a_server_or_a_database_that_is_not_there_is_named() {
+    let database = TestDatabase::create(server::shared()).await;
+    let uri = database.uri();
+    let (place, _) = uri.rsplit_once('/').expect("a URI with a database");
+    for (uri, words) in [
+        (
+            format!("{place}/shopp"),
+            "database \"shopp\" does not exist (SQLSTATE 3D000): create the database",
+        ),
+        (
+            "postgresql://me:s3cret@127.0.0.1:1/d".to_owned(),
+            "cannot connect to postgresql://me:***@127.0.0.1:1/d: Connection refused",
+        ),
+        (
+            "postgresql://me:s3cret@no-such-host.invalid/d".to_owned(),
+            "its name cannot be resolved",
+        ),
+    ] {
+        let said = refused(&uri).await;
+        assert!(said.contains(words), "{uri}: {said}");
+    }
+}
+
+#[test]
+fn a_wrong_value_of_an_option_says_which_are_right() {
+    for (arguments, words) in [
+        (
+            ["--max-retained-wal", "5"],
+            "write a whole number and a unit (kB, MB, GB, TB), such as 16GB, or off",
+        ),
+        (["--slots", "three"], "[possible values: job, database]"),
+        (["--url", "x"], "a similar argument exists: '--uri'"),
+    ] {
+        let mut command = program().command("start-daemon");
+        let output = command.args(arguments).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
 }
 
 #[test]

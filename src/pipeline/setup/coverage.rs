@@ -36,8 +36,9 @@ pub enum Counting {
     Always,
 }
 
-/// Size in bytes and rows, of a table or of all partitions of one, and whether the role may read both columns.
-type Extent = (i64, f64, bool);
+/// Size in bytes and rows, of a table or of all partitions of one, whether it has partitions, and whether the role may
+/// read both columns.
+type Extent = (i64, f64, bool, bool);
 
 /// How often the daemon asks.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -88,7 +89,7 @@ pub async fn of_job(
         .await
         .and_then(|row| row.as_ref().map(columns::<Extent>).transpose())
         .map_err(failed())?;
-    let Some((bytes, rows, true)) = extent else {
+    let Some((bytes, rows, partitioned, true)) = extent else {
         return Ok(None);
     };
     let read = match counting {
@@ -98,7 +99,7 @@ pub async fn of_job(
         Counting::Sparing => SMALL_SAMPLE,
     };
     if bytes > read && bytes > MAX_SAMPLED_TABLE {
-        return estimate(session, definition, rows).await;
+        return estimate(session, definition, rows, partitioned).await;
     }
     // As the daemon sees it: an empty text has no vector.
     let has_text = format!(
@@ -110,8 +111,11 @@ pub async fn of_job(
         true => format!("TABLESAMPLE SYSTEM ({:.6})", share * 100.0),
         false => String::new(),
     };
+    // As in the stream: without the rows of tables that inherit.
+    let only = if partitioned { "" } else { "ONLY " };
     let statement = format!(
-        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) FROM {}.{} {sample}",
+        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) \
+         FROM {only}{}.{} {sample}",
         identifier(destination),
         identifier(schema),
         identifier(table),
@@ -120,7 +124,7 @@ pub async fn of_job(
     let counted = counted.and_then(|row| columns::<(i64, i64)>(&row));
     let (texts, vectors) = counted.map_err(DatabaseError::during("counting vectors"))?;
     if texts == 0 && share < 1.0 {
-        return estimate(session, definition, rows).await;
+        return estimate(session, definition, rows, partitioned).await;
     }
     let of_all = |rows: i64| (rows.unsigned_abs() as f64 / share.min(1.0)).round() as u64;
     Ok(Some(Coverage {
@@ -132,6 +136,7 @@ pub async fn of_job(
 
 /// `reltuples` is -1 for a table that was never analyzed.
 const EXTENT: &str = "SELECT sum(pg_relation_size(l.oid))::bigint, sum(GREATEST(l.reltuples, 0))::float8, \
+       bool_and(t.relkind = 'p'), \
        bool_and(has_column_privilege(t.oid, s.attnum, 'SELECT') AND has_column_privilege(t.oid, d.attnum, 'SELECT')) \
      FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace \
      JOIN pg_attribute s ON s.attrelid = t.oid AND s.attname = $3 AND NOT s.attisdropped \
@@ -146,11 +151,12 @@ async fn estimate(
     session: &Session,
     definition: &Definition,
     rows: f64,
+    partitioned: bool,
 ) -> Result<Option<Coverage>, DatabaseError> {
     let fraction = |column: &Option<String>| {
         format!(
             "(SELECT 1 - s.null_frac FROM pg_stats s WHERE s.schemaname = $1 AND s.tablename = $2 AND s.attname = {} \
-             ORDER BY s.inherited DESC LIMIT 1)::float8",
+             AND s.inherited = {partitioned})::float8",
             literal(column.as_deref().unwrap_or_default())
         )
     };

@@ -31,6 +31,9 @@ async fn rows_of_tables_that_inherit_are_not_followed_and_a_warning_says_so() {
         .await;
     let printed = String::from_utf8_lossy(&verified.stdout).into_owned();
     assert!(printed.contains("public.kid inherits"), "{printed}");
+    scene.wait_for_vectors("ONLY notes", "body").await;
+    let shown = program().stdout_of(&["status", "--uri", &uri]).await;
+    assert!(shown.contains("100%"), "{shown}");
 
     // The remedy.
     scene.job("kid", "body").await;

@@ -165,7 +165,7 @@ impl JobStore {
             match refused.filter(|error| error.code().code().starts_with("23")) {
                 Some(refused) => EditError::Refused {
                     table: self.table().qualified().to_owned(),
-                    reason: shown(refused.message()).to_string(),
+                    reason: shown(refused.message()),
                 },
                 None => DatabaseError::during("adding the job")(error).into(),
             },

@@ -93,6 +93,30 @@ async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_hel
         ),
         (
             "",
+            Job::on(&database, "articles", "headline", "v"),
+            &["no column \"headline\"", "id, title, body"],
+        ),
+        (
+            "",
+            Job::on(&database, "articles", "title", "title"),
+            &["a column of their own"],
+        ),
+        (
+            "",
+            Job::on(&database, "articles", "title", "body"),
+            &["has the type text"],
+        ),
+    ];
+    refused_with_remedies(&database, &client, cases).await;
+}
+
+#[tokio::test]
+async fn a_table_whose_name_is_written_otherwise_is_suggested() {
+    let (database, client) = articles(server::shared()).await;
+    let on = |table| Job::on(&database, table, "t", "v");
+    let cases: &[(&str, Job<'_>, &[&str])] = &[
+        (
+            "",
             on("Articles"),
             &["no table \"public\".\"Articles\"", "case-sensitive there)"],
         ),
@@ -111,21 +135,6 @@ async fn a_table_that_cannot_be_followed_is_rejected_with_the_statement_that_hel
                 "without quotes and without its schema)",
                 "did you mean \"public\".\"articles\"?",
             ],
-        ),
-        (
-            "",
-            Job::on(&database, "articles", "headline", "v"),
-            &["no column \"headline\"", "id, title, body"],
-        ),
-        (
-            "",
-            Job::on(&database, "articles", "title", "title"),
-            &["a column of their own"],
-        ),
-        (
-            "",
-            Job::on(&database, "articles", "title", "body"),
-            &["has the type text"],
         ),
     ];
     refused_with_remedies(&database, &client, cases).await;

@@ -92,7 +92,7 @@ fn find(explicit: Option<&Path>, data_path: &Path) -> Result<PathBuf, EmbeddingE
 }
 
 /// The folder of the library that comes with the program in a package or an archive: `/usr/lib/lantern-cli` for
-/// `/usr/bin/lantern-cli`. Whoever can write there can replace the program as well.
+/// `/usr/bin/lantern-cli`. An account that may write there can replace the program as well.
 fn folder_of_program() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let prefix = program.parent()?.parent()?;

@@ -177,6 +177,7 @@ impl NewJobArguments {
                 fingerprint_column: value("fingerprint_column"),
                 create_index: value("create_index"),
                 index_params: value("index_params"),
+                chunk_table: None,
                 trust_existing: self.trust_existing,
                 backfill: !self.no_backfill,
                 skip_triggers: self.skip_triggers,

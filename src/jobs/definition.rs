@@ -6,6 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::chunk_table::ChunkTableName;
 use crate::postgres::ConnectionString;
 
 /// The row's `id` as text. The documented table has integers there, but any type will do.
@@ -74,7 +75,7 @@ pub struct Definition {
     pub table: Option<String>,
     /// Column with the texts to embed.
     pub src_column: Option<String>,
-    /// Column for the vectors.
+    /// Column for the vectors: of the target table, or of the table for passages.
     pub dst_column: Option<String>,
     /// Name of the model.
     pub embedding_model: Option<String>,
@@ -88,6 +89,8 @@ pub struct Definition {
     pub runtime: Option<String>,
     /// Settings of the runtime as JSON: how it uses the model.
     pub runtime_params: Option<String>,
+    /// Table for passages of the texts, as the user wrote its name. `None`: each text has one vector, in its own row.
+    pub chunk_table: Option<String>,
     /// Column of the target table for the fingerprint of the text and model that a row's vector was made from.
     pub fingerprint_column: Option<String>,
     /// Existing vectors count as right, even if changes may have been missed.
@@ -116,6 +119,7 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ("batch_size", "bigint"),
     ("runtime", "text"),
     ("runtime_params", "text"),
+    ("chunk_table", "text"),
     ("fingerprint_column", "text"),
     ("trust_existing", "bool"),
     ("backfill", "bool"),
@@ -150,10 +154,12 @@ impl Definition {
                 table,
                 src_column,
                 dst_column,
+                chunk_table,
                 fingerprint_column,
                 ..
             } = definition.clone();
-            (schema, table, src_column, dst_column, fingerprint_column)
+            let written = (chunk_table, dst_column, fingerprint_column);
+            (schema, table, src_column, written)
         };
         // A role that searches may see neither connection string.
         let is_beside = self.db_connection == other.db_connection || self.is_beside(other);
@@ -169,10 +175,21 @@ impl Definition {
             columns.into_iter().flatten().cloned().collect()
         };
         let others = written(other);
-        self.schema == other.schema
-            && self.table == other.table
+        self.written_table() == other.written_table()
             && written(self).iter().any(|column| others.contains(column))
             && self.is_beside(other)
+    }
+
+    /// The table that vectors are written to, by schema and name. `None` where the row does not say, or not so that it can
+    /// be read.
+    pub fn written_table(&self) -> Option<ChunkTableName> {
+        match &self.chunk_table {
+            Some(name) => ChunkTableName::parse(name, &self.schema).ok(),
+            None => Some(ChunkTableName {
+                schema: self.schema.clone(),
+                table: self.table.clone()?,
+            }),
+        }
     }
 
     /// A hash of what is embedded, from where, to where, and how. It is part of the names of slot and publication. So a
@@ -209,13 +226,18 @@ impl Definition {
         let runtime = self
             .remote_runtime()
             .map(|name| Some(Cow::from(format!("runtime={name}"))));
-        columns.into_iter().chain(params).chain(runtime).collect()
+        let passages = self
+            .chunk_table
+            .as_ref()
+            .map(|name| Some(Cow::from(format!("chunk_table={name}"))));
+        let further = params.into_iter().chain(runtime).chain(passages);
+        columns.into_iter().chain(further).collect()
     }
 }
 
 /// Parameters that decide no vector of a row: consents, and where and how vectors are asked for. A new key must not embed a
 /// table again.
-const OF_NO_VECTOR: [&str; 14] = [
+const OF_NO_VECTOR: [&str; 15] = [
     "api_key",
     "api_key_env",
     "api_key_header",
@@ -226,6 +248,7 @@ const OF_NO_VECTOR: [&str; 14] = [
     "hedge_after",
     "max_batch",
     "max_batch_tokens",
+    "max_document_bytes",
     "max_in_flight",
     "price_per_million",
     "timeout",
@@ -375,6 +398,7 @@ impl JobRow {
             batch_size: None,
             runtime: None,
             runtime_params: None,
+            chunk_table: None,
             fingerprint_column: None,
             trust_existing: false,
             backfill: true,

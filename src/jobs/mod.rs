@@ -5,6 +5,7 @@
 //! jobs table ──┤ store       its rows, read (rows) and updated over one session ──▶ definition   what a row asks for
 //!              └ watcher     what has changed since the last poll
 //!
+//!   chunk_table the name of a table for passages
 //!   failures   rows that could not be embedded or written (the quarantine); failures_summary: how many
 //!   stats      what a daemon records of its jobs for those who ask the database
 //!   succession which job replaces which
@@ -31,6 +32,7 @@
 //! # }
 //! ```
 
+pub mod chunk_table;
 pub mod creation;
 pub mod definition;
 pub mod edit;

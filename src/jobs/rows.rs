@@ -129,13 +129,17 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
     let is = |column: &str| row.try_get::<_, bool>(column);
     let mut defects = Defects::default();
     defects.note_long(&text("too_long")?.unwrap_or_default());
+    let chunk_table = text("chunk_table")?;
     let definition = Definition {
         db_connection: text("db_connection")?.unwrap_or_default(),
         write_connection: text("write_connection")?,
         schema: text("schema")?.unwrap_or_else(|| "public".to_owned()),
         table: text("table")?,
         src_column: text("src_column")?,
-        dst_column: text("dst_column")?,
+        dst_column: text("dst_column")?.or_else(|| {
+            let of_passages = chunk_table.is_some();
+            of_passages.then(|| PASSAGE_VECTORS.to_owned())
+        }),
         embedding_model: text("embedding_model")?,
         column_type: text("column_type")?,
         pk: text("pk")?,
@@ -143,6 +147,7 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
         runtime: text("runtime")?,
         // A JSON null stands for no value, as NULL does.
         runtime_params: text("runtime_params")?.filter(|params| params != "null"),
+        chunk_table,
         fingerprint_column: text("fingerprint_column")?,
         trust_existing: defects.flag("trust_existing", text("trust_existing")?, false),
         backfill: defects.flag("backfill", text("backfill")?, true),
@@ -163,6 +168,9 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
         replaced_by: text("replaced_by")?.map(JobId::new),
     }))
 }
+
+/// The column for vectors in a table of passages, unless the row says otherwise.
+const PASSAGE_VECTORS: &str = "embedding";
 
 /// What is wrong with the values of a row, as the reasons of a failure.
 #[derive(Default)]

@@ -148,6 +148,7 @@ impl EmbedTable {
                 runtime: self.runtime.clone(),
                 runtime_params: self.runtime_params.clone(),
                 fingerprint_column: self.fingerprint_column.clone(),
+                chunk_table: None,
                 trust_existing: false,
                 backfill: true,
                 skip_triggers: self.skip_triggers,

@@ -2,7 +2,9 @@
 
 use crate::embedding::{InvalidOptions, ModelOptions, RemoteOptions};
 use crate::jobs::Definition;
+use crate::jobs::chunk_table::ChunkTableName;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::text_options::TextOptions;
 use crate::pipeline::table::index_options::IndexOptions;
 use crate::postgres::quote::identifier;
 
@@ -15,7 +17,7 @@ pub struct TargetNames {
     pub table: String,
     /// The column with the text.
     pub source: String,
-    /// The column for the vectors.
+    /// The column for the vectors: of the table, or of the table for passages.
     pub destination: String,
     /// The column by whose name fingerprints go. Another one than the destination only while a job fills a column that
     /// is to replace it.
@@ -28,6 +30,10 @@ pub struct TargetNames {
     pub fingerprint: Option<String>,
     /// The index that the job asks for, if it does.
     pub index: Option<IndexOptions>,
+    /// The table for passages, if the job cuts its texts.
+    pub passages: Option<ChunkTableName>,
+    /// What is embedded of each text.
+    pub text: TextOptions,
 }
 
 /// Where the model of a job is, and how it is used, as far as the job says so.
@@ -52,16 +58,26 @@ impl TargetNames {
             return Err(JobError::permanent(defect));
         }
         let model = required(definition.embedding_model.as_deref(), "embedding_model")?;
+        let source = required(definition.src_column.as_deref(), "src_column")?;
+        let passages = passages(definition)?;
+        let (text, params) = TextOptions::take(
+            definition.runtime_params.as_deref(),
+            &source,
+            passages.is_some(),
+        )
+        .map_err(|reason| JobError::permanent(format!("the job's runtime_params: {reason}")))?;
         let names = TargetNames {
             schema: definition.schema.clone(),
             table: required(definition.table.as_deref(), "\"table\"")?,
-            source: required(definition.src_column.as_deref(), "src_column")?,
+            source,
             destination: required(definition.dst_column.as_deref(), "dst_column")?,
             destination_in_fingerprints: required(definition.dst_column.as_deref(), "dst_column")?,
-            runtime: runtime(definition, &model)?,
+            runtime: runtime(definition, params.as_deref(), &model)?,
             model,
             fingerprint: definition.fingerprint_column.clone(),
             index: index_options(definition)?,
+            passages,
+            text,
         };
         names.check_columns()?;
         check_batch_size(definition)?;
@@ -88,7 +104,7 @@ impl TargetNames {
                 identifier(column)
             )));
         }
-        if self.source == self.destination {
+        if self.passages.is_none() && self.source == self.destination {
             return Err(JobError::permanent(format!(
                 "src_column and dst_column are both {}; the vectors need a column of their own",
                 identifier(&self.source)
@@ -120,11 +136,41 @@ fn index_options(definition: &Definition) -> Result<Option<IndexOptions>, JobErr
     IndexOptions::from_columns(kind.as_deref(), params.as_deref()).map_err(JobError::permanent)
 }
 
-/// The runtime with its parameters.
-fn runtime(definition: &Definition, model: &str) -> Result<Runtime, JobError> {
+/// The table for passages, with the options that go with none.
+fn passages(definition: &Definition) -> Result<Option<ChunkTableName>, JobError> {
+    let Some(name) = &definition.chunk_table else {
+        return Ok(None);
+    };
+    let name = ChunkTableName::parse(name, &definition.schema).map_err(JobError::permanent)?;
+    let is_source = Some(&name.table) == definition.table.as_ref();
+    if is_source && name.schema == definition.schema {
+        return Err(JobError::permanent(
+            "chunk_table names the table with the texts; passages need a table of their own",
+        ));
+    }
+    if definition.fingerprint_column.is_some() {
+        return Err(JobError::permanent(
+            "fingerprint_column and chunk_table do not go together: passages have fingerprints of their own; set \
+             fingerprint_column to NULL",
+        ));
+    }
+    if definition.replaces.is_some() {
+        return Err(JobError::permanent(
+            "replaces and chunk_table do not go together; add a second job with another chunk_table, and cancel the first \
+             one when it is complete",
+        ));
+    }
+    Ok(Some(name))
+}
+
+/// The runtime with its parameters, without those about texts.
+fn runtime(
+    definition: &Definition,
+    parameters: Option<&str>,
+    model: &str,
+) -> Result<Runtime, JobError> {
     let invalid =
         |error: InvalidOptions| JobError::permanent(format!("the job's runtime_params: {error}"));
-    let parameters = definition.runtime_params.as_deref();
     match definition.runtime.as_deref() {
         None | Some(ORT) => {
             let options = parameters.map(ModelOptions::from_json).transpose();

@@ -35,4 +35,5 @@ pub mod row_access;
 pub mod table_state;
 pub mod target_database;
 pub mod target_table;
+pub mod text_options;
 pub mod written_columns;

@@ -135,5 +135,6 @@ pub fn assemble(found: FoundTable, names: &TargetNames, identity: &str) -> Optio
         source: found.source,
         destination,
         fingerprint,
+        passages: None,
     })
 }

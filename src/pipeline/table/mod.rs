@@ -9,6 +9,8 @@
 //! | [`leaf`] | a partition that holds rows |
 //! | [`distance`] | pgvector's distances, with their operators and operator classes |
 //! | [`index_options`] | what index a job asks for |
+//! | [`template`] | the text that is embedded, made of several columns |
+//! | [`passages`] | the table of passages of a job that cuts its documents |
 //! | [`recent_texts`] | the last text of each recently changed key |
 //! | [`row`] | a row on its way to its vector, and the receipt its sender waits for |
 //! | [`write_back_marker`] | the message in the WAL that marks our own transactions |
@@ -20,9 +22,11 @@ pub mod fingerprint;
 pub mod index_options;
 pub mod key_sql;
 pub mod leaf;
+pub mod passages;
 pub mod recent_texts;
 pub mod row;
 pub mod source_version;
 pub mod target;
+pub mod template;
 pub mod text;
 pub mod write_back_marker;

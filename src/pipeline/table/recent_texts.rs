@@ -62,7 +62,9 @@ impl RecentTexts {
                 let text = xxh3_128_with_seed(text.identity(), self.seed);
                 (Some(text), self.texts.put(key, text))
             }
-            SourceText::Empty | SourceText::Unread => (None, self.texts.pop(&key)),
+            SourceText::Empty | SourceText::Unread | SourceText::Truncated => {
+                (None, self.texts.pop(&key))
+            }
         };
         match before {
             None => Seen::Unknown,

@@ -32,6 +32,11 @@ impl Key {
         Key(parts.into_iter().collect())
     }
 
+    /// The key of a change that concerns all rows of the table.
+    pub fn of_all_rows() -> Self {
+        Key(Arc::new([]))
+    }
+
     /// The text of the key column at `position`, counted from 0.
     ///
     /// # Panics
@@ -41,7 +46,10 @@ impl Key {
     }
 
     /// The number of key columns.
-    #[allow(clippy::len_without_is_empty, reason = "a key has at least one column")]
+    #[allow(
+        clippy::len_without_is_empty,
+        reason = "the key of a row has at least one column"
+    )]
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -73,6 +81,8 @@ pub enum SourceText {
     Empty,
     /// The stream did not carry it (unchanged TOAST, a column that is not published): it is read by key.
     Unread,
+    /// Every row of the table was removed at once: the row stands for all of them.
+    Truncated,
 }
 
 impl SourceText {
@@ -100,7 +110,7 @@ impl SourceText {
     pub fn text(&self) -> Option<&Text> {
         match self {
             SourceText::Text(text) => Some(text),
-            SourceText::Empty | SourceText::Unread => None,
+            SourceText::Empty | SourceText::Unread | SourceText::Truncated => None,
         }
     }
 
@@ -108,7 +118,7 @@ impl SourceText {
     pub fn bytes(&self) -> usize {
         match self {
             SourceText::Text(text) => text.head().len(),
-            SourceText::Empty | SourceText::Unread => 0,
+            SourceText::Empty | SourceText::Unread | SourceText::Truncated => 0,
         }
     }
 }
@@ -123,7 +133,7 @@ impl TextHash {
         match source {
             SourceText::Text(text) => Some(TextHash(xxh3_64(text.identity()))),
             SourceText::Empty => Some(TextHash(0)),
-            SourceText::Unread => None,
+            SourceText::Unread | SourceText::Truncated => None,
         }
     }
 

@@ -6,7 +6,9 @@
 use serde_json::Value;
 
 use super::fingerprint::Fingerprint;
+use super::passages::PassageTable;
 use super::row::Key;
+use super::template::Template;
 use crate::postgres::quote::identifier;
 
 /// A column of the key.
@@ -92,6 +94,8 @@ pub struct SourceColumn {
     pub form: TextForm,
     /// False for generated columns, which servers before 18 do not publish: their text is read by key.
     pub published: bool,
+    /// What is embedded of the text and other columns of the row, where that is not the text alone.
+    pub template: Option<Template>,
 }
 
 impl SourceColumn {
@@ -103,11 +107,20 @@ impl SourceColumn {
         }
     }
 
+    /// SQL for the text that is embedded of the row `alias`; NULL where the column's value is NULL or has no characters.
+    pub fn sql(&self, alias: &str) -> String {
+        let text = self.plain_sql(alias);
+        match &self.template {
+            Some(template) => template.sql(alias, &text),
+            None => text,
+        }
+    }
+
     /// SQL for the column's text in the row `alias`; NULL where the value is NULL or has no characters.
     ///
     /// `COLLATE "C"` compares byte by byte. Under a nondeterministic collation two different texts may be equal, and a
     /// vector of one would be taken for the other's.
-    pub fn sql(&self, alias: &str) -> String {
+    pub fn plain_sql(&self, alias: &str) -> String {
         let column = format!("{alias}.{}", identifier(&self.name));
         match self.form {
             TextForm::Plain | TextForm::BlankPadded => {
@@ -118,7 +131,7 @@ impl SourceColumn {
     }
 }
 
-/// The column for the vectors.
+/// The column for the vectors: of the target table, or of the table of passages where the job has one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DestinationColumn {
     /// As the catalog has it, not quoted.
@@ -156,8 +169,10 @@ pub struct TargetTable {
     pub source: SourceColumn,
     /// Where the vector goes.
     pub destination: DestinationColumn,
-    /// Where the fingerprint goes, if the job has one.
+    /// Where the fingerprint goes, if the job has one. A job with passages has none.
     pub fingerprint: Option<Fingerprint>,
+    /// Where the passages of documents go, if the job cuts them. Then the destination is a column of that table.
+    pub passages: Option<PassageTable>,
 }
 
 impl TargetTable {
@@ -177,8 +192,11 @@ impl TargetTable {
     }
 
     /// SQL that is true where the row `alias` is up to date: its fingerprint is that of its text, and it has a vector exactly
-    /// where it has a text. Never true without a fingerprint column.
+    /// where it has a text. Never true without a fingerprint column. Of a job with passages: they are those of the row.
     pub fn is_current(&self, alias: &str) -> String {
+        if let Some(passages) = &self.passages {
+            return passages.is_current(&self.key, &self.source, alias);
+        }
         let Some(fingerprint) = &self.fingerprint else {
             return "false".into();
         };
@@ -213,10 +231,20 @@ impl TargetTable {
     /// The columns that the publication must carry: the key and, where the server publishes it, the source.
     pub fn required_columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = self.key.iter().map(|column| column.name.clone()).collect();
-        if self.source.published && !columns.contains(&self.source.name) {
-            columns.push(self.source.name.clone());
+        let template = self.source.template.iter().flat_map(Template::columns);
+        let published = self.source.published.then_some(&self.source.name);
+        for column in published.into_iter().chain(template) {
+            if !columns.contains(column) {
+                columns.push(column.clone());
+            }
         }
         columns
+    }
+
+    /// Whether the text of a change is read by key although the stream may carry it: what is embedded takes more than the
+    /// text of the source.
+    pub fn reads_texts(&self) -> bool {
+        self.passages.is_some() || self.source.template.is_some()
     }
 
     /// The columns that a publication of ours carries: the required ones and the fingerprint, which shows that an update
@@ -282,6 +310,7 @@ impl TargetTable {
                 name: "body".into(),
                 form: TextForm::Plain,
                 published: true,
+                template: None,
             },
             destination: DestinationColumn {
                 name: "embedding".into(),
@@ -292,6 +321,7 @@ impl TargetTable {
                 exists: true,
             },
             fingerprint: None,
+            passages: None,
         }
     }
 }

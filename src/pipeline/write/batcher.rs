@@ -244,7 +244,10 @@ impl Batcher {
         match &row.source {
             SourceText::Text(_) => self.at_engine.submit(row),
             SourceText::Empty => self.queue.push(PendingWrite::new(row, None)),
-            SourceText::Unread => self.unread.push(PendingWrite::new(row, None)),
+            // A job that is told of truncated tables has another task than this one.
+            SourceText::Unread | SourceText::Truncated => {
+                self.unread.push(PendingWrite::new(row, None));
+            }
         }
         Ok(())
     }
@@ -272,7 +275,7 @@ impl Batcher {
         let now = Instant::now();
         while let Some(pending) = self.later.pop_due(now) {
             match pending.embedded.row.source {
-                SourceText::Unread => self.unread.push(pending),
+                SourceText::Unread | SourceText::Truncated => self.unread.push(pending),
                 SourceText::Text(_) | SourceText::Empty => self.queue.push(pending),
             }
         }

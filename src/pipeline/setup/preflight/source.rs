@@ -60,6 +60,7 @@ impl SourceColumn {
             form: text_form(column),
             // Servers publish stored generated columns from 18 on, and only where the publication asks for it.
             published: !column.generated,
+            template: None,
         }
     }
 }

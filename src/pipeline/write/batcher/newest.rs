@@ -32,7 +32,7 @@ impl Batcher {
                 let older = self.at_engine.submit_newest(row);
                 older.and_then(|older| self.at_engine.newest(&key)?.take_over(older))
             }
-            SourceText::Unread => {
+            SourceText::Unread | SourceText::Truncated => {
                 let older = self.unread.push_newest(row);
                 older.and_then(|older| self.unread.newest(&key)?.take_over(older))
             }
@@ -72,10 +72,12 @@ impl Batcher {
         let key = &newer.key;
         let at_engine = match newer.source {
             SourceText::Text(_) => None,
-            SourceText::Empty | SourceText::Unread => self.at_engine.withdraw(key, newer),
+            SourceText::Empty | SourceText::Unread | SourceText::Truncated => {
+                self.at_engine.withdraw(key, newer)
+            }
         };
         let unread = match newer.source {
-            SourceText::Unread => None,
+            SourceText::Unread | SourceText::Truncated => None,
             SourceText::Empty | SourceText::Text(_) => self.unread.withdraw(key, newer),
         };
         at_engine.into_iter().chain(unread)

@@ -1,0 +1,215 @@
+//! What `runtime_params` says of texts: the template, and how documents are cut. The other keys are the model's.
+
+use serde_json::{Map, Value};
+
+use crate::pipeline::table::template::Template;
+
+/// The keys that are taken out of `runtime_params`.
+const KEYS: [&str; 5] = [
+    "template",
+    "chunk_tokens",
+    "chunk_overlap",
+    "chunk_mode",
+    "max_document_bytes",
+];
+/// The largest document that is cut, unless the job says otherwise.
+const DEFAULT_DOCUMENT_BYTES: usize = 16 << 20;
+/// The largest value that PostgreSQL stores.
+const MAX_DOCUMENT_BYTES: u64 = 1 << 30;
+
+/// What a job asks of its texts. The default: the text of the source column, whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TextOptions {
+    /// What is embedded of a text and its row.
+    pub template: Option<Template>,
+    /// How documents are cut, where the job has a table for passages.
+    pub passages: PassageOptions,
+}
+
+/// How documents are cut into passages, as the job says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassageOptions {
+    /// The most tokens of a passage, with its overlap. `None`: what the model's window leaves, up to a limit.
+    pub tokens: Option<usize>,
+    /// How much of a passage is the end of the one before.
+    pub overlap: Overlap,
+    /// Where texts are cut: `text`, `markdown`, `code:rust`.
+    pub mode: String,
+    /// A larger document is quarantined.
+    pub max_document_bytes: usize,
+}
+
+/// How much of a passage is the end of the one before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Overlap {
+    /// A share of the passage's tokens, at most a half.
+    Share(f64),
+    /// A number of tokens.
+    Tokens(usize),
+}
+
+impl Eq for Overlap {}
+
+impl Default for PassageOptions {
+    fn default() -> Self {
+        PassageOptions {
+            tokens: None,
+            overlap: Overlap::Share(0.1),
+            mode: "text".into(),
+            max_document_bytes: DEFAULT_DOCUMENT_BYTES,
+        }
+    }
+}
+
+impl Overlap {
+    /// The overlap in passages of at most so many tokens; at most a half of them.
+    pub fn of(self, tokens: usize) -> usize {
+        match self {
+            Overlap::Share(share) => (tokens as f64 * share) as usize,
+            Overlap::Tokens(overlap) => overlap.min(tokens / 2),
+        }
+    }
+}
+
+impl TextOptions {
+    /// Takes the keys about texts out of `runtime_params`; returns what is left for the model. `source` is the column with
+    /// the text. What is no JSON object is left as it is, for the model's options to refuse.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is wrong with it.
+    pub fn take(
+        params: Option<&str>,
+        source: &str,
+        has_passages: bool,
+    ) -> Result<(TextOptions, Option<String>), String> {
+        let Some(Ok(Value::Object(mut object))) = params.map(serde_json::from_str) else {
+            return Ok((TextOptions::default(), params.map(str::to_owned)));
+        };
+        let mut taken = Map::new();
+        for key in KEYS {
+            if let Some(value) = object.remove(key).filter(|value| !value.is_null()) {
+                taken.insert(key.to_owned(), value);
+            }
+        }
+        if taken.is_empty() {
+            return Ok((TextOptions::default(), params.map(str::to_owned)));
+        }
+        let of_passages = taken.keys().find(|key| *key != "template");
+        if let Some(key) = of_passages.filter(|_| !has_passages) {
+            return Err(format!(
+                "{key} is about passages, and the job has no chunk_table; set chunk_table or remove {key}"
+            ));
+        }
+        let options = TextOptions {
+            template: text(&taken, "template")?
+                .map(|template| Template::parse(template, source))
+                .transpose()?,
+            passages: passages(&taken)?,
+        };
+        let rest = (!object.is_empty()).then(|| Value::Object(object).to_string());
+        Ok((options, rest))
+    }
+}
+
+fn passages(taken: &Map<String, Value>) -> Result<PassageOptions, String> {
+    let default = PassageOptions::default();
+    let tokens = number(taken, "chunk_tokens", 8, 1 << 20)?;
+    let bytes = number(taken, "max_document_bytes", 1, MAX_DOCUMENT_BYTES)?;
+    Ok(PassageOptions {
+        tokens,
+        overlap: overlap(taken)?.unwrap_or(default.overlap),
+        mode: text(taken, "chunk_mode")?.map_or(default.mode, str::to_owned),
+        max_document_bytes: bytes.unwrap_or(default.max_document_bytes),
+    })
+}
+
+/// `"10%"`, a number below 1 as a share, or a number of tokens.
+fn overlap(taken: &Map<String, Value>) -> Result<Option<Overlap>, String> {
+    let Some(value) = taken.get("chunk_overlap") else {
+        return Ok(None);
+    };
+    let percent = value
+        .as_str()
+        .and_then(|text| text.trim().strip_suffix('%'));
+    let share = match percent {
+        Some(percent) => percent
+            .trim()
+            .parse::<f64>()
+            .ok()
+            .map(|percent| percent / 100.0),
+        None => value.as_f64().filter(|share| share.fract() != 0.0),
+    };
+    let tokens = value
+        .as_u64()
+        .and_then(|tokens| usize::try_from(tokens).ok());
+    match (share, tokens) {
+        (Some(share), _) if (0.0..=0.5).contains(&share) => Ok(Some(Overlap::Share(share))),
+        (None, Some(tokens)) => Ok(Some(Overlap::Tokens(tokens))),
+        _ => Err(format!(
+            "chunk_overlap is {value}, but must be a share of a passage up to \"50%\", or a number of tokens"
+        )),
+    }
+}
+
+fn text<'a>(taken: &'a Map<String, Value>, key: &str) -> Result<Option<&'a str>, String> {
+    taken.get(key).map_or(Ok(None), |value| {
+        let text = value.as_str().map(Some);
+        text.ok_or_else(|| format!("{key} is {value}, but must be a text"))
+    })
+}
+
+fn number(
+    taken: &Map<String, Value>,
+    key: &str,
+    least: u64,
+    most: u64,
+) -> Result<Option<usize>, String> {
+    let Some(value) = taken.get(key) else {
+        return Ok(None);
+    };
+    let number = value
+        .as_u64()
+        .filter(|number| (least..=most).contains(number));
+    let number = number.and_then(|number| usize::try_from(number).ok());
+    number
+        .map(Some)
+        .ok_or_else(|| format!("{key} is {value}, but must be a number from {least} to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_the_model_are_left() {
+        let params =
+            r#"{"pooling": "cls", "template": "{title}\n{chunk}", "chunk_overlap": "20%"}"#;
+        let (options, rest) = TextOptions::take(Some(params), "body", true).unwrap();
+        assert_eq!(rest.as_deref(), Some(r#"{"pooling":"cls"}"#));
+        assert_eq!(options.passages.overlap, Overlap::Share(0.2));
+        assert_eq!(options.template.unwrap().columns(), ["title"]);
+        for params in [None, Some("[]"), Some(r#"{"pooling": "cls"}"#)] {
+            let (options, rest) = TextOptions::take(params, "body", false).unwrap();
+            assert_eq!((options, rest.as_deref()), (TextOptions::default(), params));
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_meant_is_refused_by_its_key() {
+        for (key, value) in [
+            ("chunk_tokens", "0"),
+            ("chunk_tokens", "\"many\""),
+            ("chunk_overlap", "\"90%\""),
+            ("chunk_overlap", "-1"),
+            ("chunk_mode", "1"),
+            ("template", "\"{title}\""),
+            ("max_document_bytes", "0"),
+        ] {
+            let params = format!("{{\"{key}\": {value}}}");
+            let refused = TextOptions::take(Some(&params), "body", true).unwrap_err();
+            assert!(refused.contains(key), "{params}: {refused}");
+        }
+        let refused = TextOptions::take(Some(r#"{"chunk_tokens": 128}"#), "body", false);
+        assert!(refused.unwrap_err().contains("chunk_table"));
+    }
+}

@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS jobs (
   batch_size INT,                   -- maximum number of rows in one write-back (default 512, at most 4096)
   fingerprint_column TEXT,          -- uuid column of the target table, created if it does not exist; it identifies the
                                     -- text and model of a row's vector, so that no finished row is embedded again
+  chunk_table TEXT,                 -- table for passages of the texts with a vector each, created if it does not exist:
+                                    -- docs_chunks or search.docs_chunks; dst_column is then a column of that table
+                                    -- (default embedding); see docs/chunks.md
   trust_existing BOOL,              -- true: the first backfill of the job accepts existing vectors (default false)
   backfill BOOL,                    -- false: no scan, embed only rows that change from now on (default true)
   skip_triggers BOOL,               -- true: write-backs fire no triggers of the target table (default false); needs the

@@ -6,6 +6,8 @@
 --        -v destination=title_embedding -v type='vector(384)' -v role=lantern -f sql/prepare_publication.sql
 --
 -- For a job with a fingerprint column, add -v fingerprint=title_fingerprint; the column is created as well.
+-- For a job with a chunk_table, give -v chunk_schema=search, the schema of that table, in place of destination and type:
+-- the publication then has deletes and truncates, too, and the role may create the table in that schema.
 -- Give a key of several columns as one list: -v key='tenant, id'. From PostgreSQL 18 on, a table with REPLICA IDENTITY
 -- FULL and stored generated columns also needs: ALTER PUBLICATION … SET (publish_generated_columns = stored).
 -- A superuser creates the role once:  CREATE ROLE lantern LOGIN REPLICATION PASSWORD '…';
@@ -15,25 +17,35 @@
 \else
   \set fingerprint ''
 \endif
+\if :{?chunk_schema}
+\else
+  \set chunk_schema ''
+\endif
 
 SELECT
   -- The name must begin with lantern_prepared_; the daemon uses the publication for every job that it fits. A name of more
   -- than 63 bytes would be cut, and then be the same for several tables.
   CASE WHEN octet_length(name) <= 63 THEN name ELSE 'lantern_prepared_' || md5(name) END AS publication,
   :'fingerprint' <> '' AS has_fingerprint,
+  :'chunk_schema' <> '' AS has_chunks,
+  CASE WHEN :'chunk_schema' = '' THEN 'insert, update' ELSE 'insert, update, delete, truncate' END AS changes,
   current_setting('server_version_num')::int >= 150000 AS has_column_lists
-FROM (SELECT concat_ws('_', 'lantern_prepared', :'schema', :'table', :'source')) AS p (name) \gset
+FROM (SELECT concat_ws('_', 'lantern_prepared', :'schema', :'table', :'source',
+                                CASE WHEN :'chunk_schema' <> '' THEN 'chunks' END)) AS p (name) \gset
 
 BEGIN;
 SET LOCAL lock_timeout = '2s';
 
+\if :has_chunks
+\else
 ALTER TABLE :"schema".:"table" ADD COLUMN IF NOT EXISTS :"destination" :type;
+\endif
 \if :has_fingerprint
 ALTER TABLE :"schema".:"table" ADD COLUMN IF NOT EXISTS :"fingerprint" uuid;
 \endif
 
--- Publishes only inserts and updates, and of these only the key, the source and the fingerprint column; whole rows on
--- PostgreSQL 14 and under REPLICA IDENTITY FULL.
+-- Publishes only inserts and updates (of a job with a chunk_table all changes), and of these only the key, the source and
+-- the fingerprint column; whole rows on PostgreSQL 14 and under REPLICA IDENTITY FULL.
 SELECT
   relkind = 'p' AS is_partitioned,
   CASE WHEN relkind = 'p' THEN '' ELSE 'ONLY ' END || format('%I.%I', :'schema', :'table') AS published,
@@ -44,7 +56,7 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = :'schema' AND c.relname = :'table' \gset
 
 SELECT format('CREATE PUBLICATION %I FOR TABLE %s %s WITH (publish = %L, publish_via_partition_root = %s)',
-              :'publication', :'published', :'columns', 'insert, update', (:'is_partitioned'::bool)::text)
+              :'publication', :'published', :'columns', :'changes', (:'is_partitioned'::bool)::text)
 WHERE NOT EXISTS (SELECT FROM pg_publication WHERE pubname = :'publication')
 \gexec
 
@@ -65,8 +77,12 @@ WHERE p.pubname = :'publication' AND CASE
 
 GRANT USAGE ON SCHEMA :"schema" TO :"role";
 -- ctid and tableoid: a write-back updates exactly the row versions that it has locked.
-GRANT SELECT (:key, :"source", :"destination", ctid, tableoid) ON :"schema".:"table" TO :"role";
-GRANT UPDATE (:"destination") ON :"schema".:"table" TO :"role";
+GRANT SELECT (:key, :"source", ctid, tableoid) ON :"schema".:"table" TO :"role";
+\if :has_chunks
+GRANT USAGE, CREATE ON SCHEMA :"chunk_schema" TO :"role";
+\else
+GRANT SELECT (:"destination"), UPDATE (:"destination") ON :"schema".:"table" TO :"role";
+\endif
 \if :has_fingerprint
 GRANT SELECT (:"fingerprint"), UPDATE (:"fingerprint") ON :"schema".:"table" TO :"role";
 \endif

@@ -106,7 +106,8 @@ impl JobArguments {
         let database = session.server().clone();
         let model = model::load(engine, &place.names, &self.access.access()).await?;
         let target = target_table::existing(&session, &place.names, &model).await?;
-        let number = stage::number(&session, target.oid, &target.destination.name).await?;
+        let number =
+            stage::number(&session, target.written().oid, &target.destination.name).await?;
         row.definition = place.definition;
         Ok(OpenJob {
             number: number.unwrap_or_default(),
@@ -203,7 +204,7 @@ impl OpenJob {
     /// it, the answer holds to the end.
     pub async fn has_its_column(&self) -> anyhow::Result<bool> {
         let name = &self.target.destination.name;
-        let number = stage::number(&self.session, self.target.oid, name).await?;
+        let number = stage::number(&self.session, self.target.written().oid, name).await?;
         Ok(number == Some(self.number))
     }
 
@@ -229,7 +230,7 @@ impl OpenJob {
 
     /// Says, or fails, where others could gain rights through the role that writes.
     pub async fn check_exposure(&self, powerful: PowerfulRoles) -> anyhow::Result<()> {
-        let table = self.target.qualified();
+        let table = self.target.written().qualified();
         if let Some(exposure) = check_exposure(&self.session, &table, powerful).await? {
             stderr::line(&format!("warning: {exposure}"));
         }
@@ -293,6 +294,17 @@ impl OpenJob {
             model: &self.model,
             resync: BackfillScope::for_resync(&self.row.definition, &self.target),
         }
+    }
+
+    /// Fails for a job with passages, which this command does not know.
+    pub fn refuse_passages(&self, command: &str) -> anyhow::Result<()> {
+        let Some(passages) = &self.target.passages else {
+            return Ok(());
+        };
+        bail!(
+            "{command} is not for jobs with a chunk_table yet; look at the passages in SQL: SELECT * FROM {}",
+            passages.qualified()
+        )
     }
 
     /// One line that names the job, for the head of a report.

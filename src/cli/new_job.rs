@@ -5,6 +5,7 @@ use clap::Args;
 
 use crate::cli::stderr;
 use crate::embedding::ModelName;
+use crate::jobs::chunk_table::PASSAGE_VECTORS;
 use crate::jobs::edit::NewValues;
 use crate::jobs::{Definition, InitProgress, JobId, JobRow};
 use crate::postgres::connection_string::rewritten;
@@ -24,9 +25,15 @@ pub struct NewJobArguments {
     #[arg(long, default_value = "public", value_name = "NAME")]
     schema: String,
 
-    /// The column for the vectors, created if it does not exist [default: the name of the column and _embedding]
+    /// The column for the vectors, created if it does not exist [default: the name of the column and _embedding; embedding
+    /// with --chunk-table]
     #[arg(long, value_name = "NAME")]
     dst_column: Option<String>,
+
+    /// A table for passages of the texts with a vector each, created if it does not exist: docs_chunks or
+    /// search.docs_chunks
+    #[arg(long, value_name = "NAME", conflicts_with = "fingerprint_column")]
+    chunk_table: Option<String>,
 
     /// The embedding model
     #[arg(long, default_value = ModelName::DEFAULT, value_name = "NAME")]
@@ -106,8 +113,11 @@ impl NewJobArguments {
     /// # Errors
     /// `--uri` is not a connection string.
     pub fn values(&self, place: &Place<'_>, uri: &str) -> anyhow::Result<NewValues> {
-        let destination = self.dst_column.clone();
-        let destination = destination.unwrap_or_else(|| default_destination(place.column));
+        let destination = match (&self.dst_column, &self.chunk_table) {
+            (Some(given), _) => given.clone(),
+            (None, Some(_)) => PASSAGE_VECTORS.to_owned(),
+            (None, None) => default_destination(place.column),
+        };
         let db_connection = match &self.db_connection {
             Some(given) => given.clone(),
             None => rewritten::for_job(uri).context("--uri")?,
@@ -123,6 +133,7 @@ impl NewJobArguments {
             ("embedding_model", Some(self.model.clone())),
             ("write_connection", text(&self.write_connection)),
             ("fingerprint_column", text(&self.fingerprint_column)),
+            ("chunk_table", text(&self.chunk_table)),
             ("column_type", text(&self.column_type)),
             ("pk", text(&self.pk)),
             ("batch_size", self.batch_size.map(|size| size.to_string())),
@@ -177,7 +188,7 @@ impl NewJobArguments {
                 fingerprint_column: value("fingerprint_column"),
                 create_index: value("create_index"),
                 index_params: value("index_params"),
-                chunk_table: None,
+                chunk_table: value("chunk_table"),
                 trust_existing: self.trust_existing,
                 backfill: !self.no_backfill,
                 skip_triggers: self.skip_triggers,

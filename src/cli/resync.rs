@@ -47,6 +47,7 @@ pub struct Resync {
 pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let job = arguments.job.open(&engine).await?;
+    job.refuse_passages("resync")?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;
     output::line(job.title())?;

@@ -33,6 +33,7 @@ pub struct RetryFailed {
 pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let job = arguments.job.open(&engine).await?;
+    job.refuse_passages("retry-failed")?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;
     output::line(job.title())?;

@@ -58,6 +58,7 @@ enum ReportFormat {
 pub async fn run(arguments: Verify) -> anyhow::Result<ExitCode> {
     let engine = arguments.engine.engine()?;
     let job = arguments.job.open(&engine).await?;
+    job.refuse_passages("verify")?;
     let extent = if arguments.full {
         Extent::Everything
     } else {

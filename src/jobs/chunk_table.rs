@@ -3,6 +3,11 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use crate::postgres::quote::identifier;
+
+/// The column for vectors in a table for passages, unless the job says otherwise.
+pub const PASSAGE_VECTORS: &str = "embedding";
+
 /// A table by schema and name, as the catalog has them: not quoted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ChunkTableName {
@@ -13,6 +18,11 @@ pub struct ChunkTableName {
 }
 
 impl ChunkTableName {
+    /// Schema and table, quoted.
+    pub fn qualified(&self) -> String {
+        format!("{}.{}", identifier(&self.schema), identifier(&self.table))
+    }
+
     /// Reads a name. Parts are taken as they are written, as the other names of a jobs row are; a part with a dot or a
     /// quote stands in double quotes, with quotes doubled. `default_schema` is for a name without a schema.
     ///

@@ -175,9 +175,17 @@ impl Definition {
             columns.into_iter().flatten().cloned().collect()
         };
         let others = written(other);
+        // A job writes whole rows of its table for passages.
+        let both_have_passages = self.chunk_table.is_some() && other.chunk_table.is_some();
         self.written_table() == other.written_table()
-            && written(self).iter().any(|column| others.contains(column))
+            && (both_have_passages || written(self).iter().any(|column| others.contains(column)))
             && self.is_beside(other)
+    }
+
+    /// Whether the job has a slot of its own also where others share one: a shared publication publishes neither deletes nor
+    /// truncates.
+    pub fn needs_own_slot(&self) -> bool {
+        self.chunk_table.is_some()
     }
 
     /// The table that vectors are written to, by schema and name. `None` where the row does not say, or not so that it can

@@ -6,6 +6,7 @@
 
 use tokio_postgres::Row;
 
+use super::chunk_table::PASSAGE_VECTORS;
 use super::definition::{Definition, InitProgress, JobId, JobRow, OPTIONS};
 use super::privileges::SECRET;
 use super::table::JobsTable;
@@ -168,9 +169,6 @@ pub(super) fn job_row(row: &Row) -> Result<Option<JobRow>, tokio_postgres::Error
         replaced_by: text("replaced_by")?.map(JobId::new),
     }))
 }
-
-/// The column for vectors in a table of passages, unless the row says otherwise.
-const PASSAGE_VECTORS: &str = "embedding";
 
 /// What is wrong with the values of a row, as the reasons of a failure.
 #[derive(Default)]

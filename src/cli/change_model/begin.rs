@@ -104,6 +104,12 @@ async fn check_job(store: &JobStore, old: &JobRow) -> anyhow::Result<()> {
             store.table().resume_statement(id)
         );
     }
+    if let Some(chunk_table) = &old.definition.chunk_table {
+        bail!(
+            "job {id} has a chunk_table ({chunk_table}), and change-model exchanges columns; add a second job with another \
+             chunk_table and the new model, and cancel job {id} when that one is complete"
+        );
+    }
     if let Some(replaced) = &old.definition.replaces {
         let predecessor = store.rows_with_id(replaced).await?.pop();
         if predecessor.is_some_and(|row| row.replaced_by.as_ref() != Some(id)) {

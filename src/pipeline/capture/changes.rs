@@ -108,6 +108,14 @@ impl ChangeFilter {
                     old_is_whole: old.is_some(),
                     new,
                 };
+                if update.old.is_some() {
+                    self.change(
+                        relation,
+                        subscribers,
+                        deliveries,
+                        |changes, transaction, id| changes.leave_key(transaction, id, update),
+                    );
+                }
                 self.change(
                     relation,
                     subscribers,
@@ -115,12 +123,29 @@ impl ChangeFilter {
                     |changes, transaction, id| changes.update(transaction, id, update),
                 );
             }
-            // Not published, or without a meaning for us. A deleted row needs no vector: work on it misses its guard.
-            Message::LogicalMessage { .. }
-            | Message::Delete { .. }
-            | Message::Truncate { .. }
-            | Message::Origin { .. }
-            | Message::Type { .. } => {}
+            // Of most jobs not published: a deleted row needs no vector, and work on it misses its guard.
+            Message::Delete { relation, key, old } => {
+                if let Some(old) = key.or(old) {
+                    self.change(
+                        relation,
+                        subscribers,
+                        deliveries,
+                        |changes, transaction, id| changes.delete(transaction, id, &old),
+                    );
+                }
+            }
+            Message::Truncate { relations, .. } => {
+                for relation in relations.iter() {
+                    self.change(
+                        relation,
+                        subscribers,
+                        deliveries,
+                        |changes, transaction, id| changes.truncate(transaction, id),
+                    );
+                }
+            }
+            // Not published, or without a meaning for us.
+            Message::LogicalMessage { .. } | Message::Origin { .. } | Message::Type { .. } => {}
         }
         Ok(())
     }

@@ -150,7 +150,7 @@ impl PublishedTable {
         }
     }
 
-    /// An insert or update of the table, which each subscriber reads in its own way.
+    /// A change of the table, which each subscriber reads in its own way.
     pub(super) fn change(
         &mut self,
         transaction: &OpenTransaction,

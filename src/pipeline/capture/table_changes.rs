@@ -11,6 +11,7 @@
 //! | the job wrote the row itself, for the text that it holds | none |
 //! | the job wrote the row itself, and a trigger changed its text meanwhile | yes |
 //! | another job of the table wrote the row | only if its text is known to be another one |
+//! | DELETE, the old key of an UPDATE, TRUNCATE | only of a job with passages, which go with their row |
 //!
 //! What else happens in the transaction of a write-back was done by triggers, and is a change like any other.
 //!
@@ -166,7 +167,7 @@ impl TableChanges {
         };
         Ok((!is_current).then(|| Row {
             written_for,
-            ..row(transaction, subscriber, key, source)
+            ..row(transaction, subscriber, key, self.sent(source))
         }))
     }
 
@@ -218,10 +219,93 @@ impl TableChanges {
         };
         Ok(Some(Row {
             is_update: !key_changed,
-            moved_from,
+            // A job with passages gets the old key as a row of its own.
+            moved_from: moved_from.filter(|_| self.target.passages.is_none()),
             written_for,
-            ..row(transaction, subscriber, key, source)
+            ..row(transaction, subscriber, key, self.sent(source))
         }))
+    }
+
+    /// The work that is left under the old key of an update which has changed it: the passages of that key go.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub(super) fn leave_key(
+        &mut self,
+        transaction: &OpenTransaction,
+        subscriber: SubscriberId,
+        update: RowUpdate<'_>,
+    ) -> Result<Option<Row>, JobError> {
+        let Some((layout, old)) = self.layout_of_passages(transaction)?.zip(update.old) else {
+            return Ok(None);
+        };
+        let key = self.key(layout, &update.new, Some(&old))?;
+        let left = self.key(layout, &old, None)?;
+        Ok((left != key).then(|| self.removed(transaction, subscriber, left)))
+    }
+
+    /// The work that a delete asks for, if any: the passages of the row go. `old` is the old key, or the whole old row.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub(super) fn delete(
+        &mut self,
+        transaction: &OpenTransaction,
+        subscriber: SubscriberId,
+        old: &TupleData<'_>,
+    ) -> Result<Option<Row>, JobError> {
+        let Some(layout) = self.layout_of_passages(transaction)? else {
+            return Ok(None);
+        };
+        let key = self.key(layout, old, None)?;
+        Ok(Some(self.removed(transaction, subscriber, key)))
+    }
+
+    /// The work that a truncate asks for, if any: all passages go.
+    ///
+    /// # Errors
+    /// As [`insert`](Self::insert).
+    pub(super) fn truncate(
+        &mut self,
+        transaction: &OpenTransaction,
+        subscriber: SubscriberId,
+    ) -> Result<Option<Row>, JobError> {
+        if self.layout_of_passages(transaction)?.is_none() {
+            return Ok(None);
+        }
+        self.recent = RecentTexts::default();
+        let (all, source) = (Key::of_all_rows(), SourceText::Truncated);
+        Ok(Some(row(transaction, subscriber, all, source)))
+    }
+
+    /// [`layout_for`](Self::layout_for) for changes that only concern a job with passages.
+    fn layout_of_passages(
+        &self,
+        transaction: &OpenTransaction,
+    ) -> Result<Option<&Layout>, JobError> {
+        match self.target.passages {
+            Some(_) => self.layout_for(transaction),
+            None => Ok(None),
+        }
+    }
+
+    /// A row that is gone from this key. It is read by key all the same: another one may have taken the key since.
+    fn removed(
+        &mut self,
+        transaction: &OpenTransaction,
+        subscriber: SubscriberId,
+        key: Key,
+    ) -> Row {
+        self.recent.note(&key, &SourceText::Unread);
+        row(transaction, subscriber, key, SourceText::Unread)
+    }
+
+    /// What is sent of a text: where what is embedded takes more than the text, all of it is read by key in one snapshot.
+    fn sent(&self, source: SourceText) -> SourceText {
+        match self.target.reads_texts() {
+            true => SourceText::Unread,
+            false => source,
+        }
     }
 
     /// What the transaction tells about a row that now holds `source`.

@@ -76,17 +76,18 @@ async fn claim_column(
     target: &TargetTable,
     number: i16,
 ) -> Result<(), JobError> {
-    let key = session_locks::column_of_command(target.oid, number);
+    let table = target.written();
+    let key = session_locks::column_of_command(table.oid, number);
     session
         .execute("SELECT pg_advisory_lock_shared($1)", &[&key])
         .await
         .map_err(DatabaseError::during("claiming the column of the job"))?;
     let name = &target.destination.name;
-    match stage::number(session, target.oid, name).await? {
+    match stage::number(session, table.oid, name).await? {
         Some(now) if now == number => Ok(()),
         _ => Err(JobError::Transient(format!(
             "the column {}.{} was exchanged for another one just now; run the command again",
-            target.qualified(),
+            table.qualified(),
             identifier(name)
         ))),
     }

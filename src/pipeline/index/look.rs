@@ -15,7 +15,7 @@ pub async fn find(
     target: &TargetTable,
     wanted: &WantedIndex,
 ) -> Result<Option<VectorIndex>, DatabaseError> {
-    let indexes = catalog::read(session, target.oid, &target.destination.name).await?;
+    let indexes = catalog::read(session, target.written().oid, &target.destination.name).await?;
     let serves = |index: &VectorIndex| index.is_valid && wanted.is_served_by(index);
     Ok(indexes.into_iter().find(serves))
 }
@@ -37,8 +37,9 @@ pub async fn is_owner(session: &Session, table: u32) -> Result<bool, DatabaseErr
 
 /// What only the owner of the table can do.
 pub fn for_the_owner(target: &TargetTable, wanted: &WantedIndex) -> String {
-    let (name, table) = (wanted.name(&target.name), target.qualified());
-    let statement = match target.partitioned {
+    let written = target.written();
+    let (name, table) = (wanted.name(written.name), written.qualified());
+    let statement = match written.partitioned {
         true => wanted.create(&name, &table),
         false => wanted.create_concurrently(&name, &table),
     };

@@ -89,8 +89,9 @@ impl Upkeep {
         };
         let memory = self.wanted.options.maintenance_work_mem.as_deref();
         let session = IndexSession::open(role, memory).await?;
-        let name = self.wanted.name(&self.target.name);
-        session.claim(self.target.oid, &name).await?;
+        let table = self.target.written();
+        let name = self.wanted.name(table.name);
+        session.claim(table.oid, &name).await?;
         // Another session may have built it between the look and the claim.
         if let Some(index) = self.find(session.session()).await? {
             return Ok(index);
@@ -103,11 +104,11 @@ impl Upkeep {
             report: &|state| self.say(state),
             has_built,
         };
-        builder.build_all(self.target.oid).await?;
+        builder.build_all(table.oid).await?;
         let index = self.find(session.session()).await?.ok_or_else(|| {
             JobError::Transient(format!(
                 "the index of {} is not valid although it was built",
-                self.target.qualified()
+                table.qualified()
             ))
         })?;
         tracing::info!(
@@ -126,7 +127,7 @@ impl Upkeep {
                 return Ok(Found::Index(index));
             }
             look::check_operator_class(&session, &self.wanted).await?;
-            if look::is_owner(&session, self.target.oid).await? {
+            if look::is_owner(&session, self.target.written().oid).await? {
                 return Ok(Found::Owner(role));
             }
         }

@@ -45,14 +45,12 @@ impl WantedIndex {
     ) -> Result<WantedIndex, String> {
         let destination = &target.destination;
         let column = identifier(&destination.name);
-        let shown = format!("{}.{column}", target.qualified());
+        let table = target.written().qualified();
+        let shown = format!("{table}.{column}");
         let change = |base: &str, to: &str| match destination.exists {
-            true => {
-                let table = target.qualified();
-                format!(
-                    "run: ALTER TABLE {table} ALTER COLUMN {column} TYPE {to} USING {column}::{to};"
-                )
-            }
+            true => format!(
+                "run: ALTER TABLE {table} ALTER COLUMN {column} TYPE {to} USING {column}::{to};"
+            ),
             false => format!("set column_type to {base}"),
         };
         let Some(vector_schema) = &destination.vector_schema else {

@@ -42,7 +42,7 @@ impl Job {
         let Some(options) = &names.index else {
             self.reporter.index_state(None);
             let has_some = target.destination.vector_schema.is_some()
-                && leftover::exists(sessions.stream, target.oid, column).await?;
+                && leftover::exists(sessions.stream, target.written().oid, column).await?;
             return Ok(has_some.then_some(IndexTask::Clear));
         };
         match WantedIndex::new(target, dimensions, options) {
@@ -91,7 +91,7 @@ impl Job {
         wanted: &WantedIndex,
     ) -> Result<(), JobError> {
         for session in [sessions.stream, sessions.rows] {
-            if look::is_owner(session, target.oid).await? {
+            if look::is_owner(session, target.written().oid).await? {
                 return Ok(());
             }
         }
@@ -139,7 +139,8 @@ async fn clear(database: ConnectionString, target: Arc<TargetTable>) {
     let cleared = async {
         let session = Session::open(&database).await?;
         let column = &target.destination.name;
-        leftover::drop_unfinished(&session, &target.schema, &target.name, column).await
+        let table = target.written();
+        leftover::drop_unfinished(&session, table.schema, table.name, column).await
     };
     if let Err(error) = cleared.await {
         tracing::warn!("an unfinished index is left: {error}");

@@ -26,7 +26,8 @@ use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::table_state::TableState;
 use crate::pipeline::setup::written_columns::Claim;
 use crate::pipeline::setup::{
-    copies, exclusive_use, leaves, model, target_database, target_table, written_columns,
+    chunk_table, copies, exclusive_use, leaves, model, target_database, target_table,
+    written_columns,
 };
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::Identity;
@@ -126,6 +127,7 @@ impl Job {
         watchdog::warn_of_children(&target, &[], state.children());
         self.history = TableHistory {
             followed: Some(target.oid),
+            chunk_table: target.passages.as_ref().map(|passages| passages.oid),
             sends_whole_rows: listed_columns(&session, &target).is_none(),
             gone_at: None,
         };
@@ -202,6 +204,7 @@ impl Job {
             names,
             definition,
             dimensions: Some(model.dimensions()),
+            model: Some(model),
             slot: self.subscription.plan(),
             powerful_roles: self.powerful_roles,
         };
@@ -219,6 +222,10 @@ impl Job {
         };
         self.warn_of_exposure(surveyed.exposure);
         let found = found.ok_or_else(|| JobError::Transient("the table is gone".into()))?;
+        if names.passages.is_some() {
+            self.look_at_passages(sessions.stream, found.chunk_table)
+                .await?;
+        }
         if found.destination.is_none() && names.index.is_some() {
             let dimensions = model.dimensions();
             let planned = target_table::planned(
@@ -239,6 +246,32 @@ impl Job {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Where the table for passages is another one than the job has filled, or none, every row is looked at again. Written
+    /// before the table exists, so that a crash in between does not leave it empty.
+    async fn look_at_passages(
+        &mut self,
+        session: &Session,
+        found: Option<u32>,
+    ) -> Result<(), JobError> {
+        if self.row.progress != InitProgress::Finished {
+            return Ok(());
+        }
+        let filled = self.history.chunk_table;
+        let is_new = match found {
+            None => true,
+            Some(_) if filled.is_some() => filled != found,
+            // It may have been replaced while no daemon ran.
+            Some(oid) => chunk_table::is_recent(session, oid, self.subscription.slot()).await?,
+        };
+        if is_new {
+            tracing::warn!(
+                "the table for passages is another one than the job has filled: every row is looked at again"
+            );
+            self.start_again().await;
+        }
+        Ok(())
     }
 
     async fn read_leaves(

@@ -83,6 +83,8 @@ pub struct Job {
 pub struct TableHistory {
     /// The table that the last attempt followed, by OID.
     pub followed: Option<u32>,
+    /// The table for passages that it filled, by OID.
+    pub chunk_table: Option<u32>,
     /// Its changes are sent with all of its columns.
     pub sends_whole_rows: bool,
     /// When it was last seen that this table had lost its name to another one, or to none.

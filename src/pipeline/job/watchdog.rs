@@ -22,6 +22,7 @@ use crate::pipeline::capture::subscription::Subscription;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::database_watch::{DatabaseWatch, DatabaseWatches};
 use crate::pipeline::setup::leaves;
+use crate::pipeline::setup::passages_state::PassagesFault;
 use crate::pipeline::setup::preflight::generated::virtual_under_full;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::privileges::check_all_rows_visible;
@@ -224,6 +225,31 @@ async fn consequence(session: &Session, target: &TargetTable, fault: TableFault)
             "the key or the destination of {table} has another type now; the job reads the table's definition again"
         )),
         TableFault::Redefined => JobError::Withdrawn(target.redefined()),
+        TableFault::Passages(fault) => JobError::Transient(of_passages(target, fault)),
+    }
+}
+
+/// What a fault of the table for passages means. The next attempt creates what is missing, or says what does not fit.
+fn of_passages(target: &TargetTable, fault: PassagesFault) -> String {
+    let (table, passages) = (target.qualified(), target.written().qualified());
+    match fault {
+        PassagesFault::Gone => format!(
+            "the table {passages} (chunk_table) is gone; the job creates it again and looks at every row"
+        ),
+        PassagesFault::Replaced => format!(
+            "{passages} (chunk_table) is another table now than the one that the job has filled; the job looks at every row"
+        ),
+        PassagesFault::Hidden => {
+            format!(
+                "row level security hides passages in {passages} (chunk_table) from the daemon's role"
+            )
+        }
+        PassagesFault::Retyped => format!(
+            "the columns or the key of {passages} (chunk_table) are other ones now; the job reads the table's definition again"
+        ),
+        PassagesFault::OtherColumns => {
+            format!("{table} has other columns now; the job makes the view of its documents again")
+        }
     }
 }
 

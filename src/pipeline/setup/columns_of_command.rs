@@ -63,7 +63,7 @@ async fn first_writer(
 }
 
 fn refusal(target: &TargetTable, column: &str, holder: &Holder) -> JobError {
-    let column = format!("{}.{}", target.qualified(), identifier(column));
+    let column = format!("{}.{}", target.written().qualified(), identifier(column));
     let pid = holder.pid;
     if is_command(holder) {
         return JobError::permanent(format!(

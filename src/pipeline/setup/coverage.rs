@@ -71,7 +71,8 @@ pub async fn of_job(
     definition: &Definition,
     counting: Counting,
 ) -> Result<Option<Coverage>, DatabaseError> {
-    if counting == Counting::Off {
+    // Vectors of passages are in another table.
+    if counting == Counting::Off || definition.chunk_table.is_some() {
         return Ok(None);
     }
     let (Some(table), Some(source), Some(destination)) = (

@@ -89,6 +89,24 @@ impl TargetNames {
         format!("{}.{}", identifier(&self.schema), identifier(&self.table))
     }
 
+    /// The names of a job whose target is the table for passages itself.
+    pub fn of_chunk_table(&self, table: &ChunkTableName) -> TargetNames {
+        TargetNames {
+            schema: table.schema.clone(),
+            table: table.table.clone(),
+            passages: None,
+            ..self.clone()
+        }
+    }
+
+    /// The table that vectors are written to, quoted.
+    pub fn written(&self) -> String {
+        match &self.passages {
+            Some(table) => table.qualified(),
+            None => self.qualified(),
+        }
+    }
+
     /// Schema, table and a column of it, quoted.
     pub fn qualified_column(&self, column: &str) -> String {
         format!("{}.{}", self.qualified(), identifier(column))

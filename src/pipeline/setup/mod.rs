@@ -19,6 +19,7 @@
 //! Everything up to [`preflight`] only looks. What changes the target comes after it and goes through [`ddl`], which
 //! never keeps users waiting for long.
 
+pub mod chunk_table;
 pub mod columns;
 pub mod columns_of_command;
 pub mod copies;
@@ -26,9 +27,11 @@ pub mod coverage;
 pub mod database_watch;
 pub mod ddl;
 pub mod definition;
+pub mod documents_view;
 pub mod exclusive_use;
 pub mod leaves;
 pub mod model;
+pub mod passages_state;
 pub mod preflight;
 pub mod publication;
 pub mod row_access;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::Row;
 
+use crate::pipeline::setup::passages_state::{PassagesFault, PassagesState};
 use crate::pipeline::table::leaf::Leaf;
 use crate::pipeline::table::source_version::{SourceVersion, types_of_columns};
 use crate::pipeline::table::target::TargetTable;
@@ -22,6 +23,8 @@ pub struct TableState {
     followed: Option<Followed>,
     /// The versions of the source column in the table itself or in its partitions, by OID.
     sources: BTreeMap<u32, SourceVersion>,
+    /// The state of the table for passages, where the job has one.
+    passages: Option<PassagesState>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub enum TableFault {
     Retyped,
     /// Texts or keys may have changed without a change in the stream.
     Redefined,
+    /// Something has become of the table for passages.
+    Passages(PassagesFault),
 }
 
 impl TableState {
@@ -109,10 +114,15 @@ impl TableState {
         let (named, own, followed) = read().map_err(failed())?;
         let own = own.and_then(SourceVersion::parse);
         sources.extend(own.map(|version| (table.oid, version)));
+        let passages = match &table.passages {
+            Some(passages) => Some(PassagesState::read(session, table, passages).await?),
+            None => None,
+        };
         Ok(TableState {
             named,
             followed,
             sources,
+            passages,
         })
     }
 
@@ -146,15 +156,17 @@ impl TableState {
         if !now.sources.contains_key(&target.oid) {
             return Some(TableFault::SourceGone);
         }
-        if followed.destination.is_none() {
+        if target.passages.is_none() && followed.destination.is_none() {
             return Some(TableFault::DestinationGone);
         }
         if target.fingerprint.is_some() && followed.fingerprint.is_none() {
             return Some(TableFault::FingerprintGone);
         }
         let before = self.followed.as_ref()?;
-        if (&before.key, &before.destination, &before.fingerprint)
-            != (&followed.key, &followed.destination, &followed.fingerprint)
+        // The destination of a job with passages is in another table.
+        let is_retyped = target.passages.is_none() && before.destination != followed.destination;
+        if is_retyped
+            || (&before.key, &before.fingerprint) != (&followed.key, &followed.fingerprint)
         {
             return Some(TableFault::Retyped);
         }
@@ -168,7 +180,13 @@ impl TableState {
         };
         let redefined =
             self.sources.iter().any(is_redefined) || before.labels.iter().any(is_renamed);
-        redefined.then_some(TableFault::Redefined)
+        if redefined {
+            return Some(TableFault::Redefined);
+        }
+        let passages = target.passages.as_ref()?;
+        let before = self.passages.as_ref()?;
+        let fault = before.find_fault(now.passages.as_ref()?, passages);
+        fault.map(TableFault::Passages)
     }
 }
 
@@ -272,6 +290,7 @@ mod tests {
                 children: Vec::new(),
             }),
             sources: [(target.oid, SourceVersion::parse("2/700//702").unwrap())].into(),
+            passages: None,
         }
     }
 

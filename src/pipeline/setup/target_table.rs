@@ -14,13 +14,18 @@ use crate::pipeline::setup::columns::{
     create_destination, create_fingerprint, planned_destination,
 };
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::chunk_table::check_rights;
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::inspect::{FoundTable, inspect};
 use crate::pipeline::setup::preflight::privileges::check_writable;
 use crate::pipeline::setup::preflight::relation::TableUse;
 use crate::pipeline::setup::row_access::Sessions;
+use crate::pipeline::setup::{chunk_table, documents_view};
 use crate::pipeline::table::fingerprint::Fingerprint;
-use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::passages::{
+    CHUNK_FINGERPRINT, Cutting, DocumentFingerprint, PassageTable,
+};
+use crate::pipeline::table::target::{SourceColumn, TargetTable};
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
@@ -39,7 +44,14 @@ pub async fn complete(
     model: &Model,
 ) -> Result<TargetTable, JobError> {
     let Sessions { stream, rows } = sessions;
-    if !found.is_complete(names) {
+    if let Some(table) = &names.passages
+        && found.chunk_table.is_none()
+    {
+        let vectors = (definition.column_type.as_deref(), model.dimensions());
+        chunk_table::create(sessions, names, table, &found, vectors).await?;
+        let dimensions = Some(model.dimensions());
+        found = inspect(rows, names, dimensions, found.table_use).await?;
+    } else if !found.is_complete(names) {
         create_missing(stream, names, definition, &found, model.dimensions()).await?;
         // IF NOT EXISTS also succeeds where another session has just created a column of that name, of any type. And a
         // role of its own for rows needs rights on the new column.
@@ -48,12 +60,29 @@ pub async fn complete(
         check_writable(rows, names, &found.columns).await?;
         check_fingerprint(names, &found.columns)?;
     }
-    assemble(found, names, model.identity()).ok_or_else(|| {
+    if let (Some(table), Some(oid)) = (&names.passages, found.chunk_table) {
+        check_rights(rows, table, oid).await?;
+    }
+    let columns = found.columns.clone();
+    let cutting = cutting(names, model)?;
+    let target = assemble(found, names, model.identity(), cutting).ok_or_else(|| {
         JobError::Transient(format!(
-            "the column {} was dropped as soon as it was created",
-            names.qualified_column(&names.destination)
+            "{}.{} was dropped as soon as it was created",
+            names.written(),
+            identifier(&names.destination)
         ))
-    })
+    })?;
+    documents_view::provide(stream, &target, &columns).await?;
+    Ok(target)
+}
+
+/// How the job's documents are cut for this model.
+fn cutting(names: &TargetNames, model: &Model) -> Result<Cutting, JobError> {
+    let resolved = names
+        .text
+        .passages
+        .resolve(model.max_tokens(), model.name());
+    resolved.map_err(|reason| JobError::permanent(format!("the job's runtime_params: {reason}")))
 }
 
 /// The table of a job for a command, which creates nothing. A fingerprint column that does not exist yet is left out.
@@ -69,12 +98,19 @@ pub async fn existing(
 ) -> Result<TargetTable, JobError> {
     let dimensions = Some(model.dimensions());
     let found = inspect(session, names, dimensions, TableUse::Followed).await?;
-    assemble(found, names, model.identity()).ok_or_else(|| {
-        JobError::permanent(format!(
-            "{} has no column {} yet; the job creates it when it runs",
-            names.qualified(),
-            identifier(&names.destination)
-        ))
+    let cutting = cutting(names, model)?;
+    assemble(found, names, model.identity(), cutting).ok_or_else(|| {
+        JobError::permanent(match &names.passages {
+            Some(table) => format!(
+                "there is no table {} (chunk_table) yet; the job creates it when it runs",
+                table.qualified()
+            ),
+            None => format!(
+                "{} has no column {} yet; the job creates it when it runs",
+                names.qualified(),
+                identifier(&names.destination)
+            ),
+        })
     })
 }
 
@@ -96,7 +132,7 @@ pub async fn planned(
         let planned = planned_destination(session, names, column_type, dimensions).await?;
         found.destination = Some(planned);
     }
-    Ok(assemble(found, names, ""))
+    Ok(assemble(found, names, "", Cutting::default()))
 }
 
 async fn create_missing(
@@ -118,9 +154,35 @@ async fn create_missing(
     Ok(())
 }
 
-/// The table with what was found. `identity` is that of the model. `None` without a destination.
-pub fn assemble(found: FoundTable, names: &TargetNames, identity: &str) -> Option<TargetTable> {
+/// The table with what was found. `identity` is that of the model, and `cutting` how documents are cut for it. `None`
+/// without a destination.
+pub fn assemble(
+    found: FoundTable,
+    names: &TargetNames,
+    identity: &str,
+    cutting: Cutting,
+) -> Option<TargetTable> {
     let destination = found.destination?;
+    let source = SourceColumn {
+        template: names.text.template.clone(),
+        ..found.source
+    };
+    let in_fingerprints = &names.destination_in_fingerprints;
+    let passages = names.passages.as_ref().map(|table| PassageTable {
+        // That of one that is yet to be created.
+        oid: found.chunk_table.unwrap_or(0),
+        schema: table.schema.clone(),
+        name: table.table.clone(),
+        passages: Fingerprint::new(CHUNK_FINGERPRINT, identity, in_fingerprints),
+        documents: DocumentFingerprint::new(
+            identity,
+            in_fingerprints,
+            &cutting.canonical(),
+            source.template.as_ref(),
+        ),
+        cutting,
+        max_document_bytes: names.text.passages.max_document_bytes,
+    });
     let fingerprint = found
         .fingerprint
         .map(|name| Fingerprint::new(&name, identity, &names.destination_in_fingerprints));
@@ -132,9 +194,9 @@ pub fn assemble(found: FoundTable, names: &TargetNames, identity: &str) -> Optio
         identity_full: found.relation.has_identity_full(),
         ancestors: found.relation.ancestors,
         key: found.key,
-        source: found.source,
+        source,
         destination,
         fingerprint,
-        passages: None,
+        passages,
     })
 }

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::pipeline::table::passages::Cutting;
 use crate::pipeline::table::template::Template;
 
 /// The keys that are taken out of `runtime_params`.
@@ -58,6 +59,36 @@ impl Default for PassageOptions {
             mode: "text".into(),
             max_document_bytes: DEFAULT_DOCUMENT_BYTES,
         }
+    }
+}
+
+/// The most tokens of a passage where the job does not say: longer ones make a vector of many things.
+const DEFAULT_TOKENS: usize = 256;
+/// What every text that a model reads has around it: a token for its beginning and one for its end.
+const SPECIAL_TOKENS: usize = 2;
+
+impl PassageOptions {
+    /// These options with their defaults for a model that reads so many tokens, if that is known.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is wrong with it.
+    pub fn resolve(&self, window: Option<usize>, model: &str) -> Result<Cutting, String> {
+        let room = window.map(|window| window.saturating_sub(SPECIAL_TOKENS).max(1));
+        if let (Some(tokens), Some(room)) = (self.tokens, room)
+            && tokens > room
+        {
+            return Err(format!(
+                "chunk_tokens is {tokens}, but the model {model} leaves {room} for a passage; set chunk_tokens to {room} or \
+                 less"
+            ));
+        }
+        let max_tokens = self.tokens.unwrap_or(DEFAULT_TOKENS);
+        let max_tokens = room.map_or(max_tokens, |room| max_tokens.min(room));
+        Ok(Cutting {
+            mode: self.mode.clone(),
+            max_tokens,
+            overlap: self.overlap.of(max_tokens),
+        })
     }
 }
 
@@ -118,8 +149,18 @@ fn passages(taken: &Map<String, Value>) -> Result<PassageOptions, String> {
     Ok(PassageOptions {
         tokens,
         overlap: overlap(taken)?.unwrap_or(default.overlap),
-        mode: text(taken, "chunk_mode")?.map_or(default.mode, str::to_owned),
+        mode: mode(taken)?.unwrap_or(default.mode),
         max_document_bytes: bytes.unwrap_or(default.max_document_bytes),
+    })
+}
+
+fn mode(taken: &Map<String, Value>) -> Result<Option<String>, String> {
+    let Some(mode) = text(taken, "chunk_mode")? else {
+        return Ok(None);
+    };
+    let is_known = ["text", "markdown"].contains(&mode) || mode.starts_with("code:");
+    is_known.then(|| Some(mode.to_owned())).ok_or_else(|| {
+        format!("chunk_mode is {mode:?}, but must be text, markdown or the language of a program, such as code:rust")
     })
 }
 

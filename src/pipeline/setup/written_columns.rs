@@ -15,6 +15,7 @@ use crate::pipeline::slot::names;
 use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::session_locks;
 use crate::pipeline::slot::session_locks::{Holder, Identity, try_lock};
+use crate::pipeline::table::passages::SEQ;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::answer::all;
 use crate::postgres::quote::identifier;
@@ -144,7 +145,7 @@ impl Claim<'_> {
                      {}.{}, and is ignored, since the role may not write it",
                     holder.role.as_deref().unwrap_or("?"),
                     holder.pid,
-                    target.qualified(),
+                    target.written().qualified(),
                     identifier(column)
                 );
                 return Ok(true);
@@ -178,7 +179,11 @@ impl Claim<'_> {
 
     fn refusal(&self, target: &TargetTable, column: &str, other: &str) -> JobError {
         let column = shown_column(target, column);
-        let message = format!("{column} is written by {other} already; {REMEDY}");
+        let remedy = match target.passages {
+            Some(_) => REMEDY_OF_PASSAGES,
+            None => REMEDY,
+        };
+        let message = format!("{column} is written by {other} already; {remedy}");
         match self.is_newcomer {
             true => JobError::Permanent(message),
             false => JobError::StandsBack(message),
@@ -219,7 +224,7 @@ pub fn is_command(holder: &Holder) -> bool {
 }
 
 fn shown_column(target: &TargetTable, column: &str) -> String {
-    format!("{}.{}", target.qualified(), identifier(column))
+    format!("{}.{}", target.written().qualified(), identifier(column))
 }
 
 /// Whether the role of the session may update the column. True where the session has just ended.
@@ -239,7 +244,7 @@ pub async fn may_write(
         .query_opt(
             "SELECT has_column_privilege(r.oid, a.attrelid, a.attnum, 'UPDATE') FROM pg_roles r, pg_attribute a \
              WHERE r.rolname = $1 AND a.attrelid = $2 AND a.attname = $3 AND NOT a.attisdropped",
-            &[role, &target.oid, &column],
+            &[role, &target.written().oid, &column],
         )
         .await
         .and_then(|row| row.map_or(Ok(true), |row| row.try_get(0)))
@@ -250,8 +255,21 @@ const REMEDY: &str = "two jobs would replace each other's values: cancel one of 
                       (dst_column, fingerprint_column). If this jobs table is a copy, let db_connection name the \
                       copy's own database";
 
+/// The same of a table for passages.
+const REMEDY_OF_PASSAGES: &str = "two jobs would replace each other's passages: cancel one of them, or name another \
+                                  chunk_table. If this jobs table is a copy, let db_connection name the copy's own \
+                                  database";
+
 /// Why a job is refused that would write a column of `first`, a job of the same jobs table.
 pub fn refusal(definition: &Definition, first: &JobId) -> String {
+    if definition.chunk_table.is_some()
+        && let Some(table) = definition.written_table()
+    {
+        return format!(
+            "job {first} writes {} (or its column for vectors) already; {REMEDY_OF_PASSAGES}",
+            table.qualified()
+        );
+    }
     let name = |name: &Option<String>| identifier(name.as_deref().unwrap_or_default());
     format!(
         "job {first} writes {}.{}.{} (or its fingerprint column) already; {REMEDY}",
@@ -269,19 +287,22 @@ pub async fn written(
     session: &Session,
     target: &TargetTable,
 ) -> Result<Vec<(String, i64)>, DatabaseError> {
+    let written = target.written();
     let fingerprint = target.fingerprint.as_ref();
     let mut names = vec![target.destination.name.clone()];
     names.extend(fingerprint.map(|fingerprint| fingerprint.name.clone()));
+    // A job writes whole rows of its table for passages, so two of one table meet at this column.
+    names.extend(target.passages.as_ref().map(|_| SEQ.to_owned()));
     let columns: Vec<(String, i16)> = session
         .query(
             "SELECT attname::text, attnum FROM pg_attribute \
              WHERE attrelid = $1 AND attname = ANY ($2::text[]) AND NOT attisdropped ORDER BY attnum",
-            &[&target.oid, &names],
+            &[&written.oid, &names],
         )
         .await
         .and_then(|rows| all(&rows))
         .map_err(DatabaseError::during("looking for the columns of a job"))?;
-    let key = |number| session_locks::column(target.oid, number);
+    let key = |number| session_locks::column(written.oid, number);
     let columns = columns
         .into_iter()
         .map(|(name, number)| (name, key(number)));

@@ -101,7 +101,7 @@ impl Supervisor {
     /// Takes the lock of the slot that this job shares with others, if it is free. Returns whether this daemon holds
     /// it.
     async fn claim_shared_slot(&mut self, row: &JobRow) -> Result<bool, DatabaseError> {
-        if self.options.slots == SlotAllocation::PerJob {
+        if !self.shares_slot(row) {
             return Ok(true);
         }
         let slot = self.shared_slot(row);
@@ -122,6 +122,7 @@ impl Supervisor {
         let ending = ending.flat_map(|tearing_down| &tearing_down.leftovers.rows);
         let needed: BTreeSet<SlotName> = running
             .chain(ending)
+            .filter(|row| self.shares_slot(row))
             .map(|row| self.shared_slot(row))
             .collect();
         while let Some(slot) = self.shared_slots.difference(&needed).next().cloned() {
@@ -317,7 +318,7 @@ impl Supervisor {
         let names = JobNames::new(identity, self.options.label.as_deref(), row);
         let limit = self.options.max_retained_wal;
         let reporter = Reporter::new(row.id.clone(), self.sender.clone());
-        match self.readers.clone() {
+        match self.readers.clone().filter(|_| self.shares_slot(row)) {
             None => Subscription::Own(OwnSlot {
                 names,
                 limit,
@@ -338,8 +339,8 @@ impl Supervisor {
         let id = row.id.clone();
         let (stop, cancel) = (self.stop.child_token(), CancellationToken::new());
         let lag = match &self.readers {
-            Some(registry) => registry.lag(&self.shared_slot(&row)),
-            None => Arc::default(),
+            Some(registry) if self.shares_slot(&row) => registry.lag(&self.shared_slot(&row)),
+            _ => Arc::default(),
         };
         let counters = Arc::new(JobCounters::new(lag.clone()));
         let subscription = self.subscription(&row, lag);

@@ -177,6 +177,7 @@ impl Supervisor {
             let slot = self
                 .running
                 .get(&id)
+                .filter(|running| self.shares_slot(&running.row))
                 .map(|running| self.shared_slot(&running.row));
             let slot_is_ours = slot.is_none_or(|slot| {
                 shared_slots.contains(&slot) || !self.shared_slots.contains(&slot)

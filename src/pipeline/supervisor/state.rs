@@ -287,6 +287,11 @@ impl Supervisor {
         self
     }
 
+    /// Whether the job shares a slot with others. This is the one place that decides.
+    pub(super) fn shares_slot(&self, row: &JobRow) -> bool {
+        self.readers.is_some() && !row.definition.needs_own_slot()
+    }
+
     /// The name of the slot that the job shares with others, or would share with `--slots database`.
     pub(super) fn shared_slot(&self, row: &JobRow) -> SlotName {
         let identity = self.store.table().identity();

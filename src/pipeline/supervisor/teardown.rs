@@ -247,18 +247,20 @@ impl Teardown {
     /// A build of the job's index may go on at the server after its session has ended.
     async fn drop_unfinished_index(&self, session: &Session) -> Result<(), JobError> {
         let definition = &self.row.definition;
-        let (Some(table), Some(column)) = (&definition.table, &definition.dst_column) else {
+        let (Some(written), Some(column)) = (definition.written_table(), &definition.dst_column)
+        else {
             return Ok(());
         };
+        let (schema, table) = (&written.schema, &written.table);
         if definition.create_index.is_none() {
             return Ok(());
         }
         // The role of db_connection reaches the builds of its own only.
         let rows = target_database::of_rows(definition, &self.access).unwrap_or_default();
-        leftover::drop_unfinished(session, &definition.schema, table, column).await?;
+        leftover::drop_unfinished(session, schema, table, column).await?;
         if let Some(rows) = rows {
             let session = Session::open(&rows).await?;
-            leftover::drop_unfinished(&session, &definition.schema, table, column).await?;
+            leftover::drop_unfinished(&session, schema, table, column).await?;
         }
         Ok(())
     }

@@ -36,6 +36,9 @@ pub const CHUNK_FINGERPRINT: &str = "chunk_fingerprint";
 /// Which text, fields and options the passages of the document are of. On the first passage alone.
 pub const DOCUMENT_FINGERPRINT: &str = "document_fingerprint";
 
+/// `a || b` under any search path.
+const CAT: &str = " OPERATOR(pg_catalog.||) ";
+
 /// A table of passages. The column of the vectors is the destination of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PassageTable {
@@ -49,8 +52,28 @@ pub struct PassageTable {
     pub passages: Fingerprint,
     /// Those of documents.
     pub documents: DocumentFingerprint,
+    /// How documents are cut.
+    pub cutting: Cutting,
     /// A larger document is quarantined.
     pub max_document_bytes: usize,
+}
+
+/// How documents are cut into passages, with all defaults resolved for the model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cutting {
+    /// `text`, `markdown`, `code:rust`.
+    pub mode: String,
+    /// The most tokens of a passage, with its overlap.
+    pub max_tokens: usize,
+    /// How many of them may be the end of the passage before.
+    pub overlap: usize,
+}
+
+impl Cutting {
+    /// One text for each way to cut documents. A part of fingerprints on servers, so it never changes.
+    pub fn canonical(&self) -> String {
+        format!("{}/{}/{}", self.mode, self.max_tokens, self.overlap)
+    }
 }
 
 impl PassageTable {
@@ -129,7 +152,7 @@ impl DocumentFingerprint {
         Uuid::from_bytes(digest.chain_update(text.as_bytes()).finalize().into())
     }
 
-    /// SQL for the fingerprint of the row `alias`; NULL for a row without a text.
+    /// SQL for the fingerprint of the row `alias`; NULL for a row without a text. It means the same under any search path.
     pub fn expected(&self, source: &SourceColumn, alias: &str) -> String {
         let columns = source
             .template
@@ -139,13 +162,14 @@ impl DocumentFingerprint {
             let template = source.template.as_ref();
             let value =
                 template.map_or_else(String::new, |template| template.value_sql(alias, place));
-            format!("COALESCE(length({value})::text || ':' || {value}, '-') || ',' || ")
+            let length = format!("pg_catalog.length({value})::pg_catalog.text");
+            format!("COALESCE({length}{CAT}':'{CAT}{value}, '-'){CAT}','{CAT}")
         };
         let fields: String = (0..columns).map(field).collect();
         format!(
-            "md5(convert_to({} || {fields}{}, 'UTF8'))::uuid",
+            "pg_catalog.md5(pg_catalog.convert_to({}{CAT}{fields}{}, 'UTF8'))::pg_catalog.uuid",
             literal(&self.prefix),
-            source.plain_sql(alias)
+            source.qualified_sql(alias)
         )
     }
 }

@@ -129,6 +129,17 @@ impl SourceColumn {
             TextForm::Output => format!("NULLIF(format('%s', {column}) COLLATE \"C\", '')"),
         }
     }
+
+    /// [`plain_sql`](Self::plain_sql) that means the same under any search path. NULLIF finds its operator by that.
+    pub fn qualified_sql(&self, alias: &str) -> String {
+        let column = format!("{alias}.{}", identifier(&self.name));
+        let text = match self.form {
+            TextForm::Plain | TextForm::BlankPadded => format!("{column}::pg_catalog.text"),
+            TextForm::Output => format!("pg_catalog.format('%s', {column})"),
+        };
+        let text = format!("{text} COLLATE pg_catalog.\"C\"");
+        format!("(CASE WHEN ({text}) OPERATOR(pg_catalog.<>) '' THEN {text} END)")
+    }
 }
 
 /// The column for the vectors: of the target table, or of the table of passages where the job has one.
@@ -146,6 +157,20 @@ pub struct DestinationColumn {
     pub vector_schema: Option<String>,
     /// False for a column that the job has yet to create.
     pub exists: bool,
+}
+
+impl DestinationColumn {
+    /// One that does not exist yet, of which only name and type are known.
+    pub fn planned(name: &str, type_name: &str) -> Self {
+        DestinationColumn {
+            name: name.to_owned(),
+            type_name: type_name.to_owned(),
+            base_type: type_name.to_owned(),
+            dimensions: None,
+            vector_schema: None,
+            exists: false,
+        }
+    }
 }
 
 /// A table that a job can work on.
@@ -173,6 +198,26 @@ pub struct TargetTable {
     pub fingerprint: Option<Fingerprint>,
     /// Where the passages of documents go, if the job cuts them. Then the destination is a column of that table.
     pub passages: Option<PassageTable>,
+}
+
+/// A table that vectors are written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrittenTable<'a> {
+    /// The OID in `pg_class`.
+    pub oid: u32,
+    /// As the catalog has it, not quoted.
+    pub schema: &'a str,
+    /// As the catalog has it, not quoted.
+    pub name: &'a str,
+    /// Whether it is a partitioned table.
+    pub partitioned: bool,
+}
+
+impl WrittenTable<'_> {
+    /// Schema and name, quoted.
+    pub fn qualified(&self) -> String {
+        format!("{}.{}", identifier(self.schema), identifier(self.name))
+    }
 }
 
 impl TargetTable {
@@ -226,6 +271,24 @@ impl TargetTable {
         parts
             .filter(|parts| parts.len() == columns.len())
             .map(Key::new)
+    }
+
+    /// The table that vectors are written to: this one, or that for passages.
+    pub fn written(&self) -> WrittenTable<'_> {
+        match &self.passages {
+            Some(passages) => WrittenTable {
+                oid: passages.oid,
+                schema: &passages.schema,
+                name: &passages.name,
+                partitioned: false,
+            },
+            None => WrittenTable {
+                oid: self.oid,
+                schema: &self.schema,
+                name: &self.name,
+                partitioned: self.partitioned,
+            },
+        }
     }
 
     /// The columns that the publication must carry: the key and, where the server publishes it, the source.

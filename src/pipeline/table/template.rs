@@ -121,7 +121,9 @@ impl Template {
     /// SQL for the value of a column in the row `alias`, as its type prints it; NULL for NULL.
     pub fn value_sql(&self, alias: &str, place: usize) -> String {
         let column = format!("{alias}.{}", identifier(&self.columns[place]));
-        format!("CASE WHEN {column} IS NOT NULL THEN format('%s', {column}) COLLATE \"C\" END")
+        format!(
+            "CASE WHEN {column} IS NOT NULL THEN pg_catalog.format('%s', {column}) COLLATE pg_catalog.\"C\" END"
+        )
     }
 
     /// One text for each template that makes other texts of the same row.

@@ -146,9 +146,14 @@ pub fn encode<'a>(
     content
 }
 
-/// Jobs of one table are told apart by their destinations: two with the same one are not allowed.
+/// Jobs of one table are told apart by their destinations: two with the same one are not allowed. That of a job with
+/// passages is a column of another table, and may have the name of one of this table.
 fn hash_job(target: &TargetTable) -> u64 {
-    xxh3_64(target.destination.name.as_bytes())
+    let destination = &target.destination.name;
+    match &target.passages {
+        Some(_) => xxh3_64(format!("{}.{destination}", target.written().qualified()).as_bytes()),
+        None => xxh3_64(destination.as_bytes()),
+    }
 }
 
 fn hash_key(key: &Key) -> u64 {

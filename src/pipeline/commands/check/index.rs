@@ -45,7 +45,10 @@ async fn find_builder(
         Err(error) => return Outcome::Failed(error.into()),
     }
     for session in [sessions.stream, sessions.rows] {
-        if look::is_owner(session, target.oid).await.unwrap_or(false) {
+        if look::is_owner(session, target.written().oid)
+            .await
+            .unwrap_or(false)
+        {
             return Outcome::Passed("built once the initial backfill is finished".into());
         }
     }

@@ -20,7 +20,7 @@ mod model;
 mod server_advice;
 mod table_advice;
 
-use crate::embedding::Engine;
+use crate::embedding::{Engine, Model};
 use crate::jobs::{InitProgress, JobRow, JobStore};
 use crate::pipeline::changeover::obstacle;
 use crate::pipeline::changeover::place::{Changeover, Place};
@@ -40,6 +40,7 @@ use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::names::JobNames;
 use crate::pipeline::slot::session_locks::Identity;
 use crate::pipeline::slot::walsender;
+use crate::pipeline::table::passages::Cutting;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::{ConnectionString, DatabaseError, JobAccess, ServerInstance, Session};
 
@@ -110,9 +111,9 @@ impl Check<'_> {
     pub async fn run(&self, points: &mut Points) {
         let names = TargetNames::from_definition(&self.row.definition);
         let names = points.note("definition", names, |_| self.row.definition.to_string());
-        let dimensions = match &names {
+        let (dimensions, model) = match &names {
             Some(names) => self.look_at_model(points, names).await,
-            None => None,
+            None => (None, None),
         };
         let database = target_database::from_definition(&self.row.definition, self.access);
         let session = match points.note_failure("connection", database) {
@@ -133,8 +134,8 @@ impl Check<'_> {
         let place = self.place(sessions.stream, names).await;
         match points.note_failure(REPLACES, place) {
             Some(place) => {
-                self.look_at_target(points, sessions, &place, dimensions)
-                    .await;
+                let model = (dimensions, model.as_ref());
+                self.look_at_target(points, sessions, &place, model).await;
             }
             None => skip_target(points, "the job cannot replace the other one"),
         }
@@ -177,7 +178,7 @@ impl Check<'_> {
         points: &mut Points,
         sessions: Sessions<'_>,
         place: &Place,
-        dimensions: Option<usize>,
+        (dimensions, model): (Option<usize>, Option<&Model>),
     ) {
         let Place {
             names,
@@ -187,7 +188,7 @@ impl Check<'_> {
         let job_names = self
             .store
             .map(|store| JobNames::new(store.table().identity(), self.label, self.row));
-        let slot = match self.shares_slots {
+        let slot = match self.shares_slots && !self.row.definition.needs_own_slot() {
             true => SlotPlan::Shared(job_names.as_ref()),
             false => SlotPlan::Own(job_names.as_ref()),
         };
@@ -200,6 +201,7 @@ impl Check<'_> {
             names,
             definition,
             dimensions,
+            model,
             slot,
             powerful_roles: self.powerful_roles,
         };
@@ -209,7 +211,7 @@ impl Check<'_> {
         let target = surveyed
             .table
             .clone()
-            .and_then(|table| assemble(table, names, ""));
+            .and_then(|table| assemble(table, names, "", Cutting::default()));
         if let (Some(store), Some(job_names)) = (self.store, &job_names) {
             let found = self
                 .find_other_writer(store, sessions.stream, job_names, target.as_ref())

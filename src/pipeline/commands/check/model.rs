@@ -14,23 +14,24 @@ pub(super) const LIBRARY: &str = "ONNX Runtime";
 const LOADED: &str = "the library loads";
 
 impl Check<'_> {
-    /// Adds what it finds; returns the dimensions of the model, if they are known. Downloads nothing.
+    /// Adds what it finds; returns the dimensions of the model, if they are known, and the model, if it is there. Downloads
+    /// nothing.
     pub(super) async fn look_at_model(
         &self,
         points: &mut Points,
         names: &TargetNames,
-    ) -> Option<usize> {
+    ) -> (Option<usize>, Option<Model>) {
         let Runtime::Ort(options) = &names.runtime else {
             return self.ask_servers(points, names).await;
         };
         let library = self.engine.load_runtime().await;
         let Some(name) = points.note_failure(MODEL, names.model.parse::<ModelName>()) else {
             points.note(LIBRARY, library, |()| LOADED.into());
-            return None;
+            return (None, None);
         };
         let entry = self.engine.catalog().entry(name.clone());
         let dimensions = entry.dimensions;
-        match (&library, &entry) {
+        let model = match (&library, &entry) {
             // The model cannot be loaded without the library, whose own point says so.
             (
                 Err(_),
@@ -39,22 +40,29 @@ impl Check<'_> {
                     problem: None,
                     ..
                 },
-            ) => points.add(MODEL, Outcome::Passed(describe(&entry))),
+            ) => {
+                points.add(MODEL, Outcome::Passed(describe(&entry)));
+                None
+            }
             _ => self.load(points, name, options, &entry).await,
-        }
+        };
         points.note(LIBRARY, library, |()| LOADED.into());
-        dimensions
+        (dimensions, model)
     }
 
     /// Asks the servers of the model for the vector of a word.
-    async fn ask_servers(&self, points: &mut Points, names: &TargetNames) -> Option<usize> {
+    async fn ask_servers(
+        &self,
+        points: &mut Points,
+        names: &TargetNames,
+    ) -> (Option<usize>, Option<Model>) {
         let loaded = model::load(self.engine, names, self.access).await;
         let dimensions = loaded.as_ref().ok().map(Model::dimensions);
-        points.note(MODEL, loaded, |model| {
+        let model = points.note(MODEL, loaded, |model| {
             let (name, dimensions) = (model.name(), model.dimensions());
             format!("{name}, {dimensions} dimensions, is at its server")
         });
-        dimensions
+        (dimensions, model)
     }
 
     async fn load(
@@ -63,7 +71,7 @@ impl Check<'_> {
         name: ModelName,
         options: &ModelOptions,
         entry: &ModelEntry,
-    ) {
+    ) -> Option<Model> {
         let loaded = self.engine.model_with(&name, options).await;
         let is_missing = match &loaded {
             Err(EmbeddingError::ModelNotFound { .. }) => name.path().is_none(),
@@ -74,8 +82,9 @@ impl Check<'_> {
         if is_missing && self.downloads {
             let advice = self.would_be_downloaded(&name, entry);
             points.add(MODEL, Outcome::Advice(advice));
+            None
         } else {
-            points.note(MODEL, loaded, |_| describe(entry));
+            points.note(MODEL, loaded, |_| describe(entry))
         }
     }
 

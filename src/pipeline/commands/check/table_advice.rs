@@ -7,7 +7,7 @@ use crate::pipeline::setup::columns::vector_schema;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::inspect::LookedAt;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
-use crate::pipeline::setup::preflight::triggers::firing_triggers;
+use crate::pipeline::setup::preflight::triggers::{WrittenRows, firing_triggers};
 use crate::pipeline::table::target::{SourceColumn, ignored_child};
 use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
@@ -150,6 +150,8 @@ impl Looked<'_> {
     async fn count(&self, source: &SourceColumn) -> Advice {
         let text = source.sql("t");
         let lacks_vector = match &self.table.destination {
+            // Whether passages are those of the text takes longer to tell than a check may.
+            _ if self.names.passages.is_some() => "true".to_owned(),
             Some(destination) => format!("t.{} IS NULL", identifier(&destination.name)),
             None => "true".to_owned(),
         };
@@ -163,6 +165,9 @@ impl Looked<'_> {
         );
         let answer = self.session.query_one(&question, &[]).await;
         match answer.and_then(|row| row.try_get::<_, i64>(0)) {
+            Ok(count) if self.names.passages.is_some() => {
+                Ok(Some(Outcome::Passed(format!("{count} with a text"))))
+            }
             Ok(count) => Ok(Some(Outcome::Passed(format!("{count} to embed")))),
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Ok(Some(Outcome::Unknown("the role may not count them".into())))
@@ -174,6 +179,7 @@ impl Looked<'_> {
     /// The share of rows with a text and without a vector, by the statistics: 1 where there are none.
     async fn share_to_embed(&self) -> Result<f64, DatabaseError> {
         let destination = self.table.destination.as_ref();
+        let destination = destination.filter(|_| self.names.passages.is_none());
         let destination = destination.map(|column| column.name.as_str());
         self.session
             .query_one(
@@ -234,8 +240,12 @@ impl Looked<'_> {
         let mut written = vec![self.names.destination.as_str()];
         written.extend(self.names.fingerprint.as_deref());
         let skips = self.definition.skip_triggers;
-        let oid = self.table.relation.oid;
-        let firing = firing_triggers(self.session, oid, &written, skips).await?;
+        let table = match (&self.names.passages, self.table.chunk_table) {
+            (Some(_), Some(oid)) => (oid, WrittenRows::Replaced),
+            (Some(_), None) => return Ok(None),
+            (None, _) => (self.table.relation.oid, WrittenRows::Updated),
+        };
+        let firing = firing_triggers(self.session, table, &written, skips).await?;
         if firing.is_empty() {
             return Ok(Some(Outcome::Passed("none fires for a write-back".into())));
         }
@@ -247,7 +257,7 @@ impl Looked<'_> {
         Ok(Some(Outcome::Advice(format!(
             "each write-back fires {} of {}; {remedy}",
             names.join(", "),
-            self.names.qualified()
+            self.names.written()
         ))))
     }
 
@@ -273,7 +283,8 @@ impl Looked<'_> {
     }
 
     fn fingerprint(&self, storage: &Storage) -> Option<Outcome> {
-        (self.names.fingerprint.is_none() && storage.rows >= MANY_ROWS).then(|| {
+        let has_none = self.names.fingerprint.is_none() && self.names.passages.is_none();
+        (has_none && storage.rows >= MANY_ROWS).then(|| {
             Outcome::Advice(
                 "none: where changes may have been missed, every row is embedded again. With fingerprint_column in \
                  the jobs table, a uuid column tells which vectors are current, and only the others are"
@@ -288,7 +299,9 @@ impl Looked<'_> {
             false => format!("ALTER TABLE {table} SET (fillfactor = 85);"),
             true => "ALTER TABLE … SET (fillfactor = 85); for each partition".into(),
         };
-        (storage.fillfactor == 100 && storage.rows >= MANY_ROWS).then(|| {
+        // Write-backs of passages leave this table as it is.
+        let is_written = self.names.passages.is_none();
+        (is_written && storage.fillfactor == 100 && storage.rows >= MANY_ROWS).then(|| {
             Outcome::Advice(format!(
                 "100: a write-back makes a new version of its row, which finds no room in the page and touches every \
                  index. For pages that are written from now on: {statement}"
@@ -297,6 +310,9 @@ impl Looked<'_> {
     }
 
     fn autovacuum(&self, storage: &Storage) -> Option<Outcome> {
+        if self.names.passages.is_some() {
+            return None;
+        }
         let table = self.names.qualified();
         if !storage.autovacuum {
             return Some(Outcome::Advice(format!(

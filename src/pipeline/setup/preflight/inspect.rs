@@ -2,9 +2,10 @@
 
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::definition::TargetNames;
+use crate::pipeline::setup::preflight::chunk_table::{ChunkTableLook, FoundChunkTable};
 use crate::pipeline::setup::preflight::destination::usable_destination;
 use crate::pipeline::setup::preflight::key::usable_key;
-use crate::pipeline::setup::preflight::points::Points;
+use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::privileges::{check_all_rows_visible, check_type_usable};
 use crate::pipeline::setup::preflight::relation::{
     TableUse, TargetColumn, TargetRelation, find_column, find_relation, read_columns,
@@ -27,8 +28,10 @@ pub struct FoundTable {
     pub key: Vec<KeyColumn>,
     /// The column with the text.
     pub source: SourceColumn,
-    /// The column for the vectors, if it exists.
+    /// The column for the vectors, if it exists. Of the table for passages, where the job has one.
     pub destination: Option<DestinationColumn>,
+    /// The OID of the table for passages, if the job has one and it exists.
+    pub chunk_table: Option<u32>,
     /// The name of the fingerprint column, if the job has one and it exists.
     pub fingerprint: Option<String>,
 }
@@ -49,6 +52,9 @@ pub const TABLE_POINTS: [&str; 6] = [
     "key",
     "destination",
 ];
+
+/// The table for passages, of a job that has one; in place of the destination.
+pub const CHUNK_TABLE: &str = "chunk table";
 
 /// Looks at the table of a job whose model has this many dimensions, if that is known.
 ///
@@ -91,8 +97,10 @@ pub struct LookedAt {
     pub key: Option<Vec<KeyColumn>>,
     /// `None` where there is no such column yet, or its point has failed.
     pub destination: Option<DestinationColumn>,
-    /// There is a column of that name, which cannot hold the vectors.
+    /// There is a column of that name which cannot hold the vectors, or a table for passages that does not fit.
     pub is_destination_unusable: bool,
+    /// The OID of the table for passages, if the job has one and it exists.
+    pub chunk_table: Option<u32>,
 }
 
 impl LookedAt {
@@ -110,6 +118,7 @@ impl LookedAt {
             key: self.key?,
             source: self.source?,
             destination: self.destination,
+            chunk_table: self.chunk_table,
             columns: self.columns,
         })
     }
@@ -145,6 +154,38 @@ impl TableLook<'_> {
         let key = usable_key(session, names, &relation, &columns, self.table_use).await;
         let key = points.note(key_point, key, |key| list(key));
         let source = source.map(SourceColumn::from_catalog);
+        if let Some(chunk_table) = &names.passages {
+            let found = match &key {
+                Some(key) => {
+                    let look = ChunkTableLook {
+                        session,
+                        names,
+                        table: chunk_table,
+                        source: relation.oid,
+                        columns: &columns,
+                        key,
+                        dimensions: self.dimensions,
+                    };
+                    self.look_at_chunk_table(points, look).await
+                }
+                None => {
+                    points.skip(&[CHUNK_TABLE], "the table has no usable key");
+                    None
+                }
+            };
+            let is_unusable = found.is_none();
+            let found = found.flatten();
+            return Some(LookedAt {
+                table_use: self.table_use,
+                is_destination_unusable: is_unusable,
+                relation,
+                source,
+                key,
+                chunk_table: found.as_ref().map(|found| found.oid),
+                destination: found.map(|found| found.destination),
+                columns,
+            });
+        }
         let column = find_column(&columns, &names.destination);
         let destination = match column {
             Some(column) => self.look_at_destination(points, column).await,
@@ -153,12 +194,27 @@ impl TableLook<'_> {
         Some(LookedAt {
             table_use: self.table_use,
             is_destination_unusable: column.is_some() && destination.is_none(),
+            chunk_table: None,
             relation,
             source,
             key,
             destination,
             columns,
         })
+    }
+
+    /// The table for passages, or `Some(None)` where it does not exist yet.
+    async fn look_at_chunk_table(
+        &self,
+        points: &mut Points,
+        look: ChunkTableLook<'_>,
+    ) -> Option<Option<FoundChunkTable>> {
+        let shown = look.table.qualified();
+        let found = points.note_failure(CHUNK_TABLE, look.find().await)?;
+        if found.is_some() {
+            points.add(CHUNK_TABLE, Outcome::Passed(format!("{shown} fits")));
+        }
+        Some(found)
     }
 
     async fn look_at_destination(

@@ -19,6 +19,7 @@
 //! | [`key`] | the key by which the stream names rows |
 //! | [`source`] | the column with the text |
 //! | [`destination`], [`fingerprint`] | the columns that the job writes, if they exist |
+//! | [`chunk_table`] | the table for passages, if the job cuts its texts |
 //! | [`partitions`] | partitions that cannot be followed, or that would make UPDATE fail |
 //! | [`generated`] | generated columns that would make UPDATE fail |
 //! | [`privileges`] | what the role may read and write |
@@ -27,6 +28,7 @@
 //!
 //! A command only reads a table that a job has prepared: it takes [`inspect`] alone.
 
+pub mod chunk_table;
 pub mod destination;
 pub mod fingerprint;
 pub mod generated;

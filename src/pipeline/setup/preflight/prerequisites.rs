@@ -257,10 +257,15 @@ impl Prerequisites {
             ("table", names.table.clone()),
             ("key", key.join(", ")),
             ("source", names.source.clone()),
-            ("destination", names.destination.clone()),
-            ("type", kind.to_owned()),
-            ("role", rows.role.clone()),
         ];
+        match &names.passages {
+            Some(chunk_table) => variables.push(("chunk_schema", chunk_table.schema.clone())),
+            None => variables.extend([
+                ("destination", names.destination.clone()),
+                ("type", kind.to_owned()),
+            ]),
+        }
+        variables.push(("role", rows.role.clone()));
         let fingerprint = names.fingerprint.clone();
         variables.extend(fingerprint.map(|name| ("fingerprint", name)));
         let arguments = variables
@@ -332,13 +337,12 @@ async fn read_facts(
     names: &TargetNames,
     publication: Option<&str>,
 ) -> Result<Option<Facts>, DatabaseError> {
-    let written: Vec<&str> = [
-        Some(names.destination.as_str()),
-        names.fingerprint.as_deref(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    // Of a job with a table for passages nothing is written here. That table has points of its own.
+    let destination = Some(names.destination.as_str()).filter(|_| names.passages.is_none());
+    let written: Vec<&str> = [destination, names.fingerprint.as_deref()]
+        .into_iter()
+        .flatten()
+        .collect();
     let mut read = vec![names.source.as_str()];
     read.extend(&written);
     let statement = FACTS.replace("{may_replicate}", MAY_REPLICATE);

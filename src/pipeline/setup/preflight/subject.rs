@@ -1,5 +1,6 @@
 //! What the [`survey`](super::survey) looks at.
 
+use crate::embedding::Model;
 use crate::jobs::Definition;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::prerequisites::Prerequisites;
@@ -18,6 +19,8 @@ pub struct Subject<'a> {
     pub definition: &'a Definition,
     /// The dimensions of its model, where they are known.
     pub dimensions: Option<usize>,
+    /// Its model, where it could be loaded.
+    pub model: Option<&'a Model>,
     /// The slot that it gets.
     pub slot: SlotPlan<'a>,
     /// What to do if others could gain rights through its role.

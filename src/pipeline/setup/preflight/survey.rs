@@ -17,10 +17,12 @@ use crate::pipeline::setup::preflight::subject::{NO_SOURCE, Rights, SAID_ABOVE, 
 use crate::pipeline::setup::preflight::survey_table::FURTHER_POINTS;
 use crate::pipeline::setup::preflight::users_code::check_exposure;
 use crate::pipeline::setup::publication::add_member::related_refusal;
-use crate::pipeline::setup::publication::catalog::related_table;
+use crate::pipeline::setup::publication::catalog::{published_changes, related_table};
 use crate::pipeline::setup::publication::own;
 use crate::pipeline::setup::target_table::assemble;
-use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::passages::Cutting;
+use crate::pipeline::table::target::{DestinationColumn, TargetTable};
+use crate::postgres::quote::identifier;
 
 /// Adds all points of a survey that cannot be made, for this reason.
 pub fn skip(points: &mut Points, why: &str) {
@@ -164,8 +166,12 @@ impl Subject<'_> {
     }
 
     async fn look_at_exposure(&self, points: &mut Points, rights: &Rights) -> Option<String> {
-        let table = self.names.qualified();
-        let exposure = check_exposure(self.sessions.rows, &table, self.powerful_roles).await;
+        let (rows, powerful) = (self.sessions.rows, self.powerful_roles);
+        let mut exposure = check_exposure(rows, &self.names.written(), powerful).await;
+        if self.names.passages.is_some() && matches!(exposure, Ok(None)) {
+            // Reading the texts may run code, too. And the owner of the texts may become that of the passages.
+            exposure = check_exposure(rows, &self.names.qualified(), powerful).await;
+        }
         // A role that may not use the schema cannot look its code up.
         if rights.are_said && matches!(&exposure, Err(error) if error.is_insufficient_privilege()) {
             points.skip(&[USERS_CODE], SAID_ABOVE);
@@ -192,8 +198,13 @@ impl Subject<'_> {
             found.points.skip(&[PUBLICATION], NO_SOURCE);
             return;
         }
-        let table = found.table.clone();
-        let target = table.and_then(|table| assemble(table, self.names, ""));
+        let mut table = found.table.clone();
+        if let (Some(table), true) = (&mut table, self.names.passages.is_some()) {
+            // What is published for the job does not depend on its table for passages, which may not exist yet.
+            let destination = DestinationColumn::planned(&self.names.destination, &rights.kind);
+            table.destination.get_or_insert(destination);
+        }
+        let target = table.and_then(|table| assemble(table, self.names, "", Cutting::default()));
         let may = prerequisites.check_publishing(self.names, &rights.kind);
         let checked = match (may, target) {
             (Ok(()), Some(target)) => self.find_publication(rights, prerequisites, &target).await,
@@ -201,6 +212,27 @@ impl Subject<'_> {
             (Err(error), _) => Err(error),
         };
         found.points.note(PUBLICATION, checked, String::clone);
+    }
+
+    /// The error where no prepared publication serves the job.
+    async fn no_publication(
+        &self,
+        rights: &Rights,
+        prerequisites: &Prerequisites,
+        target: &TargetTable,
+    ) -> Result<JobError, JobError> {
+        if target.passages.is_some()
+            && let Some(name) =
+                own::find_prepared_without_deletes(self.sessions.stream, target).await?
+        {
+            return Ok(JobError::permanent(format!(
+                "the publication {name} publishes no deletes and truncates, which a job with a chunk_table needs; run as its \
+                 owner: ALTER PUBLICATION {} SET (publish = '{}');",
+                identifier(&name),
+                published_changes(target)
+            )));
+        }
+        Ok(prerequisites.no_publication(self.names, &rights.kind))
     }
 
     /// Where the changes of the table come from, in words.
@@ -221,7 +253,7 @@ impl Subject<'_> {
         }
         match own::find_prepared(session, target).await? {
             Some(name) => Ok(format!("{name} serves the job")),
-            None => Err(prerequisites.no_publication(self.names, &rights.kind)),
+            None => Err(self.no_publication(rights, prerequisites, target).await?),
         }
     }
 }

@@ -1,19 +1,23 @@
 //! The part of the [`survey`](super::survey) about the table that only a job that runs needs: what it writes, creates
 //! and must not trip over.
 
+use crate::jobs::chunk_table::ChunkTableName;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::{FINGERPRINT_TYPE, usable_type};
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::leaves;
+use crate::pipeline::setup::preflight::chunk_table::{
+    check_creatable, check_rights, has_row_security,
+};
 use crate::pipeline::setup::preflight::fingerprint::check_fingerprint;
 use crate::pipeline::setup::preflight::generated::check_generated;
-use crate::pipeline::setup::preflight::inspect::LookedAt;
+use crate::pipeline::setup::preflight::inspect::{CHUNK_TABLE, LookedAt};
 use crate::pipeline::setup::preflight::key::check_pk;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::privileges::check_writable;
 use crate::pipeline::setup::preflight::relation::find_column;
-use crate::pipeline::setup::preflight::rules::check_rules;
+use crate::pipeline::setup::preflight::rules::{check_rules, check_rules_of_passages};
 use crate::pipeline::setup::preflight::subject::{NO_SOURCE, Rights, SAID_ABOVE, Subject};
 use crate::pipeline::setup::preflight::triggers::check_may_skip;
 use crate::postgres::quote::identifier;
@@ -44,7 +48,11 @@ impl Subject<'_> {
         } else if rights.are_said {
             points.skip(&[writing], SAID_ABOVE);
         } else {
-            let writable = check_writable(rows, names, &table.columns).await;
+            let writable = match (&names.passages, table.chunk_table) {
+                (Some(chunk_table), Some(oid)) => check_rights(rows, chunk_table, oid).await,
+                (Some(_), None) => Ok(()),
+                (None, _) => check_writable(rows, names, &table.columns).await,
+            };
             points.note(writing, writable, |()| "the role may write".into());
         }
         if let Some(name) = &names.fingerprint {
@@ -56,9 +64,73 @@ impl Subject<'_> {
             check_generated(names, &table.relation, &table.columns),
         );
         self.look_at_partitions(points, table).await;
-        self.look_at_new_columns(points, table, rights).await;
+        match &names.passages {
+            Some(chunk_table) => self.look_at_new_table(points, table, chunk_table).await,
+            None => {
+                self.look_at_new_columns(points, table, rights).await;
+                warn_of_not_null(points, names, table);
+            }
+        }
         self.look_at_rules(points, table).await;
-        warn_of_not_null(points, names, table);
+    }
+
+    /// Whether the table for passages can be created, where it is missing.
+    async fn look_at_new_table(
+        &self,
+        points: &mut Points,
+        table: &LookedAt,
+        chunk_table: &ChunkTableName,
+    ) {
+        if let Some(model) = self.model {
+            let cutting = self
+                .names
+                .text
+                .passages
+                .resolve(model.max_tokens(), model.name());
+            let cutting = cutting.map_err(|reason| {
+                JobError::permanent(format!("the job's runtime_params: {reason}"))
+            });
+            points.note("passages", cutting, |cutting| {
+                format!(
+                    "at most {} tokens, of which {} overlap, cut as {}",
+                    cutting.max_tokens, cutting.overlap, cutting.mode
+                )
+            });
+        }
+        self.look_at_readers(points, table, chunk_table).await;
+        let shown = chunk_table.qualified();
+        if table.chunk_table.is_none() && !table.is_destination_unusable {
+            let requested = self.definition.column_type.as_deref();
+            let kind = usable_type(self.sessions.stream, requested, self.dimensions).await;
+            let Some(kind) = points.note_failure(CHUNK_TABLE, kind) else {
+                return;
+            };
+            let creatable = check_creatable(self.sessions, chunk_table).await;
+            points.note(CHUNK_TABLE, creatable, |()| {
+                let column = identifier(&self.names.destination);
+                format!("the job creates {shown} with the column {column} {kind}")
+            });
+        }
+    }
+
+    /// Who may read rows does not decide who may read passages, where a policy decides of rows.
+    async fn look_at_readers(
+        &self,
+        points: &mut Points,
+        table: &LookedAt,
+        chunk_table: &ChunkTableName,
+    ) {
+        let decided = has_row_security(self.sessions.stream, table.relation.oid).await;
+        if let Some(true) = points.note_failure(CHUNK_TABLE, decided) {
+            let (source, passages) = (self.names.qualified(), chunk_table.qualified());
+            points.add(
+                CHUNK_TABLE,
+                Outcome::Advice(format!(
+                    "row level security of {source} decides who may read its rows, and {passages} holds their texts: no right \
+                     on it is copied from {source}; grant SELECT on it with care, or give it a policy of its own"
+                )),
+            );
+        }
     }
 
     async fn look_at_rules(&self, points: &mut Points, table: &LookedAt) {
@@ -70,8 +142,17 @@ impl Subject<'_> {
                 "the role may skip triggers".into()
             });
         }
-        let place = (table.relation.oid, self.names.qualified());
-        let found = check_rules(rows, (place.0, &place.1), skips).await;
+        let found = match (&self.names.passages, table.chunk_table) {
+            (Some(chunk_table), Some(oid)) => {
+                check_rules_of_passages(rows, (oid, &chunk_table.qualified()), skips).await
+            }
+            // One that the job creates has none.
+            (Some(_), None) => return,
+            (None, _) => {
+                let place = (table.relation.oid, self.names.qualified());
+                check_rules(rows, (place.0, &place.1), skips).await
+            }
+        };
         points.note(rules, found, |()| "none rewrites a write-back".into());
     }
 

@@ -53,28 +53,47 @@ pub async fn skip_remedy(session: &Session) -> Result<String, DatabaseError> {
     ))
 }
 
+/// What write-backs do to rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WrittenRows {
+    /// They update them.
+    Updated,
+    /// They insert, update and delete them.
+    Replaced,
+}
+
+impl WrittenRows {
+    /// The bits of `pg_trigger.tgtype` (`pg_trigger.h`).
+    fn events(self) -> i32 {
+        match self {
+            WrittenRows::Updated => 16,
+            WrittenRows::Replaced => 4 | 8 | 16,
+        }
+    }
+}
+
 /// The triggers of the table with this OID that fire for each write-back of these columns, by name.
 ///
 /// # Errors
 /// The server's.
 pub async fn firing_triggers(
     session: &Session,
-    oid: u32,
+    (oid, rows): (u32, WrittenRows),
     written: &[&str],
     skip_triggers: bool,
 ) -> Result<Vec<String>, DatabaseError> {
-    // tgtype 16 is UPDATE. A trigger is enabled for the origin, for replicas, always or never. One that is FOR UPDATE
-    // OF columns does not fire where none of them is written.
+    // A trigger is enabled for the origin, for replicas, always or never. One that is FOR UPDATE OF columns does not fire
+    // where none of them is written.
     session
         .query(
             "SELECT t.tgname::text FROM pg_trigger t \
              WHERE (cardinality(t.tgattr::int2[]) = 0 OR EXISTS ( \
                  SELECT FROM pg_attribute a WHERE a.attrelid = t.tgrelid AND a.attname = ANY ($3::text[]) \
                    AND a.attnum = ANY (t.tgattr::int2[]))) \
-               AND t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgtype::int & 16 <> 0 AND t.tgenabled IN \
+               AND t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgtype::int & $4 <> 0 AND t.tgenabled IN \
                ('A', CASE WHEN $2 OR current_setting('session_replication_role') = 'replica' THEN 'R' ELSE 'O' END) \
              ORDER BY t.tgname",
-            &[&oid, &skip_triggers, &written],
+            &[&oid, &skip_triggers, &written, &rows.events()],
         )
         .await
         .and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect())

@@ -324,9 +324,9 @@ pub async fn published_table(
         .map_err(DatabaseError::during("looking for a published table"))
 }
 
-/// The statement that creates a publication of inserts and updates of one table, of the given columns only or of all.
+/// The statement that creates a publication of one table, of the given columns only or of all.
 ///
-/// Deletes and truncates need no vector. Without `publish_via_partition_root` the changes of a partitioned table come
+/// Deletes and truncates need no vector, so they are published only where passages of a row are to go with it. Without `publish_via_partition_root` the changes of a partitioned table come
 /// as those of its partitions, each under its own OID and with its own columns (PostgreSQL manual, "CREATE
 /// PUBLICATION"). A plain table is published without tables that inherit from it. Under REPLICA IDENTITY FULL, UPDATE
 /// fails unless stored generated columns are published, also those that are added later.
@@ -344,11 +344,20 @@ pub fn create_statement(
         options += PUBLISH_STORED;
     }
     format!(
-        "CREATE PUBLICATION {} FOR TABLE {}{} WITH (publish = 'insert, update'{options})",
+        "CREATE PUBLICATION {} FOR TABLE {}{} WITH (publish = '{}'{options})",
         identifier(name),
         target.from_clause(),
-        column_list(columns)
+        column_list(columns),
+        published_changes(target)
     )
+}
+
+/// The changes that a job on this table needs, as the option `publish` names them.
+pub fn published_changes(target: &TargetTable) -> &'static str {
+    match target.passages {
+        Some(_) => "insert, update, delete, truncate",
+        None => "insert, update",
+    }
 }
 
 /// The option that publishes stored generated columns, with a comma before it.

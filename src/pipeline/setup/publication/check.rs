@@ -50,6 +50,12 @@ fn find_omission(publication: &Publication, target: &TargetTable) -> Option<Stri
     if !(publication.inserts && publication.updates) {
         return Some("does not publish both insert and update".into());
     }
+    if target.passages.is_some() && !(publication.deletes && publication.truncates) {
+        return Some(
+            "does not publish both delete and truncate, which a job with a chunk_table needs"
+                .into(),
+        );
+    }
     if publication.filtered {
         return Some("has a row filter, which hides rows from the job".into());
     }

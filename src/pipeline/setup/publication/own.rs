@@ -141,6 +141,28 @@ pub async fn find_prepared(
     first_usable(session, candidates, target).await
 }
 
+/// A prepared publication that would serve the job if it published deletes and truncates.
+///
+/// # Errors
+/// The server's.
+pub async fn find_prepared_without_deletes(
+    session: &Session,
+    target: &TargetTable,
+) -> Result<Option<String>, DatabaseError> {
+    for candidate in publications_with_prefix(session, PREPARED, target.oid).await? {
+        let found = find_publication(session, &candidate, target.oid).await?;
+        let completed = found.map(|found| Publication {
+            deletes: true,
+            truncates: true,
+            ..found
+        });
+        if completed.is_some_and(|publication| find_mismatch(&publication, target).is_none()) {
+            return Ok(Some(candidate));
+        }
+    }
+    Ok(None)
+}
+
 async fn first_usable(
     session: &Session,
     candidates: Vec<String>,

@@ -25,7 +25,7 @@ TEST_THREADS = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 test: setup ## Run the tests that every change must pass
 	@scripts/setup_clients.sh
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test
-	cargo test --features failpoints --test killed_swap --test watchdog
+	cargo test --features failpoints --test killed_swap --test killed_documents --test watchdog
 	cargo test --features failpoints --test chaos -- $(TEST_CHAOS)
 
 SEED ?= $(shell date +%s)

@@ -30,4 +30,5 @@ mod reminder;
 pub mod replication;
 pub mod shown;
 pub mod similar;
+pub mod splitting;
 pub mod status;

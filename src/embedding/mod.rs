@@ -58,6 +58,7 @@ mod remote;
 mod requested;
 mod role;
 mod schedule;
+mod text_tokens;
 pub mod yielding;
 
 pub use catalog::model_catalog::{Location, ModelCatalog, ModelEntry};
@@ -81,3 +82,4 @@ pub use requested::ForeignTokens;
 pub use role::TextRole;
 pub use schedule::queue::Priority;
 pub use schedule::scheduler::Embedded;
+pub use text_tokens::TextTokens;

@@ -188,6 +188,11 @@ impl Definition {
         self.chunk_table.is_some()
     }
 
+    /// Whether a row tells by itself whether its vectors are of its text: by its fingerprint, or those of its passages.
+    pub fn tells_current_rows(&self) -> bool {
+        self.fingerprint_column.is_some() || self.chunk_table.is_some()
+    }
+
     /// The table that vectors are written to, by schema and name. `None` where the row does not say, or not so that it can
     /// be read.
     pub fn written_table(&self) -> Option<ChunkTableName> {

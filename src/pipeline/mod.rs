@@ -16,6 +16,7 @@
 //! | [`job`] | one job's life: attempts, preparation, the streaming parts |
 //! | [`capture`] | reads a slot and turns changes into rows that need work |
 //! | [`write`] | batches, embeds and writes rows; quarantines what is refused |
+//! | [`chunks`] | a document and its passages: what is stored, what is wanted, and the SQL in between |
 //! | [`backfill`] | which existing rows need a vector, and the scan over them |
 //! | [`changeover`] | a job that takes over the column of another one, with another model |
 //! | [`index`] | which indexes the vectors have, and the one that a job asks for |
@@ -57,6 +58,7 @@
 pub mod backfill;
 pub mod capture;
 pub mod changeover;
+pub mod chunks;
 pub mod commands;
 pub mod error;
 pub mod index;

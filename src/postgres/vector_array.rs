@@ -18,6 +18,11 @@ use tokio_postgres::types::{IsNull, Kind, ToSql, Type, to_sql_checked};
 pub struct VectorArray<'a>(Vec<&'a [f32]>);
 
 impl<'a> VectorArray<'a> {
+    /// These vectors, in order.
+    pub fn new(vectors: Vec<&'a [f32]>) -> Self {
+        VectorArray(vectors)
+    }
+
     /// Distributes vectors over `parts` arrays in turn: the vector at index `n` goes to array `n % parts`, at index
     /// `n / parts`.
     pub fn dealt(vectors: &[&'a [f32]], parts: usize) -> Vec<VectorArray<'a>> {

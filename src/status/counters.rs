@@ -45,6 +45,8 @@ impl Gauge {
 pub struct JobCounters {
     /// Rows whose vector was written or cleared.
     pub rows_written: Counter,
+    /// Passages that were written, of jobs with a table of passages.
+    pub passages_written: Counter,
     /// Rows that were gone, held another text, or changed again before their vector was written.
     pub rows_superseded: Counter,
     /// Rows that were quarantined.

@@ -14,6 +14,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     ("reminder", &[]),
     ("shown", &[]),
     ("similar", &[]),
+    ("splitting", &["similar"]),
     ("replication", &[]),
     ("postgres", &[]),
     ("embedding", &["backoff", "failpoint"]),
@@ -41,6 +42,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
         "pipeline/setup",
         &[
             "similar",
+            "splitting",
             "failpoint",
             "backoff",
             "postgres",
@@ -84,6 +86,10 @@ pub const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "pipeline/chunks",
+        &["splitting", "postgres", "pipeline/table"],
+    ),
+    (
         "pipeline/backfill",
         &[
             "failpoint",
@@ -92,6 +98,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "jobs",
             "pipeline/error",
             "pipeline/table",
+            "pipeline/chunks",
         ],
     ),
     (
@@ -99,7 +106,9 @@ pub const MODULES: &[(&str, &[&str])] = &[
         &[
             "failpoint",
             "backoff",
+            "byte_size",
             "plural",
+            "splitting",
             "postgres",
             "replication",
             "embedding",
@@ -109,6 +118,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "pipeline/table",
             "pipeline/slot",
             "pipeline/setup",
+            "pipeline/chunks",
         ],
     ),
     (
@@ -164,6 +174,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
             "pipeline/setup",
             "pipeline/index",
             "pipeline/changeover",
+            "pipeline/chunks",
             "pipeline/backfill",
             "pipeline/write",
         ],

@@ -271,6 +271,33 @@ impl TextTokenizer {
         Ok(Some(head.trim_end()))
     }
 
+    /// Number of tokens of a text alone, without special tokens. A long text is tokenized in parts.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's own error.
+    pub fn count(&self, text: &str) -> Result<usize, tokenizers::Error> {
+        let (mut rest, mut count) = (text, 0);
+        while !rest.is_empty() {
+            let part = cut(rest, MIN_BYTE_LIMIT);
+            let in_case = self.cased(part);
+            self.patterns.check(&in_case)?;
+            count += self.tokenizer.encode_fast(in_case, false)?.len();
+            rest = &rest[part.len()..];
+        }
+        Ok(count)
+    }
+
+    /// How many tokens of a text have a place in the window behind a prompt.
+    ///
+    /// # Errors
+    ///
+    /// The tokenizer's own error.
+    pub(crate) fn room_behind(&self, prompt: &str) -> Result<usize, tokenizers::Error> {
+        let taken = self.count(prompt)?;
+        Ok(self.room.saturating_sub(taken))
+    }
+
     /// Whether every text begins or ends with a token that tells the ids of this tokenizer from those of others.
     pub(crate) fn has_special_tokens(&self) -> bool {
         !self.before.is_empty() || !self.after.is_empty()
@@ -436,6 +463,18 @@ mod tests {
             assert_eq!(tokenizer.head(text).unwrap(), Some(head));
             assert_eq!(tokenizer.ids(head).unwrap(), tokenizer.ids(text).unwrap());
         }
+    }
+
+    #[test]
+    fn tokens_of_a_text_are_counted_without_the_special_ones_and_beyond_the_window() {
+        let tokenizer = tokenizer(5);
+        assert_eq!(tokenizer.count("").unwrap(), 0);
+        assert_eq!(tokenizer.count("hello worlding. slot").unwrap(), 5);
+        let long = "hello world ".repeat(20_000);
+        assert_eq!(tokenizer.count(&long).unwrap(), 40_000);
+        assert_eq!(tokenizer.room_behind("").unwrap(), 3);
+        assert_eq!(tokenizer.room_behind("hello world ").unwrap(), 1);
+        assert_eq!(tokenizer.room_behind(&long).unwrap(), 0);
     }
 
     /// A WordPiece tokenizer like BERT's, over single characters and a few longer pieces.

@@ -13,6 +13,7 @@ use super::options::RemoteOptions;
 use super::servers::ServerState;
 use super::window::Window;
 use crate::embedding::error::EmbeddingError;
+use crate::embedding::local::tokenizer::TextTokenizer;
 use crate::embedding::role::TextRole;
 use crate::embedding::schedule::scheduler::{Scheduled, Scheduler};
 
@@ -56,6 +57,11 @@ impl RemoteModel {
             Some(window) => window.fit(text),
             None => (text.clone(), false),
         }
+    }
+
+    /// That of the model of this machine that the job names, if it names one.
+    pub(crate) fn tokenizer(&self) -> Option<&TextTokenizer> {
+        self.window.as_ref().map(Window::tokenizer)
     }
 
     pub(crate) fn options(&self) -> &RemoteOptions {

@@ -266,7 +266,7 @@ impl RemoteOptions {
     }
 
     /// What stands before a text.
-    pub(super) fn prompt(&self, role: TextRole) -> &str {
+    pub(crate) fn prompt(&self, role: TextRole) -> &str {
         self.prompt.get(role).unwrap_or_default()
     }
 

@@ -22,6 +22,10 @@ impl Window {
         Ok(Window(tokenizer))
     }
 
+    pub(super) fn tokenizer(&self) -> &TextTokenizer {
+        &self.0
+    }
+
     /// The text, or as much of its beginning as the model reads, and whether it is less. A text that the tokenizer cannot
     /// read is left to the server.
     pub(super) fn fit(&self, text: &Arc<str>) -> (Arc<str>, bool) {

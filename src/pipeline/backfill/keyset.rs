@@ -33,7 +33,8 @@ pub struct KeysetPages<'a> {
 
 impl<'a> KeysetPages<'a> {
     /// Pages of the rows that meet `condition`, which is SQL over the row `t`. Their columns are the key as text, then
-    /// the two of the source ([`text::sql`]).
+    /// the two of the source ([`text::sql`]), which are not there where the job has passages: documents are read with
+    /// theirs, one by one.
     pub fn new(session: &'a Session, target: &'a TargetTable, condition: String) -> Self {
         KeysetPages {
             session,
@@ -114,6 +115,9 @@ impl<'a> KeysetPages<'a> {
     /// cuts the page where it is long enough, inside the server: nothing is sent that would not be used.
     fn statement(&self) -> String {
         let target = self.target;
+        if target.passages.is_some() {
+            return self.statement_of_keys();
+        }
         let after = self.after_condition();
         let further = self.further.as_deref();
         let mut columns: Vec<String> = (0..target.key.len()).map(|n| format!("p.k{n}")).collect();
@@ -133,6 +137,18 @@ impl<'a> KeysetPages<'a> {
             source = target.source.sql("t"),
             further = further.map_or(String::new(), |sql| format!(", {sql} AS further")),
             table = target.from_clause(),
+            condition = self.condition,
+            order = target.key_order("t"),
+        )
+    }
+
+    fn statement_of_keys(&self) -> String {
+        let target = self.target;
+        format!(
+            "SELECT {keys} FROM {table} t WHERE {after}{condition} ORDER BY {order} LIMIT {MAX_PAGE_ROWS}",
+            keys = target.key_texts("t"),
+            table = target.from_clause(),
+            after = self.after_condition(),
             condition = self.condition,
             order = target.key_order("t"),
         )

@@ -149,13 +149,17 @@ async fn part(
     leaf: &Leaf,
 ) -> Result<Part, DatabaseError> {
     if leaf.is_readable {
-        return Ok(Part::whole(Arc::new(TargetTable {
-            oid: leaf.oid,
-            schema: leaf.schema.clone(),
-            name: leaf.name.clone(),
-            partitioned: false,
-            ..TargetTable::clone(target)
-        })));
+        return Ok(Part {
+            table: Arc::new(TargetTable {
+                oid: leaf.oid,
+                schema: leaf.schema.clone(),
+                name: leaf.name.clone(),
+                partitioned: false,
+                ..TargetTable::clone(target)
+            }),
+            within: None,
+            is_whole: false,
+        });
     }
     let bounds: String = session
         .query_one(
@@ -172,5 +176,6 @@ async fn part(
     Ok(Part {
         table: target.clone(),
         within: Some(within),
+        is_whole: false,
     })
 }

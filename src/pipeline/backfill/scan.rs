@@ -8,7 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::failpoint;
 use crate::pipeline::backfill::keyset::KeysetPages;
 use crate::pipeline::backfill::scope::BackfillScope;
+use crate::pipeline::chunks::orphans;
 use crate::pipeline::error::JobError;
+use crate::pipeline::table::passages::PassageTable;
 use crate::pipeline::table::row::{BackfillAck, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::sqlstate::{SqlStateClass, classify};
@@ -48,6 +50,8 @@ pub struct Part {
     pub table: Arc<TargetTable>,
     /// SQL over the row `t`: a condition for the rows in this part.
     pub within: Option<String>,
+    /// Whether the table is that of the job, and not one of its partitions.
+    pub is_whole: bool,
 }
 
 impl Part {
@@ -56,6 +60,7 @@ impl Part {
         Part {
             table,
             within: None,
+            is_whole: true,
         }
     }
 
@@ -139,6 +144,21 @@ impl Backfill {
                 rows = next;
             }
         }
+        if let Some((target, passages)) = whole_table_with_passages(&self.parts) {
+            let mut after = None;
+            loop {
+                let page = orphans::page(&self.session, target, passages, after.as_ref(), 0);
+                let page = page.await?;
+                // As rows that are gone: changes of them may have been missed.
+                let rows = page.orphans.into_iter();
+                let rows = rows.map(|key| Row::backfill(key, SourceText::Unread));
+                outstanding.send_all(rows.collect(), is_stopped).await?;
+                after = page.last;
+                if after.is_none() || is_stopped() {
+                    break;
+                }
+            }
+        }
         outstanding.settle_all().await
     }
 
@@ -172,6 +192,15 @@ impl Backfill {
         )))?;
         Ok(counted.unsigned_abs())
     }
+}
+
+/// The table with its passages, where the scan is of all of it. The passages of a partition are with those of the others,
+/// whose rows it does not have.
+fn whole_table_with_passages(parts: &[Part]) -> Option<(&TargetTable, &PassageTable)> {
+    let part = parts
+        .first()
+        .filter(|part| part.is_whole && part.within.is_none())?;
+    Some((&part.table, part.table.passages.as_ref()?))
 }
 
 /// The rows of the next page. Empty at the end of the part.
@@ -213,7 +242,10 @@ fn is_of_one_row(error: &DatabaseError) -> bool {
 }
 
 fn read_row(target: &TargetTable, row: &tokio_postgres::Row) -> Result<Row, tokio_postgres::Error> {
-    let source = SourceText::from_row(row, target.key.len())?;
+    let source = match target.passages.is_some() {
+        true => SourceText::Unread,
+        false => SourceText::from_row(row, target.key.len())?,
+    };
     Ok(Row::backfill(target.read_key(row)?, source))
 }
 

@@ -13,7 +13,7 @@
 //!
 //! An *initial backfill* scans the rows that lack a vector. *Every row* means that nothing tells which vectors are of
 //! older texts. With a fingerprint column the rows tell themselves, and both become "rows whose fingerprint does not
-//! match".
+//! match". So do the passages of a job that has them.
 
 use crate::jobs::{Definition, InitProgress, JobRow};
 use crate::pipeline::error::JobError;
@@ -52,7 +52,7 @@ impl BackfillScope {
         }
         // A vector that was trusted at first may have missed changes since.
         let trust_unverified = initial && definition.trust_existing;
-        Some(if definition.fingerprint_column.is_some() {
+        Some(if definition.tells_current_rows() {
             BackfillScope::Mismatched { trust_unverified }
         } else if initial {
             BackfillScope::Missing
@@ -63,17 +63,20 @@ impl BackfillScope {
 
     /// What `resync` scans without `--all`: as much as can be told of a row from the row itself.
     pub fn for_resync(definition: &Definition, target: &TargetTable) -> BackfillScope {
-        match target.fingerprint {
-            Some(_) => BackfillScope::Mismatched {
+        match target.fingerprint.is_some() || target.passages.is_some() {
+            true => BackfillScope::Mismatched {
                 trust_unverified: definition.trust_existing,
             },
-            None => BackfillScope::Missing,
+            false => BackfillScope::Missing,
         }
     }
 
     /// SQL over the row `t` that is true for the rows of this scope.
     pub fn condition(self, target: &TargetTable) -> String {
-        let source = target.source.sql("t");
+        if target.passages.is_some() {
+            return self.condition_of_documents(target);
+        }
+        let source = target.source.plain_sql("t");
         let destination = identifier(&target.destination.name);
         match self {
             BackfillScope::Missing => format!("({source} IS NULL) <> (t.{destination} IS NULL)"),
@@ -90,6 +93,18 @@ impl BackfillScope {
                     None => format!("NOT {current}"),
                 }
             }
+        }
+    }
+}
+
+impl BackfillScope {
+    /// The same for a job with passages: they are in a table of their own, and say which document they are of.
+    fn condition_of_documents(self, target: &TargetTable) -> String {
+        match self {
+            BackfillScope::Missing | BackfillScope::Mismatched { .. } => {
+                format!("NOT {}", target.is_current("t"))
+            }
+            BackfillScope::All => "true".into(),
         }
     }
 }
@@ -130,8 +145,8 @@ pub async fn unverified_because(
         (_, Continuity::Unbroken) => None,
         (InitProgress::New, Continuity::Broken) => {
             let trusted = definition.trust_existing || !definition.backfill;
-            let found =
-                !trusted && target.fingerprint.is_none() && has_vectors(session, target).await?;
+            let tells = target.fingerprint.is_some() || target.passages.is_some();
+            let found = !trusted && !tells && has_vectors(session, target).await?;
             found.then_some(
                 "the destination holds vectors, and nothing shows which texts they are of",
             )
@@ -144,6 +159,8 @@ pub async fn unverified_because(
 pub fn effect_on_unverified(definition: &Definition) -> &'static str {
     if !definition.backfill {
         "existing rows stay as they are (backfill is false); lantern-cli resync --all embeds them"
+    } else if definition.chunk_table.is_some() {
+        "documents whose passages are not those of their text are embedded again"
     } else if definition.fingerprint_column.is_some() {
         "rows whose fingerprint is not that of their text are embedded again"
     } else {
@@ -215,6 +232,12 @@ mod tests {
                 Some(BackfillScope::Mismatched { trust_unverified })
             );
         }
+        definition.fingerprint_column = None;
+        definition.chunk_table = Some("docs_chunks".into());
+        assert!(matches!(
+            for_start(New, Broken, &definition),
+            Some(BackfillScope::Mismatched { .. })
+        ));
         definition.backfill = false;
         assert_eq!(for_start(Finished, Broken, &definition), None);
     }

@@ -22,7 +22,7 @@
 //! | [`lifecycle`] | gather subscribers, stream for them, restart, end |
 //! | [`open`] | where a slot is, and how its stream is opened |
 //! | [`reader`], [`feedback`], [`pace`] | the loop over the stream, its status updates, how often it reads |
-//! | [`changes`], [`table_changes`] | from messages to the rows that need work |
+//! | [`changes`], [`table_changes`], [`shown_texts`] | from messages to the rows that need work |
 //! | [`subscribers`], [`published_table`], [`in_flight`] | who gets the rows of which table, and how many are out |
 
 pub mod changes;
@@ -38,6 +38,7 @@ pub mod published_table;
 pub mod reader;
 pub mod registry;
 pub mod shared_slot;
+pub mod shown_texts;
 pub mod slot_reader;
 pub mod streamable;
 pub mod subscribers;

@@ -11,7 +11,7 @@ use crate::jobs::reporter::Reporter;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::add_member::add_member;
 use crate::pipeline::setup::publication::catalog::is_redefined_since_published;
-use crate::pipeline::setup::publication::check::{Defect, lists_source};
+use crate::pipeline::setup::publication::check::{Defect, listed_columns};
 use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
 use crate::pipeline::setup::publication::remove_member::remove_member;
 use crate::pipeline::setup::publication::shared;
@@ -53,8 +53,8 @@ impl SharedSlot {
             tracing::debug!("the publication {name} {reason}");
             return Ok(None);
         }
-        let listed = lists_source(session, target);
-        if is_redefined_since_published(session, name.as_str(), target, listed).await? {
+        let listed = listed_columns(session, target).unwrap_or_default();
+        if is_redefined_since_published(session, name.as_str(), target, &listed).await? {
             tracing::warn!("{}", target.redefined());
             return Ok(None);
         }

@@ -8,6 +8,7 @@
 //! | UPDATE, other text or other key | yes |
 //! | UPDATE, same text as last time, or as in the old row | none |
 //! | UPDATE, source is unchanged TOAST | none, unless the key changed |
+//! | UPDATE, a column that the template names has another value | yes |
 //! | the job wrote the row itself, for the text that it holds | none |
 //! | the job wrote the row itself, and a trigger changed its text meanwhile | yes |
 //! | another job of the table wrote the row | only if its text is known to be another one |
@@ -16,15 +17,17 @@
 //! What else happens in the transaction of a write-back was done by triggers, and is a change like any other.
 //!
 //! The text is read by key where the stream does not carry it: an unpublished source (a generated column), or unchanged
-//! TOAST under a new key. With a fingerprint column that also holds for changes that the stream may repeat after a
+//! TOAST under a new key. So is every text that a template makes, and every document that is cut: what the stream shows of
+//! their columns decides only whether the row is read ([`ShownTexts`]). With a fingerprint column that also holds for changes that the stream may repeat after a
 //! restart: the row itself then tells whether it is done.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::shown_texts::{RecentRows, ShownTexts, TextPlaces};
 use crate::pipeline::error::JobError;
-use crate::pipeline::table::recent_texts::{RecentTexts, Seen};
+use crate::pipeline::table::recent_texts::Seen;
 use crate::pipeline::table::row::{Key, Row, SourceText, SubscriberId, TextHash};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::write_back_marker::{Author, Marker, WriteBack};
@@ -72,7 +75,7 @@ pub(super) struct TableChanges {
     /// Transactions that committed before do not concern the subscriber. `None` until its table is published for it; what
     /// does not carry the columns that it needs was committed before that.
     since: Option<Lsn>,
-    recent: RecentTexts,
+    recent: RecentRows,
     /// From the last Relation message, or why the subscriber cannot work on the table.
     layout: Option<Result<Layout, String>>,
 }
@@ -80,8 +83,7 @@ pub(super) struct TableChanges {
 /// The places of the columns that matter in the tuples of the relation.
 pub(super) struct Layout {
     key: Vec<usize>,
-    /// `None` for a source that is not published.
-    source: Option<usize>,
+    texts: TextPlaces,
     /// `None` without a fingerprint column, or where the publication does not carry it.
     fingerprint: Option<usize>,
 }
@@ -97,9 +99,9 @@ pub(super) struct RowUpdate<'a> {
 impl TableChanges {
     pub(super) fn new(target: Arc<TargetTable>, since: Option<Lsn>) -> Self {
         TableChanges {
+            recent: RecentRows::for_target(&target),
             target,
             since,
-            recent: RecentTexts::default(),
             layout: None,
         }
     }
@@ -154,12 +156,14 @@ impl TableChanges {
             return Ok(None);
         };
         let key = self.key(layout, new, None)?;
-        let source = self.source(layout, new);
+        let texts = self.texts(layout, new);
+        let source = texts.source();
         let is_current = self.is_current(layout, new);
-        let verdict = self.verdict(transaction, &key, &source);
+        let verdict = self.verdict(transaction, &key, || texts.hash(&source));
         let source = self.read_if_replayed(transaction, source);
         // A known text does not make the row known: it was deleted in between, or moved from another partition.
-        self.recent.note(&key, &source);
+        let values = texts.values();
+        self.recent.note_new(&key, &source, &values);
         let written_for = match verdict {
             Verdict::Finished => return Ok(None),
             Verdict::FinishedFor(text) => Some(text),
@@ -167,7 +171,7 @@ impl TableChanges {
         };
         Ok((!is_current).then(|| Row {
             written_for,
-            ..row(transaction, subscriber, key, self.sent(source))
+            ..row(transaction, subscriber, key, source)
         }))
     }
 
@@ -195,19 +199,21 @@ impl TableChanges {
             None => None,
         };
         let key_changed = moved_from.is_some();
-        let value = layout.source.and_then(|index| new.get(index));
-        if !key_changed && matches!(value, Some(Value::UnchangedToast)) {
+        let texts = self.texts(layout, &new);
+        if !key_changed && texts.are_unchanged_toast() {
             return Ok(None);
         }
-        let before = old
-            .filter(|_| old_is_whole)
-            .and_then(|old| layout.source.and_then(|index| old.get(index)));
-        let same_as_before = value.is_some() && before == value;
-        let source = self.source(layout, &new);
+        let whole_old = old.filter(|_| old_is_whole);
+        let same_as_before = whole_old.is_some_and(|old| texts.are_as_in(&old));
+        let source = texts.source();
         let is_current = self.is_current(layout, &new);
-        let verdict = self.verdict(transaction, &key, &source);
+        let verdict = self.verdict(transaction, &key, || texts.hash(&source));
         let source = self.read_if_replayed(transaction, source);
-        let seen = self.recent.note(&key, &source);
+        let values = texts.values();
+        let seen = match key_changed {
+            true => self.recent.note_new(&key, &source, &values),
+            false => self.recent.note_update(&key, &source, &values),
+        };
         if is_current || !key_changed && (same_as_before || seen == Seen::Same) {
             return Ok(None);
         }
@@ -222,7 +228,7 @@ impl TableChanges {
             // A job with passages gets the old key as a row of its own.
             moved_from: moved_from.filter(|_| self.target.passages.is_none()),
             written_for,
-            ..row(transaction, subscriber, key, self.sent(source))
+            ..row(transaction, subscriber, key, source)
         }))
     }
 
@@ -273,7 +279,7 @@ impl TableChanges {
         if self.layout_of_passages(transaction)?.is_none() {
             return Ok(None);
         }
-        self.recent = RecentTexts::default();
+        self.recent = RecentRows::for_target(&self.target);
         let (all, source) = (Key::of_all_rows(), SourceText::Truncated);
         Ok(Some(row(transaction, subscriber, all, source)))
     }
@@ -296,26 +302,23 @@ impl TableChanges {
         subscriber: SubscriberId,
         key: Key,
     ) -> Row {
-        self.recent.note(&key, &SourceText::Unread);
+        self.recent.forget(&key);
         row(transaction, subscriber, key, SourceText::Unread)
     }
 
-    /// What is sent of a text: where what is embedded takes more than the text, all of it is read by key in one snapshot.
-    fn sent(&self, source: SourceText) -> SourceText {
-        match self.target.reads_texts() {
-            true => SourceText::Unread,
-            false => source,
-        }
-    }
-
-    /// What the transaction tells about a row that now holds `source`.
-    fn verdict(&self, transaction: &OpenTransaction, key: &Key, source: &SourceText) -> Verdict {
+    /// What the transaction tells about a row that now holds the text `shown`; `None` where the change does not show it.
+    fn verdict(
+        &self,
+        transaction: &OpenTransaction,
+        key: &Key,
+        shown: impl FnOnce() -> Option<TextHash>,
+    ) -> Verdict {
         let Some(write_back) = transaction.write_back() else {
             return Verdict::Ordinary;
         };
         match write_back.author(&self.target, key) {
             Author::Trigger => Verdict::Ordinary,
-            Author::Own(written) => match TextHash::new(source) {
+            Author::Own(written) => match shown() {
                 Some(text) if text == written => Verdict::Finished,
                 Some(_) => Verdict::Ordinary,
                 None => Verdict::FinishedFor(written),
@@ -350,20 +353,8 @@ impl TableChanges {
         Ok(Key::new(parts))
     }
 
-    fn source(&self, layout: &Layout, tuple: &TupleData<'_>) -> SourceText {
-        match layout.source.and_then(|index| tuple.get(index)) {
-            Some(Value::Null) => SourceText::Empty,
-            Some(Value::Text(_)) => SourceText::from_column(self.text(layout, tuple)),
-            Some(Value::UnchangedToast | Value::Binary(_)) | None => SourceText::Unread,
-        }
-    }
-
-    /// The text of the source column, whole, if the tuple has one.
-    fn text<'t>(&self, layout: &Layout, tuple: &'t TupleData<'_>) -> Option<&'t str> {
-        let value = tuple.get(layout.source?)?;
-        value
-            .as_str()
-            .map(|text| self.target.source.normalize(text))
+    fn texts<'s, 'a>(&'s self, layout: &'s Layout, tuple: &TupleData<'a>) -> ShownTexts<'s, 'a> {
+        ShownTexts::new(&self.target, &layout.texts, *tuple)
     }
 
     /// Whether the row carries the fingerprint of its own text: then its vector came with it, or was there before.
@@ -371,11 +362,12 @@ impl TableChanges {
         let found = layout
             .fingerprint
             .and_then(|index| tuple.get(index)?.as_str()?.parse::<Uuid>().ok());
-        let text = self.text(layout, tuple).filter(|text| !text.is_empty());
-        match (&self.target.fingerprint, text, found) {
-            (Some(fingerprint), Some(text), Some(found)) => fingerprint.compute(text) == found,
-            _ => false,
-        }
+        let (Some(fingerprint), Some(found)) = (&self.target.fingerprint, found) else {
+            return false;
+        };
+        let text = self.texts(layout, tuple).whole();
+        let text = text.filter(|text| !text.is_empty());
+        text.is_some_and(|text| fingerprint.compute(&text) == found)
     }
 
     /// A replayed change may be finished. With a fingerprint column the row itself can tell, so it is read by key instead of
@@ -430,19 +422,15 @@ fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, S
         .iter()
         .map(|column| place(&column.name).ok_or_else(|| gone(&column.name, "part of the key")))
         .collect::<Result<Vec<_>, _>>()?;
-    let source = match target.source.published {
-        true => Some(
-            place(&target.source.name).ok_or_else(|| gone(&target.source.name, "src_column"))?,
-        ),
-        false => None,
-    };
+    let texts =
+        TextPlaces::find(&target.source, &place).map_err(|(name, role)| gone(name, role))?;
     let fingerprint = target
         .fingerprint
         .as_ref()
         .and_then(|fingerprint| place(&fingerprint.name));
     Ok(Layout {
         key,
-        source,
+        texts,
         fingerprint,
     })
 }

@@ -118,7 +118,7 @@ impl Coverage<'_> {
     fn lacks(&self) -> String {
         format!(
             "{} IS NOT NULL AND t.{} IS NULL",
-            self.target.source.sql("t"),
+            self.target.source.plain_sql("t"),
             identifier(&self.target.destination.name)
         )
     }

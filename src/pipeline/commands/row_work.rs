@@ -12,6 +12,7 @@ use crate::embedding::{Engine, Model};
 use crate::jobs::reporter::Reporter;
 use crate::pipeline::backfill::scan::{Backfill, BackfillProgress, Part};
 use crate::pipeline::backfill::scope::BackfillScope;
+use crate::pipeline::chunks::plan::Trust;
 use crate::pipeline::error::JobError;
 use crate::pipeline::table::row::{Key, Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
@@ -79,13 +80,13 @@ impl RowWork {
         report: impl FnMut(BackfillProgress),
     ) -> Result<u64, JobError> {
         let target = self.target.clone();
-        let path = WritePath::open(
-            self.session,
-            target,
-            &self.model,
-            self.options,
-            self.reporter,
-        );
+        let mut options = self.options;
+        if let Rows::Scan(scan) = &rows
+            && scan.scope == BackfillScope::All
+        {
+            options.trust = Trust::Nothing;
+        }
+        let path = WritePath::open(self.session, target, &self.model, options, self.reporter);
         let (work, live) = LiveEnds::without_stream();
         let (mut batcher, ends) = path.await?.start(engine, live, Arc::default());
 
@@ -121,6 +122,7 @@ async fn run_scan(
     let parts = vec![Part {
         table,
         within: scan.within,
+        is_whole: true,
     }];
     let backfill = Backfill::open(database, parts, scan.scope, ends.rows, ends.finished).await?;
     Ok(backfill.until(scan.stop).run(report).await?.done)

@@ -267,7 +267,7 @@ async fn tally(
     let faults = Faults::new(target);
     let statement = format!(
         "SELECT count(*), count(*) FILTER (WHERE {source} IS NOT NULL), {columns} FROM {table}",
-        source = target.source.sql("t"),
+        source = target.source.plain_sql("t"),
         columns = [
             faults.missing,
             faults.leftover,
@@ -335,13 +335,13 @@ struct Faults {
 
 impl Faults {
     fn new(target: &TargetTable) -> Self {
-        let source = target.source.sql("t");
+        let source = target.source.plain_sql("t");
         let destination = format!("t.{}", identifier(&target.destination.name));
         let pair = has_pair(target);
         let (stale, unverified) = match &target.fingerprint {
             Some(fingerprint) => {
                 let column = fingerprint.column("t");
-                let expected = fingerprint.expected(&source);
+                let expected = fingerprint.expected(&target.source.sql("t"));
                 (
                     format!("({pair} AND {column} <> {expected})"),
                     format!("({pair} AND {column} IS NULL)"),
@@ -427,7 +427,7 @@ fn vector_column(target: &TargetTable) -> String {
 fn has_pair(target: &TargetTable) -> String {
     format!(
         "{} IS NOT NULL AND t.{} IS NOT NULL",
-        target.source.sql("t"),
+        target.source.plain_sql("t"),
         identifier(&target.destination.name)
     )
 }

@@ -282,8 +282,8 @@ impl Job {
         if !target.partitioned {
             return Ok(Vec::new());
         }
-        let (source, slot) = (&target.source.name, self.subscription.slot());
-        Ok(leaves::read(session, target.oid, source, Some(slot)).await?)
+        let (sources, slot) = (target.source.columns(), self.subscription.slot());
+        Ok(leaves::read(session, target.oid, &sources, Some(slot)).await?)
     }
 
     /// What it means that there is no table of the job's name. A job that has run before waits for one, as it waits for its

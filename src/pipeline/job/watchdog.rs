@@ -130,7 +130,7 @@ pub async fn find_fault(
         partitions,
     } = watched;
     let leaves = match target.partitioned {
-        true => leaves::read(session, target.oid, &target.source.name, None).await?,
+        true => leaves::read(session, target.oid, &target.source.columns(), None).await?,
         false => Vec::new(),
     };
     let now = TableState::read(session, target, &leaves).await?;
@@ -213,6 +213,11 @@ async fn consequence(session: &Session, target: &TargetTable, fault: TableFault)
             "src_column",
             "if it was dropped, name another one or delete the job",
         ),
+        TableFault::FieldGone(column) => JobError::permanent(format!(
+            "the column {} of {table}, which the job's template names, is gone: if it was renamed, correct template in \
+             runtime_params; if it was dropped, remove it from there",
+            identifier(&column)
+        )),
         TableFault::DestinationGone => gone(&target.destination.name, "dst_column", created_again),
         TableFault::FingerprintGone => {
             let name = target

@@ -6,6 +6,7 @@ use crate::jobs::chunk_table::ChunkTableName;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::text_options::TextOptions;
 use crate::pipeline::table::index_options::IndexOptions;
+use crate::pipeline::table::template::Template;
 use crate::postgres::quote::identifier;
 
 /// The names in a definition, none of them missing, as the jobs table has them: not quoted.
@@ -122,11 +123,32 @@ impl TargetNames {
                 identifier(column)
             )));
         }
+        self.check_template()?;
         if self.passages.is_none() && self.source == self.destination {
             return Err(JobError::permanent(format!(
                 "src_column and dst_column are both {}; the vectors need a column of their own",
                 identifier(&self.source)
             )));
+        }
+        Ok(())
+    }
+
+    /// What the job writes must not decide what it writes.
+    fn check_template(&self) -> Result<(), JobError> {
+        let written = [
+            (Some(&self.destination), "dst_column"),
+            (self.fingerprint.as_ref(), "fingerprint_column"),
+        ];
+        let fields = self.text.template.iter().flat_map(Template::columns);
+        for field in fields.filter(|_| self.passages.is_none()) {
+            let own = written.iter().find(|(column, _)| *column == Some(field));
+            if let Some((_, option)) = own {
+                return Err(JobError::permanent(format!(
+                    "the template names {} ({option}), which the job writes itself; remove it from template in \
+                     runtime_params",
+                    identifier(field)
+                )));
+            }
         }
         Ok(())
     }

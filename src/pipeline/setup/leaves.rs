@@ -5,7 +5,7 @@ use crate::pipeline::table::source_version::SourceVersion;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
 
-/// The partitions of the table with this OID that hold rows. `source` is the column with the text. With a slot,
+/// The partitions of the table with this OID that hold rows. `sources` are the columns with texts. With a slot,
 /// [`Leaf::is_recent`] says which may be younger than its confirmed position.
 ///
 /// Reads the catalog only: `pg_partition_tree` locks every partition, and would wait behind a user's ALTER TABLE
@@ -16,7 +16,7 @@ use crate::replication::SlotName;
 pub async fn read(
     session: &Session,
     table: u32,
-    source: &str,
+    sources: &[&str],
     slot: Option<&SlotName>,
 ) -> Result<Vec<Leaf>, DatabaseError> {
     let failed = || DatabaseError::during("looking for partitions");
@@ -24,7 +24,7 @@ pub async fn read(
     let question = session.repeated(&statement()).await.map_err(failed())?;
     let slot = slot.map(SlotName::as_str);
     session
-        .query(&question, &[&table, &slot, &source])
+        .query(&question, &[&table, &slot, &sources])
         .await
         .and_then(|rows| rows.iter().map(leaf).collect())
         .map_err(failed())
@@ -64,7 +64,7 @@ fn statement() -> String {
          JOIN pg_class root ON root.oid = $1 \
          WHERE c.relkind = 'r' AND c.oid <> root.oid",
         key = identity_columns("c"),
-        source = SourceVersion::sql("c", "$3::text"),
+        source = SourceVersion::sql("c", "$3::text[]"),
     )
 }
 

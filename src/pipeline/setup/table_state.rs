@@ -21,7 +21,7 @@ pub struct TableState {
     named: Option<u32>,
     /// The table with the OID that the job follows; `None` once it is dropped.
     followed: Option<Followed>,
-    /// The versions of the source column in the table itself or in its partitions, by OID.
+    /// The versions of the columns with texts in the table itself or in its partitions, by OID.
     sources: BTreeMap<u32, SourceVersion>,
     /// The state of the table for passages, where the job has one.
     passages: Option<PassagesState>,
@@ -43,7 +43,9 @@ struct Followed {
     destination: Option<String>,
     /// The column for the fingerprints, likewise.
     fingerprint: Option<String>,
-    /// The labels of the enums of which the source and the key consist, by OID.
+    /// A column with texts that it lacks: the source, or one that the template names. Not quoted.
+    missing: Option<String>,
+    /// The labels of the enums of which texts and key consist, by OID.
     labels: BTreeMap<String, String>,
     /// Tables that inherit from it, quoted.
     children: Vec<String>,
@@ -64,6 +66,8 @@ pub enum TableFault {
     RowsHidden,
     /// The source column is gone.
     SourceGone,
+    /// This column, which the template names, is gone. Not quoted.
+    FieldGone(String),
     /// The destination is gone.
     DestinationGone,
     /// The fingerprint column is gone.
@@ -96,7 +100,7 @@ impl TableState {
                     &table.oid,
                     &table.schema,
                     &table.name,
-                    &table.source.name,
+                    &table.source.columns(),
                     &table.destination.name,
                     &fingerprint,
                 ],
@@ -153,8 +157,11 @@ impl TableState {
         if followed.hides_rows {
             return Some(TableFault::RowsHidden);
         }
-        if !now.sources.contains_key(&target.oid) {
-            return Some(TableFault::SourceGone);
+        if let Some(column) = &followed.missing {
+            return Some(match *column == target.source.name {
+                true => TableFault::SourceGone,
+                false => TableFault::FieldGone(column.clone()),
+            });
         }
         if target.passages.is_none() && followed.destination.is_none() {
             return Some(TableFault::DestinationGone);
@@ -217,6 +224,7 @@ impl Followed {
                 .collect(),
             children: row.try_get(10)?,
             virtual_column: row.try_get(11)?,
+            missing: row.try_get(12)?,
         }))
     }
 
@@ -253,7 +261,11 @@ fn statement() -> String {
                       JOIN pg_class cc ON cc.oid = i.inhrelid JOIN pg_namespace cn ON cn.oid = cc.relnamespace \
                       WHERE c.relkind = 'r' AND c.relhassubclass AND i.inhparent = c.oid ORDER BY 1), \
                 (SELECT min(a.attname::text) FROM pg_attribute a \
-                 WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped) \
+                 WHERE a.attrelid = c.oid AND a.attgenerated = 'v' AND NOT a.attisdropped), \
+                (SELECT w.name FROM unnest($4::text[]) WITH ORDINALITY AS w(name, place) \
+                 WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = w.name \
+                                   AND NOT a.attisdropped) \
+                 ORDER BY w.place LIMIT 1) \
          FROM (VALUES (1)) one LEFT JOIN pg_class c ON c.oid = $1::oid LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN LATERAL ( \
            SELECT array_agg(a.attname::text ORDER BY a.attname) AS names, array_agg(a.atttypid ORDER BY a.attname) AS types \
@@ -261,12 +273,12 @@ fn statement() -> String {
            JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
            WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate AND k.position <= i.indnkeyatts \
              AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) k ON true",
-        source = SourceVersion::sql("c", "$4::text"),
+        source = SourceVersion::sql("c", "$4::text[]"),
         destination = column("$5::text"),
         fingerprint = column("$6::text"),
         types = types_of_columns(
             "c.oid",
-            "ta.attname = $4::text OR ta.attname::text = ANY (k.names)"
+            "ta.attname = ANY ($4::text[]) OR ta.attname::text = ANY (k.names)"
         ),
     )
 }
@@ -286,10 +298,11 @@ mod tests {
                 key: [("id".to_owned(), 20)].into(),
                 destination: Some("3/1021/-1/11".into()),
                 fingerprint: None,
+                missing: None,
                 labels: [("16500".to_owned(), "happy".to_owned())].into(),
                 children: Vec::new(),
             }),
-            sources: [(target.oid, SourceVersion::parse("2/700//702").unwrap())].into(),
+            sources: [(target.oid, SourceVersion::parse("2/700//702/").unwrap())].into(),
             passages: None,
         }
     }
@@ -329,8 +342,12 @@ mod tests {
             Some(TableFault::RowsHidden)
         );
         assert_eq!(
-            fault_after(|now| now.sources.clear()),
+            fault_after(|now| followed(now).missing = Some("body".into())),
             Some(TableFault::SourceGone)
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).missing = Some("title".into())),
+            Some(TableFault::FieldGone("title".into()))
         );
         assert_eq!(
             fault_after(|now| followed(now).destination = None),

@@ -78,10 +78,7 @@ pub async fn complete(
 
 /// How the job's documents are cut for this model.
 fn cutting(names: &TargetNames, model: &Model) -> Result<Cutting, JobError> {
-    let resolved = names
-        .text
-        .passages
-        .resolve(model.max_tokens(), model.name());
+    let resolved = names.text.cutting(model);
     resolved.map_err(|reason| JobError::permanent(format!("the job's runtime_params: {reason}")))
 }
 

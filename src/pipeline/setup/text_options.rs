@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::embedding::Model;
 use crate::pipeline::table::passages::Cutting;
 use crate::pipeline::table::template::Template;
+use crate::splitting::Mode;
 
 /// The keys that are taken out of `runtime_params`.
 const KEYS: [&str; 5] = [
@@ -64,16 +66,29 @@ impl Default for PassageOptions {
 
 /// The most tokens of a passage where the job does not say: longer ones make a vector of many things.
 const DEFAULT_TOKENS: usize = 256;
-/// What every text that a model reads has around it: a token for its beginning and one for its end.
-const SPECIAL_TOKENS: usize = 2;
 
-impl PassageOptions {
-    /// These options with their defaults for a model that reads so many tokens, if that is known.
+impl TextOptions {
+    /// How documents are cut for this model: a passage has a place in its window behind the prompt and the template's own
+    /// text. Fields of rows are of any length, and take what they need from the end of a passage.
     ///
     /// # Errors
     /// A sentence that names the key and what is wrong with it.
-    pub fn resolve(&self, window: Option<usize>, model: &str) -> Result<Cutting, String> {
-        let room = window.map(|window| window.saturating_sub(SPECIAL_TOKENS).max(1));
+    pub fn cutting(&self, model: &Model) -> Result<Cutting, String> {
+        let own_text = self.template.as_ref().map(Template::own_text);
+        let taken = own_text.map_or(0, |text| model.text_tokens().count(&text));
+        let room = model.room_for_text();
+        let room = room.map(|room| room.saturating_sub(taken).max(1));
+        self.passages.resolve(room, model.name())
+    }
+}
+
+impl PassageOptions {
+    /// These options with their defaults for a model in whose window a passage has a place of so many tokens, if that is
+    /// known.
+    ///
+    /// # Errors
+    /// A sentence that names the key and what is wrong with it.
+    fn resolve(&self, room: Option<usize>, model: &str) -> Result<Cutting, String> {
         if let (Some(tokens), Some(room)) = (self.tokens, room)
             && tokens > room
         {
@@ -158,10 +173,9 @@ fn mode(taken: &Map<String, Value>) -> Result<Option<String>, String> {
     let Some(mode) = text(taken, "chunk_mode")? else {
         return Ok(None);
     };
-    let is_known = ["text", "markdown"].contains(&mode) || mode.starts_with("code:");
-    is_known.then(|| Some(mode.to_owned())).ok_or_else(|| {
-        format!("chunk_mode is {mode:?}, but must be text, markdown or the language of a program, such as code:rust")
-    })
+    let mode = mode.parse::<Mode>();
+    mode.map(|mode| Some(mode.to_string()))
+        .map_err(|error| format!("chunk_mode: {error}"))
 }
 
 /// `"10%"`, a number below 1 as a share, or a number of tokens.

@@ -8,6 +8,7 @@
 //! the table of which it builds an index        64 bits: table
 //! the index that it builds                     64 bits: table and name of the index
 //! a column that a command writes, shared       64 bits: table and column
+//! a table of passages, for one transaction     64 bits: table
 //! which job it is of, shared                   32 bits of a tag, and 32 of: the instance of the jobs table's server,
 //!                                              the jobs table's identity, a hash of the job's id
 //! ```
@@ -50,6 +51,11 @@ pub fn index(table: u32, name: &str) -> i64 {
 /// there. Any number of commands share it.
 pub fn column_of_command(table: u32, number: i16) -> i64 {
     key(&format!("lantern command column {table} {number}"))
+}
+
+/// The key of a table of passages while one session writes it, by its OID.
+pub fn passages(table: u32) -> i64 {
+    key(&format!("lantern passages {table}"))
 }
 
 fn key(text: &str) -> i64 {

@@ -23,7 +23,7 @@ pub struct Leaf {
     pub identity: u8,
     /// The columns of its replica identity, by name; `None` where they are certainly those of the table's primary key.
     pub key: Option<Vec<String>>,
-    /// The version of its source column.
+    /// The version of its columns with texts.
     pub source: Option<SourceVersion>,
     /// Whether the role may read all of its rows under its own name. Rights on the table are enough to read them by way of
     /// the table (PostgreSQL manual, "Privileges").

@@ -9,10 +9,13 @@
 //! | [`leaf`] | a partition that holds rows |
 //! | [`distance`] | pgvector's distances, with their operators and operator classes |
 //! | [`index_options`] | what index a job asks for |
+//! | [`text_form`] | how a value of a column becomes text |
 //! | [`template`] | the text that is embedded, made of several columns |
 //! | [`passages`] | the table of passages of a job that cuts its documents |
 //! | [`recent_texts`] | the last text of each recently changed key |
+//! | [`recent_values`] | the last values of each recently changed key, where a template takes several |
 //! | [`row`] | a row on its way to its vector, and the receipt its sender waits for |
+//! | [`visibility`] | whether a change that the stream brought can be seen by a statement |
 //! | [`write_back_marker`] | the message in the WAL that marks our own transactions |
 //!
 //! Nothing here does I/O.
@@ -24,9 +27,12 @@ pub mod key_sql;
 pub mod leaf;
 pub mod passages;
 pub mod recent_texts;
+pub mod recent_values;
 pub mod row;
 pub mod source_version;
 pub mod target;
 pub mod template;
 pub mod text;
+pub mod text_form;
+pub mod visibility;
 pub mod write_back_marker;

@@ -100,15 +100,19 @@ impl PassageTable {
     }
 
     /// SQL that is true where the passages of the row `alias` are those of its text and fields; for a row without a text,
-    /// where there are none.
+    /// where there are none. Never true for a text that is too large to be cut.
+    ///
+    /// One index lookup for each row: EXISTS could be planned as a hash of the whole table, also for a few rows.
     pub fn is_current(&self, key: &[KeyColumn], source: &SourceColumn, alias: &str) -> String {
         let table = self.qualified();
         let of_row = self.is_of(key, "passage", alias);
         format!(
-            "CASE WHEN {text} IS NULL THEN NOT EXISTS (SELECT FROM {table} passage WHERE {of_row}) \
-             ELSE EXISTS (SELECT FROM {table} passage WHERE {of_row} AND passage.{SEQ} = 0 \
-                          AND passage.{DOCUMENT_FINGERPRINT} = {expected}) END",
+            "CASE WHEN {text} IS NULL THEN (SELECT true FROM {table} passage WHERE {of_row} LIMIT 1) IS NULL \
+             WHEN octet_length({text}) > {limit} THEN false \
+             ELSE COALESCE((SELECT passage.{DOCUMENT_FINGERPRINT} FROM {table} passage WHERE {of_row} AND passage.{SEQ} = 0) \
+                           = {expected}, false) END",
             text = source.plain_sql(alias),
+            limit = self.max_document_bytes,
             expected = self.documents.expected(source, alias),
         )
     }

@@ -3,8 +3,7 @@
 //! An UPDATE of another column (`views = views + 1`) sends the source column again. If its text equals the one that was seen
 //! last for the key, it needs no second embedding: its vector is written or on its way.
 //!
-//! Where the stream does not carry the text, the text that was written last takes its place: what is read by key and equals
-//! it has its vector.
+//! Where texts are read by key, the text that was written last takes its place: what is read and equals it has its vector.
 //!
 //! Only updates may be answered from here. A row that was deleted and inserted again with the same text has no vector.
 
@@ -17,7 +16,7 @@ use crate::pipeline::table::row::{Key, SourceText};
 use crate::pipeline::table::text::Text;
 
 /// Keys whose last text is remembered.
-const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
+pub const CAPACITY: NonZeroUsize = NonZeroUsize::new(65_536).expect("not zero");
 
 /// How a text compares with the one that was seen last for its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +46,15 @@ impl Default for RecentTexts {
 impl RecentTexts {
     /// Remembers the texts of up to `capacity` keys, at about 64 bytes each.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        use std::hash::{BuildHasher, RandomState};
         RecentTexts {
             texts: LruCache::new(capacity),
-            seed: RandomState::new().hash_one(0),
+            seed: random_seed(),
         }
     }
 
     /// Notes the source as the newest of this key. Returns how it compares with the newest before.
     pub fn note(&mut self, key: &Key, source: &SourceText) -> Seen {
-        let key = self.key_hash(key);
+        let key = hash_key(key, self.seed);
         let (text, before) = match source {
             SourceText::Text(text) => {
                 let text = xxh3_128_with_seed(text.identity(), self.seed);
@@ -75,21 +73,28 @@ impl RecentTexts {
 
     /// Whether this text was noted last for the key.
     pub fn is_newest(&mut self, key: &Key, text: &Text) -> bool {
-        let key = self.key_hash(key);
+        let key = hash_key(key, self.seed);
         self.texts.get(&key) == Some(&xxh3_128_with_seed(text.identity(), self.seed))
     }
+}
 
-    fn key_hash(&self, key: &Key) -> u128 {
-        if key.len() == 1 {
-            return xxh3_128_with_seed(key.part(0).as_bytes(), self.seed);
-        }
-        let mut bytes = Vec::with_capacity(key.bytes() + 8 * key.len());
-        for part in key.parts() {
-            bytes.extend_from_slice(&part.len().to_le_bytes());
-            bytes.extend_from_slice(part.as_bytes());
-        }
-        xxh3_128_with_seed(&bytes, self.seed)
+/// A seed that nothing outside of the process knows.
+pub fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0)
+}
+
+/// A hash of a key that tells its parts apart.
+pub fn hash_key(key: &Key, seed: u64) -> u128 {
+    if key.len() == 1 {
+        return xxh3_128_with_seed(key.part(0).as_bytes(), seed);
     }
+    let mut bytes = Vec::with_capacity(key.bytes() + 8 * key.len());
+    for part in key.parts() {
+        bytes.extend_from_slice(&part.len().to_le_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    xxh3_128_with_seed(&bytes, seed)
 }
 
 #[cfg(test)]

@@ -159,6 +159,8 @@ pub enum Ack {
     Live(LiveAck),
     /// For a row that the initial backfill, `resync` or `retry-failed` found.
     Backfill(BackfillAck),
+    /// For a row that the write path has found itself: no sender waits for it.
+    None,
 }
 
 /// The receipt of a change.
@@ -254,6 +256,14 @@ impl Row {
         }
     }
 
+    /// A row that may be gone, of which the write path has found passages.
+    pub fn of_sweep(key: Key) -> Self {
+        Row {
+            ack: Ack::None,
+            ..Row::backfill(key, SourceText::Unread)
+        }
+    }
+
     /// Whether the row comes from the change stream.
     pub fn is_live(&self) -> bool {
         matches!(self.ack, Ack::Live(_))
@@ -283,6 +293,7 @@ impl Row {
                 self.absorbed.push(ack);
                 None
             }
+            Ack::None => None,
         }
     }
 
@@ -310,6 +321,7 @@ impl Ack {
         match self {
             Ack::Live(ack) => ack.bytes,
             Ack::Backfill(ack) => ack.bytes,
+            Ack::None => 0,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::fingerprint::Fingerprint;
 use super::passages::PassageTable;
 use super::row::Key;
 use super::template::Template;
+use super::text_form::TextForm;
 use crate::postgres::quote::identifier;
 
 /// A column of the key.
@@ -74,17 +75,6 @@ impl KeyOperators {
     }
 }
 
-/// How a source column's value becomes text. The stream and SQL must agree on it, or no write-back would match its row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TextForm {
-    /// `text`, `varchar`, `citext`: the value is the text.
-    Plain,
-    /// `char(n)`: trailing blanks are padding (PostgreSQL manual, "Character Types").
-    BlankPadded,
-    /// Any other type: what its output function prints, which is also what the stream carries.
-    Output,
-}
-
 /// The column with the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceColumn {
@@ -101,10 +91,21 @@ pub struct SourceColumn {
 impl SourceColumn {
     /// The text of a value that came through the stream.
     pub fn normalize<'a>(&self, text: &'a str) -> &'a str {
-        match self.form {
-            TextForm::BlankPadded => text.trim_end_matches(' '),
-            TextForm::Plain | TextForm::Output => text,
-        }
+        self.form.normalize(text)
+    }
+
+    /// The columns that decide what is embedded, not quoted: this one, then those that the template names.
+    pub fn columns(&self) -> Vec<&str> {
+        let fields = self.template.iter().flat_map(Template::columns);
+        let fields = fields.map(String::as_str);
+        std::iter::once(self.name.as_str()).chain(fields).collect()
+    }
+
+    /// Those of the [`columns`](Self::columns) that servers publish.
+    pub fn published_columns(&self) -> Vec<&str> {
+        let fields = self.template.iter().flat_map(Template::published_columns);
+        let own = self.published.then_some(self.name.as_str());
+        own.into_iter().chain(fields).collect()
     }
 
     /// SQL for the text that is embedded of the row `alias`; NULL where the column's value is NULL or has no characters.
@@ -116,18 +117,11 @@ impl SourceColumn {
         }
     }
 
-    /// SQL for the column's text in the row `alias`; NULL where the value is NULL or has no characters.
-    ///
-    /// `COLLATE "C"` compares byte by byte. Under a nondeterministic collation two different texts may be equal, and a
-    /// vector of one would be taken for the other's.
+    /// SQL for the column's text in the row `alias`; NULL where the value is NULL or has no characters. Where it is not
+    /// NULL, neither is [`sql`](Self::sql).
     pub fn plain_sql(&self, alias: &str) -> String {
         let column = format!("{alias}.{}", identifier(&self.name));
-        match self.form {
-            TextForm::Plain | TextForm::BlankPadded => {
-                format!("NULLIF({column}::text COLLATE \"C\", '')")
-            }
-            TextForm::Output => format!("NULLIF(format('%s', {column}) COLLATE \"C\", '')"),
-        }
+        self.form.sql_or_null(&column)
     }
 
     /// [`plain_sql`](Self::plain_sql) that means the same under any search path. NULLIF finds its operator by that.
@@ -245,11 +239,11 @@ impl TargetTable {
         let Some(fingerprint) = &self.fingerprint else {
             return "false".into();
         };
-        let source = self.source.sql(alias);
         format!(
-            "({column} IS NOT DISTINCT FROM {expected} AND ({source} IS NULL) = ({alias}.{destination} IS NULL))",
+            "({column} IS NOT DISTINCT FROM {expected} AND ({text} IS NULL) = ({alias}.{destination} IS NULL))",
             column = fingerprint.column(alias),
-            expected = fingerprint.expected(&source),
+            expected = fingerprint.expected(&self.source.sql(alias)),
+            text = self.source.plain_sql(alias),
             destination = identifier(&self.destination.name),
         )
     }
@@ -291,14 +285,13 @@ impl TargetTable {
         }
     }
 
-    /// The columns that the publication must carry: the key and, where the server publishes it, the source.
+    /// The columns that the publication must carry: the key and, as far as servers publish them, the columns that decide
+    /// what is embedded.
     pub fn required_columns(&self) -> Vec<String> {
         let mut columns: Vec<String> = self.key.iter().map(|column| column.name.clone()).collect();
-        let template = self.source.template.iter().flat_map(Template::columns);
-        let published = self.source.published.then_some(&self.source.name);
-        for column in published.into_iter().chain(template) {
-            if !columns.contains(column) {
-                columns.push(column.clone());
+        for column in self.source.published_columns() {
+            if !columns.iter().any(|listed| listed == column) {
+                columns.push(column.to_owned());
             }
         }
         columns
@@ -322,11 +315,18 @@ impl TargetTable {
         columns
     }
 
-    /// Why every row has to be scanned again after a change of the source's definition or of a label of an enum.
+    /// Why every row has to be scanned again after a change of the definition of a column with texts, or of a label of an
+    /// enum.
     pub fn redefined(&self) -> String {
+        let fields = match &self.source.template {
+            Some(template) if !template.columns().is_empty() => {
+                " or of a column that its template names"
+            }
+            _ => "",
+        };
         format!(
-            "the definition of {}.{} (src_column), or a type in it or in the key, has changed: texts may have changed without \
-             a change in the stream",
+            "the definition of {}.{} (src_column){fields}, or a type in it or in the key, has changed: texts may have changed \
+             without a change in the stream",
             self.qualified(),
             identifier(&self.source.name)
         )

@@ -1,5 +1,6 @@
 //! The text that is embedded, made of a text and other columns of its row: `'{title}\n{chunk}'`.
 
+use super::text_form::TextForm;
 use crate::postgres::quote::{identifier, literal};
 
 /// The field that stands for the text itself: the source column, or a passage of it.
@@ -11,6 +12,17 @@ pub struct Template {
     pieces: Vec<Piece>,
     /// The columns that it names, each once, in order of their first use.
     columns: Vec<String>,
+    /// How these columns are shown, in the same order.
+    forms: Vec<FieldForm>,
+}
+
+/// How a column that a template names is shown by SQL and by the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldForm {
+    /// How its value becomes text.
+    pub form: TextForm,
+    /// False for generated columns, which servers before 18 do not publish.
+    pub published: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +44,13 @@ impl Template {
         let mut parsed = Template {
             pieces: Vec::new(),
             columns: Vec::new(),
+            forms: Vec::new(),
         };
+        if template.contains('\0') {
+            return Err(
+                "template has a character that no text can have, \\u0000; remove it".into(),
+            );
+        }
         let mut literal = String::new();
         let mut rest = template.chars().peekable();
         while let Some(next) = rest.next() {
@@ -78,6 +96,10 @@ impl Template {
         let known = self.columns.iter().position(|column| *column == name);
         Piece::Column(known.unwrap_or_else(|| {
             self.columns.push(name);
+            self.forms.push(FieldForm {
+                form: TextForm::Output,
+                published: true,
+            });
             self.columns.len() - 1
         }))
     }
@@ -91,6 +113,23 @@ impl Template {
     /// The columns that it names besides the text, not quoted.
     pub fn columns(&self) -> &[String] {
         &self.columns
+    }
+
+    /// The same template of columns that are shown so; in the order of [`columns`](Self::columns).
+    pub fn with_forms(self, forms: Vec<FieldForm>) -> Template {
+        debug_assert_eq!(forms.len(), self.columns.len(), "a form for each column");
+        Template { forms, ..self }
+    }
+
+    /// The columns that servers publish, not quoted.
+    pub fn published_columns(&self) -> impl Iterator<Item = &str> {
+        let columns = self.columns.iter().zip(&self.forms);
+        columns.filter_map(|(column, form)| form.published.then_some(column.as_str()))
+    }
+
+    /// How the columns are shown.
+    pub fn forms(&self) -> &[FieldForm] {
+        &self.forms
     }
 
     /// The text that is embedded. `values` are those of [`columns`](Self::columns), as their types print them; NULL
@@ -109,7 +148,9 @@ impl Template {
         let piece = |piece: &Piece| match piece {
             Piece::Literal(text) => literal(text),
             Piece::Text => text.to_owned(),
-            Piece::Column(place) => format!("COALESCE({}, '')", self.value_sql(alias, *place)),
+            Piece::Column(place) => self.forms[*place]
+                .form
+                .sql_or_empty(&self.column(alias, *place)),
         };
         let pieces: Vec<String> = self.pieces.iter().map(piece).collect();
         format!(
@@ -118,12 +159,22 @@ impl Template {
         )
     }
 
-    /// SQL for the value of a column in the row `alias`, as its type prints it; NULL for NULL.
+    /// SQL for the text of the column at `place` in the row `alias`; NULL for NULL.
     pub fn value_sql(&self, alias: &str, place: usize) -> String {
-        let column = format!("{alias}.{}", identifier(&self.columns[place]));
-        format!(
-            "CASE WHEN {column} IS NOT NULL THEN pg_catalog.format('%s', {column}) COLLATE pg_catalog.\"C\" END"
-        )
+        self.forms[place].form.sql(&self.column(alias, place))
+    }
+
+    fn column(&self, alias: &str, place: usize) -> String {
+        format!("{alias}.{}", identifier(&self.columns[place]))
+    }
+
+    /// The text that it has itself, without fields.
+    pub fn own_text(&self) -> String {
+        let pieces = self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Literal(literal) => Some(literal.as_str()),
+            Piece::Text | Piece::Column(_) => None,
+        });
+        pieces.collect()
     }
 
     /// One text for each template that makes other texts of the same row.
@@ -154,7 +205,15 @@ mod tests {
 
     #[test]
     fn a_template_that_cannot_be_meant_is_refused() {
-        for template in ["{title}", "", "{chunk", "{}{chunk}", "chunk}", "{chunk} }"] {
+        for template in [
+            "{title}",
+            "",
+            "{chunk",
+            "{}{chunk}",
+            "chunk}",
+            "{chunk} }",
+            "{chunk}\0",
+        ] {
             assert!(Template::parse(template, "body").is_err(), "{template:?}");
         }
     }

@@ -97,6 +97,6 @@ impl AtEngine {
 fn priority(row: &Row) -> Priority {
     match row.ack {
         Ack::Live(_) => Priority::Live,
-        Ack::Backfill(_) => Priority::Backfill,
+        Ack::Backfill(_) | Ack::None => Priority::Backfill,
     }
 }

@@ -24,7 +24,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
 use tokio_util::task::AbortOnDropHandle;
@@ -38,10 +37,11 @@ use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::write_back_marker::MAX_CASCADE_DEPTH;
 use crate::pipeline::write::at_engine::AtEngine;
 use crate::pipeline::write::failed_batch::{
-    Decision, cancellation, decide, endless_cascade, refusal,
+    Conflicts, Decision, cancellation, decide, endless_cascade, refusal,
 };
 use crate::pipeline::write::link_speed::LinkSpeed;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
+use crate::pipeline::write::ports::{Ports, Sinks};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::queue::{BatchLimit, PendingWrite, RetryQueue, WriteQueue};
 use crate::pipeline::write::rereads::Rereads;
@@ -75,28 +75,6 @@ const MAX_UNDER_WAY: usize = 3;
 /// How often a refused batch is mentioned in the log, while it is retried.
 const NOTICE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The channels that rows come from and receipts go back to.
-pub struct Ports {
-    /// The changes of the stream. The batcher ends when their sender is dropped.
-    pub live: mpsc::Receiver<Row>,
-    /// The rows of a scan.
-    pub backfill: mpsc::Receiver<Row>,
-    /// Takes the receipt of each live row when it is finished. Capacity: the most that can be outstanding.
-    pub live_finished: mpsc::Sender<LiveAck>,
-    /// Takes the receipt of each row of a scan when it is finished. Capacity: the most that can be outstanding.
-    pub backfill_finished: mpsc::Sender<BackfillAck>,
-}
-
-/// Where the batcher notes what becomes of rows.
-pub struct Sinks {
-    /// Takes rows that cannot be embedded or written.
-    pub quarantine: Quarantine,
-    /// Is told of texts that were cut.
-    pub truncated: TruncatedTexts,
-    /// Counts the others.
-    pub counters: Arc<JobCounters>,
-}
-
 /// See the [module](self).
 pub struct Batcher {
     ports: Ports,
@@ -117,7 +95,7 @@ pub struct Batcher {
     /// Halves of a batch that the server refused, to be written next: one of them holds the row that it refused.
     halves: Vec<Vec<PendingWrite>>,
     later: RetryQueue,
-    /// Which text was written last for a key, where the stream does not carry texts.
+    /// Which text was written last for a key, where texts are read by key.
     written: Option<RecentTexts>,
     /// Rows with another text than the one embedded that may be read by key.
     rereads: Rereads,
@@ -169,7 +147,7 @@ impl Batcher {
             queue: WriteQueue::default(),
             halves: Vec::new(),
             later: RetryQueue::default(),
-            written: (!target.source.published).then(RecentTexts::default),
+            written: (!target.source.published || target.reads_texts()).then(RecentTexts::default),
             rereads: Rereads::default(),
             under_way: FuturesUnordered::new(),
             speed: LinkSpeed::default(),
@@ -528,7 +506,7 @@ impl Batcher {
                 // The key is none of its type, as after a label of an enum was renamed: no row can have it.
                 self.conclude_row(pending).await;
             } else {
-                let attempts = pending.conflicts + 1;
+                let attempts = pending.conflicts.count + 1;
                 self.quarantine
                     .add(pending.embedded.row, error.to_string(), attempts)?;
             }
@@ -541,14 +519,19 @@ impl Batcher {
         mut batch: Vec<PendingWrite>,
         error: tokio_postgres::Error,
     ) -> Result<(), JobError> {
-        match decide(&error, &batch, self.last_written) {
+        let conflicts: Vec<Conflicts> = batch.iter().map(|pending| pending.conflicts).collect();
+        match decide(&error, &conflicts, self.last_written) {
             Decision::RetryAfterOutage => self.retry(batch, &error),
             Decision::RetryAfterConflict => {
-                batch.iter_mut().for_each(PendingWrite::note_conflict);
+                batch
+                    .iter_mut()
+                    .for_each(|pending| pending.conflicts.note());
                 self.retry(batch, &error);
             }
             Decision::RetryAfterUserOutage => {
-                batch.iter_mut().for_each(|pending| pending.conflicts = 0);
+                batch
+                    .iter_mut()
+                    .for_each(|pending| pending.conflicts.recount());
                 self.retry(batch, &error);
             }
             Decision::Halve => {
@@ -561,7 +544,7 @@ impl Batcher {
                         self.read_again(pending.embedded.row);
                         continue;
                     }
-                    let attempts = pending.conflicts + 1;
+                    let attempts = pending.conflicts.count + 1;
                     let reason = refusal(&error, &self.target);
                     self.quarantine
                         .add(pending.embedded.row, reason, attempts)?;
@@ -602,6 +585,7 @@ impl Batcher {
         match row.ack {
             Ack::Live(ack) => self.finish_live(ack).await,
             Ack::Backfill(ack) => self.finish_backfill(ack).await,
+            Ack::None => {}
         }
     }
 

@@ -22,7 +22,6 @@ use tokio::time::Instant;
 use tokio_postgres::error::{DbError, SqlState};
 
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::write::queue::PendingWrite;
 use crate::postgres::error::{context, describe};
 use crate::postgres::quote::identifier;
 use crate::postgres::sqlstate::{SqlStateClass, classify};
@@ -32,6 +31,28 @@ use crate::postgres::sqlstate::{SqlStateClass, classify};
 const MAX_CONFLICTS: u32 = 16;
 /// An outage in the users' code that lasts longer than this is no outage, even if nothing else shows that.
 const MAX_USER_OUTAGE: Duration = Duration::from_secs(600);
+
+/// How often conflicts ended a statement that a row was in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conflicts {
+    /// Their number.
+    pub count: u32,
+    /// When the first one was.
+    since: Option<Instant>,
+}
+
+impl Conflicts {
+    /// Counts a conflict.
+    pub fn note(&mut self) {
+        self.count += 1;
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// Begins to count again.
+    pub fn recount(&mut self) {
+        self.count = 0;
+    }
+}
 
 /// What to do with the rows of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,10 +79,11 @@ enum Fault {
     UserOutage,
 }
 
-/// Decides by the error's SQLSTATE and origin. `last_written` is when a row of the job was written last.
+/// Decides by the error's SQLSTATE and origin. `batch` is of the rows that the statement was for, `last_written` when a row
+/// of the job was written last.
 pub fn decide(
     error: &tokio_postgres::Error,
-    batch: &[PendingWrite],
+    batch: &[Conflicts],
     last_written: Option<Instant>,
 ) -> Decision {
     let fault = match error.as_db_error() {
@@ -69,9 +91,9 @@ pub fn decide(
         None => Fault::Server(SqlStateClass::Outage),
         Some(refused) => fault(classify(refused.code()), context(refused).is_some()),
     };
-    let decision = decide_on(fault, batch.iter().map(|pending| pending.conflicts));
+    let decision = decide_on(fault, batch.iter().map(|conflicts| conflicts.count));
     let blames_a_row = decision == Decision::Quarantine && fault == Fault::UserOutage;
-    let since = batch.first().and_then(|pending| pending.conflicting_since);
+    let since = batch.first().and_then(|conflicts| conflicts.since);
     match since {
         Some(since) if blames_a_row && !others_succeed(since, last_written) => {
             Decision::RetryAfterUserOutage
@@ -108,8 +130,26 @@ fn decide_on(fault: Fault, mut conflicts: impl ExactSizeIterator<Item = u32>) ->
     }
 }
 
-/// The server's words about one row and what to do, without the detail, which would repeat the row's own values.
+/// The server's words about one row and what to do.
 pub fn refusal(error: &tokio_postgres::Error, target: &TargetTable) -> String {
+    let statement = format!("an UPDATE of {}", identifier(&target.destination.name));
+    let mut text = refusal_of(error, &statement);
+    let of_null = error
+        .as_db_error()
+        .filter(|refused| context(refused).is_none() && is_null_in_destination(refused, target));
+    if of_null.is_some() {
+        text.push_str(&format!(
+            "; a row whose text is empty has no vector; run: ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
+            target.qualified(),
+            identifier(&target.destination.name)
+        ));
+    }
+    text
+}
+
+/// The server's words about a row, for which `statement` was executed, without the detail, which would repeat the row's own
+/// values; and what to do where they come from the users' code.
+pub fn refusal_of(error: &tokio_postgres::Error, statement: &str) -> String {
     let Some(refused) = error.as_db_error() else {
         return describe(error);
     };
@@ -117,16 +157,9 @@ pub fn refusal(error: &tokio_postgres::Error, target: &TargetTable) -> String {
     let mut text = format!("{message} (SQLSTATE {code})");
     if let Some(context) = context(refused) {
         text.push_str(&format!(
-            "; context: {context}; this is code of the table, which each write-back runs as an UPDATE of {column} by the \
-             daemon's role, or by the owner where that role is a superuser: let it accept that, or set skip_triggers = true \
-             in the jobs table",
-            column = identifier(&target.destination.name)
-        ));
-    } else if is_null_in_destination(refused, target) {
-        text.push_str(&format!(
-            "; a row whose text is empty has no vector; run: ALTER TABLE {} ALTER COLUMN {} DROP NOT NULL;",
-            target.qualified(),
-            identifier(&target.destination.name)
+            "; context: {context}; this is code of the table, which each write-back runs as {statement} by the daemon's \
+             role, or by the owner where that role is a superuser: let it accept that, or set skip_triggers = true in the \
+             jobs table"
         ));
     }
     text

@@ -14,6 +14,8 @@
 //! | `batcher/newest` | which rows a new one supersedes |
 //! | [`at_engine`] | rows whose texts are at the embedding engine, the newest of each key |
 //! | [`unread`] | rows whose texts must be read by key |
+//! | [`ports`] | the channels of the task |
+//! | [`documents`] | the same for jobs with a table of passages |
 //! | [`queue`] | rows that wait for a write-back or for a retry |
 //! | [`link_speed`] | how large a batch may be |
 //! | [`writer`] | the session that writes and reads |
@@ -33,12 +35,14 @@
 
 pub mod at_engine;
 pub mod batcher;
+pub mod documents;
 pub mod failed_batch;
 pub mod fence;
 pub mod link_speed;
 pub mod outcome;
 pub mod owner_role;
 pub mod path;
+pub mod ports;
 pub mod quarantine;
 pub mod queue;
 pub mod rereads;

@@ -22,17 +22,25 @@ use tracing::Instrument;
 use crate::embedding::{Engine, Model};
 use crate::jobs::Definition;
 use crate::jobs::reporter::Reporter;
+use crate::pipeline::chunks::cutter::Cutter;
+use crate::pipeline::chunks::plan::Trust;
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::preflight::rules::check_rules;
+use crate::pipeline::setup::preflight::rules::{check_rules, check_rules_of_passages};
+use crate::pipeline::table::passages::PassageTable;
 use crate::pipeline::table::row::{BackfillAck, LiveAck, Row};
 use crate::pipeline::table::target::TargetTable;
-use crate::pipeline::write::batcher::{Batcher, Ports, Sinks};
+use crate::pipeline::write::batcher::Batcher;
+use crate::pipeline::write::documents::at_engine::MAX_AT_ENGINE;
+use crate::pipeline::write::documents::session::DocumentSession;
+use crate::pipeline::write::documents::task::{DocumentOptions, DocumentTask};
+use crate::pipeline::write::ports::{Ports, Sinks};
 use crate::pipeline::write::quarantine::Quarantine;
 use crate::pipeline::write::triggers;
 use crate::pipeline::write::truncated_texts::TruncatedTexts;
 use crate::pipeline::write::writer::Writer;
 use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
+use crate::splitting::{Mode, Splitting};
 use crate::status::JobCounters;
 
 /// Rows in one write-back unless the job says otherwise.
@@ -49,6 +57,8 @@ pub struct WriteOptions {
     pub batch_rows: usize,
     /// Whether write-backs fire no user triggers.
     pub skip_triggers: bool,
+    /// Which vectors of stored passages are kept.
+    pub trust: Trust,
 }
 
 impl WriteOptions {
@@ -61,6 +71,10 @@ impl WriteOptions {
         WriteOptions {
             batch_rows,
             skip_triggers: definition.skip_triggers,
+            trust: match definition.trust_existing {
+                true => Trust::Texts,
+                false => Trust::Fingerprints,
+            },
         }
     }
 }
@@ -90,9 +104,33 @@ pub struct BackfillEnds {
     pub finished: mpsc::Receiver<BackfillAck>,
 }
 
+/// What is written, and by which session.
+enum Writing {
+    /// A vector for each row, into the row.
+    Vectors(Writer),
+    /// Passages of each document.
+    Documents(Box<Documents>),
+}
+
+struct Documents {
+    session: DocumentSession,
+    cutter: Cutter,
+    /// The table of passages, quoted.
+    table: String,
+}
+
+impl Writing {
+    fn session(&self) -> &Arc<Session> {
+        match self {
+            Writing::Vectors(writer) => writer.session(),
+            Writing::Documents(documents) => documents.session.session(),
+        }
+    }
+}
+
 /// A write path that is ready to start.
 pub struct WritePath {
-    writer: Writer,
+    writing: Writing,
     quarantine: Quarantine,
     target: Arc<TargetTable>,
     model: Model,
@@ -117,13 +155,39 @@ impl WritePath {
         if options.skip_triggers {
             triggers::skip(&session).await?;
         }
-        let table = target.qualified();
-        check_rules(&session, (target.oid, &table), options.skip_triggers).await?;
-        let writer = Writer::prepare(session, target.clone(), model.dimensions()).await?;
-        let server_process = local_process(writer.session()).await?;
+        let (oid, table) = match &target.passages {
+            Some(passages) => (passages.oid, passages.qualified()),
+            None => (target.oid, target.qualified()),
+        };
+        let writing = match &target.passages {
+            Some(passages) => {
+                let written = (oid, table.as_str());
+                check_rules_of_passages(&session, written, options.skip_triggers).await?;
+                let dimensions = model.dimensions();
+                let renews = options.trust == Trust::Nothing;
+                let documents = Documents {
+                    cutter: cutter(&target, passages, model, options)?,
+                    session: DocumentSession::prepare(
+                        session,
+                        target.clone(),
+                        passages,
+                        (dimensions, renews),
+                    )
+                    .await?,
+                    table,
+                };
+                Writing::Documents(Box::new(documents))
+            }
+            None => {
+                check_rules(&session, (oid, &table), options.skip_triggers).await?;
+                let writer = Writer::prepare(session, target.clone(), model.dimensions()).await?;
+                Writing::Vectors(writer)
+            }
+        };
+        let server_process = local_process(writing.session()).await?;
         Ok(WritePath {
             server_process,
-            writer,
+            writing,
             quarantine,
             target,
             model: model.clone(),
@@ -133,7 +197,7 @@ impl WritePath {
 
     /// The session for write-backs. The daemon acquires the fence on it, and its watchdog shares it.
     pub fn session(&self) -> &Arc<Session> {
-        self.writer.session()
+        self.writing.session()
     }
 
     /// Starts the batcher as a task of its own, in the current tracing span. What becomes of rows is counted in `counters`.
@@ -149,8 +213,11 @@ impl WritePath {
     ) -> (AbortOnDropHandle<Result<(), JobError>>, BackfillEnds) {
         let (rows, backfill) = mpsc::channel(MAX_BACKFILL_ROWS);
         let (backfill_finished, finished) = mpsc::channel(MAX_BACKFILL_ROWS);
-        // Every outstanding row may have its text at the engine.
-        let outstanding = live.rows.max_capacity() + MAX_BACKFILL_ROWS;
+        let outstanding = match &self.writing {
+            // Every outstanding row may have its text at the engine.
+            Writing::Vectors(_) => live.rows.max_capacity() + MAX_BACKFILL_ROWS,
+            Writing::Documents(_) => MAX_AT_ENGINE,
+        };
         let engine_ends = engine.queue(&self.model, outstanding, counters.embedding.clone());
         let ports = Ports {
             live: live.rows,
@@ -163,21 +230,62 @@ impl WritePath {
             truncated: TruncatedTexts::of_model(&self.model, counters.clone()),
             counters,
         };
-        let batcher = Batcher::new(ports, engine_ends, self.batch_rows, self.target, sinks);
         // What write-backs use of the processors is not what others use.
         let processes = engine.own_processes();
         let own = self
             .server_process
             .and_then(|pid| processes.add(pid, "postgres"));
-        let run = batcher.run(self.writer);
+        let (batch_rows, target) = (self.batch_rows, self.target);
+        let dimensions = self.model.dimensions();
         let task = async move {
             let _listed = own;
-            run.await
+            match self.writing {
+                Writing::Vectors(writer) => {
+                    let batcher = Batcher::new(ports, engine_ends, batch_rows, target, sinks);
+                    batcher.run(writer).await
+                }
+                Writing::Documents(documents) => {
+                    let options = DocumentOptions {
+                        batch_rows,
+                        dimensions,
+                        cutter: documents.cutter,
+                    };
+                    let written = (target, documents.table);
+                    let task = DocumentTask::new(ports, engine_ends, options, written, sinks);
+                    task.run(documents.session).await
+                }
+            }
         };
         let task = tokio::spawn(task.in_current_span());
         let ends = BackfillEnds { rows, finished };
         (AbortOnDropHandle::new(task), ends)
     }
+}
+
+/// How the documents of a job are cut for its model.
+fn cutter(
+    target: &TargetTable,
+    passages: &PassageTable,
+    model: &Model,
+    options: WriteOptions,
+) -> Result<Cutter, JobError> {
+    let cutting = &passages.cutting;
+    let mode = cutting.mode.parse::<Mode>();
+    let splitting = Splitting {
+        mode: mode.map_err(|error| JobError::permanent(format!("chunk_mode: {error}")))?,
+        max_tokens: cutting.max_tokens,
+        overlap: cutting.overlap,
+    };
+    let counter = model.text_tokens();
+    let tokens = Arc::new(move |text: &str| counter.count(text));
+    let template = target.source.template.as_ref();
+    Ok(Cutter::new(
+        splitting,
+        tokens,
+        passages,
+        template,
+        options.trust,
+    ))
 }
 
 /// The process of this session on the server, if both are on one machine. An SSH tunnel looks like that, too; so the

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::backoff::pause_after;
 use crate::pipeline::table::row::Row;
+use crate::pipeline::write::failed_batch::Conflicts;
 use crate::pipeline::write::outcome::EmbeddedRow;
 
 /// The shortest and the longest pause before a row is retried.
@@ -29,10 +30,8 @@ pub struct PendingWrite {
     pub embedded: EmbeddedRow,
     /// How often it has been retried since it came in.
     retries: u32,
-    /// How often a conflict ended the statement that it was in.
-    pub conflicts: u32,
-    /// When that happened for the first time.
-    pub conflicting_since: Option<Instant>,
+    /// Conflicts that ended a statement that it was in.
+    pub conflicts: Conflicts,
     /// How often a write-back found the row with another text.
     pub misses: u32,
 }
@@ -43,16 +42,9 @@ impl PendingWrite {
         PendingWrite {
             embedded: EmbeddedRow { row, vector },
             retries: 0,
-            conflicts: 0,
-            conflicting_since: None,
+            conflicts: Conflicts::default(),
             misses: 0,
         }
-    }
-
-    /// Counts a conflict.
-    pub fn note_conflict(&mut self) {
-        self.conflicts += 1;
-        self.conflicting_since.get_or_insert_with(Instant::now);
     }
 
     /// Whether it has been retried for a second or longer.

@@ -45,6 +45,7 @@ use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::Row;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::table::text::{self, Text};
+use crate::pipeline::table::visibility::is_visible;
 use crate::pipeline::table::write_back_marker::{self, WRITE_BACK_MARKER};
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome};
 use crate::postgres::quote::{identifier, literal};
@@ -240,7 +241,7 @@ fn judged(target: &TargetTable) -> String {
         table = target.from_clause(),
         join = target.key_join("t", "i"),
         same_text = same_text(target),
-        visible = is_visible(),
+        visible = is_visible("i.xid"),
     )
 }
 
@@ -269,19 +270,6 @@ fn unwritten(target: &TargetTable, dimensions: usize) -> String {
         canceled = Outcome::Canceled as i32,
         locked = Outcome::Locked as i32,
     )
-}
-
-/// Whether the transaction `i.xid` is visible in the statement's snapshot; 0 stands for a row that a scan has seen.
-///
-/// The stream carries the lower 32 bits of a transaction id, `pg_visible_in_snapshot` wants all 64 (manual,
-/// "Transaction ID and Snapshot Information Functions"). The upper ones are those that bring it nearest to the
-/// snapshot's newest. A transaction in the stream is less than 2³¹ older than that, because the slot's `catalog_xmin`
-/// keeps catalogs from being frozen beyond it, and a server assigns no further ids that far ahead of what is frozen
-/// (manual, "Preventing Transaction ID Wraparound Failures").
-fn is_visible() -> String {
-    const FULL_XID: &str = "((SELECT newest - ((newest - i.xid + 2147483648) & 4294967295) + 2147483648 \
-         FROM (SELECT pg_snapshot_xmax(pg_current_snapshot())::text::bigint AS newest) s)::text::xid8)";
-    format!("i.xid = 0 OR pg_visible_in_snapshot({FULL_XID}, pg_current_snapshot())")
 }
 
 /// The parameters of the write statement, column by column.
@@ -367,7 +355,7 @@ pub fn read_statement(target: &TargetTable) -> String {
                 {text} \
          FROM (SELECT u.n, {keys}, u.xid FROM {batch}) i LEFT JOIN {table} t ON {join} \
          CROSS JOIN LATERAL (SELECT CASE WHEN NOT {current} THEN {source} END AS text OFFSET 0) s",
-        visible = is_visible(),
+        visible = is_visible("i.xid"),
         oid = target.oid,
         current = target.is_current("t"),
         source = target.source.sql("t"),
@@ -392,7 +380,7 @@ pub fn xids(rows: &[&Row]) -> Vec<i64> {
 }
 
 /// The transaction that a change came with; 0 for rows that a scan has seen.
-fn xid(row: &Row) -> i64 {
+pub fn xid(row: &Row) -> i64 {
     row.xid.map_or(0, i64::from)
 }
 

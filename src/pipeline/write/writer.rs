@@ -17,7 +17,7 @@ use crate::pipeline::table::key_sql::parameters;
 use crate::pipeline::table::row::{Row, SourceText};
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::outcome::{EmbeddedRow, Outcome, Reading};
-use crate::pipeline::write::owner_role;
+use crate::pipeline::write::owner_role::{self, WrittenTable};
 use crate::pipeline::write::statement::{self, WriteParameters};
 use crate::postgres::answer::columns;
 use crate::postgres::user_settings::UserSettings;
@@ -66,7 +66,7 @@ impl Writer {
         target: Arc<TargetTable>,
         dimensions: usize,
     ) -> Result<Writer, JobError> {
-        let as_owner = owner_role::take(&session, &target).await?;
+        let as_owner = owner_role::take(&session, &WrittenTable::of_vectors(&target)).await?;
         let (write, read) = match prepare(&session, &target, dimensions).await {
             // The owner may lack rights on what is not its own, such as the schema of the vector type.
             Err(error) if as_owner && error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
@@ -160,14 +160,7 @@ async fn prepare(
             target.qualified()
         ))
     };
-    let user_settings = UserSettings::read(session).await?;
-    session.batch_execute(SETTINGS).await.map_err(failed())?;
-    if session.version() >= 180_000 {
-        session
-            .batch_execute(WITHOUT_PRUNING)
-            .await
-            .map_err(failed())?;
-    }
+    let user_settings = configure(session).await?;
     let write = statement::write_statement(target, dimensions, &user_settings);
     let types = statement::write_types(target);
     let write = session.prepare_typed(&write, &types).await;
@@ -176,6 +169,21 @@ async fn prepare(
     let types = statement::read_types(target);
     let read = session.prepare_typed(&read, &types).await;
     Ok((write, read.map_err(failed())?))
+}
+
+/// Sets how the statements of a write-back session are planned; returns the settings that the users' code gets.
+///
+/// # Errors
+/// The server's.
+pub(super) async fn configure(session: &Session) -> Result<UserSettings, DatabaseError> {
+    let failed = || DatabaseError::during("preparing a session for write-backs");
+    let user_settings = UserSettings::read(session).await?;
+    session.batch_execute(SETTINGS).await.map_err(failed())?;
+    if session.version() >= 180_000 {
+        let set = session.batch_execute(WITHOUT_PRUNING).await;
+        set.map_err(failed())?;
+    }
+    Ok(user_settings)
 }
 
 /// The index of a row of the batch that a statement counts from 1. Past the end for a number that is none, which

@@ -148,7 +148,7 @@ impl Looked<'_> {
 
     /// The rows with a text and without a vector. A role that may not read them learns that from another point.
     async fn count(&self, source: &SourceColumn) -> Advice {
-        let text = source.sql("t");
+        let text = source.plain_sql("t");
         let lacks_vector = match &self.table.destination {
             // Whether passages are those of the text takes longer to tell than a check may.
             _ if self.names.passages.is_some() => "true".to_owned(),

@@ -157,7 +157,7 @@ impl<'a> PlannedTable<'a> {
         let lacks_fingerprint =
             self.open.names.fingerprint.is_some() && target.fingerprint.is_none();
         if !target.destination.exists {
-            return format!("{} IS NOT NULL", target.source.sql("t"));
+            return format!("{} IS NOT NULL", target.source.plain_sql("t"));
         }
         let scope = match request.all || lacks_fingerprint {
             true => BackfillScope::All,

@@ -10,7 +10,7 @@ use crate::pipeline::setup::preflight::privileges::{check_all_rows_visible, chec
 use crate::pipeline::setup::preflight::relation::{
     TableUse, TargetColumn, TargetRelation, find_column, find_relation, read_columns,
 };
-use crate::pipeline::setup::preflight::source::{check_readable, find_source};
+use crate::pipeline::setup::preflight::source::{check_readable, find_fields, find_source};
 use crate::pipeline::setup::preflight::subject::NO_SOURCE;
 use crate::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn};
 use crate::postgres::Session;
@@ -101,12 +101,14 @@ pub struct LookedAt {
     pub is_destination_unusable: bool,
     /// The OID of the table for passages, if the job has one and it exists.
     pub chunk_table: Option<u32>,
+    /// The template names a column that the table lacks.
+    pub is_template_unusable: bool,
 }
 
 impl LookedAt {
     /// `None` where a point has failed.
     pub fn whole(self, names: &TargetNames) -> Option<FoundTable> {
-        if self.is_destination_unusable {
+        if self.is_destination_unusable || self.is_template_unusable {
             return None;
         }
         let fingerprint = names.fingerprint.as_deref();
@@ -150,10 +152,19 @@ impl TableLook<'_> {
         let source = points.note(source_point, find_source(names, &columns), |column| {
             self.show(column)
         });
-        self.look_at_rights(points, source, relation.oid).await;
+        let fields = self.look_at_template(points, &columns);
+        let texts: Vec<&TargetColumn> = source
+            .into_iter()
+            .chain(fields.iter().flatten().copied())
+            .collect();
+        self.look_at_rights(points, source.map(|_| &*texts), relation.oid)
+            .await;
         let key = usable_key(session, names, &relation, &columns, self.table_use).await;
         let key = points.note(key_point, key, |key| list(key));
-        let source = source.map(SourceColumn::from_catalog);
+        let template = names.text.template.as_ref().filter(|_| fields.is_some());
+        let source = source.map(|column| {
+            SourceColumn::from_catalog(column, template, fields.as_deref().unwrap_or_default())
+        });
         if let Some(chunk_table) = &names.passages {
             let found = match &key {
                 Some(key) => {
@@ -178,6 +189,7 @@ impl TableLook<'_> {
             return Some(LookedAt {
                 table_use: self.table_use,
                 is_destination_unusable: is_unusable,
+                is_template_unusable: fields.is_none(),
                 relation,
                 source,
                 key,
@@ -195,6 +207,7 @@ impl TableLook<'_> {
             table_use: self.table_use,
             is_destination_unusable: column.is_some() && destination.is_none(),
             chunk_table: None,
+            is_template_unusable: fields.is_none(),
             relation,
             source,
             key,
@@ -217,6 +230,22 @@ impl TableLook<'_> {
         Some(found)
     }
 
+    /// The columns that the template names; `None` where the table lacks one of them.
+    fn look_at_template<'c>(
+        &self,
+        points: &mut Points,
+        columns: &'c [TargetColumn],
+    ) -> Option<Vec<&'c TargetColumn>> {
+        let found = find_fields(self.names, columns);
+        if matches!(&found, Ok(fields) if fields.is_empty()) {
+            return found.ok();
+        }
+        points.note("template", found, |fields| {
+            let fields: Vec<String> = fields.iter().map(|column| self.show(column)).collect();
+            fields.join(", ")
+        })
+    }
+
     async fn look_at_destination(
         &self,
         points: &mut Points,
@@ -227,12 +256,13 @@ impl TableLook<'_> {
         points.note(point, usable, |_| self.show(column))
     }
 
-    async fn look_at_rights(&self, points: &mut Points, source: Option<&TargetColumn>, oid: u32) {
+    /// `texts` are the columns with texts; `None` without a source.
+    async fn look_at_rights(&self, points: &mut Points, texts: Option<&[&TargetColumn]>, oid: u32) {
         let (session, names) = (self.session, self.names);
         let [_, _, reading, row_security, ..] = TABLE_POINTS;
-        match source {
-            Some(source) if self.asks_for_rights => {
-                let readable = check_readable(session, names, source).await;
+        match texts {
+            Some(texts) if self.asks_for_rights => {
+                let readable = check_readable(session, names, texts).await;
                 points.note(reading, readable, |()| "the role may read the texts".into());
             }
             Some(_) => points.skip(&[reading], "see what the role lacks, above"),

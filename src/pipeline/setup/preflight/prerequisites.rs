@@ -11,6 +11,7 @@ use crate::pipeline::setup::preflight::publishing::{PREPARE, SlotPlan, own_remed
 use crate::pipeline::setup::preflight::server::MAY_REPLICATE;
 use crate::pipeline::setup::preflight::service::{Service, replication_remedy};
 use crate::pipeline::setup::row_access::Sessions;
+use crate::pipeline::table::template::Template;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 use crate::replication::SlotName;
@@ -266,6 +267,11 @@ impl Prerequisites {
             ]),
         }
         variables.push(("role", rows.role.clone()));
+        let fields = names.text.template.iter().flat_map(Template::columns);
+        let fields: Vec<String> = fields.map(|name| identifier(name)).collect();
+        if !fields.is_empty() {
+            variables.push(("fields", fields.join(", ")));
+        }
         let fingerprint = names.fingerprint.clone();
         variables.extend(fingerprint.map(|name| ("fingerprint", name)));
         let arguments = variables
@@ -343,7 +349,9 @@ async fn read_facts(
         .into_iter()
         .flatten()
         .collect();
+    let fields = names.text.template.iter().flat_map(Template::columns);
     let mut read = vec![names.source.as_str()];
+    read.extend(fields.map(String::as_str));
     read.extend(&written);
     let statement = FACTS.replace("{may_replicate}", MAY_REPLICATE);
     session

@@ -82,11 +82,7 @@ impl Subject<'_> {
         chunk_table: &ChunkTableName,
     ) {
         if let Some(model) = self.model {
-            let cutting = self
-                .names
-                .text
-                .passages
-                .resolve(model.max_tokens(), model.name());
+            let cutting = self.names.text.cutting(model);
             let cutting = cutting.map_err(|reason| {
                 JobError::permanent(format!("the job's runtime_params: {reason}"))
             });
@@ -166,7 +162,7 @@ impl Subject<'_> {
             return;
         };
         let session = self.sessions.rows;
-        let leaves = leaves::read(session, table.relation.oid, &source.name, None).await;
+        let leaves = leaves::read(session, table.relation.oid, &source.columns(), None).await;
         let Some(leaves) = points.note_failure(point, leaves) else {
             return;
         };

@@ -4,7 +4,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::publication::catalog::{
     Publication, column_list, find_publication, is_redefined_since_published, related_table,
 };
-use crate::pipeline::setup::publication::check::{listed_columns, lists_source};
+use crate::pipeline::setup::publication::check::listed_columns;
 use crate::pipeline::setup::publication::edit::{
     END_OF_WAL, Retries, THIS_TRANSACTION, comment_statement, edit,
 };
@@ -43,10 +43,11 @@ pub async fn add_member(
         let found = find_publication(session, name.as_str(), target.oid).await?;
         let found = found
             .ok_or_else(|| JobError::Transient(format!("the publication {name} was dropped")))?;
-        let columns = columns_to_publish(&found, target, listed_columns(session, target));
-        let listed = lists_source(session, target);
+        let listed = listed_columns(session, target);
+        let columns = columns_to_publish(&found, target, listed.clone());
+        let listed = listed.unwrap_or_default();
         let redefined = found.has_table
-            && is_redefined_since_published(session, name.as_str(), target, listed).await?;
+            && is_redefined_since_published(session, name.as_str(), target, &listed).await?;
         let addition = Addition {
             target,
             found: &found,

@@ -213,8 +213,8 @@ pub async fn is_older_than_slot(
     Ok(is_older.unwrap_or(false))
 }
 
-/// Whether the source or the key of the table were redefined since it was published by this publication, so that rows
-/// which are not in the stream may have other texts or keys. `is_listed` says whether it lists the source.
+/// Whether texts or the key of the table were redefined since it was published by this publication, so that rows
+/// which are not in the stream may have other texts or keys. `listed` are the columns that it lists.
 ///
 /// # Errors
 /// The server's.
@@ -222,7 +222,7 @@ pub async fn is_redefined_since_published(
     session: &Session,
     name: &str,
     target: &TargetTable,
-    is_listed: bool,
+    listed: &[String],
 ) -> Result<bool, DatabaseError> {
     let row_of = |column: &str| {
         format!(
@@ -233,10 +233,10 @@ pub async fn is_redefined_since_published(
         )
     };
     let reference = (&*row_of("age(r.xmin)"), &*row_of("r.oid"));
-    is_redefined(session, target, is_listed, reference).await
+    is_redefined(session, target, listed, reference).await
 }
 
-/// Whether the source or the key of the table may have been redefined since the position that the slot has confirmed. As
+/// Whether texts or the key of the table may have been redefined since the position that the slot has confirmed. As
 /// for [`is_older_than_slot`], a slot that is only seconds old may not be able to tell.
 ///
 /// # Errors
@@ -245,20 +245,20 @@ pub async fn is_redefined_since_slot(
     session: &Session,
     slot: &SlotName,
     target: &TargetTable,
-    is_listed: bool,
+    listed: &[String],
 ) -> Result<bool, DatabaseError> {
     let slot = literal(slot.as_str());
     let age = format!(
         "(SELECT age(s.catalog_xmin) + 1 FROM pg_replication_slots s WHERE s.slot_name = {slot})"
     );
     let newest = "4294967295::oid";
-    is_redefined(session, target, is_listed, (&age, newest)).await
+    is_redefined(session, target, listed, (&age, newest)).await
 }
 
 async fn is_redefined(
     session: &Session,
     target: &TargetTable,
-    is_listed: bool,
+    listed: &[String],
     reference: (&str, &str),
 ) -> Result<bool, DatabaseError> {
     let key: Vec<&str> = target
@@ -268,9 +268,9 @@ async fn is_redefined(
         .collect();
     let columns = DefinedColumns {
         table: target.oid,
-        source: &target.source.name,
+        sources: &target.source.columns(),
         key: &key,
-        is_listed,
+        listed,
     };
     let question = redefined_since(columns, reference);
     let row = session.query_one(&format!("SELECT {question}"), &[]).await;

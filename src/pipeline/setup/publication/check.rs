@@ -79,8 +79,3 @@ pub fn listed_columns(session: &Session, target: &TargetTable) -> Option<Vec<Str
     let may_list = session.version() >= COLUMN_LISTS_SINCE && !target.identity_full;
     may_list.then(|| target.published_columns())
 }
-
-/// Whether a publication of ours lists the source of the table.
-pub fn lists_source(session: &Session, target: &TargetTable) -> bool {
-    target.source.published && listed_columns(session, target).is_some()
-}

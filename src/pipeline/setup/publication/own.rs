@@ -15,9 +15,7 @@ use crate::pipeline::setup::publication::catalog::{
     is_redefined_since_published, is_redefined_since_slot, publications_with_prefix,
     version_comment_statement,
 };
-use crate::pipeline::setup::publication::check::{
-    Defect, find_mismatch, listed_columns, lists_source,
-};
+use crate::pipeline::setup::publication::check::{Defect, find_mismatch, listed_columns};
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::create::{NewSlot, create_slot};
 use crate::pipeline::slot::drop::drop_slot;
@@ -56,7 +54,9 @@ pub async fn find_unbroken(
             return Ok(None);
         }
         // Rights on the columns are granted after the publication is prepared, so they must not count.
-        if is_redefined_since_slot(session, name, target, true).await? {
+        let texts = target.source.columns().into_iter().map(str::to_owned);
+        let texts: Vec<String> = texts.collect();
+        if is_redefined_since_slot(session, name, target, &texts).await? {
             tracing::warn!("{}", target.redefined());
             return Ok(None);
         }
@@ -169,7 +169,7 @@ async fn first_usable(
     target: &TargetTable,
 ) -> Result<Option<String>, DatabaseError> {
     let mut defects = Vec::new();
-    let listed = lists_source(session, target);
+    let listed = listed_columns(session, target).unwrap_or_default();
     for candidate in candidates {
         let Some(found) = find_publication(session, &candidate, target.oid).await? else {
             continue;
@@ -177,7 +177,7 @@ async fn first_usable(
         if let Some(Defect { reason, .. }) = defect_of(&candidate, &found, target) {
             defects.push((candidate, reason));
         } else if !is_prepared(&candidate)
-            && is_redefined_since_published(session, &candidate, target, listed).await?
+            && is_redefined_since_published(session, &candidate, target, &listed).await?
         {
             tracing::warn!("{}", target.redefined());
         } else {

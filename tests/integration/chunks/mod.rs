@@ -1,0 +1,6 @@
+//! Jobs with a `chunk_table`: documents in passages.
+
+mod documents;
+mod edits;
+mod scene;
+mod writing;

@@ -41,7 +41,7 @@ pub(super) fn start(
 /// The first word from which at most `overlap` tokens lead to a cut, or one of the next.
 fn word(text: &str, cut: usize, after: usize, overlap: usize, counter: &dyn TokenCount) -> usize {
     // Words of natural languages have fewer bytes for each token than this.
-    let reach = overlap.saturating_mul(6);
+    let reach = overlap.saturating_mul(8);
     let from = text.ceil_char_boundary(cut.saturating_sub(reach).max(after));
     let starts = word_starts(&text[from..cut]).map(|start| from + start);
     let mut starts: Vec<usize> = starts.filter(|start| *start > after).collect();

@@ -209,7 +209,7 @@ fn passages_begin_at_paragraphs_and_repeat_a_sentence() {
         [
             "One two three. Four five six.",
             "Four five six.\n\nSeven eight nine ten. Eleven.",
-            "Eleven.\n\nTwelve thirteen."
+            "nine ten. Eleven.\n\nTwelve thirteen."
         ]
     );
 }

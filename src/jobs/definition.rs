@@ -379,17 +379,20 @@ impl JobRow {
 }
 
 impl fmt::Display for Definition {
-    /// `public.articles.title -> title_embedding`, for logs.
+    /// `public.articles.title -> title_embedding`, or `public.docs.body -> docs_chunks.embedding`, for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "?".into());
         write!(
             f,
-            "{}.{}.{} -> {}",
+            "{}.{}.{} -> ",
             self.schema,
             shown(&self.table),
-            shown(&self.src_column),
-            shown(&self.dst_column)
-        )
+            shown(&self.src_column)
+        )?;
+        if let Some(chunk_table) = &self.chunk_table {
+            write!(f, "{chunk_table}.")?;
+        }
+        f.write_str(&shown(&self.dst_column))
     }
 }
 

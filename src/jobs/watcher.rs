@@ -191,6 +191,34 @@ mod tests {
     }
 
     #[test]
+    fn of_two_jobs_on_one_table_for_passages_the_older_comes_first() {
+        let [mut first, mut second] = ["1", "2"].map(JobRow::example);
+        let mut watcher = Watcher::default();
+        let mut earlier = |rows: [&JobRow; 2]| {
+            seen(&mut watcher, &rows);
+            let found = watcher.earlier_writer(&JobId::new("2"));
+            found.map(JobId::to_string)
+        };
+        // The names are two ways to write one, and the rows are of other tables and columns.
+        first.definition.chunk_table = Some("chunks".into());
+        second.definition.chunk_table = Some("\"public\".chunks".into());
+        second.definition.table = Some("others".into());
+        second.definition.dst_column = Some("another".into());
+        assert_eq!(earlier([&first, &second]).as_deref(), Some("1"));
+        second.definition.chunk_table = Some("search.chunks".into());
+        assert_eq!(earlier([&first, &second]), None);
+        // The table for passages may have a job of its own.
+        second.definition.chunk_table = None;
+        second.definition.table = Some("chunks".into());
+        assert_eq!(earlier([&first, &second]), None);
+        second
+            .definition
+            .dst_column
+            .clone_from(&first.definition.dst_column);
+        assert_eq!(earlier([&first, &second]).as_deref(), Some("1"));
+    }
+
+    #[test]
     fn a_job_and_the_one_that_it_replaces_do_not_get_in_each_others_way_and_others_do() {
         let [first, mut second, mut third] = ["1", "2", "3"].map(JobRow::example);
         second.definition.replaces = Some(first.id.clone());

@@ -52,6 +52,10 @@ pub enum JobError {
     /// says so.
     #[error("{0}")]
     Replaced(String),
+    /// Passages may be missing, or may be of rows that are gone, without a change in the stream. Another attempt may succeed,
+    /// and looks at every row.
+    #[error("{0}")]
+    PassagesUnverified(String),
     /// The columns of the job have exchanged their names. The next attempt goes on at once, with those of now.
     #[error("{0}")]
     Swapped(String),
@@ -104,6 +108,7 @@ impl JobError {
             | JobError::StandsBack(_)
             | JobError::Replaced(_)
             | JobError::Swapped(_)
+            | JobError::PassagesUnverified(_)
             | JobError::Unsendable(_)
             | JobError::Withdrawn(_)
             | JobError::TableGone(_) => true,

@@ -219,7 +219,7 @@ mod tests {
     use super::super::join::Link;
     use super::*;
     use crate::pipeline::slot::names::MemberId;
-    use crate::pipeline::table::row::Ack;
+    use crate::pipeline::table::row::{Ack, Key, SourceText};
     use crate::pipeline::table::target::TargetTable;
 
     const TABLE: RelationId = RelationId(9);
@@ -255,6 +255,15 @@ mod tests {
         }
 
         fn join_table(&mut self, member: &str, table: RelationId) -> (Job, bool) {
+            self.join_with(member, table, TargetTable::example())
+        }
+
+        fn join_with(
+            &mut self,
+            member: &str,
+            table: RelationId,
+            target: TargetTable,
+        ) -> (Job, bool) {
             let (row_sender, rows) = mpsc::channel(MAX_LIVE_ROWS);
             let (ended_sender, ended) = oneshot::channel();
             let link = Link {
@@ -263,7 +272,7 @@ mod tests {
                 stop: CancellationToken::new(),
                 left: CancellationToken::new(),
             };
-            let changes = TableChanges::new(Arc::new(TargetTable::example()), Some(START));
+            let changes = TableChanges::new(Arc::new(target), Some(START));
             let member = MemberId::from_record(member);
             let joined = self.subscribers.join(member, table, changes, link);
             let (id, missed) = joined.expect("the table's layout is known to be right");
@@ -277,8 +286,13 @@ mod tests {
 
         /// Reads a transaction with one insert, whose commit ends at `end`, and sends its rows out.
         async fn insert(&mut self, end: Lsn) {
+            self.read(end, INSERT).await;
+        }
+
+        /// Reads a transaction with one change, likewise.
+        async fn read(&mut self, end: Lsn, change: &[u8]) {
             let mut deliveries = Vec::new();
-            for payload in [&begin(end)[..], RELATION, INSERT, &commit(end)[..]] {
+            for payload in [&begin(end)[..], RELATION, change, &commit(end)[..]] {
                 let read = self
                     .filter
                     .read(payload, &mut self.subscribers, &mut deliveries);
@@ -358,6 +372,54 @@ mod tests {
         let row = job.rows.recv().await.unwrap();
         stream.finish(&row);
         assert_eq!(stream.filter.confirmed(), Lsn(0x20));
+    }
+
+    const DELETE: &[u8] = b"D\0\0\0\x09K\0\x02t\0\0\0\x011n";
+    const OTHER_KEY: &[u8] = b"U\0\0\0\x09K\0\x02t\0\0\0\x011nN\0\x02t\0\0\0\x012t\0\0\0\x04text";
+    const TRUNCATE: &[u8] = b"T\0\0\0\x01\0\0\0\0\x09";
+
+    /// The keys and texts of the rows that one change means.
+    async fn rows_of(stream: &mut Stream, job: &mut Job, end: Lsn, change: &[u8]) -> Vec<Row> {
+        stream.read(end, change).await;
+        let mut rows = Vec::new();
+        while let Ok(row) = job.rows.try_recv() {
+            assert_ne!(stream.filter.confirmed(), end, "each row is counted");
+            stream.finish(&row);
+            rows.push(row);
+        }
+        assert_eq!(stream.filter.confirmed(), end);
+        rows
+    }
+
+    #[tokio::test]
+    async fn a_job_with_passages_hears_of_rows_that_are_gone_and_others_do_not() {
+        let key = |part: &str| Key::new([part.into()]);
+        for (change, expected) in [
+            (DELETE, vec![(key("1"), SourceText::Unread)]),
+            (
+                OTHER_KEY,
+                vec![
+                    (key("1"), SourceText::Unread),
+                    (key("2"), SourceText::Unread),
+                ],
+            ),
+            (TRUNCATE, vec![(Key::of_all_rows(), SourceText::Truncated)]),
+            (INSERT, vec![(key("1"), SourceText::Unread)]),
+        ] {
+            let mut stream = Stream::new();
+            let (mut job, _) = stream.join_with("a", TABLE, TargetTable::example_with_passages());
+            let rows = rows_of(&mut stream, &mut job, Lsn(0x20), change).await;
+            assert!(rows.iter().all(|row| row.moved_from.is_none()));
+            let found: Vec<(Key, SourceText)> =
+                rows.into_iter().map(|row| (row.key, row.source)).collect();
+            assert_eq!(found, expected);
+        }
+        for change in [DELETE, TRUNCATE] {
+            let mut stream = Stream::new();
+            let (mut job, _) = stream.join("a");
+            let rows = rows_of(&mut stream, &mut job, Lsn(0x20), change).await;
+            assert_eq!(rows.len(), 0);
+        }
     }
 
     /// A restart voids the tickets of the rows in flight, so they do not hold the position for a member that leaves then.

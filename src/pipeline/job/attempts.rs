@@ -73,6 +73,10 @@ impl Job {
             if matches!(error, JobError::TableGone(_)) {
                 self.history.gone_at = Some(Instant::now());
             }
+            if matches!(error, JobError::PassagesUnverified(_)) {
+                // Written before anything is repaired, so that a crash in between does not forget it.
+                self.start_again().await;
+            }
             if began.elapsed() > STEADY_AFTER {
                 backoff.reset();
                 waiting.reset();

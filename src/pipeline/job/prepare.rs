@@ -411,7 +411,8 @@ impl Job {
         }))
     }
 
-    async fn start_again(&mut self) {
+    /// Every row has to be looked at again, if the scan is over.
+    pub(super) async fn start_again(&mut self) {
         self.reporter.started_again().await;
         self.row.progress = InitProgress::StartedAgain;
     }

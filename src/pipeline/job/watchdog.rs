@@ -230,31 +230,33 @@ async fn consequence(session: &Session, target: &TargetTable, fault: TableFault)
             "the key or the destination of {table} has another type now; the job reads the table's definition again"
         )),
         TableFault::Redefined => JobError::Withdrawn(target.redefined()),
-        TableFault::Passages(fault) => JobError::Transient(of_passages(target, fault)),
+        TableFault::Passages(fault) => of_passages(target, fault),
     }
 }
 
 /// What a fault of the table for passages means. The next attempt creates what is missing, or says what does not fit.
-fn of_passages(target: &TargetTable, fault: PassagesFault) -> String {
+fn of_passages(target: &TargetTable, fault: PassagesFault) -> JobError {
     let (table, passages) = (target.qualified(), target.written().qualified());
     match fault {
-        PassagesFault::Gone => format!(
+        PassagesFault::Gone => JobError::PassagesUnverified(format!(
             "the table {passages} (chunk_table) is gone; the job creates it again and looks at every row"
-        ),
-        PassagesFault::Replaced => format!(
+        )),
+        PassagesFault::Replaced => JobError::PassagesUnverified(format!(
             "{passages} (chunk_table) is another table now than the one that the job has filled; the job looks at every row"
-        ),
-        PassagesFault::Hidden => {
-            format!(
-                "row level security hides passages in {passages} (chunk_table) from the daemon's role"
-            )
-        }
-        PassagesFault::Retyped => format!(
+        )),
+        PassagesFault::PartitionEmptied => JobError::PassagesUnverified(format!(
+            "a partition of {table} was truncated, rewritten, detached or dropped, which the stream does not show; the job \
+             looks at every row"
+        )),
+        PassagesFault::Hidden => JobError::Transient(format!(
+            "row level security hides passages in {passages} (chunk_table) from the daemon's role"
+        )),
+        PassagesFault::Retyped => JobError::Transient(format!(
             "the columns or the key of {passages} (chunk_table) are other ones now; the job reads the table's definition again"
-        ),
-        PassagesFault::OtherColumns => {
-            format!("{table} has other columns now; the job makes the view of its documents again")
-        }
+        )),
+        PassagesFault::OtherColumns => JobError::Transient(format!(
+            "{table} has other columns now; the job makes the view of its documents again"
+        )),
     }
 }
 

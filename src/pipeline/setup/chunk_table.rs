@@ -7,7 +7,7 @@ use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::usable_type;
 use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::definition::TargetNames;
-use crate::pipeline::setup::preflight::chunk_table::{KeyDeclaration, declare_key};
+use crate::pipeline::setup::preflight::chunk_table::{Declaration, declare_key};
 use crate::pipeline::setup::preflight::inspect::FoundTable;
 use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::table::passages::{COLUMNS, SEQ};
@@ -97,17 +97,10 @@ fn explain(error: JobError, create: &str) -> JobError {
 }
 
 /// The statement that creates the table `shown`, whose name is quoted, without a semicolon.
-fn create_statement(
-    shown: &str,
-    key: &[KeyDeclaration],
-    destination: &str,
-    vectors: &str,
-) -> String {
-    let of_key = key.iter().map(|column| {
-        let collation = column.collation.as_ref();
-        let collation = collation.map_or_else(String::new, |name| format!(" COLLATE {name}"));
-        format!("{} {}{collation}", identifier(&column.name), column.kind)
-    });
+fn create_statement(shown: &str, key: &[Declaration], destination: &str, vectors: &str) -> String {
+    let of_key = key
+        .iter()
+        .map(|column| format!("{} {}", identifier(&column.name), column.sql()));
     let mut all: Vec<String> = of_key.collect();
     let vectors = (destination, vectors);
     let [seq, start, end, chunk, of_chunk, of_document] = COLUMNS;
@@ -188,7 +181,7 @@ mod tests {
 
     #[test]
     fn the_table_has_the_key_as_it_is_declared_and_the_columns_of_passages() {
-        let column = |name: &str, kind: &str, collation: Option<&str>| KeyDeclaration {
+        let column = |name: &str, kind: &str, collation: Option<&str>| Declaration {
             name: name.into(),
             kind: kind.into(),
             collation: collation.map(str::to_owned),

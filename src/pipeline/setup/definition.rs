@@ -6,6 +6,7 @@ use crate::jobs::chunk_table::ChunkTableName;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::text_options::TextOptions;
 use crate::pipeline::table::index_options::IndexOptions;
+use crate::pipeline::table::passages;
 use crate::pipeline::table::template::Template;
 use crate::postgres::quote::identifier;
 
@@ -176,6 +177,9 @@ fn index_options(definition: &Definition) -> Result<Option<IndexOptions>, JobErr
     IndexOptions::from_columns(kind.as_deref(), params.as_deref()).map_err(JobError::permanent)
 }
 
+/// The longest name of a table, in bytes.
+const MAX_NAME: usize = 63;
+
 /// The table for passages, with the options that go with none.
 fn passages(definition: &Definition) -> Result<Option<ChunkTableName>, JobError> {
     let Some(name) = &definition.chunk_table else {
@@ -187,6 +191,23 @@ fn passages(definition: &Definition) -> Result<Option<ChunkTableName>, JobError>
         return Err(JobError::permanent(
             "chunk_table names the table with the texts; passages need a table of their own",
         ));
+    }
+    if name.table.len() > MAX_NAME {
+        return Err(JobError::permanent(format!(
+            "chunk_table names a table of {} bytes, of which the server would keep {MAX_NAME}; shorten it",
+            name.table.len()
+        )));
+    }
+    let destination = definition.dst_column.as_deref();
+    if let Some(destination) = destination
+        && passages::COLUMNS
+            .iter()
+            .any(|(column, _)| *column == destination)
+    {
+        return Err(JobError::permanent(format!(
+            "dst_column is {}, which a table for passages has for something else; name another column for the vectors",
+            identifier(destination)
+        )));
     }
     if definition.fingerprint_column.is_some() {
         return Err(JobError::permanent(

@@ -6,6 +6,9 @@
 //! ORDER BY reach the indexes of both tables. For that the function has one SELECT, is STABLE, not STRICT, has no SET and
 //! no SECURITY DEFINER. It runs with the rights of who reads, and row level security applies to them.
 //!
+//! The function returns rows of a composite type. `RETURNS TABLE` would leave modifiers out, and the planner would take
+//! `vector` and `vector(384)` for two expressions, of which an index on a cast has only the latter.
+//!
 //! Everything in the body is qualified: it runs under the search path of who reads.
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -13,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::chunk_table::Access;
 use crate::pipeline::setup::ddl;
-use crate::pipeline::setup::preflight::relation::TargetColumn;
+use crate::pipeline::setup::preflight::chunk_table::{Declaration, declare_columns};
 use crate::pipeline::table::passages::{
     CHUNK, DOCUMENT_FINGERPRINT, END, PassageTable, SEQ, START,
 };
@@ -24,14 +27,20 @@ use crate::postgres::{DatabaseError, Session};
 
 /// The longest name of an object, in bytes.
 const MAX_NAME: usize = 63;
-/// How the names of the views end.
+/// How the names of the views end, and of the functions.
 const ENDING: &str = "_documents";
+/// How the names of the types end.
+const TYPE_ENDING: &str = "_document";
 /// What the comments on view and function say, by which they are found to be ours. Kept on servers: it never changes.
 const OURS: &str = "made by lantern-cli, which replaces it when the columns of the table change";
 
 /// The name of the view of a table for passages, not quoted.
 pub fn name(chunk_table: &str) -> String {
-    format!("{}{ENDING}", cut(chunk_table, MAX_NAME - ENDING.len()))
+    with_ending(chunk_table, ENDING)
+}
+
+fn with_ending(name: &str, ending: &str) -> String {
+    format!("{}{ending}", cut(name, MAX_NAME - ending.len()))
 }
 
 /// As much of a name as fits into this many bytes.
@@ -50,15 +59,12 @@ fn cut(name: &str, bytes: usize) -> &str {
 /// The connection is lost.
 ///
 /// Cancellation safe: view and function are replaced in one transaction.
-pub async fn provide(
-    session: &Session,
-    target: &TargetTable,
-    columns: &[TargetColumn],
-) -> Result<(), JobError> {
+pub async fn provide(session: &Session, target: &TargetTable) -> Result<(), JobError> {
     let Some(passages) = &target.passages else {
         return Ok(());
     };
-    let view = DocumentsView::new(target, passages, columns);
+    let columns = declare_columns(session, target.oid).await?;
+    let view = DocumentsView::new(target, passages, &columns);
     let replaced = view.replace(session, target.oid).await;
     match replaced {
         Err(error) if session.is_closed() => Err(error),
@@ -81,8 +87,10 @@ struct DocumentsView {
     schema: String,
     /// Not quoted.
     name: String,
-    /// The columns of the function's result, with their types.
-    returns: String,
+    /// The name of the type, not quoted.
+    type_name: String,
+    /// The columns of the type.
+    attributes: String,
     body: String,
 }
 
@@ -92,12 +100,14 @@ struct Found {
     relation: Option<String>,
     /// The comment on a function of the name without arguments, where there is one.
     function: Option<String>,
+    /// The comment on a type of the type's name, where there is one.
+    kind: Option<String>,
     /// Who may read the relation, as SQL.
     readers: Vec<String>,
 }
 
 impl DocumentsView {
-    fn new(target: &TargetTable, passages: &PassageTable, columns: &[TargetColumn]) -> Self {
+    fn new(target: &TargetTable, passages: &PassageTable, columns: &[Declaration]) -> Self {
         let name = name(&passages.name);
         let destination = &target.destination;
         let of_passages = [
@@ -128,17 +138,14 @@ impl DocumentsView {
                 let ending = format!("_{count}");
                 called = format!("{}{ending}", cut(&called, MAX_NAME - ending.len()));
             }
-            selected.push((
-                format!("d.{}", identifier(&column.name)),
-                column.declared.clone(),
-            ));
+            selected.push((format!("d.{}", identifier(&column.name)), column.sql()));
             names.push(called);
         }
         for (name, kind) in of_passages {
             selected.push((format!("p.{}", identifier(name)), kind.to_owned()));
             names.push(name.to_owned());
         }
-        let returns: Vec<String> = names
+        let attributes: Vec<String> = names
             .iter()
             .zip(&selected)
             .map(|(name, (_, kind))| format!("{} {kind}", identifier(name)))
@@ -161,19 +168,20 @@ impl DocumentsView {
             shown: format!("{}.{}", identifier(&passages.schema), identifier(&name)),
             schema: passages.schema.clone(),
             name,
-            returns: returns.join(", "),
+            type_name: with_ending(&passages.name, TYPE_ENDING),
+            attributes: attributes.join(", "),
             body,
         }
     }
 
     /// The comment on the view.
     fn view_comment(&self) -> String {
-        comment(&self.returns)
+        comment(&self.attributes)
     }
 
     /// The comment on the function.
     fn function_comment(&self) -> String {
-        comment(&format!("{} {}", self.returns, self.body))
+        comment(&format!("{} {}", self.attributes, self.body))
     }
 
     async fn replace(&self, session: &Session, source: u32) -> Result<(), JobError> {
@@ -183,7 +191,8 @@ impl DocumentsView {
                 .as_ref()
                 .is_none_or(|comment| comment.starts_with(OURS))
         };
-        if !is_ours(&found.relation) || !is_ours(&found.function) {
+        let all = [&found.relation, &found.function, &found.kind];
+        if !all.into_iter().all(is_ours) {
             return Err(JobError::permanent(
                 "something else of this name is there; rename that, and restart the job",
             ));
@@ -216,10 +225,18 @@ impl DocumentsView {
 
     fn function(&self) -> String {
         format!(
-            "FUNCTION {}() RETURNS TABLE ({}) LANGUAGE sql STABLE AS {}",
+            "FUNCTION {}() RETURNS SETOF {} LANGUAGE sql STABLE AS {}",
             self.shown,
-            self.returns,
+            self.shown_type(),
             literal(&self.body)
+        )
+    }
+
+    fn shown_type(&self) -> String {
+        format!(
+            "{}.{}",
+            identifier(&self.schema),
+            identifier(&self.type_name)
         )
     }
 
@@ -234,9 +251,12 @@ impl DocumentsView {
     /// `readers` may read the view that is replaced.
     fn create(&self, access: &Access, readers: &[String]) -> String {
         let (shown, function) = (&self.shown, format!("{}()", self.shown));
+        let kind = self.shown_type();
         let mut script = format!(
-            "DROP VIEW IF EXISTS {shown}; DROP FUNCTION IF EXISTS {function}; CREATE {create}; {comment}; \
+            "DROP VIEW IF EXISTS {shown}; DROP FUNCTION IF EXISTS {function}; DROP TYPE IF EXISTS {kind}; \
+             CREATE TYPE {kind} AS ({attributes}); COMMENT ON TYPE {kind} IS {of_view}; CREATE {create}; {comment}; \
              CREATE VIEW {shown} AS SELECT * FROM {function}; COMMENT ON VIEW {shown} IS {of_view}",
+            attributes = self.attributes,
             create = self.function(),
             comment = self.comment_on_function(),
             of_view = literal(&self.view_comment()),
@@ -249,32 +269,39 @@ impl DocumentsView {
                 "; GRANT SELECT ON {shown} TO {readers}; GRANT EXECUTE ON FUNCTION {function} TO {readers}"
             );
         }
+        script += &access.give("TYPE", &kind);
         script += &access.give("FUNCTION", &function);
         script += &access.give("VIEW", shown);
         script
     }
 
     async fn find(&self, session: &Session) -> Result<Found, DatabaseError> {
-        let (relation, function, readers): (Option<String>, Option<String>, Vec<String>) = session
-            .query_one(FIND, &[&self.schema, &self.name])
+        let (relation, function, kind, readers) = session
+            .query_one(FIND, &[&self.schema, &self.name, &self.type_name])
             .await
-            .and_then(|row| columns(&row))
+            .and_then(|row| columns::<FoundColumns>(&row))
             .map_err(DatabaseError::during("looking for the view of documents"))?;
         Ok(Found {
             relation,
             function,
+            kind,
             readers,
         })
     }
 }
 
+/// Comments on relation, function and type, and the readers of the relation.
+type FoundColumns = (Option<String>, Option<String>, Option<String>, Vec<String>);
+
 const FIND: &str = "SELECT CASE WHEN c.oid IS NOT NULL THEN COALESCE(obj_description(c.oid, 'pg_class'), '') END, \
        CASE WHEN p.oid IS NOT NULL THEN COALESCE(obj_description(p.oid, 'pg_proc'), '') END, \
+       CASE WHEN t.oid IS NOT NULL THEN COALESCE(obj_description(t.oid, 'pg_type'), '') END, \
        ARRAY(SELECT DISTINCT CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END \
              FROM aclexplode(c.relacl) x WHERE x.privilege_type = 'SELECT' AND x.grantee <> c.relowner ORDER BY 1) \
      FROM (VALUES (1)) one LEFT JOIN pg_namespace n ON n.nspname = $1 \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2 \
-     LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = $2 AND p.pronargs = 0";
+     LEFT JOIN pg_proc p ON p.pronamespace = n.oid AND p.proname = $2 AND p.pronargs = 0 \
+     LEFT JOIN pg_type t ON t.typnamespace = n.oid AND t.typname = $3";
 
 fn comment(definition: &str) -> String {
     format!("{OURS} [{:016x}]", xxh3_64(definition.as_bytes()))

@@ -18,6 +18,8 @@ pub(super) struct PassagesState {
     columns: Vec<String>,
     /// All columns of the table with the texts, likewise.
     of_source: Vec<String>,
+    /// The partitions of that table with their files, which TRUNCATE replaces.
+    partitions: Vec<String>,
 }
 
 /// What has become of a table for passages. The order is that of importance.
@@ -31,6 +33,9 @@ pub enum PassagesFault {
     Hidden,
     /// Columns or the key are other ones.
     Retyped,
+    /// A partition of the table with the texts may have lost its rows without a change in the stream. TRUNCATE of a single
+    /// partition is not published where changes come as those of the partitioned table (`pgoutput_truncate`).
+    PartitionEmptied,
     /// The table with the texts has other columns than the view of its documents shows.
     OtherColumns,
 }
@@ -51,13 +56,13 @@ impl PassagesState {
         names.extend(COLUMNS.iter().map(|(name, _)| *name));
         names.push(&target.destination.name);
         let question = session.repeated(STATE).await.map_err(failed())?;
-        let (named, hides_rows, has_key, columns, of_source) = session
+        let (named, hides_rows, has_key, columns, of_source, partitions) = session
             .query_one(
                 &question,
                 &[&passages.schema, &passages.name, &names, &target.oid, &SEQ],
             )
             .await
-            .and_then(|row| columns::<(Option<u32>, bool, bool, Vec<String>, Vec<String>)>(&row))
+            .and_then(|row| columns::<Found>(&row))
             .map_err(failed())?;
         Ok(PassagesState {
             named,
@@ -65,6 +70,7 @@ impl PassagesState {
             has_key,
             columns,
             of_source,
+            partitions,
         })
     }
 
@@ -86,6 +92,10 @@ impl PassagesState {
         if now.columns != self.columns || !now.has_key {
             return Some(PassagesFault::Retyped);
         }
+        let is_gone = |partition: &String| !now.partitions.contains(partition);
+        if self.partitions.iter().any(is_gone) {
+            return Some(PassagesFault::PartitionEmptied);
+        }
         (now.of_source != self.of_source).then_some(PassagesFault::OtherColumns)
     }
 
@@ -97,9 +107,19 @@ impl PassagesState {
             has_key: true,
             columns: vec!["id/1/20/-1".into()],
             of_source: vec!["id/1/20/-1".into()],
+            partitions: vec!["20/20".into()],
         }
     }
 }
+
+type Found = (
+    Option<u32>,
+    bool,
+    bool,
+    Vec<String>,
+    Vec<String>,
+    Vec<String>,
+);
 
 const STATE: &str = "SELECT c.oid, COALESCE(row_security_active(c.oid), false), \
        EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey::int2[]) \
@@ -109,27 +129,22 @@ const STATE: &str = "SELECT c.oid, COALESCE(row_security_active(c.oid), false), 
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY ($3::text[]) \
              ORDER BY a.attnum), \
        ARRAY(SELECT format('%s/%s/%s/%s', a.attname, a.attnum, a.atttypid, a.atttypmod) FROM pg_attribute a \
-             WHERE a.attrelid = $4::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) \
+             WHERE a.attrelid = $4::oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum), \
+       ARRAY(WITH RECURSIVE tree (oid) AS ( \
+               SELECT r.oid FROM pg_class r WHERE r.oid = $4::oid AND r.relkind = 'p' \
+               UNION ALL SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid) \
+             SELECT format('%s/%s', l.oid, l.relfilenode) FROM tree t JOIN pg_class l ON l.oid = t.oid \
+             WHERE l.relkind = 'r' ORDER BY l.oid) \
      FROM (VALUES (1)) one LEFT JOIN pg_namespace n ON n.nspname = $1::text \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2::text";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::table::fingerprint::Fingerprint;
-    use crate::pipeline::table::passages::{Cutting, DocumentFingerprint};
 
     #[test]
     fn each_change_of_a_table_for_passages_is_recognized() {
-        let passages = PassageTable {
-            oid: 12,
-            schema: "public".into(),
-            name: "docs_chunks".into(),
-            passages: Fingerprint::new("chunk_fingerprint", "m", "d"),
-            documents: DocumentFingerprint::new("m", "d", "s", None),
-            cutting: Cutting::default(),
-            max_document_bytes: 1,
-        };
+        let passages = PassageTable::example();
         let before = PassagesState::example(12);
         let fault_after = |change: &dyn Fn(&mut PassagesState)| {
             let mut now = before.clone();
@@ -146,6 +161,10 @@ mod tests {
             (|now| now.hides_rows = true, PassagesFault::Hidden),
             (|now| now.has_key = false, PassagesFault::Retyped),
             (|now| now.columns.clear(), PassagesFault::Retyped),
+            (
+                |now| now.partitions = vec!["20/21".into()],
+                PassagesFault::PartitionEmptied,
+            ),
             (
                 |now| now.of_source.push("title/2/25/-1".into()),
                 PassagesFault::OtherColumns,

@@ -63,7 +63,6 @@ pub async fn complete(
     if let (Some(table), Some(oid)) = (&names.passages, found.chunk_table) {
         check_rights(rows, table, oid).await?;
     }
-    let columns = found.columns.clone();
     let cutting = cutting(names, model)?;
     let target = assemble(found, names, model.identity(), cutting).ok_or_else(|| {
         JobError::Transient(format!(
@@ -72,7 +71,7 @@ pub async fn complete(
             identifier(&names.destination)
         ))
     })?;
-    documents_view::provide(stream, &target, &columns).await?;
+    documents_view::provide(stream, &target).await?;
     Ok(target)
 }
 

@@ -215,6 +215,30 @@ mod tests {
     }
 
     #[test]
+    fn a_table_for_passages_and_how_documents_are_cut_give_another_name() {
+        let named = |chunk_table: Option<&str>, params: Option<&str>| {
+            let mut row = JobRow::example("1");
+            row.definition.chunk_table = chunk_table.map(str::to_owned);
+            row.definition.runtime_params = params.map(str::to_owned);
+            own_slot(1, &row)
+        };
+        let chunks = named(Some("chunks"), None);
+        assert_ne!(chunks, named(None, None));
+        assert_ne!(chunks, named(Some("others"), None));
+        assert_eq!(
+            chunks,
+            named(Some("chunks"), Some(r#"{"max_document_bytes": 9}"#))
+        );
+        for params in [
+            r#"{"chunk_tokens": 64}"#,
+            r#"{"chunk_mode": "markdown"}"#,
+            r#"{"template": "{chunk}"}"#,
+        ] {
+            assert_ne!(chunks, named(Some("chunks"), Some(params)), "{params}");
+        }
+    }
+
+    #[test]
     fn another_key_or_server_of_a_model_gives_no_other_name() {
         let named = |runtime: &str, params: &str| {
             let mut row = JobRow::example("1");

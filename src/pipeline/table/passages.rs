@@ -179,6 +179,22 @@ impl DocumentFingerprint {
 }
 
 #[cfg(test)]
+impl PassageTable {
+    /// `public.docs_chunks`, for unit tests.
+    pub fn example() -> Self {
+        PassageTable {
+            oid: 12,
+            schema: "public".into(),
+            name: "docs_chunks".into(),
+            passages: Fingerprint::new(CHUNK_FINGERPRINT, "m", "embedding"),
+            documents: DocumentFingerprint::new("m", "embedding", "s", None),
+            cutting: Cutting::default(),
+            max_document_bytes: 16 << 20,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -390,6 +390,17 @@ impl TargetTable {
 }
 
 #[cfg(test)]
+impl TargetTable {
+    /// [`example`](Self::example) with its passages in `public.docs_chunks`, for unit tests.
+    pub fn example_with_passages() -> Self {
+        TargetTable {
+            passages: Some(PassageTable::example()),
+            ..TargetTable::example()
+        }
+    }
+}
+
+#[cfg(test)]
 impl KeyColumn {
     /// A column of this name and type, for unit tests.
     pub fn example(name: &str, type_name: &str) -> Self {

@@ -2,5 +2,8 @@
 
 mod documents;
 mod edits;
+mod refusals;
 mod scene;
+mod setup;
+mod view;
 mod writing;

@@ -5,6 +5,7 @@
 
 use crate::jobs::chunk_table::ChunkTableName;
 use crate::pipeline::error::JobError;
+use crate::pipeline::setup::columns::destination_type;
 use crate::pipeline::setup::definition::TargetNames;
 use crate::pipeline::setup::preflight::destination::usable_destination;
 use crate::pipeline::setup::preflight::privileges::check_type_usable;
@@ -25,15 +26,25 @@ pub struct FoundChunkTable {
     pub destination: DestinationColumn,
 }
 
-/// A key column as the table for passages has it.
+/// A column as it is declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyDeclaration {
+pub struct Declaration {
     /// Not quoted.
     pub name: String,
     /// The type with its modifier, as SQL.
     pub kind: String,
     /// The collation, quoted, where it is not that of the type.
     pub collation: Option<String>,
+}
+
+impl Declaration {
+    /// The type with its collation.
+    pub fn sql(&self) -> String {
+        match &self.collation {
+            Some(collation) => format!("{} COLLATE {collation}", self.kind),
+            None => self.kind.clone(),
+        }
+    }
 }
 
 /// A look at the table for passages of a job.
@@ -106,16 +117,16 @@ impl ChunkTableLook<'_> {
             let source = find_column(self.columns, &column.name);
             Expected {
                 base: source.map(|source| (source.base_schema.clone(), source.base_type.clone())),
-                name: column.name,
-                kind: column.kind,
-                collation: column.collation,
+                column,
             }
         });
         let of_passages = COLUMNS.iter().map(|(name, kind)| Expected {
-            name: (*name).to_owned(),
-            kind: (*kind).to_owned(),
             base: Some(("pg_catalog".into(), base_name(kind).into())),
-            collation: None,
+            column: Declaration {
+                name: (*name).to_owned(),
+                kind: (*kind).to_owned(),
+                collation: None,
+            },
         });
         Ok(key.chain(of_passages).collect())
     }
@@ -133,11 +144,12 @@ impl ChunkTableLook<'_> {
                  that does not exist, and the job creates it"
             )));
         }
-        let declared = read_declarations(self.session, oid).await?;
+        let declared = declare_columns(self.session, oid).await?;
         let mut differences = Vec::new();
         let mut remedies = Vec::new();
-        for column in &expected {
-            let (name, declaration) = (identifier(&column.name), column.declaration());
+        for expected in &expected {
+            let column = &expected.column;
+            let (name, declaration) = (identifier(&column.name), column.sql());
             let Some(there) = find_column(found, &column.name) else {
                 differences.push(format!("it lacks {name} {declaration}"));
                 remedies.push(format!("ADD COLUMN {name} {declaration}"));
@@ -154,12 +166,9 @@ impl ChunkTableLook<'_> {
                 .iter()
                 .find(|declared| declared.name == column.name);
             let collation = declared.and_then(|declared| declared.collation.as_deref());
-            if !column.is_met_by(there) || column.collation.as_deref() != collation {
-                let shown = collation.map_or_else(String::new, |name| format!(" COLLATE {name}"));
-                differences.push(format!(
-                    "{name} is {}{shown} and not {declaration}",
-                    there.declared
-                ));
+            if !expected.is_met_by(there, collation) {
+                let shown = declared.map_or_else(|| there.declared.clone(), Declaration::sql);
+                differences.push(format!("{name} is {shown} and not {declaration}"));
                 remedies.push(format!(
                     "ALTER COLUMN {name} TYPE {declaration} USING {name}::{}",
                     column.kind
@@ -168,11 +177,9 @@ impl ChunkTableLook<'_> {
         }
         if find_column(found, &self.names.destination).is_none() {
             let name = identifier(&self.names.destination);
-            let dimensions = self
-                .dimensions
-                .map_or_else(|| "…".to_owned(), |count| count.to_string());
+            let kind = destination_type(self.session, None, self.dimensions).await?;
             differences.push(format!("it lacks {name} (dst_column)"));
-            remedies.push(format!("ADD COLUMN {name} vector({dimensions})"));
+            remedies.push(format!("ADD COLUMN {name} {kind}"));
         }
         if differences.is_empty() {
             return Ok(());
@@ -253,26 +260,18 @@ const DEMANDING: &str = "SELECT a.attname::text FROM pg_attribute a \
 
 /// A column that a table of passages has.
 struct Expected {
-    name: String,
-    kind: String,
+    column: Declaration,
     /// Schema and name of the type below its domains.
     base: Option<(String, String)>,
-    collation: Option<String>,
 }
 
 impl Expected {
-    fn declaration(&self) -> String {
-        match &self.collation {
-            Some(collation) => format!("{} COLLATE {collation}", self.kind),
-            None => self.kind.clone(),
-        }
-    }
-
     /// Whether a column takes every value of this one, and compares as it does.
-    fn is_met_by(&self, column: &TargetColumn) -> bool {
-        let is_same =
-            self.base.as_ref() == Some(&(column.base_schema.clone(), column.base_type.clone()));
-        column.declared == self.kind || is_same && column.modifier == -1
+    fn is_met_by(&self, found: &TargetColumn, collation: Option<&str>) -> bool {
+        let base = (found.base_schema.clone(), found.base_type.clone());
+        let takes_all = found.declared == self.column.kind
+            || found.modifier == -1 && self.base.as_ref() == Some(&base);
+        takes_all && self.column.collation.as_deref() == collation
     }
 }
 
@@ -294,14 +293,14 @@ pub async fn declare_key(
     session: &Session,
     source: u32,
     key: &[KeyColumn],
-) -> Result<Vec<KeyDeclaration>, DatabaseError> {
-    let found = read_declarations(session, source).await?;
+) -> Result<Vec<Declaration>, DatabaseError> {
+    let found = declare_columns(session, source).await?;
     let declaration = |column: &KeyColumn| {
         let declared = found
             .iter()
             .find(|found| found.name == column.name)
             .cloned();
-        declared.map(|declared| KeyDeclaration {
+        declared.map(|declared| Declaration {
             collation: column.collation.clone().or(declared.collation),
             ..declared
         })
@@ -309,11 +308,14 @@ pub async fn declare_key(
     Ok(key.iter().filter_map(declaration).collect())
 }
 
-/// All columns of a table.
-async fn read_declarations(
+/// All columns of a table, in their order.
+///
+/// # Errors
+/// The server's.
+pub async fn declare_columns(
     session: &Session,
     table: u32,
-) -> Result<Vec<KeyDeclaration>, DatabaseError> {
+) -> Result<Vec<Declaration>, DatabaseError> {
     session
         .query(
             "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), \
@@ -326,7 +328,7 @@ async fn read_declarations(
         .await
         .and_then(|rows| all(&rows))
         .map(|rows| {
-            let declaration = |(name, kind, collation)| KeyDeclaration {
+            let declaration = |(name, kind, collation)| Declaration {
                 name,
                 kind,
                 collation,

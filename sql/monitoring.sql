@@ -5,9 +5,10 @@
 --   psql "$TARGET" -f sql/monitoring.sql
 --
 -- In the jobs database it creates jobs_status, a row for each job with what lantern-cli status shows, and without
--- connection strings. Rates, lag and counts are those that the daemon has written into the column stats of the jobs table,
--- at most two seconds old while it runs; without that column they are NULL. In each database it creates lantern_slots,
--- a row for each slot of a job there, as it is now. Its column tables has the tables of the publication that the slot is
+-- connection strings. Of a job with a chunk table a row is a document: rows_with_vector has the documents with passages.
+-- Rates, lag and counts are those that the daemon has written into the column stats of the jobs table, at most two seconds
+-- old while it runs; without that column they are NULL. In each database it creates lantern_slots, a row for each slot of
+-- a job there, as it is now. Its column tables has the tables of the publication that the slot is
 -- read with. No catalog says which that is, if it is a prepared one: while a daemon reads the slot, its walsender shows it
 -- (to the daemon's role and those with pg_read_all_stats); otherwise tables is NULL where there are several of them.
 --
@@ -53,7 +54,8 @@ SELECT
   j.id,
   COALESCE(NULLIF(j.row ->> 'schema', ''), 'public') || '.' || (j.row ->> 'table') AS "table",
   j.row ->> 'src_column' AS source,
-  j.row ->> 'dst_column' AS destination,
+  COALESCE(NULLIF(j.row ->> 'dst_column', ''), CASE WHEN j.row ->> 'chunk_table' <> '' THEN 'embedding' END) AS destination,
+  NULLIF(j.row ->> 'chunk_table', '') AS chunk_table,
   j.row ->> 'embedding_model' AS model,
   j.stats ->> 'provider' AS provider,
   s.state,
@@ -76,6 +78,7 @@ SELECT
   CASE WHEN j.runs THEN (j.stats -> 'scan' ->> 'rows_per_second')::float8 END AS scan_rows_per_second,
   (j.stats -> 'coverage' ->> 'rows_with_text')::bigint AS rows_with_text,
   (j.stats -> 'coverage' ->> 'rows_with_vector')::bigint AS rows_with_vector,
+  (j.stats -> 'coverage' ->> 'passages')::bigint AS passages,
   CASE WHEN j.runs THEN (j.stats ->> 'rows_per_second')::float8 END AS rows_per_second,
   CASE WHEN (j.stats -> 'today' ->> 'day')::bigint = floor(EXTRACT(EPOCH FROM now()) / 86400)
     THEN (j.stats -> 'today' ->> 'count')::bigint
@@ -89,6 +92,7 @@ SELECT
   j.row ->> 'index_state' AS index_state,
   :quarantined AS quarantined_rows,
   (j.stats -> 'totals' ->> 'rows_written')::bigint AS rows_written,
+  (j.stats -> 'totals' ->> 'passages_written')::bigint AS passages_written,
   (j.stats -> 'totals' ->> 'rows_superseded')::bigint AS rows_superseded,
   (j.stats -> 'totals' ->> 'texts')::bigint AS texts,
   (j.stats -> 'totals' ->> 'cache_hits')::bigint AS cache_hits,

@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::cli::job_access::JobAccessArguments;
-use crate::cli::progress::{Progress, ROWS};
+use crate::cli::progress::{DOCUMENTS, Progress, ROWS, Unit};
 use crate::cli::{job_state, output, replaced_job, stderr};
 use crate::embedding::{Engine, Model};
 use crate::jobs::{JobId, JobRow, JobStore, JobsTable};
@@ -210,7 +210,7 @@ impl OpenJob {
 
     /// Embeds and writes these rows, and shows how far it is. Returns how many there were.
     pub async fn repair(&self, engine: &Engine, rows: Rows, doing: &str) -> anyhow::Result<u64> {
-        let mut progress = Progress::new(doing, ROWS);
+        let mut progress = Progress::new(doing, self.unit());
         let repair = Repair {
             row: self.row.clone(),
             store: self.store.clone(),
@@ -226,6 +226,23 @@ impl OpenJob {
         let rows = repair.run(engine, rows, report).await?;
         progress.finish();
         Ok(rows)
+    }
+
+    /// What the job embeds: rows, or documents.
+    fn unit(&self) -> Unit {
+        match self.target.passages {
+            Some(_) => DOCUMENTS,
+            None => ROWS,
+        }
+    }
+
+    /// A number of what the job embeds: `1 row`, `3 documents`.
+    pub fn counted(&self, number: u64) -> String {
+        let noun = match self.target.passages {
+            Some(_) => form(number, "document", "documents"),
+            None => form(number, "row", "rows"),
+        };
+        format!("{number} {noun}")
     }
 
     /// Says, or fails, where others could gain rights through the role that writes.

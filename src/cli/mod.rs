@@ -52,6 +52,7 @@ mod stop_signals;
 mod style;
 mod table;
 mod verify;
+mod verify_report;
 mod wait;
 mod wrapped;
 

@@ -34,6 +34,9 @@ pub enum Unit {
 /// Rows of a table.
 pub const ROWS: Unit = Unit::Items("row", "rows");
 
+/// Rows of a table whose texts are cut into passages.
+pub const DOCUMENTS: Unit = Unit::Items("document", "documents");
+
 /// Work of which the end may be known. Nothing of the bar is left when the value is dropped.
 pub struct Progress {
     doing: String,

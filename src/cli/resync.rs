@@ -14,7 +14,6 @@ use crate::embedding::Engine;
 use crate::pipeline::backfill::scope::BackfillScope;
 use crate::pipeline::commands::row_work::{Rows, Scan};
 use crate::pipeline::commands::verify::compare_sample;
-use crate::plural::form;
 
 /// How many texts are embedded again to see whether vectors are stale that nothing marks: as many as `verify` does.
 const SAMPLE: NonZeroU64 = NonZeroU64::new(1000).unwrap();
@@ -23,7 +22,8 @@ const SAMPLE: NonZeroU64 = NonZeroU64::new(1000).unwrap();
 ///
 /// Works while the daemon runs, and without it. With a fingerprint column, resync finds stale vectors by itself.
 /// Without one it embeds the rows that lack a vector, then compares a sample of the others with their texts and exits
-/// with 1 if some are stale: --all embeds every row. It writes as the daemon does: the job's batch_size and
+/// with 1 if some are stale: --all embeds every row. With a chunk table it embeds the documents whose passages are missing,
+/// incomplete or of another text, and deletes passages of rows that are gone. It writes as the daemon does: the job's batch_size and
 /// skip_triggers apply.
 #[derive(Args)]
 pub struct Resync {
@@ -33,7 +33,7 @@ pub struct Resync {
     #[command(flatten)]
     refuse_superuser: RefuseSuperuserArguments,
 
-    /// Embed every row, whatever its vector is
+    /// Embed every row, whatever its vector is; with a chunk table every passage
     #[arg(long)]
     all: bool,
 
@@ -47,7 +47,6 @@ pub struct Resync {
 pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let job = arguments.job.open(&engine).await?;
-    job.refuse_passages("resync")?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;
     output::line(job.title())?;
@@ -67,7 +66,7 @@ pub async fn run(arguments: Resync) -> anyhow::Result<()> {
     let rows = job
         .repair(&engine, Rows::Scan(Scan::whole(scope)), &doing)
         .await?;
-    output::line(format_args!("{rows} {} done", form(rows, "row", "rows")))?;
+    output::line(format_args!("{} done", job.counted(rows)))?;
     job.none_quarantined().await?;
     if scope == BackfillScope::Missing {
         none_stale(&job, &engine).await?;

@@ -8,11 +8,10 @@ use super::job::JobArguments;
 use super::output;
 use super::refuse_superuser::RefuseSuperuserArguments;
 use crate::pipeline::commands::row_work::Rows;
-use crate::plural::form;
 
 /// Retry the quarantined rows of a job
 ///
-/// These are the rows that could not be embedded or written. Rows that can be written now, or no longer exist, leave
+/// These are the rows that could not be embedded or written, or the documents of a job with a chunk table. Rows that can be written now, or no longer exist, leave
 /// the failures table. The others stay there with their newest error. Works while the daemon runs, and without it. A
 /// job that has failed as a whole is started again by setting its init_failed_at to NULL.
 #[derive(Args)]
@@ -33,7 +32,6 @@ pub struct RetryFailed {
 pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
     let job = arguments.job.open(&engine).await?;
-    job.refuse_passages("retry-failed")?;
     job.check_exposure(arguments.refuse_superuser.powerful_roles())
         .await?;
     output::line(job.title())?;
@@ -48,6 +46,6 @@ pub async fn run(arguments: RetryFailed) -> anyhow::Result<()> {
     }
     let doing = format!("retrying rows of job {}", job.row.id);
     let rows = job.repair(&engine, Rows::Keys(keys), &doing).await?;
-    output::line(format_args!("{rows} {} tried", form(rows, "row", "rows")))?;
+    output::line(format_args!("{} tried", job.counted(rows)))?;
     job.none_quarantined().await
 }

@@ -10,7 +10,7 @@ use super::{status_table, table, wrapped};
 use crate::pipeline::commands::status::Observed;
 use crate::shown::shown;
 use crate::status::JobStatus;
-use crate::status::record::{ServerRecord, Totals};
+use crate::status::record::{Coverage, ServerRecord, Totals};
 
 /// Failures that are shown.
 const MAX_FAILURES: usize = 5;
@@ -42,7 +42,7 @@ fn of_job(observed: &Observed, job: &JobStatus, style: Style) -> String {
     lines.extend(backfill(observed, job));
     lines.extend(figures(job));
     if let Some(totals) = &job.totals {
-        lines.extend(since_start(totals));
+        lines.extend(since_start(job, totals));
     }
     let label_width = lines
         .iter()
@@ -83,7 +83,7 @@ fn what_it_does(job: &JobStatus) -> Vec<(&'static str, String)> {
     vec![
         ("table", job.table.clone()),
         ("source", name(&job.source)),
-        ("destination", name(&job.destination)),
+        ("destination", name(&job.place_of_vectors())),
         ("model", name(&job.model)),
         (
             "computed by",
@@ -128,16 +128,7 @@ fn backfill(observed: &Observed, job: &JobStatus) -> Vec<(&'static str, String)>
 fn figures(job: &JobStatus) -> Vec<(&'static str, String)> {
     let slot = job.slot.as_ref();
     let vectors = match &job.coverage {
-        Some(known) => format!(
-            "{}: {} of {} rows with a text{}",
-            coverage(Some(known)),
-            count(Some(known.rows_with_vector)),
-            count(Some(known.rows_with_text)),
-            match known.is_exact {
-                true => "",
-                false => ", estimated from some pages of the table (--exact counts them)",
-            }
-        ),
+        Some(known) => vectors(job, known),
         None => UNKNOWN.to_owned(),
     };
     let wal = match slot {
@@ -170,14 +161,41 @@ fn figures(job: &JobStatus) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// How many rows have a vector, or how many documents have passages.
+fn vectors(job: &JobStatus, known: &Coverage) -> String {
+    let (_, many) = job.unit();
+    let passages = match known.passages {
+        Some(passages) => format!(", in {}", plural(passages, "passage", "passages")),
+        None => String::new(),
+    };
+    format!(
+        "{}: {} of {} {many} with a text{passages}{}",
+        coverage(Some(known)),
+        count(Some(known.rows_with_vector)),
+        count(Some(known.rows_with_text)),
+        match known.is_exact {
+            true => "",
+            false => ", estimated from some pages of the table (--exact counts them)",
+        }
+    )
+}
+
 /// What the daemon has counted since it started the job.
-fn since_start(totals: &Totals) -> Vec<(&'static str, String)> {
+fn since_start(job: &JobStatus, totals: &Totals) -> Vec<(&'static str, String)> {
+    let (one, many) = job.unit();
+    let passages = match job.chunk_table {
+        Some(_) => format!(
+            " with {}",
+            plural(totals.passages_written, "passage", "passages")
+        ),
+        None => String::new(),
+    };
     let mut lines = vec![
         (
             "since start",
             format!(
-                "{} written, {} superseded, {} quarantined",
-                plural(totals.rows_written, "row", "rows"),
+                "{} written{passages}, {} superseded, {} quarantined",
+                plural(totals.rows_written, one, many),
                 count(Some(totals.rows_superseded)),
                 count(Some(totals.rows_quarantined))
             ),

@@ -86,10 +86,11 @@ pub fn scan(job: &JobStatus) -> Option<String> {
     let left = scan.seconds_left.map_or_else(String::new, |seconds| {
         format!(", {} left", duration(Some(seconds)))
     });
+    let (one, many) = job.unit();
     Some(format!(
-        "{} of {}, {} rows a second{left}",
+        "{} of {}, {} {many} a second{left}",
         count(Some(scan.rows_done)),
-        plural(scan.rows_total, "row", "rows"),
+        plural(scan.rows_total, one, many),
         rate(Some(scan.rows_per_second))
     ))
 }
@@ -152,6 +153,7 @@ mod tests {
             coverage(Some(&Coverage {
                 rows_with_text: 10_000,
                 rows_with_vector,
+                passages: None,
                 is_exact,
             }))
         };

@@ -172,7 +172,7 @@ fn notes(observed: &Observed) -> Vec<String> {
 fn notes_on(job: &JobStatus) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(scan) = scan(job) {
-        notes.push(format!("embeds existing rows, {scan}"));
+        notes.push(format!("embeds existing {}, {scan}", job.unit().1));
     }
     if let Some(reason) = &job.reason {
         notes.push(reason.clone());
@@ -187,7 +187,7 @@ fn notes_on(job: &JobStatus) -> Vec<String> {
         notes.push(format!(
             "{} could not be embedded or written; see lantern-cli status {}, remove the cause, then run: lantern-cli \
              retry-failed --job {}",
-            plural(rows, "row", "rows"),
+            plural(rows, job.unit().0, job.unit().1),
             job.id,
             job.id
         ));

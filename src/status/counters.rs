@@ -124,6 +124,7 @@ impl JobCounters {
         let embedding = self.embedding.totals();
         Totals {
             rows_written: self.rows_written.get(),
+            passages_written: self.passages_written.get(),
             rows_superseded: self.rows_superseded.get(),
             rows_quarantined: self.rows_quarantined.get(),
             texts: embedding.texts,

@@ -21,8 +21,11 @@ pub struct JobStatus {
     pub table: String,
     /// The column with the texts.
     pub source: Option<String>,
-    /// The column with the vectors.
+    /// The column with the vectors: of the table, or of the chunk table.
     pub destination: Option<String>,
+    /// The table for passages, as the row names it, if the job has one. Then rows are documents.
+    #[serde(default)]
+    pub chunk_table: Option<String>,
     /// The name of the model.
     pub model: Option<String>,
     /// What computes the vectors, such as `cpu`.
@@ -225,6 +228,7 @@ impl JobStatus {
             ),
             source: definition.src_column.clone(),
             destination: definition.dst_column.clone(),
+            chunk_table: definition.chunk_table.clone(),
             model: definition.embedding_model.clone(),
             provider: record.as_ref().map(|record| record.provider.clone()),
             servers: record
@@ -258,6 +262,25 @@ impl JobStatus {
                 .or(record.as_ref().map(|record| record.quarantined_rows)),
             totals: record.map(|record| record.totals),
         }
+    }
+}
+
+impl JobStatus {
+    /// What the job counts: one of them, and many.
+    pub fn unit(&self) -> (&'static str, &'static str) {
+        match self.chunk_table {
+            Some(_) => ("document", "documents"),
+            None => ("row", "rows"),
+        }
+    }
+
+    /// The column with the vectors, behind the name of its table if that is the chunk table.
+    pub fn place_of_vectors(&self) -> Option<String> {
+        let destination = self.destination.as_ref()?;
+        Some(match &self.chunk_table {
+            Some(table) => format!("{table}.{destination}"),
+            None => destination.clone(),
+        })
     }
 }
 

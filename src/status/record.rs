@@ -155,8 +155,11 @@ impl Scan {
 pub struct Coverage {
     /// Rows with a text.
     pub rows_with_text: u64,
-    /// Rows with a text and a vector.
+    /// Rows with a text and a vector; of a job with a chunk table, those with a text and passages.
     pub rows_with_vector: u64,
+    /// Passages of the chunk table, if the job has one.
+    #[serde(default)]
+    pub passages: Option<u64>,
     /// Whether the rows were counted. Otherwise the numbers are estimated from some pages of the table.
     pub is_exact: bool,
 }
@@ -203,8 +206,11 @@ pub struct SlotRecord {
 /// What a job has done since its daemon started it.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Totals {
-    /// Rows whose vector was written or cleared.
+    /// Rows whose vector, or passages, were written or removed.
     pub rows_written: u64,
+    /// Passages that were written, of a job with a chunk table.
+    #[serde(default)]
+    pub passages_written: u64,
     /// Rows that were gone, held another text, or changed again before their vector was written.
     pub rows_superseded: u64,
     /// Rows that were quarantined.

@@ -75,7 +75,7 @@ fn cells(job: &JobStatus) -> Vec<String> {
             "{}.{} -> {}",
             job.table,
             name(&job.source),
-            name(&job.destination)
+            name(&job.place_of_vectors())
         ),
         name(&job.model),
     ]

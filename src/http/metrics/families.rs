@@ -4,7 +4,7 @@ use crate::status::JobStatus;
 use crate::status::board::Snapshot;
 use crate::status::job_status::{JobState, ScanStatus};
 use crate::status::lag::WalStatus;
-use crate::status::record::Totals;
+use crate::status::record::{Coverage, Totals};
 
 /// The labels of a sample, by name.
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -127,6 +127,7 @@ pub(super) const JOB_INFO: Family<OfJob> = gauge(
         let more = [
             ("source", text(&job.source)),
             ("destination", text(&job.destination)),
+            ("chunk_table", text(&job.chunk_table)),
             ("model", text(&job.model)),
             ("provider", text(&job.provider)),
         ];
@@ -208,10 +209,33 @@ pub(super) const JOB: &[Family<ValueOfJob>] = &[
         "Rows of the job in the failures table",
         |job| job.quarantined_rows.map(|rows| rows as f64),
     ),
+    gauge(
+        "lantern_job_rows_with_text",
+        "Rows with a text, looked at each minute; of a large table estimated from some pages",
+        |job| coverage(job, |known| Some(known.rows_with_text)),
+    ),
+    gauge(
+        "lantern_job_rows_with_vector",
+        "Those of them that have a vector, or passages",
+        |job| coverage(job, |known| Some(known.rows_with_vector)),
+    ),
+    gauge(
+        "lantern_job_passages",
+        "Passages in the chunk table of the job, looked at with them",
+        |job| coverage(job, |known| known.passages),
+    ),
     counter(
         "lantern_job_rows_written",
-        "Rows whose vector was written or cleared",
+        "Rows whose vector was written or cleared, or documents whose passages were",
         |job| total(job, |totals| totals.rows_written),
+    ),
+    counter(
+        "lantern_job_passages_written",
+        "Passages that were written",
+        |job| match job.chunk_table {
+            Some(_) => total(job, |totals| totals.passages_written),
+            None => None,
+        },
     ),
     counter(
         "lantern_job_rows_superseded",
@@ -278,6 +302,11 @@ fn runs(job: &JobStatus) -> bool {
 
 fn scan(job: &JobStatus, rows: fn(&ScanStatus) -> u64) -> Option<f64> {
     job.scan.as_ref().map(|scan| rows(scan) as f64)
+}
+
+fn coverage(job: &JobStatus, rows: fn(&Coverage) -> Option<u64>) -> Option<f64> {
+    let coverage = job.coverage.as_ref().filter(|_| runs(job))?;
+    Some(rows(coverage)? as f64)
 }
 
 fn total(job: &JobStatus, count: fn(&Totals) -> u64) -> Option<f64> {

@@ -44,8 +44,12 @@ const DETAILS = [
   ['wal_status', (job) => job.slot && job.slot.wal_status],
   ['Confirmed up to', (job) => job.slot && job.slot.confirmed_lsn],
   ['Rows in the failures table', (job) => count(job.quarantined_rows)],
-  ['Rows with a vector', (job) => job.coverage && coverage(job.coverage)],
-  ['Vectors written', (job) => total(job, 'rows_written')],
+  ['Rows with a vector', (job) => (job.chunk_table ? null : job.coverage && coverage(job.coverage))],
+  ['Documents with passages', (job) => (job.chunk_table ? job.coverage && coverage(job.coverage) : null)],
+  ['Passages', (job) => passages(job.coverage)],
+  ['Vectors written', (job) => (job.chunk_table ? null : total(job, 'rows_written'))],
+  ['Documents written', (job) => (job.chunk_table ? total(job, 'rows_written') : null)],
+  ['Passages written', (job) => (job.chunk_table ? total(job, 'passages_written') : null)],
   ['Superseded', (job) => total(job, 'rows_superseded')],
   ['Texts embedded', (job) => total(job, 'texts')],
   ['Of them known already', (job) => total(job, 'cache_hits')],
@@ -76,6 +80,8 @@ const inference = ({ inference_seconds: seconds, batches }) => `${duration(secon
 const cost = (totals) => (totals && totals.estimated_cost > 0 ? totals.estimated_cost.toFixed(4) : null);
 const writeBacks = ({ write_backs: number, write_back_seconds: seconds }) =>
   number ? `${count(number)}, ${((seconds / number) * 1000).toFixed(1)} ms each` : '0';
+const passages = (known) =>
+  known && known.passages != null ? `${known.is_exact ? '' : 'about '}${count(known.passages)}` : null;
 const coverage = ({ rows_with_text: all, rows_with_vector: done, is_exact: exact }) =>
   `${exact ? '' : 'about '}${count(done)} of ${count(all)}`;
 
@@ -112,7 +118,8 @@ const makeJob = (job) => {
     set(badge, runsElsewhere(now, daemon) ? `${state} elsewhere` : state);
     badge.dataset.tone = tone;
     set(table, now.table);
-    const path = now.source && now.destination ? `${now.source} → ${now.destination}` : '';
+    const vectors = [now.chunk_table, now.destination].filter((name) => name).join('.');
+    const path = now.source && now.destination ? `${now.source} → ${vectors}` : '';
     set(columns, `job ${now.id}${path ? ` · ${path}` : ''}`);
     set(rows.value, rate(now.rows_per_second));
     set(lag.value, age(now.lag_seconds));
@@ -146,7 +153,7 @@ const makeJob = (job) => {
     bar.value = percent;
     const parts = [`${Math.floor(percent)} %`];
     if (scan) {
-      parts.push(`${count(scan.rows_done)} of ${count(scan.rows_total)} rows`);
+      parts.push(`${count(scan.rows_done)} of ${count(scan.rows_total)} ${now.chunk_table ? 'documents' : 'rows'}`);
       if (scan.seconds_left != null) parts.push(`${duration(Math.round(scan.seconds_left))} left`);
     }
     set(scanned, parts.join(' · '));

@@ -8,10 +8,12 @@
 
 pub mod check;
 pub mod embed_table;
+mod passage_pages;
 pub mod possible_keys;
 pub mod repair;
 pub mod row_work;
 pub mod search;
 pub mod status;
 pub mod verify;
+pub mod verify_documents;
 pub mod wait;

@@ -21,6 +21,7 @@ use crate::pipeline::changeover::stage;
 use crate::pipeline::commands::row_work::{RowWork, Rows};
 use crate::pipeline::error::JobError;
 use crate::pipeline::slot::session_locks;
+use crate::pipeline::table::passages::PassageCheck;
 use crate::pipeline::table::target::TargetTable;
 use crate::pipeline::write::path::WriteOptions;
 use crate::postgres::quote::identifier;
@@ -61,13 +62,24 @@ impl Repair {
         let work = RowWork {
             session,
             database: self.database,
-            target: self.target,
+            target: looking_at_each_passage(self.target),
             model: self.model,
             options: WriteOptions::from_definition(&self.row.definition),
             reporter: Reporter::new(self.row.id, sender),
         };
         work.run(engine, rows, report).await
     }
+}
+
+/// The same table, of which a document counts as right only if each of its passages does: what somebody has done to one
+/// shows in no fingerprint of the document.
+fn looking_at_each_passage(mut target: Arc<TargetTable>) -> Arc<TargetTable> {
+    if target.passages.is_some()
+        && let Some(passages) = &mut Arc::make_mut(&mut target).passages
+    {
+        passages.check = PassageCheck::EachPassage;
+    }
+    target
 }
 
 /// Keeps the column from being exchanged for that of another model while this session writes into it: write-backs name it.

@@ -26,13 +26,13 @@ use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
 /// The pause before rows that look wrong are looked at again.
-const RECHECK_DELAY: Duration = Duration::from_secs(3);
+pub(super) const RECHECK_DELAY: Duration = Duration::from_secs(3);
 /// The most rows that SQL looks at again. Where more look wrong, a daemon at work is not the reason.
-const MAX_RECHECKED: i64 = 10_000;
+pub(super) const MAX_RECHECKED: i64 = 10_000;
 /// Rows that are embedded again at a time: enough for full batches, and for a progress that moves.
 const COMPARED_ROWS: usize = 512;
 /// Rows that are embedded again at a time, when they are looked at once more.
-const RECHECK_ROWS: usize = 256;
+pub(super) const RECHECK_ROWS: usize = 256;
 /// How far a vector may be from the one that is computed now, as a share of its length. `halfvec` rounds to 5e-4. The
 /// vector of another text is ten times farther away than this.
 const TOLERANCE: f32 = 0.01;
@@ -153,7 +153,7 @@ pub async fn compare_sample(
 }
 
 /// A policy may come while the rows are counted, and what it hides would pass for right.
-async fn refuse_hidden_rows(vectors: Vectors<'_>) -> Result<(), JobError> {
+pub(super) async fn refuse_hidden_rows(vectors: Vectors<'_>) -> Result<(), JobError> {
     let refused = vectors.session.refuse_hidden_rows().await;
     Ok(refused.map_err(scanning(vectors.target))?)
 }
@@ -359,11 +359,11 @@ impl Faults {
 }
 
 /// A row with a text and a vector.
-struct Pair {
-    key: Key,
+pub(super) struct Pair {
+    pub key: Key,
     /// A long one is cut: no model reads the rest.
-    text: String,
-    vector: Vec<f32>,
+    pub text: String,
+    pub vector: Vec<f32>,
 }
 
 /// The texts and vectors of the rows with these keys, as far as they still have both.
@@ -387,7 +387,10 @@ async fn pairs_by_key(
 }
 
 /// The keys of rows whose vector is not that of their text. A text that cannot be embedded has none.
-async fn differences(vectors: Vectors<'_>, pairs: Vec<Pair>) -> Result<Vec<Key>, JobError> {
+pub(super) async fn differences(
+    vectors: Vectors<'_>,
+    pairs: Vec<Pair>,
+) -> Result<Vec<Key>, JobError> {
     let texts: BTreeMap<&str, usize> = pairs.iter().map(|pair| (pair.text.as_str(), 0)).collect();
     let places: BTreeMap<&str, usize> = texts.into_keys().zip(0..).collect();
     let texts = places.keys().map(|text| (*text).to_owned()).collect();
@@ -433,7 +436,7 @@ fn has_pair(target: &TargetTable) -> String {
 }
 
 /// The rows with given keys, as a FROM clause. Its parameters are [`key_arrays`](TargetTable::key_arrays).
-fn joined_by_key(target: &TargetTable) -> String {
+pub(super) fn joined_by_key(target: &TargetTable) -> String {
     format!(
         "(SELECT {} FROM {}) i JOIN {} t ON {}",
         target.key_casts("u"),

@@ -5,6 +5,8 @@
 //! server goes through the numbers of all, which takes seconds for a table of a terabyte; there its statistics must do
 //! ("pg_stats", `null_frac`).
 
+mod documents;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +22,8 @@ use crate::status::record::Coverage;
 const SMALL_TABLE: i64 = 8 << 20;
 /// What the daemon reads each minute, in bytes.
 const SMALL_SAMPLE: i64 = 1 << 20;
+/// How many rows are looked up in another table for a person who asks: some ten milliseconds, if it is in memory.
+const MAX_LOOKS: u64 = 16_384;
 /// The largest table of which pages are chosen, in bytes.
 const MAX_SAMPLED_TABLE: i64 = 16 << 30;
 
@@ -34,6 +38,28 @@ pub enum Counting {
     Small,
     /// All, however long that takes.
     Always,
+}
+
+impl Counting {
+    /// How much is read of a table of this size, in bytes.
+    fn bytes(self, all: i64) -> i64 {
+        match self {
+            Counting::Off => 0,
+            Counting::Always => all.max(1),
+            Counting::Small => SMALL_TABLE,
+            Counting::Sparing => SMALL_SAMPLE,
+        }
+    }
+
+    /// How many rows are looked up in another table.
+    fn looks(self) -> u64 {
+        match self {
+            Counting::Off => 0,
+            Counting::Always => u64::MAX,
+            Counting::Small => MAX_LOOKS,
+            Counting::Sparing => MAX_LOOKS / 8,
+        }
+    }
 }
 
 /// Size in bytes and rows, of a table or of all partitions of one, whether it has partitions, and whether the role may
@@ -71,9 +97,11 @@ pub async fn of_job(
     definition: &Definition,
     counting: Counting,
 ) -> Result<Option<Coverage>, DatabaseError> {
-    // Vectors of passages are in another table.
-    if counting == Counting::Off || definition.chunk_table.is_some() {
+    if counting == Counting::Off {
         return Ok(None);
+    }
+    if definition.chunk_table.is_some() {
+        return documents::of_job(session, definition, counting).await;
     }
     let (Some(table), Some(source), Some(destination)) = (
         &definition.table,
@@ -83,43 +111,20 @@ pub async fn of_job(
         return Ok(None);
     };
     let schema = &definition.schema;
-    let failed = || DatabaseError::during("asking how large a table is");
-    let question = session.repeated(EXTENT).await.map_err(failed())?;
-    let extent = session
-        .query_opt(&question, &[schema, table, source, destination])
-        .await
-        .and_then(|row| row.as_ref().map(columns::<Extent>).transpose())
-        .map_err(failed())?;
-    let Some((bytes, rows, partitioned, true)) = extent else {
+    let extent = extent(session, [schema, table, source, destination]).await?;
+    let Some((bytes, rows, partitioned, _)) = extent else {
         return Ok(None);
     };
-    let read = match counting {
-        Counting::Off => 0,
-        Counting::Always => bytes,
-        Counting::Small => SMALL_TABLE,
-        Counting::Sparing => SMALL_SAMPLE,
-    };
+    let read = counting.bytes(bytes);
     if bytes > read && bytes > MAX_SAMPLED_TABLE {
         return estimate(session, definition, rows, partitioned).await;
     }
-    // As the daemon sees it: an empty text has no vector.
-    let has_text = format!(
-        "NULLIF({}::text COLLATE \"C\", '') IS NOT NULL",
-        identifier(source)
-    );
+    let has_text = has_text(source);
     let share = read as f64 / bytes.max(1) as f64;
-    let sample = match share < 1.0 {
-        true => format!("TABLESAMPLE SYSTEM ({:.6})", share * 100.0),
-        false => String::new(),
-    };
-    // As in the stream: without the rows of tables that inherit.
-    let only = if partitioned { "" } else { "ONLY " };
     let statement = format!(
-        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND {} IS NOT NULL) \
-         FROM {only}{}.{} {sample}",
+        "SELECT count(*) FILTER (WHERE {has_text}), count(*) FILTER (WHERE {has_text} AND t.{} IS NOT NULL) FROM {}",
         identifier(destination),
-        identifier(schema),
-        identifier(table),
+        sampled(definition, partitioned, share),
     );
     let counted = session.query_one(&statement, &[]).await;
     let counted = counted.and_then(|row| columns::<(i64, i64)>(&row));
@@ -131,8 +136,49 @@ pub async fn of_job(
     Ok(Some(Coverage {
         rows_with_text: of_all(texts),
         rows_with_vector: of_all(vectors),
+        passages: None,
         is_exact: share >= 1.0,
     }))
+}
+
+/// The extent of a table, of which these are schema, name, and two columns; `None` where one of them is missing, or the role
+/// may not read it.
+async fn extent(session: &Session, names: [&str; 4]) -> Result<Option<Extent>, DatabaseError> {
+    let failed = || DatabaseError::during("asking how large a table is");
+    let question = session.repeated(EXTENT).await.map_err(failed())?;
+    let [schema, table, first, second] = names;
+    let extent = session
+        .query_opt(&question, &[&schema, &table, &first, &second])
+        .await
+        .and_then(|row| row.as_ref().map(columns::<Extent>).transpose())
+        .map_err(failed())?;
+    Ok(extent.filter(|(.., may_read)| *may_read))
+}
+
+/// SQL that is true where the row `t` has a text. As the daemon sees it: an empty text has no vector.
+fn has_text(source: &str) -> String {
+    format!(
+        "NULLIF(t.{}::text COLLATE \"C\", '') IS NOT NULL",
+        identifier(source)
+    )
+}
+
+/// The job's table `t`, or this share of it, as a FROM clause. As in the stream: without the rows of tables that inherit.
+fn sampled(definition: &Definition, partitioned: bool, share: f64) -> String {
+    let only = if partitioned { "" } else { "ONLY " };
+    format!(
+        "{only}{}.{} t {}",
+        identifier(&definition.schema),
+        identifier(definition.table.as_deref().unwrap_or_default()),
+        sample(share)
+    )
+}
+
+fn sample(share: f64) -> String {
+    match share < 1.0 {
+        true => format!("TABLESAMPLE SYSTEM ({:.6})", share * 100.0),
+        false => String::new(),
+    }
 }
 
 /// `reltuples` is -1 for a table that was never analyzed.
@@ -180,6 +226,7 @@ async fn estimate(
     Ok(Some(Coverage {
         rows_with_text: share(texts),
         rows_with_vector: share(vectors.min(texts)),
+        passages: None,
         is_exact: false,
     }))
 }

@@ -23,7 +23,7 @@ use crate::pipeline::setup::row_access::Sessions;
 use crate::pipeline::setup::{chunk_table, documents_view};
 use crate::pipeline::table::fingerprint::Fingerprint;
 use crate::pipeline::table::passages::{
-    CHUNK_FINGERPRINT, Cutting, DocumentFingerprint, PassageTable,
+    CHUNK_FINGERPRINT, Cutting, DocumentFingerprint, PassageCheck, PassageTable,
 };
 use crate::pipeline::table::target::{SourceColumn, TargetTable};
 use crate::postgres::Session;
@@ -178,6 +178,7 @@ pub fn assemble(
         ),
         cutting,
         max_document_bytes: names.text.passages.max_document_bytes,
+        check: PassageCheck::default(),
     });
     let fingerprint = found
         .fingerprint

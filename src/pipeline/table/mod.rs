@@ -11,6 +11,7 @@
 //! | [`index_options`] | what index a job asks for |
 //! | [`text_form`] | how a value of a column becomes text |
 //! | [`template`] | the text that is embedded, made of several columns |
+//! | [`passage_check`] | what is looked at before passages count as right |
 //! | [`passages`] | the table of passages of a job that cuts its documents |
 //! | [`recent_texts`] | the last text of each recently changed key |
 //! | [`recent_values`] | the last values of each recently changed key, where a template takes several |
@@ -25,6 +26,7 @@ pub mod fingerprint;
 pub mod index_options;
 pub mod key_sql;
 pub mod leaf;
+pub mod passage_check;
 pub mod passages;
 pub mod recent_texts;
 pub mod recent_values;

@@ -56,6 +56,18 @@ pub struct PassageTable {
     pub cutting: Cutting,
     /// A larger document is quarantined.
     pub max_document_bytes: usize,
+    /// What is looked at before the passages of a row count as right.
+    pub check: PassageCheck,
+}
+
+/// What is looked at before the passages of a row count as right.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PassageCheck {
+    /// The fingerprint of the document.
+    #[default]
+    Document,
+    /// Each passage, too: its number, its fingerprint, and that it has a vector.
+    EachPassage,
 }
 
 /// How documents are cut into passages, with all defaults resolved for the model.

@@ -234,7 +234,7 @@ impl TargetTable {
     /// where it has a text. Never true without a fingerprint column. Of a job with passages: they are those of the row.
     pub fn is_current(&self, alias: &str) -> String {
         if let Some(passages) = &self.passages {
-            return passages.is_current(&self.key, &self.source, alias);
+            return self.has_right_passages(passages, alias);
         }
         let Some(fingerprint) = &self.fingerprint else {
             return "false".into();

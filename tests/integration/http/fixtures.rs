@@ -94,6 +94,7 @@ pub fn streaming(id: &str, table: &str) -> JobStatus {
         table: table.into(),
         source: Some("title".into()),
         destination: Some("title_embedding".into()),
+        chunk_table: None,
         model: Some("sentence-transformers/all-MiniLM-L6-v2".into()),
         provider: Some("cpu".into()),
         servers: Vec::new(),
@@ -118,6 +119,7 @@ pub fn streaming(id: &str, table: &str) -> JobStatus {
         quarantined_rows: Some(0),
         totals: Some(Totals {
             rows_written: 182_344,
+            passages_written: 0,
             rows_superseded: 12,
             rows_quarantined: 2,
             texts: 182_358,

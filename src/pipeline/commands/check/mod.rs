@@ -10,14 +10,18 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | `chunk_table_advice` | what the chunk table of a job could be spared |
 //! | `index` | whether the index that the job asks for can be built |
 //! | `model` | whether the model and the library are there |
 //! | `server_advice` | what the server could be spared, or could do to the slot |
+//! | `storage` | how a table is stored, and vacuumed |
 //! | `table_advice` | what the table could be spared |
 
+mod chunk_table_advice;
 mod index;
 mod model;
 mod server_advice;
+mod storage;
 mod table_advice;
 
 use crate::embedding::{Engine, Model};
@@ -240,6 +244,9 @@ impl Check<'_> {
         match &surveyed.looked {
             Some(table) => {
                 table_advice::give(points, sessions.rows, names, definition, table).await;
+                if let Some(oid) = table.chunk_table {
+                    chunk_table_advice::give(points, sessions.rows, names, oid).await;
+                }
             }
             None => table_advice::skip(points, "there is no table to look at"),
         }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use super::storage::{MANY_ROWS, Storage, rounded};
 use crate::jobs::Definition;
 use crate::pipeline::setup::columns::vector_schema;
 use crate::pipeline::setup::definition::TargetNames;
@@ -13,8 +14,6 @@ use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 
-/// Where a table has fewer rows, advice about its storage is not worth a person's time.
-const MANY_ROWS: f64 = 10_000.0;
 /// A table without statistics is counted up to this size, in bytes.
 const MAX_COUNTED: i64 = 1 << 20;
 
@@ -42,7 +41,7 @@ pub(super) async fn give(
         definition,
         table,
     };
-    let storage = match looked.storage().await {
+    let storage = match Storage::read(session, table.relation.oid).await {
         Ok(storage) => storage,
         Err(error) => return skip(points, &error.to_string()),
     };
@@ -71,54 +70,7 @@ struct Looked<'a> {
     table: &'a LookedAt,
 }
 
-/// How a table, or all of its partitions, are stored.
-struct Storage {
-    /// By the statistics; negative where there are none.
-    rows: f64,
-    bytes: i64,
-    /// The lowest of all partitions.
-    fillfactor: i32,
-    autovacuum: bool,
-    scale_factor: f64,
-}
-
 impl Looked<'_> {
-    async fn storage(&self) -> Result<Storage, DatabaseError> {
-        let found: (f64, i64, i32, bool, f64) = self
-            .session
-            .query_one(
-                "WITH RECURSIVE parts AS ( \
-                   SELECT c.oid, c.relkind FROM pg_class c WHERE c.oid = $1 \
-                   UNION ALL SELECT c.oid, c.relkind FROM parts p JOIN pg_inherits i ON i.inhparent = p.oid \
-                   JOIN pg_class c ON c.oid = i.inhrelid WHERE p.relkind = 'p'), \
-                 leaves AS (SELECT c.*, (SELECT option_value FROM pg_options_to_table(c.reloptions) \
-                                         WHERE option_name = 'fillfactor')::int AS fill, \
-                                   (SELECT option_value FROM pg_options_to_table(c.reloptions) \
-                                    WHERE option_name = 'autovacuum_enabled')::bool AS vacuums, \
-                                   (SELECT option_value FROM pg_options_to_table(c.reloptions) \
-                                    WHERE option_name = 'autovacuum_vacuum_scale_factor')::float8 AS scale \
-                            FROM parts p JOIN pg_class c ON c.oid = p.oid WHERE p.relkind = 'r') \
-                 SELECT COALESCE(CASE WHEN bool_or(reltuples >= 0) THEN sum(greatest(reltuples, 0)) ELSE -1 END, \
-                        0)::float8, COALESCE(sum(pg_relation_size(oid)), 0)::bigint, \
-                        COALESCE(min(COALESCE(fill, 100)), 100), \
-                        COALESCE(bool_and(COALESCE(vacuums, true)), true) AND current_setting('autovacuum')::bool, \
-                        COALESCE(max(COALESCE(scale, current_setting('autovacuum_vacuum_scale_factor')::float8)), 0) \
-                 FROM leaves",
-                &[&self.table.relation.oid],
-            )
-            .await
-            .and_then(|row| columns(&row))
-            .map_err(DatabaseError::during("reading how the table is stored"))?;
-        let (rows, bytes, fillfactor, autovacuum, scale_factor) = found;
-        Ok(Storage {
-            rows,
-            bytes,
-            fillfactor,
-            autovacuum,
-            scale_factor,
-        })
-    }
-
     /// How many rows the initial backfill has to embed: by the statistics, or counted where the table is small.
     async fn rows(&self, storage: &Storage) -> Advice {
         if !self.definition.backfill {
@@ -299,7 +251,6 @@ impl Looked<'_> {
             false => format!("ALTER TABLE {table} SET (fillfactor = 85);"),
             true => "ALTER TABLE … SET (fillfactor = 85); for each partition".into(),
         };
-        // Write-backs of passages leave this table as it is.
         let is_written = self.names.passages.is_none();
         (is_written && storage.fillfactor == 100 && storage.rows >= MANY_ROWS).then(|| {
             Outcome::Advice(format!(
@@ -310,46 +261,9 @@ impl Looked<'_> {
     }
 
     fn autovacuum(&self, storage: &Storage) -> Option<Outcome> {
-        if self.names.passages.is_some() {
-            return None;
-        }
-        let table = self.names.qualified();
-        if !storage.autovacuum {
-            return Some(Outcome::Advice(format!(
-                "off: the versions of rows that write-backs replace stay until VACUUM {table}; is run"
-            )));
-        }
-        let dead = storage.rows * storage.scale_factor;
-        (dead >= 100.0 * MANY_ROWS).then(|| {
-            Outcome::Advice(format!(
-                "begins only after about {} replaced rows; earlier: ALTER TABLE {table} SET \
-                 (autovacuum_vacuum_scale_factor = 0.02);",
-                rounded(dead)
-            ))
-        })
-    }
-}
-
-/// An estimate with two digits: more of them would promise too much.
-fn rounded(number: f64) -> f64 {
-    let unit = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
-    (number / unit).round() * unit
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rounded;
-
-    #[test]
-    fn an_estimate_has_two_digits() {
-        for (number, expected) in [
-            (0.0, 0.0),
-            (7.4, 7.0),
-            (99.6, 100.0),
-            (20_065.0, 20_000.0),
-            (1_350_000.0, 1_400_000.0),
-        ] {
-            assert!((rounded(number) - expected).abs() < 1e-6, "{number}");
-        }
+        // Write-backs of passages leave this table as it is.
+        let is_written = self.names.passages.is_none();
+        let advice = storage.advise_on_autovacuum(&self.names.qualified(), "rows");
+        advice.filter(|_| is_written)
     }
 }

@@ -12,7 +12,8 @@
 --   psql "$TARGET" -f sql/wait_for_embeddings.sql
 --
 -- true    What was committed up to the position is done: each row that was changed has the vector of its text, was
---         changed again since, or is in the failures table.
+--         changed again since, or is in the failures table. Of a job with a chunk table: it has the passages of its text,
+--         and a row that was deleted has none.
 -- false   That is not so within the timeout. A NOTICE says which slot is behind, and whether a daemon reads it.
 -- error   It will not be so: the job has no slot, because it has not started, has failed or is canceled, or the slot
 --         was dropped during the wait. Or the call cannot work: before the COMMIT, on a standby, with a NULL.

@@ -5,5 +5,8 @@ mod edits;
 mod refusals;
 mod scene;
 mod setup;
+mod status;
+mod verify;
 mod view;
+mod wait;
 mod writing;

@@ -88,7 +88,8 @@ async fn documents_and_passages_are_the_same_figures_everywhere() {
         let answer = get(address, "/metrics", &[]).body;
         let samples = parse(&answer);
         let is = |name: &str, value: f64| samples.get(&metric(name)) == Some(&value);
-        let all = is("lantern_job_passages_written_total", all) && is("lantern_job_rows_written_total", 3.0);
+        let all = is("lantern_job_passages_written_total", all)
+            && is("lantern_job_rows_written_total", 3.0);
         if all { Ok(()) } else { Err(answer) }
     })
     .await;
@@ -98,7 +99,8 @@ async fn documents_and_passages_are_the_same_figures_everywhere() {
     // The daemon asks at its start, and each minute.
     scene.stop_daemon().await;
     scene.spawn_daemon_with(&["--listen", "127.0.0.1:0"]);
-    let recorded = "SELECT rows_with_text || ' ' || rows_with_vector || ' ' || passages FROM jobs_status";
+    let recorded =
+        "SELECT rows_with_text || ' ' || rows_with_vector || ' ' || passages FROM jobs_status";
     scene.wait_for(recorded, &format!("3 3 {passages}")).await;
     let address = address_of(scene.daemon()).await;
     let gauges = [
@@ -109,7 +111,10 @@ async fn documents_and_passages_are_the_same_figures_everywhere() {
     wait_until("the metrics show it", TIMEOUT, async || {
         let answer = get(address, "/metrics", &[]).body;
         let samples = parse(&answer);
-        match gauges.iter().all(|(name, value)| samples.get(&metric(name)) == Some(value)) {
+        match gauges
+            .iter()
+            .all(|(name, value)| samples.get(&metric(name)) == Some(value))
+        {
             true => Ok(()),
             false => Err(answer),
         }
@@ -176,7 +181,8 @@ async fn check_advises_on_the_index_and_the_vacuum_of_the_passages() {
     let found = check(&arguments).await;
     let (vacuum, index) = (point(&found, "autovacuum"), point(&found, "index"));
     assert!(
-        vacuum.contains("replaced passages") && vacuum.contains("ALTER TABLE \"public\".\"docs_chunks\""),
+        vacuum.contains("replaced passages")
+            && vacuum.contains("ALTER TABLE \"public\".\"docs_chunks\""),
         "{found:#}"
     );
     if !scene.database.skips_vector() {

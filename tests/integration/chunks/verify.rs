@@ -15,7 +15,9 @@ async fn in_step(count: u64) -> Scene {
     let mut scene = chunk_scene(DOCS).await;
     chunk_job(&scene, "docs_chunks", &[SHORT]).await;
     write(&scene, 1..=count, "end").await;
-    scene.sql("INSERT INTO docs VALUES (100, 'none', NULL)").await;
+    scene
+        .sql("INSERT INTO docs VALUES (100, 'none', NULL)")
+        .await;
     scene.start_daemon().await;
     scene.stop_daemon().await;
     scene
@@ -84,7 +86,12 @@ async fn each_way_to_break_passages_is_counted_and_resync_mends_all_of_them() {
     let stored = passages(&scene).await;
     assert!(is_sound && stored > 36, "{stored} passages: {found}");
     assert_eq!(
-        (&found["rows"], &found["texts"], &found["passages"], &found["compared"]),
+        (
+            &found["rows"],
+            &found["texts"],
+            &found["passages"],
+            &found["compared"]
+        ),
         (&13.into(), &12.into(), &stored.into(), &stored.into()),
         "{found}"
     );
@@ -187,7 +194,9 @@ async fn a_field_of_the_template_that_changed_unseen_makes_its_document_stale() 
     write(&scene, 1..=2, "end").await;
     scene.start_daemon().await;
     scene.stop_daemon().await;
-    scene.sql("UPDATE docs SET title = 'New' WHERE id = 2").await;
+    scene
+        .sql("UPDATE docs SET title = 'New' WHERE id = 2")
+        .await;
     assert_eq!(faults(&scene, &["--full"]).await, (false, "stale 1".into()));
     run(&scene, "resync", &[]).await;
     assert_eq!(faults(&scene, &["--full"]).await, sound());
@@ -240,14 +249,20 @@ async fn a_quarantined_document_is_counted_and_tried_again() {
     let expected = (false, "missing 1, quarantined 1".to_owned());
     assert_eq!(faults(&scene, &[]).await, expected);
     let (_, printed) = run(&scene, "verify", &[]).await;
-    assert!(printed.contains("1  quarantined documents, see"), "{printed}");
+    assert!(
+        printed.contains("1  quarantined documents, see"),
+        "{printed}"
+    );
     let (all, printed) = run(&scene, "retry-failed", &[]).await;
     assert!(
         !all && printed.contains("1 document tried") && printed.contains("max_document_bytes"),
         "{printed}"
     );
     scene
-        .sql(&format!("UPDATE jobs SET runtime_params = {}", limit(100_000)))
+        .sql(&format!(
+            "UPDATE jobs SET runtime_params = {}",
+            limit(100_000)
+        ))
         .await;
     let (all, printed) = run(&scene, "retry-failed", &[]).await;
     assert!(all && printed.contains("1 document tried"), "{printed}");
@@ -284,7 +299,8 @@ async fn keys_of_several_columns_are_compared_as_their_index_does() {
         .await;
     let (_, found) = faults(&scene, &["--full"]).await;
     assert!(
-        found.starts_with("stale 1, incomplete 1, orphaned ") && found.ends_with(", wrong_vectors 1"),
+        found.starts_with("stale 1, incomplete 1, orphaned ")
+            && found.ends_with(", wrong_vectors 1"),
         "{found}"
     );
     run(&scene, "resync", &["--all"]).await;

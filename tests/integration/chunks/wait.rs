@@ -99,7 +99,10 @@ async fn the_command_waits_for_passages_and_names_documents_that_have_none() {
     let output = program().run(&arguments).await;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(3), "{output:?}");
-    assert!(said.contains(r#"{"id":"5"}"#) && said.contains("keeps"), "{said}");
+    assert!(
+        said.contains(r#"{"id":"5"}"#) && said.contains("keeps"),
+        "{said}"
+    );
     let ids = "SELECT string_agg(DISTINCT id::text, ' ') FROM docs_chunks";
     assert_eq!(scene.value(ids).await, "6");
 }

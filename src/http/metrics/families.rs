@@ -127,11 +127,11 @@ pub(super) const JOB_INFO: Family<OfJob> = gauge(
         let more = [
             ("source", text(&job.source)),
             ("destination", text(&job.destination)),
-            ("chunk_table", text(&job.chunk_table)),
             ("model", text(&job.model)),
             ("provider", text(&job.provider)),
         ];
-        vec![(names_and(job, more), 1.0)]
+        let passages = job.chunk_table.clone().map(|name| ("chunk_table", name));
+        vec![(names_and(job, more.into_iter().chain(passages)), 1.0)]
     },
 );
 

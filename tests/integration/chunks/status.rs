@@ -46,9 +46,8 @@ async fn documents_and_passages_are_the_same_figures_everywhere() {
     let mut scene = recording(DOCS).await;
     let params = r#"'{"chunk_tokens": 40}'"#;
     chunk_job(&scene, "docs_chunks", &[("runtime_params", params)]).await;
-    for id in 1..=3 {
-        let body = text(u64::from(id.unsigned_abs()), 4, "end");
-        scene.put_into("docs", id, &body).await;
+    for (id, seed) in [(1, 1), (2, 2), (3, 3)] {
+        scene.put_into("docs", id, &text(seed, 4, "end")).await;
     }
     scene.sql("INSERT INTO docs VALUES (4, 'empty', '')").await;
     scene.spawn_daemon_with(&["--listen", "127.0.0.1:0"]);

@@ -111,9 +111,8 @@ async fn the_command_waits_for_passages_and_names_documents_that_have_none() {
 #[tokio::test]
 async fn documents_that_existed_before_the_job_are_waited_for() {
     let mut scene = chunk_scene(DOCS).await;
-    for id in 1..=20 {
-        let body = text(u64::from(id as u32), 3, "end");
-        scene.put_into("docs", id, &body).await;
+    for (id, seed) in (1..=20).zip(1..) {
+        scene.put_into("docs", id, &text(seed, 3, "end")).await;
     }
     chunk_job(&scene, "docs_chunks", &[]).await;
     scene.spawn_daemon();

@@ -10,7 +10,6 @@ use crate::pipeline::setup::preflight::inspect::LookedAt;
 use crate::pipeline::setup::preflight::points::{Outcome, Points};
 use crate::pipeline::setup::preflight::triggers::{WrittenRows, firing_triggers};
 use crate::pipeline::table::target::{SourceColumn, ignored_child};
-use crate::postgres::answer::columns;
 use crate::postgres::quote::identifier;
 use crate::postgres::{DatabaseError, Session};
 

@@ -27,8 +27,8 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Everything comes from the databases, so it works while no daemon runs. A wide terminal shows more columns; with a JOB it
 /// shows all that is known of one. Rates and the lag in seconds need the column "stats" of the jobs table (sql/jobs.sql).
 ///
-/// Columns: "vectors" is the share of the rows with a text that have a vector, after "~" where it is estimated from some
-/// pages of the table; "lag" the age of the oldest change that has no vector yet; "behind" the WAL that is not worked
+/// Columns: "vectors" is the share of the rows with a text that have a vector, or passages in a chunk table, after "~" where
+/// it is estimated from some pages of the table; "lag" the age of the oldest change that has no vector yet; "behind" the WAL that is not worked
 /// off yet; "WAL" what the slot keeps on its server; "failed" the rows in the failures table.
 #[derive(Args)]
 pub struct Status {

@@ -11,7 +11,13 @@ use super::passages::{
     CHUNK, CHUNK_FINGERPRINT, DOCUMENT_FINGERPRINT, END, PassageCheck, PassageTable, SEQ, START,
 };
 use super::target::{SourceColumn, TargetTable};
-use crate::postgres::quote::identifier;
+use crate::postgres::quote::{identifier, literal};
+
+/// A character that is in a passage, as a regular expression: none of Unicode's white space, and no control character.
+const NO_WHITE_SPACE: &str =
+    r"[^\u0001-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]";
+/// No text of PostgreSQL has so many characters.
+const MAX_POSITION: i32 = 1 << 30;
 
 /// SQL for the text that is embedded of a passage: `chunk` is SQL for the passage, `alias` its row.
 pub fn embedded_text(source: &SourceColumn, alias: &str, chunk: &str) -> String {
@@ -63,13 +69,16 @@ impl TargetTable {
         )
     }
 
-    /// An aggregate over all passages of the row `alias`: they are numbered from 0 without a gap, and each has a vector which
-    /// is, as far as its fingerprint tells, that of its text. NULL where there are none.
+    /// An aggregate over all passages of the row `alias`: they are numbered from 0 without a gap, up to the end of the text,
+    /// and each has a vector which is, as far as its fingerprint tells, that of its text. NULL where there are none.
     pub fn is_whole_set(&self, passages: &PassageTable, passage: &str, alias: &str) -> String {
         format!(
             "min({passage}.{SEQ}) = 0 AND max({passage}.{SEQ}) = count(*) - 1 \
+             AND substr({text}, LEAST(max({passage}.{END}), {MAX_POSITION}) + 1) !~ {no_white_space} \
              AND bool_and(COALESCE({passage}.{vector} IS NOT NULL AND {claims} \
                  AND {passage}.{END}::bigint - {passage}.{START} = length({passage}.{CHUNK}), false))",
+            text = self.source.plain_sql(alias),
+            no_white_space = literal(NO_WHITE_SPACE),
             vector = identifier(&self.destination.name),
             claims = passages.claims_vector(&self.source, passage, alias),
         )

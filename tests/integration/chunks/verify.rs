@@ -81,7 +81,7 @@ async fn passages(scene: &Scene) -> u64 {
 
 #[tokio::test]
 async fn each_way_to_break_passages_is_counted_and_resync_mends_all_of_them() {
-    let scene = in_step(12).await;
+    let scene = in_step(13).await;
     let (is_sound, found) = verified(&scene, &["--full"]).await;
     let stored = passages(&scene).await;
     assert!(is_sound && stored > 36, "{stored} passages: {found}");
@@ -92,7 +92,7 @@ async fn each_way_to_break_passages_is_counted_and_resync_mends_all_of_them() {
             &found["passages"],
             &found["compared"]
         ),
-        (&13.into(), &12.into(), &stored.into(), &stored.into()),
+        (&14.into(), &13.into(), &stored.into(), &stored.into()),
         "{found}"
     );
 
@@ -110,19 +110,20 @@ async fn each_way_to_break_passages_is_counted_and_resync_mends_all_of_them() {
              UPDATE docs SET body = 'A text that no daemon has seen.' WHERE id = 9; \
              UPDATE docs SET body = '' WHERE id = 10; \
              DELETE FROM docs WHERE id = 11; \
+             DELETE FROM docs_chunks WHERE id = 13 AND chunk_seq = (SELECT max(chunk_seq) FROM docs_chunks WHERE id = 13); \
              INSERT INTO docs_chunks SELECT 77, 0, 0, 5, 'never', embedding FROM docs_chunks WHERE id = 12 AND chunk_seq = 0",
         )
         .await;
     let orphaned = scene
         .value("SELECT count(*) FROM docs_chunks WHERE id IN (10, 11, 77)")
         .await;
-    let expected = format!("missing 1, stale 8, incomplete 5, orphaned {orphaned}");
+    let expected = format!("missing 1, stale 9, incomplete 6, orphaned {orphaned}");
     assert_eq!(faults(&scene, &[]).await, (false, expected));
     let (_, printed) = run(&scene, "verify", &[]).await;
     for part in [
         "1  documents without passages",
-        "8  stale documents, by fingerprint",
-        "5  of these, with a passage that is missing",
+        "9  stale documents, by fingerprint",
+        "6  of these, with a passage that is missing",
         &format!("{orphaned}  orphaned passages"),
         "lantern-cli resync --job 1 repairs this: it embeds what is missing and stale, and deletes orphaned passages.",
     ] {
@@ -134,7 +135,7 @@ async fn each_way_to_break_passages_is_counted_and_resync_mends_all_of_them() {
     let versions = scene.value(untouched).await;
     let (mended, printed) = run(&scene, "resync", &[]).await;
     // Two of them are gone.
-    assert!(mended && printed.contains("12 documents done"), "{printed}");
+    assert!(mended && printed.contains("13 documents done"), "{printed}");
     assert_eq!(wrong(&scene, "c.chunk").await, "");
     assert_eq!(scene.value(untouched).await, versions);
     let (is_sound, found) = verified(&scene, &["--full"]).await;

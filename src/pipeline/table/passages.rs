@@ -202,6 +202,7 @@ impl PassageTable {
             documents: DocumentFingerprint::new("m", "embedding", "s", None),
             cutting: Cutting::default(),
             max_document_bytes: 16 << 20,
+            check: PassageCheck::default(),
         }
     }
 }

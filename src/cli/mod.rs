@@ -13,6 +13,7 @@ mod data_path;
 mod embed;
 mod embed_table;
 mod engine_arguments;
+mod found_passages;
 mod healthcheck;
 mod input;
 mod job;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::engine_arguments::EngineArguments;
 use super::job::{JobArguments, OpenJob};
 use super::json_flag::JsonFlag;
-use super::{json, output, stderr, table};
+use super::{found_passages, json, output, stderr, table};
 use crate::embedding::{Engine, TextRole};
 use crate::pipeline::commands::search::explain::Explanation;
 use crate::pipeline::commands::search::{Found, FoundRow, Query, Search as Searching};
@@ -19,12 +19,15 @@ use crate::pipeline::table::target::TargetTable;
 /// The query is embedded with the job's model. An index of pgvector on the vectors is used where there is one, by the
 /// distance that it has; otherwise every vector is compared, by the cosine. `similarity` is the cosine of the angle
 /// between two vectors: 1 for the same meaning.
+///
+/// For a job with a chunk_table the nearest passage of each document is printed, with the ones before and after it.
+/// Documents whose passages are not yet those of their text are left out.
 #[derive(Args)]
 pub struct Search {
     #[command(flatten)]
     job: JobArguments,
 
-    /// How many rows to print
+    /// How many rows to print, or documents
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = value_parser!(u32).range(1..))]
     limit: u32,
 
@@ -33,7 +36,8 @@ pub struct Search {
     #[arg(long = "where", value_name = "CONDITION")]
     condition: Option<String>,
 
-    /// Columns to print besides the key [default: the job's source column]
+    /// Columns to print besides the key [default: the job's source column; none with a chunk_table, whose passages are
+    /// printed]
     #[arg(long, value_delimiter = ',', value_name = "COLUMN,…")]
     columns: Vec<String>,
 
@@ -85,11 +89,12 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     if let Some(explanation) = explanation {
         return print_explanation(format, &found, &explanation);
     }
-    let has_condition = arguments.condition.is_some();
     match format {
         RowFormat::Table if found.rows.is_empty() => {
+            let has_condition = arguments.condition.is_some();
             output::line(none_found(&job.target, has_condition))?;
         }
+        RowFormat::Table if job.target.passages.is_some() => print_documents(&found)?,
         RowFormat::Table => {
             let headings = headings(&found, &job.target);
             let headings: Vec<&str> = headings.iter().map(String::as_str).collect();
@@ -145,9 +150,18 @@ async fn embed_query(engine: &Engine, job: &OpenJob, query: String) -> anyhow::R
 
 fn none_found(target: &TargetTable, has_condition: bool) -> String {
     let table = target.qualified();
-    match has_condition {
-        true => format!("no row of {table} for which the condition is true has a vector"),
-        false => format!("no row of {table} has a vector yet"),
+    match (&target.passages, has_condition) {
+        (None, true) => format!("no row of {table} for which the condition is true has a vector"),
+        (None, false) => format!("no row of {table} has a vector yet"),
+        (Some(passages), true) => format!(
+            "no row of {table} for which the condition is true has passages of its present text in {}",
+            passages.qualified()
+        ),
+        (Some(passages), false) => format!(
+            "no row of {table} has passages of its present text in {} yet: run lantern-cli status, which shows how far the \
+             job is",
+            passages.qualified()
+        ),
     }
 }
 
@@ -169,22 +183,28 @@ fn order_figure(row: &FoundRow, distance: Distance) -> Option<f64> {
     }
 }
 
-/// The figures first. A column of the table that is called as one of them is shown with the name of the table.
+/// The figures first, then the columns, then what there is of passages. A column of the table that is called as something
+/// else is shown with the name of the table.
 fn headings(found: &Found, target: &TargetTable) -> Vec<String> {
-    let figures: Vec<String> = ["similarity"]
-        .into_iter()
-        .chain(order_heading(found.distance))
-        .map(str::to_owned)
-        .collect();
+    let (order, members) = match target.passages {
+        Some(_) => (None, &found_passages::MEMBERS[..]),
+        None => (order_heading(found.distance), &[][..]),
+    };
+    let figures = ["similarity"].into_iter().chain(order);
+    let own: Vec<&str> = figures.clone().chain(members.iter().copied()).collect();
     let shown = found
         .columns
         .names()
-        .map(|name| match figures.contains(name) {
+        .map(|name| match own.contains(&name.as_str()) {
             true => format!("{}.{name}", target.name),
             false => name.clone(),
         });
-    let shown: Vec<String> = shown.collect();
-    [figures, shown].concat()
+    let members = members.iter().map(|&member| member.to_owned());
+    figures
+        .map(str::to_owned)
+        .chain(shown)
+        .chain(members)
+        .collect()
 }
 
 fn cells(row: &FoundRow, found: &Found) -> Vec<String> {
@@ -201,12 +221,36 @@ fn cells(row: &FoundRow, found: &Found) -> Vec<String> {
     cells
 }
 
+/// The documents for people, with an empty line between two of them.
+fn print_documents(found: &Found) -> anyhow::Result<()> {
+    let mut lines = Vec::new();
+    for row in &found.rows {
+        let Some(passage) = &row.passage else {
+            continue;
+        };
+        let names = ["similarity"]
+            .into_iter()
+            .chain(order_heading(found.distance))
+            .chain(found.columns.names().map(String::as_str));
+        let cells = cells(row, found);
+        let values: Vec<(&str, &str)> = names.zip(cells.iter().map(String::as_str)).collect();
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(found_passages::lines(&values, passage));
+    }
+    Ok(output::lines(&lines)?)
+}
+
 fn object(row: &FoundRow, found: &Found, headings: &[String]) -> Value {
     let mut values = vec![Value::from(row.similarity)];
-    if order_heading(found.distance).is_some() {
+    if order_heading(found.distance).is_some() && row.passage.is_none() {
         values.push(order_figure(row, found.distance).into());
     }
     values.extend(row.cells.iter().cloned().map(Value::from));
+    if let Some(passage) = &row.passage {
+        values.extend(found_passages::members(row, passage));
+    }
     let object: Map<String, Value> = headings.iter().cloned().zip(values).collect();
     object.into()
 }

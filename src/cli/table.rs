@@ -91,6 +91,27 @@ pub fn fit(text: &str, max_width: usize) -> String {
     format!("{}…", kept.trim_end())
 }
 
+/// As [`fit`], but a text that is too wide is cut at its beginning.
+pub fn fit_end(text: &str, max_width: usize) -> String {
+    // As much as can be seen of it, from the end.
+    let seen = max_width.saturating_add(1).saturating_mul(64);
+    let skipped = text.chars().count().saturating_sub(seen);
+    let text: String = text.chars().skip(skipped).collect();
+    let text = without_misleading(&text, seen);
+    if skipped == 0 && text.width() <= max_width {
+        return text;
+    }
+    let mut width = 0;
+    let kept = text.graphemes(true).rev().take_while(|grapheme| {
+        width += grapheme.width();
+        // One column is for the ellipsis.
+        width < max_width
+    });
+    let kept: Vec<&str> = kept.collect();
+    let kept: String = kept.into_iter().rev().collect();
+    format!("…{}", kept.trim_start())
+}
+
 /// The text with a space in the place of each character that acts on a terminal or misleads its reader, as far as it
 /// can be seen: a cell may hold a gigabyte.
 fn without_misleading(text: &str, max_width: usize) -> String {
@@ -116,6 +137,15 @@ mod tests {
         assert_eq!(fit("Übergröße", 5), "Über…");
         assert_eq!(fit("Übergröße", 9), "Übergröße");
         assert_eq!(fit("one two three", 8), "one two…");
+    }
+
+    #[test]
+    fn a_text_can_be_cut_at_its_beginning() {
+        assert_eq!(fit_end("one two three", 8), "…three");
+        assert_eq!(fit_end("one\ntwo", 7), "one two");
+        assert_eq!(fit_end("論理複製", 6), "…複製");
+        let long = "a".repeat(10_000) + "end";
+        assert_eq!(fit_end(&long, 4), "…end");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct ShownColumns {
 
 impl ShownColumns {
     /// The key and the columns that the caller wants, by the names that the table has them under; without any, the
-    /// source.
+    /// source. Of a job with passages these are shown in its place.
     ///
     /// # Errors
     /// Permanent, with the columns that there are.
@@ -31,7 +31,7 @@ impl ShownColumns {
         for wanted in wanted.iter().filter(|wanted| !wanted.trim().is_empty()) {
             chosen.push(find(target, wanted, existing)?);
         }
-        if wanted.is_empty() {
+        if wanted.is_empty() && target.passages.is_none() {
             chosen.push(target.source.name.clone());
         }
         let mut others = Vec::new();

@@ -41,10 +41,18 @@ impl Search<'_> {
         let lines = lines.iter().map(|row| row.try_get::<_, String>(0));
         let lines: Vec<String> = lines.collect::<Result<_, _>>().map_err(failed())?;
         Ok(Explanation {
-            sentence: sentence(&found.way, &indexes),
+            sentence: sentence(&found.way, &indexes, self.counted()),
             indexes,
             plan: lines.iter().map(|line| shortened(line)).collect(),
         })
+    }
+
+    /// What is counted: one, and many of it.
+    fn counted(&self) -> [&'static str; 2] {
+        match self.query.target.passages {
+            Some(_) => ["document", "documents"],
+            None => ["row", "rows"],
+        }
     }
 }
 
@@ -64,7 +72,7 @@ fn collect(plan: &Value, indexes: &mut Vec<String>) {
     }
 }
 
-fn sentence(way: &Way, used: &[String]) -> String {
+fn sentence(way: &Way, used: &[String], [one, many]: [&str; 2]) -> String {
     match way {
         Way::Index(index) if used.is_empty() => format!(
             "not used: the planner expects less work from comparing every vector than from {}",
@@ -74,7 +82,7 @@ fn sentence(way: &Way, used: &[String]) -> String {
         Way::TooFew(index, found) => format!(
             "none: every vector was compared, because {} gave only {found} {}",
             index.qualified(),
-            form(*found, "row", "rows")
+            form(*found, one, many)
         ),
         Way::NoIndex(None) => {
             "none: every vector was compared, because the column has no index for a distance of pgvector".into()

@@ -12,11 +12,16 @@
 //! An index is approximate. With a condition, or with more rows than it looks at by default, it may give fewer rows
 //! than were asked for, although there are some (pgvector, "Filtering"). Then every vector is compared.
 //!
+//! Of a job that cuts its documents into passages the nearest passage of each document is found. Several of the nearest
+//! passages may be of one document, so more of them are taken from the index than documents are asked for, and more again
+//! while there are too few documents.
+//!
 //! | file | holds |
 //! | --- | --- |
 //! | [`columns`] | the columns to show |
 //! | [`condition`] | whether the condition is one expression |
 //! | [`statement`] | the SELECT |
+//! | `passages` | the same for passages |
 //! | [`settings`] | how far an index is searched |
 //! | `rights` | what the role lacks |
 //! | [`explain`] | which index was used, and the server's plan |
@@ -24,6 +29,7 @@
 pub mod columns;
 pub mod condition;
 pub mod explain;
+mod passages;
 mod rights;
 pub mod settings;
 pub mod statement;
@@ -32,24 +38,34 @@ use tokio_postgres::Row;
 
 use crate::pipeline::commands::search::columns::{ShownColumns, all_columns};
 use crate::pipeline::commands::search::condition::{Condition, refuse_parameters};
+use crate::pipeline::commands::search::passages::{FIRST_SHOWN, NearestPassages};
 use crate::pipeline::commands::search::rights::Lacking;
 use crate::pipeline::commands::search::statement::{Nearest, Order};
 use crate::pipeline::error::JobError;
 use crate::pipeline::index::catalog::{self, VectorIndex};
 use crate::pipeline::table::distance::Distance;
+use crate::pipeline::table::passages::PassageTable;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::user_settings::set_local_defaults;
 use crate::postgres::{DatabaseError, Session};
+
+/// How many passages are taken from an index at first, for each document that is asked for.
+const PASSAGES_PER_DOCUMENT: u64 = 4;
+/// By how much that grows while there are too few documents.
+const GROWTH: u64 = 8;
+/// How often passages are taken from an index before every one is compared.
+const MAX_ROUNDS: u32 = 3;
 
 /// What is searched for.
 pub struct Query<'a> {
     /// The table.
     pub target: &'a TargetTable,
-    /// The columns to show besides the key, as the caller wrote them. Empty: the source column.
+    /// The columns to show besides the key, as the caller wrote them. Empty: the source column; none of a job with
+    /// passages.
     pub columns: &'a [String],
     /// The caller's condition.
     pub condition: Option<&'a str>,
-    /// The most rows.
+    /// The most rows. Each of them is a document where the job has passages.
     pub limit: u32,
     /// The vector of the query.
     pub vector: &'a [f32],
@@ -64,6 +80,32 @@ pub struct FoundRow {
     pub distance: Option<f64>,
     /// The values of the key and the shown columns, as text.
     pub cells: Vec<Option<String>>,
+    /// Its nearest passage, of a job that cuts its documents. Then the distance is that of the passage.
+    pub passage: Option<FoundPassage>,
+}
+
+/// The nearest passage of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundPassage {
+    /// The passage.
+    pub itself: Passage,
+    /// The passage before it.
+    pub before: Option<Passage>,
+    /// The passage after it.
+    pub after: Option<Passage>,
+}
+
+/// A passage of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Passage {
+    /// Its place in the document, from 0.
+    pub seq: i32,
+    /// Where it begins in the text, in characters from 0.
+    pub start: Option<i32>,
+    /// Where it ends.
+    pub end: Option<i32>,
+    /// The passage.
+    pub chunk: String,
 }
 
 /// How the rows were found.
@@ -71,7 +113,7 @@ pub struct FoundRow {
 pub enum Way {
     /// With the index, if the planner chose it.
     Index(VectorIndex),
-    /// Every vector was compared: the index gave only so many rows.
+    /// Every vector was compared: the index gave only so many rows, or passages of so many documents.
     TooFew(VectorIndex, usize),
     /// Every vector was compared: there is no index. With the name of one that is invalid.
     NoIndex(Option<String>),
@@ -91,16 +133,6 @@ pub struct Found {
     pub sql: String,
 }
 
-impl Way {
-    /// How they are found instead, when this way gave only so many rows.
-    fn then_exact(self, rows: usize) -> Way {
-        match self {
-            Way::Index(index) => Way::TooFew(index, rows),
-            other => other,
-        }
-    }
-}
-
 /// What one statement gave.
 struct Answer {
     rows: Vec<Row>,
@@ -108,14 +140,16 @@ struct Answer {
     sql: String,
 }
 
-impl Answer {
-    fn nothing(way: Way) -> Answer {
-        Answer {
-            rows: Vec::new(),
-            way,
-            sql: String::new(),
-        }
-    }
+/// What decides how rows are found.
+struct Plan<'a> {
+    columns: &'a ShownColumns,
+    condition: Option<&'a Condition>,
+    /// By what they are ordered.
+    distance: Distance,
+    /// The index to use.
+    index: Option<VectorIndex>,
+    /// How they are found where there is none.
+    without_index: Way,
 }
 
 /// A transaction for one search. It ends with the session.
@@ -145,37 +179,36 @@ impl<'a> Search<'a> {
         let Query { target, limit, .. } = self.query;
         let existing = all_columns(self.session, target.oid).await?;
         let columns = ShownColumns::choose(target, self.query.columns, &existing)?;
-        let column = &target.destination.name;
-        let indexes = catalog::read(self.session, target.oid, column).await?;
+        let (column, written) = (
+            &target.destination.name,
+            target.passages.as_ref().map_or(target.oid, |it| it.oid),
+        );
+        let indexes = catalog::read(self.session, written, column).await?;
         let index = catalog::best(&indexes).cloned();
         if let Some(schema) = &target.destination.vector_schema {
-            settings::search_far(self.session, schema, limit).await?;
+            let candidates = match target.passages {
+                Some(_) => u64::from(limit) * PASSAGES_PER_DOCUMENT,
+                None => limit.into(),
+            };
+            settings::search_far(self.session, schema, candidates).await?;
         }
         let condition = match self.query.condition {
             Some(text) => Some(self.condition(text, &existing).await?),
             None => None,
         };
-        let nearest = Nearest {
-            target,
+        let distance = index.as_ref().map_or(Distance::Cosine, |it| it.distance);
+        let plan = Plan {
             columns: &columns,
             condition: condition.as_ref(),
-            limit,
+            distance,
+            without_index: Way::NoIndex(invalid(&indexes)),
+            index,
         };
-        let distance = index.as_ref().map_or(Distance::Cosine, |it| it.distance);
-        let mut answer = match index {
-            Some(index) => {
-                let order = Order::ByIndex(&index);
-                let way = Way::Index(index.clone());
-                self.ask(&nearest, way, &order).await?
-            }
-            None => Answer::nothing(Way::NoIndex(invalid(&indexes))),
+        let answer = match &target.passages {
+            Some(passages) => self.nearest_passages(passages, plan).await?,
+            None => self.nearest_rows(plan).await?,
         };
-        if answer.rows.len() < limit as usize {
-            let way = answer.way.then_exact(answer.rows.len());
-            let order = Order::Exact(distance);
-            answer = self.ask(&nearest, way, &order).await?;
-        }
-        let mut rows = read_rows(&answer.rows)?;
+        let mut rows = read_rows(&answer.rows, target.passages.is_some())?;
         // An index may give rows that are almost in order (`ivfflat.iterative_scan`).
         rows.sort_by(|a, b| order(a.distance, b.distance));
         Ok(Found {
@@ -185,6 +218,71 @@ impl<'a> Search<'a> {
             way: answer.way,
             sql: answer.sql,
         })
+    }
+
+    async fn nearest_rows(&self, plan: Plan<'_>) -> Result<Answer, JobError> {
+        let Query { target, limit, .. } = self.query;
+        let Plan {
+            columns, condition, ..
+        } = plan;
+        let nearest = Nearest {
+            target,
+            columns,
+            condition,
+            limit,
+        };
+        let mut way = plan.without_index;
+        if let Some(index) = plan.index {
+            let sql = nearest.statement(&Order::ByIndex(&index));
+            let rows = self.ask(&sql, columns).await?;
+            if rows.len() >= limit as usize {
+                let way = Way::Index(index);
+                return Ok(Answer { rows, way, sql });
+            }
+            way = Way::TooFew(index, rows.len());
+        }
+        let sql = nearest.statement(&Order::Exact(plan.distance));
+        let rows = self.ask(&sql, columns).await?;
+        Ok(Answer { rows, way, sql })
+    }
+
+    async fn nearest_passages(
+        &self,
+        passages: &PassageTable,
+        plan: Plan<'_>,
+    ) -> Result<Answer, JobError> {
+        let Query { target, limit, .. } = self.query;
+        let Plan {
+            columns, condition, ..
+        } = plan;
+        let nearest = NearestPassages {
+            target,
+            passages,
+            columns,
+            condition,
+            limit,
+        };
+        let mut way = plan.without_index;
+        if let Some(index) = plan.index {
+            let mut documents = 0;
+            for round in 0..MAX_ROUNDS {
+                let candidates = u64::from(limit) * PASSAGES_PER_DOCUMENT * GROWTH.pow(round);
+                let sql = nearest.by_index(&index, candidates);
+                let rows = self.ask(&sql, columns).await?;
+                documents = rows.len();
+                if documents >= limit as usize {
+                    let way = Way::Index(index);
+                    return Ok(Answer { rows, way, sql });
+                }
+                if read_candidates(&rows)? < candidates {
+                    break;
+                }
+            }
+            way = Way::TooFew(index, documents);
+        }
+        let sql = nearest.exact(plan.distance);
+        let rows = self.ask(&sql, columns).await?;
+        Ok(Answer { rows, way, sql })
     }
 
     /// The condition means what it means in the caller's own sessions: the rest of the transaction has their settings.
@@ -200,18 +298,12 @@ impl<'a> Search<'a> {
         }
     }
 
-    async fn ask(
-        &self,
-        nearest: &Nearest<'_>,
-        way: Way,
-        order: &Order<'_>,
-    ) -> Result<Answer, JobError> {
-        let sql = nearest.statement(order);
-        match self.session.query(&sql, &[&self.query.vector]).await {
-            Ok(rows) => Ok(Answer { rows, way, sql }),
+    async fn ask(&self, sql: &str, columns: &ShownColumns) -> Result<Vec<Row>, JobError> {
+        match self.session.query(sql, &[&self.query.vector]).await {
+            Ok(rows) => Ok(rows),
             Err(cause) => {
                 let error = DatabaseError::during(self.doing())(cause).into();
-                Err(self.with_rights(error, Some(nearest.columns)).await)
+                Err(self.with_rights(error, Some(columns)).await)
             }
         }
     }
@@ -252,19 +344,64 @@ fn order(a: Option<f64>, b: Option<f64>) -> std::cmp::Ordering {
     }
 }
 
-fn read_rows(rows: &[Row]) -> Result<Vec<FoundRow>, DatabaseError> {
-    let rows: Result<_, _> = rows.iter().map(found_row).collect();
+fn read_rows(rows: &[Row], have_passages: bool) -> Result<Vec<FoundRow>, DatabaseError> {
+    let read = |row| match have_passages {
+        true => found_document(row),
+        false => found_row(row, 2, None),
+    };
+    let rows: Result<_, _> = rows.iter().map(read).collect();
     rows.map_err(DatabaseError::during("reading the rows that were found"))
 }
 
-fn found_row(row: &Row) -> Result<FoundRow, tokio_postgres::Error> {
+/// A row whose cells begin with column `first`.
+fn found_row(
+    row: &Row,
+    first: usize,
+    passage: Option<FoundPassage>,
+) -> Result<FoundRow, tokio_postgres::Error> {
     let figure = |index: usize| row.try_get::<_, Option<f64>>(index);
-    let cells = (2..row.len()).map(|index| row.try_get(index));
+    let cells = (first..row.len()).map(|index| row.try_get(index));
     Ok(FoundRow {
         distance: figure(0)?,
         similarity: figure(1)?.filter(|similarity| !similarity.is_nan()),
         cells: cells.collect::<Result<_, _>>()?,
+        passage,
     })
+}
+
+fn found_document(row: &Row) -> Result<FoundRow, tokio_postgres::Error> {
+    let [itself, before, after] = [3, 7, 11].map(|first| passage(row, first));
+    let itself = itself?;
+    let (before, after) = (before?, after?);
+    let passage = itself.map(|itself| FoundPassage {
+        itself,
+        before,
+        after,
+    });
+    found_row(row, FIRST_SHOWN, passage)
+}
+
+/// The passage whose columns begin with `first`; `None` where there is none.
+fn passage(row: &Row, first: usize) -> Result<Option<Passage>, tokio_postgres::Error> {
+    let Some(seq) = row.try_get(first)? else {
+        return Ok(None);
+    };
+    let chunk: Option<String> = row.try_get(first + 3)?;
+    Ok(Some(Passage {
+        seq,
+        start: row.try_get(first + 1)?,
+        end: row.try_get(first + 2)?,
+        chunk: chunk.unwrap_or_default(),
+    }))
+}
+
+/// From how many passages the documents were taken.
+fn read_candidates(rows: &[Row]) -> Result<u64, DatabaseError> {
+    let first = rows.first().map_or(Ok(0), |row| row.try_get::<_, i64>(2));
+    let candidates = first.map_err(DatabaseError::during(
+        "reading the passages that were found",
+    ))?;
+    Ok(candidates.unsigned_abs())
 }
 
 #[cfg(test)]

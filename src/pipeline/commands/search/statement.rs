@@ -10,7 +10,7 @@ use crate::pipeline::commands::search::columns::ShownColumns;
 use crate::pipeline::commands::search::condition::Condition;
 use crate::pipeline::index::catalog::VectorIndex;
 use crate::pipeline::table::distance::Distance;
-use crate::pipeline::table::target::TargetTable;
+use crate::pipeline::table::target::{DestinationColumn, TargetTable};
 use crate::postgres::quote::identifier;
 
 /// How the rows are ordered.
@@ -43,39 +43,16 @@ impl Nearest<'_> {
             .map(|column| format!("pg_catalog.format('%s', t.{})", identifier(column)))
             .collect();
         let (shown, from, limit) = (shown.join(", "), self.from(), self.limit);
-        let destination = format!("t.{}", identifier(&self.target.destination.name));
-        let Some(schema) = &self.target.destination.vector_schema else {
-            let cosine = cosine_of_arrays(&destination);
-            return format!(
-                "SELECT 1::float8 OPERATOR(pg_catalog.-) s.cosine, s.cosine, {shown} FROM {from} CROSS JOIN LATERAL ({cosine}) s \
-                 WHERE {destination} IS NOT NULL ORDER BY s.cosine DESC NULLS LAST LIMIT {limit}"
-            );
-        };
-        let own_type = &self.target.destination.type_name;
-        let between = |distance: Distance, cast: Option<&str>| {
-            let operator = format!("OPERATOR({}.{})", identifier(schema), distance.operator());
-            match cast {
-                None => format!("({destination} {operator} $1::real[]::{own_type})"),
-                Some(cast) => {
-                    format!("(({destination}::{cast}) {operator} $1::real[]::{cast})")
-                }
-            }
-        };
-        let (distance, sorted_by) = match order {
-            Order::ByIndex(index) => {
-                let distance = between(index.distance, index.cast.as_deref());
-                (distance.clone(), distance)
-            }
-            Order::Exact(distance) => {
-                let distance = between(*distance, None);
-                let sorted_by = format!("{distance} OPERATOR(pg_catalog.+) 0::float8");
-                (distance, sorted_by)
-            }
-        };
-        let cosine = between(Distance::Cosine, None);
+        let Figures {
+            column,
+            distance,
+            similarity,
+            sorted_by,
+            further_from,
+        } = Figures::new(&self.target.destination, "t", order);
         format!(
-            "SELECT {distance}, 1::float8 OPERATOR(pg_catalog.-) {cosine}, {shown} FROM {from} \
-             WHERE {destination} IS NOT NULL ORDER BY {sorted_by} LIMIT {limit}"
+            "SELECT {distance}, {similarity}, {shown} FROM {from}{further_from} \
+             WHERE {column} IS NOT NULL ORDER BY {sorted_by} LIMIT {limit}"
         )
     }
 
@@ -96,6 +73,65 @@ impl Nearest<'_> {
             identifier(&self.target.name),
             condition.sql()
         )
+    }
+}
+
+/// SQL for how far the vector of a row is from that of the query, which is the parameter `$1`.
+pub(super) struct Figures {
+    /// The column of the vectors.
+    pub column: String,
+    /// The distance.
+    pub distance: String,
+    /// The cosine of the angle.
+    pub similarity: String,
+    /// The distance as it stands in ORDER BY.
+    pub sorted_by: String,
+    /// What FROM needs besides the table.
+    pub further_from: String,
+}
+
+impl Figures {
+    /// Of the row `alias`.
+    pub fn new(destination: &DestinationColumn, alias: &str, order: &Order<'_>) -> Figures {
+        let column = format!("{alias}.{}", identifier(&destination.name));
+        let Some(schema) = &destination.vector_schema else {
+            return Figures {
+                distance: "(1::float8 OPERATOR(pg_catalog.-) s.cosine)".into(),
+                similarity: "s.cosine".into(),
+                sorted_by: "s.cosine DESC NULLS LAST".into(),
+                further_from: format!(" CROSS JOIN LATERAL ({}) s", cosine_of_arrays(&column)),
+                column,
+            };
+        };
+        let own_type = &destination.type_name;
+        let between = |distance: Distance, cast: Option<&str>| {
+            let operator = format!("OPERATOR({}.{})", identifier(schema), distance.operator());
+            match cast {
+                None => format!("({column} {operator} $1::real[]::{own_type})"),
+                Some(cast) => format!("(({column}::{cast}) {operator} $1::real[]::{cast})"),
+            }
+        };
+        let (distance, sorted_by) = match order {
+            Order::ByIndex(index) => {
+                let distance = between(index.distance, index.cast.as_deref());
+                (distance.clone(), distance)
+            }
+            Order::Exact(distance) => {
+                let distance = between(*distance, None);
+                let sorted_by = format!("{distance} OPERATOR(pg_catalog.+) 0::float8");
+                (distance, sorted_by)
+            }
+        };
+        Figures {
+            similarity: format!(
+                "(1::float8 OPERATOR(pg_catalog.-) {})",
+                between(Distance::Cosine, None)
+            ),
+            distance,
+            sorted_by,
+            further_from: String::new(),
+            column,
+        }
     }
 }
 

@@ -73,7 +73,6 @@ pub async fn run(arguments: Search) -> anyhow::Result<()> {
     let format = arguments.json.or(RowFormat::Json, arguments.format);
     let engine = arguments.engine.engine()?;
     let mut job = arguments.job.open(&engine).await?;
-    job.refuse_passages("search")?;
     let (found, explanation) = loop {
         let found = arguments.find(&engine, &job).await;
         if let Ok(Some(found)) = found {

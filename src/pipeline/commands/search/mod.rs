@@ -181,7 +181,7 @@ impl<'a> Search<'a> {
         let columns = ShownColumns::choose(target, self.query.columns, &existing)?;
         let (column, written) = (
             &target.destination.name,
-            target.passages.as_ref().map_or(target.oid, |it| it.oid),
+            target.written().oid,
         );
         let indexes = catalog::read(self.session, written, column).await?;
         let index = catalog::best(&indexes).cloned();

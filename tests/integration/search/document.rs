@@ -21,6 +21,11 @@ fn blocks(language: &str) -> Vec<String> {
     blocks.collect()
 }
 
+/// Whether a block is about the passages of documents, which have a table and a job of their own.
+fn is_of_passages(block: &str) -> bool {
+    block.contains("docs") || block.contains("--job 2")
+}
+
 /// The table of the document with its vectors, and the daemon that keeps them; `None` where the server has no pgvector,
 /// which is reported.
 async fn articles() -> Option<(TestDatabase, Process)> {
@@ -92,7 +97,10 @@ async fn the_commands_and_the_sql_of_the_document_work_as_they_are_written() {
     let Some((database, _daemon)) = articles().await else {
         return;
     };
-    for block in blocks("sh") {
+    for block in blocks("sh")
+        .into_iter()
+        .filter(|block| !is_of_passages(block))
+    {
         let script = match block.trim().strip_suffix(" test") {
             Some(psql) => {
                 format!("echo \"SELECT vector_dims(:'query'::vector)\" | {psql} -At \"$DATABASE\"")
@@ -113,10 +121,12 @@ async fn the_commands_and_the_sql_of_the_document_work_as_they_are_written() {
         assert!(printed.contains(expected), "{block}{printed}{errors}");
     }
 
-    let vector = program().stdout_of(&["embed", "--query", QUESTION]).await;
-    let variables = format!("\\set query '{}'\n\\set words 'tides'\n", vector.trim());
     let client = database.client().await;
-    for block in blocks("sql") {
+    let variables = variables().await;
+    for block in blocks("sql")
+        .into_iter()
+        .filter(|block| !is_of_passages(block))
+    {
         let printed = database.psql(&format!("{variables}{block}")).await;
         let expected = match &block {
             block if block.contains("AS this") => "3|the moon and the sea",
@@ -133,24 +143,11 @@ async fn the_commands_and_the_sql_of_the_document_work_as_they_are_written() {
     let ready = "SELECT COALESCE(index_state LIKE 'ready: %', false) FROM jobs";
     wait_for_value(&client, ready, true).await;
     // The index that the document creates is one that its queries use.
-    execute(&client, "SET enable_seqscan = off; SET enable_sort = off").await;
-    let indexed = blocks("sql")
-        .into_iter()
-        .filter(|block| block.contains(":'query'"));
-    for block in indexed {
-        let query = block.replace("BEGIN;", "").replace("COMMIT;", "");
-        let (before, query) = match query.split_once("SELECT") {
-            Some((before, rest)) if before.contains("SET LOCAL") => {
-                (before.to_owned(), format!("SELECT{rest}"))
-            }
-            _ => (String::new(), query),
-        };
-        let explain = format!("SET enable_seqscan = off; {variables}{before} EXPLAIN {query}");
-        let plan = database.psql(&explain).await;
-        assert!(
-            plan.contains("Index Scan using articles_title_embedding"),
-            "{block}{plan}"
-        );
+    for block in blocks("sql")
+        .iter()
+        .filter(|block| block.contains(":'query'") && !is_of_passages(block))
+    {
+        assert_uses(&database, &variables, block, "articles_title_embedding").await;
     }
     let usable: i64 = value(
         &client,
@@ -158,6 +155,121 @@ async fn the_commands_and_the_sql_of_the_document_work_as_they_are_written() {
     )
     .await;
     assert_eq!(usable, 0);
+}
+
+#[tokio::test]
+async fn the_commands_and_the_sql_about_passages_work_as_they_are_written() {
+    let Some((database, _daemon)) = documents().await else {
+        return;
+    };
+    for block in blocks("sh").iter().filter(|block| is_of_passages(block)) {
+        let mut shell = Command::new("sh");
+        shell.args(["-e", "-c", block]);
+        let output = run(&database, shell).await;
+        let printed = String::from_utf8_lossy(&output.stdout);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{block}{errors}");
+        for expected in [
+            "passage  The tides follow the moon",
+            "title Tides, passage",
+            "\"chunk\": \"The tides follow the moon",
+            "index: \"docs_chunks_embedding_cosine_lantern_idx\"",
+        ] {
+            assert!(printed.contains(expected), "{expected}: {printed}{errors}");
+        }
+    }
+    let variables = variables().await;
+    for block in blocks("sql").iter().filter(|block| is_of_passages(block)) {
+        let printed = database.psql(&format!("{variables}{block}")).await;
+        if block.contains("SELECT") {
+            assert!(
+                printed.contains("The tides follow the moon"),
+                "{block}{printed}"
+            );
+        }
+        assert!(
+            !block.contains("lang = 'en'") || !printed.contains("Gezeiten"),
+            "{printed}"
+        );
+    }
+    for block in blocks("sql")
+        .iter()
+        .filter(|block| block.contains(":'query'") && is_of_passages(block))
+    {
+        assert_uses(&database, &variables, block, "docs_chunks_embedding").await;
+    }
+}
+
+/// The table with documents of the document, their passages with an index, and the daemon that keeps them.
+async fn documents() -> Option<(TestDatabase, Process)> {
+    let database = TestDatabase::with_vector(server::shared()).await;
+    if database.skips_vector() {
+        return None;
+    }
+    let client = database.client().await;
+    database.psql(&paths::read("sql/jobs.sql")).await;
+    execute(
+        &client,
+        "SELECT setval(pg_get_serial_sequence('jobs', 'id'), 1); \
+         CREATE TABLE docs (id int PRIMARY KEY, title text, body text, lang text DEFAULT 'en', published bool DEFAULT true); \
+         INSERT INTO docs (id, title, body, lang) VALUES \
+           (1, 'Tides', E'A harbor has water at one hour and mud at the next.\n\n' \
+             'The tides follow the moon with a delay, which is how tides work.\n\nIn a bay the water rises higher.', 'en'), \
+           (2, 'Castles', E'A castle on a hill sees far.\n\nIts walls are thick, and its well is deep.', 'en'), \
+           (3, 'Gezeiten', E'Wie die Gezeiten entstehen, ist bekannt.\n\nDer Mond zieht das Wasser an.', 'de')",
+    )
+    .await;
+    let job = Job {
+        options: &[
+            ("chunk_table", "'docs_chunks'"),
+            ("create_index", "'hnsw'"),
+            (
+                "runtime_params",
+                "'{\"chunk_tokens\": 20, \"chunk_overlap\": 0}'",
+            ),
+        ],
+        ..Job::on(&database, "docs", "body", "embedding")
+    };
+    let job = insert_job(&client, job).await;
+    assert_eq!(job, 2, "as in the document");
+    let daemon = start_daemon(&database, &[]);
+    wait_for_backfill(&client, job).await;
+    let ready = "SELECT COALESCE(index_state LIKE 'ready: %', false) FROM jobs";
+    wait_for_value(&client, ready, true).await;
+    // With so few passages the planner would compare every vector.
+    execute(
+        &client,
+        &format!(
+            "ALTER DATABASE {0} SET enable_seqscan = off; ALTER DATABASE {0} SET enable_sort = off",
+            database.name()
+        ),
+    )
+    .await;
+    Some((database, daemon))
+}
+
+/// What psql knows as `:'query'` and `:'words'`.
+async fn variables() -> String {
+    let vector = program().stdout_of(&["embed", "--query", QUESTION]).await;
+    format!("\\set query '{}'\n\\set words 'tides'\n", vector.trim())
+}
+
+/// Asserts that the plan of a block follows an index whose name begins so.
+async fn assert_uses(database: &TestDatabase, variables: &str, block: &str, index: &str) {
+    let query = block.replace("BEGIN;", "").replace("COMMIT;", "");
+    let (before, query) = match query.split_once("SELECT") {
+        Some((before, rest)) if before.contains("SET LOCAL") => {
+            (before.to_owned(), format!("SELECT{rest}"))
+        }
+        _ => (String::new(), query),
+    };
+    let settings = "SET enable_seqscan = off; SET enable_sort = off;";
+    let explain = format!("{settings} {variables}{before} EXPLAIN {query}");
+    let plan = database.psql(&explain).await;
+    assert!(
+        plan.contains(&format!("Index Scan using {index}")),
+        "{block}{plan}"
+    );
 }
 
 #[tokio::test]

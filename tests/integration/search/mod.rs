@@ -5,6 +5,7 @@ mod create_index;
 mod document;
 mod indexes;
 mod interrupted_builds;
+mod passages;
 mod rights;
 
 use testkit::Scene;

@@ -179,10 +179,7 @@ impl<'a> Search<'a> {
         let Query { target, limit, .. } = self.query;
         let existing = all_columns(self.session, target.oid).await?;
         let columns = ShownColumns::choose(target, self.query.columns, &existing)?;
-        let (column, written) = (
-            &target.destination.name,
-            target.written().oid,
-        );
+        let (column, written) = (&target.destination.name, target.written().oid);
         let indexes = catalog::read(self.session, written, column).await?;
         let index = catalog::best(&indexes).cloned();
         if let Some(schema) = &target.destination.vector_schema {

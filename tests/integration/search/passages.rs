@@ -40,7 +40,7 @@ async fn add_job(scene: &Scene, options: &[(&str, &str)]) {
 
 /// The third document has the most passages about the moon, and the first one none.
 async fn write_documents(scene: &Scene) {
-    let moons: Vec<String> = (1..=9).map(|n| format!("{MOON} {n}.")).collect();
+    let moons: Vec<String> = (1..=30).map(|n| format!("{MOON} {n}.")).collect();
     let moons = moons.join("\n\n");
     let paragraphs = |texts: &[&str]| texts.join("\n\n");
     for (id, body) in [
@@ -211,7 +211,7 @@ async fn one_document_with_many_near_passages_does_not_hide_the_others() {
         .await;
     scene.set_default("enable_seqscan", "off").await;
     scene.set_default("enable_sort", "off").await;
-    // The ten nearest passages are of two documents, and four are taken from the index for each.
+    // The nearest passages, more than are taken from the index at first, are of two documents.
     let rows = found(&scene, &["--limit", "3"]).await;
     assert_eq!(places(&rows), nearest(&scene).await[..3]);
     let said = reason(&scene, &["--limit", "3"]).await;

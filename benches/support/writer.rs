@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use lantern::pipeline::table::row::{Key, Row, SourceText};
-use lantern::pipeline::table::target::{
-    DestinationColumn, KeyColumn, SourceColumn, TargetTable, TextForm,
-};
+use lantern::pipeline::table::target::{DestinationColumn, KeyColumn, SourceColumn, TargetTable};
+use lantern::pipeline::table::text_form::TextForm;
 use lantern::pipeline::write::outcome::{EmbeddedRow, Outcome};
 use lantern::pipeline::write::writer::Writer;
 use lantern::postgres::{ConnectionString, Session};
@@ -77,6 +76,7 @@ async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTabl
             name: "body".into(),
             form: TextForm::Plain,
             published: true,
+            template: None,
         },
         destination: DestinationColumn {
             name: "embedding".into(),
@@ -87,5 +87,6 @@ async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTabl
             exists: true,
         },
         fingerprint: None,
+        passages: None,
     }
 }

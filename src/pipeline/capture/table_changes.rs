@@ -18,8 +18,8 @@
 //!
 //! The text is read by key where the stream does not carry it: an unpublished source (a generated column), or unchanged
 //! TOAST under a new key. So is every text that a template makes, and every document that is cut: what the stream shows of
-//! their columns decides only whether the row is read ([`ShownTexts`]). With a fingerprint column that also holds for changes that the stream may repeat after a
-//! restart: the row itself then tells whether it is done.
+//! their columns decides only whether the row is read ([`ShownTexts`]). With a fingerprint column that also holds for
+//! changes that the stream may repeat after a restart: the row itself then tells whether it is done.
 
 use std::sync::Arc;
 
@@ -320,8 +320,8 @@ impl TableChanges {
             Author::Trigger => Verdict::Ordinary,
             Author::Own(written) => match shown() {
                 Some(text) if text == written => Verdict::Finished,
-                Some(_) => Verdict::Ordinary,
-                None => Verdict::FinishedFor(written),
+                Some(_) if !self.target.reads_texts() => Verdict::Ordinary,
+                Some(_) | None => Verdict::FinishedFor(written),
             },
             // Where the text is not remembered, a trigger may have changed it unseen. To embed each row that another job
             // writes would be worse: two jobs could answer each other forever.
@@ -422,8 +422,7 @@ fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, S
         .iter()
         .map(|column| place(&column.name).ok_or_else(|| gone(&column.name, "part of the key")))
         .collect::<Result<Vec<_>, _>>()?;
-    let texts =
-        TextPlaces::find(&target.source, &place).map_err(|(name, role)| gone(name, role))?;
+    let texts = TextPlaces::find(&target.source, place).map_err(|(name, role)| gone(name, role))?;
     let fingerprint = target
         .fingerprint
         .as_ref()

@@ -25,7 +25,7 @@ use crate::pipeline::table::fingerprint::Fingerprint;
 use crate::pipeline::table::passages::{
     CHUNK_FINGERPRINT, Cutting, DocumentFingerprint, PassageCheck, PassageTable,
 };
-use crate::pipeline::table::target::{SourceColumn, TargetTable};
+use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
 
@@ -159,10 +159,7 @@ pub fn assemble(
     cutting: Cutting,
 ) -> Option<TargetTable> {
     let destination = found.destination?;
-    let source = SourceColumn {
-        template: names.text.template.clone(),
-        ..found.source
-    };
+    let source = found.source;
     let in_fingerprints = &names.destination_in_fingerprints;
     let passages = names.passages.as_ref().map(|table| PassageTable {
         // That of one that is yet to be created.

@@ -231,6 +231,7 @@ async fn a_generated_column_and_the_key_are_fields() {
         scene.start_daemon().await;
         caught_up(&scene, composed).await;
         scene.sql("UPDATE notes SET views = views + 1").await;
+        caught_up(&scene, composed).await;
         scene
             .sql("UPDATE notes SET name = 'two' WHERE id = 2")
             .await;
@@ -283,7 +284,8 @@ async fn jobs_with_other_templates_share_a_table() {
         insert_job(&scene.client, swapped).await;
         write(&scene).await;
         scene.spawn_daemon_with(arguments);
-        scene.wait_for_backfill().await;
+        let unfinished = "SELECT count(*) FROM jobs WHERE init_finished_at IS NULL";
+        scene.wait_for(unfinished, "0").await;
         for changes in [
             "UPDATE notes SET views = views + 1",
             "UPDATE notes SET title = 'Changed' WHERE id = 1",

@@ -96,6 +96,10 @@ fn explain(error: JobError, create: &str) -> JobError {
     error.with_remedy(format!("create the table yourself: {create};"))
 }
 
+/// A page has room for another version of all its rows. An edit moves every passage behind it, and what stays in its page
+/// needs no new entry in the index of the vectors (PostgreSQL manual, "Heap-Only Tuples").
+const FILLFACTOR: u8 = 50;
+
 /// The statement that creates the table `shown`, whose name is quoted, without a semicolon.
 fn create_statement(shown: &str, key: &[Declaration], destination: &str, vectors: &str) -> String {
     let of_key = key
@@ -110,7 +114,7 @@ fn create_statement(shown: &str, key: &[Declaration], destination: &str, vectors
     let mut primary: Vec<String> = key.iter().map(|column| identifier(&column.name)).collect();
     primary.push(identifier(SEQ));
     format!(
-        "CREATE TABLE {shown} ({}, PRIMARY KEY ({}))",
+        "CREATE TABLE {shown} ({}, PRIMARY KEY ({})) WITH (fillfactor = {FILLFACTOR})",
         all.join(", "),
         primary.join(", ")
     )
@@ -194,7 +198,7 @@ mod tests {
             create_statement("\"s\".\"t\"", &key, "v", "ext.vector(3)"),
             "CREATE TABLE \"s\".\"t\" (\"a b\" app.tenant, \"id\" text COLLATE pg_catalog.\"C\", \"chunk_seq\" integer, \
              \"chunk_start\" integer, \"chunk_end\" integer, \"chunk\" text, \"v\" ext.vector(3), \"chunk_fingerprint\" uuid, \
-             \"document_fingerprint\" uuid, PRIMARY KEY (\"a b\", \"id\", \"chunk_seq\"))"
+             \"document_fingerprint\" uuid, PRIMARY KEY (\"a b\", \"id\", \"chunk_seq\")) WITH (fillfactor = 50)"
         );
     }
 }

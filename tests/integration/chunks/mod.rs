@@ -2,6 +2,7 @@
 
 mod documents;
 mod edits;
+mod large;
 mod refusals;
 mod scene;
 mod setup;

@@ -13,6 +13,7 @@
 //! | [`template`] | the text that is embedded, made of several columns |
 //! | [`passage_check`] | what is looked at before passages count as right |
 //! | [`passages`] | the table of passages of a job that cuts its documents |
+//! | [`passage_sql`] | SQL over passages and the rows that they are of |
 //! | [`recent_texts`] | the last text of each recently changed key |
 //! | [`recent_values`] | the last values of each recently changed key, where a template takes several |
 //! | [`row`] | a row on its way to its vector, and the receipt its sender waits for |
@@ -27,6 +28,7 @@ pub mod index_options;
 pub mod key_sql;
 pub mod leaf;
 pub mod passage_check;
+pub mod passage_sql;
 pub mod passages;
 pub mod recent_texts;
 pub mod recent_values;

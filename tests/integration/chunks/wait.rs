@@ -66,7 +66,11 @@ async fn with_a_slot_for_each_database_the_function_finds_the_jobs_own() {
     let script = paths::read("sql/wait_for_embeddings.sql");
     scene.database.psql(&script).await;
     scene.spawn_daemon_with(&["--slots", "database"]);
-    scene.wait_for_backfill().await;
+    let streaming =
+        "SELECT count(*) FROM pg_replication_slots WHERE database = current_database() AND active";
+    scene.wait_for(streaming, "2").await;
+    let finished = "SELECT bool_and(init_finished_at >= init_started_at) FROM jobs";
+    scene.wait_for(finished, "true").await;
     let client = scene.session("").await;
     scene.put(1, testkit::scene::TIDES).await;
     let both = CALL.replace("(1,", "(2,");

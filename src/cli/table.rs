@@ -141,7 +141,8 @@ mod tests {
 
     #[test]
     fn a_text_can_be_cut_at_its_beginning() {
-        assert_eq!(fit_end("one two three", 8), "…three");
+        assert_eq!(fit_end("one two three", 8), "…o three");
+        assert_eq!(fit_end("one two three", 7), "…three");
         assert_eq!(fit_end("one\ntwo", 7), "one two");
         assert_eq!(fit_end("論理複製", 6), "…複製");
         let long = "a".repeat(10_000) + "end";

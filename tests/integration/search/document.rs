@@ -213,10 +213,10 @@ async fn documents() -> Option<(TestDatabase, Process)> {
         "SELECT setval(pg_get_serial_sequence('jobs', 'id'), 1); \
          CREATE TABLE docs (id int PRIMARY KEY, title text, body text, lang text DEFAULT 'en', published bool DEFAULT true); \
          INSERT INTO docs (id, title, body, lang) VALUES \
-           (1, 'Tides', E'A harbor has water at one hour and mud at the next.\n\n' \
-             'The tides follow the moon with a delay, which is how tides work.\n\nIn a bay the water rises higher.', 'en'), \
-           (2, 'Castles', E'A castle on a hill sees far.\n\nIts walls are thick, and its well is deep.', 'en'), \
-           (3, 'Gezeiten', E'Wie die Gezeiten entstehen, ist bekannt.\n\nDer Mond zieht das Wasser an.', 'de')",
+           (1, 'Tides', E'A harbor has water at one hour and mud at the next.\\n\\nThe tides follow the moon with a delay, which is \
+             how tides work.\\n\\nIn a bay the water rises higher.', 'en'), \
+           (2, 'Castles', E'A castle on a hill sees far.\\n\\nIts walls are thick, and its well is deep.', 'en'), \
+           (3, 'Gezeiten', E'Wie die Gezeiten entstehen, ist bekannt.\\n\\nDer Mond zieht das Wasser an.', 'de')",
     )
     .await;
     let job = Job {

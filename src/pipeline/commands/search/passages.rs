@@ -130,8 +130,8 @@ impl NearestPassages<'_> {
             itself = at("p", "b.seq"),
             source = self.target.from_clause(),
             of_row = self.target.key_join("t", "b"),
-            before = at("before", "b.seq OPERATOR(pg_catalog.-) 1"),
-            after = at("after", "b.seq OPERATOR(pg_catalog.+) 1"),
+            before = at("before", "(b.seq OPERATOR(pg_catalog.-) 1)"),
+            after = at("after", "(b.seq OPERATOR(pg_catalog.+) 1)"),
         )
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::cli::table::{fit, fit_end, width};
-use crate::pipeline::commands::search::{FoundPassage, FoundRow, Passage};
+use crate::pipeline::commands::search::found::{FoundPassage, FoundRow, Passage};
 
 /// The names of what JSON has of a document, besides the similarity and the columns of its row.
 pub const MEMBERS: [&str; 7] = [

@@ -10,7 +10,8 @@ use super::json_flag::JsonFlag;
 use super::{found_passages, json, output, stderr, table};
 use crate::embedding::{Engine, TextRole};
 use crate::pipeline::commands::search::explain::Explanation;
-use crate::pipeline::commands::search::{Found, FoundRow, Query, Search as Searching};
+use crate::pipeline::commands::search::found::FoundRow;
+use crate::pipeline::commands::search::{Found, Query, Search as Searching};
 use crate::pipeline::table::distance::Distance;
 use crate::pipeline::table::target::TargetTable;
 

@@ -141,7 +141,12 @@ impl NearestPassages<'_> {
         let Some(condition) = self.condition else {
             return format!("{table} AS d");
         };
-        let needed = self.target.required_columns();
+        let mut needed = self.target.required_columns();
+        // Not published where it is generated.
+        let source = &self.target.source.name;
+        if !needed.contains(source) {
+            needed.push(source.clone());
+        }
         let needed: Vec<String> = needed.iter().map(|name| identifier(name)).collect();
         format!(
             "(SELECT {} FROM {table} AS {} WHERE {}) AS d",

@@ -29,11 +29,9 @@ async fn a_table_for_passages_has_the_key_as_it_is_declared_and_is_read_by_who_r
         .await;
     chunk_job(&scene, "search.passages", &[("backfill", "false")]).await;
     scene.start_daemon().await;
-    assert_eq!(
-        scene.value(COLUMNS).await,
-        "id numeric(12,2), tenant tenant, chunk_seq integer, chunk_start integer, chunk_end integer, chunk text, \
-         embedding vector(384), chunk_fingerprint uuid, document_fingerprint uuid"
-    );
+    let columns = "id numeric(12,2), tenant tenant, chunk_seq integer, chunk_start integer, chunk_end integer, \
+                   chunk text, embedding vector(384), chunk_fingerprint uuid, document_fingerprint uuid";
+    assert_eq!(scene.value(COLUMNS).await, scene.database.adapted(columns));
     let key = "SELECT pg_get_constraintdef(oid) FROM pg_constraint \
                WHERE conrelid = 'search.passages'::regclass AND contype = 'p'";
     assert_eq!(

@@ -313,17 +313,6 @@ impl OpenJob {
         }
     }
 
-    /// Fails for a job with passages, which this command does not know.
-    pub fn refuse_passages(&self, command: &str) -> anyhow::Result<()> {
-        let Some(passages) = &self.target.passages else {
-            return Ok(());
-        };
-        bail!(
-            "{command} is not for jobs with a chunk_table yet; look at the passages in SQL: SELECT * FROM {}",
-            passages.qualified()
-        )
-    }
-
     /// One line that names the job, for the head of a report.
     pub fn title(&self) -> String {
         format!(

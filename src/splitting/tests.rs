@@ -43,7 +43,7 @@ fn check(text: &str, splitting: &Splitting, counter: &dyn Fn(&str) -> usize) {
         let expected = if text.is_empty() {
             vec![]
         } else {
-            vec![0..text.len()]
+            std::iter::once(0..text.len()).collect::<Vec<_>>()
         };
         assert_eq!(all, expected);
         return;

@@ -47,15 +47,18 @@ impl OwnSlot {
     }
 
     /// Creates publication and slot. The job's part in a shared slot goes, from a time when the daemon ran with
-    /// `--slots database`.
+    /// `--slots database`. A job with passages never had one: where others share a slot, one without a member is that of a
+    /// job which is about to join.
     pub(super) async fn set_up(
         &self,
         session: &Session,
         database: &ConnectionString,
         target: &TargetTable,
     ) -> Result<String, JobError> {
-        let member = MemberId::from_slot(&self.names.own);
-        remove_member(session, &self.names.shared, &member).await?;
+        if target.passages.is_none() {
+            let member = MemberId::from_slot(&self.names.own);
+            remove_member(session, &self.names.shared, &member).await?;
+        }
         let slot = NewSlot {
             watched: &self.watched_slot(database.clone()),
             reporter: &self.reporter,

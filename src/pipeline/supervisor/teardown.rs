@@ -207,7 +207,9 @@ impl Teardown {
         copies::stand_back(session, &self.names, jobs_server).await?;
         let own = drop_slot_and_publication(session, &self.names.own).await?;
         let member = MemberId::from_slot(&self.names.own);
-        let shared = remove_member(session, &self.names.shared, &member).await?;
+        // A job that never shares a slot leaves alone one without a member: another job is about to join.
+        let shared = !self.row.definition.needs_own_slot()
+            && remove_member(session, &self.names.shared, &member).await?;
         if let Err(error) = self.drop_unfinished_index(session).await {
             tracing::warn!("an unfinished index of the job may be left: {error}");
         }

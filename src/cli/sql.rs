@@ -5,6 +5,8 @@ use clap::{Args, ValueEnum};
 use super::output;
 use crate::jobs::creation;
 
+const DROP_PGAI: &str = include_str!("../../sql/drop_pgai.sql");
+const MIGRATE_FROM_PGAI: &str = include_str!("../../sql/migrate_from_pgai.sql");
 const MONITORING: &str = include_str!("../../sql/monitoring.sql");
 const PREPARE_PUBLICATION: &str = include_str!("../../sql/prepare_publication.sql");
 const ROLE: &str = include_str!("../../sql/role.sql");
@@ -38,6 +40,12 @@ enum Script {
     /// Creates a function by which applications wait for the vectors of what they have written
     #[value(name = "wait_for_embeddings", aliases = ["wait-for-embeddings", "wait"])]
     WaitForEmbeddings,
+    /// Moves a vectorizer of pgai to a job, with its chunks and vectors
+    #[value(name = "migrate_from_pgai", alias = "migrate-from-pgai")]
+    MigrateFromPgai,
+    /// Removes a vectorizer of pgai that has been moved
+    #[value(name = "drop_pgai", alias = "drop-pgai")]
+    DropPgai,
     /// Removes all slots and publications of lantern-cli from a target database
     Teardown,
 }
@@ -51,6 +59,8 @@ impl Script {
             Script::PreparePublication => PREPARE_PUBLICATION,
             Script::Monitoring => MONITORING,
             Script::WaitForEmbeddings => WAIT_FOR_EMBEDDINGS,
+            Script::MigrateFromPgai => MIGRATE_FROM_PGAI,
+            Script::DropPgai => DROP_PGAI,
             Script::Teardown => TEARDOWN,
         }
     }

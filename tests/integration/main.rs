@@ -31,6 +31,7 @@ mod jobs_table;
 mod keys_and_types;
 mod listening;
 mod migrating;
+mod migrating_from_pgai;
 mod model_options;
 mod nothing_twice;
 mod progress;

@@ -6,12 +6,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use testkit::client::try_connect;
+use testkit::random::Random;
 use testkit::restartable::Stop;
 use testkit::tiny_model::TinyModel;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
+use super::documents::edits::quoted;
+use super::documents::{OTHER_TABLE, texts};
 use super::role;
 use super::schedule::{Fault, Incident, Loss};
 use super::swap;
@@ -19,6 +22,10 @@ use super::testbed::{HARNESS, Testbed};
 
 /// A row that no user touches.
 const UNTOUCHED_ROW: u64 = 999_999;
+/// Another one, for a long document.
+const LONG_DOCUMENT: u64 = 999_998;
+/// A command that waits for a daemon is given up.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Applies all faults of a schedule at their times; returns when the last of them is over.
 pub async fn run(testbed: Arc<Testbed>) {
@@ -50,6 +57,7 @@ fn lasts(fault: &Fault) -> bool {
             | Fault::HideRows(_)
             | Fault::RefuseRole { .. }
             | Fault::Clone(_)
+            | Fault::Resync { .. }
     )
 }
 
@@ -135,7 +143,14 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::ChangeDestination => {
             let change =
                 "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'second'";
-            client(testbed).await?.batch_execute(change).await?;
+            let change = match testbed.schedule.documents {
+                Some(_) => format!(
+                    "UPDATE jobs SET chunk_table = '{}' WHERE chunk_table IS NOT NULL; {change} AND chunk_table IS NULL",
+                    OTHER_TABLE.written
+                ),
+                None => change.to_owned(),
+            };
+            client(testbed).await?.batch_execute(&change).await?;
         }
         Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
         Fault::HideRows(pause) => {
@@ -159,6 +174,19 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
             client.batch_execute(role::ADMIT).await?;
         }
         Fault::Clone(pause) => clone(testbed, *pause).await,
+        Fault::KillInDocument(batches) => {
+            let written = write_long_document(testbed).await;
+            manager.kill_and_arm(&format!("embedder={batches}*off->1*return"));
+            return written;
+        }
+        Fault::ChangeCutting => return change_cutting(testbed).await,
+        Fault::DropPassages => {
+            if let Some(documents) = &testbed.schedule.documents {
+                let drop = format!("DROP TABLE IF EXISTS {}", documents.table.qualified);
+                client(testbed).await?.batch_execute(&drop).await?;
+            }
+        }
+        Fault::Resync { all } => resync(testbed, *all).await?,
     }
     Ok(())
 }
@@ -202,6 +230,43 @@ async fn clone(testbed: &Testbed, pause: Duration) {
     drop(daemon);
     let stopped = tokio::task::spawn_blocking(move || drop(copy)).await;
     stopped.expect("the clone stops");
+}
+
+async fn write_long_document(testbed: &Testbed) -> Result<(), Error> {
+    let shape = &testbed.schedule.shape;
+    let text = texts::long_document(&mut Random::new(testbed.schedule.seed));
+    let write = format!(
+        "INSERT INTO notes ({keys}, body) VALUES ({key}, {text}) ON CONFLICT ({keys}) DO UPDATE \
+           SET body = edited(notes.body, 'rotate', 0.3, '')",
+        keys = shape.key_columns(),
+        key = shape.key(LONG_DOCUMENT),
+        text = quoted(&text),
+    );
+    client(testbed).await?.batch_execute(&write).await
+}
+
+async fn change_cutting(testbed: &Testbed) -> Result<(), Error> {
+    if let Some(documents) = &testbed.schedule.documents {
+        let params = testbed.params_of_documents(&documents.other_cutting);
+        let change =
+            "UPDATE jobs SET runtime_params = $1::text::jsonb WHERE chunk_table IS NOT NULL";
+        let client = client(testbed).await?;
+        client.execute(change, &[&params.to_string()]).await?;
+    }
+    Ok(())
+}
+
+/// What becomes of the command, while other faults strike, nobody is told.
+async fn resync(testbed: &Testbed, all: bool) -> Result<(), Error> {
+    let job = "SELECT min(id)::text FROM jobs";
+    let job = client(testbed).await?.query_one(job, &[]).await?;
+    if let Some(job) = job.get::<_, Option<String>>(0) {
+        let mut arguments = vec!["resync", "--job", &job];
+        arguments.extend(all.then_some("--all"));
+        let done = tokio::time::timeout(COMMAND_TIMEOUT, testbed.config.run(&arguments)).await;
+        testbed.log(&format!("resync: {done:?}"));
+    }
+    Ok(())
 }
 
 async fn terminate(testbed: &Testbed, kind: &str) -> Result<(), Error> {

@@ -8,11 +8,12 @@
 //!  seed ──▶ schedule ──▶ runner ──▶ testbed: users ──▶ PostgreSQL ◀── proxy ◀── daemons
 //!                          │                               ▲            ▲          ▲
 //!                          ├── faults ─────────────────────┴────────────┴──────────┘
-//!                          └── monitor, checks ──▶ record ──▶ outcome
+//!                          └── monitor, reader, checks ──▶ record ──▶ outcome
 //! ```
 
 mod checks;
 mod daemon;
+mod documents;
 mod engine;
 mod faults;
 mod monitor;

@@ -1,6 +1,7 @@
 //! What was observed during a schedule: violations, and the events from which recovery times follow.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::schedule::Loss;
@@ -13,6 +14,7 @@ pub struct Record {
     outages: Mutex<Vec<(Instant, Option<Instant>)>>,
     statements: Mutex<Statements>,
     take_over: Mutex<Option<(Loss, Duration)>>,
+    looks: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +106,15 @@ impl Record {
 
     pub fn take_over(&self) -> Option<(Loss, Duration)> {
         *self.take_over.lock().expect("no panics")
+    }
+
+    /// How often the reader of passages has looked.
+    pub fn looked(&self, looks: u64) {
+        self.looks.store(looks, Ordering::SeqCst);
+    }
+
+    pub fn looks(&self) -> u64 {
+        self.looks.load(Ordering::SeqCst)
     }
 
     pub fn statements(&self) -> Statements {

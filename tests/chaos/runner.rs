@@ -8,7 +8,7 @@ use std::{fs, io};
 
 use testkit::{Program, RestartableServer};
 use tokio::sync::Mutex;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_postgres::Client;
 
 use super::record::Statements;
@@ -16,7 +16,7 @@ use super::role;
 use super::schedule::{Loss, Schedule};
 use super::testbed::Testbed;
 use super::workload::User;
-use super::{checks, engine, faults, monitor};
+use super::{checks, documents, engine, faults, monitor};
 
 /// The result of a schedule.
 pub struct Outcome {
@@ -51,6 +51,8 @@ pub async fn run(
     let mut users = start_users(&testbed, &stop);
     let faults = tokio::spawn(faults::run(Arc::clone(&testbed)));
     let engine = tokio::spawn(engine::run(Arc::clone(&testbed)));
+    let is_right = Arc::new(AtomicBool::new(false));
+    let reader = start_reader(&testbed, &is_right);
     tokio::time::sleep_until((testbed.began + schedule.duration).into()).await;
     stop.store(true, Ordering::SeqCst);
     while users.join_next().await.is_some() {}
@@ -60,6 +62,10 @@ pub async fn run(
     heal(&testbed).await;
     checks::check(&testbed).await;
     monitor.abort();
+    is_right.store(true, Ordering::SeqCst);
+    if let Some(reader) = reader {
+        reader.await.expect("the reader does not panic");
+    }
     let outcome = Outcome {
         schedule,
         violations: testbed.record.violations(),
@@ -83,6 +89,7 @@ fn start_users(testbed: &Testbed, stop: &Arc<AtomicBool>) -> JoinSet<()> {
             number,
             uri: testbed.direct.clone(),
             shape: testbed.schedule.shape.clone(),
+            has_documents: testbed.schedule.documents.is_some(),
             random: random.fork(),
             record: Arc::clone(&testbed.record),
             stop: Arc::clone(stop),
@@ -90,6 +97,19 @@ fn start_users(testbed: &Testbed, stop: &Arc<AtomicBool>) -> JoinSet<()> {
         users.spawn(user.run());
     }
     users
+}
+
+/// Reads passages until told to stop, where there are some.
+fn start_reader(testbed: &Testbed, stop: &Arc<AtomicBool>) -> Option<JoinHandle<()>> {
+    let documents = testbed.schedule.documents.clone()?;
+    let reader = documents::reader::Reader {
+        uri: testbed.direct.clone(),
+        shape: testbed.schedule.shape.clone(),
+        documents,
+        record: Arc::clone(&testbed.record),
+        stop: Arc::clone(stop),
+    };
+    Some(tokio::spawn(reader.run()))
 }
 
 /// Ends all faults. The daemons have to notice by themselves.

@@ -6,10 +6,14 @@ use std::time::Duration;
 use testkit::random::Random;
 use testkit::restartable::Stop;
 
+use super::documents::Documents;
 use super::engine::{self, EngineIncident};
 use super::proxy::{Condition, Direction, Kind};
 use super::role::Refusal;
 use super::shape::{Shape, Triggers};
+
+/// Documents that exist before the job, at most: each is several passages.
+const MAX_DOCUMENTS_BEFORE: u64 = 300;
 
 #[derive(Clone, Debug)]
 pub struct Schedule {
@@ -34,6 +38,8 @@ pub struct Schedule {
     pub loss: Option<Loss>,
     /// What happens to the servers that compute the vectors, where it is not the daemon.
     pub engine: Option<Vec<EngineIncident>>,
+    /// The first job cuts documents, where it has a table for passages.
+    pub documents: Option<Documents>,
 }
 
 #[derive(Clone, Debug)]
@@ -114,6 +120,16 @@ pub enum Fault {
     },
     /// The server is cloned, jobs table and slots and all, and a daemon runs on the clone for a while.
     Clone(Duration),
+    /// A long document is written; SIGKILL; the next daemon kills itself after so many batches of texts.
+    KillInDocument(u64),
+    /// The job cuts documents in another way.
+    ChangeCutting,
+    /// The table for passages is dropped.
+    DropPassages,
+    /// An operator runs `resync` beside the daemons.
+    Resync {
+        all: bool,
+    },
 }
 
 impl Schedule {
@@ -161,8 +177,9 @@ impl Schedule {
             Some(Loss::CutOff),
         ];
         let loss = *random.pick(&losses);
-        Self {
+        let schedule = Self {
             engine: engine::schedule(seed, duration),
+            documents: None,
             seed,
             shape,
             rows_before: *random.pick(&[0, 20, 300, 1500]),
@@ -174,7 +191,21 @@ impl Schedule {
             shares_slot: random.percent(30),
             daemons: daemons as usize,
             loss: loss.filter(|_| daemons > 1),
+        };
+        schedule.with_documents()
+    }
+
+    /// Some schedules have documents instead of the texts of the first job.
+    fn with_documents(mut self) -> Self {
+        let drawn = Documents::schedule(self.seed, &self.shape, self.duration, self.daemons as u64);
+        if let Some((documents, faults)) = drawn {
+            self.documents = Some(documents);
+            self.shape.fingerprint = false;
+            self.rows_before = self.rows_before.min(MAX_DOCUMENTS_BEFORE);
+            self.faults.extend(faults);
+            self.faults.sort_by_key(|incident| incident.at);
         }
+        self
     }
 
     /// How many jobs there are.
@@ -186,8 +217,13 @@ impl Schedule {
         }
     }
 
+    /// A job with a table for passages has a slot of its own.
     pub fn slots(&self) -> usize {
-        if self.shares_slot { 1 } else { self.jobs() }
+        match (self.shares_slot, &self.documents) {
+            (true, None) => 1,
+            (true, Some(_)) => 2,
+            (false, _) => self.jobs(),
+        }
     }
 }
 
@@ -300,6 +336,8 @@ impl Schedule {
                         | Fault::ChangeDestination
                         | Fault::SwapTable { .. }
                         | Fault::HideRows(_)
+                        | Fault::ChangeCutting
+                        | Fault::DropPassages
                 )
             })
     }
@@ -328,6 +366,9 @@ impl fmt::Display for Schedule {
                 None => "",
             }
         )?;
+        if let Some(documents) = &self.documents {
+            writeln!(f, "  {documents}")?;
+        }
         for Incident { at, daemon, fault } in &self.faults {
             writeln!(f, "  {:>5} ms  {daemon}: {fault:?}", at.as_millis())?;
         }

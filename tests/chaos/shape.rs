@@ -104,12 +104,7 @@ impl Shape {
 
     /// The statements that create the table `notes`.
     pub fn create(&self) -> String {
-        let columns = match self.key {
-            Key::Int => "id bigint NOT NULL",
-            Key::Text => "id text NOT NULL",
-            Key::Uuid => "id uuid NOT NULL",
-            Key::Composite => "part int NOT NULL, \"the id\" text NOT NULL",
-        };
+        let columns = self.key_declaration();
         let destination = match self.destination {
             Destination::Vector => format!(", embedding vector({DIMENSIONS})"),
             Destination::Array => ", embedding real[]".to_owned(),
@@ -205,6 +200,39 @@ impl Shape {
             Key::Composite => "part, \"the id\"",
             _ => "id",
         }
+    }
+
+    /// The name of the key of the row `alias`, as SQL.
+    pub fn key_name(&self, alias: &str) -> String {
+        match self.key {
+            Key::Composite => format!("ROW({alias}.part, {alias}.\"the id\")::text"),
+            _ => format!("ROW({alias}.id)::text"),
+        }
+    }
+
+    /// The condition that two rows have the same key.
+    pub fn same_key(&self, one: &str, other: &str) -> String {
+        match self.key {
+            Key::Composite => {
+                format!("{one}.part = {other}.part AND {one}.\"the id\" = {other}.\"the id\"")
+            }
+            _ => format!("{one}.id = {other}.id"),
+        }
+    }
+
+    /// The columns of the key with their types.
+    pub fn key_declaration(&self) -> &'static str {
+        match self.key {
+            Key::Int => "id bigint NOT NULL",
+            Key::Text => "id text NOT NULL",
+            Key::Uuid => "id uuid NOT NULL",
+            Key::Composite => "part int NOT NULL, \"the id\" text NOT NULL",
+        }
+    }
+
+    /// Whether vectors are of pgvector's type.
+    pub fn has_vector_type(&self) -> bool {
+        self.destination == Destination::Vector
     }
 
     /// The key of row `number`, as SQL: one value a column. `number` may itself be SQL.

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use serde_json::Value;
 use testkit::client::{connect_when_ready, execute};
 use testkit::database::{create_database, drop_database};
 use testkit::jobs::{Job, create_documented_table, try_insert_job};
@@ -16,6 +17,8 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Client, Error};
 
 use super::daemon::DaemonConfig;
+use super::documents::cutting::Cutting;
+use super::documents::tables;
 use super::engine::Engines;
 use super::proxy::Proxy;
 use super::record::Record;
@@ -117,6 +120,11 @@ impl Testbed {
         let fingerprint = format!("'{FINGERPRINT}'");
         let params = self.engines.as_ref().map(Engines::params);
         let params = params.map(|params| format!("'{params}'"));
+        let documents = self.schedule.documents.as_ref().map(|documents| {
+            let params = self.params_of_documents(&documents.cutting).to_string();
+            let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
+            (quoted(documents.table.written), quoted(&params))
+        });
         let jobs = [
             ("notes", "embedding"),
             ("notes", "second"),
@@ -130,9 +138,15 @@ impl Testbed {
             let has_fingerprint = number == 0 && self.schedule.shape.fingerprint;
             let mut options = Vec::new();
             options.extend(has_fingerprint.then_some(("fingerprint_column", fingerprint.as_str())));
-            if let Some(params) = &params {
-                options.extend([("runtime", "'openai'"), ("runtime_params", params)]);
+            let documents = documents.as_ref().filter(|_| number == 0);
+            if let Some((table, _)) = documents {
+                options.push(("chunk_table", table.as_str()));
             }
+            if params.is_some() {
+                options.push(("runtime", "'openai'"));
+            }
+            let params = documents.map(|(_, params)| params).or(params.as_ref());
+            options.extend(params.map(|params| ("runtime_params", params.as_str())));
             let job = Job {
                 embedding_model: TinyModel::One.name(),
                 options: &options,
@@ -141,6 +155,18 @@ impl Testbed {
             try_insert_job(client, &job).await?;
         }
         client.batch_execute("COMMIT").await
+    }
+
+    /// `runtime_params` of the job with documents that are cut like this.
+    pub fn params_of_documents(&self, cutting: &Cutting) -> Value {
+        let mut params = cutting.params();
+        if let (Some(engines), Value::Object(all)) = (&self.engines, &mut params) {
+            let engines: Value = serde_json::from_str(&engines.params()).expect("an object");
+            all.extend(engines.as_object().cloned().unwrap_or_default());
+            // The judge counts as it does.
+            all.insert("tokenizer".into(), TinyModel::One.name().into());
+        }
+        params
     }
 
     /// A connection past the proxy, as soon as the server answers.
@@ -170,18 +196,31 @@ impl Testbed {
 async fn create_tables(client: &Client, schedule: &Schedule) {
     execute(client, TABLES).await;
     execute(client, &schedule.shape.create()).await;
+    if let Some(documents) = &schedule.documents {
+        execute(client, &tables::create(schedule, documents)).await;
+    }
     if schedule.rows_before > 0 {
+        let load = match schedule.documents {
+            Some(_) => tables::load,
+            None => load,
+        };
         execute(client, &load(&schedule.shape, 0, schedule.rows_before)).await;
     }
     if schedule.has_role {
         execute(client, role::CREATE).await;
         execute(client, role::ADMIT).await;
+        if let Some(documents) = &schedule.documents {
+            execute(client, &tables::grant(documents)).await;
+        }
     }
     create_documented_table(client).await;
     if schedule.shape.fingerprint {
         execute(client, "ALTER TABLE jobs ADD fingerprint_column TEXT").await;
     }
-    if schedule.engine.is_some() {
+    if schedule.documents.is_some() {
+        execute(client, "ALTER TABLE jobs ADD chunk_table TEXT").await;
+    }
+    if schedule.engine.is_some() || schedule.documents.is_some() {
         execute(
             client,
             "ALTER TABLE jobs ADD runtime TEXT, ADD runtime_params JSONB",

@@ -1,7 +1,7 @@
 //! The users: clients that change their own rows of one table at random. None of their statements may fail.
 //!
 //! Each client owns a range of row numbers. So users never wait for each other, TRUNCATE excepted, and what a statement
-//! waits for is the daemon.
+//! waits for is the daemon. What they do with documents is in [`edits`](super::documents::edits).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +13,7 @@ use testkit::tiny_model::{long_text, short_text};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
+use super::documents::edits::quoted;
 use super::record::Record;
 use super::shape::{REJECTED, Shape, Triggers, UNCLEAN};
 
@@ -26,6 +27,8 @@ pub struct User {
     pub number: u64,
     pub uri: String,
     pub shape: Shape,
+    /// The texts are documents.
+    pub has_documents: bool,
     pub random: Random,
     pub record: Arc<Record>,
     pub stop: Arc<AtomicBool>,
@@ -86,8 +89,28 @@ impl User {
     }
 
     /// One row of this client's.
-    fn row(&mut self) -> u64 {
+    pub fn row(&mut self) -> u64 {
         self.number * ROWS + self.random.below(HOT_ROWS)
+    }
+
+    /// A row that exists within transactions alone.
+    pub fn spare_row(&self) -> u64 {
+        self.number * ROWS + ROWS - 1
+    }
+
+    /// The first of some rows for a bulk load.
+    pub fn first_bulk_row(&mut self) -> u64 {
+        self.number * ROWS + HOT_ROWS + self.random.below(2000)
+    }
+
+    /// A text of a few words, as SQL, now and then one that a trigger is about.
+    pub fn short_text(&mut self) -> String {
+        let text = short_text(&mut self.random);
+        match self.random.below(4) {
+            0 if self.shape.rejects => quoted(&format!("{REJECTED} {text}")),
+            1 if self.shape.triggers == Triggers::Clean => quoted(&format!("{UNCLEAN} {text}")),
+            _ => quoted(&text),
+        }
     }
 
     fn text(&mut self) -> String {
@@ -107,6 +130,9 @@ impl User {
 
     /// What to do next: one statement, or those of a transaction.
     fn next(&mut self) -> Vec<String> {
+        if self.has_documents {
+            return self.next_of_documents();
+        }
         match self.random.below(100) {
             0..80 => vec![self.change()],
             80..83 => vec![self.bulk_load()],
@@ -117,7 +143,7 @@ impl User {
         }
     }
 
-    fn transaction(&mut self) -> Vec<String> {
+    pub fn transaction(&mut self) -> Vec<String> {
         let mut statements = vec!["BEGIN".to_owned()];
         for _ in 0..self.random.within(1..6) {
             if self.random.percent(20) {
@@ -138,6 +164,9 @@ impl User {
     }
 
     fn change(&mut self) -> String {
+        if self.has_documents {
+            return self.change_of_document();
+        }
         let (row, text) = (self.row(), self.text());
         let (shape, is) = (self.shape.clone(), self.shape.is(row));
         match self.random.below(20) {
@@ -150,31 +179,45 @@ impl User {
             11..14 => format!("UPDATE notes SET views = views + 1 WHERE {is}"),
             14 => format!("UPDATE notes SET body = body || ' w7', views = views + 1 WHERE {is}"),
             15 => format!("DELETE FROM notes WHERE {is}"),
-            16 => {
-                let from = self.number * ROWS;
-                let keys: Vec<String> = (from..from + 10)
-                    .map(|row| format!("({})", shape.key(row)))
-                    .collect();
-                format!(
-                    "UPDATE notes SET body = {text} WHERE ({}) IN ({})",
-                    shape.key_columns(),
-                    keys.join(", ")
-                )
-            }
-            _ => {
-                let other = self.row();
-                let body = if self.random.percent(30) {
-                    format!(", body = {text}")
-                } else {
-                    String::new()
-                };
-                format!(
-                    "UPDATE notes SET {}{body} WHERE {is} AND NOT EXISTS (SELECT FROM notes WHERE {})",
-                    shape.set(other),
-                    shape.is(other)
-                )
-            }
+            16 => self.change_few(&text),
+            _ => self.change_key_of(row, &text),
         }
+    }
+
+    /// Some rows get one text.
+    pub fn change_few(&self, text: &str) -> String {
+        let from = self.number * ROWS;
+        let keys: Vec<String> = (from..from + 10)
+            .map(|row| format!("({})", self.shape.key(row)))
+            .collect();
+        format!(
+            "UPDATE notes SET body = {text} WHERE ({}) IN ({})",
+            self.shape.key_columns(),
+            keys.join(", ")
+        )
+    }
+
+    /// A row gets another key, and now and then this text.
+    pub fn change_key_of(&mut self, row: u64, text: &str) -> String {
+        let other = self.row();
+        match self.random.percent(30) {
+            true => self.rename_with(row, other, &format!(", body = {text}")),
+            false => self.rename(row, other),
+        }
+    }
+
+    /// A row gets the key of another one that there is not.
+    pub fn rename(&self, row: u64, other: u64) -> String {
+        self.rename_with(row, other, "")
+    }
+
+    fn rename_with(&self, row: u64, other: u64, also: &str) -> String {
+        format!(
+            "UPDATE notes SET {}{also} WHERE {} AND NOT EXISTS (SELECT FROM notes WHERE {})",
+            self.shape.set(other),
+            self.shape.is(row),
+            self.shape.is(other)
+        )
     }
 
     /// Many changes of few rows, in one moment: of their texts, and at the end now and then to none, or of their keys.
@@ -201,8 +244,8 @@ impl User {
     }
 
     /// Rows with one and the same text.
-    fn equal_texts(&mut self) -> String {
-        let from = self.number * ROWS + HOT_ROWS + self.random.below(2000);
+    pub fn equal_texts(&mut self) -> String {
+        let from = self.first_bulk_row();
         let to = from + self.random.within(50..400);
         format!(
             "INSERT INTO notes ({keys}, body) SELECT {key}, 'w5 w6 w7' FROM generate_series({from}, {to}) n \
@@ -213,10 +256,15 @@ impl User {
     }
 
     fn bulk_load(&mut self) -> String {
-        let from = self.number * ROWS + HOT_ROWS + self.random.below(2000);
+        let from = self.first_bulk_row();
         let to = from + self.random.within(50..400);
         load(&self.shape, from, to)
     }
+}
+
+/// The rows of so many clients that are changed one by one.
+pub fn hot_rows_of(clients: u64) -> impl Iterator<Item = u64> {
+    (0..clients).flat_map(|number| number * ROWS..number * ROWS + HOT_ROWS)
 }
 
 /// Inserts rows `from` to `to`, with texts that follow from their numbers; existing rows stay as they are.
@@ -237,8 +285,4 @@ fn is_outage(error: &tokio_postgres::Error) -> bool {
         SqlState::CANNOT_CONNECT_NOW,
     ];
     error.code().is_none_or(|code| codes.contains(code))
-}
-
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use testkit::wait::poll_until;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Row};
 
 use crate::testbed::Testbed;
@@ -41,6 +42,11 @@ impl Checker<'_> {
         let holds = async || match self.client.query_one(query, &[]).await {
             Ok(row) if row.get::<_, Option<bool>>(0) == Some(true) => Ok(Ok(())),
             Ok(_) => Err(format!("not within {} s: {what}", timeout.as_secs())),
+            // The daemon has yet to create it.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => Err(format!(
+                "not within {} s: {what}: {error:?}",
+                timeout.as_secs()
+            )),
             Err(error) => Ok(Err(failed(error))),
         };
         poll_until(interval, timeout, holds).await?

@@ -3,6 +3,7 @@
 
 use super::RECOVERY_TIMEOUT;
 use super::checker::Checker;
+use crate::documents::tables;
 use crate::shape::Shape;
 
 impl Checker<'_> {
@@ -33,6 +34,9 @@ impl Checker<'_> {
     /// The operator removes the trigger and has the rows retried.
     pub async fn failed_rows_are_retried(&self) -> Result<(), String> {
         self.execute(Shape::ACCEPT_ALL).await?;
+        if let Some(documents) = &self.testbed.schedule.documents {
+            self.execute(&tables::accept_all(documents)).await?;
+        }
         for job in self.jobs().await? {
             self.succeeds("retry-failed", &job.id).await?;
         }

@@ -24,7 +24,14 @@ impl Checker<'_> {
             .await?
             .into_iter()
             .filter(|job| job.table == "notes")
-            .map(|job| format!("to_jsonb(n) ->> '{}' IS NOT NULL", job.destination))
+            .map(|job| match job.passages {
+                Some((table, _)) => format!(
+                    "EXISTS (SELECT FROM {} p WHERE {} AND p.embedding IS NOT NULL)",
+                    table.qualified,
+                    self.testbed.schedule.shape.same_key("p", "n")
+                ),
+                None => format!("to_jsonb(n) ->> '{}' IS NOT NULL", job.destination),
+            })
             .collect();
         let taken_over = format!(
             "{} AND NOT EXISTS (SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid \

@@ -3,6 +3,7 @@
 mod checker;
 mod failed_rows;
 mod failover;
+mod passages;
 mod vectors;
 mod write_backs;
 
@@ -13,6 +14,7 @@ use super::faults;
 use super::role;
 use super::testbed::Testbed;
 use checker::Checker;
+pub use passages::same_vector;
 
 /// Streaming again after the server or the network is back.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +64,8 @@ impl Checker<'_> {
         if self.testbed.schedule.shape.rejects {
             self.failed_rows_are_retried().await?;
         }
-        if self.testbed.schedule.shape.fingerprint {
-            for job in self.jobs().await? {
+        for job in self.jobs().await? {
+            if self.testbed.schedule.shape.fingerprint || job.passages.is_some() {
                 self.succeeds("verify", &job.id).await?;
             }
         }

@@ -8,18 +8,25 @@ use tokio_postgres::Row;
 
 use super::CATCH_UP_TIMEOUT;
 use super::checker::Checker;
+use super::passages::same_vector;
+use crate::documents::PassageTableName;
+use crate::documents::cutting::Cutting;
 use crate::shape::REJECTED;
 
 pub struct Job {
     pub id: String,
     pub table: String,
     pub destination: String,
-    model: TinyModel,
+    pub model: TinyModel,
+    /// Where the passages of documents are, and how they are cut.
+    pub passages: Option<(PassageTableName, Cutting)>,
 }
 
 impl Checker<'_> {
     pub async fn jobs(&self) -> Result<Vec<Job>, String> {
-        let query = "SELECT id::text, \"table\", dst_column, embedding_model FROM jobs ORDER BY id";
+        // By way of JSON: most schedules have no such columns.
+        let query = "SELECT id::text, \"table\", dst_column, embedding_model, to_jsonb(jobs) ->> 'chunk_table', \
+                       to_jsonb(jobs) ->> 'runtime_params' FROM jobs ORDER BY id";
         let job = |row: &Row| Job {
             id: row.get(0),
             table: row.get(1),
@@ -28,6 +35,10 @@ impl Checker<'_> {
                 .into_iter()
                 .find(|model| model.name() == row.get::<_, &str>(3))
                 .expect("a job has one of the two"),
+            passages: row.get::<_, Option<&str>>(4).map(|table| {
+                let table = PassageTableName::from_row(table).expect("a table of the schedule");
+                (table, self.cutting(row.get(5)))
+            }),
         };
         Ok(self.rows(query).await?.iter().map(job).collect())
     }
@@ -35,7 +46,10 @@ impl Checker<'_> {
     /// Every row has the vector of its text, for every job.
     pub async fn vectors_are_right(&self) -> Result<(), String> {
         for job in self.jobs().await? {
-            self.vectors_are_right_for(&job).await?;
+            match &job.passages {
+                Some((table, cutting)) => self.passages_are_right(&job, *table, cutting).await?,
+                None => self.vectors_are_right_for(&job).await?,
+            }
         }
         Ok(())
     }
@@ -54,6 +68,7 @@ impl Checker<'_> {
             table,
             destination,
             model,
+            ..
         } = job;
         let column = destination.replace('"', "\"\"");
         let is_noted = match table == "notes" && self.has_failures_table().await? {
@@ -75,7 +90,7 @@ impl Checker<'_> {
                 .filter(|text| !text.is_empty())
                 .map(|text| model.vector(text));
             let is_noted: bool = row.get(3);
-            if !is_noted && !same(expected.as_deref(), vector.as_deref()) {
+            if !is_noted && !same_vector(expected.as_deref(), vector.as_deref()) {
                 let text: String = text.unwrap_or("NULL").chars().take(60).collect();
                 let place: &str = row.get(0);
                 wrong.push(format!("{place} {text:?} has {vector:?}"));
@@ -90,16 +105,5 @@ impl Checker<'_> {
             wrong.len(),
             rows.len()
         ))
-    }
-}
-
-fn same(expected: Option<&[f32]>, found: Option<&[f32]>) -> bool {
-    match (expected, found) {
-        (None, None) => true,
-        (Some(expected), Some(found)) => {
-            let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
-            expected.len() == found.len() && expected.iter().zip(found).all(near)
-        }
-        _ => false,
     }
 }

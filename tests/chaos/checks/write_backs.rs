@@ -89,11 +89,17 @@ impl Checker<'_> {
         poll_until(Duration::from_millis(100), CATCH_UP_TIMEOUT, check).await
     }
 
-    /// Each row's place and the transaction that wrote it.
+    /// Each row's place and the transaction that wrote it, in the tables that the jobs write.
     async fn row_versions(&self) -> Result<Vec<String>, String> {
-        let query =
-            "SELECT tableoid::text || ' ' || ctid::text || ' ' || xmin::text FROM notes ORDER BY 1";
-        let rows = self.rows(query).await?;
+        let versions = |table: &str| {
+            format!("SELECT tableoid::text || ' ' || ctid::text || ' ' || xmin::text FROM {table}")
+        };
+        let jobs = self.jobs().await?;
+        let passages = jobs.iter().filter_map(|job| job.passages.as_ref());
+        let tables = passages.map(|(table, _)| table.qualified).chain(["notes"]);
+        let tables: Vec<String> = tables.map(versions).collect();
+        let query = format!("{} ORDER BY 1", tables.join(" UNION ALL "));
+        let rows = self.rows(&query).await?;
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 }

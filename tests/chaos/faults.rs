@@ -23,7 +23,7 @@ use super::testbed::{HARNESS, Testbed};
 /// A row that no user touches.
 const UNTOUCHED_ROW: u64 = 999_999;
 /// Another one, for a long document.
-const LONG_DOCUMENT: u64 = 999_998;
+pub const LONG_DOCUMENT: u64 = 999_998;
 /// A command that waits for a daemon is given up.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 

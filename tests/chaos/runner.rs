@@ -23,6 +23,8 @@ pub struct Outcome {
     pub schedule: Schedule,
     pub violations: Vec<String>,
     pub statements: Statements,
+    /// How often the reader of passages has looked.
+    pub looks: u64,
     pub recoveries: Vec<Duration>,
     pub take_over: Option<(Loss, Duration)>,
     pub took: Duration,
@@ -70,6 +72,7 @@ pub async fn run(
         schedule,
         violations: testbed.record.violations(),
         statements: testbed.record.statements(),
+        looks: testbed.record.looks(),
         recoveries: testbed.record.recoveries(),
         take_over: testbed.record.take_over(),
         took: began.elapsed(),

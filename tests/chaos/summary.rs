@@ -32,6 +32,7 @@ pub fn summarize(outcomes: &[Outcome], wanted: u64, took: Duration) -> ExitCode 
     statements(outcomes, wanted, failed.len(), took);
     recoveries(outcomes);
     take_overs(outcomes);
+    documents(outcomes);
     if !failed.is_empty() {
         println!("failed seeds: {}", failed.join(", "));
     }
@@ -90,6 +91,20 @@ fn take_overs(outcomes: &[Outcome]) {
                 times.len()
             );
         }
+    }
+}
+
+fn documents(outcomes: &[Outcome]) {
+    let with_documents = outcomes
+        .iter()
+        .filter(|outcome| outcome.schedule.documents.is_some());
+    let looks: Vec<u64> = with_documents.map(|outcome| outcome.looks).collect();
+    if !looks.is_empty() {
+        println!(
+            "{} schedules with documents, which were looked at {} times",
+            looks.len(),
+            looks.iter().sum::<u64>()
+        );
     }
 }
 

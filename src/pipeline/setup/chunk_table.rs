@@ -2,6 +2,7 @@
 
 use tokio_postgres::error::SqlState;
 
+use crate::failpoint;
 use crate::jobs::chunk_table::ChunkTableName;
 use crate::pipeline::error::JobError;
 use crate::pipeline::setup::columns::usable_type;
@@ -56,6 +57,7 @@ pub async fn create(
     ddl::run_described(session, &script, &format!("creating the table {shown}"))
         .await
         .map_err(|error| explain(error, &create))?;
+    failpoint::reach("chunk-table-created");
     tracing::info!("created the table {shown} for passages");
     Ok(())
 }

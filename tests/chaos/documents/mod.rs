@@ -154,7 +154,8 @@ fn failpoint(random: &mut Random) -> String {
     let choices = [
         ("documents-read", 30, die()),
         ("documents-read", 10, format!("sleep({})", moment / 5)),
-        ("document-cut", 60, die()),
+        ("documents-cut", 60, die()),
+        ("documents-embedded", 60, die()),
         ("embedder", 20, die()),
         ("write-back-sent", 30, die()),
         ("write-back-sent", 20, format!("return({moment})")),

@@ -3,8 +3,10 @@
 use testkit::tiny_model::DIMENSIONS;
 
 use super::{Documents, PassageTableName};
+use crate::faults::LONG_DOCUMENT;
 use crate::schedule::Schedule;
 use crate::shape::{REJECTED, Shape};
+use crate::workload::hot_rows_of;
 
 /// The rows whose documents are read while the schedule runs: table with their keys, and the name of each key.
 pub const WATCHED: &str = "watched";
@@ -70,10 +72,11 @@ fn history(shape: &Shape) -> String {
     )
 }
 
-/// The rows that users change one by one.
+/// The rows that users change one by one, and that of a fault.
 fn watched(schedule: &Schedule) -> String {
     let shape = &schedule.shape;
-    let numbers: Vec<String> = crate::workload::hot_rows_of(schedule.clients)
+    let numbers: Vec<String> = hot_rows_of(schedule.clients)
+        .chain([LONG_DOCUMENT])
         .map(|number| format!("({number})"))
         .collect();
     format!(

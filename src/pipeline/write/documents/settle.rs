@@ -60,7 +60,10 @@ impl DocumentTask {
                 Ok(())
             }
             Work::Wrote(written) => self.conclude_write(written, session).await,
-            Work::Swept(page) => self.conclude_sweep(page?).await,
+            Work::Swept(page) => {
+                failpoint::reach("orphans-read");
+                self.conclude_sweep(page?).await
+            }
         }
     }
 

@@ -84,10 +84,10 @@ impl Checker<'_> {
             "SELECT COALESCE({of_row}, {of_passage}), {of_row} IS NOT NULL, n.body, n.other, COALESCE({is_noted}, false), \
                     p.chunk_start, p.chunk_end, p.chunk, p.\"{destination}\"::real[], p.chunk_seq, p.chunk_fingerprint::text, \
                     p.document_fingerprint::text \
-             FROM (SELECT notes AS present, * FROM notes) n FULL JOIN (SELECT p AS present, p.* FROM {table} p) p ON {same_key} \
+             FROM (SELECT true AS present, * FROM notes) n FULL JOIN {table} p ON {same_key} \
              ORDER BY 1, p.chunk_seq",
             of_row = format!(
-                "CASE WHEN n.present IS NOT NULL THEN {} END",
+                "CASE WHEN n.present THEN {} END",
                 shape.key_name("n")
             ),
             of_passage = shape.key_name("p"),

@@ -32,7 +32,7 @@ mod workload;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -60,6 +60,9 @@ struct Arguments {
     /// Keep the logs of clean schedules, too
     #[arg(long)]
     keep_logs: bool,
+    /// Leave out schedules without documents
+    #[arg(long)]
+    documents: bool,
     /// Only print what would happen
     #[arg(long)]
     show: bool,
@@ -93,9 +96,12 @@ async fn run(arguments: Arguments) -> ExitCode {
         None => server::installation(),
     };
     let has_vector = has_vector(&installation);
-    let seeds = arguments.seed..arguments.seed + arguments.schedules;
+    let seeds = seeds(&arguments, has_vector);
     if arguments.show {
-        seeds.for_each(|seed| println!("{}", Schedule::from_seed(seed, has_vector)));
+        let schedules = seeds
+            .into_iter()
+            .map(|seed| Schedule::from_seed(seed, has_vector));
+        schedules.for_each(|schedule| println!("{schedule}"));
         return ExitCode::SUCCESS;
     }
     println!(
@@ -111,12 +117,12 @@ async fn run(arguments: Arguments) -> ExitCode {
     let program = Program::new(env!("CARGO_BIN_EXE_lantern-cli")).with_data_path(data_path.path());
 
     let began = Instant::now();
-    let next = Arc::new(AtomicU64::new(seeds.start));
+    let (seeds, next) = (Arc::new(seeds), Arc::new(AtomicUsize::new(0)));
     let (outcomes, mut finished) = mpsc::channel(arguments.lanes);
     for _ in 0..arguments.lanes {
         let lane = Lane {
+            seeds: Arc::clone(&seeds),
             next: Arc::clone(&next),
-            end: seeds.end,
             has_vector,
             program: program.clone(),
             logs: logs.clone(),
@@ -135,6 +141,18 @@ async fn run(arguments: Arguments) -> ExitCode {
     summary::summarize(&all, arguments.schedules, began.elapsed())
 }
 
+/// The seeds of the schedules to play.
+fn seeds(arguments: &Arguments, has_vector: bool) -> Vec<u64> {
+    let is_wanted = |seed: &u64| {
+        !arguments.documents || Schedule::from_seed(*seed, has_vector).documents.is_some()
+    };
+    let number = usize::try_from(arguments.schedules).unwrap_or(usize::MAX);
+    (arguments.seed..)
+        .filter(is_wanted)
+        .take(number)
+        .collect()
+}
+
 fn has_vector(installation: &Installation) -> bool {
     let control = installation
         .bindir()
@@ -145,9 +163,9 @@ fn has_vector(installation: &Installation) -> bool {
 /// Runs one schedule after the other, on a server of its own and in a thread of its own: a panic ends this lane alone,
 /// and the run fails because schedules are missing.
 struct Lane {
-    /// The seed of the next schedule of all lanes.
-    next: Arc<AtomicU64>,
-    end: u64,
+    seeds: Arc<Vec<u64>>,
+    /// The place of the next seed of all lanes.
+    next: Arc<AtomicUsize>,
     has_vector: bool,
     program: Program,
     logs: PathBuf,
@@ -160,10 +178,10 @@ impl Lane {
         let server = RestartableServer::start(installation, &SETTINGS);
         let server = Arc::new(Mutex::new(server));
         loop {
-            let seed = self.next.fetch_add(1, Ordering::SeqCst);
-            if seed >= self.end {
+            let next = self.next.fetch_add(1, Ordering::SeqCst);
+            let Some(&seed) = self.seeds.get(next) else {
                 return;
-            }
+            };
             let schedule = Schedule::from_seed(seed, self.has_vector);
             let program = self.program.clone();
             let outcome = runner::run(Arc::clone(&server), schedule, program, &self.logs).await;

@@ -259,3 +259,28 @@ async fn jobs_on_the_same_documents_and_on_their_passages_do_not_disturb_each_ot
     scene.wait_until_confirmed().await;
     assert_eq!(scene.value(versions).await, before);
 }
+
+/// The other job's write-back fires the trigger after a restart of the daemon, which so remembers nothing of the text.
+#[tokio::test]
+async fn a_text_that_a_trigger_changes_in_the_write_back_of_another_job_is_followed() {
+    let mut scene = chunk_scene(DOCS).await;
+    scene
+        .sql(
+            "CREATE FUNCTION clean() RETURNS trigger LANGUAGE plpgsql AS \
+               $$ BEGIN NEW.body := substr(NEW.body, length('unclean ') + 1); RETURN NEW; END $$; \
+             CREATE TRIGGER clean BEFORE UPDATE ON docs FOR EACH ROW WHEN (NEW.body LIKE 'unclean %') EXECUTE FUNCTION clean()",
+        )
+        .await;
+    chunk_job(&scene, "docs_chunks", &[]).await;
+    scene.start_daemon().await;
+    scene.put_into("docs", 1, "unclean text").await;
+    caught_up(&scene).await;
+    let chunk = "SELECT string_agg(chunk, '|') FROM docs_chunks";
+    assert_eq!(scene.value(chunk).await, "unclean text");
+    scene.stop_daemon().await;
+    scene.job("docs", "body").await;
+    scene.start_daemon().await;
+    scene.wait_for(chunk, "text").await;
+    caught_up(&scene).await;
+    assert_eq!(scene.failures().await, "");
+}

@@ -323,6 +323,8 @@ impl TableChanges {
                 Some(_) if !self.target.reads_texts() => Verdict::Ordinary,
                 Some(_) | None => Verdict::FinishedFor(written),
             },
+            // It looks at the row, and writes nothing to the table that the other job would answer.
+            Author::OtherJob if self.target.passages.is_some() => Verdict::Ordinary,
             // Where the text is not remembered, a trigger may have changed it unseen. To embed each row that another job
             // writes would be worse: two jobs could answer each other forever.
             Author::OtherJob => Verdict::FinishedUnlessChanged,

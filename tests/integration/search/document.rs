@@ -216,7 +216,8 @@ async fn documents() -> Option<(TestDatabase, Process)> {
            (1, 'Tides', E'A harbor has water at one hour and mud at the next.\\n\\nThe tides follow the moon with a delay, which is \
              how tides work.\\n\\nIn a bay the water rises higher.', 'en'), \
            (2, 'Castles', E'A castle on a hill sees far.\\n\\nIts walls are thick, and its well is deep.', 'en'), \
-           (3, 'Gezeiten', E'Wie die Gezeiten entstehen, ist bekannt.\\n\\nDer Mond zieht das Wasser an.', 'de')",
+           (3, 'Gezeiten', E'Wie die Gezeiten entstehen, ist bekannt.\\n\\nDer Mond zieht das Wasser an.', 'de'); \
+         INSERT INTO docs (id, title, body) SELECT i, 'Hills', 'The hill number ' || i || ' is green.' FROM generate_series(4, 9) i",
     )
     .await;
     let job = Job {

@@ -24,7 +24,7 @@ async fn a_document_of_megabytes_is_cut_beside_short_ones() {
     scene.sql(DOCS).await;
     scene
         .sql(
-            "INSERT INTO docs (id, body) SELECT 1, string_agg('w' || (n * 7919) % 400 || CASE WHEN n % 60 = 0 THEN E'.\\n\\n' ELSE ' ' END, '') \
+            "INSERT INTO docs (id, body) SELECT 1, string_agg('w' || (n::bigint * 7919) % 400 || CASE WHEN n % 60 = 0 THEN E'.\\n\\n' ELSE ' ' END, '') \
              FROM generate_series(1, 500000) n",
         )
         .await;

@@ -11,8 +11,10 @@
 //! | file | holds |
 //! | --- | --- |
 //! | [`task`] | the task that moves documents from one step to the next |
-//! | [`work`] | which work of the session, and of the threads that cut, comes next |
+//! | [`work`] | work of the session, and of the threads that cut |
+//! | [`next`] | which work comes next |
 //! | [`settle`] | what the results of that work mean |
+//! | [`refusals`] | why documents are quarantined |
 //! | [`document`] | a document on its way, and how a newer change joins it |
 //! | [`in_hand`] | all of them: one for each key, in the order in which they came, with the memory that they take |
 //! | [`at_engine`] | passages whose vectors are being computed |
@@ -27,6 +29,8 @@
 pub mod at_engine;
 pub mod document;
 pub mod in_hand;
+pub mod next;
+pub mod refusals;
 pub mod session;
 pub mod settle;
 pub mod sweep;

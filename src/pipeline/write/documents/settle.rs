@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
-use uuid::Uuid;
 
 use super::document::{Document, Stage};
+use super::refusals::{cancellation, too_large};
 use super::session::DocumentSession;
 use super::task::DocumentTask;
 use super::work::{Work, Written};
 use crate::backoff::pause_after;
-use crate::byte_size::Size;
-use crate::embedding::EmbeddingError;
 use crate::failpoint;
 use crate::pipeline::chunks::found::Found;
 use crate::pipeline::chunks::orphans::OrphanPage;
@@ -351,44 +349,4 @@ impl DocumentTask {
         self.finish_ended_sweeps().await;
         Ok(())
     }
-}
-
-/// Why a document is quarantined that has more bytes than the job cuts.
-fn too_large(size: usize, limit: usize) -> String {
-    let shown = |bytes: usize| Size(bytes as u64);
-    format!(
-        "the text has {size} bytes ({}), more than max_document_bytes ({}); divide it into several rows, or set \
-         max_document_bytes in runtime_params to {size} or more",
-        shown(size),
-        shown(limit)
-    )
-}
-
-/// Why a document is quarantined of which the model cannot embed a passage.
-pub(super) fn unusable_passage(plan: &Plan, fingerprint: Uuid, error: &EmbeddingError) -> String {
-    let mut changes = plan.changes.iter();
-    let change = changes.find(|change| change.passage.fingerprint == fingerprint);
-    match change {
-        Some(change) => format!(
-            "passage {} (characters {} to {}): {error}",
-            change.seq, change.passage.span.0, change.passage.span.1
-        ),
-        None => error.to_string(),
-    }
-}
-
-/// Why a document is quarantined of which a trigger has canceled the change of a passage.
-fn cancellation(table: &str) -> String {
-    format!(
-        "a trigger of {table} canceled the change of a passage, that is, returned NULL; let it pass INSERT, UPDATE and \
-         DELETE, or set skip_triggers = true in the jobs table"
-    )
-}
-
-/// Why a row is quarantined whose write-backs fire triggers that cause the next one.
-pub(super) fn endless_cascade(table: &str, depth: u8) -> String {
-    format!(
-        "each write-back fires triggers of {table} that change the document again, {depth} times in a row; let them leave \
-         the texts alone, or set skip_triggers = true in the jobs table"
-    )
 }

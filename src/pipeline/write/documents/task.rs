@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::at_engine::PassagesAtEngine;
 use super::document::{Document, Embedding, Stage};
 use super::in_hand::{InHand, Line};
+use super::refusals;
 use super::session::DocumentSession;
 use super::sweep::Sweeps;
 use super::work::{Load, Work};
@@ -163,7 +164,7 @@ impl DocumentTask {
     /// Takes a change in.
     pub(super) async fn admit(&mut self, row: Row) -> Result<(), JobError> {
         if row.cascade_depth > MAX_CASCADE_DEPTH {
-            let reason = super::settle::endless_cascade(&self.table, row.cascade_depth);
+            let reason = refusals::endless_cascade(&self.table, row.cascade_depth);
             return self.quarantine.add(row, reason, 0);
         }
         if row.source == SourceText::Truncated {
@@ -281,8 +282,7 @@ impl DocumentTask {
                 if let Stage::Embedding(embedding) = &document.stage
                     && embedding.awaited.contains(&fingerprint)
                 {
-                    let reason =
-                        super::settle::unusable_passage(&embedding.plan, fingerprint, &error);
+                    let reason = refusals::unusable_passage(&embedding.plan, fingerprint, &error);
                     return self.quarantine(document, reason, 1);
                 }
             }

@@ -176,9 +176,9 @@ impl DocumentTask {
         Some(spawn(async move {
             let outcomes = session.write(depth, &batch).await;
             Work::Wrote(Written {
-                bytes,
                 batch,
                 outcomes,
+                bytes,
                 began,
             })
         }))

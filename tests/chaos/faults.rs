@@ -140,18 +140,7 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
                 .execute(change, &[&TinyModel::Two.name()])
                 .await?;
         }
-        Fault::ChangeDestination => {
-            let change =
-                "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'second'";
-            let change = match testbed.schedule.documents {
-                Some(_) => format!(
-                    "UPDATE jobs SET chunk_table = '{}' WHERE chunk_table IS NOT NULL; {change} AND chunk_table IS NULL",
-                    OTHER_TABLE.written
-                ),
-                None => change.to_owned(),
-            };
-            client(testbed).await?.batch_execute(&change).await?;
-        }
+        Fault::ChangeDestination => return change_destination(testbed).await,
         Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
         Fault::HideRows(pause) => {
             let client = client(testbed).await?;
@@ -180,15 +169,31 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
             return written;
         }
         Fault::ChangeCutting => return change_cutting(testbed).await,
-        Fault::DropPassages => {
-            if let Some(documents) = &testbed.schedule.documents {
-                let drop = format!("DROP TABLE IF EXISTS {}", documents.table.qualified);
-                client(testbed).await?.batch_execute(&drop).await?;
-            }
-        }
+        Fault::DropPassages => return drop_passages(testbed).await,
         Fault::Resync { all } => resync(testbed, *all).await?,
     }
     Ok(())
+}
+
+async fn change_destination(testbed: &Testbed) -> Result<(), Error> {
+    let change =
+        "UPDATE jobs SET dst_column = 'another \"embedding\"' WHERE dst_column <> 'second'";
+    let change = match testbed.schedule.documents {
+        Some(_) => format!(
+            "UPDATE jobs SET chunk_table = '{}' WHERE chunk_table IS NOT NULL; {change} AND chunk_table IS NULL",
+            OTHER_TABLE.written
+        ),
+        None => change.to_owned(),
+    };
+    client(testbed).await?.batch_execute(&change).await
+}
+
+async fn drop_passages(testbed: &Testbed) -> Result<(), Error> {
+    let Some(documents) = &testbed.schedule.documents else {
+        return Ok(());
+    };
+    let drop = format!("DROP TABLE IF EXISTS {}", documents.table.qualified);
+    client(testbed).await?.batch_execute(&drop).await
 }
 
 async fn client(testbed: &Testbed) -> Result<Client, Error> {

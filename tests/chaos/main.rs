@@ -147,10 +147,7 @@ fn seeds(arguments: &Arguments, has_vector: bool) -> Vec<u64> {
         !arguments.documents || Schedule::from_seed(*seed, has_vector).documents.is_some()
     };
     let number = usize::try_from(arguments.schedules).unwrap_or(usize::MAX);
-    (arguments.seed..)
-        .filter(is_wanted)
-        .take(number)
-        .collect()
+    (arguments.seed..).filter(is_wanted).take(number).collect()
 }
 
 fn has_vector(installation: &Installation) -> bool {

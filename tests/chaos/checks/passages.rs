@@ -86,10 +86,7 @@ impl Checker<'_> {
                     p.document_fingerprint::text \
              FROM (SELECT true AS present, * FROM notes) n FULL JOIN {table} p ON {same_key} \
              ORDER BY 1, p.chunk_seq",
-            of_row = format!(
-                "CASE WHEN n.present THEN {} END",
-                shape.key_name("n")
-            ),
+            of_row = format!("CASE WHEN n.present THEN {} END", shape.key_name("n")),
             of_passage = shape.key_name("p"),
             destination = job.destination.replace('"', "\"\""),
             table = table.qualified,

@@ -32,7 +32,11 @@ pub fn paragraph(random: &mut Random) -> String {
             let sentences = random.within(1..4);
             let sentence = |_| format!("{}.", words(random, 3..12));
             let sentences: Vec<String> = (0..sentences).map(sentence).collect();
-            sentences.join(if sentences.len() % 2 == 0 { " " } else { "\n" })
+            sentences.join(if sentences.len().is_multiple_of(2) {
+                " "
+            } else {
+                "\n"
+            })
         }
     }
 }

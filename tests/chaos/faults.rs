@@ -133,13 +133,7 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
             tokio::time::sleep(*pause).await;
             testbed.insert_jobs(&client).await?;
         }
-        Fault::ChangeModel => {
-            let change = "UPDATE jobs SET embedding_model = $1";
-            client(testbed)
-                .await?
-                .execute(change, &[&TinyModel::Two.name()])
-                .await?;
-        }
+        Fault::ChangeModel => return change_model(testbed).await,
         Fault::ChangeDestination => return change_destination(testbed).await,
         Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
         Fault::HideRows(pause) => {
@@ -172,6 +166,13 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::DropPassages => return drop_passages(testbed).await,
         Fault::Resync { all } => resync(testbed, *all).await?,
     }
+    Ok(())
+}
+
+async fn change_model(testbed: &Testbed) -> Result<(), Error> {
+    let change = "UPDATE jobs SET embedding_model = $1";
+    let model = TinyModel::Two.name();
+    client(testbed).await?.execute(change, &[&model]).await?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use tree_sitter::{Node, Parser};
 use tree_sitter_language::LanguageFn;
 
-use super::boundaries::{Level, Mark};
+use super::level::{Level, Mark};
 use super::mode::Language;
 
 /// Longer texts are cut by their lines alone: a tree takes many times the memory of its text.

@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::boundaries::Level;
+use super::level::Level;
 use super::pieces::{Piece, Pieces};
 
 /// Bytes behind a place whose hash decides among places of one level. What is before a place does not count: an edit

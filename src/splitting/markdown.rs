@@ -3,7 +3,7 @@
 //! A line is judged by itself, apart from fences, so that one edit cannot change what the whole document is. Only an
 //! opened fence reaches further, as it does for those who read the document.
 
-use super::boundaries::{Level, Mark};
+use super::level::{Level, Mark};
 
 /// A fence of code that is open: its character and its length.
 #[derive(Clone, Copy)]

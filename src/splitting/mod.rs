@@ -19,47 +19,18 @@
 mod boundaries;
 mod code;
 mod cuts;
+mod level;
 mod markdown;
 mod mode;
 mod overlap;
+mod passage;
 mod passages;
 mod pieces;
 #[cfg(test)]
 mod tests;
-
-use std::ops::Range;
+mod token_count;
 
 pub use mode::{Language, Mode, UnknownMode};
+pub use passage::{Passage, Splitting};
 pub use passages::split;
-
-/// How documents are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Splitting {
-    /// What kind of text they are.
-    pub mode: Mode,
-    /// The most tokens of a passage, its overlap included. At least 1.
-    pub max_tokens: usize,
-    /// The most tokens that a passage repeats of the text before it. At most half of `max_tokens` counts.
-    pub overlap: usize,
-}
-
-/// Counts the tokens of a text.
-pub trait TokenCount {
-    /// Tokens of the text alone, without special tokens. Texts of a bounded size are asked for, not whole documents.
-    fn count(&self, text: &str) -> usize;
-}
-
-impl<F: Fn(&str) -> usize> TokenCount for F {
-    fn count(&self, text: &str) -> usize {
-        self(text)
-    }
-}
-
-/// A part of a document. Ranges are half-open.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Passage {
-    /// Bytes of the text in UTF-8.
-    pub bytes: Range<usize>,
-    /// Unicode characters from 0, as PostgreSQL's `substr` counts them from 1.
-    pub chars: Range<usize>,
-}
+pub use token_count::TokenCount;

@@ -1,9 +1,9 @@
 //! How much of the text before a cut a passage repeats.
 
-use super::TokenCount;
-use super::boundaries::Level;
 use super::cuts::{Cut, word_starts};
+use super::level::Level;
 use super::pieces::Piece;
+use super::token_count::TokenCount;
 
 /// Where the passage begins that follows a cut: at most `overlap` tokens before it, and not before `after`. It depends
 /// on the text right before the cut alone.

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use super::boundaries::Level;
 use super::cuts::{Cut, next_cut};
+use super::level::Level;
 use super::overlap;
+use super::passage::{Passage, Splitting};
 use super::pieces::{MAX_BYTES_PER_TOKEN, Piece, Pieces};
-use super::{Passage, Splitting, TokenCount};
+use super::token_count::TokenCount;
 
 /// How often a passage that the counter finds too long is made shorter by what is too much, before it is halved.
 const MAX_CORRECTIONS: usize = 4;

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::TokenCount;
-use super::boundaries::{Boundaries, Boundary, Level};
+use super::boundaries::{Boundaries, Boundary};
+use super::level::Level;
 use super::mode::Mode;
+use super::token_count::TokenCount;
 
 /// Bytes that stand for a token in any case. A tokenizer may make nothing of white space, or one token of an endless
 /// word; a passage of such a text has an end all the same. As many as a model looks at for each token of its window.

@@ -26,6 +26,8 @@ const UNTOUCHED_ROW: u64 = 999_999;
 pub const LONG_DOCUMENT: u64 = 999_998;
 /// A command that waits for a daemon is given up.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often `resync` runs in a row.
+const RESYNCS: usize = 2;
 
 /// Applies all faults of a schedule at their times; returns when the last of them is over.
 pub async fn run(testbed: Arc<Testbed>) {
@@ -269,8 +271,10 @@ async fn resync(testbed: &Testbed, all: bool) -> Result<(), Error> {
     if let Some(job) = job.get::<_, Option<String>>(0) {
         let mut arguments = vec!["resync", "--job", &job];
         arguments.extend(all.then_some("--all"));
-        let done = tokio::time::timeout(COMMAND_TIMEOUT, testbed.config.run(&arguments)).await;
-        testbed.log(&format!("resync: {done:?}"));
+        for _ in 0..RESYNCS {
+            let done = tokio::time::timeout(COMMAND_TIMEOUT, testbed.config.run(&arguments)).await;
+            testbed.log(&format!("resync: {done:?}"));
+        }
     }
     Ok(())
 }

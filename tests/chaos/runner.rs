@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
+use testkit::tiny_model::TinyModel;
 use testkit::{Program, RestartableServer};
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
@@ -13,7 +14,7 @@ use tokio_postgres::Client;
 
 use super::record::Statements;
 use super::role;
-use super::schedule::{Loss, Schedule};
+use super::schedule::{Fault, Loss, Schedule};
 use super::testbed::Testbed;
 use super::workload::User;
 use super::{checks, documents, engine, faults, monitor};
@@ -105,10 +106,20 @@ fn start_users(testbed: &Testbed, stop: &Arc<AtomicBool>) -> JoinSet<()> {
 /// Reads passages until told to stop, where there are some.
 fn start_reader(testbed: &Testbed, stop: &Arc<AtomicBool>) -> Option<JoinHandle<()>> {
     let documents = testbed.schedule.documents.clone()?;
+    let has = |fault| {
+        let mut faults = testbed.schedule.faults.iter();
+        faults.any(|incident| incident.fault == fault)
+    };
+    let mut cuttings = vec![documents.cutting.clone()];
+    cuttings.extend(has(Fault::ChangeCutting).then(|| documents.other_cutting.clone()));
+    let mut models = vec![TinyModel::One];
+    models.extend(has(Fault::ChangeModel).then_some(TinyModel::Two));
     let reader = documents::reader::Reader {
         uri: testbed.direct.clone(),
         shape: testbed.schedule.shape.clone(),
         documents,
+        cuttings,
+        models,
         record: Arc::clone(&testbed.record),
         stop: Arc::clone(stop),
     };

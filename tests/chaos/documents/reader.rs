@@ -14,14 +14,14 @@ use testkit::tiny_model::TinyModel;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Row};
 
-use super::cutting::{Content, Judge, Passage};
+use super::cutting::{Content, Cutting, Judge, Passage};
 use super::tables::WATCHED;
 use super::versions::Versions;
 use super::{Documents, PassageTableName};
 use crate::record::Record;
 use crate::shape::Shape;
 
-/// At least so long between two looks, and three times what a look takes.
+/// At least so long between two looks, and as long as a look takes.
 const POLL_INTERVAL: Duration = Duration::from_millis(25);
 
 /// So many faults are reported.
@@ -32,6 +32,9 @@ pub struct Reader {
     pub uri: String,
     pub shape: Shape,
     pub documents: Documents,
+    /// How documents may be cut, and by which models embedded.
+    pub cuttings: Vec<Cutting>,
+    pub models: Vec<TinyModel>,
     pub record: Arc<Record>,
     pub stop: Arc<AtomicBool>,
 }
@@ -58,12 +61,11 @@ struct Reading {
 }
 
 impl Reader {
-    /// Reads until told to stop; returns how often it looked and how many documents it compared.
+    /// Reads until told to stop.
     pub async fn run(self) {
-        let judges = self.documents.cuttings().into_iter().flat_map(|cutting| {
-            TinyModel::ALL
-                .into_iter()
-                .map(move |model| Judge::new(cutting, model))
+        let judges = self.cuttings.iter().flat_map(|cutting| {
+            let models = self.models.iter();
+            models.map(|model| Judge::new(cutting, *model))
         });
         let tables = self.documents.tables().map(|table| Watched {
             table,
@@ -100,7 +102,7 @@ impl Reading {
                     self.settle(&error);
                 }
             }
-            tokio::time::sleep(POLL_INTERVAL.max(began.elapsed() * 3)).await;
+            tokio::time::sleep(POLL_INTERVAL.max(began.elapsed())).await;
         }
         self.reader.record.looked(self.looks);
     }

@@ -20,10 +20,10 @@ async fn job(pgai: &Pgai, arguments: &str) -> Value {
     let cleanup = "DELETE FROM jobs; DROP TABLE IF EXISTS website.blog_chunks, website.moved; \
                    DROP FUNCTION IF EXISTS website.lantern_bridge_1() CASCADE";
     pgai.sql(cleanup).await;
-    if let Some(url) = job["runtime_params"].get_mut("base_url") {
-        if *url == json!(pgai.stub.url()) {
-            *url = json!("STUB");
-        }
+    if let Some(url) = job["runtime_params"].get_mut("base_url")
+        && *url == json!(pgai.stub.url())
+    {
+        *url = json!("STUB");
     }
     job
 }
@@ -230,6 +230,13 @@ async fn what_cannot_be_moved_is_refused_with_the_reason() {
         assert!(refused.contains(words), "{words}: {refused}");
         pgai.configure(&usual).await;
     }
+}
+
+#[tokio::test]
+async fn a_vectorizer_is_not_moved_where_something_is_in_the_way() {
+    let Some(pgai) = Pgai::new(Version::Library, PLAIN).await else {
+        return;
+    };
     pgai.sql("CREATE TABLE website.blog_chunks ()").await;
     let refused = refusal(&pgai, "").await;
     assert!(

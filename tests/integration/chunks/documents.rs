@@ -81,7 +81,7 @@ pub async fn wrong(scene: &Scene, embedded: &str) -> String {
           WHERE substr(body, covered + 1) ~ '\\S') w";
     found += &scene.value(structure).await;
     let query = format!(
-        "SELECT c.id::text, chunk_seq, {embedded}, embedding::real[] FROM docs_chunks c JOIN docs d USING (id) ORDER BY 1, 2"
+        "SELECT c.id::text, chunk_seq, {embedded}, c.embedding::real[] FROM docs_chunks c JOIN docs d USING (id) ORDER BY 1, 2"
     );
     let rows = scene.client.query(&query, &[]).await.expect("the passages");
     let texts = rows.iter().map(|row| row.get::<_, String>(2)).collect();

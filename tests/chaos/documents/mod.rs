@@ -105,7 +105,7 @@ impl Documents {
             other_cutting: cutting.changed(&mut random),
             cutting,
             // The trigger that rejects passages has to be there before them.
-            exists_before: random.percent(30) || shape.rejects,
+            exists_before: random.percent(60) || shape.rejects,
         };
         let incidents = (0..random.within(1..4)).map(|_| {
             let at = Duration::from_millis(random.below(duration.as_millis() as u64 * 2 / 3));

@@ -54,8 +54,10 @@ struct Reading {
     reader: Reader,
     judges: Vec<Judge>,
     tables: Vec<Watched>,
-    /// The snapshot of the last look.
+    /// The snapshot of the last look. None after a crash of the server, which may give transaction ids out again.
     seen: Option<String>,
+    /// The versions that were read, by their numbers in the history.
+    read: HashSet<i64>,
     looks: u64,
     reported: usize,
 }
@@ -78,6 +80,7 @@ impl Reader {
             judges: judges.collect(),
             tables: tables.into(),
             seen: None,
+            read: HashSet::new(),
             looks: 0,
             reported: 0,
             reader: self,
@@ -97,6 +100,7 @@ impl Reading {
             if let Err(error) = self.look(&client).await {
                 if client.is_closed() {
                     client = connect_when_ready(&self.reader.uri, "chaos-reader").await;
+                    self.seen = None;
                 } else {
                     let _ = client.batch_execute("ROLLBACK").await;
                     self.settle(&error);
@@ -139,12 +143,12 @@ impl Reading {
     async fn look(&mut self, client: &Client) -> Result<(), Error> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         client.batch_execute(begin).await?;
-        let snapshot = client
-            .query_one("SELECT pg_current_snapshot()::text", &[])
-            .await?
-            .get(0);
-        self.read_history(client).await?;
-        self.seen = Some(snapshot);
+        // The clock is read after the snapshot is taken: statements that begin later see what it shows.
+        let now =
+            "SELECT pg_current_snapshot()::text, extract(epoch FROM clock_timestamp())::float8";
+        let now = client.query_one(now, &[]).await?;
+        self.read_history(client, now.get(1)).await?;
+        self.seen = Some(now.get(0));
         for place in 0..self.tables.len() {
             self.read_table(client, place).await?;
         }
@@ -154,13 +158,16 @@ impl Reading {
     }
 
     /// The versions that were committed since the last look.
-    async fn read_history(&mut self, client: &Client) -> Result<(), Error> {
+    async fn read_history(&mut self, client: &Client, now: f64) -> Result<(), Error> {
         let history = format!(
-            "SELECT xid::text, key, NULLIF(body, ''), other FROM history \
+            "SELECT xid::text, key, NULLIF(body, ''), other, id FROM history \
              WHERE ($1::text IS NULL OR NOT pg_visible_in_snapshot(xid, $1::text::pg_snapshot)) \
                AND (key IS NULL OR key IN (SELECT name FROM {WATCHED})) ORDER BY id"
         );
         for row in client.query(&history, &[&self.seen]).await? {
+            if !self.read.insert(row.get(4)) {
+                continue;
+            }
             let (xid, key): (&str, Option<&str>) = (row.get(0), row.get(1));
             let body: Option<String> = row.get(2);
             let content = body.map(|body| Content {
@@ -171,11 +178,11 @@ impl Reading {
                 match key {
                     Some(key) => {
                         let versions = watched.versions.entry(key.to_owned()).or_default();
-                        versions.push(xid, content.clone());
+                        versions.push(xid, content.clone(), now);
                     }
                     None => {
                         for versions in watched.versions.values_mut() {
-                            versions.push(xid, None);
+                            versions.push(xid, None, now);
                         }
                     }
                 }
@@ -229,7 +236,8 @@ impl Reading {
         let changed = changed(&self.tables[place].digests, &new);
         let passages = format!(
             "SELECT w.name, p.chunk_seq, p.chunk_start, p.chunk_end, p.chunk, p.embedding::real[], \
-                    p.document_fingerprint IS NOT NULL, p.chunk_fingerprint IS NOT NULL \
+                    p.document_fingerprint IS NOT NULL, p.chunk_fingerprint IS NOT NULL, \
+                    CASE WHEN p.chunk_seq = 0 THEN (to_jsonb(p) ->> 'written_at')::float8 END \
              FROM {WATCHED} w JOIN {table} p ON {of_key} WHERE w.name = ANY($1) ORDER BY w.name, p.chunk_seq"
         );
         let rows = client.query(&passages, &[&changed]).await?;
@@ -241,8 +249,10 @@ impl Reading {
                 self.report(format!("the passages of {key} in {table}: {what}"));
                 continue;
             }
+            // The first passage is written with every change of a document.
+            let written = rows.first().and_then(|row| row.get(8));
             let versions = self.tables[place].versions.entry(key.clone()).or_default();
-            if let Err(what) = versions.show(&mut self.judges, &passages) {
+            if let Err(what) = versions.show(&mut self.judges, &passages, written) {
                 self.report(format!("the passages of {key} in {table} are {what}"));
             }
         }

@@ -91,11 +91,15 @@ fn watched(schedule: &Schedule) -> String {
     )
 }
 
-/// The table for passages as users create it, with a trigger that rejects some.
+/// The table for passages as users create it, with triggers: one notes when the statement began that wrote a passage, so
+/// after which moment it read the row, another one rejects some passages.
 fn passages(shape: &Shape, table: PassageTableName) -> String {
     let mut statements = format!(
         "CREATE TABLE {name} ({key}, chunk_seq int, chunk_start int, chunk_end int, chunk text, embedding {vector}, \
-           chunk_fingerprint uuid, document_fingerprint uuid, comment text, PRIMARY KEY ({columns}, chunk_seq));",
+           chunk_fingerprint uuid, document_fingerprint uuid, written_at float8, PRIMARY KEY ({columns}, chunk_seq));
+         CREATE FUNCTION note_writing() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN NEW.written_at := extract(epoch FROM statement_timestamp()); RETURN NEW; END $$;
+         CREATE TRIGGER note_writing BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION note_writing();",
         name = table.qualified,
         key = shape.key_declaration(),
         vector = match shape.has_vector_type() {

@@ -2,6 +2,9 @@
 
 use super::cutting::{Content, Judge, Passage};
 
+/// A statement may begin so long before it reads, in seconds.
+const MAX_DELAY: f64 = 0.05;
+
 /// A key, with the versions of its row in order.
 pub struct Versions {
     all: Vec<Version>,
@@ -14,6 +17,8 @@ struct Version {
     xid: String,
     /// `None` where no passages are due: there is no row, or it has no text.
     content: Option<Content>,
+    /// From when on each statement sees it, or a later one: seconds of the server's clock.
+    seen: f64,
 }
 
 impl Default for Versions {
@@ -22,6 +27,7 @@ impl Default for Versions {
         let absent = Version {
             xid: String::new(),
             content: None,
+            seen: 0.0,
         };
         Versions {
             all: vec![absent],
@@ -32,10 +38,11 @@ impl Default for Versions {
 
 impl Versions {
     /// Notes the next version. Of those of one transaction, others see the last one alone.
-    pub fn push(&mut self, xid: &str, content: Option<Content>) {
+    pub fn push(&mut self, xid: &str, content: Option<Content>, seen: f64) {
         let version = Version {
             xid: xid.to_owned(),
             content,
+            seen,
         };
         match self.all.last_mut() {
             Some(last) if last.xid == xid => *last = version,
@@ -48,16 +55,36 @@ impl Versions {
         self.shown = 0;
     }
 
-    /// Looks for the version that these passages show, no older than the one before.
+    /// Looks for the version that these passages show, no older than the one before. A statement that began at `written`
+    /// has written them, so they are of a version that it could see.
     ///
     /// # Errors
     /// What they show instead.
-    pub fn show(&mut self, judges: &mut [Judge], found: &[Passage]) -> Result<(), String> {
+    pub fn show(
+        &mut self,
+        judges: &mut [Judge],
+        found: &[Passage],
+        written: Option<f64>,
+    ) -> Result<(), String> {
         let later = self.shown..self.all.len();
         let mut shown = later.clone().filter(|at| self.is(*at, judges, found));
-        if let Some(at) = shown.next() {
+        let is_fresh = |at: &usize| match (self.all.get(at + 1), written) {
+            (Some(next), Some(written)) => written < next.seen + MAX_DELAY,
+            _ => true,
+        };
+        let first = shown.next();
+        let fresh = first.filter(is_fresh).or_else(|| shown.find(is_fresh));
+        if let Some(at) = fresh {
             self.shown = at;
             return Ok(());
+        }
+        if let Some(at) = first {
+            self.shown = at;
+            return Err(format!(
+                "those of version {at}, written {:.3} s after the next one could be seen: {}",
+                written.unwrap_or_default() - self.all[at + 1].seen,
+                shorten(found)
+            ));
         }
         let older = (0..self.shown).rev().find(|at| self.is(*at, judges, found));
         let what = match (older, found.is_empty()) {

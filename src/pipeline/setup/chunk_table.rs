@@ -73,7 +73,7 @@ pub async fn is_recent(
     oid: u32,
     slot: &SlotName,
 ) -> Result<bool, DatabaseError> {
-    // ALTER TABLE writes the row of the table anew, and not that of a column which it leaves as it is.
+    // ALTER TABLE writes a new version of the row of the table, and not that of a column which it leaves as it is.
     let is_recent: Option<bool> = session
         .query_opt(
             "SELECT age(a.xmin) BETWEEN 0 AND age(s.catalog_xmin) FROM pg_attribute a, pg_replication_slots s \

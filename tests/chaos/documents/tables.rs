@@ -42,7 +42,7 @@ pub fn create(schedule: &Schedule, documents: &Documents) -> String {
     statements
 }
 
-/// Each version that a row had: NULL for none. Its users' transactions commit it, so whoever sees a version of the row sees
+/// Each version that a row had: NULL for none. Its users' transactions commit it, so a reader that sees a version of the row sees
 /// it here as well. A row with a key of NULL stands for a TRUNCATE.
 ///
 /// Users who change one row wait for each other, so the versions of a key are in the order of `id`.

@@ -3,7 +3,7 @@
 //! A write-back is a transaction of three messages that leave together: the lock of the table of passages, the statement,
 //! the commit. The lock makes all writers of the table wait for each other, and the statement behind it sees what they have
 //! committed ([`write`](crate::pipeline::chunks::write)). Over a slow link the lock is held while the statement arrives;
-//! nobody but the commands beside the daemon waits for it.
+//! only the commands beside the daemon wait for it.
 
 use std::sync::Arc;
 

@@ -195,7 +195,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
         );
     }
     let supervisor = arguments.catch_up.apply(supervisor);
-    let work = supervisor.heard_by(service_manager).run();
+    let work = Box::pin(supervisor.heard_by(service_manager).run());
     let end = match arguments.logging.is_for_people() {
         true => daemon_progress::beside(board, work).await,
         false => work.await,

@@ -112,7 +112,8 @@ pub async fn open<C, E>(
     log_in: impl AsyncFnOnce(Opened) -> Result<C, E>,
 ) -> Result<Result<C, E>, ConnectFailure> {
     let limit = server.connect_timeout();
-    let attempt = async {
+    // Boxed, as statements deep in the setup of a job connect too, and stacks are short.
+    let attempt = Box::pin(async {
         let address = server.first_server();
         let socket = Socket::open(address, server.socket_options())
             .await
@@ -134,7 +135,7 @@ pub async fn open<C, E>(
             Some(why) if ended.is_err() => Err(ConnectFailure::Authentication(why.clone())),
             _ => Ok(ended),
         }
-    };
+    });
     timeout(limit, attempt)
         .await
         .unwrap_or(Err(ConnectFailure::Timeout(limit)))

@@ -39,7 +39,7 @@ pub async fn run(arguments: EmbedTable) -> anyhow::Result<ExitCode> {
         report::plan(&planned, &planned.count().await.map_err(said)?)?;
         return Ok(ExitCode::SUCCESS);
     }
-    embed(planned, &engine).await
+    Box::pin(embed(planned, &engine)).await
 }
 
 /// Looks at everything, and loads the model between two looks.

@@ -49,7 +49,7 @@ impl SlotReader {
             end: end.clone(),
         };
         let running = async move {
-            lifecycle::run(source, inputs, snapshots, end).await;
+            Box::pin(lifecycle::run(source, inputs, snapshots, end)).await;
             // Held until here, so that the channel stays open between two subscribers.
             drop(acks);
         };

@@ -187,9 +187,9 @@ impl Job {
         let prepared = tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            prepared = ddl::telling(reporter, self.prepare()) => prepared?,
+            prepared = ddl::telling(reporter, Box::pin(self.prepare())) => prepared?,
         };
-        self.stream(prepared).await
+        Box::pin(self.stream(prepared)).await
     }
 }
 

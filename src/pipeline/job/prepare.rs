@@ -90,7 +90,7 @@ impl Job {
         let asked = session.clone();
         tokio::select! {
             biased;
-            prepared = self.prepare_in(session, database, names, model) => prepared,
+            prepared = Box::pin(self.prepare_in(session, database, names, model)) => prepared,
             error = exclusive_use::wait_until_asked_to_leave(&asked) => Err(error),
         }
     }
@@ -238,7 +238,8 @@ impl Job {
             .await?;
             self.check_index(names, planned.as_ref(), dimensions)?;
         }
-        let target = target_table::complete(sessions, names, definition, found, model).await;
+        let complete = target_table::complete(sessions, names, definition, found, model);
+        let target = Box::pin(complete).await;
         match target {
             Ok(target) => Ok((jobs_server, Arc::new(target))),
             Err(JobError::TableMissing(reason)) => {

@@ -137,7 +137,7 @@ impl Job {
             index,
             takeover,
         };
-        match self.run_parts(stay, batcher, existing, watchers).await {
+        match Box::pin(self.run_parts(stay, batcher, existing, watchers)).await {
             Err(error) if error.may_be_outdated() => {
                 Err(explain(error, &session, watched_table, &state).await)
             }

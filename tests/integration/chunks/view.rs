@@ -82,8 +82,14 @@ async fn the_users_may_change_and_drop_what_the_view_reads() {
     let granted = "SELECT has_table_privilege('public', 'docs_chunks_documents', 'SELECT')";
     assert_eq!(scene.value(granted).await, "true");
     scene.sql("DROP TABLE docs").await;
-    // The watchdog says so, or the attempt that has just made the view.
-    scene.daemon().wait_for_line("waits for ", TIMEOUT).await;
+    // The watchdog may notice it first; the next attempt says this.
+    scene
+        .daemon()
+        .wait_for_line(
+            "there is no table \"public\".\"docs\" in the target database",
+            TIMEOUT,
+        )
+        .await;
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/data/tiny: small models of several architectures, and the vectors that sentence-transformers computes.
+"""Makes tests/data/tiny: small models of several architectures, and the vectors that sentence-transformers and model2vec compute.
 
     reference_vectors.py DESTINATION
 
@@ -18,9 +18,12 @@ import tempfile
 import warnings
 from pathlib import Path
 
+import numpy
 import onnx
 import torch
 import transformers
+from model2vec import StaticModel
+from model2vec import __version__ as model2vec_version
 from sentence_transformers import SentenceTransformer
 from sentence_transformers import __version__ as sentence_transformers_version
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
@@ -227,6 +230,56 @@ ARCHITECTURES = {
 }
 
 
+class Bags(torch.nn.Module):
+    """A static model with the inputs of its published exports: all tokens in one row, and where each text begins."""
+
+    def __init__(self, vectors):
+        super().__init__()
+        self.bags = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(vectors), mode="mean")
+
+    def forward(self, input_ids, offsets):
+        return self.bags(input_ids, offsets)
+
+
+class Rows(torch.nn.Module):
+    """A static model with the inputs of a transformer."""
+
+    def __init__(self, vectors):
+        super().__init__()
+        self.vectors = torch.nn.Embedding.from_pretrained(torch.from_numpy(vectors))
+
+    def forward(self, input_ids, attention_mask):
+        mask = attention_mask.unsqueeze(-1).to(torch.float32)
+        return (self.vectors(input_ids) * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def export_static(vectors, is_packed, path):
+    """Writes the graph of a static model."""
+    size = torch.export.Dim.DYNAMIC
+    if is_packed:
+        module, names, shapes = Bags(vectors), ["input_ids", "offsets"], ({0: size}, {0: size})
+        arguments = (torch.randint(0, 40, (9,)), torch.tensor([0, 3, 5]))
+    else:
+        module, names, shapes = Rows(vectors), ["input_ids", "attention_mask"], ({0: size, 1: size},) * 2
+        ids = torch.randint(0, 40, (2, 5))
+        arguments = (ids, torch.ones_like(ids))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            arguments,
+            path,
+            input_names=names,
+            output_names=["embeddings"],
+            dynamic_shapes=shapes,
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    strip(path)
+
+
 def export(model, names, path):
     """Writes the graph, for any number of texts of any length."""
     size = torch.export.Dim.DYNAMIC
@@ -328,6 +381,33 @@ class Maker:
             "role": role,
             "texts": texts,
             "vectors": [[float(f"{value:.8g}") for value in vector] for vector in vectors],
+        })
+
+    def static(self, name, architecture, is_packed, **config):
+        """Makes a static model, and adds its vectors by model2vec itself."""
+        tokenizer = wordpiece().backend_tokenizer
+        random = numpy.random.default_rng(sum(architecture.encode()))
+        vectors = random.normal(size=(tokenizer.get_vocab_size(), HIDDEN)).astype(numpy.float32)
+        model = StaticModel(vectors, tokenizer, config, **config)
+        source, target = self.work / architecture, self.destination / architecture
+        for folder in (source, target):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        model.save_pretrained(source)
+        export_static(vectors, is_packed, target / "model.onnx")
+        for file in ("tokenizer.json", "config.json"):
+            shutil.copy(source / file, target / file)
+        # It cuts a text after so many characters for each token of the window before it looks at tokens.
+        model.median_token_length = 1000
+        texts = [*TEXTS, " ".join(CORPUS)]
+        self.cases.append({
+            "name": name,
+            "architecture": architecture,
+            "files": {"modules.json": base64.b64encode((source / "modules.json").read_bytes()).decode()},
+            "options": None,
+            "role": "document",
+            "texts": texts,
+            "vectors": [[float(f"{value:.8g}") for value in vector] for vector in model.encode(texts)],
         })
 
     def is_kept(self, folder, path):
@@ -435,6 +515,11 @@ def make_cases(maker):
         )
 
 
+    # The special characters among the texts are none that the vocabulary has.
+    maker.static("static, texts in one row", "static-bags", True, normalize=True)
+    maker.static("static, a narrow window", "static-rows", False, normalize=False, max_length=9)
+
+
 def main():
     destination = Path(sys.argv[1])
     destination.mkdir(parents=True, exist_ok=True)
@@ -443,7 +528,11 @@ def main():
         for name in ARCHITECTURES:
             maker.architecture(name)
         make_cases(maker)
-    versions = {"sentence-transformers": sentence_transformers_version, "transformers": transformers.__version__}
+    versions = {
+        "sentence-transformers": sentence_transformers_version,
+        "transformers": transformers.__version__,
+        "model2vec": model2vec_version,
+    }
     (destination / "reference.json").write_text(as_json(versions, maker.cases))
 
 

@@ -206,6 +206,7 @@ mod tests {
         ModelFiles {
             onnx: folder.join("model.onnx"),
             tokenizer: folder.join("tokenizer.json"),
+            is_static: false,
             max_tokens: 256,
             positions: None,
             first_position: 0,

@@ -53,7 +53,7 @@ const OFFSET_POSITIONS: &[&str] = &[
 /// transformers writes a `model_max_length` of 1e30 if none was set (`VERY_LARGE_INTEGER`).
 const MAX_STATED_WINDOW: f64 = 1e7;
 
-/// The window of a model whose files state none: that of BERT.
+/// The window of a model whose files state none: that of BERT, and of model2vec.
 const DEFAULT_WINDOW: usize = 512;
 
 /// The contents of a model folder.
@@ -63,6 +63,8 @@ pub(crate) struct ModelFiles {
     pub tokenizer: PathBuf,
     /// The longest input in tokens, special tokens included.
     pub max_tokens: usize,
+    /// Whether there is no transformer: the vector of a text is the mean of the vectors of its tokens.
+    pub is_static: bool,
     /// How many tokens the model has positions for, if its files state it.
     pub positions: Option<usize>,
     /// The position of the first token.
@@ -139,6 +141,9 @@ struct Config {
     num_key_value_heads: Option<usize>,
     #[serde(default, deserialize_with = "count")]
     head_dim: Option<usize>,
+    /// The window of a static model. (Of a transformer it would be that of generated texts.)
+    #[serde(default, deserialize_with = "count")]
+    max_length: Option<usize>,
     /// The lengths to which vectors may be cut, where a model states them.
     matryoshka_dimensions: Option<serde_json::Value>,
     /// Or that they may be cut to any length.
@@ -212,7 +217,11 @@ impl ModelFiles {
         Ok(Self {
             onnx,
             tokenizer,
-            max_tokens: window(&transformer, &config, &tokenizer_config),
+            max_tokens: match modules.is_static {
+                true => config.max_length.unwrap_or(DEFAULT_WINDOW),
+                false => window(&transformer, &config, &tokenizer_config),
+            },
+            is_static: modules.is_static,
             positions: positions(&config),
             first_position: first_position(&config),
             past: past(&config),

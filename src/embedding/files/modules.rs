@@ -5,6 +5,9 @@
 //!  token states      one vector    the vector that users get
 //! ```
 //!
+//! A static model (model2vec) has a vector for each token of its vocabulary and pools them itself: `StaticEmbedding` stands
+//! for the first two modules.
+//!
 //! Each module has a folder of its own, which `path` names relative to the model's folder. `type` is the name of a
 //! Python class; its module has moved between versions, so only the last part counts.
 
@@ -25,6 +28,8 @@ const NO_MODE: &str = "it enables no pooling mode";
 pub(crate) struct Modules {
     /// The folder of the transformer's own files.
     pub transformer: PathBuf,
+    /// Whether there is no transformer: the vector of a text is the mean of the vectors of its tokens.
+    pub is_static: bool,
     pub pooling: Pooling,
     /// Whether the tokens of a prompt are pooled together with those of the text.
     pub include_prompt: bool,
@@ -95,7 +100,7 @@ impl Modules {
         for (place, module) in modules.iter().enumerate() {
             chain.add(&path, folder, place, module)?;
         }
-        if modules.len() < 2 {
+        if modules.len() < chain.first_step() {
             return Err(EmbeddingError::unusable(&path, "it has no pooling module"));
         }
         Ok(chain)
@@ -105,6 +110,7 @@ impl Modules {
     fn bare(folder: &Path) -> Self {
         Self {
             transformer: folder.to_path_buf(),
+            is_static: false,
             pooling: Pooling::new(vec![PoolingMode::Mean]),
             include_prompt: true,
             steps: Vec::new(),
@@ -159,13 +165,18 @@ impl Modules {
             )
         })?;
         let kind = module.kind.rsplit('.').next().unwrap_or_default();
+        let is_step = place >= self.first_step();
         match (place, kind) {
             (0, "Transformer") => self.transformer = own,
-            (1, "Pooling") => self.read_pooling(&own.join("config.json"))?,
-            (2.., "Normalize") => self.steps.push(Step::Normalize),
+            (0, "StaticEmbedding") => {
+                self.transformer = own;
+                self.is_static = true;
+            }
+            (1, "Pooling") if !self.is_static => self.read_pooling(&own.join("config.json"))?,
+            (_, "Normalize") if is_step => self.steps.push(Step::Normalize),
             // Dropout is active only in training.
-            (2.., "Dropout") => {}
-            (2.., "Dense") => {
+            (_, "Dropout") if is_step => {}
+            (_, "Dense") if is_step => {
                 self.dimensions = dense::out_features(&own)?;
                 self.steps.push(Step::Dense(own));
             }
@@ -178,6 +189,11 @@ impl Modules {
             }
         }
         Ok(())
+    }
+
+    /// The place of the first module after pooling.
+    fn first_step(&self) -> usize {
+        if self.is_static { 1 } else { 2 }
     }
 
     fn read_pooling(&mut self, path: &Path) -> Result<(), EmbeddingError> {

@@ -51,8 +51,11 @@ impl ModelBase {
         let max_tokens = files
             .max_tokens
             .min(session.fixed_width().unwrap_or(usize::MAX));
-        let tokenizer = TextTokenizer::load(&files.tokenizer, max_tokens, files.lower_case)?
+        let mut tokenizer = TextTokenizer::load(&files.tokenizer, max_tokens, files.lower_case)?
             .truncating(files.truncation_side);
+        if files.is_static || session.is_packed() {
+            tokenizer = tokenizer.of_known_words();
+        }
         let identity = identify(folder, &files, tokenizer.truncation_side())?;
         let mut base = Self {
             name,

@@ -100,6 +100,11 @@ impl SharedSession {
         self.signature.states.is_some()
     }
 
+    /// Whether the graph takes all texts in one row, as those of static models do.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.signature.is_packed()
+    }
+
     /// The number of texts that the graph takes at a time, if it takes no other.
     pub(crate) fn fixed_rows(&self) -> Option<usize> {
         self.fixed_rows
@@ -114,7 +119,11 @@ impl SharedSession {
     pub(crate) fn run(&self, batch: &Batch, kind: OutputKind) -> ort::Result<Output> {
         let inputs = &self.signature.inputs;
         let names: Vec<_> = inputs.iter().map(|input| input.name.as_ptr()).collect();
-        let tensors = inputs.iter().map(|input| tensor(input, batch));
+        let is_packed = self.signature.is_packed();
+        let tensors = inputs.iter().map(|input| match is_packed {
+            true => packed_tensor(input, batch),
+            false => tensor(input, batch),
+        });
         let tensors = tensors.collect::<ort::Result<Vec<_>>>()?;
         let values: Vec<_> = tensors.iter().map(|tensor| tensor.ptr()).collect();
         let options = if batch.rows * batch.width > MAX_NORMAL_TOKENS {
@@ -202,6 +211,7 @@ fn tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
         InputKind::Positions => &batch.positions,
         // Every text is a single segment.
         InputKind::TokenTypes => &vec![0; batch.ids.len()],
+        InputKind::Offsets => return packed_tensor(input, batch),
         InputKind::UsesPast => return Ok(Tensor::from_array(([1], vec![false]))?.upcast()),
         InputKind::Past(PastShape { heads, size }) => {
             let shape = [batch.rows, heads.unwrap_or(1), 0, size.unwrap_or(1)];
@@ -216,16 +226,40 @@ fn tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
             });
         }
     };
-    Ok(match input.element {
-        // Ids, positions and flags are far below 2³¹.
-        TensorElementType::Int32 => {
-            let narrow = integers
-                .iter()
-                .map(|value| *value as i32)
-                .collect::<Vec<_>>();
-            Tensor::from_array((whole, narrow))?.upcast()
+    of_integers(input.element, whole, integers.clone())
+}
+
+/// The tensor for an input of a graph that takes all texts in one row.
+fn packed_tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
+    let tokens = || (0..batch.ids.len()).filter(|cell| batch.mask[*cell] != 0);
+    let packed = match input.kind {
+        InputKind::Ids => tokens().map(|cell| batch.ids[cell]).collect(),
+        InputKind::Offsets => {
+            let rows = batch.mask.chunks(batch.width.max(1));
+            let lengths = rows.map(|row| row.iter().sum::<i64>());
+            let begins = lengths.scan(0, |end, length| Some(std::mem::replace(end, *end + length)));
+            begins.collect()
         }
-        _ => Tensor::from_array((whole, integers.clone()))?.upcast(),
+        InputKind::Mask => vec![1; tokens().count()],
+        InputKind::Positions => tokens().map(|cell| batch.positions[cell]).collect(),
+        InputKind::TokenTypes => vec![0; tokens().count()],
+        InputKind::UsesPast | InputKind::Past(_) => return tensor(input, batch),
+    };
+    of_integers(input.element, [packed.len()], packed)
+}
+
+/// A tensor of ids, positions or flags, all of which are far below 2³¹.
+fn of_integers<const N: usize>(
+    element: TensorElementType,
+    shape: [usize; N],
+    values: Vec<i64>,
+) -> ort::Result<DynTensor> {
+    Ok(match element {
+        TensorElementType::Int32 => {
+            let narrow = values.iter().map(|value| *value as i32);
+            Tensor::from_array((shape, narrow.collect::<Vec<_>>()))?.upcast()
+        }
+        _ => Tensor::from_array((shape, values))?.upcast(),
     })
 }
 

@@ -3,6 +3,8 @@
 //! Encoders take token ids and a mask. Decoders that were exported for generating text take more: the positions, and
 //! for each layer the keys and values of earlier tokens (`past_key_values.0.key`). An embedder has no earlier tokens, so
 //! these are tensors of length 0.
+//!
+//! Static models take the tokens of all texts in one row, and where each text begins (`torch.nn.EmbeddingBag`).
 
 use std::ffi::CString;
 
@@ -40,6 +42,8 @@ pub(crate) enum InputKind {
     Positions,
     /// Keys or values of earlier tokens, `[rows, heads, 0, size]`.
     Past(PastShape),
+    /// Where each text begins in the ids of all texts, `[rows]`. Then the ids are `[tokens]`, without padding.
+    Offsets,
     /// Whether there are earlier tokens, for a graph that has a branch for each case.
     UsesPast,
 }
@@ -72,6 +76,13 @@ pub(crate) struct Signature {
 }
 
 impl Signature {
+    /// Whether the graph takes all texts in one row, without padding.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.inputs
+            .iter()
+            .any(|input| input.kind == InputKind::Offsets)
+    }
+
     /// Reads the names, shapes and types of a graph's inputs and outputs. `past` are the sizes that the model's files
     /// state.
     ///
@@ -124,6 +135,7 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
         "attention_mask" => InputKind::Mask,
         "token_type_ids" => InputKind::TokenTypes,
         "position_ids" => InputKind::Positions,
+        "offsets" => InputKind::Offsets,
         "use_cache_branch" => InputKind::UsesPast,
         _ if name.starts_with("past_key_values.") => {
             InputKind::Past(past_shape(name, shape, past)?)
@@ -131,7 +143,7 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
         _ => {
             return Err(format!(
                 "the graph has an input {name}, which is not supported (input_ids, attention_mask, token_type_ids, \
-                 position_ids and past_key_values are); export the model for the task feature-extraction"
+                 position_ids, offsets and past_key_values are); export the model for the task feature-extraction"
             ));
         }
     };

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::patterns::Patterns;
@@ -65,6 +66,22 @@ pub struct TextTokenizer {
     room: usize,
     lower_case: bool,
     truncation_side: TruncationSide,
+    /// The token of words that the vocabulary does not have.
+    unknown: Option<u32>,
+    /// Whether that token is left out.
+    drops_unknown: bool,
+}
+
+/// `tokenizer.json`, as far as it names the token of unknown words: by its text, or by its number.
+#[derive(Deserialize)]
+struct Vocabulary {
+    model: UnknownWords,
+}
+
+#[derive(Deserialize)]
+struct UnknownWords {
+    unk_token: Option<String>,
+    unk_id: Option<u32>,
 }
 
 /// A text as windows of tokens.
@@ -105,7 +122,15 @@ impl TextTokenizer {
 
         let (before, after) =
             special_tokens(&tokenizer).map_err(|reason| EmbeddingError::unusable(path, reason))?;
+        let unknown = serde_json::from_slice::<Vocabulary>(&bytes).ok();
+        let unknown = unknown.and_then(|read| {
+            let named = read.model.unk_token;
+            let by_name = named.and_then(|token| tokenizer.token_to_id(&token));
+            by_name.or(read.model.unk_id)
+        });
         let whole = Self {
+            unknown,
+            drops_unknown: false,
             tokenizer: Arc::new(tokenizer),
             patterns: Arc::new(Patterns::of(&bytes)),
             before,
@@ -141,6 +166,18 @@ impl TextTokenizer {
     pub(crate) fn truncating(self, stated: Option<TruncationSide>) -> Self {
         Self {
             truncation_side: stated.unwrap_or(self.truncation_side),
+            ..self
+        }
+    }
+
+    /// Without special tokens, and without that of unknown words, which takes its place in the window nevertheless: as model2vec
+    /// reads a text for a static model. (It also cuts texts by their characters first, which saves time and hardly ever counts.)
+    pub(crate) fn of_known_words(self) -> Self {
+        Self {
+            room: self.room + self.before.len() + self.after.len(),
+            before: Vec::new(),
+            after: Vec::new(),
+            drops_unknown: true,
             ..self
         }
     }
@@ -328,6 +365,9 @@ impl TextTokenizer {
             TruncationSide::Right => body.ids.truncate(room),
             TruncationSide::Left => drop(body.ids.drain(..beyond)),
         }
+        if self.drops_unknown {
+            body.ids.retain(|id| Some(*id) != self.unknown);
+        }
         let is_truncated = is_cut || beyond > 0 || body.bytes < text.len();
         Ok((body.ids, is_truncated))
     }
@@ -365,11 +405,11 @@ impl TextTokenizer {
             let part_in_case = self.cased(part);
             self.patterns.check(&part_in_case)?;
             let encoding = self.tokenizer.encode_fast(part_in_case, false)?;
-            let count = encoding.get_ids().len();
-            let is_settled = count >= room.saturating_add(MAX_UNSETTLED_TOKENS);
+            let ids = encoding.get_ids();
+            let is_settled = ids.len() >= room.saturating_add(MAX_UNSETTLED_TOKENS);
             if part.len() == text.len() || is_settled || bytes == limit {
                 return Ok(Body {
-                    ids: encoding.get_ids().to_vec(),
+                    ids: ids.to_vec(),
                     bytes: part.len(),
                 });
             }

@@ -198,6 +198,7 @@ async fn consequence(session: &Session, target: &TargetTable, fault: TableFault)
             "the table {table} is called {called} now; the job waits for a table of its name"
         )),
         TableFault::IdentityLost => JobError::permanent(target.lost_identity()),
+        TableFault::KeyChanged(columns) => JobError::permanent(target.changed_key(&columns)),
         TableFault::VirtualColumn(column) => {
             JobError::permanent(virtual_under_full(&table, &column))
         }

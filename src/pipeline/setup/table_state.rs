@@ -60,6 +60,8 @@ pub enum TableFault {
     Gone(Option<String>),
     /// The key is no longer the replica identity: UPDATE of the published table may fail.
     IdentityLost,
+    /// The replica identity is of other columns, these, or the columns of the key have other names. Not quoted.
+    KeyChanged(Vec<String>),
     /// UPDATE of the published table fails because of this virtual generated column. Not quoted.
     VirtualColumn(String),
     /// Row level security hides rows from the role.
@@ -146,8 +148,13 @@ impl TableState {
             });
         }
         let followed = now.followed.as_ref()?;
-        if !followed.is_identified_by(target) {
+        if !followed.can_be_published(target) || followed.key.is_empty() {
             return Some(TableFault::IdentityLost);
+        }
+        if !followed.is_identified_by(target) {
+            return Some(TableFault::KeyChanged(
+                followed.key.keys().cloned().collect(),
+            ));
         }
         if followed.identity == b'f'
             && let Some(column) = &followed.virtual_column
@@ -228,16 +235,19 @@ impl Followed {
         }))
     }
 
-    fn is_identified_by(&self, target: &TargetTable) -> bool {
-        let can_be_published = match self.identity {
+    fn can_be_published(&self, target: &TargetTable) -> bool {
+        match self.identity {
             // A table that was not FULL is published with a column list, which FULL does not allow.
             b'f' => target.identity_full,
             b'd' | b'i' => true,
             _ => false,
-        };
+        }
+    }
+
+    fn is_identified_by(&self, target: &TargetTable) -> bool {
         let mut key: Vec<&String> = target.key.iter().map(|column| &column.name).collect();
         key.sort_unstable();
-        can_be_published && self.key.keys().eq(key)
+        self.key.keys().eq(key)
     }
 }
 
@@ -334,6 +344,14 @@ mod tests {
         assert_eq!(
             fault_after(|now| followed(now).identity = b'n'),
             Some(TableFault::IdentityLost)
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).key.clear()),
+            Some(TableFault::IdentityLost)
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).key = [("number".to_owned(), 20)].into()),
+            Some(TableFault::KeyChanged(vec!["number".into()]))
         );
         let add_virtual = |now: &mut TableState| followed(now).virtual_column = Some("n".into());
         assert_eq!(fault_after(add_virtual), None);

@@ -339,13 +339,29 @@ impl TargetTable {
 
     /// The reason with which a job fails once its key is no longer the table's replica identity.
     pub fn lost_identity(&self) -> String {
-        let columns: Vec<&str> = self.key.iter().map(|column| column.name.as_str()).collect();
         format!(
             "the key ({}) of {} is no longer its replica identity; the job's publication was dropped, because with it every \
              UPDATE of the table would fail. Give the table a primary key again, then set init_failed_at to NULL",
-            columns.join(", "),
+            self.key_columns(),
             self.qualified()
         )
+    }
+
+    /// The reason with which a job fails once its key consists of these columns, or has these names. Not quoted.
+    pub fn changed_key(&self, now: &[String]) -> String {
+        let now: Vec<String> = now.iter().map(|name| identifier(name)).collect();
+        format!(
+            "the key of {} was ({}) and is ({}) now; the job's publication was dropped, because with it every UPDATE of the \
+             table may fail. Set init_failed_at to NULL, and the job goes on with this key",
+            self.qualified(),
+            self.key_columns(),
+            now.join(", ")
+        )
+    }
+
+    fn key_columns(&self) -> String {
+        let names = self.key.iter().map(|column| identifier(&column.name));
+        names.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -11,6 +11,7 @@ mod swap;
 use testkit::jobs::{Job, insert_job};
 use testkit::tiny_model::TinyModel;
 use testkit::{Program, Scene, TestDatabase, data_path, server};
+use tokio_postgres::error::SqlState;
 
 use crate::support::program;
 
@@ -113,8 +114,14 @@ impl Change {
     /// The texts of `notes` that do not have the vector of this model.
     async fn wrong(&self, column: &str, model: TinyModel) -> Vec<String> {
         let query = format!("SELECT body, {column}::real[] FROM notes ORDER BY id");
-        let rows = self.scene.client.query(&query, &[]).await;
-        let rows = rows.unwrap_or_else(|error| panic!("{error:?} in {query}"));
+        let rows = match self.scene.client.query(&query, &[]).await {
+            Ok(rows) => rows,
+            // A change that starts over drops its column and creates it again.
+            Err(error) if error.code() == Some(&SqlState::UNDEFINED_COLUMN) => {
+                return vec![format!("there is no column {column}")];
+            }
+            Err(error) => panic!("{error:?} in {query}"),
+        };
         let is_wrong = |row: &tokio_postgres::Row| {
             let (body, vector): (Option<String>, Option<Vec<f32>>) = (row.get(0), row.get(1));
             match (body.filter(|body| !body.is_empty()), vector) {

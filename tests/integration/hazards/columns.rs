@@ -148,6 +148,28 @@ async fn a_renamed_key_destination_or_table_fails_the_job_with_its_name() {
     }
 }
 
+#[tokio::test]
+async fn a_key_that_is_renamed_while_nothing_is_written_fails_the_job_with_both_names() {
+    let mut scene = notes_scene().await;
+    scene.put(1, TIDES).await;
+    scene.start_daemon().await;
+    scene
+        .sql("ALTER TABLE notes RENAME COLUMN id TO number")
+        .await;
+    let reason = scene.wait_for_failure().await;
+    let both = "the key of \"public\".\"notes\" was (\"id\") and is (\"number\") now";
+    assert!(reason.contains(both), "{reason}");
+    scene.wait_for_cleanup().await;
+    scene.sql("UPDATE jobs SET init_failed_at = NULL").await;
+    scene.wait_for_backfill().await;
+    scene
+        .sql("INSERT INTO notes (number, body) VALUES (2, 'more')")
+        .await;
+    scene
+        .wait_for("SELECT count(embedding) FROM notes", "2")
+        .await;
+}
+
 /// Hazards 12 and 36. It may be created again, as by a nightly load.
 #[tokio::test]
 async fn a_dropped_table_is_waited_for_and_leaves_nothing_behind() {

@@ -11,6 +11,7 @@ use testkit::Scene;
 use testkit::random::Random;
 use testkit::scene::VOCABULARY;
 use testkit::statistics::quantile;
+use testkit::wait::TIMEOUT;
 
 use super::{CALL, create_function};
 use crate::support::{notes_scene, program};
@@ -21,7 +22,8 @@ const ROWS: u64 = 10;
 const OTHER_ROWS: u64 = 50;
 /// Between two transactions of others.
 const PAUSE: Duration = Duration::from_millis(30);
-/// How long a daemon runs, in milliseconds, before it is killed.
+/// How long a daemon runs, in milliseconds, before it is killed: since its start, or since its job streams. On a slow machine
+/// the first alone would let none of them write anything.
 const LIFE: std::ops::Range<u64> = 300..2500;
 
 #[tokio::test]
@@ -133,6 +135,9 @@ async fn kill_daemons(scene: &Scene, kills: &Cell<u32>) -> Infallible {
     loop {
         // Each vector is computed: from memory, it would often be there before anyone can ask.
         let mut daemon = program().start_daemon(&["--uri", &uri, "--cache-size", "0"]);
+        if random.percent(50) {
+            daemon.wait_for_line("streaming from", TIMEOUT).await;
+        }
         tokio::time::sleep(Duration::from_millis(random.within(LIFE))).await;
         if random.percent(80) {
             daemon.kill();

@@ -21,9 +21,6 @@ const SEARCHING: &str = "Represent this sentence for searching relevant passages
 const QWEN3_QUERY: &str =
     "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:";
 
-const STATIC: &str = "a static model has no transformer, and its graph takes an input (offsets) that is not supported; \
-                      use a small model such as sentence-transformers/all-MiniLM-L6-v2";
-
 /// All known models.
 pub(crate) static KNOWN: &[KnownModel] = &[
     // sentence-transformers
@@ -160,12 +157,12 @@ pub(crate) static KNOWN: &[KnownModel] = &[
         ),
     // Static models
     model("minishlab/potion-base-8M", 256, 512, MEAN)
-        .license("MIT")
-        .unsupported(STATIC),
+        .prompts("", "")
+        .license("MIT"),
     model("minishlab/potion-retrieval-32M", 512, 512, MEAN)
-        .license("MIT")
-        .unsupported(STATIC),
+        .prompts("", "")
+        .license("MIT"),
     model("minishlab/potion-multilingual-128M", 256, 512, MEAN)
-        .license("MIT")
-        .unsupported(STATIC),
+        .prompts("", "")
+        .license("MIT"),
 ];

@@ -94,6 +94,7 @@ fn sentence(error: &anyhow::Error) -> String {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
+    crate::failpoint::read_environment();
     // One thread runs everything except inference, for all jobs. Two would wake each other every few rows. With many
     // jobs that takes a quarter more processor time, and rows are not written any faster.
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -149,7 +149,6 @@ impl From<SlotsArgument> for SlotAllocation {
 /// The jobs database cannot be reached at the start, the jobs table cannot be used, or `--listen` cannot.
 pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     logging::start(&arguments.logging);
-    crate::failpoint::read_environment();
     let stop = CancellationToken::new();
     stop_on_signals(stop.clone())?;
     arguments.catch_up.stop_in_time(stop.clone());

@@ -69,8 +69,15 @@ impl DaemonConfig {
 
     /// Runs a command of the product on the jobs of these daemons.
     pub async fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(&[], arguments).await
+    }
+
+    /// As [`run`](Self::run), with these variables in its environment.
+    pub async fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Output {
         let arguments = [arguments, &["--uri", &self.uri]].concat();
-        self.program.run(&arguments).await
+        let set = |program: Program, (name, value): &(&str, &str)| program.with_env(name, value);
+        let program = variables.iter().fold(self.program.clone(), set);
+        program.run(&arguments).await
     }
 }
 

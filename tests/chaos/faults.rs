@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
 use super::documents::edits::quoted;
-use super::documents::{OTHER_TABLE, texts};
+use super::documents::{OTHER_TABLE, resync, texts, unseen_edit};
 use super::role;
 use super::schedule::{Fault, Incident, Loss};
 use super::swap;
@@ -24,10 +24,12 @@ use super::testbed::{HARNESS, Testbed};
 const UNTOUCHED_ROW: u64 = 999_999;
 /// Another one, for a long document.
 pub const LONG_DOCUMENT: u64 = 999_998;
-/// A command that waits for a daemon is given up.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often `resync` runs in a row.
-const RESYNCS: usize = 2;
+
+/// Commits wait for no standby.
+pub const NO_STANDBY: [&str; 2] = [
+    "ALTER SYSTEM RESET synchronous_standby_names",
+    "SELECT pg_reload_conf()",
+];
 
 /// Applies all faults of a schedule at their times; returns when the last of them is over.
 pub async fn run(testbed: Arc<Testbed>) {
@@ -56,10 +58,13 @@ fn lasts(fault: &Fault) -> bool {
             | Fault::Network { .. }
             | Fault::SecondDaemon(_)
             | Fault::LongTransaction { .. }
+            | Fault::InvisibleCommits(_)
             | Fault::HideRows(_)
             | Fault::RefuseRole { .. }
             | Fault::Clone(_)
             | Fault::Resync { .. }
+            | Fault::SlowResync { .. }
+            | Fault::UnseenEdit { .. }
     )
 }
 
@@ -138,6 +143,7 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::ChangeModel => return change_model(testbed).await,
         Fault::ChangeDestination => return change_destination(testbed).await,
         Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
+        Fault::InvisibleCommits(pause) => return invisible_commits(testbed, *pause).await,
         Fault::HideRows(pause) => {
             let client = client(testbed).await?;
             client.batch_execute(role::HIDE_ROWS).await?;
@@ -166,7 +172,9 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         }
         Fault::ChangeCutting => return change_cutting(testbed).await,
         Fault::DropPassages => return drop_passages(testbed).await,
-        Fault::Resync { all } => resync(testbed, *all).await?,
+        Fault::Resync { all } => resync::run(testbed, *all, &[]).await?,
+        Fault::SlowResync { all } => return resync::run_slowly(testbed, *all).await,
+        Fault::UnseenEdit { kills } => return unseen_edit::play(testbed, *kills).await,
     }
     Ok(())
 }
@@ -199,7 +207,8 @@ async fn drop_passages(testbed: &Testbed) -> Result<(), Error> {
     client(testbed).await?.batch_execute(&drop).await
 }
 
-async fn client(testbed: &Testbed) -> Result<Client, Error> {
+/// A connection past the proxy.
+pub async fn client(testbed: &Testbed) -> Result<Client, Error> {
     try_connect(&testbed.direct, HARNESS).await
 }
 
@@ -264,21 +273,6 @@ async fn change_cutting(testbed: &Testbed) -> Result<(), Error> {
     Ok(())
 }
 
-/// What becomes of the command, while other faults strike, nobody is told.
-async fn resync(testbed: &Testbed, all: bool) -> Result<(), Error> {
-    let job = "SELECT min(id)::text FROM jobs";
-    let job = client(testbed).await?.query_one(job, &[]).await?;
-    if let Some(job) = job.get::<_, Option<String>>(0) {
-        let mut arguments = vec!["resync", "--job", &job];
-        arguments.extend(all.then_some("--all"));
-        for _ in 0..RESYNCS {
-            let done = tokio::time::timeout(COMMAND_TIMEOUT, testbed.config.run(&arguments)).await;
-            testbed.log(&format!("resync: {done:?}"));
-        }
-    }
-    Ok(())
-}
-
 async fn terminate(testbed: &Testbed, kind: &str) -> Result<(), Error> {
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                      WHERE application_name LIKE 'lantern-cli%' AND datname = current_database() AND backend_type = $1";
@@ -315,6 +309,20 @@ async fn invalidate_slot(testbed: &Testbed) -> Result<(), Error> {
         "ALTER SYSTEM RESET max_slot_wal_keep_size",
         "SELECT pg_reload_conf()",
     ] {
+        client.batch_execute(statement).await?;
+    }
+    Ok(())
+}
+
+/// A commit that waits for a standby is in the WAL, so that it is streamed, and no other session sees it.
+async fn invisible_commits(testbed: &Testbed, pause: Duration) -> Result<(), Error> {
+    let client = client(testbed).await?;
+    let standby = "ALTER SYSTEM SET synchronous_standby_names = 'absent'";
+    for statement in [standby, "SELECT pg_reload_conf()"] {
+        client.batch_execute(statement).await?;
+    }
+    tokio::time::sleep(pause).await;
+    for statement in NO_STANDBY {
         client.batch_execute(statement).await?;
     }
     Ok(())

@@ -145,7 +145,9 @@ async fn restore_jobs(testbed: &Testbed, client: &Client) -> Result<(), tokio_po
     client
         .batch_execute("ALTER SYSTEM RESET max_slot_wal_keep_size")
         .await?;
-    client.batch_execute("SELECT pg_reload_conf()").await?;
+    for statement in faults::NO_STANDBY {
+        client.batch_execute(statement).await?;
+    }
     if client.query("SELECT FROM jobs", &[]).await?.is_empty() {
         testbed.insert_jobs(client).await?;
     }

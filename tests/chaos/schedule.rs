@@ -110,6 +110,8 @@ pub enum Fault {
     SwapTable {
         keeps_old: bool,
     },
+    /// Commits of users wait for a standby that is away: they are streamed, and not visible.
+    InvisibleCommits(Duration),
     /// Row level security hides the rows from the job's role for a while.
     HideRows(Duration),
     /// The server does not let the job's role in for a while. Sessions of the role go on, or end.
@@ -129,6 +131,16 @@ pub enum Fault {
     /// An operator runs `resync` beside the daemons.
     Resync {
         all: bool,
+    },
+    /// As [`Fault::Resync`], with daemons that halt while it begins, and a pause between its readings and its writes: what
+    /// it has read is old then, and so are the passages that it compared with.
+    SlowResync {
+        all: bool,
+    },
+    /// Documents change between the reading and the write of their passages. The daemon does not hear of it: its stream is
+    /// held back, or it is killed.
+    UnseenEdit {
+        kills: bool,
     },
 }
 
@@ -197,7 +209,7 @@ impl Schedule {
 
     /// Some schedules have documents instead of the texts of the first job.
     fn with_documents(mut self) -> Self {
-        let drawn = Documents::schedule(self.seed, &self.shape, self.duration, self.daemons as u64);
+        let drawn = Documents::schedule(&self);
         if let Some((documents, faults)) = drawn {
             self.documents = Some(documents);
             self.shape.fingerprint = false;

@@ -10,8 +10,10 @@
 pub mod cutting;
 pub mod edits;
 pub mod reader;
+pub mod resync;
 pub mod tables;
 pub mod texts;
+pub mod unseen_edit;
 pub mod versions;
 
 use std::fmt;
@@ -19,12 +21,14 @@ use std::time::Duration;
 
 use testkit::random::Random;
 
-use super::schedule::{Fault, Incident};
-use super::shape::Shape;
+use super::schedule::{Fault, Incident, Schedule};
 use cutting::Cutting;
 
 /// Tells the numbers of a schedule's documents from those of its other parts, which so stay what they were.
 const APART: u64 = 0x000d_0c5d_0c5d;
+
+/// The `application_name` of commands whose writes of passages take a while.
+pub const SLOW_COMMAND: &str = "lantern-cli-slow";
 
 /// How many of a hundred schedules have documents.
 const SHARE: u64 = 35;
@@ -88,13 +92,11 @@ impl PassageTableName {
 impl Documents {
     /// The documents of the schedule with this seed, and the faults that are about them; `None` where the job has no table
     /// for passages.
-    pub fn schedule(
-        seed: u64,
-        shape: &Shape,
-        duration: Duration,
-        daemons: u64,
-    ) -> Option<(Documents, Vec<Incident>)> {
-        let mut random = Random::new(seed ^ APART).fork();
+    pub fn schedule(schedule: &Schedule) -> Option<(Documents, Vec<Incident>)> {
+        let Schedule {
+            shape, duration, ..
+        } = schedule;
+        let mut random = Random::new(schedule.seed ^ APART).fork();
         if !random.percent(SHARE) {
             return None;
         }
@@ -107,12 +109,12 @@ impl Documents {
             // The trigger that rejects passages has to be there before them.
             exists_before: random.percent(60) || shape.rejects,
         };
-        let incidents = (0..random.within(1..4)).map(|_| {
+        let incidents = (0..random.within(2..5)).map(|_| {
             let at = Duration::from_millis(random.below(duration.as_millis() as u64 * 2 / 3));
             Incident {
                 at,
-                daemon: random.below(daemons) as usize,
-                fault: fault(&mut random),
+                daemon: random.below(schedule.daemons as u64) as usize,
+                fault: fault(&mut random, schedule.has_role),
             }
         });
         let incidents = incidents.collect();
@@ -130,8 +132,9 @@ impl Documents {
     }
 }
 
-fn fault(random: &mut Random) -> Fault {
-    match random.below(20) {
+fn fault(random: &mut Random, has_role: bool) -> Fault {
+    let pause = |random: &mut Random| Duration::from_millis(random.within(50..500));
+    match random.below(34) {
         0..6 => Fault::KillInDocument(random.below(12)),
         6..12 => Fault::Failpoint(failpoint(random)),
         12..15 => Fault::Resync {
@@ -140,6 +143,14 @@ fn fault(random: &mut Random) -> Fault {
         15 | 16 => Fault::ChangeCutting,
         17 => Fault::DropPassages,
         18 => Fault::DropSlot,
+        19..23 => Fault::SlowResync {
+            all: random.percent(40),
+        },
+        23..27 => Fault::UnseenEdit {
+            kills: random.percent(30),
+        },
+        27..30 => Fault::InvisibleCommits(pause(random)),
+        30 | 31 if has_role => Fault::HideRows(pause(random)),
         _ => Fault::Restart(
             testkit::restartable::Stop::Immediate,
             Duration::from_millis(random.within(20..300)),

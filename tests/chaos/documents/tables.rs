@@ -2,7 +2,7 @@
 
 use testkit::tiny_model::DIMENSIONS;
 
-use super::{Documents, PassageTableName};
+use super::{Documents, PassageTableName, SLOW_COMMAND};
 use crate::faults::LONG_DOCUMENT;
 use crate::schedule::Schedule;
 use crate::shape::{REJECTED, Shape};
@@ -92,14 +92,18 @@ fn watched(schedule: &Schedule) -> String {
 }
 
 /// The table for passages as users create it, with triggers: one notes when the statement began that wrote a passage, so
-/// after which moment it read the row, another one rejects some passages.
+/// after which moment it read the row, another one makes a command slow between its snapshot and its writes, and a third one
+/// rejects some passages.
 fn passages(shape: &Shape, table: PassageTableName) -> String {
     let mut statements = format!(
         "CREATE TABLE {name} ({key}, chunk_seq int, chunk_start int, chunk_end int, chunk text, embedding {vector}, \
            chunk_fingerprint uuid, document_fingerprint uuid, written_at float8, PRIMARY KEY ({columns}, chunk_seq));
          CREATE FUNCTION note_writing() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN NEW.written_at := extract(epoch FROM statement_timestamp()); RETURN NEW; END $$;
-         CREATE TRIGGER note_writing BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION note_writing();",
+         CREATE TRIGGER note_writing BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION note_writing();
+         CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS
+           $$ BEGIN IF current_setting('application_name') LIKE '{SLOW_COMMAND}%' THEN PERFORM pg_sleep(0.03); END IF; RETURN NULL; END $$;
+         CREATE TRIGGER slow_down BEFORE INSERT OR UPDATE OR DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION slow_down();",
         name = table.qualified,
         key = shape.key_declaration(),
         vector = match shape.has_vector_type() {

@@ -1,0 +1,53 @@
+//! `resync` beside the daemons: two writers of the same passages.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tokio_postgres::Error;
+
+use super::SLOW_COMMAND;
+use crate::faults::client;
+use crate::testbed::Testbed;
+
+/// A command that waits for a daemon is given up.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it runs in a row.
+const RESYNCS: usize = 2;
+/// It waits behind its first readings, longer than the daemons halt.
+const READ_AND_WAIT: &str = "documents-read=4*sleep(600)";
+/// How long daemons halt while it begins.
+const HALT: Duration = Duration::from_millis(500);
+
+/// Other faults may make the command fail, which is logged alone.
+pub async fn run(testbed: &Testbed, all: bool, variables: &[(&str, &str)]) -> Result<(), Error> {
+    let job = "SELECT min(id)::text FROM jobs";
+    let job = client(testbed).await?.query_one(job, &[]).await?;
+    if let Some(job) = job.get::<_, Option<String>>(0) {
+        let mut arguments = vec!["resync", "--job", &job];
+        arguments.extend(all.then_some("--all"));
+        for _ in 0..RESYNCS {
+            let run = testbed.config.run_with(variables, &arguments);
+            let done = tokio::time::timeout(COMMAND_TIMEOUT, run).await;
+            testbed.log(&format!("resync: {done:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// The daemons halt until the command has read documents that changed meanwhile, and go on while it waits to write. Each of
+/// its writes takes a while.
+pub async fn run_slowly(testbed: &Testbed, all: bool) -> Result<(), Error> {
+    let signal_all = |signal| {
+        let managers = testbed.managers.iter();
+        managers.for_each(|manager| manager.signal(signal));
+    };
+    signal_all(Signal::SIGSTOP);
+    let go_on = async {
+        tokio::time::sleep(HALT).await;
+        signal_all(Signal::SIGCONT);
+        testbed.record.recoverable();
+    };
+    let variables = [("FAILPOINTS", READ_AND_WAIT), ("PGAPPNAME", SLOW_COMMAND)];
+    let (done, ()) = tokio::join!(run(testbed, all, &variables), go_on);
+    done
+}

@@ -11,6 +11,11 @@
 //! A job that has seen nothing yet, because its daemon has just started, takes a link for new if it may be younger than
 //! what its slot has confirmed (`catalog_xmin`). A job that has only just begun may scan a partition once too often by
 //! that.
+//!
+//! A partition that is truncated, detached or dropped takes its rows along, and no change says so: see
+//! [`PassagesFault::PartitionEmptied`](crate::pipeline::setup::passages_state::PassagesFault). The watchdog sees that while
+//! an attempt lasts. What happened between two attempts shows in the files that are gone, and a daemon that has just started
+//! knows of none. So it looks for passages without a row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,6 +35,10 @@ struct State {
     known: Option<BTreeSet<String>>,
     /// Partitions that were attached and not scanned yet, by OID.
     pending: BTreeMap<u32, Leaf>,
+    /// The partitions with their files at the last look. `None` before the first one.
+    files: Option<Vec<String>>,
+    /// Passages may have lost their rows without a change in the stream.
+    may_have_orphans: bool,
 }
 
 /// What the scan of a starting attempt is for.
@@ -116,7 +125,22 @@ impl Partitions {
 
     /// The scan has ended: no partition is pending.
     pub fn scanned(&self) {
-        self.state().pending.clear();
+        let mut state = self.state();
+        state.pending.clear();
+        state.may_have_orphans = false;
+    }
+
+    /// Remembers the partitions with their files, as the table's state has them.
+    pub fn note_files(&self, files: &[String]) {
+        let mut state = self.state();
+        let is_gone = |file: &String| !files.contains(file);
+        let known = state.files.replace(files.to_vec());
+        state.may_have_orphans |= known.is_none_or(|known| known.iter().any(is_gone));
+    }
+
+    /// Whether passages may have lost their rows without a change in the stream, since the last scan.
+    pub fn may_have_orphans(&self) -> bool {
+        self.state().may_have_orphans
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,4 +202,30 @@ async fn part(
         within: Some(within),
         is_whole: false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passages_may_have_lost_their_rows_before_the_first_look_and_where_a_file_is_gone() {
+        let files = |names: &[&str]| -> Vec<String> {
+            let names = names.iter();
+            names.map(|name| (*name).to_owned()).collect()
+        };
+        let partitions = Partitions::default();
+        partitions.note_files(&files(&["20/20", "21/21"]));
+        assert!(partitions.may_have_orphans());
+        partitions.scanned();
+        partitions.note_files(&files(&["20/20", "21/21", "22/22"]));
+        assert!(!partitions.may_have_orphans());
+        // Truncated, and later detached: each until the next scan.
+        partitions.note_files(&files(&["20/20", "21/30", "22/22"]));
+        assert!(partitions.may_have_orphans());
+        partitions.scanned();
+        partitions.note_files(&files(&["20/20", "21/30"]));
+        partitions.note_files(&files(&["20/20", "21/30"]));
+        assert!(partitions.may_have_orphans());
+    }
 }

@@ -64,6 +64,14 @@ impl Part {
         }
     }
 
+    /// No row of a table, but the passages of rows that it does not have.
+    pub fn passages_without_rows(table: Arc<TargetTable>) -> Part {
+        Part {
+            within: Some("false".to_owned()),
+            ..Part::whole(table)
+        }
+    }
+
     /// SQL over the row `t` that is true for the rows of this part that the scope is for.
     fn condition(&self, scope: BackfillScope) -> String {
         let condition = scope.condition(&self.table);
@@ -197,9 +205,7 @@ impl Backfill {
 /// The table with its passages, where the scan is of all of it. The passages of a partition are with those of the others,
 /// whose rows it does not have.
 fn whole_table_with_passages(parts: &[Part]) -> Option<(&TargetTable, &PassageTable)> {
-    let part = parts
-        .first()
-        .filter(|part| part.is_whole && part.within.is_none())?;
+    let part = parts.first().filter(|part| part.is_whole)?;
     Some((&part.table, part.table.passages.as_ref()?))
 }
 

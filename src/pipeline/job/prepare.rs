@@ -125,6 +125,10 @@ impl Job {
         let leaves = self.read_leaves(reading, &target).await?;
         let state = TableState::read(reading, &target, &leaves).await?;
         watchdog::warn_of_children(&target, &[], state.children());
+        if target.partitioned {
+            let files = state.partition_files().unwrap_or_default();
+            self.partitions.note_files(files);
+        }
         self.history = TableHistory {
             followed: Some(target.oid),
             chunk_table: target.passages.as_ref().map(|passages| passages.oid),
@@ -403,13 +407,23 @@ impl Job {
             self.start_again().await;
         }
         let scope = BackfillScope::for_start(self.row.progress, continuity, &self.row.definition);
-        Ok(scope.map(|scope| BackfillPlan {
-            scope,
-            parts: match attached.is_empty() {
-                true => vec![Part::whole(target.clone())],
-                false => attached,
-            },
-        }))
+        let has_orphans = target.passages.is_some() && self.partitions.may_have_orphans();
+        Ok(match scope {
+            Some(scope) => Some(BackfillPlan {
+                scope,
+                parts: match attached.is_empty() || has_orphans {
+                    true => vec![Part::whole(target.clone())],
+                    false => attached,
+                },
+            }),
+            // Also with `backfill = false`: nothing is embedded.
+            None => has_orphans.then(|| BackfillPlan {
+                scope: BackfillScope::Mismatched {
+                    trust_unverified: false,
+                },
+                parts: vec![Part::passages_without_rows(target.clone())],
+            }),
+        })
     }
 
     /// Every row has to be looked at again, if the scan is over.

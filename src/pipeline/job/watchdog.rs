@@ -137,6 +137,9 @@ pub async fn find_fault(
     if let Some(fault) = before.find_fault(&now, target) {
         return Err(consequence(session, target, fault).await);
     }
+    if target.partitioned {
+        partitions.note_files(now.partition_files().unwrap_or_default());
+    }
     check_leaves(session, target, &leaves)?;
     let Some(publication) = publication else {
         return Ok(now);

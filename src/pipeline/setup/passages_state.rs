@@ -74,6 +74,11 @@ impl PassagesState {
         })
     }
 
+    /// The partitions of the table with the texts, with their files.
+    pub fn partition_files(&self) -> &[String] {
+        &self.partitions
+    }
+
     /// What has become of the table `passages` since this was its state.
     pub fn find_fault(
         &self,

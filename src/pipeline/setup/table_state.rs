@@ -132,6 +132,11 @@ impl TableState {
         })
     }
 
+    /// The partitions with their files, where the job has passages.
+    pub fn partition_files(&self) -> Option<&[String]> {
+        self.passages.as_ref().map(PassagesState::partition_files)
+    }
+
     /// Tables that inherit from the followed one, quoted. Their rows are not followed.
     pub fn children(&self) -> &[String] {
         self.followed

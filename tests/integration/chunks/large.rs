@@ -1,8 +1,10 @@
 //! Documents of megabytes.
 
+use std::path::Path;
+
 use testkit::jobs::{Job, insert_job};
 use testkit::tiny_model::TinyModel;
-use testkit::{Scene, TestDatabase, data_path, server};
+use testkit::{Scene, TestDatabase, data_path, procfs, server};
 
 use super::scene::{DOCS, with_options};
 use crate::support::program;
@@ -43,26 +45,38 @@ async fn assert_cut(scene: &Scene, id: i32) {
     );
 }
 
+/// A scene whose job has a tiny model, and cuts documents of the table `docs`.
+async fn tiny_scene(data_path: &Path) -> Scene {
+    let database = TestDatabase::with_vector(server::shared()).await;
+    let scene = Scene::without_vectors(program().with_data_path(data_path), database).await;
+    with_options(&scene).await;
+    scene.sql(DOCS).await;
+    scene
+}
+
+async fn tiny_job(scene: &Scene, options: &[(&str, &str)]) {
+    let mut all = vec![("chunk_table", "'docs_chunks'")];
+    all.extend(options);
+    let job = Job {
+        embedding_model: TinyModel::One.name(),
+        options: &all,
+        ..Job::on(&scene.database, "docs", "body", "embedding")
+    };
+    insert_job(&scene.client, job).await;
+}
+
 /// Texts of other documents do not wait for it.
 #[tokio::test]
 async fn a_document_of_megabytes_is_cut_beside_short_ones() {
     let folder = data_path::with_tiny_models();
-    let database = TestDatabase::with_vector(server::shared()).await;
-    let mut scene = Scene::without_vectors(program().with_data_path(folder.path()), database).await;
-    with_options(&scene).await;
-    scene.sql(DOCS).await;
+    let mut scene = tiny_scene(folder.path()).await;
     scene
         .sql(
             "INSERT INTO docs (id, body) SELECT 1, string_agg('w' || (n::bigint * 7919) % 400 || CASE WHEN n % 60 = 0 THEN E'.\\n\\n' ELSE ' ' END, '') \
              FROM generate_series(1, 500000) n",
         )
         .await;
-    let job = Job {
-        embedding_model: TinyModel::One.name(),
-        options: &[("chunk_table", "'docs_chunks'")],
-        ..Job::on(&scene.database, "docs", "body", "embedding")
-    };
-    insert_job(&scene.client, job).await;
+    tiny_job(&scene, &[]).await;
     scene.spawn_daemon();
     scene.wait_for("SELECT count(*) FROM pg_replication_slots WHERE active AND database = current_database()", "1").await;
     scene.put_into("docs", 2, "w1 w2 w3").await;
@@ -83,4 +97,52 @@ async fn a_document_of_megabytes_is_cut_beside_short_ones() {
                (SELECT FROM known k WHERE k.chunk_fingerprint = c.chunk_fingerprint AND k.embedding = c.embedding)";
     let new: u32 = scene.value(new).await.parse().expect("a number");
     assert!((1..=4).contains(&new), "{new} passages were embedded");
+}
+
+/// Of a document beyond the limit the daemon learns the size alone, whether a scan or the stream brings it.
+#[tokio::test]
+async fn a_document_of_a_hundred_megabytes_is_refused_with_its_size_and_takes_no_memory() {
+    const WORDS: &str = "w1 w2 w3 w4 and w399 ";
+    let folder = data_path::with_tiny_models();
+    let mut scene = tiny_scene(folder.path()).await;
+    let large = format!("repeat('{WORDS}', (100 << 20) / {})", WORDS.len());
+    // Not compressed: it would be small on its way otherwise.
+    scene
+        .sql("ALTER TABLE docs ALTER body SET STORAGE EXTERNAL")
+        .await;
+    scene.put_into("docs", 2, "w1 w2 w3").await;
+    tiny_job(&scene, &[]).await;
+    scene.start_daemon().await;
+    let process = scene.daemon().id();
+    procfs::reset_peak(process);
+    let before = procfs::resident(process).peak;
+    scene
+        .sql(&format!("INSERT INTO docs (id, body) VALUES (1, {large})"))
+        .await;
+    let reason =
+        "(1,\"the text has 104857599 bytes (100.0 MB), more than max_document_bytes (16.0 MB)\")";
+    let columns = "key->>'id', split_part(error, ';', 1)";
+    scene.wait_for_failed_rows(columns, reason).await;
+    // What follows it is not kept waiting.
+    scene.put_into("docs", 3, "w4 w5 w6").await;
+    scene.wait_until_confirmed().await;
+    assert_cut(&scene, 3).await;
+    let grown = procfs::resident(process).peak - before;
+    assert!(grown < 40 << 20, "{grown} bytes more");
+    // The same by a scan, and until it fits.
+    scene
+        .sql("UPDATE jobs SET runtime_params = '{\"max_document_bytes\": 20000000}'")
+        .await;
+    scene.wait_for_backfill().await;
+    scene
+        .wait_for_failed_rows(columns, &reason.replace("16.0 MB", "19.1 MB"))
+        .await;
+    let grown = procfs::resident(process).peak - before;
+    assert!(grown < 40 << 20, "{grown} bytes more after a scan");
+    scene.put_into("docs", 1, "w7 w8").await;
+    scene.wait_until_confirmed().await;
+    assert_cut(&scene, 1).await;
+    scene
+        .wait_for("SELECT count(*) FROM jobs_failures", "0")
+        .await;
 }

@@ -8,7 +8,7 @@ use crate::rights::{role, run_script};
 use crate::support::{assert_check_says, check, texts};
 
 /// The statement that a refusal tells to run.
-fn remedy(reason: &str) -> &str {
+pub fn remedy(reason: &str) -> &str {
     let (_, statement) = reason
         .rsplit_once("run: ")
         .or_else(|| {

@@ -111,11 +111,7 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::TerminateBackends => return terminate(testbed, "client backend").await,
         Fault::DropSlot => return drop_slot(testbed).await,
         Fault::InvalidateSlot => return invalidate_slot(testbed).await,
-        Fault::DropPublication => {
-            let drop = "DO $$ DECLARE p name; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP \
-                        EXECUTE format('DROP PUBLICATION %I', p); END LOOP; END $$";
-            return client(testbed).await?.batch_execute(drop).await;
-        }
+        Fault::DropPublication => return drop_publications(testbed).await,
         Fault::SecondDaemon(pause) => {
             let second = testbed.config.start(0, "");
             tokio::time::sleep(*pause).await;
@@ -295,6 +291,12 @@ async fn drop_slot(testbed: &Testbed) -> Result<(), Error> {
                     EXCEPTION WHEN object_in_use OR undefined_object THEN PERFORM pg_sleep(0.005); END; \
                   END LOOP; END LOOP; END $$";
     client.batch_execute(drop).await
+}
+
+async fn drop_publications(testbed: &Testbed) -> Result<(), Error> {
+    let drop = "DO $$ DECLARE p name; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP \
+                EXECUTE format('DROP PUBLICATION %I', p); END LOOP; END $$";
+    client(testbed).await?.batch_execute(drop).await
 }
 
 async fn invalidate_slot(testbed: &Testbed) -> Result<(), Error> {

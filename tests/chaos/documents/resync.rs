@@ -14,9 +14,10 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it runs in a row.
 const RESYNCS: usize = 2;
 /// It waits behind its first readings, longer than the daemons halt.
-const READ_AND_WAIT: &str = "documents-read=4*sleep(600)";
-/// How long daemons halt while it begins.
-const HALT: Duration = Duration::from_millis(500);
+const READ_AND_WAIT: &str = "documents-read=3*sleep(800)";
+/// How long daemons halt at most, until it has read.
+const HALT: Duration = Duration::from_secs(3);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Other faults may make the command fail, which is logged alone.
 pub async fn run(testbed: &Testbed, all: bool, variables: &[(&str, &str)]) -> Result<(), Error> {
@@ -43,11 +44,24 @@ pub async fn run_slowly(testbed: &Testbed, all: bool) -> Result<(), Error> {
     };
     signal_all(Signal::SIGSTOP);
     let go_on = async {
-        tokio::time::sleep(HALT).await;
+        let _ = tokio::time::timeout(HALT, has_read(testbed)).await;
         signal_all(Signal::SIGCONT);
         testbed.record.recoverable();
     };
     let variables = [("FAILPOINTS", READ_AND_WAIT), ("PGAPPNAME", SLOW_COMMAND)];
     let (done, ()) = tokio::join!(run(testbed, all, &variables), go_on);
     done
+}
+
+/// Waits until the command has read documents, or the server cannot be asked.
+async fn has_read(testbed: &Testbed) -> Result<(), Error> {
+    let client = client(testbed).await?;
+    let has_read = format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' \
+         AND application_name LIKE '{SLOW_COMMAND}%' AND query LIKE '%totaled AS MATERIALIZED%')"
+    );
+    while !client.query_one(&has_read, &[]).await?.get::<_, bool>(0) {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    Ok(())
 }

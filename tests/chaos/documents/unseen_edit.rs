@@ -21,7 +21,7 @@ use crate::proxy::{Condition, Kind};
 use crate::testbed::Testbed;
 
 /// How long a write-back is waited for: the daemon may be down.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_secs(5);
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// From the edits to the write-back, and from there to the edits in the stream: time for the reader to look.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -37,6 +37,7 @@ pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
     let key = session_locks::passages(oid.get(0));
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
     locker.batch_execute(&lock).await?;
+    edit(testbed, &editor).await?;
     if !is_awaited(&editor, key).await? {
         testbed.log("no write-back came");
         return locker.batch_execute("COMMIT").await;

@@ -49,6 +49,8 @@ pub struct Testbed {
     maintenance: String,
     pub database: String,
     pub began: Instant,
+    /// Held by faults that need the passages for themselves: they would wait for each other's locks.
+    pub at_passages: Mutex<()>,
 }
 
 /// What every schedule finds beside its own table.
@@ -109,6 +111,7 @@ impl Testbed {
             maintenance,
             database,
             began: Instant::now(),
+            at_passages: Mutex::new(()),
         };
         let inserted = testbed.insert_jobs(&client).await;
         inserted.expect("the jobs are inserted");

@@ -49,6 +49,11 @@ impl User {
             let pause = self.random.below(25);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
+        // The last versions of a document come in a burst: no later change mends what one of them does to it.
+        if self.has_documents {
+            let burst = self.hot_document();
+            self.execute(&client, &burst).await;
+        }
     }
 
     async fn reconnect(&self) -> Client {

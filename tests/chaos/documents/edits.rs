@@ -82,7 +82,7 @@ impl User {
     }
 
     /// Many edits of one document, or of its field, in one moment; in one transaction, or in one each.
-    fn hot_document(&mut self) -> String {
+    pub fn hot_document(&mut self) -> String {
         let row = self.row();
         let is = self.shape.is(row);
         let times = self.random.within(3..30);

@@ -17,6 +17,8 @@ const RESYNCS: usize = 2;
 const READ_AND_WAIT: &str = "documents-read=3*sleep(800)";
 /// How long daemons halt at most, until it has read.
 const HALT: Duration = Duration::from_secs(3);
+/// How long it waits for the job at most.
+const PATIENCE: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Other faults may make the command fail, which is logged alone.
@@ -38,6 +40,8 @@ pub async fn run(testbed: &Testbed, all: bool, variables: &[(&str, &str)]) -> Re
 /// The daemons halt until the command has read documents that changed meanwhile, and go on while it waits to write. Each of
 /// its writes takes a while.
 pub async fn run_slowly(testbed: &Testbed, all: bool) -> Result<(), Error> {
+    let _alone = testbed.at_passages.lock().await;
+    let _ = tokio::time::timeout(PATIENCE, has_started(testbed)).await;
     let signal_all = |signal| {
         let managers = testbed.managers.iter();
         managers.for_each(|manager| manager.signal(signal));
@@ -53,14 +57,31 @@ pub async fn run_slowly(testbed: &Testbed, all: bool) -> Result<(), Error> {
     done
 }
 
-/// Waits until the command has read documents, or the server cannot be asked.
+/// Waits until existing rows have their passages: before that there is nothing to compare with.
+async fn has_started(testbed: &Testbed) -> Result<(), Error> {
+    let started =
+        "SELECT bool_and(init_finished_at IS NOT NULL) FROM jobs WHERE chunk_table IS NOT NULL";
+    wait_for(testbed, started).await
+}
+
+/// Waits until the command has read documents.
 async fn has_read(testbed: &Testbed) -> Result<(), Error> {
-    let client = client(testbed).await?;
     let has_read = format!(
         "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' \
          AND application_name LIKE '{SLOW_COMMAND}%' AND query LIKE '%totaled AS MATERIALIZED%')"
     );
-    while !client.query_one(&has_read, &[]).await?.get::<_, bool>(0) {
+    wait_for(testbed, &has_read).await
+}
+
+/// Waits until a query returns true, or the server cannot be asked.
+async fn wait_for(testbed: &Testbed, query: &str) -> Result<(), Error> {
+    let client = client(testbed).await?;
+    while client
+        .query_one(query, &[])
+        .await?
+        .get::<_, Option<bool>>(0)
+        != Some(true)
+    {
         tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(())

@@ -102,8 +102,8 @@ fn passages(shape: &Shape, table: PassageTableName) -> String {
            $$ BEGIN NEW.written_at := extract(epoch FROM statement_timestamp()); RETURN NEW; END $$;
          CREATE TRIGGER note_writing BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION note_writing();
          CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS
-           $$ BEGIN IF current_setting('application_name') LIKE '{SLOW_COMMAND}%' THEN PERFORM pg_sleep(0.03); END IF; RETURN NULL; END $$;
-         CREATE TRIGGER slow_down BEFORE INSERT OR UPDATE OR DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION slow_down();",
+           $$ BEGIN IF current_setting('application_name') LIKE '{SLOW_COMMAND}%' THEN PERFORM pg_sleep(0.15); END IF; RETURN NULL; END $$;
+         CREATE TRIGGER slow_down BEFORE DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION slow_down();",
         name = table.qualified,
         key = shape.key_declaration(),
         vector = match shape.has_vector_type() {

@@ -31,6 +31,7 @@ pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
     let Some(documents) = &testbed.schedule.documents else {
         return Ok(());
     };
+    let _alone = testbed.at_passages.lock().await;
     let (locker, editor) = (client(testbed).await?, client(testbed).await?);
     let oid = "SELECT COALESCE(to_regclass($1)::oid, 0)";
     let oid = editor.query_one(oid, &[&documents.table.qualified]).await?;

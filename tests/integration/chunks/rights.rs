@@ -226,6 +226,7 @@ async fn each_right_on_documents_and_passages_that_is_missing_is_named_with_its_
         owned.scene.wait_for_backfill().await;
         owned.caught_up().await;
     }
+    owned.run("DELETE FROM app.docs WHERE id > 1").await;
     owned.is_followed().await;
 }
 

@@ -1,7 +1,7 @@
 //! Documents in passages: how full the passages are, what cutting costs, and how many passages an edit makes new. Beside
 //! it text-splitter alone, which fills one passage after the other.
 //!
-//! Run: `cargo bench --bench splitting` (after `make setup`). `SEEDS=100` plays more documents than 20.
+//! Run: `cargo bench --bench splitting` (after `make setup`). `SEEDS=400` edits more documents than 100.
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -238,7 +238,7 @@ fn edited(edit: usize, paragraphs: &[String], place: usize, prose: &mut Prose) -
 }
 
 fn edits(tokens: &Tokens) {
-    let seeds: u64 = std::env::var("SEEDS").map_or(20, |it| it.parse().expect("a number"));
+    let seeds: u64 = std::env::var("SEEDS").map_or(100, |it| it.parse().expect("a number"));
     println!(
         "\n| edit | where | lantern-cli: mean | 95 % | most | text-splitter: mean | 95 % | most |"
     );

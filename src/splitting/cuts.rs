@@ -118,9 +118,8 @@ fn best_word(text: &str, window: &Window, most: usize) -> Option<Cut> {
         for at in begins_word.then_some(piece.start).into_iter().chain(within) {
             let tokens = before + tokens_before(piece, at);
             if (least..=most).contains(&tokens) {
-                best =
-                    best.min(Some(key(text, at, Level::Word)))
-                        .or(Some(key(text, at, Level::Word)));
+                let key = key(text, at, Level::Word);
+                best = best.min(Some(key)).or(Some(key));
             }
         }
     }

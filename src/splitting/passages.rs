@@ -17,6 +17,7 @@ const MAX_CORRECTIONS: usize = 4;
 /// - Every character that is no white space is in a passage, and no passage begins or ends with white space. A text of
 ///   white space alone is one passage; an empty text has none.
 /// - No passage has more than `max_tokens` tokens, unless a single character has, or the text is white space.
+/// - A text that has no more tokens than that is one passage.
 /// - They are in the order of the text, and each begins behind the beginning of the one before.
 /// - The same text has the same passages, and an edit changes those near it.
 ///
@@ -76,6 +77,10 @@ struct Cutter<'a> {
 impl Cutter<'_> {
     fn run(&mut self) {
         let begin = self.text.len() - self.text.trim_start().len();
+        if self.is_whole() {
+            self.push(begin, self.text.len());
+            return;
+        }
         let mut start = begin;
         let mut core = begin;
         while core < self.text.len() {
@@ -91,10 +96,19 @@ impl Cutter<'_> {
         }
     }
 
+    /// Whether the text is one passage: with nothing to repeat, it has more room than others.
+    fn is_whole(&self) -> bool {
+        let text = self.text.trim();
+        text.len() / MAX_BYTES_PER_TOKEN <= self.max_tokens
+            && self.tokens(0..self.text.len()) <= self.max_tokens
+    }
+
     /// Where the passage begins whose own text begins at `core`, and the cut that ends it. The counter has the last word:
     /// tokens of pieces are not always those of the whole.
     fn passage(&mut self, start: usize, core: usize) -> (usize, Option<Cut>) {
-        let mut room = self.room;
+        // What is repeated leaves the rest.
+        let repeated = if start < core { self.tokens(start..core) } else { 0 };
+        let mut room = self.max_tokens.saturating_sub(repeated).max(1);
         for _ in 0..MAX_CORRECTIONS {
             let cut = next_cut(self.text, &mut self.pieces, room);
             let end = cut.map_or(self.text.len(), |cut| cut.at);

@@ -18,4 +18,6 @@ pub(super) mod session;
 pub(super) mod settings;
 pub(super) mod signature;
 pub(super) mod tokenizer;
+pub(super) mod word_counts;
+pub(super) mod word_rule;
 pub(super) mod worker;

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokenizers::{Tokenizer, TruncationDirection};
 
 use super::patterns::Patterns;
+use super::word_counts::WordCounts;
 use crate::embedding::error::EmbeddingError;
 
 /// Maximum number of tokens in which a word that was cut in the middle can differ from the whole word. BERT's WordPiece
@@ -58,6 +59,7 @@ const MAX_LONG_TEXT: usize = 32_768;
 pub struct TextTokenizer {
     tokenizer: Arc<Tokenizer>,
     patterns: Arc<Patterns>,
+    word_counts: Arc<Option<WordCounts>>,
     /// Special tokens before every text, `[CLS]` in BERT.
     before: Vec<u32>,
     /// Special tokens after every text, `[SEP]` in BERT.
@@ -131,8 +133,9 @@ impl TextTokenizer {
         let whole = Self {
             unknown,
             drops_unknown: false,
-            tokenizer: Arc::new(tokenizer),
             patterns: Arc::new(Patterns::of(&bytes)),
+            word_counts: Arc::new(WordCounts::of(&bytes, &tokenizer)),
+            tokenizer: Arc::new(tokenizer),
             before,
             after,
             room: 0,
@@ -308,12 +311,21 @@ impl TextTokenizer {
         Ok(Some(head.trim_end()))
     }
 
-    /// Number of tokens of a text alone, without special tokens. A long text is tokenized in parts.
+    /// Number of tokens of a text alone, without special tokens. Words that were counted before are known, where the
+    /// tokenizer decides each word by itself.
     ///
     /// # Errors
     ///
     /// The tokenizer's own error.
     pub fn count(&self, text: &str) -> Result<usize, tokenizers::Error> {
+        match self.word_counts.as_ref() {
+            Some(words) => words.count(text, |word| self.count_by_tokenizing(word)),
+            None => self.count_by_tokenizing(text),
+        }
+    }
+
+    /// As [`TextTokenizer::count`], by the tokenizer alone. A long text is tokenized in parts.
+    fn count_by_tokenizing(&self, text: &str) -> Result<usize, tokenizers::Error> {
         let (mut rest, mut count) = (text, 0);
         while !rest.is_empty() {
             let part = cut(rest, MIN_BYTE_LIMIT);

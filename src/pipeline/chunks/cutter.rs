@@ -77,3 +77,67 @@ impl Cutter {
 fn position(characters: usize) -> i32 {
     i32::try_from(characters).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::embedding::TextTokenizer;
+    use crate::splitting::Mode;
+
+    #[test]
+    fn no_passage_has_more_tokens_than_the_model_reads_of_it() {
+        let files = ["bert", "gpt2"].map(|name| {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tiny");
+            TextTokenizer::load(&folder.join(name).join("tokenizer.json"), 1 << 20, false).unwrap()
+        });
+        let part = prop::sample::select(vec![
+            "word",
+            "A sentence ends.",
+            "it's (x, y)",
+            " ",
+            "\n",
+            "\n\n",
+            "\r\n",
+            "\t",
+            "# Heading\n",
+            "```\n",
+            "- item",
+            "fn f() {\n",
+            "}\n",
+            "変更を送る。",
+            "é",
+            "e\u{301}",
+            "👩‍👩‍👧",
+            "\u{85}",
+            "\u{3000}",
+            "\u{200b}",
+            "\u{0}",
+            "[MASK]",
+            "internationalization",
+        ]);
+        let mode = prop::sample::select(vec![
+            Mode::Text,
+            Mode::Markdown,
+            "code:rust".parse().unwrap(),
+        ]);
+        let parts = prop::collection::vec(part, 0..120);
+        proptest!(|(parts in parts, max_tokens in 8_usize..60, overlap in 0_usize..20, mode in mode, is_spaced: bool)| {
+            let text = parts.join(if is_spaced { " " } else { "" });
+            let splitting = Splitting { mode, max_tokens, overlap };
+            for tokenizer in &files {
+                let passages = split(&text, &splitting, &|text: &str| tokenizer.count(text).unwrap());
+                let special = tokenizer.ids("").unwrap().len();
+                for passage in passages {
+                    let passage = &text[passage.bytes];
+                    let tokens = tokenizer.ids(passage).unwrap().len() - special;
+                    let is_exempt = passage.chars().count() == 1 || passage.trim().is_empty();
+                    prop_assert!(is_exempt || tokens <= max_tokens, "{tokens} tokens: {passage:?}");
+                }
+            }
+        });
+    }
+}

@@ -79,6 +79,9 @@ pub struct Cutting {
 
 impl Cutting {
     /// One text for each way to cut documents. A part of fingerprints on servers, so it never changes.
+    ///
+    /// It has no version of the splitter: passages that another version has cut are as right as others until their text
+    /// changes. With a version, readers of the view would have no document after an update until all are cut again.
     pub fn canonical(&self) -> String {
         format!("{}/{}/{}", self.mode, self.max_tokens, self.overlap)
     }

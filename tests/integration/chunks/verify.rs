@@ -307,3 +307,42 @@ async fn keys_of_several_columns_are_compared_as_their_index_does() {
     run(&scene, "resync", &["--all"]).await;
     assert_eq!(faults(&scene, &["--full"]).await, sound());
 }
+
+/// As a daemon leaves them that cuts in another way than the one after it.
+#[tokio::test]
+async fn passages_of_another_way_to_cut_are_right_until_their_text_changes() {
+    let mut scene = chunk_scene(DOCS).await;
+    chunk_job(&scene, "docs_chunks", &[]).await;
+    let (first, second) = (text(1, 1, "end"), text(2, 1, "end"));
+    for (id, body) in [
+        (1, &format!("{first}\n\n{second}")),
+        (2, &first),
+        (3, &second),
+    ] {
+        scene.put_into("docs", id, body).await;
+    }
+    scene.start_daemon().await;
+    assert_eq!(passages(&scene).await, 3);
+    scene
+        .sql(
+            "UPDATE docs_chunks c SET chunk_end = f.chunk_end, chunk = f.chunk, embedding = f.embedding, \
+               chunk_fingerprint = f.chunk_fingerprint FROM docs_chunks f WHERE c.id = 1 AND f.id = 2; \
+             INSERT INTO docs_chunks (id, chunk_seq, chunk_start, chunk_end, chunk, embedding, chunk_fingerprint) \
+               SELECT 1, 1, d.length - chunk_end, d.length, chunk, embedding, chunk_fingerprint \
+               FROM docs_chunks, (SELECT length(body) FROM docs WHERE id = 1) d WHERE id = 3",
+        )
+        .await;
+    assert_eq!(faults(&scene, &["--full"]).await, sound());
+    assert!(run(&scene, "resync", &[]).await.0);
+    scene.sql("UPDATE docs SET title = 'new'").await;
+    caught_up(&scene).await;
+    let shown =
+        "SELECT string_agg(chunk, '|' ORDER BY chunk_seq) FROM docs_chunks_documents WHERE id = 1";
+    assert_eq!(scene.value(shown).await, format!("{first}|{second}"));
+    scene
+        .sql("UPDATE docs SET body = body || ' More.' WHERE id = 1")
+        .await;
+    caught_up(&scene).await;
+    let whole = format!("{first}\n\n{second} More.");
+    assert_eq!(scene.value(shown).await, whole);
+}

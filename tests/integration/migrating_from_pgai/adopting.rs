@@ -28,19 +28,22 @@ async fn chunks_of_the_same_text_keep_their_vectors_and_others_are_embedded() {
     pgai.row(2, "Sea", "Changed since.", &["As it was."]).await;
     pgai.row(3, "Land", &long, &[&long[..700], &long[400..1100]])
         .await;
+    // As long as a chunk may be: one passage, too, although passages of a longer text have less room beside their overlap.
+    let whole = long_text(2);
+    pgai.row(4, "Moon", &whole, &[&whole]).await;
     moved(&pgai).await;
     let places = "SELECT string_agg(format('%s:%s-%s', id, chunk_start, chunk_end), ' ' ORDER BY id, chunk_seq) \
                   FROM website.blog_chunks";
     let len = 2 + SHORT.len();
     assert_eq!(
         pgai.text(places).await,
-        format!("1:2-{len} 2:- 3:0-700 3:400-1100")
+        format!("1:2-{len} 2:- 3:0-700 3:400-1100 4:0-{}", whole.len())
     );
     let _daemon = start_daemon(&pgai.database, &[]);
     wait_for_backfill(&pgai.client, 1).await;
-    assert_eq!(pgai.text(SHOWN).await, "1 2 3");
+    assert_eq!(pgai.text(SHOWN).await, "1 2 3 4");
     assert_eq!(pgai.wrong_passages().await, "");
-    let embedded = "SELECT count(*) FROM website.blog_chunks WHERE id > 1";
+    let embedded = "SELECT count(*) FROM website.blog_chunks WHERE id IN (2, 3)";
     assert_eq!(pgai.embedded_texts().to_string(), pgai.text(embedded).await);
 }
 

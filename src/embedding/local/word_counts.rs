@@ -40,7 +40,7 @@ impl WordCounts {
     ) -> Result<usize, E> {
         let known = self.known.get_or_init(|| Cache::new(MAX_WORDS));
         let mut sum = 0;
-        let mut add = |word: &str| {
+        let mut add = |word: &str| -> Result<(), E> {
             if word.is_empty() {
                 return Ok(());
             }
@@ -63,8 +63,6 @@ impl WordCounts {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tokenizers::Tokenizer;
-
     use serde_json::Value;
 
     use super::*;
@@ -152,6 +150,7 @@ mod tests {
                 &[("/normalizer/handle_chinese_chars", false.into())],
             ),
             file("bert", &[("/normalizer/clean_text", false.into())]),
+            file("bert", &[("/added_tokens/4/normalized", true.into())]),
             file(
                 "bert",
                 &[
@@ -219,6 +218,8 @@ mod tests {
             "\u{ad}",
             "\u{200b}",
             "[MASK]",
+            "[mask]",
+            "a.b(c)-d",
             "[UNK]",
             "<|endoftext|>",
             "<s>",
@@ -289,6 +290,14 @@ mod tests {
             file(
                 "gpt2",
                 &[("/normalizer", serde_json::json!({"type": "NFKC"}))],
+            ),
+            sentence_piece(
+                &usual_normalizers()[0],
+                &serde_json::json!([metaspace("first")]),
+            ),
+            sentence_piece(
+                &serde_json::json!([prepend]),
+                &serde_json::json!([metaspace("always")]),
             ),
         ];
         for file in other {

@@ -43,13 +43,21 @@ struct AddedToken {
     content: String,
     single_word: bool,
     rstrip: bool,
+    /// Whether it is looked for in the normalized text.
+    normalized: bool,
 }
 
 /// Where a text may be divided, so that its tokens are those of the parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WordRule {
     /// BERT's: at white space, which has no tokens, and around each ideograph where that is a word.
-    WhiteSpace { ideographs: bool },
+    WhiteSpace {
+        /// Whether an ideograph is a word.
+        ideographs: bool,
+        /// A word of ASCII is divided around each sign of punctuation, too, unless the text has one of these, in lower
+        /// case. `None` where it never is.
+        whole: Option<Vec<String>>,
+    },
     /// Byte-level BPE: before a single space, which is a part of the word behind it.
     BeforeSpace,
     /// SentencePiece: the same, but only between characters of ASCII. Others may be normalized together with what is
@@ -70,12 +78,25 @@ impl WordRule {
 
     /// Calls `add` with each part of a text; some are empty.
     pub fn divide<E>(
-        self,
+        &self,
         text: &str,
         add: &mut impl FnMut(&str) -> Result<(), E>,
     ) -> Result<(), E> {
         match self {
-            WordRule::WhiteSpace { ideographs } => by_white_space(text, ideographs, add),
+            WordRule::WhiteSpace { ideographs, whole } => {
+                let lower = text.to_ascii_lowercase();
+                let divides = whole
+                    .as_ref()
+                    .is_some_and(|whole| whole.iter().all(|token| !lower.contains(token.as_str())));
+                by_white_space(
+                    text,
+                    *ideographs,
+                    &mut |word: &str| match divides && word.is_ascii() {
+                        true => by_punctuation(word, add),
+                        false => add(word),
+                    },
+                )
+            }
             WordRule::BeforeSpace => {
                 let is_of_word = |c: char| c.is_ascii_graphic() || c.is_alphanumeric();
                 by_spaces(text, is_of_word, add)
@@ -85,7 +106,7 @@ impl WordRule {
     }
 
     /// Whether a token of its own is found in the same way in the parts of a text.
-    fn allows(self, token: &AddedToken) -> bool {
+    fn allows(&self, token: &AddedToken) -> bool {
         let content = token.content.as_str();
         match self {
             WordRule::WhiteSpace { .. } => {
@@ -110,9 +131,15 @@ fn rule(stages: &Stages) -> Option<WordRule> {
         return Some(WordRule::BeforeSpaceInAscii);
     }
     match (kind(normalizer).as_deref(), kind(pre_tokenizer).as_deref()) {
-        (Some("BertNormalizer"), Some("BertPreTokenizer")) => Some(WordRule::WhiteSpace {
-            ideographs: normalizer["handle_chinese_chars"].as_bool()?,
-        }),
+        (Some("BertNormalizer"), Some("BertPreTokenizer")) => {
+            let tokens = &stages.added_tokens;
+            let are_raw = tokens.iter().all(|token| !token.normalized);
+            let lower = |token: &AddedToken| token.content.to_ascii_lowercase();
+            Some(WordRule::WhiteSpace {
+                ideographs: normalizer["handle_chinese_chars"].as_bool()?,
+                whole: are_raw.then(|| tokens.iter().map(lower).collect()),
+            })
+        }
         (None | Some("NFC"), Some("ByteLevel")) => {
             let by_expression = pre_tokenizer["use_regex"].as_bool().unwrap_or(true);
             by_expression.then_some(WordRule::BeforeSpace)
@@ -228,13 +255,29 @@ fn by_white_space<E>(
     add(&text[start..])
 }
 
-fn by_spaces<E>(text: &str, add: &mut impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
-    let is_of_word =
-        |c: Option<char>| c.is_some_and(|c| c.is_ascii_graphic() || c.is_alphanumeric());
+/// BERT's signs of punctuation are words, and nothing in ASCII changes what they are.
+fn by_punctuation<E>(word: &str, add: &mut impl FnMut(&str) -> Result<(), E>) -> Result<(), E> {
+    let mut start = 0;
+    for (at, byte) in word.bytes().enumerate() {
+        if byte.is_ascii_punctuation() {
+            add(&word[start..at])?;
+            add(&word[at..=at])?;
+            start = at + 1;
+        }
+    }
+    add(&word[start..])
+}
+
+fn by_spaces<E>(
+    text: &str,
+    is_of_word: impl Fn(char) -> bool,
+    add: &mut impl FnMut(&str) -> Result<(), E>,
+) -> Result<(), E> {
     let mut start = 0;
     for at in memchr::memchr_iter(b' ', text.as_bytes()) {
         let before = text[start..at].chars().next_back();
-        if is_of_word(before) && is_of_word(text[at + 1..].chars().next()) {
+        let after = text[at + 1..].chars().next();
+        if before.is_some_and(&is_of_word) && after.is_some_and(&is_of_word) {
             add(&text[start..at])?;
             start = at;
         }

@@ -24,13 +24,15 @@ pub enum PowerfulRoles {
     Refuse,
 }
 
-/// The owners of code that an UPDATE of the table `$1`, schema and name quoted, runs, with the powers of this session's role that they lack, and
-/// what is theirs.
+/// The owners of code that an UPDATE of the table `$1`, schema and name quoted, runs, with the powers of this session's role
+/// that they lack, and what is theirs.
 ///
 /// A power is an attribute, or the membership in a role of the system that reaches beyond its own tables (PostgreSQL
-/// manual, "Role Attributes" and "Predefined Roles"). The table is looked up in the catalog: `to_regclass` fails where the
-/// role may not use the schema, before another point names that right. A member of a role has its powers too, by SET ROLE. The role that
-/// has logged in counts beside the current one, for `RESET ROLE`. REPLICATION does not count, since every job needs it.
+/// manual, "Role Attributes" and "Predefined Roles"). A member of a role has its powers too, by SET ROLE. The role that has
+/// logged in counts beside the current one, for `RESET ROLE`. REPLICATION does not count, since every job needs it.
+///
+/// The table is looked up in the catalog: `to_regclass` fails where the role may not use the schema, before another point
+/// names that right.
 const EXPOSED: &str = "WITH RECURSIVE relations AS ( \
        SELECT c.oid FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid \
        WHERE n.nspname = (parse_ident($1))[1] AND c.relname = (parse_ident($1))[2] \

@@ -21,7 +21,7 @@ const MAX_CORRECTIONS: usize = 4;
 /// - They are in the order of the text, and each begins behind the beginning of the one before.
 /// - The same text has the same passages, and an edit changes those near it.
 ///
-/// It takes about twice as long as counting the tokens of the text, and memory for the passages; with
+/// It takes about three times as long as counting the tokens of the text, and memory for the passages; with
 /// [`Mode::Code`](super::Mode::Code) and up to 2 MiB of text also for its syntax tree.
 ///
 /// ```

@@ -42,7 +42,7 @@ test-matrix: setup ## Run the integration tests and some chaos on PostgreSQL 14 
 WRITE_LOAD = cargo bench --profile measured --features failpoints --bench write_load -- --into docs/benchmarks
 PLOTS = PYTHONPATH=.runtime/plots $${PYTHON:-python3} -S benches/write_load/plots.py docs/benchmarks
 
-bench: setup ## Compare the cost of capturing changes and the freshness of vectors with triggers (about 25 minutes)
+bench: setup ## Compare the cost of capturing changes and the freshness of vectors with triggers (about 30 minutes)
 	@scripts/setup.sh setup_plots.py
 	$(WRITE_LOAD)
 	$(PLOTS)

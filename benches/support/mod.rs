@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each benchmark needs a part of it")]
 
 pub mod bare;
+pub mod passages;
 pub mod server;
 pub mod stage;
 pub mod writer;

@@ -76,16 +76,16 @@ impl Server {
     /// Inserts a job on `table (body)` that writes the column `embedding`. The daemon adds the column where it is
     /// missing.
     pub async fn job(&self, table: &str, model: &str) {
-        self.insert_job(table, model, &[]).await;
+        self.job_with(table, model, &[]).await;
     }
 
     /// As [`job`](Self::job), for rows to come alone.
     pub async fn job_without_backfill(&self, table: &str, model: &str) {
-        self.insert_job(table, model, &[("backfill", "false")])
-            .await;
+        self.job_with(table, model, &[("backfill", "false")]).await;
     }
 
-    async fn insert_job(&self, table: &str, model: &str, options: &[(&str, &str)]) {
+    /// As [`job`](Self::job), with these optional columns as SQL.
+    pub async fn job_with(&self, table: &str, model: &str, options: &[(&str, &str)]) {
         let job = Job {
             embedding_model: model,
             options,

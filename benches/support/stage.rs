@@ -145,6 +145,8 @@ impl Stage {
     /// Waits, without a limit, until a count is 0. Panics where a job has failed or the daemon has ended.
     pub async fn until_none(&self, count: &str) {
         while self.number(count).await > 0 {
+            // Also because a process that has just been started has no arguments yet.
+            tokio::time::sleep(Duration::from_millis(200)).await;
             let failed = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
             let failed = self.number(failed).await;
             if let Some(daemon) = &self.daemon {
@@ -152,7 +154,6 @@ impl Stage {
                 let has_ended = procfs::command_line(daemon.id()).is_empty();
                 assert!(!has_ended, "the daemon has ended:\n{}", daemon.log());
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 }

@@ -57,7 +57,7 @@ pub fn row(id: i64, text: &str) -> Row {
     Row::backfill(key, SourceText::from_column(Some(text)))
 }
 
-async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTable {
+pub(super) async fn target(session: &Session, table: &str, dimensions: usize) -> TargetTable {
     let oid = format!("SELECT 'public.{table}'::regclass::oid");
     let oid = session
         .query_one(&oid, &[])

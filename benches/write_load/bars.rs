@@ -5,6 +5,9 @@ use crate::capture::{Inference, Way};
 use crate::pgbench::Speed;
 use crate::questions::beside_inference::Users;
 use crate::questions::burst::Burst;
+use crate::questions::documents::edits::Change;
+use crate::questions::documents::throughput::Load;
+use crate::questions::documents::{self, Documents};
 use crate::questions::freshness::{Freshness, Point};
 use crate::questions::jobs;
 use crate::questions::jobs::{JOBS, Slots};
@@ -47,6 +50,7 @@ pub fn bars(results: &Results) -> Vec<Bar> {
             Bound::AtLeast(0.5),
         )
     }));
+    bars.extend(results.documents.iter().flat_map(documents));
     bars.extend(results.tables.as_deref().map(tables));
     bars.extend(results.jobs.iter().flat_map(|runs| jobs(runs)));
     bars
@@ -211,6 +215,54 @@ fn bursts(bursts: &[Burst]) -> Bar {
         median(shares),
         Bound::AtLeast(0.95),
     )
+}
+
+fn documents(documents: &Documents) -> [Bar; 5] {
+    let embedded = |load| {
+        let runs = documents
+            .throughput
+            .iter()
+            .filter(move |run| run.load == load);
+        median(runs.map(|run| run.rate / run.bare))
+    };
+    let rewritten = documents
+        .edits
+        .iter()
+        .filter(|edit| edit.change == Change::Rewritten);
+    let written = |round: &documents::write_back::Round| round.inside / round.write_back;
+    [
+        Bar::new(
+            "documents a second of a backfill against their passages in the bare ONNX Runtime loop",
+            embedded(Load::Backfill),
+            Bound::AtLeast(0.9),
+        ),
+        Bar::new(
+            "the same for documents of one transaction",
+            embedded(Load::Live),
+            Bound::AtLeast(0.9),
+        ),
+        Bar::new(
+            "passages embedded for one rewritten paragraph of about 200 passages, at the worst place",
+            rewritten.map(|edit| edit.embedded).fold(f64::NAN, f64::max),
+            Bound::AtMost(3.0),
+        ),
+        Bar::new(
+            "write-back of a document of 1,000 passages against the INSERT inside the server",
+            median(documents.write_back.iter().map(written)),
+            Bound::AtLeast(0.5),
+        ),
+        Bar::new(
+            "user's INSERTs, UPDATEs and DELETEs a second beside a job with passages, against pg_recvlogical",
+            ratio(
+                &documents.users,
+                Way::Daemon,
+                Way::Recvlogical,
+                |run| run.speed.tps,
+                |_| true,
+            ),
+            Bound::AtLeast(0.97),
+        ),
+    ]
 }
 
 fn tables(tables: &[Table]) -> Bar {

@@ -30,8 +30,8 @@ use std::time::Instant;
 
 use capture::{Inference, Way, follower};
 use questions::{
-    backlog, beside_inference, burst, freshness, jobs, near_saturation, repeats, tables, user_side,
-    write_back,
+    backlog, beside_inference, burst, documents, freshness, jobs, near_saturation, repeats, tables,
+    user_side, write_back,
 };
 use results::{About, Results};
 use scale::Scale;
@@ -56,7 +56,7 @@ fn main() {
 }
 
 /// In the order in which they are asked.
-const QUESTIONS: [&str; 11] = [
+const QUESTIONS: [&str; 12] = [
     "user_side",
     "beside_inference",
     "freshness",
@@ -66,6 +66,7 @@ const QUESTIONS: [&str; 11] = [
     "drain",
     "backlog",
     "write_back",
+    "documents",
     "jobs",
     "tables",
 ];
@@ -125,6 +126,9 @@ async fn ask(question: &str, scale: Scale, texts: &Texts, results: &mut Results)
         "backlog" => results.backlog = Some(backlog::measure(&scale.backlog(), texts).await),
         "write_back" => {
             results.write_back = Some(write_back::measure(&scale.write_back(), texts).await);
+        }
+        "documents" => {
+            results.documents = Some(documents::measure(&scale.documents(), texts).await);
         }
         "jobs" => results.jobs = Some(jobs::measure(&scale.jobs(), texts).await),
         "tables" => results.tables = Some(tables::measure(&scale.tables()).await),

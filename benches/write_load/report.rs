@@ -1,5 +1,7 @@
 //! Tables of what was measured.
 
+mod documents;
+
 use crate::bar::{Bar, Bound};
 use crate::bars::ratio;
 use crate::capture::{Inference, Way};
@@ -38,6 +40,7 @@ pub fn print(results: &Results) {
         .write_back
         .iter()
         .for_each(|rounds| write_back(rounds));
+    results.documents.iter().for_each(documents::print);
     results.jobs.iter().for_each(|runs| jobs(runs));
     results
         .tables

@@ -9,6 +9,7 @@ use testkit::paths::runtime;
 
 use crate::bar::Bar;
 use crate::questions::burst::Burst;
+use crate::questions::documents::Documents;
 use crate::questions::freshness::Freshness;
 use crate::questions::tables::Table;
 use crate::questions::user_side::UserSide;
@@ -30,6 +31,7 @@ pub struct Results {
     pub drain: Option<Vec<Burst>>,
     pub backlog: Option<Vec<backlog::Round>>,
     pub write_back: Option<Vec<write_back::Round>>,
+    pub documents: Option<Documents>,
     pub jobs: Option<Vec<jobs::Run>>,
     pub tables: Option<Vec<Table>>,
     pub bars: Vec<Bar>,
@@ -49,6 +51,7 @@ impl Results {
             drain: None,
             backlog: None,
             write_back: None,
+            documents: None,
             jobs: None,
             tables: None,
             bars: Vec::new(),

@@ -1,15 +1,15 @@
 //! How much is measured.
 
 use crate::questions::{
-    backlog, beside_inference, burst, freshness, jobs, near_saturation, repeats, user_side,
-    write_back,
+    backlog, beside_inference, burst, documents, freshness, jobs, near_saturation, repeats,
+    user_side, write_back,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scale {
     /// Everything once and briefly, to see that it works; the figures mean nothing.
     Smoke,
-    /// Under twenty minutes.
+    /// Half an hour.
     Usual,
     /// About an hour.
     Full,
@@ -103,6 +103,23 @@ impl Scale {
         write_back::Plan {
             rows: self.choose(4, 40, 80) * write_back::BATCH,
             rounds: self.choose(1, 5, 9),
+        }
+    }
+
+    pub fn documents(self) -> documents::Plan {
+        documents::Plan {
+            throughput: documents::throughput::Plan {
+                documents: self.choose(5, 100, 200),
+                rounds: self.choose(1, 2, 3),
+            },
+            edited: self.choose(1, 5, 10),
+            write_backs: self.choose(1, 7, 15),
+            users: user_side::Plan {
+                clients: vec![8],
+                bulk_clients: Vec::new(),
+                rounds: self.choose(1, 7, 9),
+                seconds: self.choose(1, 3, 3),
+            },
         }
     }
 

@@ -39,6 +39,18 @@ impl Texts {
         (0..count).map(|number| self.text(number)).collect()
     }
 
+    /// The paragraph with this number: eight texts as its sentences.
+    pub fn paragraph(&self, number: usize) -> String {
+        let sentences = (8 * number..8 * (number + 1)).map(|number| self.text(number) + ".");
+        sentences.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Paragraphs of the document with this number, of so many.
+    pub fn document(&self, number: usize, paragraphs: usize) -> Vec<String> {
+        let numbers = number * paragraphs..(number + 1) * paragraphs;
+        numbers.map(|number| self.paragraph(number)).collect()
+    }
+
     /// Texts of this size in bytes, as many of the others as it takes, one behind the other.
     pub fn of_size(&self, bytes: usize, count: usize) -> Vec<String> {
         let mut next = 0;

@@ -3,7 +3,7 @@
 pub mod follower;
 mod way;
 
-pub use way::{Inference, Way};
+pub use way::{Inference, Made, Way};
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -23,15 +23,22 @@ pub struct Capture {
     pub way: Way,
     pub server: NotesServer,
     inference: Inference,
+    made: Made,
     process: Option<Process>,
 }
 
 impl Capture {
     pub async fn start(way: Way, inference: Inference, texts: &Texts) -> Capture {
+        Capture::start_for(Made::Vectors, way, inference, texts).await
+    }
+
+    /// As [`start`](Self::start), to make this of the texts.
+    pub async fn start_for(made: Made, way: Way, inference: Inference, texts: &Texts) -> Capture {
         let mut capture = Capture {
             way,
             server: NotesServer::new(texts).await,
             inference,
+            made,
             process: None,
         };
         capture.prepare().await;
@@ -60,10 +67,14 @@ impl Capture {
         let server = &self.server;
         match self.way {
             Way::Nothing => {}
-            Way::Recvlogical => publish(server).await,
+            Way::Recvlogical => publish(server, self.made).await,
             Way::Daemon => {
                 server.create_jobs_table().await;
-                server.job_without_backfill("notes", MODEL).await;
+                let mut options = vec![("backfill", "false")];
+                if self.made == Made::Passages {
+                    options.push(("chunk_table", "'notes_chunks'"));
+                }
+                server.job_with("notes", MODEL, &options).await;
             }
             Way::Notify => server.sql(include_str!("notify.sql")).await,
             Way::Queue => server.sql(include_str!("queue.sql")).await,
@@ -166,11 +177,13 @@ impl Capture {
     }
 }
 
-/// The publication `measured` and a slot of that name, for `pg_recvlogical`.
-pub async fn publish(server: &NotesServer) {
-    let publication =
-        "CREATE PUBLICATION measured FOR TABLE notes (id, body) WITH (publish = 'insert, update')";
-    server.sql(publication).await;
+/// The publication `measured`, which is that of a job, and a slot of that name, for `pg_recvlogical`.
+pub async fn publish(server: &NotesServer, made: Made) {
+    let publication = format!(
+        "CREATE PUBLICATION measured FOR TABLE notes (id, body) WITH (publish = '{}')",
+        made.published()
+    );
+    server.sql(&publication).await;
     let slot = "SELECT pg_create_logical_replication_slot('measured', 'pgoutput')";
     server.sql(slot).await;
 }

@@ -41,6 +41,25 @@ impl Way {
     }
 }
 
+/// What a job makes of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// A vector for each row.
+    Vectors,
+    /// Passages in a table of their own, which go with their row.
+    Passages,
+}
+
+impl Made {
+    /// The changes that the job's publication has.
+    pub fn published(self) -> &'static str {
+        match self {
+            Made::Vectors => "insert, update",
+            Made::Passages => "insert, update, delete, truncate",
+        }
+    }
+}
+
 /// What happens to a change that was captured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

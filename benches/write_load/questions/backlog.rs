@@ -9,7 +9,7 @@ use lantern::replication::{Frame, Lsn, ReplicationConnection, SlotName};
 use serde::Serialize;
 use testkit::wait::TIMEOUT;
 
-use crate::capture;
+use crate::capture::{self, Made};
 use crate::notes_server::{NotesServer, ROWS};
 use crate::texts::Texts;
 
@@ -28,7 +28,7 @@ pub struct Round {
 
 pub async fn measure(plan: &Plan, texts: &Texts) -> Vec<Round> {
     let server = NotesServer::new(texts).await;
-    capture::publish(&server).await;
+    capture::publish(&server, Made::Vectors).await;
     // A hundred rows a transaction, as a busy application writes them.
     for number in 0..plan.rows / 100 {
         let from = number * 100 % (ROWS - 100);

@@ -144,7 +144,7 @@ async fn burst(capture: &Capture, texts: &[String]) -> Burst {
 }
 
 /// The budget with which the bare loop is fastest, which shows in a part of the texts.
-fn best_budget(bare: &mut Bare, texts: &[String]) -> usize {
+pub fn best_budget(bare: &mut Bare, texts: &[String]) -> usize {
     let part = &texts[..texts.len().min(1000)];
     let mut rate = |budget: usize| {
         let batches = bare.prepare(part, budget);

@@ -3,6 +3,7 @@
 pub mod backlog;
 pub mod beside_inference;
 pub mod burst;
+pub mod documents;
 pub mod freshness;
 pub mod jobs;
 pub mod near_saturation;

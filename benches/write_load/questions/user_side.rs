@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use testkit::procfs;
 
-use crate::capture::{Capture, Inference, Way};
+use crate::capture::{Capture, Inference, Made, Way};
 use crate::notes_server::ROWS;
 use crate::pgbench::{self, Length, Load, Speed};
 use crate::texts::Texts;
@@ -21,6 +21,8 @@ pub enum Statement {
     UpdateOther,
     BulkInsert,
     Copy,
+    /// Rows come, change and go, a third each. Played by the question `documents`, whose publication has all of that.
+    Mix,
 }
 
 /// Rows of one bulk INSERT, and of one COPY.
@@ -43,6 +45,7 @@ impl Statement {
             Statement::UpdateOther => "UPDATE of another column",
             Statement::BulkInsert => "INSERT of 100 rows",
             Statement::Copy => "COPY of 500 rows",
+            Statement::Mix => "INSERT, UPDATE, DELETE",
         }
     }
 
@@ -59,9 +62,9 @@ impl Statement {
     }
 
     /// For pgbench; `copy` is the file that COPY reads.
-    pub fn script(self, copy: &str) -> String {
+    fn scripts(self, copy: &str) -> Vec<String> {
         let last = ROWS - BULK;
-        match self {
+        let script = match self {
             Statement::Insert => format!(
                 "\\set n random(1, {ROWS})\nINSERT INTO notes (body) SELECT body FROM texts WHERE n = :n;\n"
             ),
@@ -77,8 +80,23 @@ impl Statement {
                 BULK - 1
             ),
             Statement::Copy => format!("COPY notes (body) FROM '{copy}';\n"),
-        }
+            Statement::Mix => return mix(),
+        };
+        vec![script]
     }
+}
+
+/// Rows are deleted in the order of their keys, the oldest first, and those are changed that come behind: each statement
+/// finds its row.
+fn mix() -> Vec<String> {
+    let insert = Statement::Insert.scripts("");
+    let half = ROWS / 2;
+    let update = format!(
+        "\\set n random(1, {ROWS})\n\\set ahead random({half}, {ROWS})\n\
+         UPDATE notes SET body = (SELECT body FROM texts WHERE n = :n) WHERE id = (SELECT last_value FROM oldest) + :ahead;\n"
+    );
+    let delete = "DELETE FROM notes WHERE id = (SELECT nextval('oldest'));\n";
+    [insert, vec![update, delete.to_owned()]].concat()
 }
 
 /// One run.
@@ -123,6 +141,15 @@ pub struct Plan {
     pub seconds: u32,
 }
 
+/// The mix of statements, with a job that makes passages.
+pub async fn measure_mix(plan: &Plan, texts: &Texts) -> Vec<Run> {
+    let mut captures = Vec::new();
+    for way in [Way::Nothing, Way::Recvlogical, Way::Daemon] {
+        captures.push(Capture::start_for(Made::Passages, way, Inference::Off, texts).await);
+    }
+    in_turns(&captures, Statement::Mix, &mix(), plan).await
+}
+
 /// Runs everything, the ways in turn, each round in another order.
 pub async fn measure(plan: &Plan, texts: &Texts) -> UserSide {
     let mut captures = Vec::new();
@@ -140,39 +167,53 @@ pub async fn measure(plan: &Plan, texts: &Texts) -> UserSide {
         wal: Vec::new(),
     };
     for statement in Statement::ALL {
-        let script = [statement.script(&copy.display().to_string())];
+        let scripts = statement.scripts(&copy.display().to_string());
         for capture in &captures {
-            answer.wal.push(wal(capture, statement, &script).await);
+            answer.wal.push(wal(capture, statement, &scripts).await);
         }
-        let clients = match statement.is_bulk() {
-            true => &plan.bulk_clients,
-            false => &plan.clients,
-        };
-        for &clients in clients {
-            for round in 0..plan.rounds {
-                let count = captures.len();
-                for turn in 0..count {
-                    let capture = &captures[(turn + round as usize) % count];
-                    let mut run = run(capture, statement, clients, &script, plan.seconds).await;
-                    run.round = round;
-                    answer.runs.push(run);
-                }
-            }
-        }
+        answer
+            .runs
+            .extend(in_turns(&captures, statement, &scripts, plan).await);
     }
     fs::remove_file(&copy).expect("it is ours");
     answer
+}
+
+/// All ways with one statement, for each number of clients.
+async fn in_turns(
+    captures: &[Capture],
+    statement: Statement,
+    scripts: &[String],
+    plan: &Plan,
+) -> Vec<Run> {
+    let clients = match statement.is_bulk() {
+        true => &plan.bulk_clients,
+        false => &plan.clients,
+    };
+    let mut runs = Vec::new();
+    for &clients in clients {
+        for round in 0..plan.rounds {
+            let count = captures.len();
+            for turn in 0..count {
+                let capture = &captures[(turn + round as usize) % count];
+                let mut run = run(capture, statement, clients, scripts, plan.seconds).await;
+                run.round = round;
+                runs.push(run);
+            }
+        }
+    }
+    runs
 }
 
 async fn run(
     capture: &Capture,
     statement: Statement,
     clients: u32,
-    script: &[String],
+    scripts: &[String],
     seconds: u32,
 ) -> Run {
     let server = &capture.server;
-    clear(capture).await;
+    clear(capture, statement).await;
     // No checkpoint comes in between.
     server.sql("CHECKPOINT").await;
     capture.caught_up().await;
@@ -183,7 +224,7 @@ async fn run(
     let outside = capture.cpu_time_outside();
     let length = Length::Seconds(seconds);
     let load = Load::clients(clients);
-    let done = pgbench::run(server, script, load, length, server.folder.path());
+    let done = pgbench::run(server, scripts, load, length, server.folder.path());
     let behind = capture.caught_up().await;
     // The kernel adds up their processor time when they have ended.
     while procfs::children(postmaster).len() > children {
@@ -206,20 +247,25 @@ async fn run(
 }
 
 /// Makes the table as large as it was before the first run.
-async fn clear(capture: &Capture) {
+async fn clear(capture: &Capture, statement: Statement) {
     let server = &capture.server;
-    server
-        .sql(&format!("DELETE FROM notes WHERE id > {ROWS}"))
-        .await;
+    let clear = match statement {
+        Statement::Mix => {
+            "TRUNCATE notes RESTART IDENTITY; INSERT INTO notes (body) SELECT body FROM texts ORDER BY n; \
+             DROP SEQUENCE IF EXISTS oldest; CREATE SEQUENCE oldest"
+        }
+        _ => &format!("DELETE FROM notes WHERE id > {ROWS}"),
+    };
+    server.sql(clear).await;
     server.sql("VACUUM notes").await;
 }
 
 /// Runs the statement twice without a checkpoint in between: the second time finds pages whose images are in the WAL
 /// already.
-async fn wal(capture: &Capture, statement: Statement, script: &[String]) -> Wal {
+async fn wal(capture: &Capture, statement: Statement, scripts: &[String]) -> Wal {
     let server = &capture.server;
     let transactions: u32 = if statement.is_bulk() { 20 } else { 2000 };
-    clear(capture).await;
+    clear(capture, statement).await;
     let mut bytes = 0.0;
     for _ in 0..2 {
         let position = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8";
@@ -227,7 +273,7 @@ async fn wal(capture: &Capture, statement: Statement, script: &[String]) -> Wal 
         let length = Length::Transactions(transactions);
         pgbench::run(
             server,
-            script,
+            scripts,
             Load::clients(1),
             length,
             server.folder.path(),

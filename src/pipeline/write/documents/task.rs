@@ -148,6 +148,11 @@ impl DocumentTask {
                         self.quarantine.flush().await;
                         return Ok(());
                     }
+                    if failpoint::is_set("batcher-lets-go") {
+                        for row in live.drain(..) {
+                            self.finish_row(row).await;
+                        }
+                    }
                     for row in live.drain(..) {
                         self.admit(row).await?;
                     }

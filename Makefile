@@ -1,6 +1,6 @@
 # Needs cargo, a C compiler, make and Python 3 with pip. Everything else is fetched by `make setup`.
 
-.PHONY: help setup build demo test chaos test-matrix bench bench-full bench-parts bench-frameworks bench-serve reference-vectors fuzz \
+.PHONY: help setup setup-gpu build demo test chaos test-matrix bench bench-full bench-parts bench-frameworks bench-serve reference-vectors fuzz \
   lint lint-packaging release clean
 
 help: ## Show this list
@@ -8,6 +8,9 @@ help: ## Show this list
 
 setup: ## Fetch ONNX Runtime, PostgreSQL with pgvector and the default model into .runtime/
 	@scripts/setup.sh
+
+setup-gpu: ## Fetch ONNX Runtime with the CUDA provider and the libraries of NVIDIA, too (fetches 1.4 GB)
+	@scripts/setup.sh setup_gpu.py
 
 build: setup ## Build target/release/lantern-cli
 	cargo build --release --bins
@@ -25,7 +28,8 @@ TEST_THREADS = $$((2 * $$(getconf _NPROCESSORS_ONLN)))
 test: setup ## Run the tests that every change must pass
 	@scripts/setup_clients.sh
 	RUST_TEST_THREADS=$(TEST_THREADS) cargo test
-	cargo test --features failpoints --test killed_swap --test killed_documents --test watchdog
+	cargo test --features failpoints --test killed_swap --test killed_documents --test watchdog \
+	  --test execution_provider
 	cargo test --features failpoints --test chaos -- $(TEST_CHAOS)
 
 SEED ?= $(shell date +%s)

@@ -2,7 +2,8 @@
 //!
 //! The bare loop is the ceiling: texts tokenized beforehand, sorted as a whole, cut by the same budget, one session a
 //! thread, no pooling. The engine starts from raw text and gives normalized vectors. Run `make setup` first, then
-//! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself.
+//! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself. With
+//! `-- provider=cuda` both use that execution provider, with as many texts and as large batches as a device wants.
 //!
 //! `make bench-frameworks` compares the engine with the loops that others embed with: `frameworks.rs`.
 
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lantern::embedding::yielding::Yielding;
-use lantern::embedding::{Engine, EngineOptions, Model, Priority, TextRole};
+use lantern::embedding::{Engine, EngineOptions, ExecutionProvider, Model, Priority, TextRole};
 use support::bare::{Bare, Batches};
 use testkit::paths::runtime;
 use testkit::statistics::{median, quantile};
@@ -24,6 +25,9 @@ const TEXTS: usize = 800;
 const ROUNDS: usize = 5;
 const LONE_TEXTS: usize = 200;
 const BUDGET: usize = 512;
+/// On a device.
+const DEVICE_TEXTS: usize = 30_000;
+const DEVICE_BUDGET: usize = 16_384;
 
 const WORDS: &str = "the of and a in to is was it for with as on river replication slot mountain government \
     photosynthesis quarterly harbour memory Ottoman violin bridge database electron \
@@ -31,7 +35,12 @@ const WORDS: &str = "the of and a in to is was it for with as on river replicati
     engine railway parliament copper vineyard algorithm winter studied";
 
 fn main() {
-    let texts = texts();
+    let provider = provider();
+    let (count, budget) = match provider.uses_processor() {
+        true => (TEXTS, BUDGET),
+        false => (DEVICE_TEXTS, DEVICE_BUDGET),
+    };
+    let texts = texts(count);
 
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -41,6 +50,7 @@ fn main() {
     let options = EngineOptions {
         yielding: Yielding::Off,
         cache_bytes: Some(0),
+        providers: vec![provider.clone()],
         ..EngineOptions::default()
     };
     let loaded = tokio.block_on(engine::load_with(&runtime(), options));
@@ -51,10 +61,10 @@ fn main() {
         frameworks::compare(&python, engine_vectors);
     } else if std::env::args().any(|argument| argument == "engine-only") {
         let elapsed = tokio.block_on(backlog(&engine, &model, &texts));
-        println!("engine only: {:.1} texts/s", rate(elapsed));
+        println!("engine only: {:.1} texts/s", rate(texts.len(), elapsed));
     } else {
-        let mut bare = Bare::load();
-        let batches = bare.prepare(&texts, BUDGET);
+        let mut bare = Bare::load_on(&provider);
+        let batches = bare.prepare(&texts, budget);
         let mut engine_backlog = || tokio.block_on(backlog(&engine, &model, &texts));
         compare_backlogs(&mut bare, &batches, &mut engine_backlog);
         let mut engine_lone = |text: String| {
@@ -74,14 +84,15 @@ fn compare_backlogs(bare: &mut Bare, batches: &Batches, engine: &mut dyn FnMut()
         let before = cpu_seconds();
         let bare = bare.rate(batches);
         let between = cpu_seconds();
-        let engine = rate(engine());
+        let engine = rate(batches.texts, engine());
         cpu_ratios.push((between - before) / (cpu_seconds() - between));
         ratios.push(engine / bare);
         engine_rates.push(engine);
         bare_rates.push(bare);
     }
-    let (tokens, threads) = (batches.tokens / TEXTS, bare.threads());
-    println!("{TEXTS} texts, mean {tokens} tokens, {threads} threads, medians of {ROUNDS}");
+    let (texts, threads) = (batches.texts, bare.threads());
+    let tokens = batches.tokens / texts;
+    println!("{texts} texts, mean {tokens} tokens, {threads} threads, medians of {ROUNDS}");
     println!("engine:        {:7.1} texts/s", median(engine_rates));
     println!("bare:          {:7.1} texts/s", median(bare_rates));
     println!(
@@ -141,7 +152,7 @@ async fn vectors(engine: &Engine, model: &Model, texts: &[String]) -> Vec<Vec<f3
 }
 
 /// Texts of 4 to about 250 words, most of them short, as paragraphs are: half below 30, a tenth above 100.
-fn texts() -> Vec<String> {
+fn texts(count: usize) -> Vec<String> {
     let vocabulary: Vec<&str> = WORDS.split(' ').collect();
     let mut state: u64 = 42;
     let mut random = move || {
@@ -158,11 +169,21 @@ fn texts() -> Vec<String> {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    (0..TEXTS).map(text).collect()
+    (0..count).map(text).collect()
 }
 
-fn rate(elapsed: Duration) -> f64 {
-    TEXTS as f64 / elapsed.as_secs_f64()
+fn rate(texts: usize, elapsed: Duration) -> f64 {
+    texts as f64 / elapsed.as_secs_f64()
+}
+
+/// What the argument `provider=NAME[:DEVICE]` says.
+fn provider() -> ExecutionProvider {
+    let mut arguments = std::env::args();
+    let named =
+        arguments.find_map(|argument| argument.strip_prefix("provider=").map(str::to_owned));
+    named.map_or(ExecutionProvider::CPU, |name| {
+        name.parse().expect("an execution provider")
+    })
 }
 
 /// On a busy machine a steadier measure than the clock.

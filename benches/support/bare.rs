@@ -1,12 +1,12 @@
 //! ONNX Runtime with nothing around it: the ceiling of what can be embedded.
 //!
 //! Texts are tokenized and sorted beforehand, all of them at once, and cut into batches by a budget of padded tokens;
-//! one session a thread, no pooling, no spinning.
+//! one session a thread, or two on a device, no pooling, no spinning.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lantern::embedding::onnx_environment;
+use lantern::embedding::{ExecutionProvider, onnx_environment, register_provider};
 use ort::session::Session;
 use ort::value::TensorRef;
 use testkit::engine::MODEL;
@@ -31,9 +31,17 @@ pub struct Batches {
 impl Bare {
     /// The default model, one session for each thread that the process may use.
     pub fn load() -> Bare {
+        Bare::load_on(&ExecutionProvider::CPU)
+    }
+
+    /// The default model on this provider: of another one than the CPU's two sessions, as the engine has them.
+    pub fn load_on(provider: &ExecutionProvider) -> Bare {
         let folder = runtime().join("models").join(MODEL);
         assert!(folder.is_dir(), "run `make setup` first");
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = match provider.is_cpu() {
+            true => std::thread::available_parallelism().map_or(1, usize::from),
+            false => 2,
+        };
         let mut tokenizer = Tokenizer::from_file(folder.join("tokenizer.json")).unwrap();
         tokenizer.with_padding(None);
         let truncation = TruncationParams {
@@ -43,7 +51,8 @@ impl Bare {
         tokenizer.with_truncation(Some(truncation)).unwrap();
         let environment = onnx_environment(None, &runtime()).unwrap();
         let session = || {
-            let builder = Session::builder(&environment)
+            let builder = Session::builder(&environment).unwrap();
+            let builder = register_provider(provider, 1, builder)
                 .unwrap()
                 .with_intra_threads(1)
                 .unwrap();

@@ -113,7 +113,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             Command::Jobs(arguments) => return jobs::run(arguments).await,
             Command::ChangeModel(arguments) => return change_model::run(*arguments).await,
             Command::Check(arguments) => return Box::pin(check::run(*arguments)).await,
-            Command::ShowModels(arguments) => show_models::run(&arguments)?,
+            Command::ShowModels(arguments) => show_models::run(&arguments).await?,
             Command::Pull(arguments) => pull::run(&arguments).await?,
             Command::Embed(arguments) => embed::run(arguments).await?,
             Command::EmbedTable(arguments) => return embed_table::run(*arguments).await,

@@ -97,6 +97,7 @@ pub async fn run(arguments: Serve) -> anyhow::Result<()> {
     stop_on_signals(stop.clone())?;
     let wanted = arguments.wanted()?;
     let engine = arguments.engine.engine_for_requests(&arguments.inference)?;
+    engine.check_provider().await?;
     let models = ServedModels::default();
     // The port is taken first: a model may take minutes to download, and /readyz says so.
     let server = arguments.start_server(&engine, &models, &stop)?;

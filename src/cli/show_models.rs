@@ -49,11 +49,15 @@ pub struct ShowModels {
 ///
 /// # Errors
 /// If there is no data folder, or the table cannot be written.
-pub fn run(arguments: &ShowModels) -> anyhow::Result<()> {
+pub async fn run(arguments: &ShowModels) -> anyhow::Result<()> {
     let catalog = arguments.engine.catalog()?;
     let entries = catalog.entries();
+    let engine = arguments.engine.engine_without_downloads()?;
+    let usable = engine.check_provider().await.map(|()| engine.provider());
     if arguments.json {
-        let entries: Vec<JsonEntry> = entries.iter().map(JsonEntry::new).collect();
+        let provider = usable.ok().map(ToString::to_string);
+        let entry = |entry| JsonEntry::new(entry, provider.clone());
+        let entries: Vec<JsonEntry> = entries.iter().map(entry).collect();
         output::data(&(serde_json::to_string_pretty(&entries)? + "\n"))?;
         return Ok(());
     }
@@ -65,7 +69,14 @@ pub fn run(arguments: &ShowModels) -> anyhow::Result<()> {
         .map(|path| path.display().to_string())
         .collect();
     let folders = folders.join(", then in ");
-    output::lines(&[String::new(), format!("Models are searched in {folders}.")])?;
+    output::lines(&[
+        String::new(),
+        format!("Models are searched in {folders}."),
+        match usable {
+            Ok(provider) => format!("Models run on the execution provider {provider}."),
+            Err(error) => format!("Models cannot run: {error}"),
+        },
+    ])?;
     for entry in &entries {
         for note in entry.problem.iter().chain(&entry.assumption) {
             output::line(format_args!("{}: {note}", entry.name))?;
@@ -88,14 +99,17 @@ struct JsonEntry<'a> {
     license: Option<&'a str>,
     size: Option<u64>,
     path: Option<String>,
+    /// What would run it.
+    provider: Option<String>,
     revision: Option<&'a str>,
     problem: Option<&'a str>,
     assumption: Option<&'a str>,
 }
 
 impl<'a> JsonEntry<'a> {
-    fn new(entry: &'a ModelEntry) -> Self {
+    fn new(entry: &'a ModelEntry, provider: Option<String>) -> Self {
         Self {
+            provider,
             name: entry.name.as_str(),
             aliases: &entry.aliases,
             source: entry.source,

@@ -154,6 +154,7 @@ pub async fn run(arguments: StartDaemon) -> anyhow::Result<ExitCode> {
     arguments.catch_up.stop_in_time(stop.clone());
     let board = StatusBoard::default();
     let engine = arguments.engine.engine_for_rows(&arguments.inference)?;
+    engine.check_provider().await?;
     let http = arguments.listen.start(&board, &engine, &stop)?;
 
     let service_manager = ServiceManager::find();

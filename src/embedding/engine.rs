@@ -10,6 +10,7 @@
 //! busy, texts gather, and the next batch is as full as its budget allows.
 
 mod inner;
+mod load;
 mod options;
 
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,8 @@ use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
 use super::flow_counters::FlowCounters;
 use super::hub::{DownloadEvent, Downloaded};
+use super::local::provider::choice::ExecutionProvider;
+use super::local::provider::order::ProviderOrder;
 use super::local::worker::panic_message;
 use super::model::{Computed, Model};
 use super::name::ModelName;
@@ -63,6 +66,7 @@ impl Engine {
         Self {
             inner: Arc::new(EngineInner {
                 fetcher: Fetcher::new(catalog, options.hub.clone()),
+                providers: ProviderOrder::new(options.providers.clone()),
                 options,
                 models: Mutex::default(),
                 workers: Mutex::default(),
@@ -272,10 +276,31 @@ impl Engine {
         self.inner.memory.computed_texts()
     }
 
-    /// What computes the vectors.
+    /// The execution provider in use: that of the last model that was loaded, else what would be tried first.
     #[must_use]
-    pub fn provider(&self) -> &'static str {
-        "cpu"
+    pub fn provider(&self) -> &ExecutionProvider {
+        self.inner.providers.active()
+    }
+
+    /// Looks which of the execution providers that were asked for can be used, as the first model would. Where that is the
+    /// CPU alone it does nothing.
+    ///
+    /// Cancellation safe: the check finishes in the background.
+    ///
+    /// # Errors
+    ///
+    /// If none of them can be used, or the ONNX Runtime library cannot; the message says what to do.
+    pub async fn check_provider(&self) -> Result<(), EmbeddingError> {
+        if self.inner.providers.is_cpu_alone() {
+            return Ok(());
+        }
+        let inner = self.inner.clone();
+        let check = move || {
+            let environment = inner.runtime()?;
+            inner.find_provider(&environment, 0).map(drop)
+        };
+        let checked = tokio::task::spawn_blocking(check).await;
+        checked.unwrap_or(Err(EmbeddingError::ShutDown))
     }
 
     /// How much inference may do now.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::hub::DownloadError;
+use super::local::provider::choice::ExecutionProvider;
 use super::name::{ModelName, ModelNameError};
 use super::remote::RemoteError;
 
@@ -109,6 +110,50 @@ pub enum EmbeddingError {
         reason: String,
     },
 
+    /// An execution provider that was asked for is not there.
+    #[error(
+        "the execution provider {provider} cannot be used: {reason}; {remedy}, or use --execution-provider cpu"
+    )]
+    ProviderUnusable {
+        /// The provider.
+        provider: ExecutionProvider,
+        /// What is missing.
+        reason: String,
+        /// What to install or to check.
+        remedy: &'static str,
+    },
+
+    /// An execution provider does not run the graph of this model.
+    #[error(
+        "the execution provider {provider} cannot run the model {model}: {reason}; use --execution-provider cpu, or an \
+         export of the model that it supports"
+    )]
+    ProviderRefuses {
+        /// The provider.
+        provider: ExecutionProvider,
+        /// The model.
+        model: ModelName,
+        /// The message of ONNX Runtime.
+        reason: String,
+    },
+
+    /// The vectors of an execution provider are not those of the CPU.
+    #[error(
+        "the execution provider {provider} computes other vectors of the model {model} than the CPU: of {text} the \
+         cosine of the two is {cosine:.4}, and at least 0.999 is needed; use --execution-provider cpu, or an export of \
+         the model in another precision"
+    )]
+    ProviderDiffers {
+        /// The provider.
+        provider: ExecutionProvider,
+        /// The model.
+        model: ModelName,
+        /// The cosine to the CPU's vector, of the vector that differs most.
+        cosine: f64,
+        /// Which text that is.
+        text: &'static str,
+    },
+
     /// The operating system refused to start an inference thread.
     #[error("cannot start an inference thread: {0}; raise the process limit or lower --threads")]
     Threads(Arc<io::Error>),
@@ -201,6 +246,9 @@ impl EmbeddingError {
             | Self::Options { .. }
             | Self::RuntimeNotFound { .. }
             | Self::RuntimeUnusable { .. }
+            | Self::ProviderUnusable { .. }
+            | Self::ProviderRefuses { .. }
+            | Self::ProviderDiffers { .. }
             | Self::Tokenizer { .. }
             | Self::NoTokens { .. }
             | Self::NotFinite { .. }
@@ -225,6 +273,17 @@ impl EmbeddingError {
                     | Self::ZeroVector { .. }
                     | Self::Panicked { .. }
             )
+    }
+
+    /// Whether an execution provider is at fault, so that another one may do.
+    #[must_use]
+    pub fn concerns_provider(&self) -> bool {
+        matches!(
+            self,
+            Self::ProviderUnusable { .. }
+                | Self::ProviderRefuses { .. }
+                | Self::ProviderDiffers { .. }
+        )
     }
 
     /// Whether a service refuses the key, or wants to be paid: a person has to act, and the same request succeeds then.

@@ -67,6 +67,9 @@ pub use engine::{Engine, EngineOptions, Inference};
 pub use error::EmbeddingError;
 pub use flow_counters::{FlowCounters, FlowTotals};
 pub use hub::{DownloadError, DownloadEvent, DownloadFailure, Downloaded, HubSettings};
+pub use local::provider::choice::{ExecutionProvider, ProviderNameError};
+#[doc(hidden)]
+pub use local::provider::registration::register as register_provider;
 #[doc(hidden)]
 pub use local::runtime::environment as onnx_environment;
 #[doc(hidden)]

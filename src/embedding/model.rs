@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::local::loaded::LoadedModel;
+use super::local::provider::choice::ExecutionProvider;
 use super::pooling::Pooling;
 use super::remote::{RemoteModel, ServerState};
 
@@ -31,6 +32,12 @@ impl Model {
             Computed::Here(model) => model.name().as_str(),
             Computed::Elsewhere(model) => model.options().model(),
         }
+    }
+
+    /// What runs the model; `None` for a model of a server.
+    #[must_use]
+    pub fn provider(&self) -> Option<&ExecutionProvider> {
+        self.here().map(|model| model.base.session.provider())
     }
 
     /// The length of every vector.

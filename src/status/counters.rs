@@ -68,6 +68,7 @@ pub struct JobCounters {
     phase: PhaseCell,
     coverage: Mutex<Option<Coverage>>,
     servers: Mutex<Vec<ServerRecord>>,
+    provider: Mutex<Option<String>>,
 }
 
 /// The [`Phase`] of a job, by its number.
@@ -117,6 +118,17 @@ impl JobCounters {
     pub fn servers(&self) -> Vec<ServerRecord> {
         let servers = self.servers.lock();
         servers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What computes the vectors, from now on.
+    pub fn set_provider(&self, provider: Option<String>) {
+        *self.provider.lock().unwrap_or_else(PoisonError::into_inner) = provider;
+    }
+
+    /// What computes the vectors, once the model is loaded in this process.
+    pub fn provider(&self) -> Option<String> {
+        let provider = self.provider.lock();
+        provider.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What was done so far.

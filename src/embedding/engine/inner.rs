@@ -4,16 +4,13 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
-
-use ort::environment::Environment;
 
 use super::options::EngineOptions;
 use crate::embedding::catalog::fetch::Fetcher;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::base::ModelBase;
 use crate::embedding::local::loaded::LoadedModel;
-use crate::embedding::local::runtime;
+use crate::embedding::local::provider::order::ProviderOrder;
 use crate::embedding::local::worker::run_worker;
 use crate::embedding::model::Model;
 use crate::embedding::name::ModelName;
@@ -21,10 +18,6 @@ use crate::embedding::options::ModelOptions;
 use crate::embedding::remote::RemoteServices;
 use crate::embedding::schedule::scheduler::{Memory, Scheduler, lock};
 use crate::embedding::yielding::{Gate, Monitor, Processes, Yielding};
-
-/// The most threads that a run is divided among. The steps of a text are short, and more threads wait for each other more
-/// than they compute.
-const MAX_THREADS_OF_RUN: usize = 4;
 
 pub(super) struct EngineInner {
     pub fetcher: Fetcher,
@@ -35,6 +28,7 @@ pub(super) struct EngineInner {
     pub memory: Memory,
     pub scheduler: Arc<Scheduler<LoadedModel>>,
     pub remote: RemoteServices,
+    pub providers: ProviderOrder,
     pub gate: Arc<Gate>,
     pub own_processes: Processes,
 }
@@ -73,7 +67,7 @@ impl EngineInner {
         }
         let base = match entry.base.upgrade() {
             Some(base) => base,
-            None => Arc::new(self.load(name)?),
+            None => Arc::new(self.load(&name)?),
         };
         let loaded = Arc::new(LoadedModel::new(base.clone(), &options)?);
         self.start_workers()?;
@@ -81,31 +75,6 @@ impl EngineInner {
         entry.models.retain(|_, model| model.strong_count() > 0);
         entry.models.insert(options, Arc::downgrade(&loaded));
         Ok(Model::from_loaded(loaded))
-    }
-
-    /// The library, loaded now unless it is loaded already. Blocks.
-    pub(super) fn runtime(&self) -> Result<Environment, EmbeddingError> {
-        let explicit = self.options.runtime_library.as_deref();
-        runtime::environment(explicit, &self.options.data_path)
-    }
-
-    /// Finds and loads what all uses of a model share. Blocks.
-    pub(super) fn load(&self, name: ModelName) -> Result<ModelBase, EmbeddingError> {
-        let started = Instant::now();
-        let folder = self.fetcher.catalog().locate(&name)?;
-        let environment = self.runtime()?;
-        let threads = match self.options.divides_runs {
-            true => self.threads().min(MAX_THREADS_OF_RUN),
-            false => 1,
-        };
-        let base = ModelBase::load(name, &folder, &environment, threads)?;
-        tracing::info!(
-            model = %base.name,
-            folder = %folder.display(),
-            elapsed_ms = started.elapsed().as_millis() as u64,
-            "model loaded"
-        );
-        Ok(base)
     }
 
     /// How many inference threads there are once a model is loaded.

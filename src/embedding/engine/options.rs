@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::embedding::hub::HubSettings;
+use crate::embedding::local::provider::choice::ExecutionProvider;
 use crate::embedding::yielding::Yielding;
 
 /// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.
@@ -23,7 +24,9 @@ pub struct EngineOptions {
     pub runtime_library: Option<PathBuf>,
     /// The daemon's data folder. The ONNX Runtime library is searched in its `lib` first, then in the system's folders.
     pub data_path: PathBuf,
-    /// Maximum number of padded tokens in a batch. Default: 512.
+    /// What runs the models, in the order of preference: the first one that is usable. Default: the CPU.
+    pub providers: Vec<ExecutionProvider>,
+    /// Maximum number of padded tokens in a batch. Default: 512, and 16,384 on a device with a memory of its own.
     pub batch_tokens: Option<NonZeroUsize>,
     /// Whether inference yields to other users of the processors. Default: down to a tenth of its cores.
     pub yielding: Yielding,

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use ort::environment::Environment;
 
-use super::session::{Batch, SharedSession};
+use super::batch::Batch;
+use super::provider::choice::ExecutionProvider;
+use super::provider::plan::SessionPlan;
+use super::session::SharedSession;
 use super::signature::OutputKind;
 use super::tokenizer::TextTokenizer;
 use crate::embedding::error::EmbeddingError;
@@ -29,8 +32,7 @@ pub(crate) struct ModelBase {
 }
 
 impl ModelBase {
-    /// Loads the model in this folder, for runs on so many threads. Blocks while the graph is read and optimized, about a
-    /// second for 100 MB.
+    /// Loads the model in this folder on the CPU. Blocks while the graph is read and optimized, about a second for 100 MB.
     ///
     /// # Errors
     ///
@@ -39,12 +41,13 @@ impl ModelBase {
         name: ModelName,
         folder: &Path,
         environment: &Environment,
-        threads: usize,
+        plan: SessionPlan,
     ) -> Result<Self, EmbeddingError> {
         let mut files = ModelFiles::read(folder, &name)?;
         // What is missing is named here, before ONNX Runtime names it in its own words.
         graph_files(&files.onnx)?;
-        let session = SharedSession::load(environment, &files.onnx, files.past, threads)?;
+        let provider = ExecutionProvider::CPU;
+        let session = SharedSession::load(environment, provider, plan, &files.onnx, files.past)?;
         if session.kind() == OutputKind::Sentence {
             files.drop_assumption();
         }
@@ -107,11 +110,22 @@ impl ModelBase {
         kind: OutputKind,
         each: impl Fn(usize, &[f32], usize) -> T,
     ) -> Result<Vec<T>, EmbeddingError> {
+        self.run_on(&self.session, texts, kind, each)
+    }
+
+    /// As [`ModelBase::run`], on another session of the same graph.
+    pub(crate) fn run_on<T>(
+        &self,
+        session: &SharedSession,
+        texts: &[&[u32]],
+        kind: OutputKind,
+        each: impl Fn(usize, &[f32], usize) -> T,
+    ) -> Result<Vec<T>, EmbeddingError> {
         let mut results = Vec::with_capacity(texts.len());
         for texts in texts.chunks(self.max_rows) {
             let batch = self.fill(texts);
             let failed = |error: ort::Error| self.inference_error(error);
-            let output = self.session.run(&batch, kind).map_err(failed)?;
+            let output = session.run(&batch, kind).map_err(failed)?;
             let (shape, data) = output.view().map_err(failed)?;
             let hidden = self.hidden(shape, &batch, kind)?;
             for (row, ids) in texts.iter().enumerate() {

@@ -6,18 +6,21 @@
 //! ```
 //!
 //! A [`base::ModelBase`] is what all options of a model share: session, tokenizer, identity. A [`loaded::LoadedModel`] is one
-//! set of options on it. [`worker`] is an inference thread.
+//! set of options on it. [`worker`] is an inference thread. [`provider`] is what runs a session.
 
 pub(super) mod base;
+pub(super) mod batch;
 pub(super) mod dense;
 pub(super) mod loaded;
 pub(super) mod matryoshka;
 pub(super) mod patterns;
+pub(super) mod provider;
 pub(super) mod runtime;
 pub(super) mod session;
 pub(super) mod settings;
 pub(super) mod signature;
 pub(super) mod tokenizer;
+pub(super) mod turns;
 pub(super) mod word_counts;
 pub(super) mod word_rule;
 pub(super) mod worker;

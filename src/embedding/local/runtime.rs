@@ -4,7 +4,7 @@
 //! can explain what is missing.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
 use ort::logging::LogLevel;
@@ -32,6 +32,8 @@ const SYSTEM_FOLDERS: &[&str] = &[
 
 /// ONNX Runtime allows one environment for each process (`OrtApi::CreateEnv` in its C API documentation).
 static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+/// The file that was loaded.
+static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
 
 /// Returns the environment of this process; the first call loads the library.
 ///
@@ -64,7 +66,13 @@ pub fn environment(
         .build()
         .map_err(|error| unusable(error.to_string()))?;
     tracing::debug!(library = %library.display(), "ONNX Runtime loaded");
+    LIBRARY.get_or_init(|| library);
     Ok(loaded.insert(environment).clone())
+}
+
+/// The file of the library, once it is loaded.
+pub(crate) fn library() -> Option<PathBuf> {
+    LIBRARY.get().cloned()
 }
 
 /// Finds the library. A path that the user named is used or rejected, never silently replaced by another library.

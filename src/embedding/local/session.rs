@@ -3,9 +3,9 @@
 //! A session holds the weights, so a session for each thread would cost 1.2 times the model's size for each core. ONNX
 //! Runtime allows several threads to call `Run` on one session (`InferenceSession::Run` in
 //! `onnxruntime/core/session/inference_session.h`: "Multiple threads are allowed to run this function"). The `ort`
-//! crate requires `&mut` nevertheless, because not every execution provider keeps that promise. This file uses the CPU
-//! provider only, which keeps no state between runs, and calls `OrtApi::Run` itself. Measured on two cores, sharing
-//! costs no throughput.
+//! crate requires `&mut` nevertheless, because not every execution provider keeps that promise. The CPU provider does: it
+//! keeps no state between runs. So its session is shared, by calling `OrtApi::Run` itself. Measured on two cores, sharing
+//! costs no throughput. Of any other provider there are several sessions, and the runs of each take turns.
 //!
 //! With one intra-op thread, a run happens entirely on the calling thread: no thread pool, no spinning. The engine's
 //! own threads are the parallelism. Where a lone text counts (`serve`), the session has a pool that divides each run: on
@@ -23,23 +23,14 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use ort::value::{DynTensor, DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
+use super::batch::Batch;
+use super::provider::choice::ExecutionProvider;
+use super::provider::plan::SessionPlan;
+use super::provider::{fault, registration};
 use super::signature::{Input, InputKind, OutputKind, PastShape, Signature};
+use super::turns::Turns;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::files::external_data::{Malformed, external_data};
-
-/// A batch of padded texts as the graph takes it. All tensors are row-major `[rows, width]`.
-pub(crate) struct Batch {
-    /// Number of texts.
-    pub rows: usize,
-    /// Tokens in each row, padding included.
-    pub width: usize,
-    /// Token ids.
-    pub ids: Vec<i64>,
-    /// The attention mask: 1 for a real token, 0 for padding.
-    pub mask: Vec<i64>,
-    /// The position of each token in its text, from 0.
-    pub positions: Vec<i64>,
-}
 
 /// Padded tokens above which a run is exceptionally large: a long text of a model with a long window.
 ///
@@ -56,7 +47,11 @@ pub(crate) struct Output {
 
 /// A loaded graph. [`SharedSession::run`] may be called from several threads at the same time.
 pub(crate) struct SharedSession {
-    session: Session,
+    provider: ExecutionProvider,
+    /// At least one.
+    sessions: Vec<Session>,
+    /// Whose turn it is; `None` where a session may be used by several threads at the same time.
+    turns: Option<Turns>,
     signature: Signature,
     fixed_rows: Option<usize>,
     fixed_width: Option<usize>,
@@ -65,29 +60,47 @@ pub(crate) struct SharedSession {
 }
 
 impl SharedSession {
-    /// Loads and optimizes a graph; takes about a second for a hundred megabytes. `past` are the sizes of a decoder's
-    /// keys, as far as the model's files state them. A run uses the calling thread, and `threads` less one of the session.
+    /// Loads and optimizes a graph for this provider; takes about a second for a hundred megabytes. `past` are the sizes
+    /// of a decoder's keys, as far as the model's files state them.
+    ///
+    /// # Errors
+    ///
+    /// If the file is unusable, or unusable for this provider.
     pub(crate) fn load(
         environment: &Environment,
+        provider: ExecutionProvider,
+        plan: SessionPlan,
         path: &Path,
         past: PastShape,
-        threads: usize,
     ) -> Result<Self, EmbeddingError> {
         let unusable = |error: ort::Error| EmbeddingError::unusable(path, error);
-        let session = build(environment, path, threads)
-            .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))?;
+        let build = |_| {
+            build(environment, &provider, path, plan.threads)
+                .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))
+        };
+        let sessions: Vec<Session> = (0..plan.sessions.max(1))
+            .map(build)
+            .collect::<Result<_, _>>()?;
+        let session = &sessions[0];
         let fixed = |dimension| fixed_dimension(session.inputs(), dimension);
         let (fixed_rows, fixed_width) = (fixed(0), fixed(1));
         let signature = Signature::new(session.inputs(), session.outputs(), past)
             .map_err(|reason| EmbeddingError::unusable(path, reason))?;
         Ok(Self {
-            session,
+            turns: (!provider.is_cpu()).then(|| Turns::new(sessions.len())),
+            provider,
+            sessions,
             signature,
             fixed_rows,
             fixed_width,
             normal: RunOptions::new().map_err(unusable)?,
             shrinking: shrinking().map_err(unusable)?,
         })
+    }
+
+    /// What runs the graph.
+    pub(crate) fn provider(&self) -> &ExecutionProvider {
+        &self.provider
     }
 
     /// What is read of a run, unless it is asked for the token states.
@@ -117,6 +130,8 @@ impl SharedSession {
 
     /// Runs one batch and blocks the calling thread, for an output of this kind, which the graph must have.
     pub(crate) fn run(&self, batch: &Batch, kind: OutputKind) -> ort::Result<Output> {
+        let replaced = fault::replaced(&self.provider, batch);
+        let batch = replaced.as_ref().unwrap_or(batch);
         let inputs = &self.signature.inputs;
         let names: Vec<_> = inputs.iter().map(|input| input.name.as_ptr()).collect();
         let is_packed = self.signature.is_packed();
@@ -126,49 +141,53 @@ impl SharedSession {
         });
         let tensors = tensors.collect::<ort::Result<Vec<_>>>()?;
         let values: Vec<_> = tensors.iter().map(|tensor| tensor.ptr()).collect();
-        let options = if batch.rows * batch.width > MAX_NORMAL_TOKENS {
-            &self.shrinking
-        } else {
-            &self.normal
+        // Of a device's memory, large runs are the normal ones.
+        let shrinks =
+            self.provider.uses_processor() && batch.rows * batch.width > MAX_NORMAL_TOKENS;
+        let options = match shrinks {
+            true => &self.shrinking,
+            false => &self.normal,
         };
         let output = match &self.signature.states {
             Some(states) if kind == OutputKind::TokenStates => states,
             _ => &self.signature.output.0,
         };
-        self.run_values(&names, &values, output, options)
+        let turn = self.turns.as_ref().map(Turns::take);
+        let session = &self.sessions[turn.as_ref().map_or(0, |turn| turn.number)];
+        run_values(session, &names, &values, output, options)
     }
+}
 
-    fn run_values(
-        &self,
-        names: &[*const c_char],
-        values: &[*const ort::sys::OrtValue],
-        output: &CStr,
-        options: &RunOptions<NoSelectedOutputs>,
-    ) -> ort::Result<Output> {
-        let output_names = [output.as_ptr()];
-        let mut outputs = [ptr::null_mut()];
-        // SAFETY: every pointer belongs to an object that outlives the call: the session to `self`; the run options,
-        // names and values to the caller's borrows. The counts are those of the slices. `Run` takes a mutable session
-        // by its signature but is documented as safe for concurrent calls, see the head of this file. The returned
-        // value has no other owner and was created by the session's allocator.
-        unsafe {
-            let status = (ort::api().Run)(
-                self.session.ptr().cast_mut(),
-                options.ptr(),
-                names.as_ptr(),
-                values.as_ptr(),
-                values.len(),
-                output_names.as_ptr(),
-                output_names.len(),
-                outputs.as_mut_ptr(),
-            );
-            ort::Error::result_from_status(status)?;
-            let value = NonNull::new(outputs[0])
-                .ok_or_else(|| ort::Error::new("the run returned no output"))?;
-            Ok(Output {
-                value: DynValue::from_ptr(value, Some(self.session.allocator())),
-            })
-        }
+fn run_values(
+    session: &Session,
+    names: &[*const c_char],
+    values: &[*const ort::sys::OrtValue],
+    output: &CStr,
+    options: &RunOptions<NoSelectedOutputs>,
+) -> ort::Result<Output> {
+    let output_names = [output.as_ptr()];
+    let mut outputs = [ptr::null_mut()];
+    // SAFETY: every pointer belongs to an object that outlives the call: the session, the run options, names and values
+    // to the caller's borrows. The counts are those of the slices. `Run` takes a mutable session by its signature but is
+    // documented as safe for concurrent calls, and only the CPU provider gets them, see the head of this file. The
+    // returned value has no other owner and was created by the session's allocator.
+    unsafe {
+        let status = (ort::api().Run)(
+            session.ptr().cast_mut(),
+            options.ptr(),
+            names.as_ptr(),
+            values.as_ptr(),
+            values.len(),
+            output_names.as_ptr(),
+            output_names.len(),
+            outputs.as_mut_ptr(),
+        );
+        ort::Error::result_from_status(status)?;
+        let value = NonNull::new(outputs[0])
+            .ok_or_else(|| ort::Error::new("the run returned no output"))?;
+        Ok(Output {
+            value: DynValue::from_ptr(value, Some(session.allocator())),
+        })
     }
 }
 
@@ -268,11 +287,16 @@ fn of_integers<const N: usize>(
 /// their throughput.
 const SPIN_MICROS: &str = "20";
 
-/// Threads that spin steal time from others, so they do so only between the steps of a divided run. The CPU provider is
-/// `ort`'s default.
-fn build(environment: &Environment, path: &Path, threads: usize) -> ort::Result<Session> {
+/// Threads that spin steal time from others, so they do so only between the steps of a divided run.
+fn build(
+    environment: &Environment,
+    provider: &ExecutionProvider,
+    path: &Path,
+    threads: usize,
+) -> ort::Result<Session> {
     let spins = if threads > 1 { "1" } else { "0" };
-    let mut builder = SessionBuilder::new(environment)?
+    let builder = SessionBuilder::new(environment)?;
+    let mut builder = registration::register(provider, threads, builder)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?

@@ -13,7 +13,7 @@
 //! This file knows neither threads nor the async runtime; [`crate::embedding::local::worker`] and
 //! [`crate::embedding::channel`] do.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -115,7 +115,7 @@ pub(crate) struct Scheduler<M: Scheduled> {
     work_available: Condvar,
     memory: Memory,
     /// Maximum size of a batch in padded tokens.
-    batch_tokens: usize,
+    batch_tokens: AtomicUsize,
 }
 
 struct SchedulerState<M: Scheduled> {
@@ -227,8 +227,13 @@ impl<M: Scheduled> Scheduler<M> {
             }),
             work_available: Condvar::new(),
             memory,
-            batch_tokens,
+            batch_tokens: AtomicUsize::new(batch_tokens),
         }
+    }
+
+    /// Batches have at most so many padded tokens from now on.
+    pub(crate) fn set_batch_tokens(&self, batch_tokens: usize) {
+        self.batch_tokens.store(batch_tokens, Ordering::Relaxed);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -353,9 +358,10 @@ impl<M: Scheduled> Scheduler<M> {
                 return None;
             }
             let now = Instant::now();
-            let is_full = state.queue.tokens() >= self.batch_tokens;
+            let batch_tokens = self.batch_tokens.load(Ordering::Relaxed);
+            let is_full = state.queue.tokens() >= batch_tokens;
             let wait_until = state.linger.wait_until(now, is_full);
-            let budget = wait_until.is_none().then_some(self.batch_tokens);
+            let budget = wait_until.is_none().then_some(batch_tokens);
             if let Some(work) = take(&mut state, now, budget) {
                 // A worker that takes work wakes the next one if there is more. So one wake-up per submitted text is
                 // enough, and a burst does not wake all workers for one text.

@@ -355,6 +355,8 @@ impl Job {
             Some(loaded) => loaded.clone(),
             None => model::load(&self.engine, names, &self.access).await?,
         };
+        let provider = model.provider().map(ToString::to_string);
+        self.counters.set_provider(provider);
         self.model = Some(model.clone());
         let (id, served) = (self.row.id.as_str(), &self.served);
         (self.offer).get_or_insert_with(|| served.offer_of_job(id, model.clone()));

@@ -99,7 +99,8 @@ impl Supervisor {
 
     fn current_records(&mut self) -> BTreeMap<JobId, JobRecord> {
         let observation = &self.observation;
-        let moment = Moment::now(&observation.daemon, self.engine.provider());
+        let provider = self.engine.provider().to_string();
+        let moment = Moment::now(&observation.daemon, &provider);
         let running = self.running.iter_mut();
         running
             .map(|(id, running)| {
@@ -213,7 +214,8 @@ impl Supervisor {
         mut running: Running,
     ) -> Result<Running, DatabaseError> {
         let quarantined = self.observation.failures.count(id);
-        let moment = Moment::now(&self.observation.daemon, self.engine.provider());
+        let provider = self.engine.provider().to_string();
+        let moment = Moment::now(&self.observation.daemon, &provider);
         let record = running.observed.record(&moment, quarantined);
         if self.store.records_stats() && running.observed.is_news(&record) {
             let stats = [(id.clone(), record.to_json())];

@@ -149,6 +149,7 @@ impl ObservedJob {
             provider: self
                 .provider
                 .clone()
+                .or_else(|| self.counters.provider())
                 .unwrap_or_else(|| moment.provider.to_owned()),
             servers: self.counters.servers(),
             rows_per_second: self.rate.take(moment.now, totals.rows_written),

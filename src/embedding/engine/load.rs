@@ -1,0 +1,113 @@
+//! Loads a model on the first execution provider that can run it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use ort::environment::Environment;
+
+use super::inner::EngineInner;
+use super::options::DEFAULT_BATCH_TOKENS;
+use crate::embedding::error::EmbeddingError;
+use crate::embedding::local::base::ModelBase;
+use crate::embedding::local::provider::check::{check, in_short};
+use crate::embedding::local::provider::choice::ExecutionProvider;
+use crate::embedding::local::provider::plan::{SessionPlan, batch_tokens};
+use crate::embedding::local::provider::self_test;
+use crate::embedding::local::runtime;
+use crate::embedding::local::session::SharedSession;
+use crate::embedding::name::ModelName;
+
+impl EngineInner {
+    /// The library, loaded now unless it is loaded already. Blocks.
+    pub(super) fn runtime(&self) -> Result<Environment, EmbeddingError> {
+        let explicit = self.options.runtime_library.as_deref();
+        runtime::environment(explicit, &self.options.data_path)
+    }
+
+    /// Finds the first execution provider that can be used, from this place on. Blocks.
+    pub(super) fn find_provider(
+        &self,
+        environment: &Environment,
+        first: usize,
+    ) -> Result<usize, EmbeddingError> {
+        let library = runtime::library().unwrap_or_default();
+        let check = |provider: &ExecutionProvider| check(provider, environment, &library);
+        let place = self.providers.usable_from(first, check)?;
+        if self.options.batch_tokens.is_none() {
+            let tokens = batch_tokens(self.providers.at(place));
+            let tokens = tokens.unwrap_or(DEFAULT_BATCH_TOKENS.get());
+            self.scheduler.set_batch_tokens(tokens);
+        }
+        Ok(place)
+    }
+
+    /// Finds and loads what all uses of a model share. Blocks.
+    pub(super) fn load(&self, name: &ModelName) -> Result<ModelBase, EmbeddingError> {
+        let started = Instant::now();
+        let folder = self.fetcher.catalog().locate(name)?;
+        let environment = self.runtime()?;
+        let mut place = self.find_provider(&environment, 0)?;
+        let base = loop {
+            let provider = self.providers.at(place);
+            match self.load_on(provider, name, &folder, &environment) {
+                Err(error) if error.concerns_provider() && self.providers.has_next(place) => {
+                    self.providers.warn_of(place, &error);
+                    place = self.find_provider(&environment, place + 1)?;
+                }
+                loaded => break loaded?,
+            }
+        };
+        self.providers.note_use(place);
+        tracing::info!(
+            model = %base.name,
+            folder = %folder.display(),
+            provider = %base.session.provider(),
+            elapsed_ms = started.elapsed().as_millis() as u64,
+            "model loaded"
+        );
+        Ok(base)
+    }
+
+    fn load_on(
+        &self,
+        provider: &ExecutionProvider,
+        name: &ModelName,
+        folder: &Path,
+        environment: &Environment,
+    ) -> Result<ModelBase, EmbeddingError> {
+        let plan = |provider| SessionPlan::new(provider, self.threads(), self.options.divides_runs);
+        // The CPU comes first in any case: it tells whether the model's files are at fault or the provider is, and the
+        // vectors of the provider are compared with its.
+        let cpu = plan(&ExecutionProvider::CPU);
+        let mut base = ModelBase::load(name.clone(), folder, environment, cpu)?;
+        if provider.is_cpu() {
+            return Ok(base);
+        }
+        let refuses = |error: EmbeddingError| EmbeddingError::ProviderRefuses {
+            provider: provider.clone(),
+            model: name.clone(),
+            reason: in_short(&error.to_string()),
+        };
+        let (onnx, past) = (&base.files.onnx, base.files.past);
+        let session =
+            SharedSession::load(environment, provider.clone(), plan(provider), onnx, past)
+                .map_err(refuses)?;
+        let worst = self_test::compare(&base, &session).map_err(refuses)?;
+        if !worst.is_good() {
+            return Err(EmbeddingError::ProviderDiffers {
+                provider: provider.clone(),
+                model: name.clone(),
+                cosine: worst.cosine,
+                text: worst.of,
+            });
+        }
+        tracing::info!(
+            model = %name,
+            %provider,
+            cosine = worst.cosine,
+            "the vectors of the execution provider are those of the CPU"
+        );
+        base.session = session;
+        Ok(base)
+    }
+}

@@ -1,0 +1,57 @@
+//! A provider that is deliberately wrong, for tests: `faulty:absent` is not there, `faulty:padding` takes padding for
+//! tokens, so that only texts in a mixed batch are wrong, `faulty:values` reads other tokens, and `faulty` is right.
+//!
+//! It exists only with the feature `failpoints`.
+
+use super::choice::ExecutionProvider;
+use crate::embedding::local::batch::Batch;
+
+#[cfg(feature = "failpoints")]
+fn fault(provider: &ExecutionProvider) -> Option<&str> {
+    is_faulty(provider).then(|| provider.word()).flatten()
+}
+
+/// Whether this is the provider with faults.
+#[cfg(feature = "failpoints")]
+pub(crate) fn is_faulty(provider: &ExecutionProvider) -> bool {
+    provider.kind == super::kind::ProviderKind::Faulty
+}
+
+/// Whether this is the provider that is not there.
+#[cfg(feature = "failpoints")]
+pub(crate) fn is_absent(provider: &ExecutionProvider) -> bool {
+    fault(provider) == Some("absent")
+}
+
+/// What a provider with faults computes in the place of this batch.
+#[cfg(feature = "failpoints")]
+pub(crate) fn replaced(provider: &ExecutionProvider, batch: &Batch) -> Option<Batch> {
+    let mut replaced = batch.clone();
+    match fault(provider)? {
+        "padding" => replaced.mask.fill(1),
+        "values" => replaced.ids.iter_mut().for_each(|id| *id /= 2),
+        _ => return None,
+    }
+    Some(replaced)
+}
+
+/// Always `false`.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn is_faulty(_provider: &ExecutionProvider) -> bool {
+    false
+}
+
+/// Always `false`.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn is_absent(_provider: &ExecutionProvider) -> bool {
+    false
+}
+
+/// Always `None`.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn replaced(_provider: &ExecutionProvider, _batch: &Batch) -> Option<Batch> {
+    None
+}

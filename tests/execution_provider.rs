@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
+use lantern::embedding::yielding::Yielding;
 use lantern::embedding::{
     EmbeddingError, Engine, EngineOptions, ModelCatalog, ModelName, TextRole,
 };
@@ -21,6 +22,8 @@ fn runtime() -> PathBuf {
 fn engine(providers: &[&str]) -> Engine {
     let options = EngineOptions {
         data_path: runtime(),
+        // Others use this machine, too, and the model would rest for them.
+        yielding: Yielding::Off,
         providers: providers.iter().map(|name| name.parse().unwrap()).collect(),
         ..EngineOptions::default()
     };

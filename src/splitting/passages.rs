@@ -107,7 +107,11 @@ impl Cutter<'_> {
     /// tokens of pieces are not always those of the whole.
     fn passage(&mut self, start: usize, core: usize) -> (usize, Option<Cut>) {
         // What is repeated leaves the rest.
-        let repeated = if start < core { self.tokens(start..core) } else { 0 };
+        let repeated = if start < core {
+            self.tokens(start..core)
+        } else {
+            0
+        };
         let mut room = self.max_tokens.saturating_sub(repeated).max(1);
         for _ in 0..MAX_CORRECTIONS {
             let cut = next_cut(self.text, &mut self.pieces, room);

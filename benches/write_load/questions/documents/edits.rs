@@ -77,7 +77,7 @@ pub struct Edit {
 }
 
 /// Of a document.
-const PARAGRAPHS: usize = 240;
+const PARAGRAPHS: usize = 320;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const TIMEOUT: Duration = Duration::from_secs(600);
 

@@ -1,4 +1,4 @@
-//! Two daemons with one jobs table: each document has one writer, whoever it is.
+//! Two daemons with one jobs table: each document has one writer at a time.
 
 use testkit::Scene;
 

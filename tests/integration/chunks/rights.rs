@@ -137,7 +137,7 @@ async fn a_role_with_least_rights_follows_documents_of_another_role() {
         owned.scene.value(belongs).await,
         format!("{daemon} {daemon}")
     );
-    // The owner of the texts reads passages and view, as whoever reads the texts.
+    // The owner of the texts reads passages and view, as it reads the texts.
     let row = owned
         .theirs
         .query_one(

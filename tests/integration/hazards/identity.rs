@@ -33,7 +33,7 @@ async fn a_dropped_primary_key_fails_the_job_and_frees_the_table() {
         .await;
     let reason = scene.wait_for_failure().await;
     assert!(
-        reason.contains("the key (id) of \"public\".\"notes\""),
+        reason.contains("the key (\"id\") of \"public\".\"notes\""),
         "{reason}"
     );
     updates_work(&scene).await;

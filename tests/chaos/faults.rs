@@ -320,10 +320,18 @@ async fn invalidate_slot(testbed: &Testbed) -> Result<(), Error> {
 async fn invisible_commits(testbed: &Testbed, pause: Duration) -> Result<(), Error> {
     let client = client(testbed).await?;
     let standby = "ALTER SYSTEM SET synchronous_standby_names = 'absent'";
-    for statement in [standby, "SELECT pg_reload_conf()"] {
-        client.batch_execute(statement).await?;
-    }
+    let set = client.batch_execute(standby).await;
+    let set = set.and(client.batch_execute("SELECT pg_reload_conf()").await);
     tokio::time::sleep(pause).await;
+    // A server that was restarted meanwhile still has the setting, and no commit would end.
+    while wait_for_no_standby(testbed).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    set
+}
+
+async fn wait_for_no_standby(testbed: &Testbed) -> Result<(), Error> {
+    let client = client(testbed).await?;
     for statement in NO_STANDBY {
         client.batch_execute(statement).await?;
     }

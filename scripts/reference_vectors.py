@@ -322,11 +322,20 @@ def strip(path):
     """Removes what only a debugger needs, which is most of a small graph."""
     model = onnx.load(path)
     del model.metadata_props[:]
-    del model.graph.value_info[:]
-    for part in (*model.graph.node, *model.graph.input, *model.graph.output, *model.graph.initializer):
+    strip_graph(model.graph)
+    onnx.save(model, path)
+
+
+def strip_graph(graph):
+    """The same of a graph, and of those in its branches and loops."""
+    del graph.value_info[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
         del part.metadata_props[:]
         part.doc_string = ""
-    onnx.save(model, path)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                strip_graph(attribute.g)
 
 
 class Maker:

@@ -404,7 +404,7 @@ fn row(
 /// itself.
 fn layout(target: &TargetTable, relation: &RelationBody<'_>) -> Result<Layout, String> {
     if relation.replica_identity == ReplicaIdentity::Nothing {
-        return Err(target.lost_identity());
+        return Err(target.identity_nothing());
     }
     let place = |name: &str| {
         relation

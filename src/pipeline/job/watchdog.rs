@@ -201,6 +201,8 @@ async fn consequence(session: &Session, target: &TargetTable, fault: TableFault)
             "the table {table} is called {called} now; the job waits for a table of its name"
         )),
         TableFault::IdentityLost => JobError::permanent(target.lost_identity()),
+        TableFault::IdentityNothing => JobError::permanent(target.identity_nothing()),
+        TableFault::IdentityFull => JobError::permanent(target.identity_full()),
         TableFault::KeyChanged(columns) => JobError::permanent(target.changed_key(&columns)),
         TableFault::VirtualColumn(column) => {
             JobError::permanent(virtual_under_full(&table, &column))

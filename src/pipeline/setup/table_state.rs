@@ -60,6 +60,10 @@ pub enum TableFault {
     Gone(Option<String>),
     /// The key is no longer the replica identity: UPDATE of the published table may fail.
     IdentityLost,
+    /// REPLICA IDENTITY NOTHING: UPDATE of the published table fails.
+    IdentityNothing,
+    /// REPLICA IDENTITY FULL, which the column list of the publication does not allow.
+    IdentityFull,
     /// The replica identity is of other columns, these, or the columns of the key have other names. Not quoted.
     KeyChanged(Vec<String>),
     /// UPDATE of the published table fails because of this virtual generated column. Not quoted.
@@ -153,7 +157,13 @@ impl TableState {
             });
         }
         let followed = now.followed.as_ref()?;
-        if !followed.can_be_published(target) || followed.key.is_empty() {
+        match followed.identity {
+            b'n' => return Some(TableFault::IdentityNothing),
+            // A table that was not FULL is published with a column list.
+            b'f' if !target.identity_full => return Some(TableFault::IdentityFull),
+            _ => {}
+        }
+        if followed.key.is_empty() {
             return Some(TableFault::IdentityLost);
         }
         if !followed.is_identified_by(target) {
@@ -238,15 +248,6 @@ impl Followed {
             virtual_column: row.try_get(11)?,
             missing: row.try_get(12)?,
         }))
-    }
-
-    fn can_be_published(&self, target: &TargetTable) -> bool {
-        match self.identity {
-            // A table that was not FULL is published with a column list, which FULL does not allow.
-            b'f' => target.identity_full,
-            b'd' | b'i' => true,
-            _ => false,
-        }
     }
 
     fn is_identified_by(&self, target: &TargetTable) -> bool {
@@ -348,7 +349,11 @@ mod tests {
         );
         assert_eq!(
             fault_after(|now| followed(now).identity = b'n'),
-            Some(TableFault::IdentityLost)
+            Some(TableFault::IdentityNothing)
+        );
+        assert_eq!(
+            fault_after(|now| followed(now).identity = b'f'),
+            Some(TableFault::IdentityFull)
         );
         assert_eq!(
             fault_after(|now| followed(now).key.clear()),

@@ -347,6 +347,25 @@ impl TargetTable {
         )
     }
 
+    /// The reason with which a job fails once the table has REPLICA IDENTITY NOTHING.
+    pub fn identity_nothing(&self) -> String {
+        let table = self.qualified();
+        format!(
+            "{table} has REPLICA IDENTITY NOTHING now; the job's publication was dropped, because with it every UPDATE of \
+             the table would fail. Run: ALTER TABLE {table} REPLICA IDENTITY DEFAULT; then set init_failed_at to NULL"
+        )
+    }
+
+    /// The reason with which a job fails once the table has REPLICA IDENTITY FULL and its publication a column list.
+    pub fn identity_full(&self) -> String {
+        let table = self.qualified();
+        format!(
+            "{table} has REPLICA IDENTITY FULL now; the job's publication lists columns and was dropped, because with it \
+             every UPDATE of the table would fail. Set init_failed_at to NULL, and the job goes on with whole rows; or \
+             run first: ALTER TABLE {table} REPLICA IDENTITY DEFAULT;"
+        )
+    }
+
     /// The reason with which a job fails once its key consists of these columns, or has these names. Not quoted.
     pub fn changed_key(&self, now: &[String]) -> String {
         let now: Vec<String> = now.iter().map(|name| identifier(name)).collect();

@@ -21,6 +21,8 @@ async fn held_up(options: &[(&str, &str)]) -> Change {
     change
         .wait_for_vectors("embedding_job_2", TinyModel::Two)
         .await;
+    let waits = "SELECT waits_for LIKE 'a change by a person%' FROM jobs WHERE id = 2";
+    change.scene.wait_for(waits, "true").await;
     change
 }
 

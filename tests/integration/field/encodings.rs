@@ -100,11 +100,11 @@ async fn another_column_without_a_form_in_utf8_fails_a_job_only_under_identity_f
     scene.sql(bad).await;
     scene.sql("SET client_encoding = 'UTF8'").await;
     scene.wait_for(MISSING, "").await;
-    scene
-        .sql("UPDATE jobs SET canceled_at = true; ALTER TABLE notes REPLICA IDENTITY FULL")
-        .await;
+    scene.sql("UPDATE jobs SET canceled_at = true").await;
     scene.wait_for_cleanup().await;
-    scene.sql("UPDATE jobs SET canceled_at = NULL").await;
+    scene
+        .sql("ALTER TABLE notes REPLICA IDENTITY FULL; UPDATE jobs SET canceled_at = NULL")
+        .await;
     let reason = "SELECT count(*) FROM jobs WHERE init_failure_reason LIKE '%REPLICA IDENTITY DEFAULT%' AND \"table\" = 'notes'";
     scene.wait_for(reason, "1").await;
     scene.sql("INSERT INTO others VALUES (1, 'good')").await;

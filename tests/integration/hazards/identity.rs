@@ -55,7 +55,9 @@ async fn a_changed_replica_identity_fails_the_job_and_frees_the_table() {
             .sql(&format!("ALTER TABLE notes REPLICA IDENTITY {identity}"))
             .await;
         let reason = scene.wait_for_failure().await;
-        assert!(reason.contains("replica identity"), "{reason}");
+        let named = format!("\"notes\" has REPLICA IDENTITY {identity} now");
+        assert!(reason.contains(&named), "{reason}");
+        assert!(reason.contains("REPLICA IDENTITY DEFAULT;"), "{reason}");
         updates_work(&scene).await;
     }
 }

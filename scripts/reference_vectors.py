@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/data/tiny: small models of several architectures, and the vectors that sentence-transformers and model2vec compute.
+"""Makes tests/data/tiny: small models of several architectures, and the vectors that their makers compute.
 
     reference_vectors.py DESTINATION
 
@@ -133,15 +133,17 @@ class WithPast(torch.nn.Module):
 
 
 class Encoder(torch.nn.Module):
-    """An encoder, with the inputs of these names."""
+    """An encoder, with the inputs and outputs of these names."""
 
-    def __init__(self, model, names):
+    def __init__(self, model, names, outputs):
         super().__init__()
         self.model = model
         self.names = names
+        self.outputs = outputs
 
     def forward(self, *inputs):
-        return self.model(**dict(zip(self.names, inputs))).last_hidden_state
+        output = self.model(**dict(zip(self.names, inputs)))
+        return tuple(output[name] for name in self.outputs)
 
 
 def common(vocabulary):
@@ -220,6 +222,47 @@ def qwen3():
     return tokenizer, transformers.Qwen3Model(transformers.Qwen3Config(**settings)), None
 
 
+def clip():
+    """The text half of a model of images. Its graph pools by itself: the state of the last special token, projected."""
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)
+    ])
+    trainer = trainers.BpeTrainer(
+        vocab_size=600,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    # The last special token has the largest id, by which the model finds it.
+    frame = ("<|startoftext|>", "<|endoftext|>")
+    tokenizer.add_special_tokens(list(frame))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{frame[0]} $A {frame[1]}", special_tokens=[(token, tokenizer.token_to_id(token)) for token in frame]
+    )
+    config = transformers.CLIPTextConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=HIDDEN,
+        intermediate_size=2 * HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        max_position_embeddings=WINDOW,
+        projection_dim=12,
+        eos_token_id=2,
+        attn_implementation="eager",
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=frame[0],
+        eos_token=frame[1],
+        pad_token=frame[1],
+        model_max_length=WINDOW,
+    )
+    return tokenizer, transformers.CLIPTextModelWithProjection(config), ["input_ids", "attention_mask"]
+
+
 ARCHITECTURES = {
     "bert": bert,
     "distilbert": distilbert,
@@ -227,6 +270,7 @@ ARCHITECTURES = {
     "mpnet": mpnet,
     "gpt2": gpt2,
     "qwen3": qwen3,
+    "clip": clip,
 }
 
 
@@ -291,7 +335,9 @@ def export(model, names, path):
         others = {"token_type_ids": torch.zeros_like(ids), "position_ids": torch.arange(5).repeat(2, 1)}
         arguments += [others[name] for name in names[2:]]
         shapes = (tuple(shape for _ in names),)
-        module = Encoder(model, names)
+        if isinstance(model, transformers.CLIPTextModelWithProjection):
+            outputs.insert(0, "text_embeds")
+        module = Encoder(model, names, outputs)
     else:
         names = ["input_ids", "attention_mask", "position_ids"]
         parts = [f"{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")]
@@ -388,6 +434,25 @@ class Maker:
             "files": files,
             "options": options,
             "role": role,
+            "texts": texts,
+            "vectors": [[float(f"{value:.8g}") for value in vector] for vector in vectors],
+        })
+
+    def clip(self, name):
+        """Adds the vectors of a model of texts and images, by transformers itself."""
+        source = self.work / "clip"
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(source)
+        model = transformers.CLIPTextModelWithProjection.from_pretrained(source, attn_implementation="eager").eval()
+        texts = [*TEXTS, " ".join(CORPUS)]
+        with torch.no_grad():
+            inputs = [tokenizer(text, truncation=True, return_tensors="pt") for text in texts]
+            vectors = [model(**each).text_embeds[0].tolist() for each in inputs]
+        self.cases.append({
+            "name": name,
+            "architecture": "clip",
+            "files": {},
+            "options": None,
+            "role": "document",
             "texts": texts,
             "vectors": [[float(f"{value:.8g}") for value in vector] for vector in vectors],
         })
@@ -523,7 +588,7 @@ def make_cases(maker):
             normalize_embeddings=normalize,
         )
 
-
+    maker.clip("clip, the text half")
     # The special characters among the texts are none that the vocabulary has.
     maker.static("static, texts in one row", "static-bags", True, normalize=True)
     maker.static("static, a narrow window", "static-rows", False, normalize=False, max_length=9)

@@ -131,6 +131,9 @@ struct Config {
     model_type: String,
     #[serde(default, alias = "n_embd", deserialize_with = "count")]
     hidden_size: Option<usize>,
+    /// The length of the vectors that compare texts with images (CLIP). They come out of the graph pooled.
+    #[serde(default, deserialize_with = "count")]
+    projection_dim: Option<usize>,
     #[serde(default, deserialize_with = "count")]
     max_position_embeddings: Option<usize>,
     #[serde(default, deserialize_with = "count")]
@@ -211,9 +214,11 @@ impl ModelFiles {
         check_content(&onnx)?;
 
         let vectors = modules.pooling.modes().len();
-        let width = config
+        let pooled = config
             .hidden_size
             .map(|width| width.saturating_mul(vectors));
+        // Some models without a projection state that its length is 0.
+        let width = config.projection_dim.filter(|size| *size > 0).or(pooled);
         Ok(Self {
             onnx,
             tokenizer,

@@ -147,8 +147,8 @@ async fn models_that_cannot_be_run_are_refused_before_they_are_downloaded() {
     for (model, words) in [
         ("naver/splade-v3", "its vectors are sparse"),
         (
-            "clip/ViT-B-32-textual",
-            "the text half of a model of images",
+            "jinaai/jina-embeddings-v3",
+            "takes the number of a task as a further input",
         ),
     ] {
         let said = refused(&scene, model).await;

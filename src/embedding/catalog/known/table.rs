@@ -145,10 +145,10 @@ pub(crate) static KNOWN: &[KnownModel] = &[
     // Others of the older daemon
     model("llmrails/ember-v1", 1024, 512, None).license("MIT"),
     model("llmware/industry-bert-insurance-v0.1", 768, 512, None),
-    model("clip/ViT-B-32-textual", 512, 77, None).unsupported(
-        "it is the text half of a model of images, and has no export in the layout of a sentence encoder; for texts alone \
-         use another model",
-    ),
+    model("clip/ViT-B-32-textual", 512, 77, None)
+        .from("Qdrant/clip-ViT-B-32-text", "model.onnx")
+        .prompts("", "")
+        .license("MIT"),
     model("naver/splade-v3", 30522, 512, None)
         .license("CC-BY-NC-SA-4.0")
         .unsupported(

@@ -32,3 +32,4 @@ pub mod shown;
 pub mod similar;
 pub mod splitting;
 pub mod status;
+mod ticks;

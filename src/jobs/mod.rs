@@ -3,6 +3,7 @@
 //! ```text
 //!              ┌ table       which columns the table has; privileges: what the role may do; trust: whose code runs
 //! jobs table ──┤ store       its rows, read (rows) and updated over one session ──▶ definition   what a row asks for
+//!              │ known_rows  the same again and again, read only where they may have changed
 //!              └ watcher     what has changed since the last poll
 //!
 //!   chunk_table the name of a table for passages
@@ -38,6 +39,7 @@ pub mod definition;
 pub mod edit;
 pub mod failures;
 pub mod failures_summary;
+pub mod known_rows;
 pub mod lock;
 pub mod presence;
 mod privileges;

@@ -26,6 +26,7 @@ pub struct JobsTable {
     /// Those that the role may read.
     readable: BTreeSet<String>,
     is_view: bool,
+    is_plain: bool,
     canceled_is_boolean: bool,
     stats_type: Option<&'static str>,
     identity: u32,
@@ -81,6 +82,7 @@ impl JobsTable {
         Ok(JobsTable {
             failures: failures_name(found.schema, found.name),
             is_view: found.is_view,
+            is_plain: found.is_plain,
             qualified: found.qualified,
             oid: found.oid,
             readable: present
@@ -142,6 +144,11 @@ impl JobsTable {
         self.is_view
     }
 
+    /// Whether its rows are in itself, so that only transactions of its server change what is read of it.
+    pub(super) fn has_own_rows(&self) -> bool {
+        self.is_plain
+    }
+
     /// Whether it has the column, and the role may read it.
     pub(super) fn shows(&self, column: &str) -> bool {
         match SECRET.contains(&column) {
@@ -194,6 +201,7 @@ struct FoundTable<'a> {
     qualified: String,
     oid: u32,
     is_view: bool,
+    is_plain: bool,
     role: String,
 }
 
@@ -227,6 +235,7 @@ async fn find_table<'a>(
         qualified,
         oid,
         is_view: kind.cast_unsigned() == b'v',
+        is_plain: kind.cast_unsigned() == b'r',
         role,
     })
 }

@@ -10,7 +10,7 @@
 //!
 //! job_access: what a jobs row may name       authentication: what a server may ask for      peer: whose socket it is
 //! sqlstate, error, remedy: what an error means, and what to do        quote: names and values in SQL
-//! answer: the values of an answer
+//! answer: the values of an answer            shared_answer: one answer for all who ask at the same time
 //! ```
 //!
 //! A session is opened from a connection string, which may name several servers. Everything else that must reach the
@@ -48,6 +48,7 @@ pub mod plain_file;
 pub mod quote;
 pub mod remedy;
 pub mod session;
+pub mod shared_answer;
 pub mod socket;
 pub mod sqlstate;
 pub mod tls;

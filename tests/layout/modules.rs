@@ -14,6 +14,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     ("reminder", &[]),
     ("shown", &[]),
     ("similar", &[]),
+    ("ticks", &[]),
     ("splitting", &["similar"]),
     ("replication", &[]),
     ("postgres", &[]),
@@ -29,6 +30,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/slot",
         &[
+            "ticks",
             "backoff",
             "byte_size",
             "postgres",
@@ -124,6 +126,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/capture",
         &[
+            "ticks",
             "failpoint",
             "plural",
             "postgres",
@@ -139,6 +142,7 @@ pub const MODULES: &[(&str, &[&str])] = &[
     (
         "pipeline/job",
         &[
+            "ticks",
             "backoff",
             "reminder",
             "plural",

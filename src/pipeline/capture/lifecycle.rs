@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Duration, Instant, sleep, timeout, timeout_at};
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::join::{JOIN_WINDOW, Joining, Request};
@@ -26,6 +26,7 @@ use crate::pipeline::setup::publication::shared;
 use crate::pipeline::slot::retention;
 use crate::pipeline::slot::retention_limit::RetentionLimit;
 use crate::postgres::{DatabaseError, Session};
+use crate::ticks;
 
 /// How often the members of a shared publication are read.
 const MEMBERS_INTERVAL: Duration = Duration::from_secs(1);
@@ -168,7 +169,7 @@ async fn watch_shared_slot(
         Err(error) => return error.into(),
     };
     tokio::select! {
-        error = retention::watch(watched(source, limit), session.clone()) => error,
+        error = retention::watch(watched(source, limit), Arc::default(), session.clone()) => error,
         error = read_members(source, &session, snapshots) => error.into(),
         error = exclusive_use::wait_until_asked_to_leave(&session) => error,
     }
@@ -179,13 +180,14 @@ async fn read_members(
     session: &Session,
     snapshots: watch::Sender<MembershipSnapshot>,
 ) -> DatabaseError {
+    let mut clock = ticks::together(MEMBERS_INTERVAL, 0);
     loop {
         let looked = Instant::now();
         match shared::membership_records(session, &source.slot).await {
             Ok(records) => snapshots.send_replace(MembershipSnapshot { looked, records }),
             Err(error) => return error,
         };
-        sleep(MEMBERS_INTERVAL).await;
+        clock.tick().await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 
 use super::changes::ChangeFilter;
 use super::feedback::Feedback;
@@ -26,6 +26,7 @@ use crate::plural::form;
 use crate::replication::pgoutput::RelationId;
 use crate::replication::{Frame, ReplicationStream};
 use crate::status::lag::{StreamLag, Unfinished};
+use crate::ticks;
 
 /// A server that has sent nothing for this time, though it was asked for a reply, is gone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(35);
@@ -133,8 +134,8 @@ impl Reader {
     /// # Errors
     /// Whatever ends the stream for all subscribers: the connection, the server.
     pub(super) async fn run(&mut self, inputs: &mut Inputs) -> Result<StreamEnd, JobError> {
-        let mut clock = interval(self.feedback.tick_interval());
-        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let turn = self.stream.process_id().unsigned_abs();
+        let mut clock = ticks::together(self.feedback.tick_interval(), turn);
         let mut acks = Vec::new();
         // The first status update tells the server that streaming has begun.
         self.send_status(false).await?;

@@ -18,7 +18,7 @@ use crate::jobs::{JobId, JobRow, JobStore};
 use crate::pipeline::changeover::place::written_definition;
 use crate::pipeline::setup::coverage::{self, Counting};
 use crate::pipeline::setup::target_database;
-use crate::pipeline::slot::catalog::slot_state;
+use crate::pipeline::slot::catalog::{SlotState, slot_states};
 use crate::pipeline::slot::names;
 use crate::postgres::{ConnectionString, DatabaseError, JobAccess, Session};
 use crate::replication::SlotName;
@@ -257,12 +257,13 @@ impl Observer {
         counting: Counting,
     ) -> Result<Vec<(JobId, TargetFacts)>, DatabaseError> {
         let session = Session::open(&database.named("status")).await?;
+        let states = slot_states(&session).await?;
         let mut all = Vec::new();
         for row in rows {
             let recorded = records.get(&row.id).and_then(|record| record.slot.as_ref());
             let definition = written_definition(&session, row).await?;
             let facts = TargetFacts {
-                slot: SlotNow::Shown(self.slot(&session, row, recorded).await?),
+                slot: SlotNow::Shown(self.slot(&states, row, recorded)),
                 coverage: coverage::of_job(&session, &definition, counting).await?,
             };
             all.push((row.id.clone(), facts));
@@ -271,29 +272,29 @@ impl Observer {
     }
 
     /// The slot that the job reads: the one that its daemon has recorded, or else its own, or the shared one.
-    async fn slot(
+    fn slot(
         &self,
-        session: &Session,
+        states: &BTreeMap<String, SlotState>,
         row: &JobRow,
         recorded: Option<&SlotRecord>,
-    ) -> Result<Option<SlotRecord>, DatabaseError> {
+    ) -> Option<SlotRecord> {
         let identity = self.store.table().identity();
         let recorded = recorded.and_then(|slot| slot.name.parse::<SlotName>().ok());
-        let names = recorded.into_iter().chain([
+        let mut names = recorded.into_iter().chain([
             names::own_slot(identity, row),
             names::shared_slot(identity, None, &row.definition),
         ]);
-        for name in names {
-            if let Some(state) = slot_state(session, &name).await? {
-                return Ok(Some(SlotRecord {
-                    name: name.to_string(),
-                    wal_status: state.wal_status,
-                    retained_bytes: state.retained.bytes,
-                    lag_bytes: state.retained.unconfirmed,
-                    confirmed_lsn: state.confirmed.to_string(),
-                }));
-            }
-        }
-        Ok(None)
+        let found = names.find_map(|name| {
+            let state = states.get(name.as_str())?;
+            Some((name, state))
+        });
+        let (name, state) = found?;
+        Some(SlotRecord {
+            name: name.to_string(),
+            wal_status: state.wal_status,
+            retained_bytes: state.retained.bytes,
+            lag_bytes: state.retained.unconfirmed,
+            confirmed_lsn: state.confirmed.to_string(),
+        })
     }
 }

@@ -7,21 +7,24 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::sleep;
-
 use crate::embedding::Model;
 use crate::jobs::reporter::Reporter;
 use crate::status::JobCounters;
 use crate::status::record::ServerRecord;
+use crate::ticks;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Looks after which a job that is still held up says so again: its row may have been cleared meanwhile.
 const AGAIN_AFTER: u32 = 15;
 
-/// Looks at the servers for as long as it is polled.
+/// Looks at the servers for as long as it is polled. A model that this process computes has none.
 ///
 /// Cancellation safe.
 pub async fn watch(model: Model, reporter: Reporter, counters: Arc<JobCounters>) -> Infallible {
+    if model.servers().is_empty() {
+        return std::future::pending().await;
+    }
+    let mut clock = ticks::together(LOOK_INTERVAL, 0);
     // What is said, and for how many looks.
     let mut said: Option<(String, u32)> = None;
     // The first look that finds something wrong waits for the second: a moment is not worth a word.
@@ -29,7 +32,7 @@ pub async fn watch(model: Model, reporter: Reporter, counters: Arc<JobCounters>)
     loop {
         let servers = model.servers().into_iter().map(ServerRecord::from);
         counters.set_servers(servers.collect());
-        sleep(LOOK_INTERVAL).await;
+        clock.tick().await;
         let held_up = model.held_up();
         let lasts = was_held_up;
         was_held_up = held_up.is_some();

@@ -90,6 +90,7 @@ impl Job {
             ended = stay.ended() => return ended,
             admitted = ddl::telling(self.reporter.clone(), admitted) => admitted?,
         }
+        let slots = self.databases.of(&set_up).await?.slots();
         drop(set_up);
 
         let backfill = self
@@ -127,7 +128,7 @@ impl Job {
         let watchers = async {
             tokio::select! {
                 error = watchdog::watch(session.clone(), watched_table, state.clone(), databases) => error,
-                error = retention::watch_if(watched_slot, session.clone()) => error,
+                error = retention::watch_if(watched_slot, slots, session.clone()) => error,
                 never = coverage::watch(session.clone(), definition, counters) => match never {},
                 never = held_up => match never {},
             }

@@ -32,6 +32,7 @@ use crate::pipeline::table::leaf::Leaf;
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::Session;
 use crate::postgres::quote::identifier;
+use crate::ticks;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -68,6 +69,7 @@ pub async fn watch(
         database: None,
         seen: None,
     };
+    let mut clock = ticks::together(CHECK_INTERVAL, watched.target.oid);
     // The first look is at once: since the attempt has read the table, it has created a slot, which may have taken long.
     loop {
         match watchdog.look().await {
@@ -75,7 +77,7 @@ pub async fn watch(
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
             Err(error) => return error,
         }
-        tokio::time::sleep(CHECK_INTERVAL).await;
+        clock.tick().await;
     }
 }
 

@@ -3,18 +3,18 @@
 //!
 //! A catalog is changed by transactions alone. While the snapshot of a server stays the same (`pg_current_snapshot`; PostgreSQL
 //! manual, "Transaction ID and Snapshot Information Functions"), none has ended, and a table is as it was at the last look.
-//! So an idle daemon need not ask each table.
+//! So an idle daemon need not ask each table. The states of slots are asked for together likewise.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::pipeline::setup::exclusive_use::{self, DatabaseState};
+use crate::pipeline::slot::retention::SlotStates;
+use crate::postgres::shared_answer::SharedAnswer;
 use crate::postgres::{DatabaseError, ServerInstance, Session};
 
 /// An answer serves all jobs for this long. What a job notices within a second, it notices by so much later.
-const MAX_AGE: Duration = Duration::from_millis(250);
+const MAX_AGE: Duration = Duration::from_millis(200);
 
 /// The databases of a daemon's jobs. Clones share them.
 #[derive(Clone, Default)]
@@ -24,17 +24,16 @@ struct Entry {
     server: ServerInstance,
     database: String,
     /// Gone with the last job that watches it.
-    answer: Weak<Mutex<Option<Answer>>>,
+    answers: Weak<Answers>,
 }
 
 /// A database that several jobs watch.
-pub struct DatabaseWatch(Arc<Mutex<Option<Answer>>>);
+pub struct DatabaseWatch(Arc<Answers>);
 
-#[derive(Clone)]
-struct Answer {
-    /// When it was asked for: the state is that of a later moment.
-    asked: Instant,
-    state: DatabaseState,
+#[derive(Default)]
+struct Answers {
+    state: SharedAnswer<DatabaseState>,
+    slots: Arc<SlotStates>,
 }
 
 impl DatabaseWatches {
@@ -46,47 +45,40 @@ impl DatabaseWatches {
         let server = ServerInstance::of(session).await?;
         let database = exclusive_use::database_name(session).await?;
         let mut entries = lock(&self.0);
-        entries.retain(|entry| entry.answer.strong_count() > 0);
+        entries.retain(|entry| entry.answers.strong_count() > 0);
         let known = entries
             .iter()
             .filter(|entry| entry.server == server && entry.database == database)
-            .find_map(|entry| entry.answer.upgrade());
-        let answer = known.unwrap_or_else(|| {
-            let answer = Arc::default();
+            .find_map(|entry| entry.answers.upgrade());
+        let answers = known.unwrap_or_else(|| {
+            let answers = Arc::default();
             entries.push(Entry {
                 server,
                 database,
-                answer: Arc::downgrade(&answer),
+                answers: Arc::downgrade(&answers),
             });
-            answer
+            answers
         });
-        Ok(DatabaseWatch(answer))
+        Ok(DatabaseWatch(answers))
     }
 }
 
 impl DatabaseWatch {
-    /// The state of the database, a quarter of a second old at most. Asks by this session where no other job has just
-    /// asked; never waits for the session of another one.
+    /// The state of the database, a fifth of a second old at most. Asks by this session where no other job has just asked,
+    /// or where the session of the one that asks is busy.
     ///
     /// # Errors
     /// The server's.
     ///
     /// Cancellation safe: it only reads.
     pub async fn state(&self, session: &Session) -> Result<DatabaseState, DatabaseError> {
-        let known = lock(&self.0).clone();
-        if let Some(answer) = known.filter(|answer| answer.asked.elapsed() < MAX_AGE) {
-            return Ok(answer.state);
-        }
-        let asked = Instant::now();
-        let state = exclusive_use::read(session).await?;
-        let mut known = lock(&self.0);
-        if known.as_ref().is_none_or(|known| known.asked < asked) {
-            *known = Some(Answer {
-                asked,
-                state: state.clone(),
-            });
-        }
-        Ok(state)
+        let asking = exclusive_use::read(session);
+        self.0.state.get(MAX_AGE, asking).await
+    }
+
+    /// The states of the server's slots.
+    pub fn slots(&self) -> Arc<SlotStates> {
+        self.0.slots.clone()
     }
 }
 

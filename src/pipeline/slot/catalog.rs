@@ -1,5 +1,6 @@
 //! SQL over `pg_replication_slots` (PostgreSQL manual, "System Views").
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use tokio_postgres::Client;
@@ -70,51 +71,49 @@ pub struct SlotState {
     pub server_time: SystemTime,
 }
 
-const SLOT_STATE: &str = "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
+/// The server looks at all slots, whichever of them is asked for.
+const SLOT_STATES: &str = "SELECT pg_wal_lsn_diff(now, restart_lsn)::bigint, \
                     pg_wal_lsn_diff(now, COALESCE(confirmed_flush_lsn, restart_lsn))::bigint, restart_lsn::text, \
-                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved'), clock_timestamp() \
+                    COALESCE(confirmed_flush_lsn, restart_lsn)::text, COALESCE(wal_status, 'reserved'), \
+                    clock_timestamp(), slot_name::text \
              FROM pg_replication_slots, pg_current_wal_lsn() AS now \
-             WHERE slot_name = $1 AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'";
+             WHERE slot_type = 'logical' AND restart_lsn IS NOT NULL AND COALESCE(wal_status, 'reserved') <> 'lost'";
 
-/// The columns of [`SLOT_STATE`].
-type SlotStateRow = (i64, i64, String, String, String, SystemTime);
+/// The columns of [`SLOT_STATES`].
+type SlotStateRow = (i64, i64, String, String, String, SystemTime, String);
 
-/// The state of the slot; `None` if it does not exist or its WAL is lost. Cheap: the server reads shared memory only.
+/// The states of the server's logical slots by name, without those whose WAL is lost. Cheap: the server reads shared memory
+/// only.
 ///
 /// # Errors
 /// The server's, such as that it is a standby.
-pub async fn slot_state(
-    session: &Session,
-    name: &SlotName,
-) -> Result<Option<SlotState>, DatabaseError> {
-    let failed = || {
-        DatabaseError::during(format!(
-            "reading how much WAL the replication slot {name} retains"
-        ))
-    };
-    let question = session.repeated(SLOT_STATE).await.map_err(failed())?;
-    let found: Option<SlotStateRow> = session
-        .query_opt(&question, &[&name.as_str()])
+pub async fn slot_states(session: &Session) -> Result<BTreeMap<String, SlotState>, DatabaseError> {
+    let failed = || DatabaseError::during("reading how much WAL the replication slots retain");
+    let question = session.repeated(SLOT_STATES).await.map_err(failed())?;
+    let found: Vec<SlotStateRow> = session
+        .query(&question, &[])
         .await
-        .and_then(|row| row.as_ref().map(columns).transpose())
+        .and_then(|rows| all(&rows))
         .map_err(failed())?;
+    Ok(found.into_iter().filter_map(slot_state).collect())
+}
+
+fn slot_state(row: SlotStateRow) -> Option<(String, SlotState)> {
+    let (retained, unconfirmed, restart, confirmed, status, server_time, name) = row;
     // A confirmed position may be ahead of what the server has written out. Nothing is retained then.
     let bytes = |distance: i64| u64::try_from(distance).unwrap_or(0);
-    Ok(found.and_then(
-        |(retained, unconfirmed, restart, confirmed, status, server_time)| {
-            Some(SlotState {
-                retained: RetainedWal {
-                    bytes: bytes(retained),
-                    unconfirmed: bytes(unconfirmed),
-                    restart: restart.parse().ok()?,
-                },
-                // A server of the future may know further ones.
-                wal_status: WalStatus::from_name(&status).unwrap_or(WalStatus::Extended),
-                confirmed: confirmed.parse().ok()?,
-                server_time,
-            })
+    let state = SlotState {
+        retained: RetainedWal {
+            bytes: bytes(retained),
+            unconfirmed: bytes(unconfirmed),
+            restart: restart.parse().ok()?,
         },
-    ))
+        // A server of the future may know further ones.
+        wal_status: WalStatus::from_name(&status).unwrap_or(WalStatus::Extended),
+        confirmed: confirmed.parse().ok()?,
+        server_time,
+    };
+    Some((name, state))
 }
 
 /// Names in this database that begin with `prefix` and are not in use: slots without a reader, and publications without

@@ -14,6 +14,7 @@
 //! costs at most one slot; while the new slot waits, the same limit holds ([`unfinished_over_limit`]). And a job whose
 //! slot is dropped before it has caught up waits longer each time before it creates the next one ([`pause`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,13 +25,17 @@ use tokio_postgres::error::SqlState;
 use crate::backoff::pause_after;
 use crate::byte_size::Size;
 use crate::pipeline::error::JobError;
-use crate::pipeline::slot::catalog::{RetainedWal, SlotState, slot_state};
+use crate::pipeline::slot::catalog::{RetainedWal, SlotState, slot_states};
 use crate::pipeline::slot::retention_limit::RetentionLimit;
+use crate::postgres::shared_answer::SharedAnswer;
 use crate::postgres::{ConnectionString, DatabaseError, Session};
 use crate::replication::{Lsn, SlotName};
 use crate::status::lag::{SlotLag, StreamLag};
+use crate::ticks;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// An answer serves all slots of a server for this long.
+const MAX_AGE: Duration = Duration::from_millis(200);
 /// How long `restart_lsn` must stand still before an open transaction is to blame: two snapshots of the server, and a
 /// margin.
 const STANDSTILL_TIMEOUT: Duration = Duration::from_secs(32);
@@ -54,15 +59,25 @@ pub struct WatchedSlot {
     pub lag: Arc<StreamLag>,
 }
 
+/// The states of a server's slots by name, asked for once for all of its jobs.
+pub type SlotStates = SharedAnswer<Arc<BTreeMap<String, SlotState>>>;
+
 /// Returns when the slot retains more WAL than its limit, or when its database cannot be asked. Uses the session of
 /// the write-backs, and opens one of its own when that is slow to answer.
 ///
 /// Cancellation safe.
-pub async fn watch(watched: WatchedSlot, shared: Arc<Session>) -> JobError {
+pub async fn watch(
+    watched: WatchedSlot,
+    states: Arc<SlotStates>,
+    shared: Arc<Session>,
+) -> JobError {
+    let mut clock = ticks::together(CHECK_INTERVAL, 0);
     let mut monitor = Monitor {
         watched,
+        states,
         shared,
         own: None,
+        max_age: Duration::ZERO,
         history: History::default(),
     };
     loop {
@@ -73,14 +88,18 @@ pub async fn watch(watched: WatchedSlot, shared: Arc<Session>) -> JobError {
             Err(error) if error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {}
             Err(error) => return error.into(),
         }
-        tokio::time::sleep(CHECK_INTERVAL).await;
+        clock.tick().await;
     }
 }
 
 /// As [`watch`]; without a slot it never returns.
-pub async fn watch_if(watched: Option<WatchedSlot>, shared: Arc<Session>) -> JobError {
+pub async fn watch_if(
+    watched: Option<WatchedSlot>,
+    states: Arc<SlotStates>,
+    shared: Arc<Session>,
+) -> JobError {
     match watched {
-        Some(watched) => watch(watched, shared).await,
+        Some(watched) => watch(watched, states, shared).await,
         None => std::future::pending().await,
     }
 }
@@ -93,8 +112,8 @@ pub async fn watch_if(watched: Option<WatchedSlot>, shared: Arc<Session>) -> Job
 pub async fn unfinished_over_limit(watched: &WatchedSlot) -> Result<Option<String>, DatabaseError> {
     let WatchedSlot { slot, limit, .. } = watched;
     let session = Session::open(&watched.database).await?;
-    let state = slot_state(&session, slot).await?;
-    let retained = state.map(|state| state.retained);
+    let states = slot_states(&session).await?;
+    let retained = states.get(slot.as_str()).map(|state| state.retained);
     let over = retained.filter(|retained| limit.is_exceeded_by(retained.bytes));
     Ok(over.map(|retained| {
         format!(
@@ -113,9 +132,13 @@ pub fn pause(dropped: u32) -> Duration {
 /// The state of [`watch`].
 struct Monitor {
     watched: WatchedSlot,
+    states: Arc<SlotStates>,
     shared: Arc<Session>,
     /// Opened once the shared session has been slow.
     own: Option<Session>,
+    /// How old an answer may be that another job has asked for. The first look needs one of its own: the slot may have been
+    /// created a moment ago, in place of another one of its name.
+    max_age: Duration,
     history: History,
 }
 
@@ -153,18 +176,32 @@ impl Monitor {
     }
 
     async fn slot_state(&mut self) -> Result<Option<SlotState>, DatabaseError> {
-        let slot = &self.watched.slot;
-        if let Some(own) = &self.own {
-            return slot_state(own, slot).await;
-        }
-        match timeout(SHARED_SESSION_TIMEOUT, slot_state(&self.shared, slot)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let own = Session::open(&self.watched.database).await?;
-                slot_state(self.own.insert(own), slot).await
+        let max_age = self.max_age;
+        let states = match &self.own {
+            Some(own) => ask(&self.states, max_age, own).await?,
+            None => {
+                let answer = ask(&self.states, max_age, &self.shared);
+                match timeout(SHARED_SESSION_TIMEOUT, answer).await {
+                    Ok(answer) => answer?,
+                    Err(_) => {
+                        let own = Session::open(&self.watched.database).await?;
+                        ask(&self.states, max_age, self.own.insert(own)).await?
+                    }
+                }
             }
-        }
+        };
+        self.max_age = MAX_AGE;
+        Ok(states.get(self.watched.slot.as_str()).copied())
     }
+}
+
+async fn ask(
+    states: &SlotStates,
+    max_age: Duration,
+    session: &Session,
+) -> Result<Arc<BTreeMap<String, SlotState>>, DatabaseError> {
+    let asking = async { slot_states(session).await.map(Arc::new) };
+    states.get(max_age, asking).await
 }
 
 impl From<SlotState> for SlotLag {

@@ -306,10 +306,10 @@ impl Supervisor {
 
     /// Takes the next step of the search for slots of jobs that were deleted while no daemon ran. One daemon at a time
     /// searches.
-    pub(super) async fn search_orphans(&mut self, rows: Vec<JobRow>) -> Result<(), DatabaseError> {
+    pub(super) async fn search_orphans(&mut self, rows: &[JobRow]) -> Result<(), DatabaseError> {
         // The state changes only behind each `await`: this future may be dropped at any of them.
         match &mut self.orphan_search {
-            OrphanSearch::Due => self.begin_orphan_search(&rows).await,
+            OrphanSearch::Due => self.begin_orphan_search(rows).await,
             OrphanSearch::Listed(candidates) => {
                 let rows = self.store.all_rows().await?.rows;
                 let candidates = std::mem::take(candidates);

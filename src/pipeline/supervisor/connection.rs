@@ -188,6 +188,7 @@ impl Supervisor {
         }
         self.shared_slots = shared_slots;
         (self.store, self.session) = (store, session);
+        self.known.outdate();
         self.claims.claim_after = Instant::now() + RECLAIM_TIME;
         self.claims.unclaimed.clear();
         self.give_up(lost);

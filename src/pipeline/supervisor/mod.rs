@@ -56,7 +56,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::failpoint;
-use crate::jobs::store::JobRows;
+use crate::jobs::JobRow;
 use crate::jobs::watcher::Change;
 use crate::pipeline::setup::exclusive_use::{self, Leave};
 use crate::pipeline::slot::names;
@@ -67,7 +67,7 @@ use connection::Outage;
 use pulse::Pulse;
 use state::{AfterEnd, Supervisor};
 
-/// How often the jobs table is read.
+/// How often the jobs table is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(400);
 /// How often it is asked whether another session needs the jobs database for itself.
 const LEAVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -142,15 +142,12 @@ impl Supervisor {
         self.heartbeat.log(self.running.len(), embedded);
         self.write_reports().await?;
         self.leave_if_needed().await?;
-        let JobRows { rows, nameless } = self.store.rows().await?;
-        if let Some(readers) = &self.readers {
-            let identity = self.store.table().identity();
-            let member = |row| MemberId::from_slot(&names::own_slot(identity, row));
-            readers.set_known(rows.iter().map(member).collect());
+        let were_read = self.store.refresh(&mut self.known).await?;
+        let rows = self.known.rows.clone();
+        if were_read {
+            self.take_in(&rows);
         }
-        // Queued, so that none is lost if the session is lost in the middle.
-        self.changes.extend(self.watcher.observe(&rows));
-        self.tell_of_unusable_ids(nameless);
+        self.tell_of_unusable_ids(self.known.nameless);
         while let Some(change) = self.changes.pop_front() {
             self.apply(change);
         }
@@ -158,9 +155,20 @@ impl Supervisor {
         self.recall_teardowns();
         self.balance().await?;
         self.observe(&rows).await?;
-        self.search_orphans(rows).await?;
+        self.search_orphans(&rows).await?;
         self.stop_if_caught_up().await;
         Ok(())
+    }
+
+    /// The rows were read: notes which jobs there are, and what has changed.
+    fn take_in(&mut self, rows: &[JobRow]) {
+        if let Some(readers) = &self.readers {
+            let identity = self.store.table().identity();
+            let member = |row| MemberId::from_slot(&names::own_slot(identity, row));
+            readers.set_known(rows.iter().map(member).collect());
+        }
+        // Queued, so that none is lost if the session is lost in the middle.
+        self.changes.extend(self.watcher.observe(rows));
     }
 
     /// Closes the session where another one needs the jobs database for itself. The next one waits until that one is

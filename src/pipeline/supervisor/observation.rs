@@ -5,6 +5,7 @@
 //! None of this may disturb the jobs: of errors, only that the session is lost is passed on.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::observed::Moment;
@@ -29,7 +30,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// That the session with the jobs database is lost.
-    pub(super) async fn observe(&mut self, rows: &[JobRow]) -> Result<(), DatabaseError> {
+    pub(super) async fn observe(&mut self, rows: &Arc<[JobRow]>) -> Result<(), DatabaseError> {
         if !is_due(self.observation.published, PUBLISH_INTERVAL) {
             return Ok(());
         }
@@ -43,7 +44,7 @@ impl Supervisor {
             let looked = self.look_at_records().await;
             self.unless_lost(looked)?;
         }
-        self.observation.rows = rows.to_vec();
+        self.observation.rows = rows.clone();
         self.observation.jobs_database_error = None;
         let current = self.current_records();
         self.publish(&current);

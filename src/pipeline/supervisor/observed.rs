@@ -45,7 +45,7 @@ pub(super) struct Observation {
     pub recorded: Option<Instant>,
     pub failures: FailuresSummary,
     /// The rows of the jobs table, as last read.
-    pub rows: Vec<JobRow>,
+    pub rows: Arc<[JobRow]>,
     /// What the jobs table says of the jobs besides, as last read.
     pub recorded_facts: BTreeMap<JobId, JobFacts>,
     /// Why the jobs database does not answer.
@@ -63,7 +63,7 @@ impl Observation {
             recorded: None,
             failures: FailuresSummary::default(),
             recorded_facts: BTreeMap::new(),
-            rows: Vec::new(),
+            rows: Arc::default(),
             jobs_database_error: None,
         }
     }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedding::Engine;
 use crate::jobs::definition::{JobId, JobRow};
+use crate::jobs::known_rows::KnownRows;
 use crate::jobs::presence::{Pid, Stranger};
 use crate::jobs::reporter::ReportMessage;
 use crate::jobs::store::JobStore;
@@ -52,6 +53,7 @@ pub struct Supervisor {
     pub(super) session: SessionId,
     /// When the jobs database last answered.
     pub(super) last_answer: Instant,
+    pub(super) known: KnownRows,
     pub(super) watcher: Watcher,
     /// Changes of the table that are not handled yet.
     pub(super) changes: VecDeque<Change>,
@@ -253,6 +255,7 @@ impl Supervisor {
             store,
             session,
             last_answer: Instant::now(),
+            known: KnownRows::default(),
             watcher: Watcher::default(),
             changes: VecDeque::new(),
             running: BTreeMap::new(),

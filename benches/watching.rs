@@ -24,7 +24,7 @@ const SETTLING: Duration = Duration::from_secs(15);
 
 /// What statements are for: whether it is watching that a person sees, a word for it, and what its text is like. The first
 /// that fits counts.
-const KINDS: [(bool, &str, &str); 11] = [
+const KINDS: [(bool, &str, &str); 12] = [
     (true, "state of the slot", "SELECT pg_wal_lsn_diff(now,%"),
     (true, "coverage, sizes", "SELECT sum(pg_relation_size%"),
     (
@@ -49,6 +49,11 @@ const KINDS: [(bool, &str, &str); 11] = [
         false,
         "supervisor, jobs",
         "SELECT %FROM \"public\".\"jobs\" j%",
+    ),
+    (
+        false,
+        "supervisor, any change",
+        "SELECT pg_current_snapshot()%",
     ),
     (false, "supervisor, daemons", "WITH locks AS MATERIALIZED%"),
     (false, "write-backs, the rest", "%"),

@@ -167,6 +167,18 @@ impl ReplicationStream {
         }
     }
 
+    /// Takes in what has arrived and was not read yet, without waiting, for [`try_next`](Self::try_next). False if there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn read_arrived(&mut self) -> Result<bool, ReplicationError> {
+        let before = self.wire.incoming.len();
+        let has_read = self.wire.fill_with_arrived().await?;
+        self.received += (self.wire.incoming.len() - before) as u64;
+        Ok(has_read)
+    }
+
     /// Tells the kernel not to wake the runtime for small amounts of data: the caller reads later. Until
     /// [`resume`](Self::resume), [`next`](Self::next) may wait although there is data.
     pub fn rest(&self) {

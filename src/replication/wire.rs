@@ -83,6 +83,21 @@ impl Wire {
         }
     }
 
+    /// Takes what has arrived into `incoming`, without waiting. False if there is nothing.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub async fn fill_with_arrived(&mut self) -> Result<bool, ReplicationError> {
+        self.make_room()?;
+        match poll_fn(|cx| Poll::Ready(self.poll_fill(cx))).await {
+            Poll::Pending => Ok(false),
+            Poll::Ready(received) => match received? {
+                0 => Err(ReplicationError::Closed),
+                _ => Ok(true),
+            },
+        }
+    }
+
     /// As [`fill`](Self::fill), for a message of at most [`MAX_ANSWER`] bytes, of which some may have arrived.
     pub async fn fill_answer(&mut self) -> Result<(), ReplicationError> {
         match self.incoming.len() {

@@ -534,30 +534,103 @@ mod tests {
         }
     }
 
+    /// A scheduler of one model with a flow of texts, and the end that gets the vectors.
+    struct Scene {
+        scheduler: Scheduler<OneModel>,
+        memory: Memory,
+        flow: FlowId,
+        context: Arc<FlowContext<OneModel>>,
+        receiver: mpsc::UnboundedReceiver<Embedded>,
+    }
+
+    impl Scene {
+        fn new(linger: Linger) -> Scene {
+            let memory = Memory::new(1 << 20);
+            let scheduler = Scheduler::new(1_000, linger, memory.clone());
+            let (model, role) = (Arc::new(OneModel), TextRole::Document);
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let flow = scheduler.open_flow(&model, role);
+            let context = FlowContext::new(model, role, sender, Arc::default(), &scheduler);
+            Scene {
+                scheduler,
+                memory,
+                flow,
+                context: Arc::new(context),
+                receiver,
+            }
+        }
+
+        fn request(&self, id: u64) -> Request {
+            Request {
+                flow: self.flow,
+                id,
+            }
+        }
+
+        fn push(&self, id: u64, text: &str) {
+            let (request, context) = (self.request(id), &self.context);
+            let text = text.into();
+            self.scheduler
+                .push(request, context, Priority::Live, text, None);
+        }
+
+        /// The next batch of a worker: at most ten short texts.
+        fn next_texts(&self) -> Vec<(EntryId, PendingText<OneModel>)> {
+            let room = Room {
+                texts: 10,
+                tokens: 100,
+            };
+            let texts = self.scheduler.next_texts(|_| room, |_| 1);
+            texts.expect("the scheduler is not shut down")
+        }
+    }
+
+    #[test]
+    fn a_worker_leaves_texts_alone_that_wait_for_others() {
+        let hour = Duration::from_secs(3600);
+        let scene = Scene::new(Linger::at_least(Instant::now(), hour));
+        scene.push(1, "one");
+        std::thread::scope(|scope| {
+            let worker = scope.spawn(|| scene.next_texts().len());
+            while lock(&scene.scheduler.state).idle_workers == 0 && !worker.is_finished() {
+                std::thread::yield_now();
+            }
+            scene.push(2, "another one");
+            scene.scheduler.flush();
+            assert_eq!(worker.join().unwrap(), 2);
+        });
+    }
+
+    #[test]
+    fn near_saturation_a_text_waits_for_others() {
+        let scene = Scene::new(Linger::new(Instant::now()));
+        scene.push(1, "one");
+        scene.next_texts();
+        // The only worker has been busy for a while.
+        let earlier = Instant::now().checked_sub(Duration::from_secs(5));
+        let earlier = earlier.expect("the machine was started before");
+        let mut state = lock(&scene.scheduler.state);
+        state.linger = Linger::new(earlier);
+        state.observe_load(earlier, 0);
+        drop(state);
+        let begin = Instant::now();
+        scene.push(2, "another one");
+        scene.scheduler.batch_ended();
+        assert_eq!(scene.next_texts().len(), 1);
+        let waited = begin.elapsed();
+        assert!(waited >= Duration::from_millis(8), "{waited:?}");
+    }
+
     /// The moment that is tested lies between two statements of `push`; the second of them comes late here.
     #[test]
     fn a_text_whose_vector_has_just_been_computed_is_not_computed_again() {
-        let memory = Memory::new(1 << 20);
-        let scheduler = Scheduler::new(1_000, Linger::new(Instant::now()), memory.clone());
-        let (model, role) = (Arc::new(OneModel), TextRole::Document);
-        let (sender, mut receiver) = mpsc::unbounded_channel();
-        let flow = scheduler.open_flow(&model, role);
-        let context = FlowContext::new(model, role, sender, Arc::default(), &scheduler);
-        let context = Arc::new(context);
+        let mut scene = Scene::new(Linger::new(Instant::now()));
         let text: Arc<str> = "a text".into();
-        let key = memory.known.key(context.model.identity_of(role), &text);
-        let request = |id| Request { flow, id };
+        let identity = scene.context.model.identity_of(scene.context.role);
+        let key = scene.memory.known.key(identity, &text);
 
-        scheduler.push(request(1), &context, Priority::Live, text.clone(), None);
-        let work = scheduler
-            .next_texts(
-                |_| Room {
-                    texts: 1,
-                    tokens: 10,
-                },
-                |_| 1,
-            )
-            .unwrap();
+        scene.push(1, &text);
+        let work = scene.next_texts();
         let done = Computation {
             key,
             vector: vec![1.0],
@@ -566,12 +639,15 @@ mod tests {
             share: Duration::ZERO,
             cost: 0.0,
         };
-        scheduler.finish(work[0].0, done);
-        scheduler.enqueue(request(2), &context, Priority::Live, (key, text), None);
+        scene.scheduler.finish(work[0].0, done);
+        let (request, context) = (scene.request(2), &scene.context);
+        scene
+            .scheduler
+            .enqueue(request, context, Priority::Live, (key, text), None);
 
-        assert_eq!(receiver.try_recv().unwrap().id, 1);
-        let second = receiver.try_recv().expect("it was known");
+        assert_eq!(scene.receiver.try_recv().unwrap().id, 1);
+        let second = scene.receiver.try_recv().expect("it was known");
         assert_eq!((second.id, second.vector.unwrap()), (2, vec![1.0]));
-        assert_eq!(memory.computed_texts(), 1);
+        assert_eq!(scene.memory.computed_texts(), 1);
     }
 }

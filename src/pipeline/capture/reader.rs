@@ -31,6 +31,9 @@ use crate::ticks;
 /// A server that has sent nothing for this time, though it was asked for a reply, is gone.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(35);
 
+/// After this many bytes other events have their turn.
+const MAX_BYTES_AT_ONCE: u64 = 128 << 10;
+
 /// What reaches the reader besides the stream.
 pub(super) struct Inputs {
     pub requests: mpsc::Receiver<Request>,
@@ -244,13 +247,24 @@ impl Reader {
         Ok(StreamEnd::Restart)
     }
 
-    /// Reads this frame and all that have arrived with it.
+    /// Reads this frame and all that have arrived, as far as the others can wait for that.
     async fn read(&mut self, first: Frame) -> Result<(), JobError> {
+        self.last_received = Instant::now();
+        let received = self.stream.received();
         let mut bytes = self.read_frame(first).await?;
-        while self.subscribers.want_more()
-            && let Some(frame) = self.stream.try_next()?
-        {
-            bytes += self.read_frame(frame).await?;
+        loop {
+            while self.subscribers.want_more()
+                && let Some(frame) = self.stream.try_next()?
+            {
+                bytes += self.read_frame(frame).await?;
+            }
+            // Of a busy stream a read brings a part: only one that brings nothing tells that there is no more.
+            if !self.subscribers.want_more()
+                || self.stream.received() - received >= MAX_BYTES_AT_ONCE
+                || !self.stream.read_arrived().await?
+            {
+                break;
+            }
         }
         self.pace.count_read(bytes, self.last_received);
         if self.pace.resumes_at.is_some() {
@@ -261,7 +275,6 @@ impl Reader {
 
     /// Returns the size of the frame's payload.
     async fn read_frame(&mut self, frame: Frame) -> Result<usize, JobError> {
-        self.last_received = Instant::now();
         match frame {
             Frame::XLogData { payload, .. } => {
                 let before = self.filter.confirmed();

@@ -9,7 +9,6 @@
 
 use std::num::NonZeroUsize;
 
-use lru::LruCache;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::pipeline::table::row::{Key, SourceText};
@@ -31,10 +30,18 @@ pub enum Seen {
 
 /// A bounded memory of (key, text) hashes. 128 bits with a random seed, which makes a
 /// collision unlikely enough, and keeps an author of texts from constructing one.
+///
+/// A flat table: each change of a stream looks here, so it allocates nothing, and its size does not grow with the number of
+/// rows. The hash of a key decides in which set of places it is, and each set forgets what was noted in it the longest ago.
 pub struct RecentTexts {
-    texts: LruCache<u128, u128>,
+    /// Sets of [`WAYS`] places, the newest first. Each place is the hash of a key, 0 where it is vacant, and that of a text.
+    places: Vec<u128>,
     seed: u64,
 }
+
+/// Places of a set, each of two numbers. There are twice as many places as keys to remember, so hardly any of these is
+/// forgotten because its set is full.
+const WAYS: usize = 16;
 
 impl Default for RecentTexts {
     /// Remembers the texts of 65,536 keys.
@@ -44,10 +51,12 @@ impl Default for RecentTexts {
 }
 
 impl RecentTexts {
-    /// Remembers the texts of up to `capacity` keys, at about 64 bytes each.
+    /// Remembers the texts of the last `capacity` keys, but for a few in a thousand, at 64 bytes each.
     pub fn new(capacity: NonZeroUsize) -> Self {
+        let sets = (2 * capacity.get()).div_ceil(WAYS).next_power_of_two();
         RecentTexts {
-            texts: LruCache::new(capacity),
+            // Zeros: the system gives the memory when it is used.
+            places: vec![0; sets * WAYS * 2],
             seed: random_seed(),
         }
     }
@@ -58,10 +67,10 @@ impl RecentTexts {
         let (text, before) = match source {
             SourceText::Text(text) => {
                 let text = xxh3_128_with_seed(text.identity(), self.seed);
-                (Some(text), self.texts.put(key, text))
+                (Some(text), self.put(key, text))
             }
             SourceText::Empty | SourceText::Unread | SourceText::Truncated => {
-                (None, self.texts.pop(&key))
+                (None, self.take(key))
             }
         };
         match before {
@@ -74,7 +83,37 @@ impl RecentTexts {
     /// Whether this text was noted last for the key.
     pub fn is_newest(&mut self, key: &Key, text: &Text) -> bool {
         let key = hash_key(key, self.seed);
-        self.texts.get(&key) == Some(&xxh3_128_with_seed(text.identity(), self.seed))
+        let text = xxh3_128_with_seed(text.identity(), self.seed);
+        let is_newest = self.take(key).inspect(|known| {
+            self.put(key, *known);
+        });
+        is_newest == Some(text)
+    }
+
+    /// Notes a text; returns the one that was noted for the key before.
+    fn put(&mut self, key: u128, text: u128) -> Option<u128> {
+        let before = self.take(key);
+        let set = self.set(key);
+        set.copy_within(..2 * (WAYS - 1), 2);
+        set[..2].copy_from_slice(&[key, text]);
+        before
+    }
+
+    /// Forgets the key; returns the text that was noted for it.
+    fn take(&mut self, key: u128) -> Option<u128> {
+        let set = self.set(key);
+        let place = set.chunks_exact(2).position(|place| place[0] == key)?;
+        let text = set[2 * place + 1];
+        set.copy_within(2 * (place + 1).., 2 * place);
+        set[2 * (WAYS - 1)..].fill(0);
+        Some(text)
+    }
+
+    /// The places of a key.
+    fn set(&mut self, key: u128) -> &mut [u128] {
+        let sets = self.places.len() / (2 * WAYS);
+        let begin = (key as usize & (sets - 1)) * 2 * WAYS;
+        &mut self.places[begin..begin + 2 * WAYS]
     }
 }
 
@@ -120,6 +159,24 @@ mod tests {
         let emptied = recent.note(&key(&["1"]), &SourceText::Empty);
         assert_eq!(emptied, Seen::Other);
         assert_eq!(recent.note(&key(&["1"]), &a), Seen::Unknown);
+    }
+
+    #[test]
+    fn the_last_keys_are_remembered_and_old_ones_forgotten() {
+        const CAPACITY: usize = 4096;
+        let mut recent = RecentTexts::new(NonZeroUsize::new(CAPACITY).unwrap());
+        let text = SourceText::from_column(Some("t"));
+        for number in 0..40 * CAPACITY {
+            recent.note(&key(&[&number.to_string()]), &text);
+        }
+        let mut remembered = |first: usize| {
+            let keys = (first..first + CAPACITY).map(|number| key(&[&number.to_string()]));
+            let found = keys.filter(|key| recent.is_newest(key, text.text().unwrap()));
+            found.count()
+        };
+        assert_eq!(remembered(0), 0);
+        let newest = remembered(39 * CAPACITY);
+        assert!(newest > CAPACITY * 99 / 100, "{newest}");
     }
 
     #[test]

@@ -31,17 +31,23 @@ pub enum Seen {
 /// A bounded memory of (key, text) hashes. 128 bits with a random seed, which makes a
 /// collision unlikely enough, and keeps an author of texts from constructing one.
 ///
-/// A flat table: each change of a stream looks here, so it allocates nothing, and its size does not grow with the number of
-/// rows. The hash of a key decides in which set of places it is, and each set forgets what was noted in it the longest ago.
+/// A flat table: each change of a stream looks here, so it allocates nothing. The hash of a key decides in which set of
+/// places it is, and each set forgets what was noted in it the longest ago. The table grows with the keys that it holds, up
+/// to twice as many places as keys to remember, so hardly any of these is forgotten because its set is full.
 pub struct RecentTexts {
     /// Sets of [`WAYS`] places, the newest first. Each place is the hash of a key, 0 where it is vacant, and that of a text.
     places: Vec<u128>,
+    /// Places that are not vacant.
+    taken: usize,
+    max_sets: usize,
     seed: u64,
 }
 
-/// Places of a set, each of two numbers. There are twice as many places as keys to remember, so hardly any of these is
-/// forgotten because its set is full.
+/// Places of a set, each of two numbers.
 const WAYS: usize = 16;
+const WIDTH: usize = 2 * WAYS;
+/// The sets of a table that is empty, at most: 32 kB.
+const FIRST_SETS: usize = 64;
 
 impl Default for RecentTexts {
     /// Remembers the texts of 65,536 keys.
@@ -51,12 +57,13 @@ impl Default for RecentTexts {
 }
 
 impl RecentTexts {
-    /// Remembers the texts of the last `capacity` keys, but for a few in a thousand, at 64 bytes each.
+    /// Remembers the texts of the last `capacity` keys, but for a few in a thousand, at 64 to 128 bytes each.
     pub fn new(capacity: NonZeroUsize) -> Self {
-        let sets = (2 * capacity.get()).div_ceil(WAYS).next_power_of_two();
+        let max_sets = (2 * capacity.get()).div_ceil(WAYS).next_power_of_two();
         RecentTexts {
-            // Zeros: the system gives the memory when it is used.
-            places: vec![0; sets * WAYS * 2],
+            places: vec![0; max_sets.min(FIRST_SETS) * WIDTH],
+            taken: 0,
+            max_sets,
             seed: random_seed(),
         }
     }
@@ -93,9 +100,14 @@ impl RecentTexts {
     /// Notes a text; returns the one that was noted for the key before.
     fn put(&mut self, key: u128, text: u128) -> Option<u128> {
         let before = self.take(key);
+        if 2 * self.taken >= self.sets() * WAYS && self.sets() < self.max_sets {
+            self.grow();
+        }
         let set = self.set(key);
-        set.copy_within(..2 * (WAYS - 1), 2);
+        let has_room = set[WIDTH - 2] == 0;
+        set.copy_within(..WIDTH - 2, 2);
         set[..2].copy_from_slice(&[key, text]);
+        self.taken += usize::from(has_room);
         before
     }
 
@@ -105,15 +117,30 @@ impl RecentTexts {
         let place = set.chunks_exact(2).position(|place| place[0] == key)?;
         let text = set[2 * place + 1];
         set.copy_within(2 * (place + 1).., 2 * place);
-        set[2 * (WAYS - 1)..].fill(0);
+        set[WIDTH - 2..].fill(0);
+        self.taken -= 1;
         Some(text)
+    }
+
+    /// Doubles the number of sets. Each set becomes two, so the order within them stays.
+    fn grow(&mut self) {
+        let twice = vec![0; 2 * self.places.len()];
+        let places = std::mem::replace(&mut self.places, twice);
+        self.taken = 0;
+        let taken = places.chunks_exact(2).filter(|place| place[0] != 0);
+        for place in taken.rev() {
+            self.put(place[0], place[1]);
+        }
+    }
+
+    fn sets(&self) -> usize {
+        self.places.len() / WIDTH
     }
 
     /// The places of a key.
     fn set(&mut self, key: u128) -> &mut [u128] {
-        let sets = self.places.len() / (2 * WAYS);
-        let begin = (key as usize & (sets - 1)) * 2 * WAYS;
-        &mut self.places[begin..begin + 2 * WAYS]
+        let begin = (key as usize & (self.sets() - 1)) * WIDTH;
+        &mut self.places[begin..begin + WIDTH]
     }
 }
 

@@ -103,6 +103,13 @@ impl Pooling {
         &self.modes
     }
 
+    /// What each of `tokens` tokens counts in the vector of each mode, where a vector is such a weighted sum: everywhere but
+    /// with [`PoolingMode::Max`]. The first `unpooled` tokens are left out.
+    pub(crate) fn shares(&self, unpooled: usize, tokens: usize) -> Option<Vec<Vec<f32>>> {
+        let mode = |mode: &PoolingMode| shares(*mode, unpooled, tokens - unpooled);
+        self.modes.iter().map(mode).collect()
+    }
+
     /// Pools `states`, the row-major `[tokens, hidden]` states of one text without its padding. Returns a vector of
     /// `hidden` values for each mode.
     ///
@@ -141,36 +148,44 @@ impl fmt::Display for Pooling {
 
 /// Appends the vector of one mode to `vector`. The first state has the position `first`.
 fn pool(mode: PoolingMode, first: usize, states: &[f32], hidden: usize, vector: &mut Vec<f32>) {
-    let tokens = states.len() / hidden;
     match mode {
         PoolingMode::Cls => vector.extend_from_slice(&states[..hidden]),
         PoolingMode::LastToken => vector.extend_from_slice(&states[states.len() - hidden..]),
-        PoolingMode::Max => fold(
-            states,
-            hidden,
-            vector,
-            f32::NEG_INFINITY,
-            |best, _, state| best.max(state),
-        ),
-        PoolingMode::Mean => {
-            let share = 1.0 / tokens as f32;
-            fold(states, hidden, vector, 0.0, |sum, _, state| {
-                sum + state * share
-            });
-        }
-        PoolingMode::MeanSqrtLen => {
-            let share = 1.0 / (tokens as f32).sqrt();
-            fold(states, hidden, vector, 0.0, |sum, _, state| {
-                sum + state * share
-            });
-        }
-        PoolingMode::WeightedMean => {
-            let weights = (first + 1..=first + tokens).sum::<usize>() as f32;
-            fold(states, hidden, vector, 0.0, |sum, place, state| {
-                sum + state * ((first + place + 1) as f32 / weights)
-            });
-        }
+        _ => match shares(mode, first, states.len() / hidden) {
+            Some(shares) => fold(states, hidden, vector, 0.0, |sum, place, state| {
+                sum + state * shares[place]
+            }),
+            None => fold(
+                states,
+                hidden,
+                vector,
+                f32::NEG_INFINITY,
+                |best, _, state| best.max(state),
+            ),
+        },
     }
+}
+
+/// What each token counts in the vector of this mode; `None` where that is no weighted sum.
+fn shares(mode: PoolingMode, first: usize, tokens: usize) -> Option<Vec<f32>> {
+    let only = |place: usize| {
+        let mut shares = vec![0.0; tokens];
+        shares[place] = 1.0;
+        shares
+    };
+    let count = tokens as f32;
+    Some(match mode {
+        PoolingMode::Cls => only(0),
+        PoolingMode::LastToken => only(tokens - 1),
+        PoolingMode::Max => return None,
+        PoolingMode::Mean => vec![1.0 / count; tokens],
+        PoolingMode::MeanSqrtLen => vec![1.0 / count.sqrt(); tokens],
+        PoolingMode::WeightedMean => {
+            let positions = first + 1..=first + tokens;
+            let sum = positions.clone().sum::<usize>() as f32;
+            positions.map(|position| position as f32 / sum).collect()
+        }
+    })
 }
 
 /// Folds the tokens, dimension by dimension, into `hidden` new values at the end of `vector`.

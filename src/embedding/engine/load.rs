@@ -9,6 +9,7 @@ use super::inner::EngineInner;
 use super::options::DEFAULT_BATCH_TOKENS;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::base::ModelBase;
+use crate::embedding::local::pooling_nodes::PoolingNodes;
 use crate::embedding::local::provider::check::{check, in_short};
 use crate::embedding::local::provider::choice::ExecutionProvider;
 use crate::embedding::local::provider::plan::{SessionPlan, batch_tokens};
@@ -89,10 +90,29 @@ impl EngineInner {
             reason: in_short(&error.to_string()),
         };
         let (onnx, past) = (&base.files.onnx, base.files.past);
-        let session =
-            SharedSession::load(environment, provider.clone(), plan(provider), onnx, past)
-                .map_err(refuses)?;
-        let worst = self_test::compare(&base, &session).map_err(refuses)?;
+        let load = |pooling: Option<&PoolingNodes>| {
+            let (provider, plan) = (provider.clone(), plan(provider));
+            let session = SharedSession::load(environment, provider, plan, onnx, past, pooling)?;
+            let worst = self_test::compare(&base, &session)?;
+            Ok((session, worst))
+        };
+        let modes = base.files.pooling.modes().len().max(1);
+        let nodes = match provider.uses_processor() {
+            true => None,
+            false => base.session.pooling_nodes(modes),
+        };
+        let pooled = nodes.and_then(|nodes| match load(Some(&nodes)) {
+            Ok((session, worst)) if worst.is_good() => Some((session, worst)),
+            loaded => {
+                let error = loaded.err().map(|error: EmbeddingError| error.to_string());
+                tracing::debug!(model = %name, %provider, ?error, "the device does not pool");
+                None
+            }
+        });
+        let (session, worst) = match pooled {
+            Some(loaded) => loaded,
+            None => load(None).map_err(refuses)?,
+        };
         if !worst.is_good() {
             return Err(EmbeddingError::ProviderDiffers {
                 provider: provider.clone(),

@@ -14,6 +14,7 @@ use crate::embedding::error::EmbeddingError;
 use crate::embedding::files::identity::{graph_files, identify};
 use crate::embedding::files::model_files::{ModelFiles, Padding};
 use crate::embedding::name::ModelName;
+use crate::embedding::pooling::Pooling;
 
 /// A loaded graph with the files of its model.
 pub(crate) struct ModelBase {
@@ -29,6 +30,22 @@ pub(crate) struct ModelBase {
     pad_id: u32,
     /// The most texts that the graph takes at a time.
     max_rows: usize,
+}
+
+/// A text as a graph gets it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row<'a> {
+    /// At least one.
+    pub ids: &'a [u32],
+    /// Number of leading tokens, those of the prompt, that pooling leaves out.
+    pub unpooled: usize,
+}
+
+impl Row<'_> {
+    /// At least one token is pooled, even if the prompt fills the window.
+    fn left_out(&self) -> usize {
+        self.unpooled.min(self.ids.len() - 1)
+    }
 }
 
 impl ModelBase {
@@ -47,7 +64,8 @@ impl ModelBase {
         // What is missing is named here, before ONNX Runtime names it in its own words.
         graph_files(&files.onnx)?;
         let provider = ExecutionProvider::CPU;
-        let session = SharedSession::load(environment, provider, plan, &files.onnx, files.past)?;
+        let session =
+            SharedSession::load(environment, provider, plan, &files.onnx, files.past, None)?;
         if session.kind() == OutputKind::Sentence {
             files.drop_assumption();
         }
@@ -127,7 +145,11 @@ impl ModelBase {
             let failed = |error: ort::Error| self.inference_error(error);
             let output = session.run(&batch, kind).map_err(failed)?;
             let (shape, data) = output.view().map_err(failed)?;
-            let hidden = self.hidden(shape, &batch, kind)?;
+            let expected: &[usize] = match kind {
+                OutputKind::TokenStates => &[batch.rows, batch.width],
+                OutputKind::Sentence => &[batch.rows],
+            };
+            let hidden = self.hidden(shape, expected)?;
             for (row, ids) in texts.iter().enumerate() {
                 let own = match kind {
                     OutputKind::Sentence => &data[row * hidden..][..hidden],
@@ -140,6 +162,81 @@ impl ModelBase {
             }
         }
         Ok(results)
+    }
+
+    /// Runs the graph for these texts, each with the number of leading tokens that are not pooled, and pools. Returns a vector
+    /// for each, in order.
+    ///
+    /// # Errors
+    ///
+    /// If the run failed as a whole.
+    pub(crate) fn pooled(
+        &self,
+        texts: &[Row],
+        kind: OutputKind,
+        pooling: &Pooling,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        if kind == OutputKind::TokenStates && self.session.pools(pooling) {
+            let vectors = self.pooled_in_graph(&self.session, texts, pooling)?;
+            // A weight of 0 does not hide a state of the padding that is not finite.
+            if vectors.iter().flatten().all(|value| value.is_finite()) {
+                return Ok(vectors);
+            }
+        }
+        self.pooled_here(&self.session, texts, kind, pooling)
+    }
+
+    /// As [`ModelBase::pooled`], outside of the graph, on another session of the same graph.
+    pub(crate) fn pooled_here(
+        &self,
+        session: &SharedSession,
+        texts: &[Row],
+        kind: OutputKind,
+        pooling: &Pooling,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids).collect();
+        self.run_on(session, &ids, kind, |row, output, hidden| match kind {
+            OutputKind::Sentence => output.to_vec(),
+            OutputKind::TokenStates => pooling.apply_behind(texts[row].left_out(), output, hidden),
+        })
+    }
+
+    /// As [`ModelBase::pooled_here`], by the nodes that a graph has for it.
+    pub(crate) fn pooled_in_graph(
+        &self,
+        session: &SharedSession,
+        texts: &[Row],
+        pooling: &Pooling,
+    ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
+        let modes = pooling.modes().len();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for texts in texts.chunks(self.max_rows) {
+            let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids).collect();
+            let mut batch = self.fill(&ids);
+            batch.weights = Some(self.weights(texts, &batch, pooling));
+            let failed = |error: ort::Error| self.inference_error(error);
+            let output = session.run(&batch, OutputKind::TokenStates);
+            let output = output.map_err(failed)?;
+            let (shape, data) = output.view().map_err(failed)?;
+            let hidden = self.hidden(shape, &[batch.rows, modes])?;
+            let own = data.chunks(modes * hidden).take(texts.len());
+            vectors.extend(own.map(<[f32]>::to_vec));
+        }
+        Ok(vectors)
+    }
+
+    /// What each token counts in each vector of its text.
+    fn weights(&self, texts: &[Row], batch: &Batch, pooling: &Pooling) -> Vec<f32> {
+        let (modes, width) = (pooling.modes().len(), batch.width);
+        let mut weights = vec![0.0; batch.rows * modes * width];
+        for (text, cells) in texts.iter().zip(weights.chunks_mut(modes * width)) {
+            let column = self.first_column(text.ids, width) + text.left_out();
+            let shares = pooling.shares(text.left_out(), text.ids.len());
+            for (shares, cells) in shares.iter().flatten().zip(cells.chunks_mut(width)) {
+                cells[column..][..shares.len()].copy_from_slice(shares);
+            }
+        }
+        weights
     }
 
     /// The column of its row in which a text's tokens begin.
@@ -163,6 +260,7 @@ impl ModelBase {
             ids: vec![i64::from(self.pad_id); rows * width],
             mask: vec![0; rows * width],
             positions: vec![0; rows * width],
+            weights: None,
         };
         let repeated = std::iter::repeat_n(texts.first(), rows.saturating_sub(texts.len()));
         for (row, ids) in texts.iter().chain(repeated.flatten()).enumerate() {
@@ -178,16 +276,7 @@ impl ModelBase {
     }
 
     /// The last dimension of the graph's output, after checking that the others are those of the batch.
-    fn hidden(
-        &self,
-        shape: &[i64],
-        batch: &Batch,
-        kind: OutputKind,
-    ) -> Result<usize, EmbeddingError> {
-        let expected: &[usize] = match kind {
-            OutputKind::TokenStates => &[batch.rows, batch.width],
-            OutputKind::Sentence => &[batch.rows],
-        };
+    fn hidden(&self, shape: &[i64], expected: &[usize]) -> Result<usize, EmbeddingError> {
         let sizes: Vec<usize> = shape
             .iter()
             .map(|size| usize::try_from(*size).unwrap_or(0))

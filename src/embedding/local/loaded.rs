@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use super::base::ModelBase;
+use super::base::{ModelBase, Row};
 use super::dense::Dense;
 use super::settings::ModelSettings;
 use super::signature::OutputKind;
@@ -63,6 +63,13 @@ impl Tokens {
     /// Number of tokens, special tokens included, in all windows; at least 1.
     pub(crate) fn len(&self) -> usize {
         self.windows.iter().map(Vec::len).sum()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        self.windows.iter().map(|ids| Row {
+            ids,
+            unpooled: self.unpooled,
+        })
     }
 
     /// Whether the text is longer than there is room for.
@@ -232,12 +239,9 @@ impl LoadedModel {
         &self,
         texts: &[&Tokens],
     ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
-        let rows: Vec<(&[u32], usize)> = texts
-            .iter()
-            .flat_map(|text| text.windows.iter().map(|ids| (&ids[..], text.unpooled)))
-            .collect();
+        let rows: Vec<Row> = texts.iter().flat_map(|text| text.rows()).collect();
         let together = if rows.len() > texts.len() {
-            let width = rows.iter().map(|(ids, _)| ids.len()).max().unwrap_or(1);
+            let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1);
             (WINDOWS_TOKENS / width).max(1)
         } else {
             rows.len().max(1)
@@ -253,25 +257,14 @@ impl LoadedModel {
             .collect())
     }
 
-    /// Runs the graph once for these windows, each with the number of leading tokens that are not pooled.
-    fn run(
-        &self,
-        rows: &[(&[u32], usize)],
-    ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
-        let ids: Vec<&[u32]> = rows.iter().map(|(ids, _)| *ids).collect();
-        self.base
-            .run(&ids, self.settings.kind, |row, output, hidden| {
-                let pooled = match self.settings.kind {
-                    OutputKind::Sentence => output.to_vec(),
-                    OutputKind::TokenStates => {
-                        let (ids, unpooled) = rows[row];
-                        // At least one token is pooled, even if the prompt fills the window.
-                        let unpooled = unpooled.min(ids.len() - 1);
-                        self.settings.pooling.apply_behind(unpooled, output, hidden)
-                    }
-                };
-                self.apply_steps(pooled)
-            })
+    /// Runs the graph once for these windows.
+    fn run(&self, rows: &[Row]) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
+        let settings = &self.settings;
+        let pooled = self.base.pooled(rows, settings.kind, &settings.pooling)?;
+        Ok(pooled
+            .into_iter()
+            .map(|vector| self.apply_steps(vector))
+            .collect())
     }
 
     /// Applies the steps after pooling.

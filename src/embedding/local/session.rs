@@ -24,6 +24,7 @@ use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use ort::value::{DynTensor, DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
 use super::batch::Batch;
+use super::pooling_nodes::{POOLED_NAME, PoolingNodes};
 use super::provider::choice::ExecutionProvider;
 use super::provider::plan::SessionPlan;
 use super::provider::{fault, registration};
@@ -31,6 +32,7 @@ use super::signature::{Input, InputKind, OutputKind, PastShape, Signature};
 use super::turns::Turns;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::files::external_data::{Malformed, external_data};
+use crate::embedding::pooling::{Pooling, PoolingMode};
 
 /// Padded tokens above which a run is exceptionally large: a long text of a model with a long window.
 ///
@@ -61,7 +63,7 @@ pub(crate) struct SharedSession {
 
 impl SharedSession {
     /// Loads and optimizes a graph for this provider; takes about a second for a hundred megabytes. `past` are the sizes
-    /// of a decoder's keys, as far as the model's files state them.
+    /// of a decoder's keys, as far as the model's files state them. With these nodes the graph pools, too.
     ///
     /// # Errors
     ///
@@ -72,11 +74,20 @@ impl SharedSession {
         plan: SessionPlan,
         path: &Path,
         past: PastShape,
+        pooling: Option<&PoolingNodes>,
     ) -> Result<Self, EmbeddingError> {
         let unusable = |error: ort::Error| EmbeddingError::unusable(path, error);
+        let appended = pooling.map(|nodes| nodes.behind(path)).transpose();
+        let appended = appended.map_err(|error| EmbeddingError::io(path, error))?;
         let build = |_| {
-            build(environment, &provider, path, plan.threads)
-                .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))
+            build(
+                environment,
+                &provider,
+                path,
+                appended.as_deref(),
+                plan.threads,
+            )
+            .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))
         };
         let sessions: Vec<Session> = (0..plan.sessions.max(1))
             .map(build)
@@ -128,8 +139,31 @@ impl SharedSession {
         self.fixed_width
     }
 
-    /// Runs one batch and blocks the calling thread, for an output of this kind, which the graph must have.
+    /// What makes the graph pool by so many modes, unless it does already, or has no token states.
+    pub(crate) fn pooling_nodes(&self, modes: usize) -> Option<PoolingNodes> {
+        let (name, kind) = &self.signature.output;
+        let name = name.to_str().ok()?;
+        let mut outputs = self.sessions[0].outputs().iter();
+        let output = outputs.find(|output| output.name() == name)?;
+        let ValueType::Tensor { ty, .. } = output.dtype() else {
+            return None;
+        };
+        let is_single = *ty == TensorElementType::Float32;
+        let sizes = [self.fixed_rows, Some(modes), self.fixed_width];
+        let has_states = *kind == OutputKind::TokenStates && !self.is_packed();
+        has_states.then(|| PoolingNodes::new(name, is_single, sizes))
+    }
+
+    /// Whether the graph can pool in this way.
+    pub(crate) fn pools(&self, pooling: &Pooling) -> bool {
+        let modes = pooling.modes();
+        self.signature.pooled_modes() == Some(modes.len()) && !modes.contains(&PoolingMode::Max)
+    }
+
+    /// Runs one batch and blocks the calling thread, for an output of this kind, which the graph must have. A batch with
+    /// weights is pooled in the graph: `[rows, modes, hidden]`.
     pub(crate) fn run(&self, batch: &Batch, kind: OutputKind) -> ort::Result<Output> {
+        fault::check_run(&self.provider, batch)?;
         let replaced = fault::replaced(&self.provider, batch);
         let batch = replaced.as_ref().unwrap_or(batch);
         let inputs = &self.signature.inputs;
@@ -149,6 +183,7 @@ impl SharedSession {
             false => &self.normal,
         };
         let output = match &self.signature.states {
+            Some(_) if batch.weights.is_some() => POOLED_NAME,
             Some(states) if kind == OutputKind::TokenStates => states,
             _ => &self.signature.output.0,
         };
@@ -231,6 +266,12 @@ fn tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
         // Every text is a single segment.
         InputKind::TokenTypes => &vec![0; batch.ids.len()],
         InputKind::Offsets => return packed_tensor(input, batch),
+        InputKind::PoolingWeights(modes) => {
+            let shape = [batch.rows, modes, batch.width];
+            let weights = batch.weights.clone();
+            let weights = weights.unwrap_or_else(|| vec![0.0; shape.iter().product()]);
+            return Ok(Tensor::from_array((shape, weights))?.upcast());
+        }
         InputKind::UsesPast => return Ok(Tensor::from_array(([1], vec![false]))?.upcast()),
         InputKind::Past(PastShape { heads, size }) => {
             let shape = [batch.rows, heads.unwrap_or(1), 0, size.unwrap_or(1)];
@@ -262,7 +303,9 @@ fn packed_tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
         InputKind::Mask => vec![1; tokens().count()],
         InputKind::Positions => tokens().map(|cell| batch.positions[cell]).collect(),
         InputKind::TokenTypes => vec![0; tokens().count()],
-        InputKind::UsesPast | InputKind::Past(_) => return tensor(input, batch),
+        InputKind::UsesPast | InputKind::Past(_) | InputKind::PoolingWeights(_) => {
+            return tensor(input, batch);
+        }
     };
     of_integers(input.element, [packed.len()], packed)
 }
@@ -287,11 +330,16 @@ fn of_integers<const N: usize>(
 /// their throughput.
 const SPIN_MICROS: &str = "20";
 
+/// Where the weights are that a graph keeps in other files, for one that does not come from a file itself
+/// (`onnxruntime_session_options_config_keys.h`).
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 /// Threads that spin steal time from others, so they do so only between the steps of a divided run.
 fn build(
     environment: &Environment,
     provider: &ExecutionProvider,
     path: &Path,
+    appended: Option<&[u8]>,
     threads: usize,
 ) -> ort::Result<Session> {
     let spins = if threads > 1 { "1" } else { "0" };
@@ -304,7 +352,13 @@ fn build(
         .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROS)?
         .with_config_entry("session.force_spinning_stop", "1")?
         .with_config_entry("session.inter_op.allow_spinning", "0")?;
-    builder.commit_from_file(path)
+    let Some(bytes) = appended else {
+        return builder.commit_from_file(path);
+    };
+    let folder = path.parent().unwrap_or(Path::new(".")).to_string_lossy();
+    builder
+        .with_config_entry(WEIGHTS_FOLDER, folder)?
+        .commit_from_memory(bytes)
 }
 
 /// Why a graph does not load, for a person: ONNX Runtime calls every damage "Protobuf parsing failed".

@@ -10,6 +10,8 @@ use std::ffi::CString;
 
 use ort::value::{Outlet, TensorElementType, ValueType};
 
+use super::pooling_nodes::{POOLED, WEIGHTS};
+
 /// Outputs that are the vector of the whole text, wherever they stand.
 const SENTENCES: [&str; 4] = [
     "sentence_embedding",
@@ -46,6 +48,10 @@ pub(crate) enum InputKind {
     Offsets,
     /// Whether there are earlier tokens, for a graph that has a branch for each case.
     UsesPast,
+    /// The weights of the tokens in each of so many vectors of a text, where the graph pools by [`PoolingNodes`].
+    ///
+    /// [`PoolingNodes`]: super::pooling_nodes::PoolingNodes
+    PoolingWeights(usize),
 }
 
 /// The sizes of the keys and values of earlier tokens.
@@ -83,6 +89,15 @@ impl Signature {
             .any(|input| input.kind == InputKind::Offsets)
     }
 
+    /// How many vectors of a text the graph pools by itself, if it does.
+    pub(crate) fn pooled_modes(&self) -> Option<usize> {
+        let mut kinds = self.inputs.iter().map(|input| input.kind);
+        kinds.find_map(|kind| match kind {
+            InputKind::PoolingWeights(modes) => Some(modes),
+            _ => None,
+        })
+    }
+
     /// Reads the names, shapes and types of a graph's inputs and outputs. `past` are the sizes that the model's files
     /// state.
     ///
@@ -105,6 +120,7 @@ impl Signature {
         }
         let usable: Vec<(&str, OutputKind)> = outputs
             .iter()
+            .filter(|outlet| outlet.name() != POOLED)
             .filter_map(|outlet| Some((outlet.name(), output_kind(outlet)?)))
             .collect();
         let (name, kind) = choose_output(outputs, &usable)?;
@@ -137,6 +153,7 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
         "position_ids" => InputKind::Positions,
         "offsets" => InputKind::Offsets,
         "use_cache_branch" => InputKind::UsesPast,
+        WEIGHTS => InputKind::PoolingWeights(shape.get(1).map_or(0, |modes| *modes as usize)),
         _ if name.starts_with("past_key_values.") => {
             InputKind::Past(past_shape(name, shape, past)?)
         }
@@ -150,6 +167,7 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
     let supported: &[TensorElementType] = match kind {
         InputKind::UsesPast => &[TensorElementType::Bool],
         InputKind::Past(_) => &FLOATS,
+        InputKind::PoolingWeights(_) => &[TensorElementType::Float32],
         _ => &[TensorElementType::Int64, TensorElementType::Int32],
     };
     if !supported.contains(ty) {

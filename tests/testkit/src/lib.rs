@@ -39,6 +39,7 @@ pub mod procfs;
 pub mod program;
 pub mod psql;
 pub mod random;
+pub mod reference;
 pub mod restartable;
 pub mod scene;
 pub mod server;

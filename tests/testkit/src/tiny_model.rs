@@ -42,6 +42,8 @@ pub enum Export {
     NarrowInputs,
     /// It takes keys of earlier tokens too, of sizes that it does not say, and whether there are any.
     WithPast,
+    /// In this version of ONNX's operators, with states in half precision.
+    OfOperators(u64),
     /// Beside the token states it gives their mean, without regard to the mask, under this name.
     MeanBeside(&'static str),
 }
@@ -185,6 +187,7 @@ impl TinyModel {
         };
         let (output, element) = match export {
             Export::Output(name, element) => (name, element),
+            Export::OfOperators(_) => ("last_hidden_state", Element::Float16),
             _ => ("last_hidden_state", Element::Float),
         };
         let states = match element {
@@ -225,7 +228,10 @@ impl TinyModel {
             ),
         ]
         .concat();
-        let operators = integer(2, 13);
+        let operators = match export {
+            Export::OfOperators(version) => integer(2, version),
+            _ => integer(2, 13),
+        };
         [integer(1, 8), bytes(7, &graph), bytes(8, &operators)].concat()
     }
 }
@@ -245,6 +251,9 @@ impl Export {
     /// What becomes of the token states.
     fn further_nodes(self, states: &str) -> Vec<u8> {
         match self {
+            Export::OfOperators(_) => {
+                Export::Output("last_hidden_state", Element::Float16).further_nodes(states)
+            }
             Export::Output(name, element) if element != Element::Float => {
                 let to = attribute("to", &integer(3, element as u64), INT);
                 bytes(1, &[node("Cast", &[states], name), to].concat())

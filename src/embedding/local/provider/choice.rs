@@ -66,7 +66,9 @@ impl ExecutionProvider {
             | ProviderKind::Acl => true,
             ProviderKind::OpenVino => matches!(self.word(), None | Some("CPU")),
             #[cfg(feature = "failpoints")]
-            ProviderKind::Faulty => true,
+            ProviderKind::Faulty => {
+                matches!(self.word(), None | Some("absent" | "padding" | "values"))
+            }
             _ => false,
         }
     }

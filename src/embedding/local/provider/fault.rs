@@ -1,5 +1,6 @@
 //! A provider that is deliberately wrong, for tests: `faulty:absent` is not there, `faulty:padding` takes padding for
 //! tokens, so that only texts in a mixed batch are wrong, `faulty:values` reads other tokens, and `faulty` is right.
+//! Others count as devices with a memory of their own: `faulty:device` is right, and `faulty:pooling` gives no token states.
 //!
 //! It exists only with the feature `failpoints`.
 
@@ -35,6 +36,21 @@ pub(crate) fn replaced(provider: &ExecutionProvider, batch: &Batch) -> Option<Ba
     Some(replaced)
 }
 
+/// What a run on a provider with faults ends with in the place of its output.
+///
+/// # Errors
+///
+/// That error.
+#[cfg(feature = "failpoints")]
+pub(crate) fn check_run(provider: &ExecutionProvider, batch: &Batch) -> ort::Result<()> {
+    match fault(provider) {
+        Some("pooling") if batch.weights.is_none() => {
+            Err(ort::Error::new("token states do not leave this device"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Always `false`.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
@@ -54,4 +70,15 @@ pub(crate) fn is_absent(_provider: &ExecutionProvider) -> bool {
 #[inline]
 pub(crate) fn replaced(_provider: &ExecutionProvider, _batch: &Batch) -> Option<Batch> {
     None
+}
+
+/// Always `Ok`.
+///
+/// # Errors
+///
+/// Never.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn check_run(_provider: &ExecutionProvider, _batch: &Batch) -> ort::Result<()> {
+    Ok(())
 }

@@ -111,7 +111,7 @@ impl ProviderKind {
                 DeviceSyntax::None
             }
             #[cfg(feature = "failpoints")]
-            Self::Faulty => DeviceSyntax::Word("absent, padding or values"),
+            Self::Faulty => DeviceSyntax::Word("absent, padding, values, device, pooling"),
         }
     }
 }

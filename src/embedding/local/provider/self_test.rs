@@ -1,7 +1,7 @@
 //! Compares the vectors of a provider with those of the CPU, before a model is used.
 
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::local::base::ModelBase;
+use crate::embedding::local::base::{ModelBase, Row};
 use crate::embedding::local::session::SharedSession;
 use crate::embedding::local::signature::OutputKind;
 
@@ -49,18 +49,20 @@ pub(crate) fn compare(base: &ModelBase, tested: &SharedSession) -> Result<Worst,
         (LONG, &[&long]),
         (MIXED, &[&short, &long, &sentence, &other]),
     ];
+    let (kind, pooling) = (tested.kind(), &base.files.pooling);
     let mut worst = Worst {
         cosine: 1.0,
         of: ALONE,
     };
     for (of, texts) in batches {
-        let texts: Vec<&[u32]> = texts
-            .iter()
-            .copied()
-            .filter(|ids| !ids.is_empty())
-            .collect();
-        let exact = vectors(base, &base.session, &texts)?;
-        let found = vectors(base, tested, &texts)?;
+        let ids = texts.iter().copied().filter(|ids| !ids.is_empty());
+        let texts: Vec<Row> = ids.map(|ids| Row { ids, unpooled: 0 }).collect();
+        // What comes after pooling is not the provider's.
+        let exact = base.pooled_here(&base.session, &texts, kind, pooling)?;
+        let found = match kind == OutputKind::TokenStates && tested.pools(pooling) {
+            true => base.pooled_in_graph(tested, &texts, pooling)?,
+            false => base.pooled_here(tested, &texts, kind, pooling)?,
+        };
         for (exact, found) in exact.iter().zip(&found) {
             let cosine = cosine(exact, found);
             if cosine < worst.cosine {
@@ -76,19 +78,6 @@ impl Worst {
     pub(crate) fn is_good(self) -> bool {
         self.cosine >= MIN_COSINE
     }
-}
-
-/// The pooled states of these texts, run together. What comes after pooling is not the provider's.
-fn vectors(
-    base: &ModelBase,
-    session: &SharedSession,
-    texts: &[&[u32]],
-) -> Result<Vec<Vec<f32>>, EmbeddingError> {
-    let kind = session.kind();
-    base.run_on(session, texts, kind, |_, output, hidden| match kind {
-        OutputKind::Sentence => output.to_vec(),
-        OutputKind::TokenStates => base.files.pooling.apply_behind(0, output, hidden),
-    })
 }
 
 /// These tokens again and again, up to this number. The special tokens at both ends stay there.

@@ -1,7 +1,9 @@
 //! A graph that is small enough to be written here: a product of two matrices. Whether a provider runs it shows whether
 //! its device is there.
 //!
-//! The bytes are a `ModelProto` of onnx.proto, in the wire format of protocol buffers.
+//! The bytes are a `ModelProto` of onnx.proto.
+
+use crate::embedding::local::wire::{message, node, number, tensor, text};
 
 /// Rows and columns of the matrices.
 pub(crate) const SIZE: usize = 4;
@@ -20,15 +22,10 @@ pub(crate) fn factor() -> Vec<f32> {
 
 /// The graph's file.
 pub(crate) fn bytes() -> Vec<u8> {
-    let node = [
-        text(1, INPUT),
-        text(1, "w"),
-        text(2, OUTPUT),
-        text(4, "MatMul"),
-    ]
-    .concat();
+    let size = Some(SIZE);
+    let matrix = |name| tensor(name, FLOAT, &[size, size]);
     let graph = [
-        message(1, &node),
+        message(1, &node("MatMul", &[INPUT, "w"], OUTPUT)),
         text(2, "small"),
         message(5, &constant()),
         message(11, &matrix(INPUT)),
@@ -55,41 +52,4 @@ fn constant() -> Vec<u8> {
         message(9, &raw),
     ]
     .concat()
-}
-
-/// A `ValueInfoProto`.
-fn matrix(name: &str) -> Vec<u8> {
-    let dimension = message(1, &number(1, SIZE as u64));
-    let shape = [dimension.clone(), dimension].concat();
-    let tensor = [number(1, FLOAT), message(2, &shape)].concat();
-    [text(1, name), message(2, &message(1, &tensor))].concat()
-}
-
-/// A field of one number.
-fn number(field: u8, value: u64) -> Vec<u8> {
-    let mut bytes = vec![field << 3];
-    bytes.extend(varint(value));
-    bytes
-}
-
-fn text(field: u8, value: &str) -> Vec<u8> {
-    message(field, value.as_bytes())
-}
-
-/// A field of bytes, or of another message.
-fn message(field: u8, value: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![field << 3 | 2];
-    bytes.extend(varint(value.len() as u64));
-    bytes.extend(value);
-    bytes
-}
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-    bytes
 }

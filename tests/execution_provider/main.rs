@@ -1,13 +1,16 @@
 //! Execution providers other than the CPU's: one that is not there, one that computes wrong vectors, and what is shown of
 //! one that is right. A binary of its own: the provider with faults exists only with the feature `failpoints`.
 
-use std::path::{Path, PathBuf};
+mod pooling;
+
+use std::path::Path;
 use std::process::Output;
 
 use lantern::embedding::yielding::Yielding;
 use lantern::embedding::{
     EmbeddingError, Engine, EngineOptions, ModelCatalog, ModelName, TextRole,
 };
+use testkit::paths::runtime;
 use testkit::tiny_model::TinyModel;
 use testkit::wait::TIMEOUT;
 use testkit::{Program, Scene, TestDatabase, data_path, server};
@@ -15,19 +18,22 @@ use testkit::{Program, Scene, TestDatabase, data_path, server};
 const TABLES: &str =
     "ALTER TABLE jobs ADD stats jsonb; CREATE TABLE notes (id int PRIMARY KEY, body text)";
 
-fn runtime() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(".runtime")
+fn engine(providers: &[&str]) -> Engine {
+    engine_with(&runtime().join("models"), providers)
 }
 
-fn engine(providers: &[&str]) -> Engine {
+/// With these models.
+fn engine_with(models: &Path, providers: &[&str]) -> Engine {
     let options = EngineOptions {
         data_path: runtime(),
         // Others use this machine, too, and the model would rest for them.
         yielding: Yielding::Off,
         providers: providers.iter().map(|name| name.parse().unwrap()).collect(),
+        // A known vector would be compared with itself.
+        cache_bytes: Some(0),
         ..EngineOptions::default()
     };
-    Engine::new(ModelCatalog::new(runtime().join("models")), options)
+    Engine::new(ModelCatalog::new(models.into()), options)
 }
 
 async fn refusal(provider: &str) -> EmbeddingError {

@@ -13,6 +13,16 @@ use super::local::provider::choice::ExecutionProvider;
 use super::name::{ModelName, ModelNameError};
 use super::remote::RemoteError;
 
+/// ONNX Runtime has no status code for a failed allocation (`OrtErrorCode` in `onnxruntime_c_api.h`): only its message tells,
+/// and on a device that of the device's own library, such as `CUBLAS_STATUS_ALLOC_FAILED` or `E_OUTOFMEMORY`.
+const NO_MEMORY: [&str; 5] = [
+    "allocat",
+    "alloc_failed",
+    "out of memory",
+    "outofmemory",
+    "not enough memory",
+];
+
 /// An error of the embedding engine. Cheap to clone, because one failed load or batch is reported to many jobs.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EmbeddingError {
@@ -176,6 +186,22 @@ pub enum EmbeddingError {
         reason: String,
     },
 
+    /// A device has no memory for one text alone.
+    #[error(
+        "the device of the execution provider {provider} has no memory for {tokens} tokens of the model {model}: {reason}; \
+         free memory of the device, lower max_tokens in runtime_params, or use --execution-provider cpu"
+    )]
+    DeviceMemory {
+        /// The provider.
+        provider: ExecutionProvider,
+        /// The model.
+        model: ModelName,
+        /// Padded tokens of the run.
+        tokens: usize,
+        /// ONNX Runtime's message.
+        reason: String,
+    },
+
     /// The model computed infinities or NaN for this text.
     #[error(
         "model {model} computed a vector that is not finite for this text; the vector was discarded"
@@ -235,9 +261,8 @@ impl EmbeddingError {
                 source.kind(),
                 io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
             ),
-            // ONNX Runtime has no status code for a failed allocation (`OrtErrorCode` in `onnxruntime_c_api.h`): only
-            // its message tells.
-            Self::Inference { reason, .. } => reason.contains("allocat"),
+            Self::DeviceMemory { .. } => true,
+            Self::Inference { .. } => self.is_out_of_memory(),
             Self::Name(_)
             | Self::ModelNotFound { .. }
             | Self::Offline { .. }
@@ -255,6 +280,16 @@ impl EmbeddingError {
             | Self::ZeroVector { .. }
             | Self::Panicked { .. } => false,
         }
+    }
+
+    /// Whether there was no memory for a run of the model.
+    #[must_use]
+    pub(crate) fn is_out_of_memory(&self) -> bool {
+        let Self::Inference { reason, .. } = self else {
+            return false;
+        };
+        let reason = reason.to_ascii_lowercase();
+        NO_MEMORY.iter().any(|words| reason.contains(words))
     }
 
     /// Whether the text itself is at fault, so that other texts can still be embedded.
@@ -342,6 +377,23 @@ mod tests {
             error.to_string(),
             "model acme/model is not on this machine (looked in /a, /b): fetch it"
         );
+    }
+
+    #[test]
+    fn a_device_without_memory_is_told_by_its_message() {
+        let error = |reason: &str| EmbeddingError::Inference {
+            model: "acme/model".parse().unwrap(),
+            reason: reason.into(),
+        };
+        for reason in [
+            "bfc_arena.cc:376 Failed to allocate memory for requested buffer of size 4194304",
+            "CUDA failure 2: out of memory ; GPU=0",
+            "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED",
+            "8007000E Not enough memory resources are available",
+        ] {
+            assert!(error(reason).is_out_of_memory() && error(reason).is_transient());
+        }
+        assert!(!error("CUDA failure 700: an illegal memory access").is_out_of_memory());
     }
 
     #[test]

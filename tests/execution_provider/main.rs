@@ -2,6 +2,7 @@
 //! one that is right. A binary of its own: the provider with faults exists only with the feature `failpoints`.
 
 mod pooling;
+mod recovery;
 
 use std::path::Path;
 use std::process::Output;

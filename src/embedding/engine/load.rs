@@ -9,7 +9,9 @@ use super::inner::EngineInner;
 use super::options::DEFAULT_BATCH_TOKENS;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::base::ModelBase;
+use crate::embedding::local::opening::Opening;
 use crate::embedding::local::pooling_nodes::PoolingNodes;
+use crate::embedding::local::provider::calibration;
 use crate::embedding::local::provider::check::{check, in_short};
 use crate::embedding::local::provider::choice::ExecutionProvider;
 use crate::embedding::local::provider::plan::{SessionPlan, batch_tokens};
@@ -63,6 +65,7 @@ impl EngineInner {
             model = %base.name,
             folder = %folder.display(),
             provider = %base.session.provider(),
+            batch_tokens = base.device.batch_tokens(),
             elapsed_ms = started.elapsed().as_millis() as u64,
             "model loaded"
         );
@@ -89,10 +92,15 @@ impl EngineInner {
             model: name.clone(),
             reason: in_short(&error.to_string()),
         };
-        let (onnx, past) = (&base.files.onnx, base.files.past);
-        let load = |pooling: Option<&PoolingNodes>| {
-            let (provider, plan) = (provider.clone(), plan(provider));
-            let session = SharedSession::load(environment, provider, plan, onnx, past, pooling)?;
+        let load = |pooling: Option<PoolingNodes>| {
+            let opening = Opening {
+                environment: environment.clone(),
+                provider: provider.clone(),
+                plan: plan(provider),
+                path: base.files.onnx.clone(),
+                pooling,
+            };
+            let session = SharedSession::load(opening, base.files.past)?;
             let worst = self_test::compare(&base, &session)?;
             Ok((session, worst))
         };
@@ -101,7 +109,7 @@ impl EngineInner {
             true => None,
             false => base.session.pooling_nodes(modes),
         };
-        let pooled = nodes.and_then(|nodes| match load(Some(&nodes)) {
+        let pooled = nodes.and_then(|nodes| match load(Some(nodes)) {
             Ok((session, worst)) if worst.is_good() => Some((session, worst)),
             loaded => {
                 let error = loaded.err().map(|error: EmbeddingError| error.to_string());
@@ -128,6 +136,10 @@ impl EngineInner {
             "the vectors of the execution provider are those of the CPU"
         );
         base.session = session;
+        if !provider.uses_processor() && self.options.batch_tokens.is_none() {
+            let tokens = calibration::batch_tokens(&base);
+            tokens.map(|tokens| base.device.lower_batch_tokens(tokens));
+        }
         Ok(base)
     }
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use ort::environment::Environment;
 
 use super::batch::Batch;
+use super::device::Device;
+use super::opening::Opening;
 use super::provider::choice::ExecutionProvider;
 use super::provider::plan::SessionPlan;
 use super::session::SharedSession;
@@ -27,6 +29,7 @@ pub(crate) struct ModelBase {
     /// The longest input in tokens that the files state and the graph takes.
     pub max_tokens: usize,
     pub session: SharedSession,
+    pub device: Device,
     pad_id: u32,
     /// The most texts that the graph takes at a time.
     max_rows: usize,
@@ -63,9 +66,14 @@ impl ModelBase {
         let mut files = ModelFiles::read(folder, &name)?;
         // What is missing is named here, before ONNX Runtime names it in its own words.
         graph_files(&files.onnx)?;
-        let provider = ExecutionProvider::CPU;
-        let session =
-            SharedSession::load(environment, provider, plan, &files.onnx, files.past, None)?;
+        let opening = Opening {
+            environment: environment.clone(),
+            provider: ExecutionProvider::CPU,
+            plan,
+            path: files.onnx.clone(),
+            pooling: None,
+        };
+        let session = SharedSession::load(opening, files.past)?;
         if session.kind() == OutputKind::Sentence {
             files.drop_assumption();
         }
@@ -87,6 +95,7 @@ impl ModelBase {
             identity,
             max_tokens,
             session,
+            device: Device::default(),
         };
         base.probe();
         Ok(base)

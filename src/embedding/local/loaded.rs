@@ -65,6 +65,11 @@ impl Tokens {
         self.windows.iter().map(Vec::len).sum()
     }
 
+    /// Whether it is a long text in several windows, whose vectors are averaged.
+    pub(crate) fn has_windows(&self) -> bool {
+        self.windows.len() > 1
+    }
+
     fn rows(&self) -> impl Iterator<Item = Row<'_>> {
         self.windows.iter().map(|ids| Row {
             ids,
@@ -242,7 +247,7 @@ impl LoadedModel {
         let rows: Vec<Row> = texts.iter().flat_map(|text| text.rows()).collect();
         let together = if rows.len() > texts.len() {
             let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1);
-            (WINDOWS_TOKENS / width).max(1)
+            (self.windows_tokens() / width).max(1)
         } else {
             rows.len().max(1)
         };
@@ -255,6 +260,21 @@ impl LoadedModel {
             .iter()
             .map(|text| self.mean_of_windows(text, &mut vectors))
             .collect())
+    }
+
+    /// Padded tokens of the largest run for these texts.
+    pub(crate) fn padded_tokens(&self, texts: &[&Tokens]) -> usize {
+        let rows = || texts.iter().flat_map(|text| text.rows());
+        let width = rows().map(|row| row.ids.len()).max().unwrap_or(0);
+        let padded = rows().count() * width;
+        match texts.iter().any(|text| text.has_windows()) {
+            true => padded.min(self.windows_tokens()).max(width),
+            false => padded,
+        }
+    }
+
+    fn windows_tokens(&self) -> usize {
+        self.base.device.batch_tokens().unwrap_or(WINDOWS_TOKENS)
     }
 
     /// Runs the graph once for these windows.

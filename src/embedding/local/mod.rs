@@ -11,11 +11,14 @@
 pub(super) mod base;
 pub(super) mod batch;
 pub(super) mod dense;
+pub(super) mod device;
 pub(super) mod loaded;
 pub(super) mod matryoshka;
+pub(super) mod opening;
 pub(super) mod patterns;
 pub(super) mod pooling_nodes;
 pub(super) mod provider;
+pub(super) mod recovery;
 pub(super) mod runtime;
 pub(super) mod session;
 pub(super) mod settings;

@@ -13,25 +13,22 @@
 
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char};
-use std::path::Path;
 use std::ptr::{self, NonNull};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use half::{bf16, f16};
 use ort::AsPointer;
-use ort::environment::Environment;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{NoSelectedOutputs, RunOptions, Session};
 use ort::value::{DynTensor, DynValue, Outlet, Tensor, TensorElementType, ValueType};
 
 use super::batch::Batch;
+use super::opening::Opening;
 use super::pooling_nodes::{POOLED_NAME, PoolingNodes};
 use super::provider::choice::ExecutionProvider;
-use super::provider::plan::SessionPlan;
-use super::provider::{fault, registration};
+use super::provider::fault;
 use super::signature::{Input, InputKind, OutputKind, PastShape, Signature};
 use super::turns::Turns;
 use crate::embedding::error::EmbeddingError;
-use crate::embedding::files::external_data::{Malformed, external_data};
 use crate::embedding::pooling::{Pooling, PoolingMode};
 
 /// Padded tokens above which a run is exceptionally large: a long text of a model with a long window.
@@ -49,9 +46,9 @@ pub(crate) struct Output {
 
 /// A loaded graph. [`SharedSession::run`] may be called from several threads at the same time.
 pub(crate) struct SharedSession {
-    provider: ExecutionProvider,
-    /// At least one.
-    sessions: Vec<Session>,
+    opening: Opening,
+    /// At least one, but while they are made again.
+    sessions: RwLock<Vec<Session>>,
     /// Whose turn it is; `None` where a session may be used by several threads at the same time.
     turns: Option<Turns>,
     signature: Signature,
@@ -62,56 +59,62 @@ pub(crate) struct SharedSession {
 }
 
 impl SharedSession {
-    /// Loads and optimizes a graph for this provider; takes about a second for a hundred megabytes. `past` are the sizes
-    /// of a decoder's keys, as far as the model's files state them. With these nodes the graph pools, too.
+    /// Loads a graph. `past` are the sizes of a decoder's keys, as far as the model's files state them.
     ///
     /// # Errors
     ///
     /// If the file is unusable, or unusable for this provider.
-    pub(crate) fn load(
-        environment: &Environment,
-        provider: ExecutionProvider,
-        plan: SessionPlan,
-        path: &Path,
-        past: PastShape,
-        pooling: Option<&PoolingNodes>,
-    ) -> Result<Self, EmbeddingError> {
+    pub(crate) fn load(opening: Opening, past: PastShape) -> Result<Self, EmbeddingError> {
+        let path = &opening.path;
         let unusable = |error: ort::Error| EmbeddingError::unusable(path, error);
-        let appended = pooling.map(|nodes| nodes.behind(path)).transpose();
-        let appended = appended.map_err(|error| EmbeddingError::io(path, error))?;
-        let build = |_| {
-            build(
-                environment,
-                &provider,
-                path,
-                appended.as_deref(),
-                plan.threads,
-            )
-            .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))
-        };
-        let sessions: Vec<Session> = (0..plan.sessions.max(1))
-            .map(build)
-            .collect::<Result<_, _>>()?;
+        let sessions = opening.sessions()?;
         let session = &sessions[0];
         let fixed = |dimension| fixed_dimension(session.inputs(), dimension);
         let (fixed_rows, fixed_width) = (fixed(0), fixed(1));
         let signature = Signature::new(session.inputs(), session.outputs(), past)
             .map_err(|reason| EmbeddingError::unusable(path, reason))?;
         Ok(Self {
-            turns: (!provider.is_cpu()).then(|| Turns::new(sessions.len())),
-            provider,
-            sessions,
+            turns: (!opening.provider.is_cpu()).then(|| Turns::new(sessions.len())),
+            sessions: RwLock::new(sessions),
             signature,
             fixed_rows,
             fixed_width,
             normal: RunOptions::new().map_err(unusable)?,
             shrinking: shrinking().map_err(unusable)?,
+            opening,
         })
+    }
+
+    /// Makes the sessions again, which have lost their device. Waits for the runs that are under way.
+    ///
+    /// # Errors
+    ///
+    /// If that is not possible now. Then every run fails until it is.
+    pub(crate) fn renew(&self) -> Result<(), EmbeddingError> {
+        let mut sessions = self
+            .sessions
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // First of all their memory on the device.
+        sessions.clear();
+        *sessions = self.opening.sessions()?;
+        Ok(())
+    }
+
+    fn sessions(&self) -> RwLockReadGuard<'_, Vec<Session>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What runs the graph.
     pub(crate) fn provider(&self) -> &ExecutionProvider {
-        &self.provider
+        &self.opening.provider
+    }
+
+    /// How many runs may be under way at the same time; `None` where that makes no difference.
+    pub(crate) fn runs(&self) -> Option<usize> {
+        self.turns
+            .as_ref()
+            .map(|_| self.opening.plan.sessions.max(1))
     }
 
     /// What is read of a run, unless it is asked for the token states.
@@ -143,7 +146,8 @@ impl SharedSession {
     pub(crate) fn pooling_nodes(&self, modes: usize) -> Option<PoolingNodes> {
         let (name, kind) = &self.signature.output;
         let name = name.to_str().ok()?;
-        let mut outputs = self.sessions[0].outputs().iter();
+        let sessions = self.sessions();
+        let mut outputs = sessions.first()?.outputs().iter();
         let output = outputs.find(|output| output.name() == name)?;
         let ValueType::Tensor { ty, .. } = output.dtype() else {
             return None;
@@ -163,8 +167,8 @@ impl SharedSession {
     /// Runs one batch and blocks the calling thread, for an output of this kind, which the graph must have. A batch with
     /// weights is pooled in the graph: `[rows, modes, hidden]`.
     pub(crate) fn run(&self, batch: &Batch, kind: OutputKind) -> ort::Result<Output> {
-        fault::check_run(&self.provider, batch)?;
-        let replaced = fault::replaced(&self.provider, batch);
+        fault::check_run(self.provider(), batch)?;
+        let replaced = fault::replaced(self.provider(), batch);
         let batch = replaced.as_ref().unwrap_or(batch);
         let inputs = &self.signature.inputs;
         let names: Vec<_> = inputs.iter().map(|input| input.name.as_ptr()).collect();
@@ -177,7 +181,7 @@ impl SharedSession {
         let values: Vec<_> = tensors.iter().map(|tensor| tensor.ptr()).collect();
         // Of a device's memory, large runs are the normal ones.
         let shrinks =
-            self.provider.uses_processor() && batch.rows * batch.width > MAX_NORMAL_TOKENS;
+            self.provider().uses_processor() && batch.rows * batch.width > MAX_NORMAL_TOKENS;
         let options = match shrinks {
             true => &self.shrinking,
             false => &self.normal,
@@ -188,7 +192,9 @@ impl SharedSession {
             _ => &self.signature.output.0,
         };
         let turn = self.turns.as_ref().map(Turns::take);
-        let session = &self.sessions[turn.as_ref().map_or(0, |turn| turn.number)];
+        let sessions = self.sessions();
+        let session = sessions.get(turn.as_ref().map_or(0, |turn| turn.number));
+        let session = session.ok_or_else(|| ort::Error::new("its device is lost"))?;
         run_values(session, &names, &values, output, options)
     }
 }
@@ -323,63 +329,6 @@ fn of_integers<const N: usize>(
         }
         _ => Tensor::from_array((shape, values))?.upcast(),
     })
-}
-
-/// How long a thread of a divided run spins for the next step, in microseconds. To wake it takes about as long. By default it
-/// spins for a millisecond, time that the database on the same machine and other runs miss: two runs at once had 0.8 of
-/// their throughput.
-const SPIN_MICROS: &str = "20";
-
-/// Where the weights are that a graph keeps in other files, for one that does not come from a file itself
-/// (`onnxruntime_session_options_config_keys.h`).
-const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
-
-/// Threads that spin steal time from others, so they do so only between the steps of a divided run.
-fn build(
-    environment: &Environment,
-    provider: &ExecutionProvider,
-    path: &Path,
-    appended: Option<&[u8]>,
-    threads: usize,
-) -> ort::Result<Session> {
-    let spins = if threads > 1 { "1" } else { "0" };
-    let builder = SessionBuilder::new(environment)?;
-    let mut builder = registration::register(provider, threads, builder)?
-        .with_optimization_level(GraphOptimizationLevel::All)?
-        .with_intra_threads(threads)?
-        .with_inter_threads(1)?
-        .with_config_entry("session.intra_op.allow_spinning", spins)?
-        .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROS)?
-        .with_config_entry("session.force_spinning_stop", "1")?
-        .with_config_entry("session.inter_op.allow_spinning", "0")?;
-    let Some(bytes) = appended else {
-        return builder.commit_from_file(path);
-    };
-    let folder = path.parent().unwrap_or(Path::new(".")).to_string_lossy();
-    builder
-        .with_config_entry(WEIGHTS_FOLDER, folder)?
-        .commit_from_memory(bytes)
-}
-
-/// Why a graph does not load, for a person: ONNX Runtime calls every damage "Protobuf parsing failed".
-fn load_failure(path: &Path, error: &ort::Error) -> String {
-    let size = path.metadata().map_or(0, |metadata| metadata.len());
-    let message = error.to_string();
-    match external_data(path) {
-        _ if size == 0 => "it is empty; download it again".into(),
-        Err(Malformed::Truncated) => format!(
-            "it ends in the middle of the graph, after {size} bytes; its download was cut off, so download it again"
-        ),
-        Err(Malformed::NotAGraph) => {
-            format!("it is not an ONNX graph ({size} bytes); download it again: {message}")
-        }
-        // onnxruntime issue 27353: 1.24.0 and 1.24.1 resolve links before they compare.
-        Ok(_) if message.contains("escapes") => format!(
-            "{message}; some versions of ONNX Runtime refuse weights behind links: use version 1.24.2 or newer, or put \
-             the files themselves in the place of the links"
-        ),
-        _ => message,
-    }
 }
 
 /// The size of a dimension of the graph's token ids, unless any size will do.

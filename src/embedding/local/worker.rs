@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::failpoint;
 
 use super::loaded::{LoadedModel, Tokens};
+use super::recovery;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::flow_counters::{FlowCounters, each_once};
 use crate::embedding::name::ModelName;
@@ -24,11 +25,16 @@ use crate::embedding::yielding::{Gate, Throttle};
 /// Works until the scheduler is shut down or the gate closed, as the thread with this number.
 pub(crate) fn run_worker(scheduler: &Scheduler<LoadedModel>, gate: &Gate, number: usize) {
     let take = || scheduler.next_work();
-    let run = |throttle: &Throttle, work| do_work(scheduler, throttle, work);
+    let run = |throttle: &Throttle, work| do_work(scheduler, gate, throttle, work);
     gate.work(number, take, run, || scheduler.look_again());
 }
 
-fn do_work(scheduler: &Scheduler<LoadedModel>, throttle: &Throttle, work: EmbeddingWork) {
+fn do_work(
+    scheduler: &Scheduler<LoadedModel>,
+    gate: &Gate,
+    throttle: &Throttle,
+    work: EmbeddingWork,
+) {
     match work {
         WorkItem::Tokenize { texts } => {
             let tokenized = texts
@@ -38,7 +44,7 @@ fn do_work(scheduler: &Scheduler<LoadedModel>, throttle: &Throttle, work: Embedd
         }
         WorkItem::RunBatch { texts } => {
             failpoint::reach("embedder");
-            run_batch(scheduler, throttle, &texts);
+            run_batch(scheduler, gate, throttle, &texts);
             scheduler.batch_ended();
         }
     }
@@ -65,6 +71,7 @@ fn tokenize(
 /// Embeds a batch. If it fails as a whole, embeds its texts one by one, so that only the text at fault gets the error.
 fn run_batch(
     scheduler: &Scheduler<LoadedModel>,
+    gate: &Gate,
     throttle: &Throttle,
     texts: &[(EntryId, TokenizedText)],
 ) {
@@ -74,8 +81,13 @@ fn run_batch(
     // All texts of a batch have the same model: the queue pools texts by model.
     let model = first.model.clone();
     let tokens: Vec<&Tokens> = texts.iter().map(|(_, text)| &text.tokens).collect();
-    // It may rest inside the model, where it holds no lock that others wait for.
-    let embed = |tokens: &[&Tokens]| throttle.run(|| model.embed(tokens));
+    let pause = |time| gate.pause(time);
+    let embed = |tokens: &[&Tokens]| match model.base.session.provider().uses_processor() {
+        // It may rest inside the model, where it holds no lock that others wait for.
+        true => throttle.run(|| model.embed(tokens)),
+        // Nobody else waits for the processor meanwhile.
+        false => recovery::embed(&model, tokens, &pause),
+    };
     let began = Instant::now();
     match catch_panic(model.name(), || embed(&tokens)) {
         Ok(vectors) => {
@@ -88,6 +100,10 @@ fn run_batch(
             finished.iter().for_each(|flow| flow.note_batch());
         }
         Err(error) if texts.len() == 1 => drop(scheduler.fail(*first_entry, &error)),
+        Err(error @ EmbeddingError::ShutDown) => {
+            let entries = texts.iter().map(|(entry, _)| *entry);
+            entries.for_each(|entry| drop(scheduler.fail(entry, &error)));
+        }
         Err(error) => {
             tracing::warn!(
                 model = %model.name(),

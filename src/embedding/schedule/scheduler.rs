@@ -454,7 +454,12 @@ impl Scheduler<LoadedModel> {
     /// Waits for work; `None` when the engine is shut down. After a batch, call [`batch_ended`](Self::batch_ended).
     pub(crate) fn next_work(&self) -> Option<EmbeddingWork> {
         self.wait_for(|state, now, budget| {
-            let work = state.queue.next_work(state.idle_workers, budget)?;
+            let limit = |text: &TokenizedText| {
+                let own = text.model.base.device.batch_tokens();
+                own.or(budget).unwrap_or(0)
+            };
+            let limit: Option<&dyn Fn(&TokenizedText) -> usize> = budget.map(|_| &limit as _);
+            let work = state.queue.next_work(state.idle_workers, limit)?;
             if let WorkItem::RunBatch { .. } = work {
                 state.begin_batch(now);
             }

@@ -133,7 +133,7 @@ impl Gate {
     }
 
     /// Waits for so long. Returns whether the gate is open; returns early if it is closed.
-    pub(super) fn pause(&self, time: Duration) -> bool {
+    pub(crate) fn pause(&self, time: Duration) -> bool {
         let deadline = Instant::now() + time;
         let mut state = self.lock();
         while !state.closed {

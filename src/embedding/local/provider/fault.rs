@@ -1,6 +1,8 @@
 //! A provider that is deliberately wrong, for tests: `faulty:absent` is not there, `faulty:padding` takes padding for
 //! tokens, so that only texts in a mixed batch are wrong, `faulty:values` reads other tokens, and `faulty` is right.
 //! Others count as devices with a memory of their own: `faulty:device` is right, and `faulty:pooling` gives no token states.
+//! `faulty:memory` has memory for as many padded tokens as are written in the file that the failpoint `device-memory`
+//! returns, and `faulty:lost` is lost while the file of `device-lost` exists.
 //!
 //! It exists only with the feature `failpoints`.
 
@@ -36,6 +38,29 @@ pub(crate) fn replaced(provider: &ExecutionProvider, batch: &Batch) -> Option<Ba
     Some(replaced)
 }
 
+/// The content of the file that a failpoint returns.
+#[cfg(feature = "failpoints")]
+fn content(failpoint: &str) -> Option<String> {
+    let path = fail::eval(failpoint, |path| path).flatten()?;
+    std::fs::read_to_string(path).ok()
+}
+
+/// Whether the device is there.
+///
+/// # Errors
+///
+/// If it is lost.
+#[cfg(feature = "failpoints")]
+pub(crate) fn check_device(provider: &ExecutionProvider) -> ort::Result<()> {
+    let is_lost = fault(provider) == Some("lost") && content("device-lost").is_some();
+    match is_lost {
+        true => Err(ort::Error::new(
+            "CUDA failure 46: all CUDA-capable devices are busy or unavailable",
+        )),
+        false => Ok(()),
+    }
+}
+
 /// What a run on a provider with faults ends with in the place of its output.
 ///
 /// # Errors
@@ -43,7 +68,17 @@ pub(crate) fn replaced(provider: &ExecutionProvider, batch: &Batch) -> Option<Ba
 /// That error.
 #[cfg(feature = "failpoints")]
 pub(crate) fn check_run(provider: &ExecutionProvider, batch: &Batch) -> ort::Result<()> {
+    check_device(provider)?;
     match fault(provider) {
+        Some("memory") => {
+            let most = content("device-memory").and_then(|most| most.trim().parse().ok());
+            match most.is_some_and(|most: usize| batch.rows * batch.width > most) {
+                true => Err(ort::Error::new(
+                    "Failed to allocate memory for requested buffer of size 1",
+                )),
+                false => Ok(()),
+            }
+        }
         Some("pooling") if batch.weights.is_none() => {
             Err(ort::Error::new("token states do not leave this device"))
         }
@@ -80,5 +115,16 @@ pub(crate) fn replaced(_provider: &ExecutionProvider, _batch: &Batch) -> Option<
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub(crate) fn check_run(_provider: &ExecutionProvider, _batch: &Batch) -> ort::Result<()> {
+    Ok(())
+}
+
+/// Always `Ok`.
+///
+/// # Errors
+///
+/// Never.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn check_device(_provider: &ExecutionProvider) -> ort::Result<()> {
     Ok(())
 }

@@ -111,7 +111,9 @@ impl ProviderKind {
                 DeviceSyntax::None
             }
             #[cfg(feature = "failpoints")]
-            Self::Faulty => DeviceSyntax::Word("absent, padding, values, device, pooling"),
+            Self::Faulty => {
+                DeviceSyntax::Word("absent, padding, values, device, pooling, memory, lost")
+            }
         }
     }
 }

@@ -10,6 +10,7 @@
 //! ([`self_test`]): such a provider may compute in another precision than the graph's, or a part of it wrongly, and
 //! nothing but a comparison shows that.
 
+pub(crate) mod calibration;
 pub(crate) mod check;
 pub(crate) mod choice;
 pub(crate) mod fault;

@@ -81,7 +81,7 @@ impl Worst {
 }
 
 /// These tokens again and again, up to this number. The special tokens at both ends stay there.
-fn repeated(ids: &[u32], length: usize) -> Vec<u32> {
+pub(super) fn repeated(ids: &[u32], length: usize) -> Vec<u32> {
     let (Some(first), Some(last)) = (ids.first(), ids.last()) else {
         return Vec::new();
     };

@@ -13,7 +13,7 @@ fn step(
     budget: usize,
 ) -> Option<Vec<Text>> {
     loop {
-        match queue.next_work(0, Some(budget))? {
+        match queue.next_work(0, Some(&|_| budget))? {
             WorkItem::Tokenize { texts } => {
                 for (entry, text) in texts {
                     queue.push_tokenized(entry, length(text.1), text);
@@ -44,7 +44,7 @@ fn fill(queue: &mut TestQueue, id: FlowId, priority: Priority, flow: char, count
 }
 
 fn tokenize(queue: &mut TestQueue, length: usize) -> Vec<Text> {
-    let Some(WorkItem::Tokenize { texts }) = queue.next_work(1, Some(512)) else {
+    let Some(WorkItem::Tokenize { texts }) = queue.next_work(1, Some(&|_| 512)) else {
         panic!("nothing to tokenize")
     };
     for (entry, text) in &texts {
@@ -54,7 +54,7 @@ fn tokenize(queue: &mut TestQueue, length: usize) -> Vec<Text> {
 }
 
 fn run(queue: &mut TestQueue) -> Vec<(EntryId, Text)> {
-    let Some(WorkItem::RunBatch { texts }) = queue.next_work(1, Some(512)) else {
+    let Some(WorkItem::RunBatch { texts }) = queue.next_work(1, Some(&|_| 512)) else {
         panic!("nothing to run")
     };
     texts
@@ -199,7 +199,7 @@ fn equal_texts_are_worked_on_once_in_every_stage() {
     let running = run(&mut queue);
     assert_eq!(running.len(), 1);
     push_equal(&mut queue, b, Priority::Backfill, 2);
-    assert!(queue.next_work(1, Some(512)).is_none());
+    assert!(queue.next_work(1, Some(&|_| 512)).is_none());
     let mut asked: Vec<_> = queue
         .finish(running[0].0)
         .into_iter()
@@ -386,7 +386,7 @@ proptest::proptest! {
                     flows[flow] = queue.open_flow(flow % 2);
                 }
                 Act::Work => {
-                    begun.extend(queue.next_work(0, Some(20)));
+                    begun.extend(queue.next_work(0, Some(&|_| 20)));
                     if next % 3 == 0 || begun.len() > 2 || !queue.has_work() {
                         match begun.pop() {
                             Some(WorkItem::Tokenize { texts }) => {

@@ -20,11 +20,11 @@ pub(super) const MAX_LIVE_STREAK: u32 = 8;
 
 impl<R, P, T> Queue<R, P, T> {
     /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the
-    /// most padded tokens of a batch, or `None` if no batch is wanted now.
+    /// most padded tokens of a batch around a text, or `None` if no batch is wanted now.
     pub(crate) fn next_work(
         &mut self,
         idle: usize,
-        budget: Option<usize>,
+        budget: Option<&dyn Fn(&T) -> usize>,
     ) -> Option<WorkItem<P, T>> {
         let (id, priority) = self.choose()?;
         let flow = &self.flows[&id];
@@ -143,11 +143,12 @@ impl<R, P, T> Queue<R, P, T> {
         priority: Priority,
         seed: PoolKey,
         idle: usize,
-        budget: usize,
+        budget: &dyn Fn(&T) -> usize,
     ) -> Vec<(EntryId, T)> {
         let Some(pool) = self.pools.get(&(model, priority)) else {
             return Vec::new();
         };
+        let budget = pool.texts.get(&seed).map_or(0, budget);
         // A small burst is shared among the idle workers rather than run by one of them.
         let share = pool.tokens.div_ceil(idle + 1).max(MIN_SHARE);
         let keys = pool.neighbors(seed, budget.min(share));

@@ -26,7 +26,7 @@ pub struct EngineOptions {
     pub data_path: PathBuf,
     /// What runs the models, in the order of preference: the first one that is usable. Default: the CPU.
     pub providers: Vec<ExecutionProvider>,
-    /// Maximum number of padded tokens in a batch. Default: 512, and 16,384 on a device with a memory of its own.
+    /// Maximum number of padded tokens in a batch. Default: 512, and what is best of 1,024 to 65,536 on a device with a memory of its own.
     pub batch_tokens: Option<NonZeroUsize>,
     /// Whether inference yields to other users of the processors. Default: down to a tenth of its cores.
     pub yielding: Yielding,

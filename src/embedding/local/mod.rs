@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A [`base::ModelBase`] is what all options of a model share: session, tokenizer, identity. A [`loaded::LoadedModel`] is one
-//! set of options on it. [`worker`] is an inference thread. [`provider`] is what runs a session.
+//! set of options on it. [`worker`] is an inference thread. [`provider`] is what runs a session, and [`recovery`] what
+//! becomes of a batch that a device does not compute.
 
 pub(super) mod base;
 pub(super) mod batch;

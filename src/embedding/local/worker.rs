@@ -2,7 +2,8 @@
 //!
 //! Inference is synchronous and busy for milliseconds at a time, so it never runs on the threads of the async runtime.
 //! Tokenizing happens on the same threads, outside the scheduler's lock: at about 1 % of the cost it needs no stage of
-//! its own.
+//! its own. Beside a device it is most of what these threads do: the scheduler gives out no more batches than the device
+//! takes, so the other threads tokenize ahead.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,10 +43,10 @@ fn do_work(
                 .filter_map(|(entry, text)| Some((entry, tokenize(scheduler, entry, text)?)));
             scheduler.push_tokenized(tokenized.collect());
         }
-        WorkItem::RunBatch { texts } => {
+        WorkItem::RunBatch { model, texts } => {
             failpoint::reach("embedder");
             run_batch(scheduler, gate, throttle, &texts);
-            scheduler.batch_ended();
+            scheduler.run_ended(model);
         }
     }
 }
@@ -85,7 +86,7 @@ fn run_batch(
     let embed = |tokens: &[&Tokens]| match model.base.session.provider().uses_processor() {
         // It may rest inside the model, where it holds no lock that others wait for.
         true => throttle.run(|| model.embed(tokens)),
-        // Nobody else waits for the processor meanwhile.
+        // The processor is left to others meanwhile.
         false => recovery::embed(&model, tokens, &pause),
     };
     let began = Instant::now();

@@ -34,7 +34,9 @@ use self::entry::{Entry, Stage};
 use self::flow::{Backlog, Flow};
 use self::pool::{LengthPool, PoolKey};
 pub use self::request::Priority;
-pub(crate) use self::request::{EntryId, FlowId, ModelKey, Request, Room, TextKey, WorkItem};
+pub(crate) use self::request::{
+    EntryId, FlowId, FlowLimits, ModelKey, Request, Room, TextKey, WorkItem,
+};
 
 /// The texts of all flows: pending ones `P` and tokenized ones `T`. `R` tells where the vector of a request goes.
 pub(crate) struct Queue<R, P, T> {
@@ -48,6 +50,8 @@ pub(crate) struct Queue<R, P, T> {
     next_entry: u64,
     /// Consecutive batches of live texts so far.
     live_streak: u32,
+    /// Batches of each model that are being run.
+    running: HashMap<ModelKey, usize>,
 }
 
 impl<R, P, T> Queue<R, P, T> {
@@ -62,14 +66,16 @@ impl<R, P, T> Queue<R, P, T> {
             next_flow: 0,
             next_entry: 0,
             live_streak: 0,
+            running: HashMap::new(),
         }
     }
 
-    pub(crate) fn open_flow(&mut self, model: ModelKey) -> FlowId {
+    pub(crate) fn open_flow(&mut self, model: ModelKey, limits: FlowLimits) -> FlowId {
         let id = FlowId(self.next_flow);
         self.next_flow += 1;
         let flow = Flow {
             model,
+            limits,
             live: Backlog::default(),
             backfill: Backlog::default(),
             requests: HashMap::new(),
@@ -298,6 +304,16 @@ impl<R, P, T> Queue<R, P, T> {
             }
         }
         requests
+    }
+
+    /// A batch of this model was run, which [`next_work`](Self::next_work) returned.
+    pub(crate) fn run_ended(&mut self, model: ModelKey) {
+        if let Some(runs) = self.running.get_mut(&model) {
+            *runs -= 1;
+            if *runs == 0 {
+                self.running.remove(&model);
+            }
+        }
     }
 
     pub(crate) fn has_work(&self) -> bool {

@@ -21,11 +21,17 @@ use tokio::sync::mpsc;
 
 use super::cache::{KnownVector, VectorCache};
 use super::linger::Linger;
-use super::queue::{EntryId, FlowId, Priority, Queue, Request, Room, TextKey, WorkItem};
+use super::queue::{
+    EntryId, FlowId, FlowLimits, ModelKey, Priority, Queue, Request, Room, TextKey, WorkItem,
+};
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::flow_counters::FlowCounters;
 use crate::embedding::local::loaded::{LoadedModel, Tokens};
 use crate::embedding::role::TextRole;
+
+/// Of a model on a device so many batches of short texts are tokenized ahead.
+const BATCHES_AHEAD: usize = 4;
+const TOKENS_OF_SHORT_TEXT: usize = 32;
 
 /// The vector of a text, or why it has none. Each submitted text yields exactly one, in any order.
 #[derive(Debug, Clone)]
@@ -47,6 +53,11 @@ pub(crate) trait Scheduled {
 
     /// What tells the vectors of texts in this role from those of other models, options and prompts.
     fn identity_of(&self, role: TextRole) -> [&str; 2];
+
+    /// What it takes of a flow.
+    fn flow_limits(&self) -> FlowLimits {
+        FlowLimits::default()
+    }
 
     /// Whether texts of both roles may share a batch.
     const MIXES_ROLES: bool;
@@ -212,6 +223,21 @@ impl Scheduled for LoadedModel {
     fn identity_of(&self, role: TextRole) -> [&str; 2] {
         LoadedModel::identity_of(self, role)
     }
+
+    /// On a device a batch is cut when it can be run, or one run before: so it is as full as it can be, and no thread that
+    /// could tokenize waits with it.
+    fn flow_limits(&self) -> FlowLimits {
+        let (common, session) = (FlowLimits::default(), &self.base.session);
+        if session.provider().uses_processor() {
+            return common;
+        }
+        let tokens = self.base.device.batch_tokens();
+        let texts = BATCHES_AHEAD * tokens.unwrap_or(0) / TOKENS_OF_SHORT_TEXT;
+        FlowLimits {
+            runs: session.runs().map_or(common.runs, |runs| runs + 1),
+            tokenized_texts: common.tokenized_texts.max(texts),
+        }
+    }
 }
 
 impl<M: Scheduled> Scheduler<M> {
@@ -242,11 +268,11 @@ impl<M: Scheduled> Scheduler<M> {
 
     /// Opens a flow of texts for this model.
     pub(crate) fn open_flow(&self, model: &Arc<M>, role: TextRole) -> FlowId {
-        // The address identifies a model for as long as it is loaded, and every queued text keeps it loaded. Models lie at
-        // even addresses.
+        // Models lie at even addresses.
         let apart = !M::MIXES_ROLES && role == TextRole::Query;
-        let key = Arc::as_ptr(model).addr() + usize::from(apart);
-        lock(&self.state).queue.open_flow(key)
+        let key = model_key(model) + usize::from(apart);
+        let limits = model.flow_limits();
+        lock(&self.state).queue.open_flow(key, limits)
     }
 
     /// Queues a text, or answers at once: where its vector is known, or the engine is shut down.
@@ -451,7 +477,7 @@ impl<M: Scheduled> Scheduler<M> {
 }
 
 impl Scheduler<LoadedModel> {
-    /// Waits for work; `None` when the engine is shut down. After a batch, call [`batch_ended`](Self::batch_ended).
+    /// Waits for work; `None` when the engine is shut down. After a batch, call [`run_ended`](Self::run_ended).
     pub(crate) fn next_work(&self) -> Option<EmbeddingWork> {
         self.wait_for(|state, now, budget| {
             let limit = |text: &TokenizedText| {
@@ -465,6 +491,12 @@ impl Scheduler<LoadedModel> {
             }
             Some(work)
         })
+    }
+
+    /// A worker has finished a batch of this model.
+    pub(crate) fn run_ended(&self, model: ModelKey) {
+        lock(&self.state).queue.run_ended(model);
+        self.batch_ended();
     }
 
     /// Lets a worker that waits look for work again. For one that is about to wait for something else: it was told of work
@@ -516,6 +548,11 @@ impl<M: Scheduled> SchedulerState<M> {
         let busy = self.busy_workers;
         self.linger.observe(now, busy, busy + idle);
     }
+}
+
+/// The address identifies a model for as long as it is loaded, and every queued text keeps it loaded.
+fn model_key<M>(model: &Arc<M>) -> ModelKey {
+    Arc::as_ptr(model).addr()
 }
 
 /// Locks a mutex of the engine. No code that can panic runs under these locks, so the data of a poisoned one is sound.

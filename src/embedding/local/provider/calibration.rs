@@ -18,6 +18,10 @@ const WIDTH: usize = 64;
 const TIME: Duration = Duration::from_secs(3);
 /// Among batches that are nearly as good as the best, the smallest one delays a text least, and needs least memory.
 const GOOD: f64 = 0.95;
+/// Twice the size is no better unless it has so many times the throughput.
+const GROWTH: f64 = 1.02;
+/// Runs of each size, of which the shortest counts.
+const RUNS: usize = 3;
 
 /// The best size of batches for the model on its device, in padded tokens; `None` where there is no choice, or nothing was
 /// computed.
@@ -54,19 +58,27 @@ pub(crate) fn batch_tokens(base: &ModelBase) -> Option<usize> {
 /// work.
 fn best(mut run: impl FnMut(usize) -> Option<Duration>) -> Option<usize> {
     let mut rates: Vec<(usize, f64)> = Vec::new();
-    let (mut tokens, mut spent) = (SMALLEST, Duration::ZERO);
-    while tokens <= LARGEST {
+    let (mut tokens, mut spent, mut most) = (SMALLEST, Duration::ZERO, 0.0);
+    'sizes: while tokens <= LARGEST {
+        let mut shortest = Duration::MAX;
         // The first run also gets the memory.
-        let (Some(first), Some(second)) = (run(tokens), run(tokens)) else {
-            break;
-        };
-        let rate = tokens as f64 / first.min(second).as_secs_f64().max(1e-9);
+        for _ in 0..RUNS {
+            let Some(took) = run(tokens) else {
+                break 'sizes;
+            };
+            shortest = shortest.min(took);
+            spent += took;
+            if spent + took > TIME {
+                break;
+            }
+        }
+        let rate = tokens as f64 / shortest.as_secs_f64().max(1e-9);
         rates.push((tokens, rate));
-        // The next ones take twice as long.
-        spent += first + second;
-        if spent + 2 * (first + second) > TIME {
+        // Larger ones would only take memory, which the device's allocator keeps. The next runs take twice as long.
+        if rate < most * GROWTH || spent + 2 * shortest > TIME {
             break;
         }
+        most = rate;
         tokens *= 2;
     }
     let most = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
@@ -86,9 +98,19 @@ mod tests {
     #[test]
     fn a_fast_device_gets_larger_batches() {
         let slow = device(64);
-        assert_eq!(best(|tokens| Some(slow(tokens))), Some(4096));
+        assert_eq!(best(|tokens| Some(slow(tokens))), Some(2048));
         let fast = device(1024);
         assert_eq!(best(|tokens| Some(fast(tokens))), Some(32_768));
+    }
+
+    #[test]
+    fn no_larger_batch_is_tried_where_twice_the_size_has_not_helped() {
+        let mut largest = 0;
+        best(|tokens| {
+            largest = largest.max(tokens);
+            Some(Duration::from_nanos(tokens as u64))
+        });
+        assert_eq!(largest, 2 * SMALLEST);
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn step(
                     queue.push_tokenized(entry, length(text.1), text);
                 }
             }
-            WorkItem::RunBatch { texts } => {
+            WorkItem::RunBatch { texts, .. } => {
                 for (entry, _) in &texts {
                     assert!(!queue.finish(*entry).is_empty());
                 }
@@ -54,7 +54,7 @@ fn tokenize(queue: &mut TestQueue, length: usize) -> Vec<Text> {
 }
 
 fn run(queue: &mut TestQueue) -> Vec<(EntryId, Text)> {
-    let Some(WorkItem::RunBatch { texts }) = queue.next_work(1, Some(&|_| 512)) else {
+    let Some(WorkItem::RunBatch { texts, .. }) = queue.next_work(1, Some(&|_| 512)) else {
         panic!("nothing to run")
     };
     texts
@@ -67,10 +67,46 @@ fn assert_empty(queue: &TestQueue) {
     assert!(queue.flows.values().all(|flow| flow.requests.is_empty()));
 }
 
+/// On a device batches are cut when they can be run, as full as they can be.
+#[test]
+fn a_model_on_a_device_gets_no_more_batches_than_it_may_run() {
+    let mut queue = TestQueue::new();
+    let limits = FlowLimits {
+        runs: 2,
+        tokenized_texts: 4096,
+    };
+    let device = queue.open_flow(0, limits);
+    let other = queue.open_flow(1, FlowLimits::default());
+    fill(&mut queue, device, Priority::Backfill, 'd', 300);
+    for _ in 0..3 {
+        tokenize(&mut queue, 10);
+    }
+    let next = |queue: &mut TestQueue| queue.next_work(9, Some(&|_| 512));
+    for _ in 0..2 {
+        let Some(WorkItem::RunBatch { model, texts }) = next(&mut queue) else {
+            panic!("the device may run it")
+        };
+        // Nine idle workers are no reason for small batches: they could not run them.
+        assert_eq!((model, texts.len()), (0, 51));
+    }
+    assert!(next(&mut queue).is_none());
+
+    push(&mut queue, device, Priority::Live, ('d', 999));
+    assert_eq!(tokenize(&mut queue, 10), [('d', 999)]);
+    push(&mut queue, other, Priority::Backfill, ('o', 1));
+    assert_eq!(tokenize(&mut queue, 10), [('o', 1)]);
+    assert_eq!(run(&mut queue)[0].1, ('o', 1));
+    assert!(next(&mut queue).is_none());
+
+    queue.run_ended(0);
+    assert_eq!(run(&mut queue)[0].1, ('d', 999));
+    assert!(next(&mut queue).is_none());
+}
+
 #[test]
 fn a_single_text_is_run_immediately() {
     let mut queue = TestQueue::new();
-    let id = queue.open_flow(0);
+    let id = queue.open_flow(0, FlowLimits::default());
     push(&mut queue, id, Priority::Live, ('a', 7));
     assert_eq!(step(&mut queue, |_| 9, 512), Some(vec![('a', 7)]));
     assert_eq!(step(&mut queue, |_| 9, 512), None);
@@ -80,7 +116,7 @@ fn a_single_text_is_run_immediately() {
 #[test]
 fn a_batch_stays_within_the_budget_and_a_longer_text_runs_alone() {
     let mut queue = TestQueue::new();
-    let id = queue.open_flow(0);
+    let id = queue.open_flow(0, FlowLimits::default());
     fill(&mut queue, id, Priority::Backfill, 'a', 25);
     assert_eq!(step(&mut queue, |_| 10, 100).unwrap().len(), 10);
     assert_eq!(step(&mut queue, |_| 10, 100).unwrap().len(), 10);
@@ -93,7 +129,10 @@ fn a_batch_stays_within_the_budget_and_a_longer_text_runs_alone() {
 #[test]
 fn live_texts_go_before_backfill_and_never_share_its_batches() {
     let mut queue = TestQueue::new();
-    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    let (a, b) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
     fill(&mut queue, a, Priority::Backfill, 'a', 10);
     fill(&mut queue, b, Priority::Live, 'b', 3);
     assert_eq!(
@@ -106,7 +145,10 @@ fn live_texts_go_before_backfill_and_never_share_its_batches() {
 #[test]
 fn a_flood_of_live_texts_does_not_starve_the_backfill_of_others() {
     let mut queue = TestQueue::new();
-    let (flood, quiet) = (queue.open_flow(0), queue.open_flow(0));
+    let (flood, quiet) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
     fill(&mut queue, flood, Priority::Live, 'f', 50);
     fill(&mut queue, flood, Priority::Backfill, 'x', 1);
     fill(&mut queue, quiet, Priority::Backfill, 'q', 1);
@@ -127,7 +169,10 @@ fn a_flood_of_live_texts_does_not_starve_the_backfill_of_others() {
 #[test]
 fn a_small_flow_does_not_wait_for_a_large_one() {
     let mut queue = TestQueue::new();
-    let (large, small) = (queue.open_flow(0), queue.open_flow(0));
+    let (large, small) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
     fill(&mut queue, large, Priority::Backfill, 'l', 5000);
     step(&mut queue, |number| 5 + number % 50, 64);
     fill(&mut queue, small, Priority::Backfill, 's', 1);
@@ -144,9 +189,9 @@ fn a_small_flow_does_not_wait_for_a_large_one() {
 fn flows_of_one_model_share_batches_and_those_of_two_models_do_not() {
     let mut queue = TestQueue::new();
     let flows = [
-        (queue.open_flow(0), 'a'),
-        (queue.open_flow(1), 'b'),
-        (queue.open_flow(0), 'c'),
+        (queue.open_flow(0, FlowLimits::default()), 'a'),
+        (queue.open_flow(1, FlowLimits::default()), 'b'),
+        (queue.open_flow(0, FlowLimits::default()), 'c'),
     ];
     for (id, flow) in flows {
         push(&mut queue, id, Priority::Live, (flow, 0));
@@ -158,7 +203,10 @@ fn flows_of_one_model_share_batches_and_those_of_two_models_do_not() {
 #[test]
 fn a_closed_flow_leaves_no_texts_behind() {
     let mut queue = TestQueue::new();
-    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    let (a, b) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
     fill(&mut queue, a, Priority::Live, 'a', 3);
     fill(&mut queue, b, Priority::Live, 'b', 1);
     step(&mut queue, |_| 10, 10);
@@ -175,7 +223,7 @@ fn a_closed_flow_leaves_no_texts_behind() {
 #[test]
 fn idle_workers_share_a_small_burst() {
     let mut queue = TestQueue::new();
-    let id = queue.open_flow(0);
+    let id = queue.open_flow(0, FlowLimits::default());
     fill(&mut queue, id, Priority::Live, 'a', 16);
     tokenize(&mut queue, 16);
     assert_eq!(run(&mut queue).len(), 8);
@@ -190,8 +238,11 @@ fn push_equal(queue: &mut TestQueue, flow: FlowId, priority: Priority, id: u64) 
 #[test]
 fn equal_texts_are_worked_on_once_in_every_stage() {
     let mut queue = TestQueue::new();
-    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
-    let other_model = queue.open_flow(1);
+    let (a, b) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
+    let other_model = queue.open_flow(1, FlowLimits::default());
     push_equal(&mut queue, a, Priority::Live, 1);
     push_equal(&mut queue, b, Priority::Live, 1);
     assert_eq!(tokenize(&mut queue, 9).len(), 1);
@@ -219,7 +270,10 @@ fn equal_texts_are_worked_on_once_in_every_stage() {
 fn a_live_text_does_not_wait_for_the_backfill_that_has_it_too() {
     for tokenized in [false, true] {
         let mut queue = TestQueue::new();
-        let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+        let (a, b) = (
+            queue.open_flow(0, FlowLimits::default()),
+            queue.open_flow(0, FlowLimits::default()),
+        );
         push_equal(&mut queue, a, Priority::Backfill, 1_000_000);
         fill(&mut queue, a, Priority::Backfill, 'a', 100);
         if tokenized {
@@ -238,7 +292,10 @@ fn a_live_text_does_not_wait_for_the_backfill_that_has_it_too() {
 #[test]
 fn a_flow_that_joins_has_its_turn_and_outlives_the_other() {
     let mut queue = TestQueue::new();
-    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    let (a, b) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
     fill(&mut queue, a, Priority::Live, 'a', 50);
     push_equal(&mut queue, a, Priority::Live, 1_000_000);
     push_equal(&mut queue, b, Priority::Live, 1);
@@ -256,7 +313,7 @@ fn a_flow_that_joins_has_its_turn_and_outlives_the_other() {
 #[test]
 fn a_newer_text_takes_the_place_of_the_older_one() {
     let mut queue = TestQueue::new();
-    let a = queue.open_flow(0);
+    let a = queue.open_flow(0, FlowLimits::default());
     fill(&mut queue, a, Priority::Live, 'a', 3);
     let newer = ('n', 9);
     let request = Request { flow: a, id: 9 };
@@ -274,7 +331,10 @@ fn a_newer_text_takes_the_place_of_the_older_one() {
 #[test]
 fn a_withdrawn_text_is_not_worked_on_unless_another_asks_for_it() {
     let mut queue = TestQueue::new();
-    let (a, b) = (queue.open_flow(0), queue.open_flow(0));
+    let (a, b) = (
+        queue.open_flow(0, FlowLimits::default()),
+        queue.open_flow(0, FlowLimits::default()),
+    );
     for tokenized in [false, true] {
         push_equal(&mut queue, a, Priority::Live, 1);
         push_equal(&mut queue, b, Priority::Live, 1);
@@ -302,7 +362,7 @@ proptest::proptest! {
         live in proptest::bool::ANY,
     ) {
         let mut queue = TestQueue::new();
-        let id = queue.open_flow(0);
+        let id = queue.open_flow(0, FlowLimits::default());
         let priority = if live { Priority::Live } else { Priority::Backfill };
         fill(&mut queue, id, priority, 'a', lengths.len());
         let mut seen = Vec::new();
@@ -319,7 +379,7 @@ proptest::proptest! {
 #[test]
 fn a_backlog_is_batched_with_hardly_any_padding() {
     let mut queue = TestQueue::new();
-    let id = queue.open_flow(0);
+    let id = queue.open_flow(0, FlowLimits::default());
     fill(&mut queue, id, Priority::Backfill, 'a', 3000);
     // A skewed spread of lengths, 3 to 256, mean about 52.
     let length = |number: usize| {
@@ -358,7 +418,7 @@ proptest::proptest! {
     #[test]
     fn every_request_is_answered_once_unless_it_was_withdrawn(acts in acts()) {
         let mut queue = TestQueue::new();
-        let mut flows: Vec<FlowId> = (0..3).map(|flow| queue.open_flow(flow % 2)).collect();
+        let mut flows: Vec<FlowId> = (0..3).map(|flow| queue.open_flow(flow % 2, FlowLimits::default())).collect();
         let mut open: Vec<Request> = Vec::new();
         let mut next = 0;
         // Work that was begun is finished later, in any order with what else happens.
@@ -383,7 +443,7 @@ proptest::proptest! {
                 Act::Close { flow } => {
                     queue.close_flow(flows[flow]);
                     open.retain(|request| request.flow != flows[flow]);
-                    flows[flow] = queue.open_flow(flow % 2);
+                    flows[flow] = queue.open_flow(flow % 2, FlowLimits::default());
                 }
                 Act::Work => {
                     begun.extend(queue.next_work(0, Some(&|_| 20)));
@@ -394,7 +454,7 @@ proptest::proptest! {
                                     queue.push_tokenized(entry, 3 + text.1, text);
                                 }
                             }
-                            Some(WorkItem::RunBatch { texts }) => {
+                            Some(WorkItem::RunBatch { texts, .. }) => {
                                 for (entry, _) in texts {
                                     for (request, ()) in queue.finish(entry) {
                                         assert!(open.contains(&request));

@@ -26,10 +26,12 @@ impl<R, P, T> Queue<R, P, T> {
         idle: usize,
         budget: Option<&dyn Fn(&T) -> usize>,
     ) -> Option<WorkItem<P, T>> {
-        let (id, priority) = self.choose()?;
+        let (id, priority) = self.choose(|queue, flow, priority| {
+            !queue.is_saturated(flow) || flow.needs_tokenizing(priority)
+        })?;
         let flow = &self.flows[&id];
         // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
-        if flow.backlog(priority).needs_tokenizing() {
+        if flow.needs_tokenizing(priority) {
             let room = Room {
                 texts: MAX_TOKENIZE_TEXTS,
                 tokens: usize::MAX,
@@ -38,26 +40,46 @@ impl<R, P, T> Queue<R, P, T> {
             return Some(WorkItem::Tokenize { texts });
         }
         let oldest = flow.backlog(priority).oldest()?;
-        let texts = self.take_batch(flow.model, priority, oldest, idle, budget?);
+        let model = flow.model;
+        // Idle workers take no part in more runs than there may be.
+        let idle = idle.min(flow.limits.runs.saturating_sub(1));
+        let texts = self.take_batch(model, priority, oldest, idle, budget?);
+        *self.running.entry(model).or_default() += 1;
         self.end_turn(id, priority);
-        Some(WorkItem::RunBatch { texts })
+        Some(WorkItem::RunBatch { model, texts })
     }
 
-    /// The flow whose turn it is, and the priority of its next text.
-    fn choose(&self) -> Option<(FlowId, Priority)> {
+    /// Whether as many batches of the flow's model are run as may be at the same time.
+    fn is_saturated(&self, flow: &Flow) -> bool {
+        let running = self.running.get(&flow.model).copied();
+        running.unwrap_or(0) >= flow.limits.runs
+    }
+
+    /// The flow whose turn it is among those for which something can be done, and the priority of its next text.
+    fn choose(
+        &self,
+        can_do: impl Fn(&Self, &Flow, Priority) -> bool,
+    ) -> Option<(FlowId, Priority)> {
         let find = |wanted: &dyn Fn(&Flow) -> bool| {
             self.turns
                 .iter()
                 .copied()
                 .find(|id| wanted(&self.flows[id]))
         };
-        let backfill = || find(&|flow| flow.backfill.has_work() && !flow.live.has_work());
+        let has_live = |flow: &Flow| flow.live.has_work() && can_do(self, flow, Priority::Live);
+        let backfill = || {
+            find(&|flow| {
+                let has_backfill =
+                    flow.backfill.has_work() && can_do(self, flow, Priority::Backfill);
+                has_backfill && !flow.live.has_work()
+            })
+        };
         if self.live_streak >= MAX_LIVE_STREAK
             && let Some(id) = backfill()
         {
             return Some((id, Priority::Backfill));
         }
-        let live = find(&|flow| flow.live.has_work()).map(|id| (id, Priority::Live));
+        let live = find(&has_live).map(|id| (id, Priority::Live));
         live.or_else(|| backfill().map(|id| (id, Priority::Backfill)))
     }
 
@@ -78,7 +100,7 @@ impl<R, P, T> Queue<R, P, T> {
         room: impl Fn(&P) -> Room,
         tokens: impl Fn(&P) -> usize,
     ) -> Option<Vec<(EntryId, P)>> {
-        let (id, priority) = self.choose()?;
+        let (id, priority) = self.choose(|_, _, _| true)?;
         let backlog = self.flows[&id].backlog(priority);
         let &Place { entry, .. } = backlog.pending.first()?;
         let room = room(self.entries.get(&entry)?.pending()?);
@@ -107,7 +129,7 @@ impl<R, P, T> Queue<R, P, T> {
                 continue;
             };
             let backlog = flow.backlog(priority);
-            if !backlog.needs_tokenizing() {
+            if !flow.needs_tokenizing(priority) {
                 continue;
             }
             let Some(&Place { entry, .. }) = backlog.pending.first() else {

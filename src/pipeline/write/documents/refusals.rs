@@ -11,7 +11,7 @@ pub fn too_large(size: usize, limit: usize) -> String {
     let shown = |bytes: usize| Size(bytes as u64);
     format!(
         "the text has {size} bytes ({}), more than max_document_bytes ({}); divide it into several rows, or set \
-         max_document_bytes in runtime_params to {size} or more",
+         max_document_bytes in runtime_params to {size} or more and then run lantern-cli retry-failed",
         shown(size),
         shown(limit)
     )

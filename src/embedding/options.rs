@@ -67,6 +67,9 @@ pub(crate) enum LongText {
 pub struct InvalidOptions(pub(super) String);
 
 impl ModelOptions {
+    /// The keys of the JSON object.
+    pub const KEYS: &'static [&'static str] = &KEYS;
+
     /// Reads the settings from a JSON object.
     ///
     /// ```

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use crate::embedding::Model;
+use crate::embedding::{Model, ModelOptions, RemoteOptions};
 use crate::pipeline::table::passages::Cutting;
 use crate::pipeline::table::template::Template;
+use crate::similar::most_similar;
 use crate::splitting::Mode;
 
 /// The keys that are taken out of `runtime_params`.
@@ -15,6 +16,8 @@ const KEYS: [&str; 5] = [
     "chunk_mode",
     "max_document_bytes",
 ];
+/// The least that may be asked for as the most tokens of a passage.
+const MIN_TOKENS: usize = 8;
 /// The largest document that is cut, unless the job says otherwise.
 const DEFAULT_DOCUMENT_BYTES: usize = 16 << 20;
 /// The largest value that PostgreSQL stores.
@@ -76,10 +79,25 @@ impl TextOptions {
     pub fn cutting(&self, model: &Model) -> Result<Cutting, String> {
         let own_text = self.template.as_ref().map(Template::own_text);
         let taken = own_text.map_or(0, |text| model.text_tokens().count(&text));
-        let room = model.room_for_text();
-        let room = room.map(|room| room.saturating_sub(taken).max(1));
+        let room = match model.room_for_text() {
+            Some(room) => Some(room_beside_template(room, taken, model.name())?),
+            None => None,
+        };
         self.passages.resolve(room, model.name())
     }
+}
+
+/// The tokens for a passage where the template takes some of them. A template that leaves none would be all that is
+/// embedded: each passage would have the same vector.
+fn room_beside_template(room: usize, taken: usize, model: &str) -> Result<usize, String> {
+    let left = room.saturating_sub(taken);
+    if taken > 0 && left < MIN_TOKENS {
+        return Err(format!(
+            "the text of the template itself has {taken} tokens, and the model {model} reads {room} of a passage with its \
+             template; shorten the template, or use a model with a larger window"
+        ));
+    }
+    Ok(left.max(1))
 }
 
 impl PassageOptions {
@@ -131,6 +149,11 @@ impl TextOptions {
         let Some(Ok(Value::Object(mut object))) = params.map(serde_json::from_str) else {
             return Ok((TextOptions::default(), params.map(str::to_owned)));
         };
+        if let Some((key, meant)) = misspelled(&object) {
+            return Err(format!(
+                "the key {key:?} is not known; did you mean {meant}?"
+            ));
+        }
         let mut taken = Map::new();
         for key in KEYS {
             if let Some(value) = object.remove(key).filter(|value| !value.is_null()) {
@@ -157,9 +180,20 @@ impl TextOptions {
     }
 }
 
+/// A key that models do not have either, and the one of ours that was meant. Models know only their own.
+fn misspelled(object: &Map<String, Value>) -> Option<(&str, &'static str)> {
+    let is_of_models = |key: &str| {
+        let mut keys = ModelOptions::KEYS.iter().chain(RemoteOptions::KEYS);
+        keys.any(|known| *known == key)
+    };
+    let keys = object.keys().map(String::as_str);
+    keys.filter(|key| !KEYS.contains(key) && !is_of_models(key))
+        .find_map(|key| Some((key, most_similar(key, KEYS)?)))
+}
+
 fn passages(taken: &Map<String, Value>) -> Result<PassageOptions, String> {
     let default = PassageOptions::default();
-    let tokens = number(taken, "chunk_tokens", 8, 1 << 20)?;
+    let tokens = number(taken, "chunk_tokens", MIN_TOKENS as u64, 1 << 20)?;
     let bytes = number(taken, "max_document_bytes", 1, MAX_DOCUMENT_BYTES)?;
     Ok(PassageOptions {
         tokens,
@@ -247,6 +281,37 @@ mod tests {
             let (options, rest) = TextOptions::take(params, "body", false).unwrap();
             assert_eq!((options, rest.as_deref()), (TextOptions::default(), params));
         }
+    }
+
+    #[test]
+    fn a_misspelled_key_of_texts_is_told() {
+        for (key, meant) in [
+            ("chunk_token", "chunk_tokens"),
+            ("chunkoverlap", "chunk_overlap"),
+            ("Template", "template"),
+        ] {
+            let params = format!("{{\"{key}\": 1}}");
+            let refused = TextOptions::take(Some(&params), "body", true).unwrap_err();
+            assert!(
+                refused.ends_with(&format!("did you mean {meant}?")),
+                "{refused}"
+            );
+        }
+        for key in ModelOptions::KEYS.iter().chain(RemoteOptions::KEYS) {
+            let params = format!("{{\"{key}\": 1}}");
+            let left = TextOptions::take(Some(&params), "body", true).unwrap();
+            assert_eq!(left.1, Some(params));
+        }
+    }
+
+    #[test]
+    fn a_template_that_leaves_no_room_for_a_passage_is_refused() {
+        assert_eq!(room_beside_template(30, 22, "m"), Ok(8));
+        let refused = room_beside_template(30, 23, "m").unwrap_err();
+        assert!(refused.contains("shorten the template"), "{refused}");
+        assert!(room_beside_template(30, 900, "m").is_err());
+        // A long prompt is the model's affair.
+        assert_eq!(room_beside_template(4, 0, "m"), Ok(4));
     }
 
     #[test]

@@ -227,7 +227,7 @@ impl WritePath {
         };
         let sinks = Sinks {
             quarantine: self.quarantine,
-            truncated: TruncatedTexts::of_model(&self.model, counters.clone()),
+            truncated: TruncatedTexts::of_job(&self.model, &self.target, counters.clone()),
             counters,
         };
         // What write-backs use of the processors is not what others use.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::embedding::Model;
+use crate::pipeline::table::target::TargetTable;
 use crate::plural::form;
 use crate::status::JobCounters;
 
@@ -14,6 +15,8 @@ const REMEDY: &str = "divide long texts into rows of their own, use a model with
                       (\"long_text\": \"mean\" in runtime_params)";
 const REMEDY_ELSEWHERE: &str =
     "divide long texts into rows of their own, or use a model with a larger window";
+/// Passages fit the window by themselves. What fills it are the fields in the template.
+const REMEDY_OF_PASSAGES: &str = "set chunk_tokens in runtime_params to fewer tokens, so that the fields of the template have room, too";
 
 /// Counts the texts of a job that were cut, and says so now and then.
 pub struct TruncatedTexts {
@@ -27,11 +30,13 @@ pub struct TruncatedTexts {
 }
 
 impl TruncatedTexts {
-    /// Of a job with this model, which counts them here.
-    pub fn of_model(model: &Model, counters: Arc<JobCounters>) -> Self {
+    /// Of a job with this model and target, which counts them here.
+    pub fn of_job(model: &Model, target: &TargetTable, counters: Arc<JobCounters>) -> Self {
+        let has_fields = target.source.template.is_some();
         TruncatedTexts {
             window: model.window(),
             remedy: match model.max_text_tokens() {
+                _ if target.passages.is_some() && has_fields => REMEDY_OF_PASSAGES,
                 Some(_) => REMEDY,
                 None => REMEDY_ELSEWHERE,
             },

@@ -184,6 +184,7 @@ async fn a_key_column_with_the_name_of_a_column_of_passages_is_refused() {
 #[tokio::test]
 async fn options_that_do_not_go_together_say_what_to_change() {
     let scene = chunk_scene(DOCS).await;
+    let long_template = format!("'{{\"template\": \"{}{{chunk}}\"}}'", "word ".repeat(250));
     for (chunk_table, options, said, mend) in [
         (
             "docs",
@@ -220,6 +221,18 @@ async fn options_that_do_not_go_together_say_what_to_change() {
             &[("runtime_params", "'{\"chunk_mode\": \"poetry\"}'")],
             "chunk_mode",
             "runtime_params = '{\"chunk_mode\": \"markdown\"}'",
+        ),
+        (
+            "docs_chunks",
+            &[("runtime_params", &long_template)],
+            "shorten the template",
+            "runtime_params = '{\"template\": \"word {chunk}\"}'",
+        ),
+        (
+            "docs_chunks",
+            &[("runtime_params", "'{\"chunk_token\": 40}'")],
+            "did you mean chunk_tokens?",
+            "runtime_params = '{\"chunk_tokens\": 40}'",
         ),
     ] {
         let job = chunk_job(&scene, chunk_table, options).await;

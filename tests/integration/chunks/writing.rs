@@ -108,6 +108,24 @@ async fn a_template_puts_fields_of_the_row_before_each_passage() {
     }
 }
 
+/// Passages leave no room for fields unless the job asks for it.
+#[tokio::test]
+async fn a_field_that_takes_the_end_of_a_passage_is_told_with_its_remedy() {
+    let mut scene = chunk_scene(DOCS).await;
+    scene.put_into("docs", 1, &text(1, 60, "end")).await;
+    scene
+        .sql("UPDATE docs SET title = repeat('a long title ', 60)")
+        .await;
+    let params = r#"'{"template": "{title}: {chunk}"}'"#;
+    chunk_job(&scene, "docs_chunks", &[("runtime_params", params)]).await;
+    scene.start_daemon().await;
+    scene.wait_for_backfill().await;
+    let log = scene.daemon().log();
+    let remedy = "set chunk_tokens in runtime_params to fewer tokens";
+    assert!(log.contains(remedy), "{log}");
+    assert!(!log.contains("divide long texts"), "{log}");
+}
+
 #[tokio::test]
 async fn a_document_that_is_too_large_is_quarantined_with_its_size_until_it_fits() {
     let mut scene = chunk_scene(DOCS).await;

@@ -5,7 +5,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use super::progress::{Progress, ROWS};
+use super::progress::{Progress, ROWS, Unit, unit_of};
 use super::stderr::bar;
 use crate::pipeline::index::progress::is_under_way;
 use crate::plural::form;
@@ -37,11 +37,11 @@ async fn follow(board: StatusBoard) -> Infallible {
                 other => {
                     // One bar at a time.
                     drop(other);
-                    Progress::new(&work.doing, ROWS)
+                    Progress::new(&work.doing, work.kind.unit())
                 }
             };
             progress.set_doing(&work.doing);
-            if let Kind::Backfill = work.kind {
+            if let Kind::Backfill(_) = work.kind {
                 progress.set_total(work.total);
                 progress.set(work.done);
             }
@@ -62,8 +62,18 @@ struct Work {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Backfill,
+    Backfill(Unit),
     Index,
+}
+
+impl Kind {
+    fn unit(self) -> Unit {
+        match self {
+            Kind::Backfill(unit) => unit,
+            // Nothing is counted.
+            Kind::Index => ROWS,
+        }
+    }
 }
 
 /// The backfills of all jobs as one; without any, the indexes.
@@ -72,7 +82,7 @@ fn work(jobs: &[JobStatus]) -> Option<Work> {
     let (scanned, scans): (Vec<_>, Vec<_>) = scans.unzip();
     if !scanned.is_empty() {
         return Some(Work {
-            kind: Kind::Backfill,
+            kind: Kind::Backfill(unit_of(scanned.iter().copied())),
             doing: format!("backfill of {}", name(&scanned)),
             done: scans.iter().map(|scan| scan.rows_done).sum(),
             total: scans.iter().map(|scan| scan.rows_total).sum(),
@@ -112,6 +122,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::cli::progress::DOCUMENTS;
+
+    #[test]
+    fn documents_are_counted_as_such_where_no_other_job_has_rows() {
+        let rows = job("1", Some((10, 100)), None);
+        let mut documents = job("2", Some((5, 50)), None);
+        documents.chunk_table = Some("search.chunks".into());
+        let unit = |jobs: &[JobStatus]| work(jobs).unwrap().kind.unit();
+        assert_eq!(unit(&[documents.clone()]), DOCUMENTS);
+        assert_eq!(unit(&[rows, documents]), ROWS);
+    }
 
     fn job(id: &str, scan: Option<(u64, u64)>, index: Option<&str>) -> JobStatus {
         let scan = scan.map(|(done, total)| {

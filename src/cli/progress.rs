@@ -14,6 +14,7 @@ use super::status_figures::{count, duration, plural, rate};
 use super::stderr;
 use super::stderr::bar::{self, ShownBar};
 use crate::shown::shown;
+use crate::status::JobStatus;
 
 /// How often a line tells of the progress where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
@@ -36,6 +37,15 @@ pub const ROWS: Unit = Unit::Items("row", "rows");
 
 /// Rows of a table whose texts are cut into passages.
 pub const DOCUMENTS: Unit = Unit::Items("document", "documents");
+
+/// What jobs embed, of which some may have documents and others rows.
+pub fn unit_of<'a>(jobs: impl IntoIterator<Item = &'a JobStatus>) -> Unit {
+    let mut jobs = jobs.into_iter().peekable();
+    match jobs.peek().is_some() && jobs.all(|job| job.chunk_table.is_some()) {
+        true => DOCUMENTS,
+        false => ROWS,
+    }
+}
 
 /// Work of which the end may be known. Nothing of the bar is left when the value is dropped.
 pub struct Progress {

@@ -137,6 +137,14 @@ impl Definition {
         self.is_beside(other) && self.work() == other.work()
     }
 
+    /// What the job embeds: one of them, and many.
+    pub fn unit(&self) -> (&'static str, &'static str) {
+        match self.chunk_table {
+            Some(_) => ("document", "documents"),
+            None => ("row", "rows"),
+        }
+    }
+
     /// Whether both name the same database, as far as connection strings tell.
     pub fn is_beside(&self, other: &Definition) -> bool {
         let place = |definition: &Definition| {

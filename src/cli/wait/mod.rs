@@ -59,7 +59,7 @@ pub async fn run(arguments: Wait) -> anyhow::Result<ExitCode> {
     if row.failed || row.canceled {
         // Its target database may be what it has failed at.
         let standing = Standing::Ended(Box::new(row.clone()));
-        let result = WaitResult::read(&store, &row.id, standing, None, None).await?;
+        let result = WaitResult::read(&store, &row, standing, None, None).await?;
         return arguments.tell(&result, began);
     }
     let target = arguments.job.open_target(&store, &row).await?;
@@ -130,7 +130,7 @@ async fn wait(
         let error = match waited {
             Ok(Ok(standing)) => {
                 let end = Some(end);
-                return WaitResult::read(store, &row.id, standing, end, Some(target)).await;
+                return WaitResult::read(store, row, standing, end, Some(target)).await;
             }
             Ok(Err(error)) if error.is_transient() => error,
             Ok(Err(error)) => return Err(error.into()),
@@ -141,7 +141,7 @@ async fn wait(
         };
         connections = match Connections::open_again(&arguments.job, deadline).await {
             Some(opened) => opened,
-            None => return Ok(WaitResult::of_outage(store, &row.id, &error, end)),
+            None => return Ok(WaitResult::of_outage(store, row, &error, end)),
         };
     }
 }

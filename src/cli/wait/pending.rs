@@ -3,8 +3,8 @@
 use crate::byte_size::Size;
 use crate::cli::job_state;
 use crate::cli::status_figures::{count, plural};
-use crate::jobs::JobStore;
 use crate::jobs::stats::JobRemarks;
+use crate::jobs::{JobRow, JobStore};
 use crate::pipeline::commands::wait::Pending;
 use crate::pipeline::slot::committed_end::CommittedEnd;
 use crate::pipeline::slot::job_slots::JobSlot;
@@ -24,7 +24,7 @@ pub async fn why_pending(
         Pending::Backfill(row) => {
             let why = job_state::description(store, row).await?;
             let why = why.unwrap_or_else(|| "has not finished its initial backfill".to_owned());
-            why + &scanned(record.as_ref())
+            why + &scanned(record.as_ref(), row)
         }
         Pending::NoSlot => no_slot(record.as_ref(), target),
         Pending::SlotIsLost(slot) => format!(
@@ -53,11 +53,12 @@ pub fn cause(remarks: &JobRemarks) -> Option<String> {
 }
 
 /// How far its scan is, after a description of it.
-fn scanned(record: Option<&JobRecord>) -> String {
+fn scanned(record: Option<&JobRecord>, row: &JobRow) -> String {
     let Some(scan) = record.and_then(|record| record.scan) else {
         return String::new();
     };
-    let total = plural(scan.rows_total, "row", "rows");
+    let (one, many) = row.definition.unit();
+    let total = plural(scan.rows_total, one, many);
     format!("; {} of {total} done", count(Some(scan.rows_done)))
 }
 

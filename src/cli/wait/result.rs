@@ -10,7 +10,7 @@ use super::pending::why_pending;
 use crate::cli::status_figures::plural;
 use crate::cli::{job_state, output, stderr};
 use crate::jobs::failures::Failure;
-use crate::jobs::{JobId, JobStore};
+use crate::jobs::{JobId, JobRow, JobStore};
 use crate::pipeline::commands::wait::{Pending, Standing};
 use crate::pipeline::slot::committed_end::CommittedEnd;
 use crate::pipeline::slot::job_slots::JobSlot;
@@ -28,6 +28,8 @@ pub struct WaitResult {
     job: JobId,
     /// Up to where; `None` for a job that had ended before.
     end: Option<CommittedEnd>,
+    /// What the job embeds: one of them, and many.
+    unit: (&'static str, &'static str),
     slot: Option<String>,
     state: State,
     /// The failures table, quoted.
@@ -52,14 +54,16 @@ impl WaitResult {
     /// The server's.
     pub async fn read(
         store: &JobStore,
-        job: &JobId,
+        row: &JobRow,
         standing: Standing,
         end: Option<CommittedEnd>,
         target: Option<&Session>,
     ) -> anyhow::Result<Self> {
+        let job = &row.id;
         let result = |slot: Option<JobSlot>, state| WaitResult {
             job: job.clone(),
             end,
+            unit: row.definition.unit(),
             slot: slot.map(|slot| slot.name),
             state,
             failures: store.table().failures().to_owned(),
@@ -91,13 +95,14 @@ impl WaitResult {
     /// A server went away during the wait, and did not come back in time.
     pub fn of_outage(
         store: &JobStore,
-        job: &JobId,
+        row: &JobRow,
         error: &DatabaseError,
         end: CommittedEnd,
     ) -> Self {
         WaitResult {
-            job: job.clone(),
+            job: row.id.clone(),
             end: Some(end),
+            unit: row.definition.unit(),
             slot: None,
             state: State::TimedOut(format!("cannot be asked for: {error}")),
             failures: store.table().failures().to_owned(),
@@ -170,7 +175,7 @@ impl WaitResult {
         if rows.is_empty() {
             return vec![embedded];
         }
-        let count = plural(rows.len() as u64, "row", "rows");
+        let count = plural(rows.len() as u64, self.unit.0, self.unit.1);
         let mut report = vec![format!("{embedded}, but for {count} in {failures}:")];
         let shown = rows.iter().take(MAX_SHOWN);
         report.extend(shown.map(|row| format!("  {}: {}", row.key, row.error)));

@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use crate::cli::stderr;
 use crate::embedding::ModelName;
@@ -32,7 +33,12 @@ pub struct NewJobArguments {
 
     /// A table for passages of the texts with a vector each, created if it does not exist: docs_chunks or
     /// search.docs_chunks
-    #[arg(long, value_name = "NAME", conflicts_with = "fingerprint_column")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        conflicts_with = "fingerprint_column",
+        value_parser = NonEmptyStringValueParser::new()
+    )]
     chunk_table: Option<String>,
 
     /// The embedding model

@@ -25,6 +25,9 @@ const UNTOUCHED_ROW: u64 = 999_999;
 /// Another one, for a long document.
 pub const LONG_DOCUMENT: u64 = 999_998;
 
+/// Between two attempts to end a fault, while the server is down.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Commits wait for no standby.
 pub const NO_STANDBY: [&str; 2] = [
     "ALTER SYSTEM RESET synchronous_standby_names",
@@ -144,7 +147,10 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
             let client = client(testbed).await?;
             client.batch_execute(role::HIDE_ROWS).await?;
             tokio::time::sleep(*pause).await;
-            client.batch_execute(role::SHOW_ROWS).await?;
+            // A server that was restarted meanwhile would hide them until the end.
+            while execute(testbed, role::SHOW_ROWS).await.is_err() {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
         }
         Fault::RefuseRole {
             refusal,
@@ -325,9 +331,14 @@ async fn invisible_commits(testbed: &Testbed, pause: Duration) -> Result<(), Err
     tokio::time::sleep(pause).await;
     // A server that was restarted meanwhile still has the setting, and no commit would end.
     while wait_for_no_standby(testbed).await.is_err() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
     set
+}
+
+/// Runs a statement in a session of its own.
+async fn execute(testbed: &Testbed, statement: &str) -> Result<(), Error> {
+    client(testbed).await?.batch_execute(statement).await
 }
 
 async fn wait_for_no_standby(testbed: &Testbed) -> Result<(), Error> {

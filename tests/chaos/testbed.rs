@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::client::{connect_when_ready, execute};
@@ -53,6 +53,10 @@ pub struct Testbed {
     pub at_passages: Mutex<()>,
 }
 
+/// How long the first scan is waited for.
+const FIRST_SCAN_TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
 /// What every schedule finds beside its own table.
 const TABLES: &str = "
     DO $$ BEGIN
@@ -96,7 +100,7 @@ impl Testbed {
             uri: proxied,
             shares_slot: schedule.shares_slot,
         };
-        let testbed = Self {
+        let mut testbed = Self {
             managers: (0..schedule.daemons)
                 .map(|number| ServiceManager::start(config.clone(), number, Arc::clone(&record)))
                 .collect(),
@@ -115,6 +119,11 @@ impl Testbed {
         };
         let inserted = testbed.insert_jobs(&client).await;
         inserted.expect("the jobs are inserted");
+        let documents = testbed.schedule.documents.as_ref();
+        if documents.is_some_and(|documents| documents.waits_for_job) {
+            wait_for_first_scan(&client).await;
+            testbed.began = Instant::now();
+        }
         testbed
     }
 
@@ -193,6 +202,19 @@ impl Testbed {
         drop(self.proxy);
         let client = connect_when_ready(&self.maintenance, HARNESS).await;
         drop_database(&client, &self.database).await;
+    }
+}
+
+/// Waits until the initial backfill of all jobs is over, or for a while: some rows may be embedded by servers that are slow.
+async fn wait_for_first_scan(client: &Client) {
+    let is_over = "SELECT COALESCE(bool_and(init_finished_at IS NOT NULL), false) FROM jobs";
+    let began = Instant::now();
+    while began.elapsed() < FIRST_SCAN_TIMEOUT {
+        let answer = client.query_one(is_over, &[]).await;
+        if answer.is_ok_and(|answer| answer.get(0)) {
+            return;
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

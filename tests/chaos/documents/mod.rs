@@ -42,6 +42,9 @@ pub struct Documents {
     pub other_cutting: Cutting,
     /// The users have created the table for passages.
     pub exists_before: bool,
+    /// Users and faults begin when existing rows have their passages. Otherwise, on a busy machine, the job begins when the
+    /// users have stopped, and its first scan does all the work.
+    pub waits_for_job: bool,
 }
 
 /// The name of a table for passages.
@@ -108,6 +111,7 @@ impl Documents {
             cutting,
             // The trigger that rejects passages has to be there before them.
             exists_before: random.percent(60) || shape.rejects,
+            waits_for_job: random.percent(75),
         };
         let incidents = (0..random.within(2..5)).map(|_| {
             let at = Duration::from_millis(random.below(duration.as_millis() as u64 * 2 / 3));
@@ -161,15 +165,17 @@ fn fault(random: &mut Random, has_role: bool) -> Fault {
 /// A failpoint of the way of documents, at which the daemon dies or is delayed after some passes.
 fn failpoint(random: &mut Random) -> String {
     let moment = random.within(50..1500);
-    let die = || "return".to_owned();
+    let die = || "1*return".to_owned();
     let choices = [
         ("documents-read", 30, die()),
-        ("documents-read", 10, format!("sleep({})", moment / 5)),
+        ("documents-read", 10, format!("1*sleep({})", moment / 5)),
         ("documents-cut", 60, die()),
         ("documents-embedded", 60, die()),
         ("embedder", 20, die()),
         ("write-back-sent", 30, die()),
-        ("write-back-sent", 20, format!("return({moment})")),
+        ("write-back-sent", 20, format!("1*return({moment})")),
+        // Newer changes of the documents come before the answers.
+        ("write-back-sent", 20, format!("8*return({})", moment / 5)),
         ("write-back-after-commit", 30, die()),
         ("write-back-after-commit", 10, die()),
         ("orphans-read", 3, die()),
@@ -178,8 +184,8 @@ fn failpoint(random: &mut Random) -> String {
     ];
     let (name, passes, action) = random.pick(&choices).clone();
     match random.below(passes) {
-        0 => format!("{name}=1*{action}"),
-        after => format!("{name}={after}*off->1*{action}"),
+        0 => format!("{name}={action}"),
+        after => format!("{name}={after}*off->{action}"),
     }
 }
 
@@ -187,10 +193,14 @@ impl fmt::Display for Documents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "documents in {}{}, cut as {}, later perhaps as {}",
+            "documents in {}{}{}, cut as {}, later perhaps as {}",
             self.table.written,
             match self.exists_before {
                 true => " (there before)",
+                false => "",
+            },
+            match self.waits_for_job {
+                true => ", and the job before its users",
                 false => "",
             },
             self.cutting.params(),

@@ -14,7 +14,7 @@ use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
 use super::documents::edits::quoted;
-use super::documents::{OTHER_TABLE, resync, texts, unseen_edit};
+use super::documents::{OTHER_TABLE, late_answer, resync, texts, unseen_edit};
 use super::role;
 use super::schedule::{Fault, Incident, Loss};
 use super::swap;
@@ -68,6 +68,7 @@ fn lasts(fault: &Fault) -> bool {
             | Fault::Resync { .. }
             | Fault::SlowResync { .. }
             | Fault::UnseenEdit { .. }
+            | Fault::LateAnswer
     )
 }
 
@@ -177,6 +178,7 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::Resync { all } => resync::run(testbed, *all, &[]).await?,
         Fault::SlowResync { all } => return resync::run_slowly(testbed, *all).await,
         Fault::UnseenEdit { kills } => return unseen_edit::play(testbed, *kills).await,
+        Fault::LateAnswer => return late_answer::play(testbed).await,
     }
     Ok(())
 }

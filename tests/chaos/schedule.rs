@@ -142,6 +142,8 @@ pub enum Fault {
     UnseenEdit {
         kills: bool,
     },
+    /// Documents change while the answer to the write of their passages is on its way.
+    LateAnswer,
 }
 
 impl Schedule {

@@ -51,8 +51,11 @@ impl User {
         }
         // The last versions of a document come in a burst: no later change mends what one of them does to it.
         if self.has_documents {
+            let moves = self.last_moves();
             let burst = self.hot_document();
-            self.execute(&client, &burst).await;
+            for statement in moves.iter().chain([&burst]) {
+                self.execute(&client, statement).await;
+            }
         }
     }
 
@@ -101,6 +104,11 @@ impl User {
     /// A row that exists within transactions alone.
     pub fn spare_row(&self) -> u64 {
         self.number * ROWS + ROWS - 1
+    }
+
+    /// A row that no other change makes.
+    pub fn fresh_row(&self, number: u64) -> u64 {
+        self.spare_row() - 1 - number
     }
 
     /// The first of some rows for a bulk load.

@@ -7,6 +7,9 @@ use crate::workload::User;
 /// Where a document is edited: at its beginning, in the middle, at its end.
 const PLACES: [&str; 3] = ["0", "0.5", "0.999"];
 
+/// How many documents of each user get another key at the end.
+const LAST_MOVES: u64 = 6;
+
 impl User {
     /// The text of a document, as SQL, which may be NULL or empty.
     pub fn document(&mut self) -> String {
@@ -100,6 +103,16 @@ impl User {
                  (i % 4) / 4.0, 'w' || i || ' w3. ' || {fresh}) WHERE {is}; {commit} \
              END LOOP; {last}; END $do$"
         )
+    }
+
+    /// Documents get keys that no document had, and leave keys that none gets again: no later change mends what is left
+    /// under them.
+    pub fn last_moves(&mut self) -> Vec<String> {
+        let moves = (0..LAST_MOVES).map(|number| {
+            let row = self.row();
+            self.rename(row, self.fresh_row(number))
+        });
+        moves.collect()
     }
 
     fn load_documents(&mut self) -> String {

@@ -9,6 +9,8 @@
 
 pub mod cutting;
 pub mod edits;
+pub mod late_answer;
+pub mod quiet_rows;
 pub mod reader;
 pub mod resync;
 pub mod tables;
@@ -138,7 +140,7 @@ impl Documents {
 
 fn fault(random: &mut Random, has_role: bool) -> Fault {
     let pause = |random: &mut Random| Duration::from_millis(random.within(50..500));
-    match random.below(34) {
+    match random.below(40) {
         0..6 => Fault::KillInDocument(random.below(12)),
         6..12 => Fault::Failpoint(failpoint(random)),
         12..15 => Fault::Resync {
@@ -155,6 +157,7 @@ fn fault(random: &mut Random, has_role: bool) -> Fault {
         },
         27..30 => Fault::InvisibleCommits(pause(random)),
         30 | 31 if has_role => Fault::HideRows(pause(random)),
+        34..40 => Fault::LateAnswer,
         _ => Fault::Restart(
             testkit::restartable::Stop::Immediate,
             Duration::from_millis(random.within(20..300)),

@@ -6,6 +6,7 @@ use nix::sys::signal::Signal;
 use tokio_postgres::Error;
 
 use super::SLOW_COMMAND;
+use super::quiet_rows::{self, Edit};
 use crate::faults::client;
 use crate::testbed::Testbed;
 
@@ -19,6 +20,8 @@ const READ_AND_WAIT: &str = "documents-read=3*sleep(800)";
 const HALT: Duration = Duration::from_secs(3);
 /// How long it waits for the job at most.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for the daemon to write the passages of a few documents.
+const TIME_TO_WRITE: Duration = Duration::from_millis(300);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Other faults may make the command fail, which is logged alone.
@@ -42,11 +45,17 @@ pub async fn run(testbed: &Testbed, all: bool, variables: &[(&str, &str)]) -> Re
 pub async fn run_slowly(testbed: &Testbed, all: bool) -> Result<(), Error> {
     let _alone = testbed.at_passages.lock().await;
     let _ = tokio::time::timeout(PATIENCE, has_started(testbed)).await;
+    let shape = &testbed.schedule.shape;
+    let editor = client(testbed).await?;
+    quiet_rows::edit(&editor, shape, Edit::Lengthen).await?;
+    tokio::time::sleep(TIME_TO_WRITE).await;
     let signal_all = |signal| {
         let managers = testbed.managers.iter();
         managers.for_each(|manager| manager.signal(signal));
     };
     signal_all(Signal::SIGSTOP);
+    // Both writers find the same text, and the vectors of its passages at other places.
+    let shifted = quiet_rows::edit(&editor, shape, Edit::Shift).await;
     let go_on = async {
         let _ = tokio::time::timeout(HALT, has_read(testbed)).await;
         signal_all(Signal::SIGCONT);
@@ -54,7 +63,7 @@ pub async fn run_slowly(testbed: &Testbed, all: bool) -> Result<(), Error> {
     };
     let variables = [("FAILPOINTS", READ_AND_WAIT), ("PGAPPNAME", SLOW_COMMAND)];
     let (done, ()) = tokio::join!(run(testbed, all, &variables), go_on);
-    done
+    shifted.and(done)
 }
 
 /// Waits until existing rows have their passages: before that there is nothing to compare with.

@@ -65,7 +65,7 @@ pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
 }
 
 /// Waits until a session waits for the lock; false if none does.
-async fn is_awaited(client: &Client, key: i64) -> Result<bool, Error> {
+pub async fn is_awaited(client: &Client, key: i64) -> Result<bool, Error> {
     let awaited = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objsubid = 1 \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                    AND (classid::bigint << 32) | objid::bigint = $1)";

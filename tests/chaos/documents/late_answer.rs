@@ -1,0 +1,83 @@
+//! The answer to a write-back comes late, and the documents have changed again before that.
+//!
+//! ```text
+//!  daemon  reads, sends ─ waits for the lock ─ writes ─────────────── has the answer: the write was of the version before
+//!  here    locks the passages ─ holds answers back, unlocks ── edits ─ pause
+//!  stream                                                      the edits come
+//! ```
+//!
+//! The documents are [quiet rows](super::quiet_rows).
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use lantern::pipeline::slot::session_locks;
+use tokio_postgres::{Client, Error};
+
+use super::quiet_rows::{Edit, edit};
+use super::unseen_edit::is_awaited;
+use crate::faults::client;
+use crate::proxy::{Condition, Kind};
+use crate::testbed::Testbed;
+
+/// Write-backs that are let through one by one: those of users' documents were ready before.
+const TURNS: usize = 3;
+/// How long answers are held back.
+const PAUSE: Duration = Duration::from_millis(600);
+/// How long a write-back takes at most.
+const PATIENCE: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Plays it, unless the daemon does not write meanwhile.
+pub async fn play(testbed: &Testbed) -> Result<(), Error> {
+    let Some(documents) = &testbed.schedule.documents else {
+        return Ok(());
+    };
+    let shape = &testbed.schedule.shape;
+    let _alone = testbed.at_passages.lock().await;
+    let (locker, editor) = (client(testbed).await?, client(testbed).await?);
+    let oid = "SELECT COALESCE(to_regclass($1)::oid, 0)";
+    let oid = editor.query_one(oid, &[&documents.table.qualified]).await?;
+    let key = session_locks::passages(oid.get(0));
+    let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
+    locker.batch_execute(&lock).await?;
+    edit(&editor, shape, Edit::Lengthen).await?;
+    for turn in 0..TURNS {
+        if turn > 0 {
+            locker.batch_execute("COMMIT").await?;
+            locker.batch_execute(&lock).await?;
+        }
+        if !is_awaited(&editor, key).await? {
+            testbed.log("no write-back came");
+            return locker.batch_execute("COMMIT").await;
+        }
+    }
+    let networks = (0..testbed.managers.len()).map(|daemon| testbed.proxy.network(daemon));
+    let stalled =
+        networks.map(|network| network.condition(Kind::Sql, Condition::Stalled, PAUSE, false));
+    // Answers are held back from the first poll on.
+    let (_, edited) = tokio::join!(biased; join_all(stalled), async {
+        locker.batch_execute("COMMIT").await?;
+        if !is_over(&editor, key).await? {
+            testbed.log("the write-back goes on");
+        }
+        edit(&editor, shape, Edit::Lengthen).await
+    });
+    testbed.record.recoverable();
+    edited
+}
+
+/// Waits until no session has the lock or waits for it; false if one does for long.
+async fn is_over(client: &Client, key: i64) -> Result<bool, Error> {
+    let over = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+                AND (classid::bigint << 32) | objid::bigint = $1)";
+    let began = Instant::now();
+    while began.elapsed() < PATIENCE {
+        if client.query_one(over, &[&key]).await?.get(0) {
+            return Ok(true);
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    Ok(false)
+}

@@ -184,6 +184,7 @@ async fn check_advises_on_the_index_and_the_vacuum_of_the_passages() {
             && vacuum.contains("ALTER TABLE \"public\".\"docs_chunks\""),
         "{found:#}"
     );
+    // There is no index for arrays, so nothing is advised.
     if !scene.database.skips_vector() {
         assert!(index.contains("create_index"), "{found:#}");
         scene

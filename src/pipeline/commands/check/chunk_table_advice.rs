@@ -35,14 +35,16 @@ fn without_index(names: &TargetNames, table: &str) -> String {
     )
 }
 
-/// Whether an index of pgvector is there for the column.
+/// Whether an index of pgvector is there for the column, or cannot be: none has arrays.
 async fn is_indexed(session: &Session, oid: u32, column: &str) -> Result<bool, DatabaseError> {
     session
         .query_one(
             "SELECT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am m ON m.oid = c.relam \
                JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attname = $2::text \
                WHERE i.indrelid = $1 AND i.indisvalid AND m.amname NOT IN ('btree', 'hash', 'gin', 'gist', 'brin', 'spgist') \
-                 AND (a.attnum = ANY (i.indkey::int2[]) OR i.indexprs IS NOT NULL))",
+                 AND (a.attnum = ANY (i.indkey::int2[]) OR i.indexprs IS NOT NULL)) \
+             OR EXISTS (SELECT FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid \
+               WHERE a.attrelid = $1 AND a.attname = $2::text AND t.typcategory = 'A')",
             &[&oid, &column],
         )
         .await

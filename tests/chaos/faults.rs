@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
 use super::documents::edits::quoted;
+use super::documents::quiet_rows::{self, Edit};
 use super::documents::{OTHER_TABLE, late_answer, resync, texts, unseen_edit};
 use super::role;
 use super::schedule::{Fault, Incident, Loss};
@@ -27,6 +28,8 @@ pub const LONG_DOCUMENT: u64 = 999_998;
 
 /// Between two attempts to end a fault, while the server is down.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// Until all sessions of a server have its new settings.
+const TIME_TO_RELOAD: Duration = Duration::from_millis(20);
 
 /// Commits wait for no standby.
 pub const NO_STANDBY: [&str; 2] = [
@@ -144,15 +147,7 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::ChangeDestination => return change_destination(testbed).await,
         Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
         Fault::InvisibleCommits(pause) => return invisible_commits(testbed, *pause).await,
-        Fault::HideRows(pause) => {
-            let client = client(testbed).await?;
-            client.batch_execute(role::HIDE_ROWS).await?;
-            tokio::time::sleep(*pause).await;
-            // A server that was restarted meanwhile would hide them until the end.
-            while execute(testbed, role::SHOW_ROWS).await.is_err() {
-                tokio::time::sleep(RETRY_INTERVAL).await;
-            }
-        }
+        Fault::HideRows(pause) => return hide_rows(testbed, *pause).await,
         Fault::RefuseRole {
             refusal,
             pause,
@@ -330,12 +325,42 @@ async fn invisible_commits(testbed: &Testbed, pause: Duration) -> Result<(), Err
     let standby = "ALTER SYSTEM SET synchronous_standby_names = 'absent'";
     let set = client.batch_execute(standby).await;
     let set = set.and(client.batch_execute("SELECT pg_reload_conf()").await);
+    let edited = async {
+        tokio::time::sleep(TIME_TO_RELOAD).await;
+        edit_quiet_rows(testbed).await
+    };
+    let over = async {
+        tokio::time::sleep(pause).await;
+        // A server that was restarted meanwhile still has the setting, and no commit would end.
+        while wait_for_no_standby(testbed).await.is_err() {
+            tokio::time::sleep(RETRY_INTERVAL).await;
+        }
+    };
+    let (edited, ()) = tokio::join!(edited, over);
+    set.and(edited)
+}
+
+/// Documents change while their rows are hidden from the daemon.
+async fn hide_rows(testbed: &Testbed, pause: Duration) -> Result<(), Error> {
+    execute(testbed, role::HIDE_ROWS).await?;
+    let edited = edit_quiet_rows(testbed).await;
     tokio::time::sleep(pause).await;
-    // A server that was restarted meanwhile still has the setting, and no commit would end.
-    while wait_for_no_standby(testbed).await.is_err() {
+    // A server that was restarted meanwhile would hide them until the end.
+    while execute(testbed, role::SHOW_ROWS).await.is_err() {
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
-    set
+    edited
+}
+
+/// Changes documents that no user changes, where there are documents.
+async fn edit_quiet_rows(testbed: &Testbed) -> Result<(), Error> {
+    match testbed.schedule.documents {
+        Some(_) => {
+            let client = client(testbed).await?;
+            quiet_rows::edit(&client, &testbed.schedule.shape, Edit::Lengthen).await
+        }
+        None => Ok(()),
+    }
 }
 
 /// Runs a statement in a session of its own.

@@ -20,8 +20,8 @@ use crate::faults::client;
 use crate::proxy::{Condition, Kind};
 use crate::testbed::Testbed;
 
-/// Write-backs that are let through one by one: those of users' documents were ready before.
-const TURNS: usize = 3;
+/// How long a write-back is waited for: the daemon may be down.
+const COMES_WITHIN: Duration = Duration::from_secs(2);
 /// How long answers are held back.
 const PAUSE: Duration = Duration::from_millis(600);
 /// How long a write-back takes at most.
@@ -42,15 +42,16 @@ pub async fn play(testbed: &Testbed) -> Result<(), Error> {
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
     locker.batch_execute(&lock).await?;
     edit(&editor, shape, Edit::Lengthen).await?;
-    for turn in 0..TURNS {
-        if turn > 0 {
-            locker.batch_execute("COMMIT").await?;
-            locker.batch_execute(&lock).await?;
-        }
-        if !is_awaited(&editor, key).await? {
-            testbed.log("no write-back came");
-            return locker.batch_execute("COMMIT").await;
-        }
+    let came = is_awaited(&editor, key, COMES_WITHIN).await?;
+    // It may be one of users' documents, which were ready before. Then that of the quiet rows comes next.
+    locker.batch_execute("COMMIT").await?;
+    locker.batch_execute(&lock).await?;
+    if came && !is_awaited(&editor, key, PATIENCE).await? {
+        edit(&editor, shape, Edit::Lengthen).await?;
+    }
+    if !is_awaited(&editor, key, COMES_WITHIN).await? {
+        testbed.log("no write-back came");
+        return locker.batch_execute("COMMIT").await;
     }
     let networks = (0..testbed.managers.len()).map(|daemon| testbed.proxy.network(daemon));
     let stalled =

@@ -39,7 +39,7 @@ pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
     locker.batch_execute(&lock).await?;
     edit(testbed, &editor).await?;
-    if !is_awaited(&editor, key).await? {
+    if !is_awaited(&editor, key, PATIENCE).await? {
         testbed.log("no write-back came");
         return locker.batch_execute("COMMIT").await;
     }
@@ -65,12 +65,12 @@ pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
 }
 
 /// Waits until a session waits for the lock; false if none does.
-pub async fn is_awaited(client: &Client, key: i64) -> Result<bool, Error> {
+pub async fn is_awaited(client: &Client, key: i64, patience: Duration) -> Result<bool, Error> {
     let awaited = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objsubid = 1 \
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
                    AND (classid::bigint << 32) | objid::bigint = $1)";
     let began = Instant::now();
-    while began.elapsed() < PATIENCE {
+    while began.elapsed() < patience {
         if client.query_one(awaited, &[&key]).await?.get(0) {
             return Ok(true);
         }

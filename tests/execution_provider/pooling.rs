@@ -36,7 +36,7 @@ async fn differences(cases: &[Case], provider: &str) -> Vec<String> {
 
 /// Whether the largest values count in it, or the graph pools.
 fn holds_other(case: &Case) -> bool {
-    let parts = ["max", "two poolings", "static"];
+    let parts = ["max", "two poolings", "static", "clip"];
     parts.iter().any(|part| case.name.contains(part))
 }
 

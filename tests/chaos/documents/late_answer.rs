@@ -8,14 +8,14 @@
 //!
 //! The documents are [quiet rows](super::quiet_rows).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use lantern::pipeline::slot::session_locks;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Error;
 
+use super::passages_lock::{is_awaited, is_vacant};
 use super::quiet_rows::{Edit, edit};
-use super::unseen_edit::is_awaited;
 use crate::faults::client;
 use crate::proxy::{Condition, Kind};
 use crate::testbed::Testbed;
@@ -26,7 +26,6 @@ const COMES_WITHIN: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(600);
 /// How long a write-back takes at most.
 const PATIENCE: Duration = Duration::from_millis(300);
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Plays it, unless the daemon does not write meanwhile.
 pub async fn play(testbed: &Testbed) -> Result<(), Error> {
@@ -59,26 +58,11 @@ pub async fn play(testbed: &Testbed) -> Result<(), Error> {
     // Answers are held back from the first poll on.
     let (_, edited) = tokio::join!(biased; join_all(stalled), async {
         locker.batch_execute("COMMIT").await?;
-        if !is_over(&editor, key).await? {
+        if !is_vacant(&editor, key, PATIENCE).await? {
             testbed.log("the write-back goes on");
         }
         edit(&editor, shape, Edit::Lengthen).await
     });
     testbed.record.recoverable();
     edited
-}
-
-/// Waits until no session has the lock or waits for it; false if one does for long.
-async fn is_over(client: &Client, key: i64) -> Result<bool, Error> {
-    let over = "SELECT NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1 \
-                AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                AND (classid::bigint << 32) | objid::bigint = $1)";
-    let began = Instant::now();
-    while began.elapsed() < PATIENCE {
-        if client.query_one(over, &[&key]).await?.get(0) {
-            return Ok(true);
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    Ok(false)
 }

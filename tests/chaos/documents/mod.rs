@@ -10,6 +10,7 @@
 pub mod cutting;
 pub mod edits;
 pub mod late_answer;
+mod passages_lock;
 pub mod quiet_rows;
 pub mod reader;
 pub mod resync;

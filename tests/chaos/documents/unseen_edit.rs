@@ -8,13 +8,14 @@
 //!
 //! A write-back of the texts before the edits is what the reader of passages reports.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use lantern::pipeline::slot::session_locks;
 use nix::sys::signal::Signal;
 use tokio_postgres::{Client, Error};
 
+use super::passages_lock::is_awaited;
 use super::tables::WATCHED;
 use crate::faults::client;
 use crate::proxy::{Condition, Kind};
@@ -22,7 +23,6 @@ use crate::testbed::Testbed;
 
 /// How long a write-back is waited for: the daemon may be down.
 const PATIENCE: Duration = Duration::from_secs(5);
-const POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// From the edits to the write-back, and from there to the edits in the stream: time for the reader to look.
 const PAUSE: Duration = Duration::from_millis(300);
 
@@ -62,21 +62,6 @@ pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
     });
     testbed.record.recoverable();
     edited
-}
-
-/// Waits until a session waits for the lock; false if none does.
-pub async fn is_awaited(client: &Client, key: i64, patience: Duration) -> Result<bool, Error> {
-    let awaited = "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND objsubid = 1 \
-                   AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-                   AND (classid::bigint << 32) | objid::bigint = $1)";
-    let began = Instant::now();
-    while began.elapsed() < patience {
-        if client.query_one(awaited, &[&key]).await?.get(0) {
-            return Ok(true);
-        }
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
-    Ok(false)
 }
 
 /// Changes the documents that users change, but those that a user has locked.

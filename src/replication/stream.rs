@@ -64,6 +64,7 @@ pub enum Frame {
 /// A standby status update that waits to be sent.
 #[derive(Debug, Clone, Copy)]
 struct Status {
+    written: Lsn,
     flushed: Lsn,
     reply_requested: bool,
 }
@@ -75,6 +76,8 @@ struct Status {
 pub struct ReplicationStream {
     wire: Wire,
     process_id: i32,
+    /// What the next status reports as written, if that is more than it reports as flushed.
+    written: Lsn,
     /// The latest status that is not yet in the wire's output.
     pending_status: Option<Status>,
     /// Bytes of a message that are yet to arrive and to be discarded.
@@ -90,6 +93,7 @@ impl ReplicationStream {
         ReplicationStream {
             wire,
             process_id,
+            written: Lsn::ZERO,
             pending_status: None,
             to_discard: 0,
             received: 0,
@@ -194,6 +198,17 @@ impl ReplicationStream {
         }
     }
 
+    /// From now on reports at least this position as written: then the server sends no keepalives that were not asked for,
+    /// until it has sent everything up to this position.
+    ///
+    /// A walsender that has caught up sends one before it waits, each time, where the reader has reported neither as
+    /// written nor as flushed all that it has sent (`WalSndWaitForWal` in walsender.c). Beside many small transactions
+    /// that are thousands a second. Of a logical reader the server uses what is written for nothing else but
+    /// `pg_stat_replication`, and for `synchronous_commit = remote_write` where the reader counts as a standby.
+    pub fn report_written(&mut self, written: Lsn) {
+        self.written = written;
+    }
+
     /// Confirms `flushed` as written, flushed and applied: the server may remove the WAL before it, and never sends
     /// changes of transactions that ended before it again.
     ///
@@ -211,6 +226,7 @@ impl ReplicationStream {
             .pending_status
             .is_some_and(|waiting| waiting.reply_requested);
         self.pending_status = Some(Status {
+            written: self.written.max(flushed),
             flushed,
             reply_requested: reply_requested || was_requested,
         });
@@ -363,8 +379,8 @@ fn write_status(status: Status, out: &mut BytesMut) {
     out.put_u8(backend::COPY_DATA_TAG);
     out.put_u32(SIZE);
     out.put_u8(b'r');
-    out.put_u64(status.flushed.0); // written
-    out.put_u64(status.flushed.0); // flushed
+    out.put_u64(status.written.0);
+    out.put_u64(status.flushed.0);
     out.put_u64(status.flushed.0); // applied
     out.put_i64(Timestamp::from_system_time(SystemTime::now()).0);
     out.put_u8(status.reply_requested.into());

@@ -16,10 +16,12 @@
 mod controller;
 mod gate;
 mod monitor;
+mod processes;
 mod processors;
+mod servers;
 mod throttle;
 
-pub use monitor::{OwnProcess, Processes};
+pub use processes::{OwnProcess, Processes};
 
 pub(crate) use gate::Gate;
 pub(crate) use monitor::Monitor;

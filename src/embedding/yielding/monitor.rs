@@ -1,68 +1,22 @@
 //! The thread that looks at the processors five times a second while inference runs.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::controller::{Controller, Usage};
 use super::gate::Gate;
-use super::processors::{Counters, is_named};
+use super::processes::Processes;
+use super::processors::Counters;
+use super::servers::Servers;
 
 /// How often it looks. In the experiments that chose the rule, users were back at their speed within half a second.
 const INTERVAL: Duration = Duration::from_millis(200);
-
-/// Processes on this machine that work for this one, such as the server processes of its sessions. What they use is not
-/// what others use. Clones share the list.
-#[derive(Debug, Clone, Default)]
-pub struct Processes(Arc<Mutex<BTreeMap<u32, usize>>>);
-
-/// A process that is on the list until this is dropped.
-#[derive(Debug)]
-pub struct OwnProcess {
-    list: Processes,
-    pid: u32,
-}
-
-impl Processes {
-    /// Adds the process with this id, if this machine has one whose name begins with `name`. In a container the id may be
-    /// that of another one, or of none.
-    #[must_use]
-    pub fn add(&self, pid: u32, name: &str) -> Option<OwnProcess> {
-        if !is_named(pid, name) {
-            return None;
-        }
-        *self.lock().entry(pid).or_default() += 1;
-        Some(OwnProcess {
-            list: self.clone(),
-            pid,
-        })
-    }
-
-    fn ids(&self) -> Vec<u32> {
-        self.lock().keys().copied().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<u32, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for OwnProcess {
-    fn drop(&mut self) {
-        let mut list = self.list.lock();
-        if let Some(count) = list.get_mut(&self.pid) {
-            *count -= 1;
-            if *count == 0 {
-                list.remove(&self.pid);
-            }
-        }
-    }
-}
 
 /// Opens and closes the gate by what others use.
 pub(crate) struct Monitor {
     gate: Arc<Gate>,
     own: Processes,
+    servers: Servers,
     controller: Controller,
     threads: usize,
     /// Whether inference yields now, for the log.
@@ -75,6 +29,7 @@ impl Monitor {
         Monitor {
             gate,
             own,
+            servers: Servers::default(),
             controller: Controller::new(threads, floor),
             threads,
             yields: false,
@@ -93,16 +48,16 @@ impl Monitor {
     }
 
     fn watch(&mut self) -> std::io::Result<()> {
-        let mut before = Counters::read(&self.own.ids())?;
+        let mut before = self.count()?;
         let mut was_idle = true;
         while self.gate.wait_until_engaged() {
             if was_idle {
-                before = Counters::read(&self.own.ids())?;
+                before = self.count()?;
             }
             if !self.gate.pause(INTERVAL) {
                 break;
             }
-            let now = Counters::read(&self.own.ids())?;
+            let now = self.count()?;
             if let Some(usage) = now.since(&before) {
                 self.adjust(usage);
             }
@@ -110,6 +65,12 @@ impl Monitor {
             was_idle = !self.gate.is_engaged();
         }
         Ok(())
+    }
+
+    fn count(&mut self) -> std::io::Result<Counters> {
+        let mut own = self.own.ids();
+        own.extend(self.servers.helpers(&own));
+        Counters::read(&own)
     }
 
     fn adjust(&mut self, usage: Usage) {
@@ -131,24 +92,5 @@ impl Monitor {
             };
             tracing::debug!("{state} {:.1} of {} cores", usage.others, usage.cores);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_is_listed_as_long_as_somebody_wants_it() {
-        let list = Processes::default();
-        let this = std::process::id();
-        let name = std::fs::read_to_string("/proc/self/comm").expect("a name");
-        assert!(list.add(this, "postgres").is_none());
-        let first = list.add(this, name.trim_end()).expect("it is there");
-        let second = list.add(this, name.trim_end()).expect("it is there");
-        drop(first);
-        assert_eq!(list.ids(), [this]);
-        drop(second);
-        assert!(list.ids().is_empty());
     }
 }

@@ -24,7 +24,7 @@ use crate::pipeline::setup::publication::members::MembershipSnapshot;
 use crate::pipeline::table::row::{LiveAck, SubscriberId};
 use crate::plural::form;
 use crate::replication::pgoutput::RelationId;
-use crate::replication::{Frame, ReplicationStream};
+use crate::replication::{Frame, Lsn, ReplicationStream};
 use crate::status::lag::{StreamLag, Unfinished};
 use crate::ticks;
 
@@ -295,9 +295,10 @@ impl Reader {
                 reply_requested,
             } => {
                 self.filter.keepalive(wal_end);
+                self.feedback.note_keepalive(wal_end);
                 match reply_requested {
                     true => self.send_status(false).await?,
-                    false => self.feedback.note_keepalive(self.filter.confirmed()),
+                    false => self.feedback.schedule(self.filter.confirmed()),
                 }
                 Ok(0)
             }
@@ -351,7 +352,10 @@ impl Reader {
                 SILENCE_TIMEOUT.as_secs()
             )));
         }
-        if self.feedback.is_behind(self.filter.confirmed()) {
+        if self.feedback.count_keepalives() || self.feedback.declined() > Lsn::ZERO {
+            // Only the answer tells how far the server is.
+            self.send_status(true).await
+        } else if self.feedback.is_behind(self.filter.confirmed()) {
             self.send_status(false).await
         } else if self.feedback.is_overdue() {
             // Only a server that was asked for a reply can be missed.
@@ -363,10 +367,12 @@ impl Reader {
 
     async fn send_status(&mut self, reply_requested: bool) -> Result<(), JobError> {
         let confirmed = self.filter.confirmed();
+        let reply_requested = reply_requested || self.feedback.asks();
         failpoint::reach("status-before");
+        self.stream.report_written(self.feedback.declined());
         self.stream.send_status(confirmed, reply_requested).await?;
         failpoint::reach("status-after");
-        self.feedback.note_sent(confirmed);
+        self.feedback.note_sent(confirmed, reply_requested);
         Ok(())
     }
 }

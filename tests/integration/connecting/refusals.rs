@@ -32,6 +32,29 @@ async fn a_wal_level_that_is_too_low_is_rejected_with_the_remedy() {
         .await;
 }
 
+/// Where every name counts as a standby, commits would wait for vectors.
+#[tokio::test]
+async fn a_server_that_counts_every_reader_as_a_synchronous_standby_is_refused() {
+    let settings = [
+        ("synchronous_standby_names", "FIRST 1 (*)"),
+        // The test's own commits do not wait.
+        ("synchronous_commit", "local"),
+    ];
+    let target = jobs_database_on(&settings).await;
+    let _daemon = target.start_daemon();
+    target
+        .assert_failure(
+            "docs",
+            &target.database.uri(),
+            &[
+                "synchronous_standby_names = 'FIRST 1 (*)'",
+                "commits would wait for vectors",
+                "name the standbys",
+            ],
+        )
+        .await;
+}
+
 #[tokio::test]
 async fn exhausted_slots_and_walsenders_are_reported_with_the_setting() {
     let target = jobs_database_on(&[("max_replication_slots", "1")]).await;

@@ -11,6 +11,7 @@
 //! | [`points`] | nothing: what is found, point by point |
 //! | [`prerequisites`] | all that the role lacks, in one message if that is more than one thing |
 //! | [`server`] | version, encoding, `wal_level`, the right to replicate, a free slot |
+//! | [`synchronous`] | whether commits would wait for the daemon |
 //! | [`restart`] | whether a setting was changed already and waits for a restart |
 //! | [`service`] | which managed service it is: remedies differ |
 //! | [`publishing`] | which publication the job gets, and what the role needs for it |
@@ -48,5 +49,6 @@ pub mod source;
 pub mod subject;
 pub mod survey;
 mod survey_table;
+pub mod synchronous;
 pub mod triggers;
 pub mod users_code;

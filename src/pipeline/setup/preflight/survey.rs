@@ -15,6 +15,7 @@ use crate::pipeline::setup::preflight::server::{
 };
 use crate::pipeline::setup::preflight::subject::{NO_SOURCE, Rights, SAID_ABOVE, Subject};
 use crate::pipeline::setup::preflight::survey_table::FURTHER_POINTS;
+use crate::pipeline::setup::preflight::synchronous::check_synchronous;
 use crate::pipeline::setup::preflight::users_code::check_exposure;
 use crate::pipeline::setup::publication::add_member::related_refusal;
 use crate::pipeline::setup::publication::catalog::{published_changes, related_table};
@@ -61,6 +62,8 @@ pub struct Surveyed {
 const VERSION: &str = "version";
 /// The points of the server.
 const SERVER_POINTS: [&str; 4] = ["encoding", "wal_level", "slots", "privileges"];
+/// Named only where it is wrong: most servers have no synchronous standby.
+const SYNCHRONOUS: &str = "synchronous standbys";
 /// Whose code runs with rights of the role.
 const USERS_CODE: &str = "users' code";
 const MAY_PUBLISH: &str = "the role may publish the table";
@@ -111,6 +114,7 @@ impl Subject<'_> {
         points.note(wal_level, check_wal_level(session).await, |()| {
             "logical".into()
         });
+        points.note_failure(SYNCHRONOUS, check_synchronous(session).await);
         let own = self.slot.names();
         let own = own.map_or_else(Vec::new, |names| vec![&names.own, &names.shared]);
         points.note(slots, check_free_slot(session, &own).await, |room| {

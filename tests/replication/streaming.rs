@@ -79,6 +79,22 @@ impl Scene {
         }
     }
 
+    /// How far the server has written its WAL.
+    async fn flushed(&self) -> Lsn {
+        let ask = "SELECT pg_current_wal_flush_lsn()::text";
+        let row = self.client.query_one(ask, &[]).await.unwrap();
+        row.get::<_, &str>(0).parse().unwrap()
+    }
+
+    /// The position of the next keepalive.
+    async fn keepalive(&mut self) -> Lsn {
+        loop {
+            if let Frame::Keepalive { wal_end, .. } = self.stream.next().await.unwrap() {
+                return wal_end;
+            }
+        }
+    }
+
     /// The changes of the next transaction, and the position to confirm.
     async fn transaction(&mut self) -> (Vec<String>, Lsn) {
         let mut messages = Vec::new();
@@ -512,4 +528,46 @@ async fn a_resting_stream_is_not_woken_and_later_reads_all() {
 
     scene.stream.rest();
     scene.stream.finish().await.expect("it ends in order");
+}
+
+/// Beside transactions that are not published.
+#[tokio::test]
+async fn keepalives_come_unasked_up_to_what_is_reported_as_written() {
+    let mut scene = Scene::new("declining").await;
+    scene.run("CREATE TABLE others (n int)").await;
+    for _ in 0..3 {
+        scene.run("INSERT INTO others VALUES (1)").await;
+        let end = scene.flushed().await;
+        while scene.keepalive().await < end {}
+    }
+
+    scene.stream.report_written(Lsn(1 << 60));
+    scene.stream.send_status(Lsn::ZERO, true).await.unwrap();
+    let walsender = format!(
+        "FROM pg_stat_replication WHERE pid = {}",
+        scene.stream.process_id()
+    );
+    let told = format!("SELECT write_lsn = '10000000/0' {walsender}");
+    eventually("the server knows what is written", async || {
+        let row = scene.client.query_one(&told, &[]).await.unwrap();
+        row.get(0)
+    })
+    .await;
+    for _ in 0..100 {
+        scene.run("INSERT INTO others VALUES (1)").await;
+    }
+    let end = scene.flushed().await;
+    let sent = format!("SELECT sent_lsn >= '{end}' {walsender}");
+    eventually("the server has caught up", async || {
+        let row = scene.client.query_one(&sent, &[]).await.unwrap();
+        row.get(0)
+    })
+    .await;
+    scene.stream.send_status(Lsn::ZERO, true).await.unwrap();
+    let mut received = 1;
+    while scene.keepalive().await < end {
+        received += 1;
+    }
+    // Some may still be on their way from before.
+    assert!(received < 20, "{received}");
 }

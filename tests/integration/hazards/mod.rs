@@ -4,6 +4,7 @@
 //! The tests assert what a user sees in SQL. [`Scene::caught_up`] is the strongest assertion: as soon as a position is
 //! confirmed, every vector up to it must be right.
 
+mod busy_server;
 mod columns;
 mod guard;
 mod held_write_back;

@@ -274,6 +274,72 @@ ARCHITECTURES = {
 }
 
 
+TASKS = ["retrieval.query", "retrieval.passage", "separation", "classification", "text-matching"]
+# Short, so that the window has room for the texts. Those of two tasks are empty, as published.
+INSTRUCTIONS = dict(zip(TASKS, ["query: ", "passage: ", "", "represent this ", ""]))
+RANK = 2
+
+
+def added_by_tasks(model):
+    """What each task adds to each matrix of a model: the product of two narrow ones (LoRA)."""
+    generator = torch.Generator().manual_seed(7)
+
+    def narrow(*shape):
+        return 0.5 * torch.randn(len(TASKS), *shape, generator=generator)
+
+    shapes = {name: weights.shape for name, weights in model.named_parameters() if weights.ndim == 2}
+    return {name: (narrow(rows, RANK), narrow(RANK, columns)) for name, (rows, columns) in shapes.items()}
+
+
+class WithTasks(torch.nn.Module):
+    """A model whose graph takes the number of a task, and has weights for each, like jina-embeddings-v3."""
+
+    def __init__(self, model, added, is_for_each):
+        super().__init__()
+        self.model = model
+        self.is_for_each = is_for_each
+        self.names = list(added)
+        for place, parts in enumerate(added.values()):
+            for side, part in zip(("left", "right"), parts):
+                self.register_buffer(f"{side}_{place}", part)
+
+    def forward(self, input_ids, attention_mask, task_id):
+        # The graph that takes a number for each text computes with that of the first one.
+        task = task_id[0] if self.is_for_each else task_id
+        weights = dict(self.model.named_parameters())
+        for place, name in enumerate(self.names):
+            left, right = getattr(self, f"left_{place}"), getattr(self, f"right_{place}")
+            weights[name] = weights[name] + left[task] @ right[task]
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        output = torch.func.functional_call(self.model, weights, kwargs=inputs)
+        return output.last_hidden_state, output.pooler_output
+
+
+def export_with_tasks(module, path):
+    """Writes the graph, with the names of the published one. Its second output is none that is read."""
+    size = torch.export.Dim.DYNAMIC
+    ids = torch.randint(3, 90, (2, 5))
+    shape = {0: size, 1: size}
+    task, shape_of_task = torch.tensor(1), {}
+    if module.is_for_each:
+        task, shape_of_task = torch.ones(2, dtype=torch.int32), {0: size}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (ids, torch.ones_like(ids), task),
+            path,
+            input_names=["input_ids", "attention_mask", "task_id"],
+            output_names=["text_embeds", "13049"],
+            dynamic_shapes=(shape, shape, shape_of_task),
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    strip(path)
+
+
 class Bags(torch.nn.Module):
     """A static model with the inputs of its published exports: all tokens in one row, and where each text begins."""
 
@@ -384,6 +450,14 @@ def strip_graph(graph):
                 strip_graph(attribute.g)
 
 
+def randomize(model):
+    model.eval()
+    with torch.no_grad():
+        # Larger than at the start of a training, so that every part of the model shows in the vectors.
+        for parameter in model.parameters():
+            parameter.normal_(0.0 if parameter.ndim > 1 else 1.0, 0.3)
+
+
 class Maker:
     """Makes the models and collects the cases."""
 
@@ -396,11 +470,7 @@ class Maker:
         """Saves a model with random weights, and its graph."""
         torch.manual_seed(sum(name.encode()))
         tokenizer, model, names = ARCHITECTURES[name]()
-        model.eval()
-        with torch.no_grad():
-            # Larger than at the start of a training, so that every part of the model shows in the vectors.
-            for parameter in model.parameters():
-                parameter.normal_(0.0 if parameter.ndim > 1 else 1.0, 0.3)
+        randomize(model)
         source, target = self.work / name, self.destination / name
         for folder in (source, target):
             shutil.rmtree(folder, ignore_errors=True)
@@ -411,10 +481,48 @@ class Maker:
         for file in ("tokenizer.json", "tokenizer_config.json", "config.json"):
             shutil.copy(source / file, target / file)
 
-    def case(self, name, architecture, modules, options=None, texts=TEXTS, prompts=None, change=None, **encode):
+    def with_tasks(self, architecture, is_for_each):
+        """Saves a model with tasks as one graph, and for the reference as a plain model for each task."""
+        torch.manual_seed(sum(architecture.encode()))
+        tokenizer, model, _ = xlm_roberta()
+        randomize(model)
+        added = added_by_tasks(model)
+        target = self.destination / architecture
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir(parents=True)
+        export_with_tasks(WithTasks(model, added, is_for_each).eval(), target / "model.onnx")
+        plain = {name: weights.clone() for name, weights in model.state_dict().items()}
+        for number, task in enumerate(TASKS):
+            merged = {name: plain[name] + left[number] @ right[number] for name, (left, right) in added.items()}
+            model.load_state_dict(plain | merged)
+            source = self.work / f"{architecture} {task}"
+            model.save_pretrained(source)
+            tokenizer.save_pretrained(source)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(source / file, target / file)
+        config = json.loads((source / "config.json").read_text())
+        config |= {"lora_adaptations": TASKS, "task_instructions": INSTRUCTIONS}
+        (target / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+    def task(self, name, architecture, task, options=None, role="document", prompt=None):
+        """Adds the vectors of a task."""
+        self.case(
+            name,
+            f"{architecture} {task}",
+            [pool(), Normalize()],
+            options,
+            graph=architecture,
+            role=role,
+            prompt=INSTRUCTIONS[task] if prompt is None else prompt,
+        )
+
+    def case(
+        self, name, architecture, modules, options=None, texts=TEXTS, prompts=None, change=None, graph=None, **encode
+    ):
         """Adds the vectors of a model with these modules behind the transformer.
 
-        `change` turns the model, once its files are saved, into what `options` make of it.
+        `change` turns the model, once its files are saved, into what `options` make of it. `graph` is the folder of the
+        graph, where that is not the architecture's own.
         """
         transformer = Transformer(str(self.work / architecture), max_seq_length=WINDOW)
         model = SentenceTransformer(modules=[transformer, *modules], prompts=prompts, device="cpu")
@@ -430,7 +538,7 @@ class Maker:
         vectors = [encode_role([text], **encode)[0] for text in texts]
         self.cases.append({
             "name": name,
-            "architecture": architecture,
+            "architecture": graph or architecture,
             "files": files,
             "options": options,
             "role": role,
@@ -592,6 +700,23 @@ def make_cases(maker):
     # The special characters among the texts are none that the vocabulary has.
     maker.static("static, texts in one row", "static-bags", True, normalize=True)
     maker.static("static, a narrow window", "static-rows", False, normalize=False, max_length=9)
+
+
+    tasks = "xlm-roberta-tasks"
+    maker.with_tasks(tasks, is_for_each=False)
+    maker.task("tasks, documents", tasks, "retrieval.passage")
+    maker.task("tasks, queries", tasks, "retrieval.query", role="query")
+    matching = {"task": "text-matching"}
+    maker.task("tasks, documents of one task", tasks, "text-matching", matching)
+    maker.task("tasks, queries of one task", tasks, "text-matching", matching, role="query")
+    two = {"task": {"document": "classification", "query": 2}}
+    maker.task("tasks, documents of two", tasks, "classification", two)
+    maker.task("tasks, queries of two", tasks, "separation", two, role="query")
+    own = {"prompt": {"query": "search_query: "}}
+    maker.task("tasks, a prompt by options", tasks, "retrieval.query", own, role="query", prompt="search_query: ")
+    maker.with_tasks("xlm-roberta-tasks-each", is_for_each=True)
+    for role, task in (("document", "retrieval.passage"), ("query", "retrieval.query")):
+        maker.task(f"tasks for each text, {role}", "xlm-roberta-tasks-each", task, role=role)
 
 
 def main():

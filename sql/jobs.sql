@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS jobs (
   index_params JSONB,               -- what that index is like: {"distance": "cosine", "m": 16, "ef_construction": 64,
                                     -- "type": "halfvec", "maintenance_work_mem": "2GB"}; see docs/search.md
   runtime TEXT DEFAULT 'ort',       -- where the model is: ort (in the daemon), openai, cohere, voyage, ollama
-  runtime_params JSONB,             -- how the model is used: pooling, prompts, lengths; see docs/models.md. With
+  runtime_params JSONB,             -- how the model is used: pooling, prompts, tasks, lengths; see docs/models.md. With
                                     -- {"template": "{title}\n{body}"} several columns make one vector
 
   -- Another model for the column of another job; see docs/changing-models.md (optional)

@@ -12,11 +12,12 @@ use super::pooling::PoolingMode;
 use super::role::TextRole;
 
 /// All keys.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "pooling",
     "normalize",
     "prompt",
     "prompt_name",
+    "task",
     "max_tokens",
     "dimensions",
     "force",
@@ -34,6 +35,10 @@ pub struct ModelOptions {
     pub(crate) query_prompt: Option<Prompt>,
     /// What stands before a document.
     pub(crate) document_prompt: Option<Prompt>,
+    /// What queries are for, of a model with tasks.
+    pub(crate) query_task: Option<Task>,
+    /// What documents are for.
+    pub(crate) document_task: Option<Task>,
     /// The longest input in tokens, special tokens included.
     pub(crate) max_tokens: Option<NonZeroUsize>,
     /// Vectors are cut to this length.
@@ -49,6 +54,13 @@ pub struct ModelOptions {
 pub(crate) enum Prompt {
     Text(String),
     Name(String),
+}
+
+/// A task of a model, by its name or by the number that its graph takes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Task {
+    Name(String),
+    Number(u32),
 }
 
 /// What becomes of a text that is longer than the model's window.
@@ -106,6 +118,8 @@ impl ModelOptions {
             normalize: flag(&object, "normalize")?,
             query_prompt: prompt(&object, TextRole::Query)?,
             document_prompt: prompt(&object, TextRole::Document)?,
+            query_task: task(&object, TextRole::Query)?,
+            document_task: task(&object, TextRole::Document)?,
             max_tokens: count(&object, "max_tokens")?,
             dimensions: count(&object, "dimensions")?,
             force: flag(&object, "force")?.unwrap_or(false),
@@ -210,15 +224,11 @@ pub(super) fn of_role<'a>(
     key: &str,
     role: TextRole,
 ) -> Result<Option<&'a str>, InvalidOptions> {
-    const ROLES: [&str; 2] = ["query", "document"];
     match value(object, key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok((role == TextRole::Document).then_some(text)),
         Some(Value::Object(roles)) => {
-            if let Some(other) = roles.keys().find(|name| !ROLES.contains(&name.as_str())) {
-                let InvalidOptions(reason) = unknown_key(other, &ROLES);
-                return Err(InvalidOptions(format!("{key}: {reason}")));
-            }
+            check_roles(key, roles)?;
             let text = self::text(roles, role.name());
             text.map_err(|InvalidOptions(reason)| InvalidOptions(format!("{key}: {reason}")))
         }
@@ -227,6 +237,39 @@ pub(super) fn of_role<'a>(
             other,
             "a text for documents, or an object with texts for query and document",
         )),
+    }
+}
+
+/// Refuses what is no role.
+fn check_roles(key: &str, roles: &Map<String, Value>) -> Result<(), InvalidOptions> {
+    const ROLES: [&str; 2] = ["query", "document"];
+    match roles.keys().find(|name| !ROLES.contains(&name.as_str())) {
+        None => Ok(()),
+        Some(other) => {
+            let InvalidOptions(reason) = unknown_key(other, &ROLES);
+            Err(InvalidOptions(format!("{key}: {reason}")))
+        }
+    }
+}
+
+/// The task of a role: one for both, or an object with one for each. Unlike a prompt, a task alone is that of queries,
+/// too: vectors of two tasks are near to each other only if the model was trained for that.
+fn task(object: &Map<String, Value>, role: TextRole) -> Result<Option<Task>, InvalidOptions> {
+    let one = |value: &Value| {
+        let number = value.as_u64().and_then(|number| number.try_into().ok());
+        let name = value.as_str().map(|name| Task::Name(name.to_owned()));
+        name.or(number.map(Task::Number)).ok_or_else(|| {
+            let expected =
+                "the name or the number of a task, or an object with those of query and document";
+            wrong_type("task", value, expected)
+        })
+    };
+    match value(object, "task") {
+        Some(Value::Object(roles)) => {
+            check_roles("task", roles)?;
+            value(roles, role.name()).map(one).transpose()
+        }
+        other => other.map(one).transpose(),
     }
 }
 
@@ -248,13 +291,15 @@ mod tests {
         let number = |number| NonZeroUsize::new(number);
         let options = parse(
             r#"{"pooling": "lasttoken", "normalize": false, "prompt": {"query": "q: ", "document": ""},
-            "max_tokens": 128, "dimensions": 64, "force": true, "long_text": "mean"}"#,
+            "task": {"query": 0, "document": "separation"}, "max_tokens": 128, "dimensions": 64, "force": true, "long_text": "mean"}"#,
         );
         let expected = ModelOptions {
             pooling: Some(PoolingMode::LastToken),
             normalize: Some(false),
             query_prompt: text("q: "),
             document_prompt: text(""),
+            query_task: Some(Task::Number(0)),
+            document_task: Some(Task::Name("separation".into())),
             max_tokens: number(128),
             dimensions: number(64),
             force: true,
@@ -271,6 +316,19 @@ mod tests {
             Some(Prompt::Text("passage: ".into()))
         );
         assert_eq!(options.query_prompt, Some(Prompt::Name("web".into())));
+    }
+
+    #[test]
+    fn a_task_alone_is_that_of_both_roles() {
+        let options = parse(r#"{"task": "text-matching"}"#);
+        let task = Some(Task::Name("text-matching".into()));
+        assert_eq!(
+            (&options.query_task, &options.document_task),
+            (&task, &task)
+        );
+        let options = parse(r#"{"task": {"query": 3, "document": null}}"#);
+        assert_eq!(options.query_task, Some(Task::Number(3)));
+        assert_eq!(options.document_task, None);
     }
 
     #[test]
@@ -314,6 +372,12 @@ mod tests {
                 "before a document; remove one",
             ),
             (r#"{"force": true}"#, "no dimensions"),
+            (r#"{"task": -1}"#, "task is -1, but must be the name"),
+            (
+                r#"{"task": {"query": []}}"#,
+                "an object with those of query",
+            ),
+            (r#"{"task": {"passage": "a"}}"#, "task: the key \"passage\""),
         ] {
             let said = error(json);
             assert!(said.contains(words), "{json}: {said}");

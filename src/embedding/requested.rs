@@ -101,7 +101,7 @@ impl Model {
         }
     }
 
-    /// The role whose prompt has this name in the model's files. `query` and `document` always name their roles.
+    /// The role whose prompt or task has this name in the model's files. `query` and `document` always name their roles.
     #[must_use]
     pub fn role_of_prompt(&self, name: &str) -> Option<TextRole> {
         match name {
@@ -110,10 +110,15 @@ impl Model {
             _ => {}
         }
         let LoadedModel { settings, base, .. } = &**self.here()?;
+        let task = base.files.tasks.number(name);
+        if let Some(task) = task.filter(|_| base.session.takes_task()) {
+            let mut roles = [TextRole::Query, TextRole::Document].into_iter();
+            return roles.find(|role| settings.of(*role).task == Some(task));
+        }
         let prompt = base.files.prompts.named.get(name)?;
-        if *prompt == settings.query_prompt {
+        if *prompt == settings.query.prompt {
             Some(TextRole::Query)
-        } else if *prompt == settings.document_prompt {
+        } else if *prompt == settings.document.prompt {
             Some(TextRole::Document)
         } else {
             None

@@ -41,7 +41,7 @@ impl Model {
     #[must_use]
     pub fn room_for_text(&self) -> Option<usize> {
         let prompt = match self.computed() {
-            Computed::Here(model) => &model.settings.document_prompt,
+            Computed::Here(model) => &model.settings.document.prompt,
             Computed::Elsewhere(model) => model.options().prompt(TextRole::Document),
         };
         self.text_tokenizer()?.room_behind(prompt).ok()

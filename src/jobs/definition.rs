@@ -303,7 +303,7 @@ fn of_documents(params: &str) -> Option<String> {
         return Some(params.to_owned());
     };
     params.retain(|key, _| !OF_NO_VECTOR.contains(&key.as_str()));
-    for key in ["prompt", "prompt_name", "input_type"] {
+    for key in ["prompt", "prompt_name", "task", "input_type"] {
         if let Some(Value::Object(roles)) = params.get_mut(key) {
             roles.remove("query");
         }

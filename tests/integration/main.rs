@@ -33,6 +33,7 @@ mod listening;
 mod migrating;
 mod migrating_from_pgai;
 mod model_options;
+mod model_tasks;
 mod nothing_twice;
 mod progress;
 mod refusals;

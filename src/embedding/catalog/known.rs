@@ -9,7 +9,7 @@ mod table;
 
 use crate::embedding::pooling::PoolingMode;
 
-pub(crate) use entry::KnownModel;
+pub(crate) use entry::{KnownModel, RoleTasks};
 pub(crate) use table::KNOWN;
 
 /// How the models of a family make one vector of their token states.
@@ -89,6 +89,11 @@ pub(crate) fn recipe_of(name: &str) -> Option<Recipe> {
     let last = name.rsplit('/').next()?.to_ascii_lowercase();
     let family = FAMILIES.iter().find(|(family, _)| last.starts_with(family));
     family.map(|(_, recipe)| *recipe)
+}
+
+/// The tasks that the texts of each role have, of a model whose graph takes the number of one.
+pub(crate) fn tasks_of(name: &str) -> Option<RoleTasks> {
+    find(name)?.tasks
 }
 
 /// The aliases of a model, by its canonical name.

@@ -21,6 +21,7 @@ use crate::embedding::files::modules::Step;
 use crate::embedding::hub::is_commit;
 use crate::embedding::name::ModelName;
 use crate::embedding::pooling::Pooling;
+use crate::embedding::role::TextRole;
 
 /// The models below one folder, in either of two layouts: `organization/name/` as a plain copy, or
 /// `models--organization--name/snapshots/<commit>/` as Hugging Face's tools cache it; and those of other such caches.
@@ -271,8 +272,9 @@ impl ModelCatalog {
                 entry.dimensions = files.dimensions.or(entry.dimensions);
                 entry.max_tokens = Some(files.max_tokens);
                 entry.pooling = Some(files.pooling.clone());
-                entry.query_prompt = Some(files.prompts.query);
-                entry.document_prompt = Some(files.prompts.document);
+                let prompt = |role| Some(files.prompt(role, files.tasks.of(role)).to_owned());
+                entry.query_prompt = prompt(TextRole::Query);
+                entry.document_prompt = prompt(TextRole::Document);
                 entry.size = Some(size);
                 entry.assumption = files.assumption;
             }

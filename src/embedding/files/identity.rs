@@ -182,6 +182,7 @@ fn hash_file(
 mod tests {
     use super::*;
     use crate::embedding::files::model_files::{Padding, Prompts};
+    use crate::embedding::files::tasks::Tasks;
     use crate::embedding::local::signature::PastShape;
     use crate::embedding::pooling::{Pooling, PoolingMode};
 
@@ -217,6 +218,7 @@ mod tests {
             include_prompt: true,
             steps: vec![Step::Normalize, Step::Dense(layer)],
             prompts: Prompts::default(),
+            tasks: Tasks::default(),
             pad: Padding::default(),
             dimensions: None,
             truncation_side: None,

@@ -4,7 +4,7 @@
 //!  modules.json                       the chain of modules (modules.rs)
 //!  config_sentence_transformers.json  prompts
 //!  sentence_bert_config.json          window, lower-casing, name of the graph
-//!  config.json                        architecture, positions, padding token
+//!  config.json                        architecture, positions, padding token, tasks (tasks.rs)
 //!  tokenizer.json                     the tokenizer (tokenizer.rs)
 //!  tokenizer_config.json              window, padding side, truncation side
 //!  model.onnx or onnx/model.onnx      the graph (session.rs)
@@ -20,12 +20,14 @@ use serde::{Deserialize, Deserializer};
 
 use super::folder::{check_content, inside, read_json};
 use super::modules::{Modules, Step};
+use super::tasks::Tasks;
 use crate::embedding::catalog::known;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::signature::PastShape;
 use crate::embedding::local::tokenizer::TruncationSide;
 use crate::embedding::name::ModelName;
 use crate::embedding::pooling::{Pooling, PoolingMode};
+use crate::embedding::role::TextRole;
 
 /// The file of the transformer module. Older models name it after their architecture; the list and its order are those
 /// of `sentence_transformers.models.Transformer.load`.
@@ -81,6 +83,8 @@ pub(crate) struct ModelFiles {
     /// What happens to the pooled vector, in order.
     pub steps: Vec<Step>,
     pub prompts: Prompts,
+    /// The tasks that a graph with an input for their number has.
+    pub tasks: Tasks,
     pub pad: Padding,
     /// The length of the final vector, if the files state it.
     pub dimensions: Option<usize>,
@@ -149,6 +153,10 @@ struct Config {
     max_length: Option<usize>,
     /// The lengths to which vectors may be cut, where a model states them.
     matryoshka_dimensions: Option<serde_json::Value>,
+    /// The names of the tasks, in the order of their numbers.
+    lora_adaptations: Option<serde_json::Value>,
+    /// What is put before the texts of each task.
+    task_instructions: Option<serde_json::Value>,
     /// Or that they may be cut to any length.
     #[serde(default)]
     is_matryoshka: bool,
@@ -213,6 +221,7 @@ impl ModelFiles {
         };
         check_content(&onnx)?;
 
+        let prompts = prompts(sentence);
         let vectors = modules.pooling.modes().len();
         let pooled = config
             .hidden_size
@@ -235,12 +244,22 @@ impl ModelFiles {
             pooling: modules.pooling,
             include_prompt: modules.include_prompt,
             steps: modules.steps,
-            prompts: prompts(sentence),
+            tasks: tasks(&config, &prompts, name),
+            prompts,
             truncation_side: truncation_side(&tokenizer_config),
             pad: padding(&config, tokenizer_config),
             dimensions: modules.dimensions.or(width),
             assumption: modules.assumption,
         })
+    }
+
+    /// What is put before a text of this role, for a graph that takes the number of this task, or takes none.
+    pub(crate) fn prompt(&self, role: TextRole, task: Option<u32>) -> &str {
+        let of_role = match role {
+            TextRole::Query => &self.prompts.query,
+            TextRole::Document => &self.prompts.document,
+        };
+        task.map_or(of_role, |task| self.tasks.prompt(task, role, of_role))
     }
 
     /// Drops what was assumed, for a graph that pools itself: it was exported with all its modules.
@@ -322,6 +341,18 @@ fn prompts(config: SentenceConfig) -> Prompts {
         document: named(&["document", "passage", "corpus"]),
         named: config.prompts,
     }
+}
+
+/// The tasks. What is not of the form of jina-embeddings-v3 has another meaning, and names none.
+fn tasks(config: &Config, prompts: &Prompts, name: &ModelName) -> Tasks {
+    let names = config.lora_adaptations.clone().map(serde_json::from_value);
+    let instructions = config.task_instructions.clone().map(serde_json::from_value);
+    Tasks::new(
+        names.and_then(Result::ok).unwrap_or_default(),
+        &instructions.and_then(Result::ok).unwrap_or_default(),
+        &prompts.named,
+        known::tasks_of(name.repository()),
+    )
 }
 
 fn padding(config: &Config, tokenizer: TokenizerConfig) -> Padding {

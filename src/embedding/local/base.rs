@@ -17,6 +17,7 @@ use crate::embedding::files::identity::{graph_files, identify};
 use crate::embedding::files::model_files::{ModelFiles, Padding};
 use crate::embedding::name::ModelName;
 use crate::embedding::pooling::Pooling;
+use crate::embedding::role::TextRole;
 
 /// A loaded graph with the files of its model.
 pub(crate) struct ModelBase {
@@ -42,6 +43,8 @@ pub(crate) struct Row<'a> {
     pub ids: &'a [u32],
     /// Number of leading tokens, those of the prompt, that pooling leaves out.
     pub unpooled: usize,
+    /// The number of its task; 0 where the graph takes none.
+    pub task: u32,
 }
 
 impl Row<'_> {
@@ -110,8 +113,9 @@ impl ModelBase {
             && self.session.fixed_rows().is_none()
         {
             let kind = self.session.kind();
-            let together = self.run(&[short, long], kind, |_, _, _| ());
-            if together.is_err() && self.run(&[short], kind, |_, _, _| ()).is_ok() {
+            let texts = [short, long].map(|ids| self.plain(ids, TextRole::Document));
+            let run = |texts: &[Row]| self.run_on(&self.session, texts, kind, |_, _, _| ());
+            if run(&texts).is_err() && run(&texts[..1]).is_ok() {
                 self.max_rows = 1;
             }
         }
@@ -125,26 +129,26 @@ impl ModelBase {
         }
     }
 
-    /// Runs the graph for these texts, given as token ids, and passes what it gives of each to `each`: the place of the
-    /// text, its states or its vector, and the length of one state or vector. Returns the results in order.
+    /// A text without a prompt, for the task that the model's files give texts of this role. For tests of the graph, which
+    /// need some task even where the files name none.
+    pub(crate) fn plain<'a>(&self, ids: &'a [u32], role: TextRole) -> Row<'a> {
+        Row {
+            ids,
+            unpooled: 0,
+            task: self.files.tasks.of(role).unwrap_or(0),
+        }
+    }
+
+    /// Runs the graph on a session of it, and passes what it gives of each text to `each`: the place of the text, its
+    /// states or its vector, and the length of one state or vector. Returns the results in order.
     ///
     /// # Errors
     ///
     /// If the run failed as a whole.
-    pub(crate) fn run<T>(
-        &self,
-        texts: &[&[u32]],
-        kind: OutputKind,
-        each: impl Fn(usize, &[f32], usize) -> T,
-    ) -> Result<Vec<T>, EmbeddingError> {
-        self.run_on(&self.session, texts, kind, each)
-    }
-
-    /// As [`ModelBase::run`], on another session of the same graph.
-    pub(crate) fn run_on<T>(
+    fn run_on<T>(
         &self,
         session: &SharedSession,
-        texts: &[&[u32]],
+        texts: &[Row],
         kind: OutputKind,
         each: impl Fn(usize, &[f32], usize) -> T,
     ) -> Result<Vec<T>, EmbeddingError> {
@@ -159,7 +163,7 @@ impl ModelBase {
                 OutputKind::Sentence => &[batch.rows],
             };
             let hidden = self.hidden(shape, expected)?;
-            for (row, ids) in texts.iter().enumerate() {
+            for (row, Row { ids, .. }) in texts.iter().enumerate() {
                 let own = match kind {
                     OutputKind::Sentence => &data[row * hidden..][..hidden],
                     OutputKind::TokenStates => {
@@ -203,8 +207,7 @@ impl ModelBase {
         kind: OutputKind,
         pooling: &Pooling,
     ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
-        let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids).collect();
-        self.run_on(session, &ids, kind, |row, output, hidden| match kind {
+        self.run_on(session, texts, kind, |row, output, hidden| match kind {
             OutputKind::Sentence => output.to_vec(),
             OutputKind::TokenStates => pooling.apply_behind(texts[row].left_out(), output, hidden),
         })
@@ -220,8 +223,7 @@ impl ModelBase {
         let modes = pooling.modes().len();
         let mut vectors = Vec::with_capacity(texts.len());
         for texts in texts.chunks(self.max_rows) {
-            let ids: Vec<&[u32]> = texts.iter().map(|text| text.ids).collect();
-            let mut batch = self.fill(&ids);
+            let mut batch = self.fill(texts);
             batch.weights = Some(self.weights(texts, &batch, pooling));
             let failed = |error: ort::Error| self.inference_error(error);
             let output = session.run(&batch, OutputKind::TokenStates);
@@ -259,9 +261,9 @@ impl ModelBase {
 
     /// Pads the texts to the length of the longest one, or to the size that the graph takes. A row without a text of
     /// its own repeats the first one.
-    fn fill(&self, texts: &[&[u32]]) -> Batch {
+    fn fill(&self, texts: &[Row]) -> Batch {
         let rows = self.session.fixed_rows().unwrap_or(texts.len());
-        let longest = texts.iter().map(|ids| ids.len()).max().unwrap_or(0);
+        let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
         let width = self.session.fixed_width().unwrap_or(longest);
         let mut batch = Batch {
             rows,
@@ -269,14 +271,17 @@ impl ModelBase {
             ids: vec![i64::from(self.pad_id); rows * width],
             mask: vec![0; rows * width],
             positions: vec![0; rows * width],
+            tasks: Vec::with_capacity(rows),
             weights: None,
         };
         let repeated = std::iter::repeat_n(texts.first(), rows.saturating_sub(texts.len()));
-        for (row, ids) in texts.iter().chain(repeated.flatten()).enumerate() {
+        for (row, text) in texts.iter().chain(repeated.flatten()).enumerate() {
+            let ids = text.ids;
             let start = row * width + self.first_column(ids, width);
             let own = start..start + ids.len();
             batch.mask[own.clone()].fill(1);
-            for (position, (cell, id)) in own.zip(*ids).enumerate() {
+            batch.tasks.push(i64::from(text.task));
+            for (position, (cell, id)) in own.zip(ids).enumerate() {
                 batch.ids[cell] = i64::from(*id);
                 batch.positions[cell] = (self.files.first_position + position) as i64;
             }

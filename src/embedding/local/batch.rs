@@ -13,6 +13,8 @@ pub(crate) struct Batch {
     pub mask: Vec<i64>,
     /// The position of each token in its text, from 0.
     pub positions: Vec<i64>,
+    /// The number of the task of each text, for a graph that takes it.
+    pub tasks: Vec<i64>,
     /// What each token counts in each vector of its text, `[rows, modes, width]`, where the graph pools.
     pub weights: Option<Vec<f32>>,
 }

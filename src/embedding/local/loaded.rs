@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::base::{ModelBase, Row};
 use super::dense::Dense;
-use super::settings::ModelSettings;
+use super::settings::{ModelSettings, RoleSettings};
 use super::signature::OutputKind;
 use super::tokenizer::Windows;
 use crate::embedding::error::EmbeddingError;
@@ -39,6 +39,8 @@ pub(crate) struct Tokens {
     is_truncated: bool,
     /// Number of leading tokens, those of the prompt, that pooling leaves out.
     unpooled: usize,
+    /// The number of the task of its role; 0 where the graph takes none.
+    task: u32,
 }
 
 /// What all handles to one model under the same options share.
@@ -74,6 +76,7 @@ impl Tokens {
         self.windows.iter().map(|ids| Row {
             ids,
             unpooled: self.unpooled,
+            task: self.task,
         })
     }
 
@@ -116,8 +119,14 @@ impl LoadedModel {
     /// Embeds a first text, and takes from it what only a vector tells. So a model that does not work is rejected when
     /// it is loaded rather than at the first row.
     fn probe(&mut self, options: &ModelOptions) -> Result<(), EmbeddingError> {
-        let tokens = self.tokenize(TextRole::Document, "probe")?;
-        let vector = self.check(self.uncut(&[&tokens])?.remove(0)?)?;
+        let probed = |role| {
+            let tokens = self.tokenize(role, "probe")?;
+            self.check(self.uncut(&[&tokens])?.remove(0)?)
+        };
+        let vector = probed(TextRole::Document)?;
+        if !self.has_one_task() {
+            probed(TextRole::Query)?;
+        }
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
         let is_unit = (length - 1.0).abs() < UNIT_TOLERANCE;
         if self.settings.kind == OutputKind::Sentence && is_unit {
@@ -178,21 +187,23 @@ impl LoadedModel {
         }
     }
 
-    /// What tells the vectors of texts in this role from those of other models, options and prompts.
+    /// What tells the vectors of texts in this role from those of other models, options, prompts and tasks.
     pub(crate) fn identity_of(&self, role: TextRole) -> [&str; 2] {
-        let prompt = match role {
-            TextRole::Query => &self.settings.query_prompt,
-            TextRole::Document => &self.settings.document_prompt,
-        };
-        [&self.settings.identity, prompt]
+        [&self.settings.identity, &self.settings.of(role).key]
+    }
+
+    /// Whether both roles have one task, so that their texts may share a batch.
+    pub(crate) fn has_one_task(&self) -> bool {
+        self.settings.query.task == self.settings.document.task
     }
 
     /// Token ids of a text after the prompt of its role: one window, or several overlapping ones where the options ask
     /// for the mean of a long text.
     pub(crate) fn tokenize(&self, role: TextRole, text: &str) -> Result<Tokens, EmbeddingError> {
-        let (prompt, unpooled) = match role {
-            TextRole::Query => (&self.settings.query_prompt, self.unpooled.query),
-            TextRole::Document => (&self.settings.document_prompt, self.unpooled.document),
+        let RoleSettings { prompt, task, .. } = self.settings.of(role);
+        let unpooled = match role {
+            TextRole::Query => self.unpooled.query,
+            TextRole::Document => self.unpooled.document,
         };
         let tokenizer = &self.settings.tokenizer;
         let windows = match self.settings.long_text {
@@ -219,6 +230,7 @@ impl LoadedModel {
             overhead: windows.overhead,
             is_truncated: windows.is_truncated,
             unpooled,
+            task: task.unwrap_or(0),
         })
     }
 
@@ -383,7 +395,7 @@ fn unpooled_tokens(
         counted.map_err(|error| EmbeddingError::unusable(&base.files.tokenizer, error))
     };
     Ok(UnpooledTokens {
-        query: count(&settings.query_prompt)?,
-        document: count(&settings.document_prompt)?,
+        query: count(&settings.query.prompt)?,
+        document: count(&settings.document.prompt)?,
     })
 }

@@ -7,10 +7,11 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::base::{ModelBase, Row};
+use super::base::ModelBase;
 use super::loaded::{LoadedModel, Tokens};
 use crate::backoff::Backoff;
 use crate::embedding::error::EmbeddingError;
+use crate::embedding::role::TextRole;
 use crate::embedding::schedule::scheduler::lock;
 
 /// Pauses between attempts to make a session again.
@@ -144,10 +145,7 @@ fn renewed(
 fn computes(base: &ModelBase) -> bool {
     let ids = base.tokenizer.ids("probe").unwrap_or_default();
     let ids = if ids.is_empty() { vec![0] } else { ids };
-    let text = Row {
-        ids: &ids,
-        unpooled: 0,
-    };
+    let text = base.plain(&ids, TextRole::Document);
     let kind = base.session.kind();
     base.pooled(&[text], kind, &base.files.pooling).is_ok()
 }

@@ -26,7 +26,7 @@ use super::opening::Opening;
 use super::pooling_nodes::{POOLED_NAME, PoolingNodes};
 use super::provider::choice::ExecutionProvider;
 use super::provider::fault;
-use super::signature::{Input, InputKind, OutputKind, PastShape, Signature};
+use super::signature::{Input, InputKind, OutputKind, PastShape, Signature, TaskShape};
 use super::turns::Turns;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::pooling::{Pooling, PoolingMode};
@@ -130,6 +130,11 @@ impl SharedSession {
     /// Whether the graph takes all texts in one row, as those of static models do.
     pub(crate) fn is_packed(&self) -> bool {
         self.signature.is_packed()
+    }
+
+    /// Whether the graph takes the number of a task.
+    pub(crate) fn takes_task(&self) -> bool {
+        self.signature.takes_task()
     }
 
     /// The number of texts that the graph takes at a time, if it takes no other.
@@ -272,6 +277,7 @@ fn tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
         // Every text is a single segment.
         InputKind::TokenTypes => &vec![0; batch.ids.len()],
         InputKind::Offsets => return packed_tensor(input, batch),
+        InputKind::Task(shape) => return task_tensor(input.element, shape, &batch.tasks),
         InputKind::PoolingWeights(modes) => {
             let shape = [batch.rows, modes, batch.width];
             let weights = batch.weights.clone();
@@ -309,11 +315,39 @@ fn packed_tensor(input: &Input, batch: &Batch) -> ort::Result<DynTensor> {
         InputKind::Mask => vec![1; tokens().count()],
         InputKind::Positions => tokens().map(|cell| batch.positions[cell]).collect(),
         InputKind::TokenTypes => vec![0; tokens().count()],
-        InputKind::UsesPast | InputKind::Past(_) | InputKind::PoolingWeights(_) => {
+        InputKind::Task(_)
+        | InputKind::UsesPast
+        | InputKind::Past(_)
+        | InputKind::PoolingWeights(_) => {
             return tensor(input, batch);
         }
     };
     of_integers(input.element, [packed.len()], packed)
+}
+
+/// The tensor for the tasks of these texts. The queue never puts texts of two tasks into one batch; if it did, those of one
+/// of them would get plausible vectors of the other one.
+fn task_tensor(
+    element: TensorElementType,
+    shape: TaskShape,
+    tasks: &[i64],
+) -> ort::Result<DynTensor> {
+    if shape == TaskShape::Rows {
+        return of_integers(element, [tasks.len()], tasks.to_vec());
+    }
+    let task = only(tasks).ok_or_else(|| {
+        ort::Error::new("texts of several tasks are in one batch, and its graph takes one number")
+    })?;
+    match shape {
+        TaskShape::One => of_integers(element, [1], vec![task]),
+        _ => of_integers(element, [], vec![task]),
+    }
+}
+
+/// The task that all texts have; 0 without texts.
+fn only(tasks: &[i64]) -> Option<i64> {
+    let task = tasks.first().copied().unwrap_or(0);
+    tasks.iter().all(|other| *other == task).then_some(task)
 }
 
 /// A tensor of ids, positions or flags, all of which are far below 2³¹.
@@ -347,4 +381,15 @@ fn shrinking() -> ort::Result<RunOptions<NoSelectedOutputs>> {
     let mut options = RunOptions::new()?;
     options.set("memory.enable_memory_arena_shrinkage", "cpu:0")?;
     Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_of_two_tasks_do_not_pass_for_those_of_one() {
+        assert_eq!(only(&[3, 3, 3]), Some(3));
+        assert_eq!(only(&[1, 1, 0]), None);
+    }
 }

@@ -13,6 +13,7 @@ use crate::embedding::files::model_files::Prompts;
 use crate::embedding::files::modules::Step;
 use crate::embedding::options::{LongText, ModelOptions, Prompt};
 use crate::embedding::pooling::Pooling;
+use crate::embedding::role::TextRole;
 
 /// The settings of a model under certain options.
 pub(crate) struct ModelSettings {
@@ -20,8 +21,8 @@ pub(crate) struct ModelSettings {
     pub pooling: Pooling,
     /// Dense layers, by their folders, and whether to normalize between and after them.
     pub steps: Vec<Step>,
-    pub query_prompt: String,
-    pub document_prompt: String,
+    pub query: RoleSettings,
+    pub document: RoleSettings,
     pub tokenizer: TextTokenizer,
     pub max_tokens: usize,
     /// Vectors are cut to this length, and normalized again where they were.
@@ -29,6 +30,23 @@ pub(crate) struct ModelSettings {
     pub long_text: LongText,
     /// See [`crate::embedding::Model::identity`].
     pub identity: String,
+}
+
+/// What the texts of one role get.
+pub(crate) struct RoleSettings {
+    /// What is put before a text.
+    pub prompt: String,
+    /// The number of the task, for a graph that takes one.
+    pub task: Option<u32>,
+    /// Tells the vectors of these texts from those of other prompts and tasks of the same model.
+    pub key: String,
+}
+
+impl RoleSettings {
+    fn new(prompt: String, task: Option<u32>) -> Self {
+        let key = task.map_or_else(|| prompt.clone(), |task| format!("{task} {prompt}"));
+        Self { prompt, task, key }
+    }
 }
 
 impl ModelSettings {
@@ -44,18 +62,14 @@ impl ModelSettings {
         };
         let own = Self::of_files(base);
         let (kind, pooling) = pooling(base, options).map_err(refused)?;
-        let prompt = |wanted: &Option<Prompt>, own: &String| match wanted {
-            None => Ok(own.clone()),
-            Some(prompt) => prompt_text(prompt, &base.files.prompts).map_err(refused),
-        };
         let max_tokens = max_tokens(base, options).map_err(refused)?;
         let tokenizer = base.tokenizer.clone().with_window(max_tokens);
         let mut settings = Self {
             kind,
             pooling,
             steps: steps(base, kind, options.normalize),
-            query_prompt: prompt(&options.query_prompt, &own.query_prompt)?,
-            document_prompt: prompt(&options.document_prompt, &own.document_prompt)?,
+            query: of_role(base, options, TextRole::Query)?,
+            document: of_role(base, options, TextRole::Document)?,
             tokenizer: tokenizer.map_err(refused)?,
             max_tokens,
             cut: cut(base, options).map_err(refused)?,
@@ -69,12 +83,17 @@ impl ModelSettings {
     /// The settings without options.
     fn of_files(base: &ModelBase) -> Self {
         let kind = base.session.kind();
+        let of_role = |role| {
+            let task = base.files.tasks.of(role);
+            let task = task.filter(|_| base.session.takes_task());
+            RoleSettings::new(base.files.prompt(role, task).to_owned(), task)
+        };
         Self {
             kind,
             pooling: pooling_of_files(base),
             steps: steps(base, kind, None),
-            query_prompt: base.files.prompts.query.clone(),
-            document_prompt: base.files.prompts.document.clone(),
+            query: of_role(TextRole::Query),
+            document: of_role(TextRole::Document),
             tokenizer: base.tokenizer.clone(),
             max_tokens: base.max_tokens,
             cut: None,
@@ -89,8 +108,8 @@ impl ModelSettings {
         self.identity = self.identity_beside(&Self::of_files(base));
     }
 
-    /// The identity of the model under these options. It is that of the model's files, unless an option makes other
-    /// vectors of documents. **Never change what is hashed, or how**, as in `identity.rs`.
+    /// The identity of the model under these options. It is that of the model's files, unless an option or a task makes
+    /// other vectors of documents. **Never change what is hashed, or how**, as in `identity.rs`.
     fn identity_beside(&self, own: &Self) -> String {
         let mut differences = Vec::new();
         if self.pooling != own.pooling {
@@ -99,9 +118,11 @@ impl ModelSettings {
         if self.is_normalized() != own.is_normalized() {
             differences.push(format!("normalize={}", self.is_normalized()));
         }
-        if self.document_prompt != own.document_prompt {
-            differences.push(format!("prompt={:?}", self.document_prompt));
+        if self.document.prompt != own.document.prompt {
+            differences.push(format!("prompt={:?}", self.document.prompt));
         }
+        // Of every model with tasks: which one documents have by themselves is not all said by its files.
+        differences.extend(self.document.task.map(|task| format!("task={task}")));
         if self.max_tokens != own.max_tokens {
             differences.push(format!("max_tokens={}", self.max_tokens));
         }
@@ -114,6 +135,14 @@ impl ModelSettings {
         }
         let all = format!("{}\n{}", own.identity, differences.join("\n"));
         format!("{:016x}", xxh3_64(all.as_bytes()))
+    }
+
+    /// What texts of this role get.
+    pub(crate) fn of(&self, role: TextRole) -> &RoleSettings {
+        match role {
+            TextRole::Query => &self.query,
+            TextRole::Document => &self.document,
+        }
     }
 
     /// Whether the last step normalizes.
@@ -163,6 +192,41 @@ fn steps(base: &ModelBase, kind: OutputKind, normalize: Option<bool>) -> Vec<Ste
         _ => {}
     }
     steps
+}
+
+/// What the texts of a role get: a prompt of the job's stands in the place of a task's instruction.
+fn of_role(
+    base: &ModelBase,
+    options: &ModelOptions,
+    role: TextRole,
+) -> Result<RoleSettings, EmbeddingError> {
+    let refused = |reason: String| EmbeddingError::Options {
+        model: base.name.clone(),
+        reason,
+    };
+    let (prompt, task) = match role {
+        TextRole::Query => (&options.query_prompt, &options.query_task),
+        TextRole::Document => (&options.document_prompt, &options.document_task),
+    };
+    let tasks = &base.files.tasks;
+    let task = match task {
+        None if !base.session.takes_task() => None,
+        None => {
+            let chosen = tasks.choose(None, role);
+            Some(chosen.map_err(|reason| EmbeddingError::unusable(&base.files.onnx, reason))?)
+        }
+        Some(_) if !base.session.takes_task() => {
+            return Err(refused(
+                "its graph takes no task (it has no input task_id); remove task".into(),
+            ));
+        }
+        wanted => Some(tasks.choose(wanted.as_ref(), role).map_err(refused)?),
+    };
+    let prompt = match prompt {
+        None => base.files.prompt(role, task).to_owned(),
+        Some(prompt) => prompt_text(prompt, &base.files.prompts).map_err(refused)?,
+    };
+    Ok(RoleSettings::new(prompt, task))
 }
 
 fn prompt_text(prompt: &Prompt, prompts: &Prompts) -> Result<String, String> {

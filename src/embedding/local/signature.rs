@@ -46,12 +46,25 @@ pub(crate) enum InputKind {
     Past(PastShape),
     /// Where each text begins in the ids of all texts, `[rows]`. Then the ids are `[tokens]`, without padding.
     Offsets,
+    /// The number of the task that the texts are for.
+    Task(TaskShape),
     /// Whether there are earlier tokens, for a graph that has a branch for each case.
     UsesPast,
     /// The weights of the tokens in each of so many vectors of a text, where the graph pools by [`PoolingNodes`].
     ///
     /// [`PoolingNodes`]: super::pooling_nodes::PoolingNodes
     PoolingWeights(usize),
+}
+
+/// How a graph takes the number of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TaskShape {
+    /// One number for all texts, `[]`, as in the exports of jina-embeddings-v3.
+    Scalar,
+    /// The same as `[1]`.
+    One,
+    /// A number for each text, `[rows]`.
+    Rows,
 }
 
 /// The sizes of the keys and values of earlier tokens.
@@ -87,6 +100,13 @@ impl Signature {
         self.inputs
             .iter()
             .any(|input| input.kind == InputKind::Offsets)
+    }
+
+    /// Whether the graph takes the number of a task.
+    pub(crate) fn takes_task(&self) -> bool {
+        self.inputs
+            .iter()
+            .any(|input| matches!(input.kind, InputKind::Task(_)))
     }
 
     /// How many vectors of a text the graph pools by itself, if it does.
@@ -152,6 +172,7 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
         "token_type_ids" => InputKind::TokenTypes,
         "position_ids" => InputKind::Positions,
         "offsets" => InputKind::Offsets,
+        "task_id" => InputKind::Task(task_shape(shape)?),
         "use_cache_branch" => InputKind::UsesPast,
         WEIGHTS => InputKind::PoolingWeights(shape.get(1).map_or(0, |modes| *modes as usize)),
         _ if name.starts_with("past_key_values.") => {
@@ -160,7 +181,7 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
         _ => {
             return Err(format!(
                 "the graph has an input {name}, which is not supported (input_ids, attention_mask, token_type_ids, \
-                 position_ids, offsets and past_key_values are); export the model for the task feature-extraction"
+                 position_ids, task_id, offsets and past_key_values are); export the model for the task feature-extraction"
             ));
         }
     };
@@ -183,6 +204,18 @@ fn classify_input(outlet: &Outlet, past: PastShape) -> Result<Input, String> {
         name: c_name(name)?,
         element: *ty,
     })
+}
+
+fn task_shape(shape: &[i64]) -> Result<TaskShape, String> {
+    match shape {
+        [] => Ok(TaskShape::Scalar),
+        [1] => Ok(TaskShape::One),
+        [_] => Ok(TaskShape::Rows),
+        _ => Err(format!(
+            "the graph takes task_id with {} dimensions; export it with one number for all texts, or one for each",
+            shape.len()
+        )),
+    }
 }
 
 const FLOATS: [TensorElementType; 3] = [
@@ -276,4 +309,19 @@ fn output_kind(outlet: &Outlet) -> Option<OutputKind> {
 
 fn c_name(name: &str) -> Result<CString, String> {
     CString::new(name).map_err(|_| format!("the graph's name {name:?} contains a zero byte"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_is_taken_once_for_all_texts_or_for_each() {
+        assert_eq!(task_shape(&[]), Ok(TaskShape::Scalar));
+        assert_eq!(task_shape(&[1]), Ok(TaskShape::One));
+        assert_eq!(task_shape(&[-1]), Ok(TaskShape::Rows));
+        assert_eq!(task_shape(&[4]), Ok(TaskShape::Rows));
+        let said = task_shape(&[-1, 1]).unwrap_err();
+        assert!(said.contains("task_id with 2 dimensions"), "{said}");
+    }
 }

@@ -79,7 +79,7 @@ fn run_batch(
     let Some((first_entry, first)) = texts.first() else {
         return;
     };
-    // All texts of a batch have the same model: the queue pools texts by model.
+    // All texts of a batch have the same model, and one task: the queue pools texts by both.
     let model = first.model.clone();
     let tokens: Vec<&Tokens> = texts.iter().map(|(_, text)| &text.tokens).collect();
     let pause = |time| gate.pause(time);

@@ -146,7 +146,9 @@ impl Scheduled for RemoteModel {
     type Ready = Infallible;
 
     /// Some providers are told the role once for all texts of a request.
-    const MIXES_ROLES: bool = false;
+    fn mixes_roles(&self) -> bool {
+        false
+    }
 
     fn identity_of(&self, role: TextRole) -> [&str; 2] {
         match role {

@@ -51,7 +51,7 @@ pub(crate) trait Scheduled {
     /// A text that only has to be run.
     type Ready;
 
-    /// What tells the vectors of texts in this role from those of other models, options and prompts.
+    /// What tells the vectors of texts in this role from those of other models, options, prompts and tasks.
     fn identity_of(&self, role: TextRole) -> [&str; 2];
 
     /// What it takes of a flow.
@@ -60,7 +60,7 @@ pub(crate) trait Scheduled {
     }
 
     /// Whether texts of both roles may share a batch.
-    const MIXES_ROLES: bool;
+    fn mixes_roles(&self) -> bool;
 }
 
 /// What is common to the texts of a flow.
@@ -218,10 +218,13 @@ impl PendingText<LoadedModel> {
 impl Scheduled for LoadedModel {
     type Ready = TokenizedText;
 
-    const MIXES_ROLES: bool = true;
-
     fn identity_of(&self, role: TextRole) -> [&str; 2] {
         LoadedModel::identity_of(self, role)
+    }
+
+    /// A graph takes the number of one task for all texts of a batch.
+    fn mixes_roles(&self) -> bool {
+        self.has_one_task()
     }
 
     /// On a device a batch is cut when it can be run, or one run before: so it is as full as it can be, and no thread that
@@ -269,7 +272,7 @@ impl<M: Scheduled> Scheduler<M> {
     /// Opens a flow of texts for this model.
     pub(crate) fn open_flow(&self, model: &Arc<M>, role: TextRole) -> FlowId {
         // Models lie at even addresses.
-        let apart = !M::MIXES_ROLES && role == TextRole::Query;
+        let apart = !model.mixes_roles() && role == TextRole::Query;
         let key = model_key(model) + usize::from(apart);
         let limits = model.flow_limits();
         lock(&self.state).queue.open_flow(key, limits)
@@ -569,7 +572,9 @@ mod tests {
     impl Scheduled for OneModel {
         type Ready = ();
 
-        const MIXES_ROLES: bool = true;
+        fn mixes_roles(&self) -> bool {
+            true
+        }
 
         fn identity_of(&self, _role: TextRole) -> [&str; 2] {
             ["model", ""]

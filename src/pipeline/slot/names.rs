@@ -198,6 +198,7 @@ mod tests {
         for nothing in [
             "{}",
             r#"{"force": true, "pooling": null, "prompt": {"query": "q: "}}"#,
+            r#"{"task": {"query": "separation"}}"#,
         ] {
             assert_eq!(named(nothing), plain, "{nothing}");
         }

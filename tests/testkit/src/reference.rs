@@ -52,7 +52,8 @@ pub fn cases() -> Vec<Case> {
 }
 
 impl Case {
-    fn model(&self) -> String {
+    /// The name of the model.
+    pub fn model(&self) -> String {
         let letters = self.name.chars();
         let plain = letters.map(|letter| {
             if letter.is_ascii_alphanumeric() {

@@ -20,10 +20,21 @@ pub(crate) struct KnownModel {
     pub query_prompt: Option<&'static str>,
     /// What they put before a document, likewise.
     pub document_prompt: Option<&'static str>,
+    /// The tasks of its texts, if its graph takes the number of one.
+    pub tasks: Option<RoleTasks>,
     /// The license in its model card.
     pub license: Option<&'static str>,
     /// Why it cannot be used, and what to do.
     pub unsupported: Option<&'static str>,
+}
+
+/// The names of the tasks that the texts of each role have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RoleTasks {
+    /// That of a query.
+    pub query: &'static str,
+    /// That of a document.
+    pub document: &'static str,
 }
 
 /// A repository that has the export of a model.
@@ -51,6 +62,7 @@ pub(super) const fn model(
         pooling,
         query_prompt: None,
         document_prompt: None,
+        tasks: None,
         license: None,
         unsupported: None,
     }
@@ -72,6 +84,11 @@ impl KnownModel {
             document_prompt: Some(document),
             ..self
         }
+    }
+
+    pub(super) const fn tasks(self, query: &'static str, document: &'static str) -> Self {
+        let tasks = Some(RoleTasks { query, document });
+        Self { tasks, ..self }
     }
 
     pub(super) const fn license(self, license: &'static str) -> Self {

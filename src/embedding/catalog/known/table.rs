@@ -4,6 +4,7 @@
 //!  name, dimensions, window in tokens, pooling       as the model cards and configurations state them
 //!  .from(repository, graph)                          where the export is, if its own repository has none by the usual name
 //!  .prompts(query, document)                         "" where the publishers put nothing there
+//!  .tasks(query, document)                           by name, where the graph takes the number of one
 //! ```
 //!
 //! Exports of other organizations are those that the package fastembed (0.9) downloads for the same model.
@@ -100,11 +101,12 @@ pub(crate) static KNOWN: &[KnownModel] = &[
         .prompts("", "")
         .license("Apache-2.0"),
     model("jinaai/jina-embeddings-v3", 1024, 8192, MEAN)
-        .license("CC-BY-NC-4.0")
-        .unsupported(
-            "its graph takes the number of a task as a further input, which is not supported; use another model with a \
-             long window, such as BAAI/bge-m3",
-        ),
+        .tasks("retrieval.query", "retrieval.passage")
+        .prompts(
+            "Represent the query for retrieving evidence documents: ",
+            "Represent the document for retrieval: ",
+        )
+        .license("CC-BY-NC-4.0"),
     // Nomic, Snowflake, Mixedbread
     model("nomic-ai/nomic-embed-text-v1.5", 768, 8192, MEAN)
         .prompts("search_query: ", "search_document: ")

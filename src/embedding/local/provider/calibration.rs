@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::self_test::repeated;
-use crate::embedding::local::base::{ModelBase, Row};
+use crate::embedding::local::base::ModelBase;
+use crate::embedding::role::TextRole;
 
 /// Padded tokens of the smallest and the largest batch that is tried.
 const SMALLEST: usize = 1024;
@@ -36,10 +37,7 @@ pub(crate) fn batch_tokens(base: &ModelBase) -> Option<usize> {
         return None;
     }
     best(|tokens| {
-        let text = Row {
-            ids: &text,
-            unpooled: 0,
-        };
+        let text = base.plain(&text, TextRole::Document);
         let rows = vec![text; (tokens / text.ids.len()).max(1)];
         let run = || base.pooled(&rows, session.kind(), &base.files.pooling);
         let began = Instant::now();

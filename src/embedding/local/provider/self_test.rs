@@ -4,6 +4,7 @@ use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::base::{ModelBase, Row};
 use crate::embedding::local::session::SharedSession;
 use crate::embedding::local::signature::OutputKind;
+use crate::embedding::role::TextRole;
 
 /// The cosine to the CPU's vector that each vector must have. Half precision has 0.99999, wrong graphs much less: one
 /// that truncated texts 0.54, one in bfloat16 0.218.
@@ -44,19 +45,24 @@ pub(crate) fn compare(base: &ModelBase, tested: &SharedSession) -> Result<Worst,
     };
     let [short, sentence, other] = [ids(SHORT)?, ids(SENTENCE)?, ids(OTHER_SCRIPTS)?];
     let long = repeated(&sentence, base.max_tokens.min(MAX_TOKENS));
-    let batches: [(&str, &[&[u32]]); 3] = [
-        (ALONE, &[&short]),
-        (LONG, &[&long]),
-        (MIXED, &[&short, &long, &sentence, &other]),
+    // Of a model with tasks, two of them are compared.
+    let batches: [(&str, TextRole, &[&[u32]]); 3] = [
+        (ALONE, TextRole::Document, &[&short]),
+        (LONG, TextRole::Query, &[&long]),
+        (
+            MIXED,
+            TextRole::Document,
+            &[&short, &long, &sentence, &other],
+        ),
     ];
     let (kind, pooling) = (tested.kind(), &base.files.pooling);
     let mut worst = Worst {
         cosine: 1.0,
         of: ALONE,
     };
-    for (of, texts) in batches {
+    for (of, role, texts) in batches {
         let ids = texts.iter().copied().filter(|ids| !ids.is_empty());
-        let texts: Vec<Row> = ids.map(|ids| Row { ids, unpooled: 0 }).collect();
+        let texts: Vec<Row> = ids.map(|ids| base.plain(ids, role)).collect();
         // What comes after pooling is not the provider's.
         let exact = base.pooled_here(&base.session, &texts, kind, pooling)?;
         let found = match kind == OutputKind::TokenStates && tested.pools(pooling) {

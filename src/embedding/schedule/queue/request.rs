@@ -17,7 +17,8 @@ pub enum Priority {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct FlowId(pub(super) u64);
 
-/// Identifies a model. Flows with equal keys share batches.
+/// Identifies a model, and the role of the texts where those of both may not share batches. Flows with equal keys share
+/// batches.
 pub(crate) type ModelKey = usize;
 
 /// Identifies a text with its role and its model: what has equal keys has one vector.

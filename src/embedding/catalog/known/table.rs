@@ -107,6 +107,9 @@ pub(crate) static KNOWN: &[KnownModel] = &[
             "Represent the document for retrieval: ",
         )
         .license("CC-BY-NC-4.0"),
+    model("jinaai/jina-embeddings-v5-text-nano-retrieval", 768, 8192, LAST)
+        .prompts("Query: ", "Document: ")
+        .license("CC-BY-NC-4.0"),
     // Nomic, Snowflake, Mixedbread
     model("nomic-ai/nomic-embed-text-v1.5", 768, 8192, MEAN)
         .prompts("search_query: ", "search_document: ")

@@ -12,9 +12,9 @@
 //! runs, and no connection is closed properly.
 
 #[cfg(not(feature = "failpoints"))]
-pub use disabled::{is_set, reach, reach_awaiting, read_environment};
+pub use disabled::{is_set, number, reach, reach_awaiting, read_environment};
 #[cfg(feature = "failpoints")]
-pub use enabled::{is_set, reach, reach_awaiting, read_environment};
+pub use enabled::{is_set, number, reach, reach_awaiting, read_environment};
 
 #[cfg(feature = "failpoints")]
 mod enabled {
@@ -40,6 +40,11 @@ mod enabled {
     /// Whether `return` is configured for this place: then the caller does something else.
     pub fn is_set(name: &str) -> bool {
         fail::eval(name, |_| ()).is_some()
+    }
+
+    /// The number that `return` has for this place, as in `return(0.1)`.
+    pub fn number(name: &str) -> Option<f64> {
+        fail::eval(name, |number| number).flatten()?.parse().ok()
     }
 
     /// Like [`reach`], but first lets other tasks send what they have. `return(800)` waits 800 ms and continues: the
@@ -73,6 +78,12 @@ mod disabled {
     #[inline]
     pub fn is_set(_name: &str) -> bool {
         false
+    }
+
+    /// Always `None`.
+    #[inline]
+    pub fn number(_name: &str) -> Option<f64> {
+        None
     }
 
     /// Completes immediately.

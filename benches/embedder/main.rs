@@ -4,6 +4,7 @@
 //! thread, no pooling. The engine starts from raw text and gives normalized vectors. Run `make setup` first, then
 //! `cargo bench --bench embedder`, or with `-- engine-only` to see what memory the engine takes by itself. With
 //! `-- provider=cuda` both use that execution provider, with as many texts and as large batches as a device wants.
+//! `texts=N` is another number of texts.
 //!
 //! `make bench-frameworks` compares the engine with the loops that others embed with: `frameworks.rs`.
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lantern::embedding::yielding::Yielding;
-use lantern::embedding::{Engine, EngineOptions, ExecutionProvider, Model, Priority, TextRole};
+use lantern::embedding::{DeviceGroup, Engine, EngineOptions, Model, Priority, TextRole};
 use support::bare::{Bare, Batches};
 use testkit::paths::runtime;
 use testkit::statistics::{median, quantile};
@@ -40,6 +41,7 @@ fn main() {
         true => (TEXTS, BUDGET),
         false => (DEVICE_TEXTS, DEVICE_BUDGET),
     };
+    let count = argument("texts=").map_or(count, |count| count.parse().expect("a number of texts"));
     let texts = texts(count);
 
     let tokio = tokio::runtime::Builder::new_multi_thread()
@@ -176,14 +178,17 @@ fn rate(texts: usize, elapsed: Duration) -> f64 {
     texts as f64 / elapsed.as_secs_f64()
 }
 
-/// What the argument `provider=NAME[:DEVICE]` says.
-fn provider() -> ExecutionProvider {
-    let mut arguments = std::env::args();
-    let named =
-        arguments.find_map(|argument| argument.strip_prefix("provider=").map(str::to_owned));
-    named.map_or(ExecutionProvider::CPU, |name| {
+/// What the argument `provider=NAME[:DEVICE[+DEVICE]]` says.
+fn provider() -> DeviceGroup {
+    let named = argument("provider=");
+    named.map_or_else(DeviceGroup::cpu, |name| {
         name.parse().expect("an execution provider")
     })
+}
+
+/// What stands behind this in one of the arguments.
+fn argument(name: &str) -> Option<String> {
+    std::env::args().find_map(|argument| argument.strip_prefix(name).map(str::to_owned))
 }
 
 /// On a busy machine a steadier measure than the clock.

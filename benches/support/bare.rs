@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use lantern::embedding::{ExecutionProvider, onnx_environment, register_provider};
+use lantern::embedding::{DeviceGroup, ExecutionProvider, onnx_environment, register_provider};
 use ort::session::Session;
 use ort::value::TensorRef;
 use testkit::engine::MODEL;
@@ -31,14 +31,14 @@ pub struct Batches {
 impl Bare {
     /// The default model, one session for each thread that the process may use.
     pub fn load() -> Bare {
-        Bare::load_on(&ExecutionProvider::CPU)
+        Bare::load_on(&DeviceGroup::cpu())
     }
 
-    /// The default model on this provider: of another one than the CPU's two sessions, as the engine has them.
-    pub fn load_on(provider: &ExecutionProvider) -> Bare {
+    /// The default model on these devices: of another one than the CPU two sessions each, as the engine has them.
+    pub fn load_on(group: &DeviceGroup) -> Bare {
         let folder = runtime().join("models").join(MODEL);
         assert!(folder.is_dir(), "run `make setup` first");
-        let threads = match provider.is_cpu() {
+        let threads = match group.is_cpu() {
             true => std::thread::available_parallelism().map_or(1, usize::from),
             false => 2,
         };
@@ -50,7 +50,7 @@ impl Bare {
         };
         tokenizer.with_truncation(Some(truncation)).unwrap();
         let environment = onnx_environment(None, &runtime()).unwrap();
-        let session = || {
+        let session = |provider: &ExecutionProvider| {
             let builder = Session::builder(&environment).unwrap();
             let builder = register_provider(provider, 1, builder)
                 .unwrap()
@@ -64,7 +64,9 @@ impl Bare {
         };
         Bare {
             tokenizer,
-            sessions: (0..threads).map(|_| session()).collect(),
+            sessions: (0..threads)
+                .flat_map(|_| group.devices().iter().map(&session))
+                .collect(),
         }
     }
 

@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::data_path;
 use crate::byte_size;
 use crate::embedding::yielding::Yielding;
-use crate::embedding::{Engine, EngineOptions, ExecutionProvider, HubSettings, ModelCatalog};
+use crate::embedding::{DeviceGroup, Engine, EngineOptions, HubSettings, ModelCatalog};
 
 /// Where models and libraries are, and how many threads they may use.
 #[derive(Args, Clone)]
@@ -23,17 +23,17 @@ pub struct EngineArguments {
     threads: Option<NonZeroUsize>,
 
     /// What runs the models: an execution provider of ONNX Runtime, and after a colon which of its devices, such as cuda:1
-    /// or openvino:GPU. Several, separated by commas, are tried in their order, and the log names those that are passed
-    /// over. May be repeated. There are cpu, cuda, tensorrt, tensorrt-rtx, openvino, coreml, directml, migraphx, rocm, qnn,
+    /// or openvino:GPU. Devices with + between them, such as cuda:0+1, share the work. Several, separated by commas, are
+    /// tried in their order, and the log names those that are passed over. May be repeated. There are cpu, cuda, tensorrt, tensorrt-rtx, openvino, coreml, directml, migraphx, rocm, qnn,
     /// cann, vitis, onednn, xnnpack and acl, as far as the ONNX Runtime library has them
     #[arg(
         long,
         env = "LANTERN_EXECUTION_PROVIDER",
-        value_name = "NAME[:DEVICE]",
+        value_name = "NAME[:DEVICE[+DEVICE]]",
         value_delimiter = ',',
         default_value = "cpu"
     )]
-    execution_provider: Vec<ExecutionProvider>,
+    execution_provider: Vec<DeviceGroup>,
 
     /// Download no model, and use those that are on this machine. HF_HUB_OFFLINE=1 has the same effect
     #[arg(

@@ -6,6 +6,8 @@
 //!  search ─ embed() ───┘    (queue of batches)  └── …       ──┘
 //! ```
 //!
+//! Beside models on devices there are `embed-run-0` and so on, which run their batches; the others tokenize for them.
+//!
 //! Batching is natural: an idle worker takes what is there, so no timer delays a single text. While all workers are
 //! busy, texts gather, and the next batch is as full as its budget allows.
 
@@ -26,8 +28,9 @@ use super::channel::{self, Completions, Submitter};
 use super::error::EmbeddingError;
 use super::flow_counters::FlowCounters;
 use super::hub::{DownloadEvent, Downloaded};
-use super::local::provider::choice::ExecutionProvider;
+use super::local::provider::group::DeviceGroup;
 use super::local::provider::order::ProviderOrder;
+use super::local::recovery::Recovery;
 use super::local::worker::panic_message;
 use super::model::{Computed, Model};
 use super::name::ModelName;
@@ -63,6 +66,8 @@ impl Engine {
         let batch_tokens = options.batch_tokens.unwrap_or(DEFAULT_BATCH_TOKENS).get();
         let memory = Memory::new(cache_bytes);
         let linger = Linger::new(Instant::now());
+        let scheduler = Arc::new(Scheduler::new(batch_tokens, linger, memory.clone()));
+        let gate = Arc::new(Gate::new());
         Self {
             inner: Arc::new(EngineInner {
                 fetcher: Fetcher::new(catalog, options.hub.clone()),
@@ -71,10 +76,13 @@ impl Engine {
                 models: Mutex::default(),
                 workers: Mutex::default(),
                 monitor: Mutex::default(),
-                scheduler: Arc::new(Scheduler::new(batch_tokens, linger, memory.clone())),
+                device_workers: Mutex::default(),
+                on_devices: Mutex::default(),
+                recovery: Arc::new(Recovery::new(scheduler.clone(), gate.clone())),
+                scheduler,
                 remote: RemoteServices::new(memory.clone()),
                 memory,
-                gate: Arc::new(Gate::new()),
+                gate,
                 own_processes: Processes::default(),
             }),
         }
@@ -278,7 +286,7 @@ impl Engine {
 
     /// The execution provider in use: that of the last model that was loaded, else what would be tried first.
     #[must_use]
-    pub fn provider(&self) -> &ExecutionProvider {
+    pub fn provider(&self) -> &DeviceGroup {
         self.inner.providers.active()
     }
 
@@ -359,11 +367,14 @@ impl Engine {
     pub fn shutdown(&self) {
         self.inner.shut_down();
         let workers = std::mem::take(&mut *lock(&self.inner.workers));
+        let of_devices = std::mem::take(&mut *lock(&self.inner.device_workers));
         let monitor = lock(&self.inner.monitor).take();
-        for worker in workers.into_iter().chain(monitor) {
+        for worker in workers.into_iter().chain(of_devices).chain(monitor) {
             // A worker catches the panics of its work, so there is nothing to report.
             let _ = worker.join();
         }
+        // Those of devices may have begun to renew one.
+        self.inner.recovery.join();
         let entries: Vec<_> = lock(&self.inner.models).values().cloned().collect();
         for entry in entries {
             // An entry is locked while its model is loaded.

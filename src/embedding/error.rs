@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::hub::DownloadError;
 use super::local::provider::choice::ExecutionProvider;
+use super::local::provider::group::DeviceGroup;
 use super::name::{ModelName, ModelNameError};
 use super::remote::RemoteError;
 
@@ -164,6 +165,19 @@ pub enum EmbeddingError {
         text: &'static str,
     },
 
+    /// One of several devices cannot be used, so none of them is.
+    #[error(
+        "{group} cannot be used, because {device} of it cannot: {error}; or leave that device out of --execution-provider {group}"
+    )]
+    DeviceOfGroup {
+        /// All of the devices.
+        group: DeviceGroup,
+        /// The one that cannot be used.
+        device: ExecutionProvider,
+        /// Why.
+        error: Box<EmbeddingError>,
+    },
+
     /// The operating system refused to start an inference thread.
     #[error("cannot start an inference thread: {0}; raise the process limit or lower --threads")]
     Threads(Arc<io::Error>),
@@ -263,6 +277,7 @@ impl EmbeddingError {
             ),
             Self::DeviceMemory { .. } => true,
             Self::Inference { .. } => self.is_out_of_memory(),
+            Self::DeviceOfGroup { error, .. } => error.is_transient(),
             Self::Name(_)
             | Self::ModelNotFound { .. }
             | Self::Offline { .. }
@@ -313,12 +328,13 @@ impl EmbeddingError {
     /// Whether an execution provider is at fault, so that another one may do.
     #[must_use]
     pub fn concerns_provider(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::ProviderUnusable { .. }
-                | Self::ProviderRefuses { .. }
-                | Self::ProviderDiffers { .. }
-        )
+            | Self::ProviderRefuses { .. }
+            | Self::ProviderDiffers { .. } => true,
+            Self::DeviceOfGroup { error, .. } => error.concerns_provider(),
+            _ => false,
+        }
     }
 
     /// Whether a service refuses the key, or wants to be paid: a person has to act, and the same request succeeds then.

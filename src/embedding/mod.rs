@@ -67,7 +67,9 @@ pub use engine::{Engine, EngineOptions, Inference};
 pub use error::EmbeddingError;
 pub use flow_counters::{FlowCounters, FlowTotals};
 pub use hub::{DownloadError, DownloadEvent, DownloadFailure, Downloaded, HubSettings};
+pub use local::device::{DeviceState, Outage};
 pub use local::provider::choice::{ExecutionProvider, ProviderNameError};
+pub use local::provider::group::DeviceGroup;
 #[doc(hidden)]
 pub use local::provider::registration::register as register_provider;
 #[doc(hidden)]

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::local::device::DeviceState;
 use super::local::loaded::LoadedModel;
-use super::local::provider::choice::ExecutionProvider;
+use super::local::provider::group::DeviceGroup;
 use super::pooling::Pooling;
 use super::remote::{RemoteModel, ServerState};
 
@@ -36,8 +37,20 @@ impl Model {
 
     /// What runs the model; `None` for a model of a server.
     #[must_use]
-    pub fn provider(&self) -> Option<&ExecutionProvider> {
-        self.here().map(|model| model.base.session.provider())
+    pub fn provider(&self) -> Option<&DeviceGroup> {
+        self.here().map(|model| &model.base.group)
+    }
+
+    /// The devices that run the model; none where a processor does, or a server. They count for all jobs with the model. It
+    /// takes a moment.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceState> {
+        let on_devices = self
+            .here()
+            .filter(|model| !model.base.group.uses_processor());
+        on_devices.map_or_else(Vec::new, |model| {
+            model.base.devices.iter().map(DeviceState::of).collect()
+        })
     }
 
     /// The length of every vector.
@@ -89,12 +102,12 @@ impl Model {
         }
     }
 
-    /// Why no text is embedded now, where the model's servers are the reason; `None` while one of them takes texts. It
-    /// takes a moment.
+    /// Why no text is embedded now, where the model's servers or devices are the reason; `None` while one of them takes texts.
+    /// It takes a moment.
     #[must_use]
     pub fn held_up(&self) -> Option<String> {
         match &self.computed {
-            Computed::Here(_) => None,
+            Computed::Here(_) => lost(&self.devices()),
             Computed::Elsewhere(model) => model.service().held_up(),
         }
     }
@@ -140,6 +153,16 @@ impl Model {
             Computed::Elsewhere(_) => None,
         }
     }
+}
+
+/// Why the devices compute nothing, if none of them does.
+fn lost(devices: &[DeviceState]) -> Option<String> {
+    let lost = |device: &DeviceState| {
+        let outage = device.outage.as_ref()?;
+        Some(format!("{} is lost: {}", device.device, outage.error))
+    };
+    let all: Option<Vec<String>> = devices.iter().map(lost).collect();
+    all.filter(|all| !all.is_empty()).map(|all| all.join("; "))
 }
 
 impl fmt::Debug for Model {

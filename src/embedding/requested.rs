@@ -111,7 +111,7 @@ impl Model {
         }
         let LoadedModel { settings, base, .. } = &**self.here()?;
         let task = base.files.tasks.number(name);
-        if let Some(task) = task.filter(|_| base.session.takes_task()) {
+        if let Some(task) = task.filter(|_| base.session().takes_task()) {
             let mut roles = [TextRole::Query, TextRole::Document].into_iter();
             return roles.find(|role| settings.of(*role).task == Some(task));
         }

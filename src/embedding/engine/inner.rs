@@ -11,7 +11,8 @@ use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::base::ModelBase;
 use crate::embedding::local::loaded::LoadedModel;
 use crate::embedding::local::provider::order::ProviderOrder;
-use crate::embedding::local::worker::run_worker;
+use crate::embedding::local::recovery::Recovery;
+use crate::embedding::local::worker::{run_device_worker, run_worker};
 use crate::embedding::model::Model;
 use crate::embedding::name::ModelName;
 use crate::embedding::options::ModelOptions;
@@ -24,6 +25,11 @@ pub(super) struct EngineInner {
     pub options: EngineOptions,
     pub models: Mutex<HashMap<ModelName, Arc<ModelCacheEntry>>>,
     pub workers: Mutex<Vec<JoinHandle<()>>>,
+    /// Those that run batches on devices.
+    pub device_workers: Mutex<Vec<JoinHandle<()>>>,
+    /// The models that were loaded on devices.
+    pub on_devices: Mutex<Vec<Weak<ModelBase>>>,
+    pub recovery: Arc<Recovery>,
     pub monitor: Mutex<Option<JoinHandle<()>>>,
     pub memory: Memory,
     pub scheduler: Arc<Scheduler<LoadedModel>>,
@@ -71,6 +77,7 @@ impl EngineInner {
         };
         let loaded = Arc::new(LoadedModel::new(base.clone(), &options)?);
         self.start_workers()?;
+        self.start_device_workers(&base)?;
         entry.base = Arc::downgrade(&base);
         entry.models.retain(|_, model| model.strong_count() > 0);
         entry.models.insert(options, Arc::downgrade(&loaded));
@@ -109,6 +116,43 @@ impl EngineInner {
         }
         self.start_monitor(workers.len());
         Ok(())
+    }
+
+    /// Starts as many workers as the devices of this model and of the others that are loaded take batches. They wait for the
+    /// devices, so that they are more than the inference threads does no harm; they end with the engine.
+    fn start_device_workers(&self, base: &Arc<ModelBase>) -> Result<(), EmbeddingError> {
+        if base.session().provider().uses_processor() {
+            return Ok(());
+        }
+        let wanted = self.note_on_devices(base);
+        let mut workers = lock(&self.device_workers);
+        while workers.len() < wanted && !self.scheduler.is_closed() {
+            let (scheduler, recovery) = (self.scheduler.clone(), self.recovery.clone());
+            let thread = thread::Builder::new().name(format!("embed-run-{}", workers.len()));
+            match thread.spawn(move || run_device_worker(&scheduler, &recovery)) {
+                Ok(worker) => workers.push(worker),
+                Err(error) if workers.is_empty() => {
+                    return Err(EmbeddingError::Threads(Arc::new(error)));
+                }
+                Err(error) => {
+                    let threads = workers.len();
+                    tracing::warn!(%error, threads, wanted, "started fewer threads for devices than they take batches");
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a model that was loaded on devices. Returns how many batches such models take together.
+    fn note_on_devices(&self, base: &Arc<ModelBase>) -> usize {
+        let mut all = lock(&self.on_devices);
+        all.retain(|other| other.strong_count() > 0);
+        if !all.iter().any(|other| other.as_ptr() == Arc::as_ptr(base)) {
+            all.push(Arc::downgrade(base));
+        }
+        let loaded = all.iter().filter_map(Weak::upgrade);
+        loaded.map(|base| base.devices.most_runs()).sum()
     }
 
     /// Starts the thread that lets so many workers yield, once.

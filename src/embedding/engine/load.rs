@@ -1,6 +1,7 @@
 //! Loads a model on the first execution provider that can run it.
 
 use std::path::Path;
+use std::thread;
 use std::time::Instant;
 
 use ort::environment::Environment;
@@ -9,11 +10,14 @@ use super::inner::EngineInner;
 use super::options::DEFAULT_BATCH_TOKENS;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::local::base::ModelBase;
+use crate::embedding::local::device::Device;
+use crate::embedding::local::devices::Devices;
 use crate::embedding::local::opening::Opening;
 use crate::embedding::local::pooling_nodes::PoolingNodes;
 use crate::embedding::local::provider::calibration;
 use crate::embedding::local::provider::check::{check, in_short};
 use crate::embedding::local::provider::choice::ExecutionProvider;
+use crate::embedding::local::provider::group::DeviceGroup;
 use crate::embedding::local::provider::plan::{SessionPlan, batch_tokens};
 use crate::embedding::local::provider::self_test;
 use crate::embedding::local::runtime;
@@ -34,10 +38,15 @@ impl EngineInner {
         first: usize,
     ) -> Result<usize, EmbeddingError> {
         let library = runtime::library().unwrap_or_default();
-        let check = |provider: &ExecutionProvider| check(provider, environment, &library);
+        let check = |group: &DeviceGroup| {
+            group.devices().iter().try_for_each(|device| {
+                let found = check(device, environment, &library);
+                found.map_err(|error| in_group(group, device, error))
+            })
+        };
         let place = self.providers.usable_from(first, check)?;
         if self.options.batch_tokens.is_none() {
-            let tokens = batch_tokens(self.providers.at(place));
+            let tokens = batch_tokens(self.providers.at(place).first());
             let tokens = tokens.unwrap_or(DEFAULT_BATCH_TOKENS.get());
             self.scheduler.set_batch_tokens(tokens);
         }
@@ -51,8 +60,8 @@ impl EngineInner {
         let environment = self.runtime()?;
         let mut place = self.find_provider(&environment, 0)?;
         let base = loop {
-            let provider = self.providers.at(place);
-            match self.load_on(provider, name, &folder, &environment) {
+            let group = self.providers.at(place);
+            match self.load_on(group, name, &folder, &environment) {
                 Err(error) if error.concerns_provider() && self.providers.has_next(place) => {
                     self.providers.warn_of(place, &error);
                     place = self.find_provider(&environment, place + 1)?;
@@ -61,11 +70,12 @@ impl EngineInner {
             }
         };
         self.providers.note_use(place);
+        let batch_tokens = base.devices.batch_sizes();
         tracing::info!(
             model = %base.name,
             folder = %folder.display(),
-            provider = %base.session.provider(),
-            batch_tokens = base.device.batch_tokens(),
+            provider = %base.group,
+            batch_tokens = batch_tokens.map(tracing::field::display),
             elapsed_ms = started.elapsed().as_millis() as u64,
             "model loaded"
         );
@@ -74,19 +84,45 @@ impl EngineInner {
 
     fn load_on(
         &self,
-        provider: &ExecutionProvider,
+        group: &DeviceGroup,
         name: &ModelName,
         folder: &Path,
         environment: &Environment,
     ) -> Result<ModelBase, EmbeddingError> {
-        let plan = |provider| SessionPlan::new(provider, self.threads(), self.options.divides_runs);
         // The CPU comes first in any case: it tells whether the model's files are at fault or the provider is, and the
         // vectors of the provider are compared with its.
-        let cpu = plan(&ExecutionProvider::CPU);
+        let cpu = self.plan(&ExecutionProvider::CPU);
         let mut base = ModelBase::load(name.clone(), folder, environment, cpu)?;
-        if provider.is_cpu() {
+        if group.is_cpu() {
             return Ok(base);
         }
+        let on = |device| {
+            let loaded = self.session_on(device, &base, environment);
+            let loaded = loaded.map_err(|error| in_group(group, device, error));
+            loaded.map(Device::new)
+        };
+        let devices = group.devices().iter().map(on).collect::<Result<_, _>>()?;
+        base.devices = Devices::new(devices);
+        base.group = group.clone();
+        if !group.uses_processor() && self.options.batch_tokens.is_none() {
+            calibrate(&base);
+        }
+        Ok(base)
+    }
+
+    /// The sessions of an engine on this device.
+    fn plan(&self, device: &ExecutionProvider) -> SessionPlan {
+        SessionPlan::new(device, self.threads(), self.options.divides_runs)
+    }
+
+    /// Loads a model on this device, and compares its vectors with those of the CPU.
+    fn session_on(
+        &self,
+        provider: &ExecutionProvider,
+        base: &ModelBase,
+        environment: &Environment,
+    ) -> Result<SharedSession, EmbeddingError> {
+        let name = &base.name;
         let refuses = |error: EmbeddingError| EmbeddingError::ProviderRefuses {
             provider: provider.clone(),
             model: name.clone(),
@@ -96,18 +132,18 @@ impl EngineInner {
             let opening = Opening {
                 environment: environment.clone(),
                 provider: provider.clone(),
-                plan: plan(provider),
+                plan: self.plan(provider),
                 path: base.files.onnx.clone(),
                 pooling,
             };
             let session = SharedSession::load(opening, base.files.past)?;
-            let worst = self_test::compare(&base, &session)?;
+            let worst = self_test::compare(base, &session)?;
             Ok((session, worst))
         };
         let modes = base.files.pooling.modes().len().max(1);
         let nodes = match provider.uses_processor() {
             true => None,
-            false => base.session.pooling_nodes(modes),
+            false => base.session().pooling_nodes(modes),
         };
         let pooled = nodes.and_then(|nodes| match load(Some(nodes)) {
             Ok((session, worst)) if worst.is_good() => Some((session, worst)),
@@ -135,11 +171,34 @@ impl EngineInner {
             cosine = worst.cosine,
             "the vectors of the execution provider are those of the CPU"
         );
-        base.session = session;
-        if !provider.uses_processor() && self.options.batch_tokens.is_none() {
-            let tokens = calibration::batch_tokens(&base);
-            tokens.map(|tokens| base.device.lower_batch_tokens(tokens));
+        Ok(session)
+    }
+}
+
+/// Measures how large the batches of each device should be, of all at the same time, as they will work later.
+fn calibrate(base: &ModelBase) {
+    thread::scope(|scope| {
+        for device in base.devices.iter() {
+            scope.spawn(|| {
+                let tokens = calibration::batch_tokens(base, &device.session);
+                tokens.map(|tokens| device.lower_batch_tokens(tokens))
+            });
         }
-        Ok(base)
+    });
+}
+
+/// The error of a device, and of which group it is.
+fn in_group(
+    group: &DeviceGroup,
+    device: &ExecutionProvider,
+    error: EmbeddingError,
+) -> EmbeddingError {
+    match group.has_several() {
+        true => EmbeddingError::DeviceOfGroup {
+            group: group.clone(),
+            device: device.clone(),
+            error: Box::new(error),
+        },
+        false => error,
     }
 }

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::embedding::hub::HubSettings;
-use crate::embedding::local::provider::choice::ExecutionProvider;
+use crate::embedding::local::provider::group::DeviceGroup;
 use crate::embedding::yielding::Yielding;
 
 /// Padded tokens in a batch. Measured on CPUs: 512 is the best of 128 to 16384.
@@ -25,7 +25,7 @@ pub struct EngineOptions {
     /// The daemon's data folder. The ONNX Runtime library is searched in its `lib` first, then in the system's folders.
     pub data_path: PathBuf,
     /// What runs the models, in the order of preference: the first one that is usable. Default: the CPU.
-    pub providers: Vec<ExecutionProvider>,
+    pub providers: Vec<DeviceGroup>,
     /// Maximum number of padded tokens in a batch. Default: 512, and what is best of 1,024 to 65,536 on a device with a memory of its own.
     pub batch_tokens: Option<NonZeroUsize>,
     /// Whether inference yields to other users of the processors. Default: down to a tenth of its cores.

@@ -6,8 +6,10 @@ use ort::environment::Environment;
 
 use super::batch::Batch;
 use super::device::Device;
+use super::devices::Devices;
 use super::opening::Opening;
 use super::provider::choice::ExecutionProvider;
+use super::provider::group::DeviceGroup;
 use super::provider::plan::SessionPlan;
 use super::session::SharedSession;
 use super::signature::OutputKind;
@@ -29,8 +31,10 @@ pub(crate) struct ModelBase {
     pub identity: String,
     /// The longest input in tokens that the files state and the graph takes.
     pub max_tokens: usize,
-    pub session: SharedSession,
-    pub device: Device,
+    /// What runs the graph, as it was asked for.
+    pub group: DeviceGroup,
+    /// The same, with the sessions.
+    pub devices: Devices,
     pad_id: u32,
     /// The most texts that the graph takes at a time.
     max_rows: usize,
@@ -97,11 +101,16 @@ impl ModelBase {
             tokenizer,
             identity,
             max_tokens,
-            session,
-            device: Device::default(),
+            group: DeviceGroup::cpu(),
+            devices: Devices::new(vec![Device::new(session)]),
         };
         base.probe();
         Ok(base)
+    }
+
+    /// The graph as the first device runs it. What it takes and gives is the same on all of them.
+    pub(crate) fn session(&self) -> &SharedSession {
+        &self.devices.first().session
     }
 
     /// Runs two texts of different lengths together: some exports declare a size for any number of texts, and compute
@@ -110,11 +119,11 @@ impl ModelBase {
         let probes = ["probe", "a second, longer probe"].map(|text| self.tokenizer.ids(text));
         if let [Ok(short), Ok(long)] = &probes
             && !short.is_empty()
-            && self.session.fixed_rows().is_none()
+            && self.session().fixed_rows().is_none()
         {
-            let kind = self.session.kind();
+            let kind = self.session().kind();
             let texts = [short, long].map(|ids| self.plain(ids, TextRole::Document));
-            let run = |texts: &[Row]| self.run_on(&self.session, texts, kind, |_, _, _| ());
+            let run = |texts: &[Row]| self.run_on(self.session(), texts, kind, |_, _, _| ());
             if run(&texts).is_err() && run(&texts[..1]).is_ok() {
                 self.max_rows = 1;
             }
@@ -177,29 +186,30 @@ impl ModelBase {
         Ok(results)
     }
 
-    /// Runs the graph for these texts, each with the number of leading tokens that are not pooled, and pools. Returns a vector
-    /// for each, in order.
+    /// Runs the graph for these texts on this session, each with the number of leading tokens that are not pooled, and pools.
+    /// Returns a vector for each, in order.
     ///
     /// # Errors
     ///
     /// If the run failed as a whole.
     pub(crate) fn pooled(
         &self,
+        session: &SharedSession,
         texts: &[Row],
         kind: OutputKind,
         pooling: &Pooling,
     ) -> Result<Vec<Vec<f32>>, EmbeddingError> {
-        if kind == OutputKind::TokenStates && self.session.pools(pooling) {
-            let vectors = self.pooled_in_graph(&self.session, texts, pooling)?;
+        if kind == OutputKind::TokenStates && session.pools(pooling) {
+            let vectors = self.pooled_in_graph(session, texts, pooling)?;
             // A weight of 0 does not hide a state of the padding that is not finite.
             if vectors.iter().flatten().all(|value| value.is_finite()) {
                 return Ok(vectors);
             }
         }
-        self.pooled_here(&self.session, texts, kind, pooling)
+        self.pooled_here(session, texts, kind, pooling)
     }
 
-    /// As [`ModelBase::pooled`], outside of the graph, on another session of the same graph.
+    /// As [`ModelBase::pooled`], outside of the graph.
     pub(crate) fn pooled_here(
         &self,
         session: &SharedSession,
@@ -262,9 +272,9 @@ impl ModelBase {
     /// Pads the texts to the length of the longest one, or to the size that the graph takes. A row without a text of
     /// its own repeats the first one.
     fn fill(&self, texts: &[Row]) -> Batch {
-        let rows = self.session.fixed_rows().unwrap_or(texts.len());
+        let rows = self.session().fixed_rows().unwrap_or(texts.len());
         let longest = texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
-        let width = self.session.fixed_width().unwrap_or(longest);
+        let width = self.session().fixed_width().unwrap_or(longest);
         let mut batch = Batch {
             rows,
             width,

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use super::base::{ModelBase, Row};
 use super::dense::Dense;
+use super::device::Device;
 use super::settings::{ModelSettings, RoleSettings};
 use super::signature::OutputKind;
 use super::tokenizer::Windows;
@@ -121,7 +122,8 @@ impl LoadedModel {
     fn probe(&mut self, options: &ModelOptions) -> Result<(), EmbeddingError> {
         let probed = |role| {
             let tokens = self.tokenize(role, "probe")?;
-            self.check(self.uncut(&[&tokens])?.remove(0)?)
+            let first = self.base.devices.first();
+            self.check(self.uncut(first, &[&tokens])?.remove(0)?)
         };
         let vector = probed(TextRole::Document)?;
         if !self.has_one_task() {
@@ -234,7 +236,7 @@ impl LoadedModel {
         })
     }
 
-    /// Embeds a batch on the calling thread: one result for each text, in order.
+    /// Embeds a batch on this device and the calling thread: one result for each text, in order.
     ///
     /// # Errors
     ///
@@ -242,9 +244,10 @@ impl LoadedModel {
     /// instance not finite.
     pub(crate) fn embed(
         &self,
+        device: &Device,
         texts: &[&Tokens],
     ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
-        let vectors = self.uncut(texts)?;
+        let vectors = self.uncut(device, texts)?;
         Ok(vectors
             .into_iter()
             .map(|vector| self.check(self.cut(vector?)))
@@ -254,18 +257,19 @@ impl LoadedModel {
     /// As [`LoadedModel::embed`], before vectors are cut and checked.
     fn uncut(
         &self,
+        device: &Device,
         texts: &[&Tokens],
     ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
         let rows: Vec<Row> = texts.iter().flat_map(|text| text.rows()).collect();
         let together = if rows.len() > texts.len() {
             let width = rows.iter().map(|row| row.ids.len()).max().unwrap_or(1);
-            (self.windows_tokens() / width).max(1)
+            (windows_tokens(device) / width).max(1)
         } else {
             rows.len().max(1)
         };
         let mut vectors = Vec::with_capacity(rows.len());
         for rows in rows.chunks(together) {
-            vectors.extend(self.run(rows)?);
+            vectors.extend(self.run(device, rows)?);
         }
         let mut vectors = vectors.into_iter();
         Ok(texts
@@ -274,25 +278,27 @@ impl LoadedModel {
             .collect())
     }
 
-    /// Padded tokens of the largest run for these texts.
-    pub(crate) fn padded_tokens(&self, texts: &[&Tokens]) -> usize {
+    /// Padded tokens of the largest run for these texts on this device.
+    pub(crate) fn padded_tokens(device: &Device, texts: &[&Tokens]) -> usize {
         let rows = || texts.iter().flat_map(|text| text.rows());
         let width = rows().map(|row| row.ids.len()).max().unwrap_or(0);
         let padded = rows().count() * width;
         match texts.iter().any(|text| text.has_windows()) {
-            true => padded.min(self.windows_tokens()).max(width),
+            true => padded.min(windows_tokens(device)).max(width),
             false => padded,
         }
     }
 
-    fn windows_tokens(&self) -> usize {
-        self.base.device.batch_tokens().unwrap_or(WINDOWS_TOKENS)
-    }
-
     /// Runs the graph once for these windows.
-    fn run(&self, rows: &[Row]) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
-        let settings = &self.settings;
-        let pooled = self.base.pooled(rows, settings.kind, &settings.pooling)?;
+    fn run(
+        &self,
+        device: &Device,
+        rows: &[Row],
+    ) -> Result<Vec<Result<Vec<f32>, EmbeddingError>>, EmbeddingError> {
+        let (settings, session) = (&self.settings, &device.session);
+        let pooled = self
+            .base
+            .pooled(session, rows, settings.kind, &settings.pooling)?;
         Ok(pooled
             .into_iter()
             .map(|vector| self.apply_steps(vector))
@@ -380,6 +386,10 @@ impl LoadedModel {
             reason,
         }
     }
+}
+
+fn windows_tokens(device: &Device) -> usize {
+    device.batch_tokens().unwrap_or(WINDOWS_TOKENS)
 }
 
 /// Counts the tokens of the prompts, unless they are pooled.

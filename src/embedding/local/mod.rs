@@ -6,13 +6,16 @@
 //! ```
 //!
 //! A [`base::ModelBase`] is what all options of a model share: session, tokenizer, identity. A [`loaded::LoadedModel`] is one
-//! set of options on it. [`worker`] is an inference thread. [`provider`] is what runs a session, and [`recovery`] what
-//! becomes of a batch that a device does not compute.
+//! set of options on it. [`worker`] is an inference thread. [`provider`] is what runs a session. A model has one or more
+//! [`devices`], the processor or others; an [`assignment`] is a run that one of them was given, and [`recovery`] what
+//! becomes of a batch that it does not compute.
 
+pub(super) mod assignment;
 pub(super) mod base;
 pub(super) mod batch;
 pub(super) mod dense;
 pub(super) mod device;
+pub(super) mod devices;
 pub(super) mod loaded;
 pub(super) mod matryoshka;
 pub(super) mod opening;

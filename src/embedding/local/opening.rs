@@ -40,7 +40,8 @@ impl Opening {
             .transpose()
             .map_err(|error| EmbeddingError::io(path, error))?;
         let build = |_| {
-            build(self, appended.as_deref())
+            builder(self)
+                .and_then(|builder| commit(self, builder, appended.as_deref()))
                 .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))
         };
         (0..self.plan.sessions.max(1)).map(build).collect()
@@ -57,18 +58,27 @@ const SPIN_MICROS: &str = "20";
 const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
 
 /// Threads that spin steal time from others, so they do so only between the steps of a divided run.
-fn build(opening: &Opening, appended: Option<&[u8]>) -> ort::Result<Session> {
-    let (path, provider, threads) = (&opening.path, &opening.provider, opening.plan.threads);
+fn builder(opening: &Opening) -> ort::Result<SessionBuilder> {
+    let (provider, threads) = (&opening.provider, opening.plan.threads);
     let spins = if threads > 1 { "1" } else { "0" };
     let builder = SessionBuilder::new(&opening.environment)?;
-    let mut builder = registration::register(provider, threads, builder)?
+    Ok(registration::register(provider, threads, builder)?
         .with_optimization_level(GraphOptimizationLevel::All)?
         .with_intra_threads(threads)?
         .with_inter_threads(1)?
         .with_config_entry("session.intra_op.allow_spinning", spins)?
         .with_config_entry("session.intra_op.spin_duration_us", SPIN_MICROS)?
         .with_config_entry("session.force_spinning_stop", "1")?
-        .with_config_entry("session.inter_op.allow_spinning", "0")?;
+        .with_config_entry("session.inter_op.allow_spinning", "0")?)
+}
+
+/// The session for a graph, which is in memory where something is appended to it.
+fn commit(
+    opening: &Opening,
+    mut builder: SessionBuilder,
+    appended: Option<&[u8]>,
+) -> ort::Result<Session> {
+    let path = &opening.path;
     let Some(bytes) = appended else {
         return builder.commit_from_file(path);
     };

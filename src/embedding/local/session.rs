@@ -85,19 +85,20 @@ impl SharedSession {
         })
     }
 
-    /// Makes the sessions again, which have lost their device. Waits for the runs that are under way.
+    /// Makes the sessions again, which have lost their device. Waits for the runs that are under way. Until it is done, every
+    /// run fails at once.
     ///
     /// # Errors
     ///
-    /// If that is not possible now. Then every run fails until it is.
+    /// If that is not possible now.
     pub(crate) fn renew(&self) -> Result<(), EmbeddingError> {
-        let mut sessions = self
-            .sessions
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let replace = |sessions| {
+            let before = self.sessions.write();
+            *before.unwrap_or_else(PoisonError::into_inner) = sessions;
+        };
         // First of all their memory on the device.
-        sessions.clear();
-        *sessions = self.opening.sessions()?;
+        replace(Vec::new());
+        replace(self.opening.sessions()?);
         Ok(())
     }
 
@@ -200,6 +201,7 @@ impl SharedSession {
         let sessions = self.sessions();
         let session = sessions.get(turn.as_ref().map_or(0, |turn| turn.number));
         let session = session.ok_or_else(|| ort::Error::new("its device is lost"))?;
+        let _watched = fault::watch_run(self.provider(), batch);
         run_values(session, &names, &values, output, options)
     }
 }

@@ -82,10 +82,10 @@ impl ModelSettings {
 
     /// The settings without options.
     fn of_files(base: &ModelBase) -> Self {
-        let kind = base.session.kind();
+        let kind = base.session().kind();
         let of_role = |role| {
             let task = base.files.tasks.of(role);
-            let task = task.filter(|_| base.session.takes_task());
+            let task = task.filter(|_| base.session().takes_task());
             RoleSettings::new(base.files.prompt(role, task).to_owned(), task)
         };
         Self {
@@ -160,7 +160,7 @@ impl ModelSettings {
 }
 
 fn pooling_of_files(base: &ModelBase) -> Pooling {
-    match base.session.kind() {
+    match base.session().kind() {
         OutputKind::Sentence => Pooling::in_graph(),
         OutputKind::TokenStates => base.files.pooling.clone(),
     }
@@ -169,8 +169,8 @@ fn pooling_of_files(base: &ModelBase) -> Pooling {
 /// What is read of the graph, and how it is pooled.
 fn pooling(base: &ModelBase, options: &ModelOptions) -> Result<(OutputKind, Pooling), String> {
     match options.pooling {
-        None => Ok((base.session.kind(), pooling_of_files(base))),
-        Some(mode) if base.session.has_token_states() => {
+        None => Ok((base.session().kind(), pooling_of_files(base))),
+        Some(mode) if base.session().has_token_states() => {
             Ok((OutputKind::TokenStates, Pooling::new(vec![mode])))
         }
         Some(mode) => Err(format!(
@@ -210,12 +210,12 @@ fn of_role(
     };
     let tasks = &base.files.tasks;
     let task = match task {
-        None if !base.session.takes_task() => None,
+        None if !base.session().takes_task() => None,
         None => {
             let chosen = tasks.choose(None, role);
             Some(chosen.map_err(|reason| EmbeddingError::unusable(&base.files.onnx, reason))?)
         }
-        Some(_) if !base.session.takes_task() => {
+        Some(_) if !base.session().takes_task() => {
             return Err(refused(
                 "its graph takes no task (it has no input task_id); remove task".into(),
             ));
@@ -258,7 +258,7 @@ fn max_tokens(base: &ModelBase, options: &ModelOptions) -> Result<usize, String>
         return Ok(base.max_tokens);
     };
     let most = base.files.positions.unwrap_or(base.max_tokens);
-    let most = most.min(base.session.fixed_width().unwrap_or(usize::MAX));
+    let most = most.min(base.session().fixed_width().unwrap_or(usize::MAX));
     if wanted > most {
         return Err(format!(
             "it reads at most {most} tokens, so max_tokens cannot be {wanted}"

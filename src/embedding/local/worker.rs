@@ -2,8 +2,10 @@
 //!
 //! Inference is synchronous and busy for milliseconds at a time, so it never runs on the threads of the async runtime.
 //! Tokenizing happens on the same threads, outside the scheduler's lock: at about 1 % of the cost it needs no stage of
-//! its own. Beside a device it is most of what these threads do: the scheduler gives out no more batches than the device
-//! takes, so the other threads tokenize ahead.
+//! its own.
+//!
+//! Batches for devices have threads of their own, which wait for the devices most of the time. They pass no gate: what they
+//! do takes next to nothing from other users of the processors. The threads behind the gate tokenize for them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,29 +15,37 @@ use std::time::{Duration, Instant};
 use crate::failpoint;
 
 use super::loaded::{LoadedModel, Tokens};
-use super::recovery;
+use super::recovery::{Recovery, Vectors};
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::flow_counters::{FlowCounters, each_once};
 use crate::embedding::name::ModelName;
 use crate::embedding::schedule::queue::{EntryId, WorkItem};
 use crate::embedding::schedule::scheduler::{
-    Computation, EmbeddingWork, PendingText, Scheduler, TokenizedText,
+    Computation, DeviceRun, EmbeddingWork, PendingText, Scheduler, TokenizedText,
 };
 use crate::embedding::yielding::{Gate, Throttle};
 
 /// Works until the scheduler is shut down or the gate closed, as the thread with this number.
 pub(crate) fn run_worker(scheduler: &Scheduler<LoadedModel>, gate: &Gate, number: usize) {
     let take = || scheduler.next_work();
-    let run = |throttle: &Throttle, work| do_work(scheduler, gate, throttle, work);
+    let run = |throttle: &Throttle, work| do_work(scheduler, throttle, work);
     gate.work(number, take, run, || scheduler.look_again());
 }
 
-fn do_work(
-    scheduler: &Scheduler<LoadedModel>,
-    gate: &Gate,
-    throttle: &Throttle,
-    work: EmbeddingWork,
-) {
+/// Runs batches on devices until the scheduler is shut down.
+pub(crate) fn run_device_worker(scheduler: &Scheduler<LoadedModel>, recovery: &Recovery) {
+    while let Some(DeviceRun { mut run, texts }) = scheduler.next_run() {
+        failpoint::reach("embedder");
+        run_batch(scheduler, &texts, |model, tokens| {
+            recovery.embed(model, &mut run, tokens)
+        });
+        // The device has room for the next one.
+        drop(run);
+        scheduler.batch_ended();
+    }
+}
+
+fn do_work(scheduler: &Scheduler<LoadedModel>, throttle: &Throttle, work: EmbeddingWork) {
     match work {
         WorkItem::Tokenize { texts } => {
             let tokenized = texts
@@ -43,10 +53,13 @@ fn do_work(
                 .filter_map(|(entry, text)| Some((entry, tokenize(scheduler, entry, text)?)));
             scheduler.push_tokenized(tokenized.collect());
         }
-        WorkItem::RunBatch { model, texts } => {
+        WorkItem::RunBatch { texts } => {
             failpoint::reach("embedder");
-            run_batch(scheduler, gate, throttle, &texts);
-            scheduler.run_ended(model);
+            // It may rest inside the model, where it holds no lock that others wait for.
+            run_batch(scheduler, &texts, |model, tokens| {
+                throttle.run(|| model.embed(model.base.devices.first(), tokens))
+            });
+            scheduler.batch_ended();
         }
     }
 }
@@ -69,28 +82,21 @@ fn tokenize(
     }
 }
 
-/// Embeds a batch. If it fails as a whole, embeds its texts one by one, so that only the text at fault gets the error.
+/// Embeds a batch by `embed`. If it fails as a whole, embeds its texts one by one, so that only the text at fault gets the
+/// error.
 fn run_batch(
     scheduler: &Scheduler<LoadedModel>,
-    gate: &Gate,
-    throttle: &Throttle,
     texts: &[(EntryId, TokenizedText)],
+    mut embed: impl FnMut(&LoadedModel, &[&Tokens]) -> Result<Vectors, EmbeddingError>,
 ) {
     let Some((first_entry, first)) = texts.first() else {
         return;
     };
     // All texts of a batch have the same model, and one task: the queue pools texts by both.
-    let model = first.model.clone();
+    let model = &*first.model;
     let tokens: Vec<&Tokens> = texts.iter().map(|(_, text)| &text.tokens).collect();
-    let pause = |time| gate.pause(time);
-    let embed = |tokens: &[&Tokens]| match model.base.session.provider().uses_processor() {
-        // It may rest inside the model, where it holds no lock that others wait for.
-        true => throttle.run(|| model.embed(tokens)),
-        // The processor is left to others meanwhile.
-        false => recovery::embed(&model, tokens, &pause),
-    };
     let began = Instant::now();
-    match catch_panic(model.name(), || embed(&tokens)) {
+    match catch_panic(model.name(), || embed(model, &tokens)) {
         Ok(vectors) => {
             let each_token = each_token(began.elapsed(), &tokens);
             let finished = texts.iter().zip(vectors).map(|((entry, text), vector)| {
@@ -114,7 +120,7 @@ fn run_batch(
             );
             for (entry, text) in texts {
                 let began = Instant::now();
-                let alone = catch_panic(model.name(), || embed(&[&text.tokens])?.remove(0));
+                let alone = catch_panic(model.name(), || embed(model, &[&text.tokens])?.remove(0));
                 let counted = finish(scheduler, *entry, text, alone, began.elapsed());
                 if let Some(flow) = counted {
                     flow.note_batch();

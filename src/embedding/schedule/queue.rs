@@ -35,7 +35,7 @@ use self::flow::{Backlog, Flow};
 use self::pool::{LengthPool, PoolKey};
 pub use self::request::Priority;
 pub(crate) use self::request::{
-    EntryId, FlowId, FlowLimits, ModelKey, Request, Room, TextKey, WorkItem,
+    DeviceRoom, EntryId, FlowId, FlowLimits, ModelKey, Request, Room, TextKey, WorkItem,
 };
 
 /// The texts of all flows: pending ones `P` and tokenized ones `T`. `R` tells where the vector of a request goes.
@@ -50,8 +50,6 @@ pub(crate) struct Queue<R, P, T> {
     next_entry: u64,
     /// Consecutive batches of live texts so far.
     live_streak: u32,
-    /// Batches of each model that are being run.
-    running: HashMap<ModelKey, usize>,
 }
 
 impl<R, P, T> Queue<R, P, T> {
@@ -66,7 +64,6 @@ impl<R, P, T> Queue<R, P, T> {
             next_flow: 0,
             next_entry: 0,
             live_streak: 0,
-            running: HashMap::new(),
         }
     }
 
@@ -306,20 +303,17 @@ impl<R, P, T> Queue<R, P, T> {
         requests
     }
 
-    /// A batch of this model was run, which [`next_work`](Self::next_work) returned.
-    pub(crate) fn run_ended(&mut self, model: ModelKey) {
-        if let Some(runs) = self.running.get_mut(&model) {
-            *runs -= 1;
-            if *runs == 0 {
-                self.running.remove(&model);
-            }
-        }
-    }
-
     pub(crate) fn has_work(&self) -> bool {
         self.flows
             .values()
             .any(|flow| flow.live.has_work() || flow.backfill.has_work())
+    }
+
+    /// Whether there are texts that should be tokenized now.
+    pub(crate) fn needs_tokenizing(&self) -> bool {
+        let both = [Priority::Live, Priority::Backfill];
+        let needs = |flow: &Flow| both.into_iter().any(|of| flow.needs_tokenizing(of));
+        self.flows.values().any(needs)
     }
 
     /// The tokens of all texts that are ready to run.

@@ -10,6 +10,9 @@
 //!                      Completions
 //! ```
 //!
+//! Batches for devices are taken by workers of their own, by [`Scheduler::next_run`], which also says for which device one
+//! is.
+//!
 //! This file knows neither threads nor the async runtime; [`crate::embedding::local::worker`] and
 //! [`crate::embedding::channel`] do.
 
@@ -22,14 +25,17 @@ use tokio::sync::mpsc;
 use super::cache::{KnownVector, VectorCache};
 use super::linger::Linger;
 use super::queue::{
-    EntryId, FlowId, FlowLimits, ModelKey, Priority, Queue, Request, Room, TextKey, WorkItem,
+    DeviceRoom, EntryId, FlowId, FlowLimits, ModelKey, Priority, Queue, Request, Room, TextKey,
+    WorkItem,
 };
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::flow_counters::FlowCounters;
+use crate::embedding::local::assignment::Assignment;
+use crate::embedding::local::device::Device;
 use crate::embedding::local::loaded::{LoadedModel, Tokens};
 use crate::embedding::role::TextRole;
 
-/// Of a model on a device so many batches of short texts are tokenized ahead.
+/// Of a model on devices so many batches of short texts are tokenized ahead for each of them.
 const BATCHES_AHEAD: usize = 4;
 const TOKENS_OF_SHORT_TEXT: usize = 32;
 
@@ -113,6 +119,21 @@ pub(crate) struct Computation {
 /// A unit of work for an inference thread.
 pub(crate) type EmbeddingWork = WorkItem<PendingText<LoadedModel>, TokenizedText>;
 
+/// A batch for a device.
+pub(crate) struct DeviceRun {
+    pub run: Assignment,
+    pub texts: Vec<(EntryId, TokenizedText)>,
+}
+
+/// What a worker takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worker {
+    /// Everything but batches for devices.
+    Ordinary,
+    /// Batches for devices.
+    OfDevices,
+}
+
 /// What all schedulers of an engine share.
 #[derive(Clone)]
 pub(crate) struct Memory {
@@ -123,7 +144,10 @@ pub(crate) struct Memory {
 /// The queue of the flows of some models, shared by those who compute their vectors and the submitters.
 pub(crate) struct Scheduler<M: Scheduled> {
     state: Mutex<SchedulerState<M>>,
+    /// For ordinary workers.
     work_available: Condvar,
+    /// For those of devices.
+    run_available: Condvar,
     memory: Memory,
     /// Maximum size of a batch in padded tokens.
     batch_tokens: AtomicUsize,
@@ -134,6 +158,8 @@ struct SchedulerState<M: Scheduled> {
     linger: Linger,
     /// Workers that wait on the condition variable.
     idle_workers: usize,
+    /// The same of devices.
+    idle_device_workers: usize,
     /// Workers that run a batch.
     busy_workers: usize,
     closed: bool,
@@ -227,17 +253,16 @@ impl Scheduled for LoadedModel {
         self.has_one_task()
     }
 
-    /// On a device a batch is cut when it can be run, or one run before: so it is as full as it can be, and no thread that
-    /// could tokenize waits with it.
+    /// For a device a batch is cut when it can be run, or one run before: so it is as full as it can be.
     fn flow_limits(&self) -> FlowLimits {
-        let (common, session) = (FlowLimits::default(), &self.base.session);
-        if session.provider().uses_processor() {
+        let (common, devices) = (FlowLimits::default(), &self.base.devices);
+        if self.base.session().provider().uses_processor() {
             return common;
         }
-        let tokens = self.base.device.batch_tokens();
-        let texts = BATCHES_AHEAD * tokens.unwrap_or(0) / TOKENS_OF_SHORT_TEXT;
+        let tokens: usize = devices.iter().filter_map(Device::batch_tokens).sum();
+        let texts = BATCHES_AHEAD * tokens / TOKENS_OF_SHORT_TEXT;
         FlowLimits {
-            runs: session.runs().map_or(common.runs, |runs| runs + 1),
+            on_device: true,
             tokenized_texts: common.tokenized_texts.max(texts),
         }
     }
@@ -251,10 +276,12 @@ impl<M: Scheduled> Scheduler<M> {
                 queue: Queue::new(),
                 linger,
                 idle_workers: 0,
+                idle_device_workers: 0,
                 busy_workers: 0,
                 closed: false,
             }),
             work_available: Condvar::new(),
+            run_available: Condvar::new(),
             memory,
             batch_tokens: AtomicUsize::new(batch_tokens),
         }
@@ -361,6 +388,9 @@ impl<M: Scheduled> Scheduler<M> {
         if state.idle_workers > 0 {
             self.work_available.notify_one();
         }
+        if state.idle_device_workers > 0 {
+            self.run_available.notify_one();
+        }
     }
 
     /// Takes a text back, of which no vector will come. Returns whether it was still queued.
@@ -375,12 +405,17 @@ impl<M: Scheduled> Scheduler<M> {
         drop(dropped);
     }
 
-    /// Waits until `take` finds work; `None` when the engine is shut down. `take` gets the time, and whether texts wait for
-    /// others, and if not, how large a batch may be.
+    /// Waits until `take` finds work for this worker; `None` when the engine is shut down. `take` gets the time, and whether
+    /// texts wait for others, and if not, how large a batch may be.
     fn wait_for<T>(
         &self,
+        worker: Worker,
         mut take: impl FnMut(&mut SchedulerState<M>, Instant, Option<usize>) -> Option<T>,
     ) -> Option<T> {
+        let available = match worker {
+            Worker::Ordinary => &self.work_available,
+            Worker::OfDevices => &self.run_available,
+        };
         let mut state = lock(&self.state);
         loop {
             if state.closed {
@@ -392,27 +427,38 @@ impl<M: Scheduled> Scheduler<M> {
             let wait_until = state.linger.wait_until(now, is_full);
             let budget = wait_until.is_none().then_some(batch_tokens);
             if let Some(work) = take(&mut state, now, budget) {
-                // A worker that takes work wakes the next one if there is more. So one wake-up per submitted text is
-                // enough, and a burst does not wake all workers for one text.
-                if state.idle_workers > 0 && state.queue.has_work() {
-                    self.work_available.notify_one();
-                }
+                self.wake_next(&state, worker);
                 return Some(work);
             }
-            state.idle_workers += 1;
+            *state.idle(worker) += 1;
             state = match wait_until {
-                None => self
-                    .work_available
+                None => available
                     .wait(state)
                     .unwrap_or_else(PoisonError::into_inner),
                 Some(until) => {
-                    let waited = self
-                        .work_available
-                        .wait_timeout(state, until.saturating_duration_since(now));
+                    let left = until.saturating_duration_since(now);
+                    let waited = available.wait_timeout(state, left);
                     waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
-            state.idle_workers -= 1;
+            *state.idle(worker) -= 1;
+        }
+    }
+
+    /// A worker that takes work wakes the next one if there is more. So one wake-up per submitted text is enough, and a burst
+    /// does not wake all workers for one text.
+    fn wake_next(&self, state: &SchedulerState<M>, worker: Worker) {
+        let queue = &state.queue;
+        let wakes_ordinary = match worker {
+            Worker::Ordinary => state.idle_workers > 0 && queue.has_work(),
+            // There may be room for more tokenized texts.
+            Worker::OfDevices => state.idle_workers > 0 && queue.needs_tokenizing(),
+        };
+        if wakes_ordinary {
+            self.work_available.notify_one();
+        }
+        if worker == Worker::OfDevices && state.idle_device_workers > 0 && queue.has_work() {
+            self.run_available.notify_one();
         }
     }
 
@@ -421,7 +467,7 @@ impl<M: Scheduled> Scheduler<M> {
         let mut state = lock(&self.state);
         state.busy_workers -= 1;
         // The calling thread is about to be idle.
-        let idle = state.idle_workers + 1;
+        let idle = state.all_idle() + 1;
         state.observe_load(Instant::now(), idle);
     }
 
@@ -473,6 +519,7 @@ impl<M: Scheduled> Scheduler<M> {
         let requests = state.queue.drain();
         drop(state);
         self.work_available.notify_all();
+        self.run_available.notify_all();
         for (request, context) in requests {
             context.send_error(request.id, EmbeddingError::ShutDown);
         }
@@ -480,13 +527,11 @@ impl<M: Scheduled> Scheduler<M> {
 }
 
 impl Scheduler<LoadedModel> {
-    /// Waits for work; `None` when the engine is shut down. After a batch, call [`run_ended`](Self::run_ended).
+    /// Waits for work on the processor; `None` when the engine is shut down. After a batch, call
+    /// [`batch_ended`](Self::batch_ended).
     pub(crate) fn next_work(&self) -> Option<EmbeddingWork> {
-        self.wait_for(|state, now, budget| {
-            let limit = |text: &TokenizedText| {
-                let own = text.model.base.device.batch_tokens();
-                own.or(budget).unwrap_or(0)
-            };
+        self.wait_for(Worker::Ordinary, |state, now, budget| {
+            let limit = |_: &TokenizedText| budget.unwrap_or(0);
             let limit: Option<&dyn Fn(&TokenizedText) -> usize> = budget.map(|_| &limit as _);
             let work = state.queue.next_work(state.idle_workers, limit)?;
             if let WorkItem::RunBatch { .. } = work {
@@ -496,10 +541,34 @@ impl Scheduler<LoadedModel> {
         })
     }
 
-    /// A worker has finished a batch of this model.
-    pub(crate) fn run_ended(&self, model: ModelKey) {
-        lock(&self.state).queue.run_ended(model);
-        self.batch_ended();
+    /// Waits for a batch that a device has room for; `None` when the engine is shut down. Afterwards drop its assignment, and
+    /// call [`batch_ended`](Self::batch_ended).
+    pub(crate) fn next_run(&self) -> Option<DeviceRun> {
+        self.wait_for(Worker::OfDevices, |state, now, budget| {
+            let budget = budget?;
+            let room = |text: &TokenizedText| {
+                let devices = &text.model.base.devices;
+                let vacancy = devices.vacancy()?;
+                Some(DeviceRoom {
+                    device: vacancy.device,
+                    budget: devices.at(vacancy.device).batch_tokens().unwrap_or(budget),
+                    others: vacancy.others,
+                })
+            };
+            let (room, texts) = state.queue.next_run(state.idle_device_workers, room)?;
+            let (_, first) = texts.first()?;
+            // Under the lock, so that the next one is for another device.
+            let run = Assignment::new(first.model.base.clone(), room.device);
+            state.begin_batch(now);
+            Some(DeviceRun { run, texts })
+        })
+    }
+
+    /// A device that was lost computes again.
+    pub(crate) fn device_returned(&self) {
+        // A worker that has looked and does not wait yet holds the lock.
+        drop(lock(&self.state));
+        self.run_available.notify_all();
     }
 
     /// Lets a worker that waits look for work again. For one that is about to wait for something else: it was told of work
@@ -517,6 +586,9 @@ impl Scheduler<LoadedModel> {
             let length = text.tokens.len();
             state.queue.push_tokenized(entry, length, text);
         }
+        if state.idle_device_workers > 0 {
+            self.run_available.notify_one();
+        }
     }
 }
 
@@ -528,7 +600,7 @@ impl<M: Scheduled> Scheduler<M> {
         room: impl Fn(&PendingText<M>) -> Room,
         tokens: impl Fn(&PendingText<M>) -> usize,
     ) -> Option<Vec<(EntryId, PendingText<M>)>> {
-        self.wait_for(|state, now, budget| {
+        self.wait_for(Worker::Ordinary, |state, now, budget| {
             budget?;
             let texts = state.queue.next_texts(&room, &tokens)?;
             state.begin_batch(now);
@@ -541,10 +613,22 @@ impl<M: Scheduled> SchedulerState<M> {
     /// A worker begins a batch, which has just been taken.
     fn begin_batch(&mut self, now: Instant) {
         self.busy_workers += 1;
-        self.observe_load(now, self.idle_workers);
+        self.observe_load(now, self.all_idle());
         if !self.queue.has_work() {
             self.linger.all_texts_taken();
         }
+    }
+
+    /// The idle workers of this kind.
+    fn idle(&mut self, worker: Worker) -> &mut usize {
+        match worker {
+            Worker::Ordinary => &mut self.idle_workers,
+            Worker::OfDevices => &mut self.idle_device_workers,
+        }
+    }
+
+    fn all_idle(&self) -> usize {
+        self.idle_workers + self.idle_device_workers
     }
 
     fn observe_load(&mut self, now: Instant, idle: usize) {

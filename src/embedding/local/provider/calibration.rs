@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::self_test::repeated;
 use crate::embedding::local::base::ModelBase;
+use crate::embedding::local::session::SharedSession;
 use crate::embedding::role::TextRole;
 
 /// Padded tokens of the smallest and the largest batch that is tried.
@@ -24,10 +25,9 @@ const GROWTH: f64 = 1.02;
 /// Runs of each size, of which the shortest counts.
 const RUNS: usize = 3;
 
-/// The best size of batches for the model on its device, in padded tokens; `None` where there is no choice, or nothing was
+/// The best size of batches for the model on this session, in padded tokens; `None` where there is no choice, or nothing was
 /// computed.
-pub(crate) fn batch_tokens(base: &ModelBase) -> Option<usize> {
-    let session = &base.session;
+pub(crate) fn batch_tokens(base: &ModelBase, session: &SharedSession) -> Option<usize> {
     if session.fixed_rows().is_some() || session.is_packed() {
         return None;
     }
@@ -39,7 +39,7 @@ pub(crate) fn batch_tokens(base: &ModelBase) -> Option<usize> {
     best(|tokens| {
         let text = base.plain(&text, TextRole::Document);
         let rows = vec![text; (tokens / text.ids.len()).max(1)];
-        let run = || base.pooled(&rows, session.kind(), &base.files.pooling);
+        let run = || base.pooled(session, &rows, session.kind(), &base.files.pooling);
         let began = Instant::now();
         let computed = thread::scope(|scope| {
             let others = (1..session.runs().unwrap_or(1)).map(|_| scope.spawn(run));

@@ -41,6 +41,25 @@ pub enum ProviderNameError {
         /// What can be written.
         remedy: String,
     },
+    /// A device is named twice.
+    #[error("{group:?} names the device {device} twice; name each device once, as in cuda:0+1")]
+    Twice {
+        /// What was written.
+        group: String,
+        /// The device.
+        device: String,
+    },
+    /// A device is named together with others that is none of its own.
+    #[error(
+        "{device} in {group:?} cannot be used together with others; name it alone, because only devices with a memory of \
+         their own work side by side, as in cuda:0+1"
+    )]
+    Apart {
+        /// What was written.
+        group: String,
+        /// The device.
+        device: String,
+    },
 }
 
 impl ExecutionProvider {
@@ -78,6 +97,15 @@ impl ExecutionProvider {
         match self.device {
             Some(Device::Number(number)) => number,
             _ => 0,
+        }
+    }
+
+    /// The device as it is written behind the provider; empty where none is named.
+    pub(crate) fn name_of_device(&self) -> String {
+        match &self.device {
+            None => String::new(),
+            Some(Device::Number(number)) => number.to_string(),
+            Some(Device::Word(word)) => word.clone(),
         }
     }
 
@@ -123,7 +151,8 @@ fn parse_device(kind: ProviderKind, text: &str) -> Result<Device, ProviderNameEr
         ))),
         DeviceSyntax::Number => text.parse().map(Device::Number).map_err(|_| {
             refused(format!(
-                "write the number of the device, from 0 on, as in {name}:0"
+                "write the number of the device, from 0 on, as in {name}:0, or several with + between them, as in \
+                 {name}:0+1"
             ))
         }),
         DeviceSyntax::Word(_) if is_word => Ok(Device::Word(text.into())),

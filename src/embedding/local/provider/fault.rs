@@ -1,8 +1,10 @@
 //! A provider that is deliberately wrong, for tests: `faulty:absent` is not there, `faulty:padding` takes padding for
 //! tokens, so that only texts in a mixed batch are wrong, `faulty:values` reads other tokens, and `faulty` is right.
-//! Others count as devices with a memory of their own: `faulty:device` is right, and `faulty:pooling` gives no token states.
-//! `faulty:memory` has memory for as many padded tokens as are written in the file that the failpoint `device-memory`
-//! returns, and `faulty:lost` is lost while the file of `device-lost` exists.
+//! Others count as devices with a memory of their own: `faulty:device` and `faulty:other` are right, `faulty:missing` is not
+//! there, `faulty:wrong` reads other tokens, and `faulty:pooling` gives no token states. `faulty:memory` has memory for as
+//! many padded tokens as are written in the file that the failpoint `device-memory` returns, `faulty:lost` is lost while the
+//! file of `device-lost` exists, and each run on `faulty:slow` takes as many milliseconds longer as `device-slow` returns. The
+//! beginning and the end of each run on one of them are written into the file of `device-runs`, if that exists.
 //!
 //! It exists only with the feature `failpoints`.
 
@@ -23,7 +25,7 @@ pub(crate) fn is_faulty(provider: &ExecutionProvider) -> bool {
 /// Whether this is the provider that is not there.
 #[cfg(feature = "failpoints")]
 pub(crate) fn is_absent(provider: &ExecutionProvider) -> bool {
-    fault(provider) == Some("absent")
+    matches!(fault(provider), Some("absent" | "missing"))
 }
 
 /// What a provider with faults computes in the place of this batch.
@@ -32,7 +34,7 @@ pub(crate) fn replaced(provider: &ExecutionProvider, batch: &Batch) -> Option<Ba
     let mut replaced = batch.clone();
     match fault(provider)? {
         "padding" => replaced.mask.fill(1),
-        "values" => replaced.ids.iter_mut().for_each(|id| *id /= 2),
+        "values" | "wrong" => replaced.ids.iter_mut().for_each(|id| *id /= 2),
         _ => return None,
     }
     Some(replaced)
@@ -84,6 +86,63 @@ pub(crate) fn check_run(provider: &ExecutionProvider, batch: &Batch) -> ort::Res
         }
         _ => Ok(()),
     }
+}
+
+/// A run that is under way.
+#[cfg(feature = "failpoints")]
+pub(crate) struct WatchedRun {
+    file: Option<std::fs::File>,
+    device: String,
+}
+
+/// Notes a run on a device until the result is dropped.
+#[cfg(feature = "failpoints")]
+pub(crate) fn watch_run(provider: &ExecutionProvider, batch: &Batch) -> WatchedRun {
+    let value = |failpoint| fail::eval(failpoint, |value| value).flatten();
+    let path = value("device-runs").filter(|_| fault(provider).is_some());
+    let mut run = WatchedRun {
+        file: path.and_then(|path| std::fs::OpenOptions::new().append(true).open(path).ok()),
+        device: provider.to_string(),
+    };
+    run.note(&format!("begins {}", batch.rows * batch.width));
+    if fault(provider) == Some("slow")
+        && let Some(milliseconds) = value("device-slow").and_then(|value| value.parse().ok())
+    {
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+    }
+    run
+}
+
+#[cfg(feature = "failpoints")]
+impl WatchedRun {
+    fn note(&mut self, what: &str) {
+        use std::io::Write;
+
+        if let Some(file) = &mut self.file {
+            // One write, so that lines of several threads do not mix.
+            let line = format!("{} {what}\n", self.device);
+            file.write_all(line.as_bytes())
+                .expect("the file of a test can be written");
+        }
+    }
+}
+
+#[cfg(feature = "failpoints")]
+impl Drop for WatchedRun {
+    fn drop(&mut self) {
+        self.note("ends");
+    }
+}
+
+/// Nothing.
+#[cfg(not(feature = "failpoints"))]
+pub(crate) struct WatchedRun;
+
+/// Does nothing.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+pub(crate) fn watch_run(_provider: &ExecutionProvider, _batch: &Batch) -> WatchedRun {
+    WatchedRun
 }
 
 /// Always `false`.

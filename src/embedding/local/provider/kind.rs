@@ -96,6 +96,15 @@ impl ProviderKind {
         }
     }
 
+    /// Whether its devices are several, which may work side by side. Those of Core ML are ways to use the one that there is.
+    pub(crate) fn has_several_devices(self) -> bool {
+        match self.device_syntax() {
+            DeviceSyntax::None => false,
+            DeviceSyntax::Number => true,
+            DeviceSyntax::Word(_) => self != Self::CoreMl,
+        }
+    }
+
     pub(crate) fn device_syntax(self) -> DeviceSyntax {
         match self {
             Self::Cuda
@@ -111,9 +120,9 @@ impl ProviderKind {
                 DeviceSyntax::None
             }
             #[cfg(feature = "failpoints")]
-            Self::Faulty => {
-                DeviceSyntax::Word("absent, padding, values, device, pooling, memory, lost")
-            }
+            Self::Faulty => DeviceSyntax::Word(
+                "absent, padding, values, device, other, slow, wrong, missing, pooling, memory, lost",
+            ),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Execution providers: the parts of ONNX Runtime that run a graph on a kind of hardware.
 //!
 //! ```text
-//!  --execution-provider cuda:1,cpu ──▶ choice ──▶ order ──▶ check: is it there, and the device? ──▶ registration ──▶ session
+//!  --execution-provider cuda:0+1,cpu ──▶ group ──▶ order ──▶ check: is it there, and the device? ──▶ registration ──▶ session
 //!                                                   │           (missing: what to install)              │
 //!                                                   └── the next one, with a warning ◀── self_test ◀────┘
 //! ```
@@ -14,6 +14,7 @@ pub(crate) mod calibration;
 pub(crate) mod check;
 pub(crate) mod choice;
 pub(crate) mod fault;
+pub(crate) mod group;
 pub(crate) mod kind;
 pub(crate) mod missing;
 pub(crate) mod order;

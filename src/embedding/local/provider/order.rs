@@ -2,13 +2,13 @@
 
 use std::sync::Mutex;
 
-use super::choice::ExecutionProvider;
+use super::group::DeviceGroup;
 use crate::embedding::error::EmbeddingError;
 use crate::embedding::schedule::scheduler::lock;
 
 /// The providers that were asked for.
 pub(crate) struct ProviderOrder {
-    named: Vec<ExecutionProvider>,
+    named: Vec<DeviceGroup>,
     state: Mutex<State>,
 }
 
@@ -21,9 +21,9 @@ struct State {
 
 impl ProviderOrder {
     /// These, or the CPU alone where none is named.
-    pub(crate) fn new(named: Vec<ExecutionProvider>) -> Self {
+    pub(crate) fn new(named: Vec<DeviceGroup>) -> Self {
         let named = match named.is_empty() {
-            true => vec![ExecutionProvider::CPU],
+            true => vec![DeviceGroup::cpu()],
             false => named,
         };
         let state = Mutex::new(State {
@@ -35,11 +35,11 @@ impl ProviderOrder {
 
     /// Whether no other than the CPU's may be used.
     pub(crate) fn is_cpu_alone(&self) -> bool {
-        self.named.iter().all(ExecutionProvider::is_cpu)
+        self.named.iter().all(DeviceGroup::is_cpu)
     }
 
     /// The provider at this place.
-    pub(crate) fn at(&self, place: usize) -> &ExecutionProvider {
+    pub(crate) fn at(&self, place: usize) -> &DeviceGroup {
         &self.named[place]
     }
 
@@ -51,7 +51,7 @@ impl ProviderOrder {
     pub(crate) fn usable_from(
         &self,
         first: usize,
-        check: impl Fn(&ExecutionProvider) -> Result<(), EmbeddingError>,
+        check: impl Fn(&DeviceGroup) -> Result<(), EmbeddingError>,
     ) -> Result<usize, EmbeddingError> {
         let mut state = lock(&self.state);
         let mut place = first;
@@ -95,7 +95,7 @@ impl ProviderOrder {
     }
 
     /// The provider in use: that of the last model, else the first usable one, else the first one.
-    pub(crate) fn active(&self) -> &ExecutionProvider {
+    pub(crate) fn active(&self) -> &DeviceGroup {
         let place = lock(&self.state).active.unwrap_or(0);
         &self.named[place]
     }
@@ -111,9 +111,9 @@ mod tests {
         ProviderOrder::new(names.iter().map(|name| name.parse().unwrap()).collect())
     }
 
-    fn missing(provider: &ExecutionProvider) -> Result<(), EmbeddingError> {
+    fn missing(provider: &DeviceGroup) -> Result<(), EmbeddingError> {
         Err(EmbeddingError::ProviderUnusable {
-            provider: provider.clone(),
+            provider: provider.first().clone(),
             reason: "it is not there".into(),
             remedy: "buy one",
         })
@@ -123,7 +123,7 @@ mod tests {
     fn the_first_usable_provider_is_found_and_each_is_checked_once() {
         let order = order(&["tensorrt", "cuda:1", "cpu"]);
         let checked = RefCell::new(Vec::new());
-        let check = |provider: &ExecutionProvider| {
+        let check = |provider: &DeviceGroup| {
             checked.borrow_mut().push(provider.to_string());
             if provider.to_string() == "cuda:1" {
                 Ok(())
@@ -154,6 +154,6 @@ mod tests {
     fn without_a_name_it_is_the_cpu() {
         let order = order(&[]);
         assert!(order.is_cpu_alone());
-        assert_eq!(order.active(), &ExecutionProvider::CPU);
+        assert_eq!(order.active(), &DeviceGroup::cpu());
     }
 }

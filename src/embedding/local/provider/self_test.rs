@@ -64,7 +64,7 @@ pub(crate) fn compare(base: &ModelBase, tested: &SharedSession) -> Result<Worst,
         let ids = texts.iter().copied().filter(|ids| !ids.is_empty());
         let texts: Vec<Row> = ids.map(|ids| base.plain(ids, role)).collect();
         // What comes after pooling is not the provider's.
-        let exact = base.pooled_here(&base.session, &texts, kind, pooling)?;
+        let exact = base.pooled_here(base.session(), &texts, kind, pooling)?;
         let found = match kind == OutputKind::TokenStates && tested.pools(pooling) {
             true => base.pooled_in_graph(tested, &texts, pooling)?,
             false => base.pooled_here(tested, &texts, kind, pooling)?,

@@ -27,8 +27,9 @@ pub(crate) type TextKey = u128;
 /// What the model of a flow takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowLimits {
-    /// Batches of the model that may be run at the same time.
-    pub runs: usize,
+    /// Whether batches of the model are run on devices with a memory of their own: then they are taken by
+    /// [`Queue::next_run`](super::Queue::next_run).
+    pub on_device: bool,
     /// Tokenized texts that are kept of the flow, from which batches are cut.
     pub tokenized_texts: usize,
 }
@@ -36,7 +37,7 @@ pub(crate) struct FlowLimits {
 impl Default for FlowLimits {
     fn default() -> Self {
         Self {
-            runs: usize::MAX,
+            on_device: false,
             tokenized_texts: MAX_TOKENIZED_TEXTS,
         }
     }
@@ -58,12 +59,19 @@ pub(crate) struct Request {
 pub(crate) enum WorkItem<P, T> {
     /// Tokenize these texts and return them with [`Queue::push_tokenized`](super::Queue::push_tokenized).
     Tokenize { texts: Vec<(EntryId, P)> },
-    /// Run these texts as one batch, take their requests with [`Queue::finish`](super::Queue::finish), and call
-    /// [`Queue::run_ended`](super::Queue::run_ended).
-    RunBatch {
-        model: ModelKey,
-        texts: Vec<(EntryId, T)>,
-    },
+    /// Run these texts as one batch, and take their requests with [`Queue::finish`](super::Queue::finish).
+    RunBatch { texts: Vec<(EntryId, T)> },
+}
+
+/// A device that may take one more run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceRoom {
+    /// Its number.
+    pub device: usize,
+    /// The most padded tokens of its batches.
+    pub budget: usize,
+    /// Runs that could begin besides, on this device or others.
+    pub others: usize,
 }
 
 /// How much of the pending texts is taken at a time.

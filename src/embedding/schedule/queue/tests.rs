@@ -72,7 +72,7 @@ fn assert_empty(queue: &TestQueue) {
 fn a_model_on_a_device_gets_no_more_batches_than_it_may_run() {
     let mut queue = TestQueue::new();
     let limits = FlowLimits {
-        runs: 2,
+        on_device: true,
         tokenized_texts: 4096,
     };
     let device = queue.open_flow(0, limits);
@@ -82,13 +82,17 @@ fn a_model_on_a_device_gets_no_more_batches_than_it_may_run() {
         tokenize(&mut queue, 10);
     }
     let next = |queue: &mut TestQueue| queue.next_work(9, Some(&|_| 512));
-    for _ in 0..2 {
-        let Some(WorkItem::RunBatch { model, texts }) = next(&mut queue) else {
-            panic!("the device may run it")
-        };
-        // Nine idle workers are no reason for small batches: they could not run them.
-        assert_eq!((model, texts.len()), (0, 51));
-    }
+    let room = |others| DeviceRoom {
+        device: 0,
+        budget: 512,
+        others,
+    };
+    // Nine idle workers are no reason for small batches: they could not run them.
+    let (_, texts) = queue.next_run(9, |_| Some(room(0))).unwrap();
+    assert_eq!(texts.len(), 51);
+    let (_, texts) = queue.next_run(0, |_| Some(room(9))).unwrap();
+    assert_eq!(texts.len(), 51);
+    assert!(queue.next_run(9, |_| None).is_none());
     assert!(next(&mut queue).is_none());
 
     push(&mut queue, device, Priority::Live, ('d', 999));
@@ -98,9 +102,31 @@ fn a_model_on_a_device_gets_no_more_batches_than_it_may_run() {
     assert_eq!(run(&mut queue)[0].1, ('o', 1));
     assert!(next(&mut queue).is_none());
 
-    queue.run_ended(0);
-    assert_eq!(run(&mut queue)[0].1, ('d', 999));
+    let (_, texts) = queue.next_run(0, |_| Some(room(0))).unwrap();
+    assert_eq!(texts[0].1, ('d', 999));
     assert!(next(&mut queue).is_none());
+}
+
+/// Live texts that are not tokenized yet keep no device from running others.
+#[test]
+fn a_device_runs_what_is_ready_while_live_texts_are_tokenized() {
+    let mut queue = TestQueue::new();
+    let limits = FlowLimits {
+        on_device: true,
+        ..FlowLimits::default()
+    };
+    let flow = queue.open_flow(0, limits);
+    push(&mut queue, flow, Priority::Backfill, ('d', 1));
+    tokenize(&mut queue, 10);
+    push(&mut queue, flow, Priority::Live, ('d', 2));
+    let room = DeviceRoom {
+        device: 0,
+        budget: 512,
+        others: 0,
+    };
+    let (_, texts) = queue.next_run(0, |_| Some(room)).unwrap();
+    assert_eq!(texts[0].1, ('d', 1));
+    assert_eq!(tokenize(&mut queue, 10), [('d', 2)]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::Queue;
 use super::entry::{Entry, Stage};
 use super::flow::Flow;
 use super::pool::{Place, PoolKey};
-use super::request::{EntryId, FlowId, ModelKey, Priority, Room, WorkItem};
+use super::request::{DeviceRoom, EntryId, FlowId, ModelKey, Priority, Room, WorkItem};
 
 /// Maximum number of texts that one worker tokenizes at a time, so that other workers can join in and a live text does
 /// not wait long.
@@ -19,15 +19,16 @@ const MIN_SHARE: usize = 64;
 pub(super) const MAX_LIVE_STREAK: u32 = 8;
 
 impl<R, P, T> Queue<R, P, T> {
-    /// The next unit of work, or `None` if there is none. `idle` is the number of other workers without work, `budget` the
-    /// most padded tokens of a batch around a text, or `None` if no batch is wanted now.
+    /// The next unit of work for a thread that computes on the processor, or `None` if there is none. `idle` is the number of
+    /// other workers without work, `budget` the most padded tokens of a batch around a text, or `None` if no batch is wanted
+    /// now.
     pub(crate) fn next_work(
         &mut self,
         idle: usize,
         budget: Option<&dyn Fn(&T) -> usize>,
     ) -> Option<WorkItem<P, T>> {
-        let (id, priority) = self.choose(|queue, flow, priority| {
-            !queue.is_saturated(flow) || flow.needs_tokenizing(priority)
+        let (id, priority) = self.choose(|_, flow, priority| {
+            !flow.limits.on_device || flow.needs_tokenizing(priority)
         })?;
         let flow = &self.flows[&id];
         // Tokenizing comes first: it is cheap, and the more lengths are known, the better the next batch.
@@ -41,18 +42,32 @@ impl<R, P, T> Queue<R, P, T> {
         }
         let oldest = flow.backlog(priority).oldest()?;
         let model = flow.model;
-        // Idle workers take no part in more runs than there may be.
-        let idle = idle.min(flow.limits.runs.saturating_sub(1));
         let texts = self.take_batch(model, priority, oldest, idle, budget?);
-        *self.running.entry(model).or_default() += 1;
         self.end_turn(id, priority);
-        Some(WorkItem::RunBatch { model, texts })
+        Some(WorkItem::RunBatch { texts })
     }
 
-    /// Whether as many batches of the flow's model are run as may be at the same time.
-    fn is_saturated(&self, flow: &Flow) -> bool {
-        let running = self.running.get(&flow.model).copied();
-        running.unwrap_or(0) >= flow.limits.runs
+    /// The next batch for a device, or `None` if there is none now. `idle` is the number of other threads that could run one,
+    /// `room` tells which device of a text's model may take it, if any may.
+    pub(crate) fn next_run(
+        &mut self,
+        idle: usize,
+        room: impl Fn(&T) -> Option<DeviceRoom>,
+    ) -> Option<(DeviceRoom, Vec<(EntryId, T)>)> {
+        let place = |queue: &Self, flow: &Flow, priority| {
+            let oldest = flow.backlog(priority).oldest()?;
+            let pool = queue.pools.get(&(flow.model, priority))?;
+            Some((oldest, room(pool.texts.get(&oldest)?)?))
+        };
+        let (id, priority) = self.choose(|queue, flow, priority| {
+            flow.limits.on_device && place(queue, flow, priority).is_some()
+        })?;
+        let flow = &self.flows[&id];
+        let (oldest, room) = place(self, flow, priority)?;
+        let (model, idle) = (flow.model, idle.min(room.others));
+        let texts = self.take_batch(model, priority, oldest, idle, &|_| room.budget);
+        self.end_turn(id, priority);
+        Some((room, texts))
     }
 
     /// The flow whose turn it is among those for which something can be done, and the priority of its next text.
@@ -71,7 +86,7 @@ impl<R, P, T> Queue<R, P, T> {
             find(&|flow| {
                 let has_backfill =
                     flow.backfill.has_work() && can_do(self, flow, Priority::Backfill);
-                has_backfill && !flow.live.has_work()
+                has_backfill && !has_live(flow)
             })
         };
         if self.live_streak >= MAX_LIVE_STREAK

@@ -101,7 +101,11 @@ SELECT
   (j.stats -> 'totals' ->> 'inference_seconds')::float8 AS inference_seconds,
   (j.stats -> 'totals' ->> 'write_back_seconds')::float8 AS write_back_seconds,
   (j.stats -> 'totals' ->> 'estimated_cost')::float8 AS estimated_cost,
-  (j.stats -> 'totals' ->> 'requests')::bigint AS requests
+  (j.stats -> 'totals' ->> 'requests')::bigint AS requests,
+  CASE WHEN j.runs THEN (
+    SELECT string_agg(format('%s: %s', d ->> 'device', d ->> 'error'), '; ')
+    FROM jsonb_array_elements(CASE jsonb_typeof(j.stats -> 'devices') WHEN 'array' THEN j.stats -> 'devices' END) d
+    WHERE d ->> 'lost_since' IS NOT NULL) END AS lost_devices
 FROM (
   SELECT
     t.id, t.row, t.stats, t.canceled, t.failed,

@@ -1,6 +1,6 @@
 //! All that is known of one job.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::status_figures::{
     UNKNOWN, bytes, count, coverage, duration, freshness, paint, plural, rate, scan,
@@ -10,7 +10,7 @@ use super::{status_table, table, wrapped};
 use crate::pipeline::commands::status::Observed;
 use crate::shown::shown;
 use crate::status::JobStatus;
-use crate::status::record::{Coverage, ServerRecord, Totals};
+use crate::status::record::{Coverage, DeviceRecord, ServerRecord, Totals};
 
 /// Failures that are shown.
 const MAX_FAILURES: usize = 5;
@@ -39,6 +39,7 @@ fn of_job(observed: &Observed, job: &JobStatus, style: Style) -> String {
     lines.extend(freshness(job, SystemTime::now()).map(|known| ("freshness", known)));
     lines.extend(what_it_does(job));
     lines.extend(servers(job));
+    lines.extend(devices(job, SystemTime::now()));
     lines.extend(backfill(observed, job));
     lines.extend(figures(job));
     if let Some(totals) = &job.totals {
@@ -76,6 +77,30 @@ fn servers(job: &JobStatus) -> Vec<(&'static str, String)> {
         ("server", format!("{name}: {requests}{failures}{trouble}"))
     };
     job.servers.iter().map(line).collect()
+}
+
+/// Each device of the model, and since when it computes nothing.
+fn devices(job: &JobStatus, now: SystemTime) -> Vec<(&'static str, String)> {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let works = job.devices.iter().any(|device| device.lost_since.is_none());
+    let line = |device: &DeviceRecord| {
+        let name = shown(&device.device);
+        let batches = plural(device.batches, "batch", "batches");
+        let trouble = match device.lost_since {
+            Some(since) => format!(
+                "; lost for {}, {}: {}",
+                duration(Some((now.as_secs_f64() - since).max(0.0))),
+                match works {
+                    true => "so its texts are for the others",
+                    false => "so rows wait",
+                },
+                shown(device.error.as_deref().unwrap_or(UNKNOWN))
+            ),
+            None => String::new(),
+        };
+        ("device", format!("{name}: {batches}{trouble}"))
+    };
+    job.devices.iter().map(line).collect()
 }
 
 fn what_it_does(job: &JobStatus) -> Vec<(&'static str, String)> {

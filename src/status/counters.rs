@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::lag::StreamLag;
-use super::record::{Coverage, Phase, ServerRecord, Totals};
+use super::record::{Coverage, DeviceRecord, Phase, ServerRecord, Totals};
 use crate::embedding::FlowCounters;
 
 /// A number that only grows. Its readers need no order between several of them.
@@ -68,6 +68,7 @@ pub struct JobCounters {
     phase: PhaseCell,
     coverage: Mutex<Option<Coverage>>,
     servers: Mutex<Vec<ServerRecord>>,
+    devices: Mutex<Vec<DeviceRecord>>,
     provider: Mutex<Option<String>>,
 }
 
@@ -118,6 +119,17 @@ impl JobCounters {
     pub fn servers(&self) -> Vec<ServerRecord> {
         let servers = self.servers.lock();
         servers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The devices of the model, as last seen.
+    pub fn set_devices(&self, devices: Vec<DeviceRecord>) {
+        *self.devices.lock().unwrap_or_else(PoisonError::into_inner) = devices;
+    }
+
+    /// The devices of the model, as last seen.
+    pub fn devices(&self) -> Vec<DeviceRecord> {
+        let devices = self.devices.lock();
+        devices.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What computes the vectors, from now on.

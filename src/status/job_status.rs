@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lag::WalStatus;
 use super::record::{
-    Coverage, DaemonName, JobRecord, Phase, Scan, ServerRecord, SlotRecord, Totals,
+    Coverage, DaemonName, DeviceRecord, JobRecord, Phase, Scan, ServerRecord, SlotRecord, Totals,
 };
 use crate::jobs::stats::JobRemarks;
 use crate::jobs::{InitProgress, JobRow};
@@ -33,6 +33,9 @@ pub struct JobStatus {
     /// The servers of the model; none where the daemon computes the vectors.
     #[serde(default)]
     pub servers: Vec<ServerRecord>,
+    /// The devices that run the model; none where a processor does, or a server.
+    #[serde(default)]
+    pub devices: Vec<DeviceRecord>,
     /// What the job does.
     pub state: JobState,
     /// Why it is in that state, and what helps, if it does not run as it should.
@@ -235,6 +238,7 @@ impl JobStatus {
                 .as_ref()
                 .map(|record| record.servers.clone())
                 .unwrap_or_default(),
+            devices: running.map_or_else(Vec::new, |record| record.devices.clone()),
             state,
             reason: reason.as_deref().map(shown),
             daemon: running.map(|record| record.daemon.clone()),

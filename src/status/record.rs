@@ -2,11 +2,13 @@
 //!
 //! The keys are a contract: the views of `sql/monitoring.sql` and dashboards read them. Further ones may come.
 
+use std::time::UNIX_EPOCH;
+
 use serde::{Deserialize, Serialize};
 
 use super::lag::WalStatus;
 use super::rates::Today;
-use crate::embedding::ServerState;
+use crate::embedding::{DeviceState, ServerState};
 
 /// The state of a running job, as its daemon sees it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,9 @@ pub struct JobRecord {
     /// The servers of the model; none where this process computes the vectors.
     #[serde(default)]
     pub servers: Vec<ServerRecord>,
+    /// The devices that run the model; none where a processor does, or a server.
+    #[serde(default)]
+    pub devices: Vec<DeviceRecord>,
     /// Rows that got their vector, a second, over the last ten seconds.
     pub rows_per_second: f64,
     /// The same since midnight UTC.
@@ -67,10 +72,17 @@ impl JobRecord {
             }
             (a, b) => a == b,
         };
-        let rest = |record: &JobRecord| JobRecord {
-            written_at: 0.0,
-            slot: None,
-            ..record.clone()
+        let rest = |record: &JobRecord| {
+            let mut rest = JobRecord {
+                written_at: 0.0,
+                slot: None,
+                ..record.clone()
+            };
+            // Those of other jobs count, too, and are no news of this one.
+            rest.devices
+                .iter_mut()
+                .for_each(|device| device.batches = 0);
+            rest
         };
         slots && rest(self) == rest(other)
     }
@@ -184,6 +196,37 @@ impl From<ServerState> for ServerRecord {
             server: state.server,
             requests: state.requests,
             failures: state.failures,
+        }
+    }
+}
+
+/// A device that runs the model. It counts for all jobs of the daemon with that model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceRecord {
+    /// Its name, such as `cuda:1`.
+    pub device: String,
+    /// Batches that it has run since the model was loaded.
+    pub batches: u64,
+    /// Since when it computes nothing, in seconds since 1970-01-01 UTC; `None` while it computes.
+    pub lost_since: Option<f64>,
+    /// Its last error since then.
+    pub error: Option<String>,
+}
+
+impl From<DeviceState> for DeviceRecord {
+    fn from(state: DeviceState) -> Self {
+        let (since, error) = state
+            .outage
+            .map(|outage| (outage.since, outage.error))
+            .unzip();
+        DeviceRecord {
+            device: state.device,
+            batches: state.batches,
+            lost_since: since.map(|since| {
+                let since_epoch = since.duration_since(UNIX_EPOCH);
+                since_epoch.unwrap_or_default().as_secs_f64()
+            }),
+            error,
         }
     }
 }

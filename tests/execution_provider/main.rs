@@ -1,6 +1,8 @@
 //! Execution providers other than the CPU's: one that is not there, one that computes wrong vectors, and what is shown of
 //! one that is right. A binary of its own: the provider with faults exists only with the feature `failpoints`.
 
+mod device_scene;
+mod devices;
 mod pooling;
 mod recovery;
 
@@ -16,8 +18,7 @@ use testkit::tiny_model::TinyModel;
 use testkit::wait::TIMEOUT;
 use testkit::{Program, Scene, TestDatabase, data_path, server};
 
-const TABLES: &str =
-    "ALTER TABLE jobs ADD stats jsonb; CREATE TABLE notes (id int PRIMARY KEY, body text)";
+const TABLES: &str = "ALTER TABLE jobs ADD stats jsonb, ADD last_error text; CREATE TABLE notes (id int PRIMARY KEY, body text)";
 
 fn engine(providers: &[&str]) -> Engine {
     engine_with(&runtime().join("models"), providers)

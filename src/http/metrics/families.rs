@@ -4,7 +4,7 @@ use crate::status::JobStatus;
 use crate::status::board::Snapshot;
 use crate::status::job_status::{JobState, ScanStatus};
 use crate::status::lag::WalStatus;
-use crate::status::record::{Coverage, Totals};
+use crate::status::record::{Coverage, DeviceRecord, Totals};
 
 /// The labels of a sample, by name.
 pub(super) type Labels = Vec<(&'static str, String)>;
@@ -145,6 +145,19 @@ pub(super) const JOB_STATE: Family<OfJob> = gauge(
             (labels, f64::from(state == job.state))
         };
         JobState::ALL.into_iter().map(sample).collect()
+    },
+);
+
+/// Which devices of its model compute.
+pub(super) const JOB_DEVICE_UP: Family<OfJob> = gauge(
+    "lantern_job_device_up",
+    "1 if the device runs the job's model, and 0 while it is lost; for each device but processors",
+    |job| {
+        let sample = |device: &DeviceRecord| {
+            let labels = names_and(job, [("device", device.device.clone())]);
+            (labels, f64::from(device.lost_since.is_none()))
+        };
+        job.devices.iter().map(sample).collect()
     },
 );
 

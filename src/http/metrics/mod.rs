@@ -21,7 +21,7 @@ use super::health::runs_elsewhere;
 use super::status_json::seconds;
 use crate::status::StatusBoard;
 use crate::status::board::Snapshot;
-use families::{DAEMON, Family, JOB, JOB_INFO, JOB_STATE, JOB_WAL_STATUS, Labels};
+use families::{DAEMON, Family, JOB, JOB_DEVICE_UP, JOB_INFO, JOB_STATE, JOB_WAL_STATUS, Labels};
 
 /// Version 0.0.4 of the text format.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -61,7 +61,7 @@ impl Collector for Metrics {
             )?;
         }
         let jobs = || self.snapshot.jobs.iter();
-        for family in [JOB_INFO, JOB_STATE, JOB_WAL_STATUS] {
+        for family in [JOB_INFO, JOB_STATE, JOB_DEVICE_UP, JOB_WAL_STATUS] {
             family.encode(&mut encoder, jobs().flat_map(family.samples))?;
         }
         for family in JOB {

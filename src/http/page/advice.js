@@ -55,6 +55,11 @@ const findProblems = (status) => {
   }
   for (const job of status.jobs) {
     const title = (what) => `Job ${job.id} on ${job.table} ${what}`;
+    for (const device of (job.devices || []).filter((one) => one.lost_since != null)) {
+      add(`device ${device.device} ${job.id}`, 'warn', title(`has lost the device ${device.device}`), device.error, [
+        'The daemon loads the model on it again until it computes. If it is fine for other programs, restart the daemon.',
+      ]);
+    }
     if (job.index_state != null && job.index_state.startsWith('not built')) {
       add(`index ${job.id}`, 'warn', title('has no index'), job.index_state);
     }

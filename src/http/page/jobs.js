@@ -58,6 +58,7 @@ const DETAILS = [
   ['Tokens', (job) => total(job, 'tokens')],
   ['Inference', (job) => job.totals && inference(job.totals)],
   ['Servers', (job) => servers(job.servers)],
+  ['Devices', (job) => devices(job.devices)],
   ['Requests', (job) => (job.totals && job.totals.requests > 0 ? count(job.totals.requests) : null)],
   ['Estimated cost', (job) => cost(job.totals)],
   ['Write-backs', (job) => job.totals && writeBacks(job.totals)],
@@ -75,6 +76,12 @@ const servers = (all) =>
       return `${server}: ${count(requests)} requests${failed}${why}`;
     })
     .join('\n') || null;
+const devices = (all) => {
+  const others = all.some((device) => device.lost_since == null) ? 'its texts are for the others' : 'rows wait';
+  const lost = ({ lost_since: since, error }) =>
+    since == null ? '' : `; lost since ${new Date(since * 1000).toLocaleString()}, ${others}: ${error}`;
+  return all.map((one) => `${one.device}: ${count(one.batches)} batches${lost(one)}`).join('\n') || null;
+};
 const total = (job, name) => (job.totals ? count(job.totals[name]) : null);
 const inference = ({ inference_seconds: seconds, batches }) => `${duration(seconds)} in ${count(batches)} batches`;
 const cost = (totals) => (totals && totals.estimated_cost > 0 ? totals.estimated_cost.toFixed(4) : null);

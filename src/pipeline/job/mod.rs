@@ -22,7 +22,7 @@
 //! | [`interruption`] | what log and row say while a job is interrupted |
 //! | `changeover` | a job that takes over the column of another one, and that other one |
 //! | `index` | the index that the job asks for |
-//! | `model_servers` | what row and log say while the model's servers hold a job up |
+//! | `model_servers` | what row and log say while the model's servers or devices hold a job up |
 //! | [`prepare`] | preflight, set-up, write path, subscription |
 //! | `replacement` | a table that is replaced while it is looked at |
 //! | `roles` | the role that reads and writes rows |

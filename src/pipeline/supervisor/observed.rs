@@ -152,6 +152,7 @@ impl ObservedJob {
                 .or_else(|| self.counters.provider())
                 .unwrap_or_else(|| moment.provider.to_owned()),
             servers: self.counters.servers(),
+            devices: self.counters.devices(),
             rows_per_second: self.rate.take(moment.now, totals.rows_written),
             today,
             scan: self.scan(moment.now),

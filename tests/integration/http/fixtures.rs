@@ -98,6 +98,7 @@ pub fn streaming(id: &str, table: &str) -> JobStatus {
         model: Some("sentence-transformers/all-MiniLM-L6-v2".into()),
         provider: Some("cpu".into()),
         servers: Vec::new(),
+        devices: Vec::new(),
         state: JobState::Streaming,
         reason: None,
         daemon: Some(daemon()),

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use lantern::status::job_status::JobState;
-use lantern::status::record::DaemonName;
+use lantern::status::record::{DaemonName, DeviceRecord};
 use testkit::paths::runtime;
 use testkit::skip;
 
@@ -128,6 +128,37 @@ fn each_job_has_its_figures() {
     );
     assert!(
         text.contains("lantern_job_quarantined_rows{job_id=\"3\""),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_device_that_is_lost_is_down() {
+    let shown = Shown::start();
+    let device = |device: &str, lost_since: Option<f64>| DeviceRecord {
+        device: device.into(),
+        batches: 7,
+        lost_since,
+        error: lost_since.map(|_| "CUDA failure 46: the device is busy".into()),
+    };
+    let mut job = streaming("1", "public.articles");
+    job.devices = vec![
+        device("cuda:0", None),
+        device("cuda:1", Some(1_795_734_000.5)),
+    ];
+    shown
+        .board
+        .publish(snapshot(vec![job, streaming("2", "public.books")], vec![]));
+    let text = get(shown.address(), "/metrics", &[]).body;
+    let of = |device: &str| {
+        let labels = format!("job_id=\"1\",table=\"public.articles\",device=\"{device}\"");
+        format!("lantern_job_device_up{{{labels}}}")
+    };
+    let samples = parse(&text);
+    assert_eq!(samples.get(&of("cuda:0")), Some(&1.0), "{text}");
+    assert_eq!(samples.get(&of("cuda:1")), Some(&0.0), "{text}");
+    assert!(
+        !text.contains("lantern_job_device_up{job_id=\"2\"") && !text.contains("busy"),
         "{text}"
     );
 }

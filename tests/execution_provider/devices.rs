@@ -217,6 +217,20 @@ async fn what_follows_a_group_is_used_where_one_of_its_devices_is_not_there() {
     assert_eq!(errors.matches("is passed over").count(), 2, "{errors}");
 }
 
+/// This provider registers nothing, so ONNX Runtime gives all nodes to the processor.
+#[tokio::test]
+async fn what_a_provider_leaves_to_the_processor_is_said() {
+    let run = async |provider: &str| {
+        let arguments = ["embed", "--execution-provider", provider, "a text"];
+        errors(&program().run(&arguments).await)
+    };
+    let said = "the execution provider leaves a part of the graph to the processor, which is slow: everything";
+    let errors = run("faulty:device+other").await;
+    assert_eq!(errors.matches(said).count(), 1, "{errors}");
+    let errors = run("faulty").await;
+    assert!(!errors.contains("to the processor"), "{errors}");
+}
+
 #[tokio::test]
 async fn devices_that_cannot_be_used_together_are_refused_with_the_way_to_write_them() {
     for (written, part) in [

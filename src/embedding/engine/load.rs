@@ -18,6 +18,7 @@ use crate::embedding::local::provider::calibration;
 use crate::embedding::local::provider::check::{check, in_short};
 use crate::embedding::local::provider::choice::ExecutionProvider;
 use crate::embedding::local::provider::group::DeviceGroup;
+use crate::embedding::local::provider::placement;
 use crate::embedding::local::provider::plan::{SessionPlan, batch_tokens};
 use crate::embedding::local::provider::self_test;
 use crate::embedding::local::runtime;
@@ -104,6 +105,7 @@ impl EngineInner {
         let devices = group.devices().iter().map(on).collect::<Result<_, _>>()?;
         base.devices = Devices::new(devices);
         base.group = group.clone();
+        say_how_it_is_divided(&base);
         if !group.uses_processor() && self.options.batch_tokens.is_none() {
             calibrate(&base);
         }
@@ -172,6 +174,36 @@ impl EngineInner {
             "the vectors of the execution provider are those of the CPU"
         );
         Ok(session)
+    }
+}
+
+/// Warns where the processor computes a part of the graph that costs much: it is as slow as that, and nothing else shows it.
+/// What holds for one device holds for the others.
+fn say_how_it_is_divided(base: &ModelBase) {
+    let (session, model) = (base.session(), &base.name);
+    let provider = session.provider();
+    if provider.uses_processor() || !placement::is_cheap(provider.kind) {
+        return;
+    }
+    let Some(placement) = session.opening().placement() else {
+        return;
+    };
+    let (nodes, on_processor) = (placement.nodes, placement.on_processor);
+    match placement.is_divided() {
+        true => tracing::warn!(
+            %model,
+            %provider,
+            nodes,
+            on_processor,
+            "the execution provider leaves a part of the graph to the processor, which is slow: {placement}"
+        ),
+        false => tracing::info!(
+            %model,
+            %provider,
+            nodes,
+            on_processor,
+            "the execution provider computes all of the graph that costs much"
+        ),
     }
 }
 

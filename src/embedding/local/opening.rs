@@ -8,6 +8,7 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::pooling_nodes::PoolingNodes;
 use super::provider::choice::ExecutionProvider;
+use super::provider::placement::{Placement, PlacementLines};
 use super::provider::plan::SessionPlan;
 use super::provider::{fault, registration};
 use crate::embedding::error::EmbeddingError;
@@ -45,6 +46,21 @@ impl Opening {
                 .map_err(|error| EmbeddingError::unusable(path, load_failure(path, &error)))
         };
         (0..self.plan.sessions.max(1)).map(build).collect()
+    }
+
+    /// Opens a session for a moment, to see how its graph is divided between the provider and the processor. `None` where
+    /// ONNX Runtime does not tell.
+    pub(crate) fn placement(&self) -> Option<Placement> {
+        let appended = match &self.pooling {
+            Some(nodes) => Some(nodes.behind(&self.path).ok()?),
+            None => None,
+        };
+        let lines = PlacementLines::default();
+        let session = builder(self)
+            .and_then(|builder| lines.listen(builder))
+            .and_then(|builder| commit(self, builder, appended.as_deref()));
+        session.ok()?;
+        lines.placement()
     }
 }
 

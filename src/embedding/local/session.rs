@@ -106,6 +106,11 @@ impl SharedSession {
         self.sessions.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What its sessions are made of.
+    pub(crate) fn opening(&self) -> &Opening {
+        &self.opening
+    }
+
     /// What runs the graph.
     pub(crate) fn provider(&self) -> &ExecutionProvider {
         &self.opening.provider

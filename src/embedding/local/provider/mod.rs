@@ -18,6 +18,7 @@ pub(crate) mod group;
 pub(crate) mod kind;
 pub(crate) mod missing;
 pub(crate) mod order;
+pub(crate) mod placement;
 pub(crate) mod plan;
 pub(crate) mod preload;
 pub(crate) mod registration;

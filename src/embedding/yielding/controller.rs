@@ -29,6 +29,9 @@ const QUICK_DECREASE: f64 = 0.3;
 const DECREASE: f64 = 0.6;
 const INCREASE: f64 = 1.15;
 
+/// So many times are remembered, which are a second.
+const MEMORY: usize = 5;
+
 /// Decides how many cores inference may use.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Controller {
@@ -37,8 +40,8 @@ pub(super) struct Controller {
     /// The number of inference threads.
     threads: f64,
     allowed: f64,
-    /// What others used the last time, in cores.
-    others: f64,
+    /// What others used the last times, in cores, the last one first.
+    others: [f64; MEMORY],
 }
 
 impl Controller {
@@ -49,18 +52,16 @@ impl Controller {
             floor: (threads * floor).min(threads),
             threads,
             allowed: threads,
-            others: 0.0,
+            others: [0.0; MEMORY],
         }
     }
 
     /// The cores that inference may use from now on.
     pub(super) fn next(&mut self, usage: Usage) -> f64 {
-        let quiet = (QUIET_SHARE * usage.cores).min(QUIET_CORES);
-        // Of two intervals: the counters are coarse, and users come in bursts.
-        let others = f64::midpoint(self.others, usage.others);
-        self.others = usage.others;
+        self.others.rotate_right(1);
+        self.others[0] = usage.others;
         let idle = usage.idle / usage.cores;
-        if others < quiet {
+        if self.others_are_quiet(usage.cores) {
             self.allowed = self.threads;
         } else if idle < STARVED {
             self.allowed *= QUICK_DECREASE;
@@ -71,6 +72,17 @@ impl Controller {
         }
         self.allowed = self.allowed.clamp(self.floor, self.threads);
         self.allowed
+    }
+
+    /// Whether others hardly use the processors.
+    ///
+    /// The system counts in hundredths of a second, for each process and each processor, so a single interval tells of users
+    /// who are not there. That is why the mean of a second counts, which users who come pass at once, because they use
+    /// several times as much. Users come in bursts, too, and that they have left is seen by two intervals.
+    fn others_are_quiet(&self, cores: f64) -> bool {
+        let quiet = (QUIET_SHARE * cores).min(QUIET_CORES);
+        let mean = |of: &[f64]| of.iter().sum::<f64>() / of.len() as f64;
+        mean(&self.others) < quiet || mean(&self.others[..2]) < quiet
     }
 }
 
@@ -115,6 +127,31 @@ mod tests {
         assert_eq!(allowed, 0.2);
         assert_eq!(settled(16, 100.0), 1.6);
         assert_eq!(Controller::new(2, 1.0).next(usage(2.0, 8.0, 2.0)), 2.0);
+    }
+
+    #[test]
+    fn coarse_counters_are_not_taken_for_users() {
+        let mut controller = Controller::new(2, 0.1);
+        for turn in 0..100 {
+            // Three hundredths of a second in every third interval.
+            let others = if turn % 3 == 0 { 0.15 } else { 0.05 };
+            let idle = 0.0;
+            let usage = Usage {
+                cores: 2.0,
+                others,
+                idle,
+            };
+            assert_eq!(controller.next(usage), 2.0);
+        }
+    }
+
+    #[test]
+    fn it_yields_at_once_to_users_who_come() {
+        let mut controller = Controller::new(2, 0.1);
+        for _ in 0..10 {
+            controller.next(usage(2.0, 0.0, 2.0));
+        }
+        assert!(controller.next(usage(2.0, 1.0, 2.0)) < 2.0);
     }
 
     #[test]

@@ -14,8 +14,9 @@ const MIN_PAUSE: Duration = Duration::from_millis(1);
 const MAX_PAUSE: Duration = Duration::from_millis(4);
 /// Small reads that may follow each other without a pause: a few transactions at once are not yet a stream.
 const MAX_FREE_READS: f64 = 24.0;
-/// What a read brings after a pause, in bytes, where the next pause is twice as long. With less, changes come one by one.
-const BUSY_READ: usize = 2 << 10;
+/// What a read brings after a pause, in bytes, where the next pause is twice as long: some four small transactions. With
+/// less, changes come one by one.
+const BUSY_READ: usize = 1 << 10;
 /// From this size on pauses do not get longer.
 const LONG_READ: usize = 16 << 10;
 /// From this size on, in bytes, a read is not small: pauses must not slow down a backlog.
@@ -113,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn pauses_are_longer_where_they_bring_more() {
-        for (kilobytes_a_millisecond, milliseconds) in [(0.4, 1), (3.0, 4), (6.0, 4), (12.0, 2)] {
+        for (kilobytes_a_millisecond, milliseconds) in [(0.4, 1), (1.5, 4), (6.0, 4), (12.0, 2)] {
             let pause = pause_at(kilobytes_a_millisecond * 1024.0);
             let expected = Duration::from_millis(milliseconds);
             assert_eq!(pause, expected, "{kilobytes_a_millisecond} kB");

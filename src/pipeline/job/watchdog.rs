@@ -11,6 +11,7 @@
 //! - **Are the partitions the same?** One that was attached has rows that no change brings, and one may be outside of the
 //!   WAL.
 //! - **Does another session need the database for itself?** Then the job leaves it, and comes back by itself.
+//! - **Do commits wait for every reader of a stream?** Then the job waits until they do not.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::pipeline::setup::passages_state::PassagesFault;
 use crate::pipeline::setup::preflight::generated::virtual_under_full;
 use crate::pipeline::setup::preflight::partitions::{Root, find_unsuitable};
 use crate::pipeline::setup::preflight::privileges::check_all_rows_visible;
+use crate::pipeline::setup::preflight::synchronous::refuse_if_all_count;
 use crate::pipeline::setup::publication::check::Defect;
 use crate::pipeline::setup::table_state::{TableFault, TableState};
 use crate::pipeline::table::leaf::Leaf;
@@ -103,6 +105,7 @@ impl Watchdog<'_> {
         if let Some(leave) = now.leave {
             return Err(JobError::Transient(leave.reason().into()));
         }
+        refuse_if_all_count(&now.standbys)?;
         // A session that is gone has to be noticed, too.
         if self.seen.as_ref() == Some(&now.snapshot) && !session.is_closed() {
             return Ok(());

@@ -20,7 +20,8 @@ const INTERVAL: Duration = Duration::from_millis(1500);
 const QUESTION: &str = "SELECT COALESCE(d.datallowconn, true), EXISTS ( \
        SELECT FROM pg_catalog.pg_locks l \
        WHERE l.locktype = 'object' AND l.classid = 'pg_catalog.pg_database'::regclass AND l.objid = d.oid \
-         AND l.granted AND l.mode IN ('ShareLock', 'AccessExclusiveLock')), pg_current_snapshot()::text \
+         AND l.granted AND l.mode IN ('ShareLock', 'AccessExclusiveLock')), pg_current_snapshot()::text, \
+       current_setting('synchronous_standby_names') \
      FROM (VALUES (current_database())) AS c (name) LEFT JOIN pg_catalog.pg_database d ON d.datname = c.name";
 
 /// A database, and its server, at one moment.
@@ -30,6 +31,8 @@ pub struct DatabaseState {
     pub leave: Option<Leave>,
     /// Which transactions of the server had ended.
     pub snapshot: String,
+    /// The server's `synchronous_standby_names`.
+    pub standbys: String,
 }
 
 /// Why the daemon has to leave a database.
@@ -62,7 +65,7 @@ impl Leave {
 pub async fn read(session: &Session) -> Result<DatabaseState, DatabaseError> {
     let failed = || DatabaseError::during("asking who needs the database");
     let question = session.repeated(QUESTION).await.map_err(failed())?;
-    let (is_open, is_wanted, snapshot) = session
+    let (is_open, is_wanted, snapshot, standbys) = session
         .query_one(&question, &[])
         .await
         .and_then(|row| columns(&row))
@@ -72,7 +75,11 @@ pub async fn read(session: &Session) -> Result<DatabaseState, DatabaseError> {
         (false, false) => Some(Leave::Closed),
         (true, false) => None,
     };
-    Ok(DatabaseState { leave, snapshot })
+    Ok(DatabaseState {
+        leave,
+        snapshot,
+        standbys,
+    })
 }
 
 /// Why the daemon has to leave the database of this session; `None` where it may stay.

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use lantern::embedded::PrivatePostgres;
-use testkit::client::execute;
+use testkit::client::{execute, wait_for_value};
 use testkit::wait::wait_until;
 use testkit::{server, skip};
 
@@ -53,6 +53,37 @@ async fn a_server_that_counts_every_reader_as_a_synchronous_standby_is_refused()
             ],
         )
         .await;
+}
+
+/// As some tools do for a while that hold commits up until a standby is there. The daemon must not stand in for it.
+#[tokio::test]
+async fn a_job_waits_while_every_reader_counts_as_a_synchronous_standby() {
+    let target = jobs_database_on(&[("synchronous_commit", "local")]).await;
+    let daemon = target.start_daemon();
+    let job = target.job("docs", &target.database.uri()).await;
+    target.wait_for_stream(job, "docs").await;
+    let set = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+    execute(&target.client, set).await;
+    execute(&target.client, "SELECT pg_reload_conf()").await;
+    let line = daemon
+        .wait_for_line("as a synchronous standby", Duration::from_secs(60))
+        .await;
+    assert!(line.contains("because of *"), "{line}");
+    let readers = "SELECT count(*) FROM pg_stat_replication";
+    wait_for_value(&target.client, readers, 0_i64).await;
+    execute(
+        &target.client,
+        "INSERT INTO docs VALUES (3, 'a third text')",
+    )
+    .await;
+
+    let reset = "ALTER SYSTEM RESET synchronous_standby_names";
+    execute(&target.client, reset).await;
+    execute(&target.client, "SELECT pg_reload_conf()").await;
+    let missing = "SELECT count(*) FROM docs WHERE v IS NULL";
+    wait_for_value(&target.client, missing, 0_i64).await;
+    let failed = "SELECT count(*) FROM jobs WHERE init_failed_at IS NOT NULL";
+    wait_for_value(&target.client, failed, 0_i64).await;
 }
 
 #[tokio::test]

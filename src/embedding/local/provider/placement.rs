@@ -1,6 +1,6 @@
 //! How ONNX Runtime divides a graph between a provider and the processor.
 //!
-//! What a provider does not take is computed by the processor, and nobody is told. The nodes that compute sizes and places
+//! What a provider does not take is computed by the processor, without a word. The nodes that compute sizes and places
 //! belong there: they are a few numbers, which the processor wants to know. A product of matrices does not. ONNX Runtime
 //! lists all nodes in its log at the level "verbose" (`VerifyEachNodeIsAssignedToAnEp` in
 //! `onnxruntime/core/framework/session_state.cc`); versions before 1.24 tell it in no other way.

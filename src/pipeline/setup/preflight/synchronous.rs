@@ -1,16 +1,17 @@
 //! Synchronous replication must not count the daemon as a standby.
 //!
-//! Whoever reads a stream and whose `application_name` is in `synchronous_standby_names` counts, and `*` stands for all
+//! A reader of a stream whose `application_name` is in `synchronous_standby_names` counts as one, and `*` stands for all
 //! names (PostgreSQL manual, "synchronous_standby_names"). The daemon keeps no copy of the data, and confirms a change only
 //! once its vector is there: users would wait for inference, and a commit that the daemon confirms may be on no standby.
 
 use crate::pipeline::error::JobError;
+use crate::postgres::answer::columns;
 use crate::postgres::{DatabaseError, Session};
 
 /// Checks that commits do not wait for the daemon.
 ///
 /// # Errors
-/// Permanent, with the remedy; and the server's.
+/// [`JobError::AccessRefused`] with the remedy, since a job that has run can wait for another setting; and the server's.
 pub async fn check_synchronous(session: &Session) -> Result<(), JobError> {
     let (names, own): (String, String) = session
         .query_one(
@@ -18,12 +19,25 @@ pub async fn check_synchronous(session: &Session) -> Result<(), JobError> {
             &[],
         )
         .await
-        .and_then(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+        .and_then(|row| columns(&row))
         .map_err(DatabaseError::during("checking the target server"))?;
-    let Some(counted) = counted(&names, &own) else {
+    refuse_if_counted(&names, &own)
+}
+
+/// Fails if the setting counts every reader of a stream as a standby. The tool that manages a cluster may set that for a
+/// while, to hold commits up until a standby is there.
+///
+/// # Errors
+/// As [`check_synchronous`].
+pub fn refuse_if_all_count(names: &str) -> Result<(), JobError> {
+    refuse_if_counted(names, "*")
+}
+
+fn refuse_if_counted(names: &str, own: &str) -> Result<(), JobError> {
+    let Some(counted) = counted(names, own) else {
         return Ok(());
     };
-    Err(JobError::permanent(format!(
+    Err(JobError::AccessRefused(format!(
         "synchronous_standby_names = '{names}' counts the daemon as a synchronous standby, because of {counted}: commits \
          would wait for vectors, and those that the daemon confirms may be on no standby; name the standbys themselves, \
          such as ALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (standby1, standby2)'; SELECT pg_reload_conf()"

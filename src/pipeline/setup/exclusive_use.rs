@@ -4,6 +4,8 @@
 //! sessions of others to end, and fail (`CountOtherDBBackends` in `procarray.c`). A session that comes later waits for
 //! that lock before it counts as one, so it is harmless to come back at once. `DROP DATABASE` fails without waiting where
 //! a logical slot is active; so who is about to drop a database closes it first (`ALLOW_CONNECTIONS false`).
+//!
+//! The question is asked each second, so it brings what else every job of the server wants to know.
 
 use std::time::Duration;
 

@@ -547,7 +547,7 @@ async fn keepalives_come_unasked_up_to_what_is_reported_as_written() {
         "FROM pg_stat_replication WHERE pid = {}",
         scene.stream.process_id()
     );
-    let told = format!("SELECT write_lsn = '10000000/0' {walsender}");
+    let told = format!("SELECT COALESCE(write_lsn = '10000000/0', false) {walsender}");
     eventually("the server knows what is written", async || {
         let row = scene.client.query_one(&told, &[]).await.unwrap();
         row.get(0)
@@ -557,7 +557,7 @@ async fn keepalives_come_unasked_up_to_what_is_reported_as_written() {
         scene.run("INSERT INTO others VALUES (1)").await;
     }
     let end = scene.flushed().await;
-    let sent = format!("SELECT sent_lsn >= '{end}' {walsender}");
+    let sent = format!("SELECT COALESCE(sent_lsn >= '{end}', false) {walsender}");
     eventually("the server has caught up", async || {
         let row = scene.client.query_one(&sent, &[]).await.unwrap();
         row.get(0)

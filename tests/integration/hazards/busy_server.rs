@@ -10,7 +10,8 @@ const SLOT: &str = "FROM pg_replication_slots WHERE database = current_database(
 /// The walsender's own view: what it was told that the daemon has, beside how far the server is.
 fn told(relation: &str) -> String {
     format!(
-        "SELECT write_lsn {relation} FROM pg_stat_replication WHERE pid = (SELECT active_pid {SLOT})"
+        "SELECT COALESCE(bool_or(write_lsn {relation}), false) FROM pg_stat_replication \
+         WHERE pid = (SELECT active_pid {SLOT})"
     )
 }
 

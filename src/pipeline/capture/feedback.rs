@@ -30,7 +30,7 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(25);
 const LATELY: Duration = Duration::from_secs(1);
 /// The least time between two updates that keepalives cause otherwise.
 const IDLE_INTERVAL: Duration = Duration::from_secs(1);
-/// So many keepalives between two ticks of the clock come often.
+/// So many keepalives in a second, between two ticks of the clock, come often.
 const MANY_KEEPALIVES: u32 = 100;
 /// With less WAL than this between two ticks, in bytes, no server would send as many.
 const LITTLE_WAL: u64 = 8 << 10;
@@ -96,10 +96,13 @@ impl Feedback {
         }
     }
 
-    /// A keepalive has come: the server has sent everything up to `wal_end`.
-    pub(super) fn note_keepalive(&mut self, wal_end: Lsn) {
+    /// A keepalive has come: the server has sent everything up to `wal_end`. Returns whether an update has to tell the
+    /// server now that it need not send more. With the next tick, a burst of a second would be over before it is heard.
+    pub(super) fn note_keepalive(&mut self, wal_end: Lsn) -> bool {
         self.keepalives += 1;
         self.wal_end = wal_end;
+        let many = self.keepalives >= MANY_KEEPALIVES;
+        many && !std::mem::replace(&mut self.declines, true)
     }
 
     /// The position is `confirmed` after a keepalive. Schedules an update if rows have been finished lately.
@@ -114,12 +117,13 @@ impl Feedback {
         self.advanced_at.is_some_and(|at| at.elapsed() < LATELY)
     }
 
-    /// Counts the keepalives since the last tick. Returns whether an update has to tell the server whether to send more.
-    pub(super) fn count_keepalives(&mut self) -> bool {
+    /// A second has passed: forgets its keepalives. Returns whether an update has to tell the server that it may send them
+    /// again.
+    pub(super) fn end_second(&mut self) -> bool {
         let many = std::mem::take(&mut self.keepalives) >= MANY_KEEPALIVES;
         let before = std::mem::replace(&mut self.ticked_at, self.wal_end);
         let written = self.wal_end.0.saturating_sub(before.0);
-        let declines = many || self.declines && written >= LITTLE_WAL;
+        let declines = self.declines && (many || written >= LITTLE_WAL);
         std::mem::replace(&mut self.declines, declines) != declines
     }
 
@@ -206,32 +210,35 @@ mod tests {
         assert!(feedback.confirms_now());
     }
 
-    /// So many keepalives, each of which shows so much more WAL, and then a tick.
-    fn tick_after(feedback: &mut Feedback, keepalives: u32, wal: u64) -> bool {
-        for _ in 0..keepalives {
-            feedback.note_keepalive(Lsn(feedback.wal_end.0 + wal));
-        }
-        feedback.count_keepalives()
+    /// So many keepalives, each of which shows so much more WAL; returns how many of them asked for an update.
+    fn keepalives(feedback: &mut Feedback, count: u32, wal: u64) -> usize {
+        let mut note = || feedback.note_keepalive(Lsn(feedback.wal_end.0 + wal));
+        (0..count).filter(|_| note()).count()
     }
 
     #[test]
-    fn keepalives_that_come_often_are_declined_until_little_is_written() {
+    fn keepalives_that_come_often_are_declined_at_once_until_little_is_written() {
         let mut feedback = Feedback::new(Duration::from_secs(10));
-        assert!(!tick_after(&mut feedback, MANY_KEEPALIVES - 1, 200));
+        assert_eq!(keepalives(&mut feedback, MANY_KEEPALIVES - 1, 200), 0);
+        assert!(!feedback.end_second());
+        assert_eq!(keepalives(&mut feedback, MANY_KEEPALIVES - 1, 200), 0);
         assert_eq!(feedback.declined(), Lsn::ZERO);
-        assert!(tick_after(&mut feedback, MANY_KEEPALIVES, 200));
+        assert_eq!(keepalives(&mut feedback, MANY_KEEPALIVES, 200), 1);
         assert!(feedback.declined() > feedback.wal_end);
+        assert!(!feedback.end_second());
         // Those that are asked for show that the server is still as busy.
-        assert!(!tick_after(&mut feedback, 1, 20_000));
+        assert_eq!(keepalives(&mut feedback, 1, 20_000), 0);
+        assert!(!feedback.end_second());
         assert!(feedback.declined() > feedback.wal_end);
-        assert!(tick_after(&mut feedback, 1, 100));
+        keepalives(&mut feedback, 1, 100);
+        assert!(feedback.end_second());
         assert_eq!(feedback.declined(), Lsn::ZERO);
     }
 
     #[test]
     fn one_that_was_declined_is_asked_for_while_rows_are_finished() {
         let mut feedback = Feedback::new(Duration::from_secs(10));
-        tick_after(&mut feedback, MANY_KEEPALIVES, 200);
+        keepalives(&mut feedback, MANY_KEEPALIVES, 200);
         feedback.asked_at -= KEEPALIVE_INTERVAL;
         assert!(!feedback.asks(), "no row was finished");
         feedback.note_sent(Lsn(1), false);

@@ -295,8 +295,7 @@ impl Reader {
                 reply_requested,
             } => {
                 self.filter.keepalive(wal_end);
-                self.feedback.note_keepalive(wal_end);
-                match reply_requested {
+                match self.feedback.note_keepalive(wal_end) || reply_requested {
                     true => self.send_status(false).await?,
                     false => self.feedback.schedule(self.filter.confirmed()),
                 }
@@ -352,7 +351,7 @@ impl Reader {
                 SILENCE_TIMEOUT.as_secs()
             )));
         }
-        if self.feedback.count_keepalives() || self.feedback.declined() > Lsn::ZERO {
+        if self.feedback.end_second() || self.feedback.declined() > Lsn::ZERO {
             // Only the answer tells how far the server is.
             self.send_status(true).await
         } else if self.feedback.is_behind(self.filter.confirmed()) {

@@ -17,11 +17,11 @@ use tokio_postgres::tls::TlsConnect;
 use super::error::ReplicationError;
 use super::lsn::Lsn;
 use super::quote;
-use super::receive_threshold::ReceiveThreshold;
 use super::slot::SlotName;
 use super::startup::{Started, start};
 use super::stream::ReplicationStream;
 use super::tls::{Negotiated, negotiate};
+use super::transport::Transport;
 use super::wire::{MAX_ANSWER, Wire, message_length, too_long};
 
 /// The tag of CopyBothResponse, which only replication uses and `postgres_protocol` does not know.
@@ -85,10 +85,8 @@ impl ReplicationConnection {
         T: TlsConnect<S> + 'static,
         T::Stream: Send + 'static,
     {
-        let threshold = ReceiveThreshold::new(&socket);
         let opened = negotiate(socket, tls, config).await?;
-        let mut started = start(opened, config, parameters).await?;
-        started.wire.threshold = threshold;
+        let started = start(opened, config, parameters).await?;
         Ok(ReplicationConnection::from(started))
     }
 
@@ -102,7 +100,12 @@ impl ReplicationConnection {
         config: &Config,
         parameters: &[(&str, &str)],
     ) -> Result<ReplicationConnection, ReplicationError> {
-        let started = start(Negotiated::plain(transport), config, parameters).await?;
+        let started = start(
+            Negotiated::plain(Transport::over(transport)),
+            config,
+            parameters,
+        )
+        .await?;
         Ok(ReplicationConnection::from(started))
     }
 

@@ -57,6 +57,8 @@ mod startup;
 pub mod stream;
 mod tls;
 pub mod tracker;
+mod transport;
+mod unix_socket;
 mod wire;
 
 pub use connection::{ReplicationConnection, SystemIdentity, TextRow};

@@ -18,13 +18,11 @@ use tokio::time::timeout;
 use super::error::ReplicationError;
 use super::lsn::Lsn;
 use super::pgoutput::{self, Timestamp};
+use super::transport::Transport;
 use super::wire::{Wire, log_notice, message_length};
 
 /// How long [`ReplicationStream::finish`] waits for the server to stop.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Bytes that wake the runtime while the stream rests: less than the kernel buffers for any socket.
-const RESTING_THRESHOLD: i32 = 64 * 1024;
 
 /// Bytes of tag and length, before every message.
 const HEADER_SIZE: usize = 5;
@@ -105,7 +103,7 @@ impl ReplicationStream {
     pub fn over(
         transport: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     ) -> ReplicationStream {
-        ReplicationStream::new(Wire::new(Box::new(transport)), 0)
+        ReplicationStream::new(Wire::new(Transport::over(transport)), 0)
     }
 
     /// The server process: the slot's `active_pid`.
@@ -185,17 +183,13 @@ impl ReplicationStream {
 
     /// Tells the kernel not to wake the runtime for small amounts of data: the caller reads later. Until
     /// [`resume`](Self::resume), [`next`](Self::next) may wait although there is data.
-    pub fn rest(&self) {
-        if let Some(threshold) = &self.wire.threshold {
-            threshold.set(RESTING_THRESHOLD);
-        }
+    pub fn rest(&mut self) {
+        self.wire.transport.rest();
     }
 
     /// Ends the effect of [`rest`](Self::rest): from now on the first byte wakes the reader.
-    pub fn resume(&self) {
-        if let Some(threshold) = &self.wire.threshold {
-            threshold.set(1);
-        }
+    pub fn resume(&mut self) {
+        self.wire.transport.resume();
     }
 
     /// From now on reports at least this position as written: then the server sends no keepalives that were not asked for,

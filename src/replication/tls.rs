@@ -20,21 +20,21 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_postgres::{Config, NoTls};
 
 use super::error::ReplicationError;
-use super::receive_threshold::is_unix;
-use super::wire::Transport;
+use super::receive_threshold::{ReceiveThreshold, is_unix};
+use super::transport::Transport;
 
 /// A transport that is ready for the startup message.
 pub(super) struct Negotiated {
-    pub transport: Box<dyn Transport>,
+    pub transport: Transport,
     /// What a login can be bound to; `None` without TLS.
     pub binding: Option<ChannelBinding>,
 }
 
 impl Negotiated {
     /// Without TLS.
-    pub fn plain(transport: impl Transport + 'static) -> Negotiated {
+    pub fn plain(transport: Transport) -> Negotiated {
         Negotiated {
-            transport: Box::new(transport),
+            transport,
             binding: None,
         }
     }
@@ -63,24 +63,28 @@ where
         ));
     }
     // As in libpq, a Unix socket carries no TLS, whatever `sslmode` says.
-    if config.get_ssl_mode() == SslMode::Disable || is_unix(&socket) {
-        return Ok(Negotiated::plain(socket));
+    if is_unix(&socket) {
+        return Ok(Negotiated::plain(Transport::unix(&socket)?));
+    }
+    let threshold = ReceiveThreshold::new(&socket);
+    if config.get_ssl_mode() == SslMode::Disable {
+        return Ok(Negotiated::plain(Transport::tcp(socket, threshold)));
     }
     // The driver asks a connector for this by a method that is private to it.
     let can_connect = TypeId::of::<T>() != TypeId::of::<NoTls>();
     if !is_required && !can_connect {
-        return Ok(Negotiated::plain(socket));
+        return Ok(Negotiated::plain(Transport::tcp(socket, threshold)));
     }
     if !is_direct && !is_offered(&mut socket).await? {
         return match is_required {
             true => Err(failed("the server has no TLS, and sslmode=require")),
-            false => Ok(Negotiated::plain(socket)),
+            false => Ok(Negotiated::plain(Transport::tcp(socket, threshold))),
         };
     }
     let stream = tls.connect(socket).await.map_err(failed)?;
     let binding = stream.channel_binding();
     Ok(Negotiated {
-        transport: Box::new(stream),
+        transport: Transport::tcp(stream, threshold),
         binding: Some(binding),
     })
 }

@@ -15,10 +15,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use postgres_protocol::message::backend::{self, Message};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncReadExt, AsyncWrite};
 
 use super::error::ReplicationError;
-use super::receive_threshold::ReceiveThreshold;
+use super::transport::Transport;
 
 /// Bytes of room for a read. A walsender under load fills it: one system call for hundreds of small messages.
 const READ_SIZE: usize = 128 * 1024;
@@ -36,30 +36,22 @@ pub(super) const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// CopyData, DataRow, RowDescription, ErrorResponse, NoticeResponse, NotificationResponse, FunctionCallResponse.
 const MAY_BE_LONG: &[u8] = b"dDTENAV";
 
-/// A socket, plain or under TLS.
-pub(super) trait Transport: AsyncRead + AsyncWrite + Unpin + Send {}
-
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Transport for T {}
-
 pub(super) struct Wire {
-    transport: Box<dyn Transport>,
+    pub transport: Transport,
     /// Received, and not yet taken.
     pub incoming: BytesMut,
     /// Written, and not yet sent. All messages are whole but the first, which may have been sent in part.
     pub outgoing: BytesMut,
     needs_flush: bool,
-    /// That of the socket under the transport, if it has one.
-    pub threshold: Option<ReceiveThreshold>,
 }
 
 impl Wire {
-    pub fn new(transport: Box<dyn Transport>) -> Wire {
+    pub fn new(transport: Transport) -> Wire {
         Wire {
             transport,
             incoming: BytesMut::with_capacity(READ_SIZE),
             outgoing: BytesMut::new(),
             needs_flush: false,
-            threshold: None,
         }
     }
 

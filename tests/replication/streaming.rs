@@ -530,6 +530,28 @@ async fn a_resting_stream_is_not_woken_and_later_reads_all() {
     scene.stream.finish().await.expect("it ends in order");
 }
 
+/// The runtime does not watch a Unix socket while the stream rests.
+#[tokio::test]
+async fn a_stream_over_a_unix_socket_rests_and_later_reads_all() {
+    let mut scene = Scene::new("resting_unix").await;
+    for id in 1..=20 {
+        scene.stream.rest();
+        if id % 2 == 0 {
+            let status = scene.stream.send_status(Lsn::ZERO, false);
+            status.await.expect("a status goes out meanwhile");
+            scene.stream.rest();
+        }
+        scene.run(&format!("INSERT INTO docs VALUES ({id})")).await;
+        scene.stream.resume();
+        let found = timeout(Duration::from_secs(10), scene.transaction()).await;
+        let (messages, _) = found.expect("the socket is watched again");
+        let expected = format!("insert docs id={id} body=NULL views=NULL");
+        assert_eq!(messages.last(), Some(&expected));
+    }
+    scene.stream.rest();
+    scene.stream.finish().await.expect("it ends in order");
+}
+
 /// Beside transactions that are not published.
 #[tokio::test]
 async fn keepalives_come_unasked_up_to_what_is_reported_as_written() {

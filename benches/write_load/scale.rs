@@ -37,7 +37,8 @@ impl Scale {
         user_side::Plan {
             clients: self.choose(vec![8], vec![8], vec![1, 4, 8, 16]),
             bulk_clients: self.choose(vec![2], vec![8], vec![1, 8]),
-            rounds: self.choose(1, 3, 3),
+            rounds: self.choose(1, 7, 7),
+            trigger_rounds: self.choose(1, 3, 3),
             seconds: self.choose(1, 2, 3),
         }
     }
@@ -118,6 +119,7 @@ impl Scale {
                 clients: vec![8],
                 bulk_clients: Vec::new(),
                 rounds: self.choose(1, 7, 9),
+                trigger_rounds: 0,
                 seconds: self.choose(1, 3, 3),
             },
         }

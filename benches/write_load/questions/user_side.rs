@@ -137,6 +137,8 @@ pub struct Plan {
     /// With statements of many rows.
     pub bulk_clients: Vec<u32>,
     pub rounds: u32,
+    /// Of the triggers, which differ from the others by more than runs do.
+    pub trigger_rounds: u32,
     /// Of one run.
     pub seconds: u32,
 }
@@ -193,9 +195,14 @@ async fn in_turns(
     let mut runs = Vec::new();
     for &clients in clients {
         for round in 0..plan.rounds {
+            let has_turn = |capture: &&Capture| {
+                let is_trigger = matches!(capture.way, Way::Notify | Way::Queue);
+                !is_trigger || round < plan.trigger_rounds
+            };
+            let captures: Vec<&Capture> = captures.iter().filter(has_turn).collect();
             let count = captures.len();
             for turn in 0..count {
-                let capture = &captures[(turn + round as usize) % count];
+                let capture = captures[(turn + round as usize) % count];
                 let mut run = run(capture, statement, clients, scripts, plan.seconds).await;
                 run.round = round;
                 runs.push(run);

@@ -29,7 +29,7 @@ pub enum JobError {
     /// Another attempt may succeed, with a new slot: the old one is unusable or does harm.
     #[error("{0}")]
     NewSlotRequired(String),
-    /// The server does not let the daemon in. Whether that is worth another attempt depends on the job: see
+    /// The server refuses the daemon's login, or a setting of it forbids to stream. Whether that is worth another attempt depends on the job: see
     /// [`is_access_refusal`](Self::is_access_refusal).
     #[error("{0}")]
     AccessRefused(String),
@@ -120,7 +120,7 @@ impl JobError {
         }
     }
 
-    /// Whether a server refuses to let the daemon in, as after a change of a password, or of the key of a model's
+    /// Whether a server refuses the daemon, as after a change of a password, or of the key of a model's
     /// server. A job that has never run fails: its row is most likely wrong. For one that has, this is an outage.
     pub fn is_access_refusal(&self) -> bool {
         match self {

@@ -140,7 +140,7 @@ impl Job {
             _ => "the target server",
         };
         Some(format!(
-            "{whose} does not let the daemon in, which is tried again until it does; meanwhile only the \
+            "{whose} refuses the daemon, which is tried again until it accepts it; meanwhile only the \
              server itself (max_slot_wal_keep_size) limits the WAL that the slot {} retains: {error}",
             self.subscription.slot()
         ))

@@ -81,7 +81,7 @@ fn busy() -> Snapshot {
     let mut away = streaming("44", "archive.mails");
     away.state = JobState::Interrupted;
     away.reason = Some(
-        "the target server does not let the daemon in, which is tried again until it does: password authentication \
+        "the target server refuses the daemon, which is tried again until it accepts it: password authentication \
          failed for user \"lantern\""
             .into(),
     );

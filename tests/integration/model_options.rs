@@ -1,11 +1,11 @@
 //! `runtime_params`: how a job uses its model.
 
-use testkit::jobs::{Job, insert_job, wait_for_failure};
+use testkit::jobs::wait_for_failure;
 use testkit::tiny_model::TinyModel;
 use testkit::wait::{TIMEOUT, wait_until};
 use testkit::{Scene, TestDatabase, data_path, server};
 
-use crate::support::program;
+use crate::support::{add_job, program};
 
 /// A table for vectors under several options, and the folder of the tiny model.
 async fn scene() -> (tempfile::TempDir, Scene) {
@@ -20,20 +20,6 @@ async fn scene() -> (tempfile::TempDir, Scene) {
         )
         .await;
     (folder, scene)
-}
-
-/// Adds a job for this column with the tiny model.
-async fn add_job(scene: &Scene, column: &str, params: &str) -> i32 {
-    let params = format!("'{params}'");
-    let job = Job {
-        embedding_model: TinyModel::One.name(),
-        options: &[("runtime_params", &params)],
-        ..Job::on(&scene.database, "notes", "body", column)
-    };
-    scene
-        .sql(&format!("ALTER TABLE notes ADD {column} real[]"))
-        .await;
-    insert_job(&scene.client, job).await
 }
 
 /// The vector in this column.
@@ -97,7 +83,7 @@ async fn each_job_has_the_vectors_of_its_own_options_and_the_model_is_loaded_onc
         ("last", r#"{"pooling": "lasttoken"}"#),
         ("told", r#"{"prompt": "w1 w2 "}"#),
     ] {
-        add_job(&scene, column, params).await;
+        add_job(&scene, TinyModel::One.name(), column, params).await;
     }
     scene.start_daemon().await;
     let model = TinyModel::One;
@@ -146,10 +132,22 @@ async fn params_that_are_wrong_or_do_not_suit_the_model_are_refused_with_the_rem
     .into_iter()
     .enumerate()
     {
-        let job = add_job(&scene, &format!("bad{number}"), params).await;
+        let job = add_job(
+            &scene,
+            TinyModel::One.name(),
+            &format!("bad{number}"),
+            params,
+        )
+        .await;
         refused.push((job, said));
     }
-    add_job(&scene, "good", r#"{"pooling": "mean"}"#).await;
+    add_job(
+        &scene,
+        TinyModel::One.name(),
+        "good",
+        r#"{"pooling": "mean"}"#,
+    )
+    .await;
     scene.sql("INSERT INTO notes VALUES (1, 'w1')").await;
     scene.spawn_daemon();
     for (job, said) in refused {
@@ -188,6 +186,7 @@ async fn commands_take_the_options_of_the_job_and_a_change_embeds_what_it_concer
         .await;
     add_job(
         &scene,
+        TinyModel::One.name(),
         "embedding",
         r#"{"prompt": {"query": "w6 w6 w6 w6 w6 ", "document": ""}}"#,
     )

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use testkit::jobs::{Job, insert_job, wait_for_failure};
+use testkit::jobs::wait_for_failure;
 use testkit::reference::{Case, TOLERANCE, cases};
 use testkit::tiny_model::TinyModel;
 use testkit::wait::{TIMEOUT, wait_until};
 use testkit::{Scene, TestDatabase, data_path, server};
 
-use crate::support::program;
+use crate::support::{add_job, program};
 
 /// The vectors of a case of the model with tasks.
 fn case(name: &str) -> Case {
@@ -34,19 +34,6 @@ async fn scene(case: &Case) -> (tempfile::TempDir, Scene) {
         scene.execute(insert, &[&id, text]).await;
     }
     (folder, scene)
-}
-
-async fn add_job(scene: &Scene, model: &str, column: &str, params: &str) -> i32 {
-    let params = format!("'{params}'");
-    let job = Job {
-        embedding_model: model,
-        options: &[("runtime_params", &params)],
-        ..Job::on(&scene.database, "notes", "body", column)
-    };
-    scene
-        .sql(&format!("ALTER TABLE notes ADD {column} real[]"))
-        .await;
-    insert_job(&scene.client, job).await
 }
 
 /// The vectors in this column.

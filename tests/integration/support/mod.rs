@@ -2,6 +2,7 @@
 //! alone.
 
 use serde_json::Value;
+use testkit::jobs::{Job, insert_job};
 use testkit::scene::NOTES;
 use testkit::{Process, Program, Scene, TestDatabase, server};
 
@@ -31,6 +32,20 @@ pub async fn notes_scene() -> Scene {
     let scene = scene_with(NOTES).await;
     scene.job("notes", "body").await;
     scene
+}
+
+/// Adds a column for vectors to `notes`, and a job for it with this model and these `runtime_params`; returns its id.
+pub async fn add_job(scene: &Scene, model: &str, column: &str, params: &str) -> i32 {
+    let params = format!("'{params}'");
+    let job = Job {
+        embedding_model: model,
+        options: &[("runtime_params", &params)],
+        ..Job::on(&scene.database, "notes", "body", column)
+    };
+    scene
+        .sql(&format!("ALTER TABLE notes ADD {column} real[]"))
+        .await;
+    insert_job(&scene.client, job).await
 }
 
 /// What `lantern-cli check` prints as JSON, with these arguments. It exits with 0 exactly where the job would start.

@@ -10,8 +10,8 @@ use crate::support::{program, start_daemon};
 
 const COLUMNS: &str = "SELECT string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY attnum) \
                        FROM pg_attribute a WHERE attrelid = 'search.passages'::regclass AND attnum > 0";
-const PUBLISHED: &str =
-    "SELECT format('%s%s%s%s', pubinsert, pubupdate, pubdelete, pubtruncate) FROM pg_publication";
+/// What the publication publishes; nothing while there is none, as in the moment in which another one takes its place.
+const PUBLISHED: &str = "SELECT string_agg(format('%s%s%s%s', pubinsert, pubupdate, pubdelete, pubtruncate), ' ') FROM pg_publication";
 
 #[tokio::test]
 async fn a_table_for_passages_has_the_key_as_it_is_declared_and_is_read_by_who_reads_the_texts() {

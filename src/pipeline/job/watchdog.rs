@@ -268,6 +268,9 @@ fn of_passages(target: &TargetTable, fault: PassagesFault) -> JobError {
         PassagesFault::OtherColumns => JobError::Transient(format!(
             "{table} has other columns now; the job makes the view of its documents again"
         )),
+        PassagesFault::ViewGone => JobError::Transient(format!(
+            "the view of the documents in {passages} (chunk_table) is gone; the job makes it again"
+        )),
     }
 }
 

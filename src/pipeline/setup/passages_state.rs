@@ -1,5 +1,6 @@
 //! What the catalog says of a job's table for passages, and of the columns that its view shows.
 
+use crate::pipeline::setup::documents_view;
 use crate::pipeline::table::passages::{COLUMNS, PassageTable, SEQ};
 use crate::pipeline::table::target::TargetTable;
 use crate::postgres::answer::columns;
@@ -20,6 +21,8 @@ pub(super) struct PassagesState {
     of_source: Vec<String>,
     /// The partitions of that table with their files, which TRUNCATE replaces.
     partitions: Vec<String>,
+    /// The view of the documents is there.
+    has_view: bool,
 }
 
 /// What has become of a table for passages. The order is that of importance.
@@ -38,6 +41,8 @@ pub enum PassagesFault {
     PartitionEmptied,
     /// The table with the texts has other columns than the view of its documents shows.
     OtherColumns,
+    /// The view of its documents was dropped.
+    ViewGone,
 }
 
 impl PassagesState {
@@ -56,10 +61,18 @@ impl PassagesState {
         names.extend(COLUMNS.iter().map(|(name, _)| *name));
         names.push(&target.destination.name);
         let question = session.repeated(STATE).await.map_err(failed())?;
-        let (named, hides_rows, has_key, columns, of_source, partitions) = session
+        let view = documents_view::name(&passages.name);
+        let (named, hides_rows, has_key, columns, of_source, partitions, has_view) = session
             .query_one(
                 &question,
-                &[&passages.schema, &passages.name, &names, &target.oid, &SEQ],
+                &[
+                    &passages.schema,
+                    &passages.name,
+                    &names,
+                    &target.oid,
+                    &SEQ,
+                    &view,
+                ],
             )
             .await
             .and_then(|row| columns::<Found>(&row))
@@ -71,6 +84,7 @@ impl PassagesState {
             columns,
             of_source,
             partitions,
+            has_view,
         })
     }
 
@@ -101,7 +115,11 @@ impl PassagesState {
         if self.partitions.iter().any(is_gone) {
             return Some(PassagesFault::PartitionEmptied);
         }
-        (now.of_source != self.of_source).then_some(PassagesFault::OtherColumns)
+        if now.of_source != self.of_source {
+            return Some(PassagesFault::OtherColumns);
+        }
+        // One that could not be made is not missed: the log says why.
+        (self.has_view && !now.has_view).then_some(PassagesFault::ViewGone)
     }
 
     #[cfg(test)]
@@ -113,6 +131,7 @@ impl PassagesState {
             columns: vec!["id/1/20/-1".into()],
             of_source: vec!["id/1/20/-1".into()],
             partitions: vec!["20/20".into()],
+            has_view: true,
         }
     }
 }
@@ -124,6 +143,7 @@ type Found = (
     Vec<String>,
     Vec<String>,
     Vec<String>,
+    bool,
 );
 
 const STATE: &str = "SELECT c.oid, COALESCE(row_security_active(c.oid), false), \
@@ -139,7 +159,8 @@ const STATE: &str = "SELECT c.oid, COALESCE(row_security_active(c.oid), false), 
                SELECT r.oid FROM pg_class r WHERE r.oid = $4::oid AND r.relkind = 'p' \
                UNION ALL SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid) \
              SELECT format('%s/%s', l.oid, l.relfilenode) FROM tree t JOIN pg_class l ON l.oid = t.oid \
-             WHERE l.relkind = 'r' ORDER BY l.oid) \
+             WHERE l.relkind = 'r' ORDER BY l.oid), \
+       EXISTS (SELECT FROM pg_class v WHERE v.relnamespace = n.oid AND v.relname = $6::text) \
      FROM (VALUES (1)) one LEFT JOIN pg_namespace n ON n.nspname = $1::text \
      LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = $2::text";
 
@@ -174,8 +195,14 @@ mod tests {
                 |now| now.of_source.push("title/2/25/-1".into()),
                 PassagesFault::OtherColumns,
             ),
+            (|now| now.has_view = false, PassagesFault::ViewGone),
         ] {
             assert_eq!(fault_after(&change), Some(fault));
         }
+        // It comes, and where it could not be made, it stays away.
+        let mut without = before.clone();
+        without.has_view = false;
+        assert_eq!(without.find_fault(&without, &passages), None);
+        assert_eq!(without.find_fault(&before, &passages), None);
     }
 }

@@ -93,6 +93,43 @@ async fn the_users_may_change_and_drop_what_the_view_reads() {
 }
 
 #[tokio::test]
+async fn a_view_that_is_dropped_is_made_again_while_the_job_runs() {
+    let mut scene = streaming(DOCS).await;
+    scene.sql("INSERT INTO docs VALUES (0, 'a', 'one')").await;
+    let function = "SELECT count(*) FROM pg_proc WHERE proname = 'docs_chunks_documents'";
+    // The job streams, and sees what becomes of the view.
+    let write = async |scene: &Scene, id: usize| {
+        let insert = format!("INSERT INTO docs VALUES ({id}, 'b', 'two')");
+        scene.sql(&insert).await;
+        let passages = format!("SELECT count(*) FROM docs_chunks WHERE id = {id}");
+        scene.wait_for(&passages, "1").await;
+    };
+    let drops = [
+        "DROP VIEW docs_chunks_documents",
+        "DROP FUNCTION docs_chunks_documents CASCADE",
+        "DROP TYPE docs_chunks_document CASCADE",
+    ];
+    for (id, drop) in (1..).zip(drops) {
+        scene.sql(drop).await;
+        let shown = "SELECT to_regclass('docs_chunks_documents')";
+        scene.wait_for(shown, "docs_chunks_documents").await;
+        assert_eq!(scene.value(function).await, "1");
+        write(&scene, id).await;
+    }
+    let again = "the view of the documents in \"public\".\"docs_chunks\" (chunk_table) is gone; the job makes it again";
+    let times = |log: String| log.matches(again).count();
+    assert_eq!(times(scene.daemon().log()), drops.len());
+    // A view of another name needs the function, so it cannot be made again. That keeps the job from nothing.
+    let rename = "ALTER VIEW docs_chunks_documents RENAME TO kept";
+    scene.sql(rename).await;
+    let said = "is not made, which keeps the job from nothing";
+    scene.daemon().wait_for_line(said, TIMEOUT).await;
+    write(&scene, 9).await;
+    scene.wait_for("SELECT count(*) FROM kept", "5").await;
+    assert_eq!(times(scene.daemon().log()), drops.len() + 1);
+}
+
+#[tokio::test]
 async fn the_nearest_passages_come_from_the_index_through_the_view() {
     let scene = chunk_scene(DOCS).await;
     if scene.database.skips_vector() {

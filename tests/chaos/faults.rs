@@ -14,8 +14,8 @@ use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
 use super::documents::edits::quoted;
-use super::documents::quiet_rows::{self, Edit};
-use super::documents::{OTHER_TABLE, late_answer, resync, texts, unseen_edit};
+use super::documents::quiet_rows::{Edit, QuietRows};
+use super::documents::{OTHER_TABLE, held_write, late_answer, resync, texts, unseen_edit};
 use super::role;
 use super::schedule::{Fault, Incident, Loss};
 use super::swap;
@@ -28,6 +28,8 @@ pub const LONG_DOCUMENT: u64 = 999_998;
 
 /// Between two attempts to end a fault, while the server is down.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+/// How often an operator runs `resync` in a row.
+const RESYNCS: usize = 2;
 /// Until all sessions of a server have its new settings.
 const TIME_TO_RELOAD: Duration = Duration::from_millis(20);
 
@@ -41,17 +43,20 @@ pub const NO_STANDBY: [&str; 2] = [
 pub async fn run(testbed: Arc<Testbed>) {
     // Faults that last run concurrently with later ones.
     let mut lasting = JoinSet::new();
-    for Incident { at, daemon, fault } in testbed.schedule.faults.clone() {
+    let incidents = testbed.schedule.faults.clone().into_iter();
+    for (Incident { at, daemon, fault }, quiet) in incidents.zip(testbed.schedule.quiet_rows()) {
         tokio::time::sleep_until((testbed.began + at).into()).await;
         testbed.log(&format!("{fault:?}"));
         testbed.record.disturbed();
         if lasts(&fault) {
             let testbed = Arc::clone(&testbed);
             lasting.spawn(async move {
-                report(&testbed, &fault, apply(&testbed, daemon, &fault).await);
+                let result = apply(&testbed, (daemon, quiet), &fault).await;
+                report(&testbed, &fault, result);
             });
         } else {
-            report(&testbed, &fault, apply(&testbed, daemon, &fault).await);
+            let result = apply(&testbed, (daemon, quiet), &fault).await;
+            report(&testbed, &fault, result);
         }
     }
     lasting.join_all().await;
@@ -69,7 +74,7 @@ fn lasts(fault: &Fault) -> bool {
             | Fault::RefuseRole { .. }
             | Fault::Clone(_)
             | Fault::Resync { .. }
-            | Fault::SlowResync { .. }
+            | Fault::HeldWrite { .. }
             | Fault::UnseenEdit { .. }
             | Fault::LateAnswer
     )
@@ -83,8 +88,12 @@ fn report(testbed: &Testbed, fault: &Fault, result: Result<(), Error>) {
     }
 }
 
-/// `daemon` is the number of the one that the fault strikes.
-async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Error> {
+/// `daemon` is the number of the one that the fault strikes, `quiet` the documents that are its own.
+async fn apply(
+    testbed: &Testbed,
+    (daemon, quiet): (usize, QuietRows),
+    fault: &Fault,
+) -> Result<(), Error> {
     let (manager, network) = (&testbed.managers[daemon], testbed.proxy.network(daemon));
     match fault {
         Fault::Kill => manager.signal(Signal::SIGKILL),
@@ -146,8 +155,8 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         Fault::ChangeModel => return change_model(testbed).await,
         Fault::ChangeDestination => return change_destination(testbed).await,
         Fault::SwapTable { keeps_old } => return swap_table(testbed, *keeps_old).await,
-        Fault::InvisibleCommits(pause) => return invisible_commits(testbed, *pause).await,
-        Fault::HideRows(pause) => return hide_rows(testbed, *pause).await,
+        Fault::InvisibleCommits(pause) => return invisible_commits(testbed, *pause, quiet).await,
+        Fault::HideRows(pause) => return hide_rows(testbed, *pause, quiet).await,
         Fault::RefuseRole {
             refusal,
             pause,
@@ -170,10 +179,12 @@ async fn apply(testbed: &Testbed, daemon: usize, fault: &Fault) -> Result<(), Er
         }
         Fault::ChangeCutting => return change_cutting(testbed).await,
         Fault::DropPassages => return drop_passages(testbed).await,
-        Fault::Resync { all } => resync::run(testbed, *all, &[]).await?,
-        Fault::SlowResync { all } => return resync::run_slowly(testbed, *all).await,
+        Fault::Resync { all } => resync::run(testbed, *all, RESYNCS, &[]).await?,
+        Fault::HeldWrite { all, edits_again } => {
+            return held_write::play(testbed, quiet, (*all, *edits_again)).await;
+        }
         Fault::UnseenEdit { kills } => return unseen_edit::play(testbed, *kills).await,
-        Fault::LateAnswer => return late_answer::play(testbed).await,
+        Fault::LateAnswer => return late_answer::play(testbed, quiet).await,
     }
     Ok(())
 }
@@ -320,14 +331,18 @@ async fn invalidate_slot(testbed: &Testbed) -> Result<(), Error> {
 }
 
 /// A commit that waits for a standby is in the WAL, so that it is streamed, and no other session sees it.
-async fn invisible_commits(testbed: &Testbed, pause: Duration) -> Result<(), Error> {
+async fn invisible_commits(
+    testbed: &Testbed,
+    pause: Duration,
+    quiet: QuietRows,
+) -> Result<(), Error> {
     let client = client(testbed).await?;
     let standby = "ALTER SYSTEM SET synchronous_standby_names = 'absent'";
     let set = client.batch_execute(standby).await;
     let set = set.and(client.batch_execute("SELECT pg_reload_conf()").await);
     let edited = async {
         tokio::time::sleep(TIME_TO_RELOAD).await;
-        edit_quiet_rows(testbed).await
+        edit_quiet_rows(testbed, quiet).await
     };
     let over = async {
         tokio::time::sleep(pause).await;
@@ -341,9 +356,9 @@ async fn invisible_commits(testbed: &Testbed, pause: Duration) -> Result<(), Err
 }
 
 /// Documents change while their rows are hidden from the daemon.
-async fn hide_rows(testbed: &Testbed, pause: Duration) -> Result<(), Error> {
+async fn hide_rows(testbed: &Testbed, pause: Duration, quiet: QuietRows) -> Result<(), Error> {
     execute(testbed, role::HIDE_ROWS).await?;
-    let edited = edit_quiet_rows(testbed).await;
+    let edited = edit_quiet_rows(testbed, quiet).await;
     tokio::time::sleep(pause).await;
     // A server that was restarted meanwhile would hide them until the end.
     while execute(testbed, role::SHOW_ROWS).await.is_err() {
@@ -353,11 +368,12 @@ async fn hide_rows(testbed: &Testbed, pause: Duration) -> Result<(), Error> {
 }
 
 /// Changes documents that no user changes, where there are documents.
-async fn edit_quiet_rows(testbed: &Testbed) -> Result<(), Error> {
+async fn edit_quiet_rows(testbed: &Testbed, quiet: QuietRows) -> Result<(), Error> {
     match testbed.schedule.documents {
         Some(_) => {
             let client = client(testbed).await?;
-            quiet_rows::edit(&client, &testbed.schedule.shape, Edit::Lengthen).await
+            let shape = &testbed.schedule.shape;
+            quiet.edit(&client, shape, Edit::Each).await
         }
         None => Ok(()),
     }

@@ -94,6 +94,11 @@ fn start_users(testbed: &Testbed, stop: &Arc<AtomicBool>) -> JoinSet<()> {
             uri: testbed.direct.clone(),
             shape: testbed.schedule.shape.clone(),
             has_documents: testbed.schedule.documents.is_some(),
+            truncates: testbed
+                .schedule
+                .documents
+                .as_ref()
+                .is_some_and(|documents| documents.users_truncate),
             random: random.fork(),
             record: Arc::clone(&testbed.record),
             stop: Arc::clone(stop),

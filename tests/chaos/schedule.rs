@@ -7,6 +7,7 @@ use testkit::random::Random;
 use testkit::restartable::Stop;
 
 use super::documents::Documents;
+use super::documents::quiet_rows::QuietRows;
 use super::engine::{self, EngineIncident};
 use super::proxy::{Condition, Direction, Kind};
 use super::role::Refusal;
@@ -132,10 +133,10 @@ pub enum Fault {
     Resync {
         all: bool,
     },
-    /// As [`Fault::Resync`], with daemons that halt while it begins, and a pause between its readings and its writes: what
-    /// it has read is old then, and so are the passages that it compared with.
-    SlowResync {
+    /// `resync` is held within its write while a daemon comes to write the same documents, perhaps after another edit.
+    HeldWrite {
         all: bool,
+        edits_again: bool,
     },
     /// Documents change between the reading and the write of their passages. The daemon does not hear of it: its stream is
     /// held back, or it is killed.
@@ -220,6 +221,11 @@ impl Schedule {
             self.faults.sort_by_key(|incident| incident.at);
         }
         self
+    }
+
+    /// The documents that faults alone change, by the numbers of the faults.
+    pub fn quiet_rows(&self) -> impl Iterator<Item = QuietRows> {
+        (0..self.faults.len()).map(QuietRows::of_fault)
     }
 
     /// How many jobs there are.

@@ -29,6 +29,8 @@ pub struct User {
     pub shape: Shape,
     /// The texts are documents.
     pub has_documents: bool,
+    /// Where they are documents, TRUNCATE is among the statements.
+    pub truncates: bool,
     pub random: Random,
     pub record: Arc<Record>,
     pub stop: Arc<AtomicBool>,

@@ -15,7 +15,7 @@ use lantern::pipeline::slot::session_locks;
 use tokio_postgres::Error;
 
 use super::passages_lock::{is_awaited, is_vacant};
-use super::quiet_rows::{Edit, edit};
+use super::quiet_rows::{Edit, QuietRows};
 use crate::faults::client;
 use crate::proxy::{Condition, Kind};
 use crate::testbed::Testbed;
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(600);
 const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Plays it, unless the daemon does not write meanwhile.
-pub async fn play(testbed: &Testbed) -> Result<(), Error> {
+pub async fn play(testbed: &Testbed, quiet: QuietRows) -> Result<(), Error> {
     let Some(documents) = &testbed.schedule.documents else {
         return Ok(());
     };
@@ -40,13 +40,13 @@ pub async fn play(testbed: &Testbed) -> Result<(), Error> {
     let key = session_locks::passages(oid.get(0));
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
     locker.batch_execute(&lock).await?;
-    edit(&editor, shape, Edit::Lengthen).await?;
+    quiet.edit(&editor, shape, Edit::Lengthen).await?;
     let came = is_awaited(&editor, key, COMES_WITHIN).await?;
     // It may be one of users' documents, which were ready before. Then that of the quiet rows comes next.
     locker.batch_execute("COMMIT").await?;
     locker.batch_execute(&lock).await?;
     if came && !is_awaited(&editor, key, PATIENCE).await? {
-        edit(&editor, shape, Edit::Lengthen).await?;
+        quiet.edit(&editor, shape, Edit::Lengthen).await?;
     }
     if !is_awaited(&editor, key, COMES_WITHIN).await? {
         testbed.log("no write-back came");
@@ -61,7 +61,7 @@ pub async fn play(testbed: &Testbed) -> Result<(), Error> {
         if !is_vacant(&editor, key, PATIENCE).await? {
             testbed.log("the write-back goes on");
         }
-        edit(&editor, shape, Edit::Lengthen).await
+        quiet.edit(&editor, shape, Edit::Each).await
     });
     testbed.record.recoverable();
     edited

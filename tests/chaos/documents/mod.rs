@@ -9,6 +9,7 @@
 
 pub mod cutting;
 pub mod edits;
+pub mod held_write;
 pub mod late_answer;
 mod passages_lock;
 pub mod quiet_rows;
@@ -30,9 +31,6 @@ use cutting::Cutting;
 /// Tells the numbers of a schedule's documents from those of its other parts, which so stay what they were.
 const APART: u64 = 0x000d_0c5d_0c5d;
 
-/// The `application_name` of commands whose writes of passages take a while.
-pub const SLOW_COMMAND: &str = "lantern-cli-slow";
-
 /// How many of a hundred schedules have documents.
 const SHARE: u64 = 35;
 
@@ -48,6 +46,8 @@ pub struct Documents {
     /// Users and faults begin when existing rows have their passages. Otherwise, on a busy machine, the job begins when the
     /// users have stopped, and its first scan does all the work.
     pub waits_for_job: bool,
+    /// Users truncate the table. That mends, or hides, nearly all that faults have done before.
+    pub users_truncate: bool,
 }
 
 /// The name of a table for passages.
@@ -115,6 +115,7 @@ impl Documents {
             // The trigger that rejects passages has to be there before them.
             exists_before: random.percent(60) || shape.rejects,
             waits_for_job: random.percent(75),
+            users_truncate: random.percent(40),
         };
         let incidents = (0..random.within(2..5)).map(|_| {
             let at = Duration::from_millis(random.below(duration.as_millis() as u64 * 2 / 3));
@@ -141,28 +142,30 @@ impl Documents {
 
 fn fault(random: &mut Random, has_role: bool) -> Fault {
     let pause = |random: &mut Random| Duration::from_millis(random.within(50..500));
+    let held_write = |random: &mut Random| Fault::HeldWrite {
+        all: random.percent(25),
+        edits_again: random.percent(50),
+    };
     match random.below(40) {
-        0..6 => Fault::KillInDocument(random.below(12)),
-        6..12 => Fault::Failpoint(failpoint(random)),
-        12..15 => Fault::Resync {
+        0..4 => Fault::KillInDocument(random.below(12)),
+        4..9 => Fault::Failpoint(failpoint(random)),
+        9..11 => Fault::Resync {
             all: random.percent(50),
         },
-        15 | 16 => Fault::ChangeCutting,
-        17 => Fault::DropPassages,
-        18 => Fault::DropSlot,
-        19..23 => Fault::SlowResync {
-            all: random.percent(40),
-        },
-        23..27 => Fault::UnseenEdit {
-            kills: random.percent(30),
-        },
-        27..30 => Fault::InvisibleCommits(pause(random)),
-        30 | 31 if has_role => Fault::HideRows(pause(random)),
-        34..40 => Fault::LateAnswer,
-        _ => Fault::Restart(
+        11 | 12 => Fault::ChangeCutting,
+        13 => Fault::DropPassages,
+        14 => Fault::DropSlot,
+        15 => Fault::Restart(
             testkit::restartable::Stop::Immediate,
             Duration::from_millis(random.within(20..300)),
         ),
+        16..20 => Fault::UnseenEdit {
+            kills: random.percent(30),
+        },
+        20..26 => Fault::LateAnswer,
+        26..30 => Fault::InvisibleCommits(pause(random)),
+        30..35 if has_role => Fault::HideRows(pause(random)),
+        _ => held_write(random),
     }
 }
 
@@ -197,7 +200,7 @@ impl fmt::Display for Documents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "documents in {}{}{}, cut as {}, later perhaps as {}",
+            "documents in {}{}{}{}, cut as {}, later perhaps as {}",
             self.table.written,
             match self.exists_before {
                 true => " (there before)",
@@ -205,6 +208,10 @@ impl fmt::Display for Documents {
             },
             match self.waits_for_job {
                 true => ", and the job before its users",
+                false => "",
+            },
+            match self.users_truncate {
+                true => ", truncated",
                 false => "",
             },
             self.cutting.params(),

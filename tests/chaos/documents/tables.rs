@@ -2,7 +2,8 @@
 
 use testkit::tiny_model::DIMENSIONS;
 
-use super::{Documents, PassageTableName, SLOW_COMMAND};
+use super::quiet_rows::QuietRows;
+use super::{Documents, PassageTableName};
 use crate::faults::LONG_DOCUMENT;
 use crate::schedule::Schedule;
 use crate::shape::{REJECTED, Shape};
@@ -10,6 +11,11 @@ use crate::workload::hot_rows_of;
 
 /// The rows whose documents are read while the schedule runs: table with their keys, and the name of each key.
 pub const WATCHED: &str = "watched";
+
+/// The `application_name` of commands that [`hold`] holds.
+pub const HELD_COMMAND: &str = "lantern-cli-held";
+/// Who has this advisory lock holds them.
+pub const HOLD: i64 = 4_700_001;
 
 /// Edits paragraphs. `place` is from 0, the beginning, to 1, the end.
 const EDIT: &str = "
@@ -39,6 +45,11 @@ pub fn create(schedule: &Schedule, documents: &Documents) -> String {
         statements += &passages(shape, documents.table);
     }
     statements += &watched(schedule);
+    if schedule.rows_before > 0 {
+        for quiet in schedule.quiet_rows() {
+            statements += &format!("{};", quiet.create(shape));
+        }
+    }
     statements
 }
 
@@ -72,16 +83,17 @@ fn history(shape: &Shape) -> String {
     )
 }
 
-/// The rows that users change one by one, and that of a fault.
+/// The rows that users change one by one, and those of faults.
 fn watched(schedule: &Schedule) -> String {
     let shape = &schedule.shape;
-    let numbers: Vec<String> = hot_rows_of(schedule.clients)
-        .chain([LONG_DOCUMENT])
-        .map(|number| format!("({number})"))
-        .collect();
+    let edited = hot_rows_of(schedule.clients).chain([LONG_DOCUMENT]);
+    let edited = edited.map(|number| format!("({number}, false)"));
+    let quiet = schedule.quiet_rows().flat_map(QuietRows::numbers);
+    let quiet = quiet.map(|number| format!("({number}, true)"));
+    let numbers: Vec<String> = edited.chain(quiet).collect();
     format!(
-        "CREATE TABLE {WATCHED} AS SELECT {keys}, ''::text AS name FROM notes WHERE false;
-         INSERT INTO {WATCHED} ({keys}) SELECT {key} FROM (VALUES {numbers}) v(n);
+        "CREATE TABLE {WATCHED} AS SELECT {keys}, ''::text AS name, false AS is_quiet FROM notes WHERE false;
+         INSERT INTO {WATCHED} ({keys}, is_quiet) SELECT {key}, is_quiet FROM (VALUES {numbers}) v(n, is_quiet);
          UPDATE {WATCHED} w SET name = {name};
          ANALYZE {WATCHED};",
         keys = shape.key_columns(),
@@ -91,19 +103,32 @@ fn watched(schedule: &Schedule) -> String {
     )
 }
 
+/// Has each [`HELD_COMMAND`] wait for [`HOLD`] when it inserts a passage of a quiet row: behind the guard of its statement.
+/// The rows that it changes are locked after that.
+pub fn hold(shape: &Shape, table: PassageTableName) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF current_setting('application_name') LIKE '{HELD_COMMAND}%'
+              AND EXISTS (SELECT FROM public.{WATCHED} w WHERE w.is_quiet AND {is_watched}) THEN
+             PERFORM pg_advisory_xact_lock_shared({HOLD});
+           END IF;
+           RETURN NEW;
+         END $$;
+         CREATE OR REPLACE TRIGGER hold BEFORE INSERT ON {name} FOR EACH ROW EXECUTE FUNCTION hold();",
+        is_watched = shape.same_key("w", "NEW"),
+        name = table.qualified,
+    )
+}
+
 /// The table for passages as users create it, with triggers: one notes when the statement began that wrote a passage, so
-/// after which moment it read the row, another one makes a command slow between its snapshot and its writes, and a third one
-/// rejects some passages.
+/// after which moment it read the row, and another one rejects some passages.
 fn passages(shape: &Shape, table: PassageTableName) -> String {
     let mut statements = format!(
         "CREATE TABLE {name} ({key}, chunk_seq int, chunk_start int, chunk_end int, chunk text, embedding {vector}, \
            chunk_fingerprint uuid, document_fingerprint uuid, written_at float8, PRIMARY KEY ({columns}, chunk_seq));
          CREATE FUNCTION note_writing() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN NEW.written_at := extract(epoch FROM statement_timestamp()); RETURN NEW; END $$;
-         CREATE TRIGGER note_writing BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION note_writing();
-         CREATE FUNCTION slow_down() RETURNS trigger LANGUAGE plpgsql AS
-           $$ BEGIN IF current_setting('application_name') LIKE '{SLOW_COMMAND}%' THEN PERFORM pg_sleep(0.15); END IF; RETURN NULL; END $$;
-         CREATE TRIGGER slow_down BEFORE DELETE ON {name} FOR EACH STATEMENT EXECUTE FUNCTION slow_down();",
+         CREATE TRIGGER note_writing BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION note_writing();",
         name = table.qualified,
         key = shape.key_declaration(),
         vector = match shape.has_vector_type() {

@@ -69,7 +69,7 @@ async fn edit(testbed: &Testbed, client: &Client) -> Result<(), Error> {
     let shape = &testbed.schedule.shape;
     let edit = format!(
         "UPDATE notes n SET body = edited(n.body, 'lengthen', 0, '') FROM ( \
-           SELECT {keys} FROM notes o WHERE o.body <> '' AND EXISTS (SELECT FROM {WATCHED} w WHERE {is_watched}) \
+           SELECT {keys} FROM notes o WHERE o.body <> '' AND EXISTS (SELECT FROM {WATCHED} w WHERE NOT w.is_quiet AND {is_watched}) \
            FOR UPDATE OF o SKIP LOCKED) l WHERE {is_locked}",
         keys = shape.key_columns(),
         is_watched = shape.same_key("w", "o"),

@@ -9,12 +9,14 @@ use testkit::client::try_connect;
 use testkit::random::Random;
 use testkit::restartable::Stop;
 use testkit::tiny_model::TinyModel;
+use tokio::sync::MutexGuard;
 use tokio::task::JoinSet;
 use tokio_postgres::{Client, Error};
 
 use super::daemon::number;
 use super::documents::edits::quoted;
 use super::documents::quiet_rows::{Edit, QuietRows};
+use super::documents::readiness::settle;
 use super::documents::{OTHER_TABLE, held_write, late_answer, resync, texts, unseen_edit};
 use super::role;
 use super::schedule::{Fault, Incident, Loss};
@@ -183,7 +185,7 @@ async fn apply(
         Fault::HeldWrite { all, edits_again } => {
             return held_write::play(testbed, quiet, (*all, *edits_again)).await;
         }
-        Fault::UnseenEdit { kills } => return unseen_edit::play(testbed, *kills).await,
+        Fault::UnseenEdit { kills } => return unseen_edit::play(testbed, quiet, *kills).await,
         Fault::LateAnswer => return late_answer::play(testbed, quiet).await,
     }
     Ok(())
@@ -307,8 +309,9 @@ async fn drop_slot(testbed: &Testbed) -> Result<(), Error> {
     client.batch_execute(drop).await
 }
 
+/// Between the statements of users, which would fail (hazard 61).
 async fn drop_publications(testbed: &Testbed) -> Result<(), Error> {
-    let drop = "DO $$ DECLARE p name; BEGIN FOR p IN SELECT pubname FROM pg_publication LOOP \
+    let drop = "DO $$ DECLARE p name; BEGIN LOCK TABLE notes, companion IN SHARE ROW EXCLUSIVE MODE; FOR p IN SELECT pubname FROM pg_publication LOOP \
                 EXECUTE format('DROP PUBLICATION %I', p); END LOOP; END $$";
     client(testbed).await?.batch_execute(drop).await
 }
@@ -336,6 +339,7 @@ async fn invisible_commits(
     pause: Duration,
     quiet: QuietRows,
 ) -> Result<(), Error> {
+    let _alone = wait_for_job(testbed, quiet).await;
     let client = client(testbed).await?;
     let standby = "ALTER SYSTEM SET synchronous_standby_names = 'absent'";
     let set = client.batch_execute(standby).await;
@@ -357,6 +361,7 @@ async fn invisible_commits(
 
 /// Documents change while their rows are hidden from the daemon.
 async fn hide_rows(testbed: &Testbed, pause: Duration, quiet: QuietRows) -> Result<(), Error> {
+    let _alone = wait_for_job(testbed, quiet).await;
     execute(testbed, role::HIDE_ROWS).await?;
     let edited = edit_quiet_rows(testbed, quiet).await;
     tokio::time::sleep(pause).await;
@@ -365,6 +370,14 @@ async fn hide_rows(testbed: &Testbed, pause: Duration, quiet: QuietRows) -> Resu
         tokio::time::sleep(RETRY_INTERVAL).await;
     }
     edited
+}
+
+/// Waits until the job has written the documents of a fault, where there are documents. Other faults that need it wait.
+async fn wait_for_job(testbed: &Testbed, quiet: QuietRows) -> Option<MutexGuard<'_, ()>> {
+    testbed.schedule.documents.as_ref()?;
+    let alone = testbed.at_passages.lock().await;
+    settle(testbed, quiet).await;
+    Some(alone)
 }
 
 /// Changes documents that no user changes, where there are documents.

@@ -223,9 +223,14 @@ impl Schedule {
         self
     }
 
-    /// The documents that faults alone change, by the numbers of the faults.
+    /// The documents that faults alone change, by the numbers of the faults, and those that change when all is over.
     pub fn quiet_rows(&self) -> impl Iterator<Item = QuietRows> {
-        (0..self.faults.len()).map(QuietRows::of_fault)
+        (0..=self.faults.len()).map(QuietRows::of_fault)
+    }
+
+    /// The documents that change when all faults are over.
+    pub fn quiet_rows_at_rest(&self) -> QuietRows {
+        QuietRows::of_fault(self.faults.len())
     }
 
     /// How many jobs there are.

@@ -10,6 +10,8 @@ mod write_backs;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::documents::quiet_rows::Edit;
+use super::documents::readiness::settle;
 use super::faults;
 use super::role;
 use super::testbed::Testbed;
@@ -52,6 +54,7 @@ impl Checker<'_> {
             Some(loss) => Some(self.others_take_over(loss).await?),
             None => None,
         };
+        self.documents_change_at_rest().await?;
         if self.testbed.schedule.is_noticed_late() {
             self.vectors_become_right().await?;
         }
@@ -82,6 +85,19 @@ impl Checker<'_> {
                         WHERE application_name LIKE 'lantern-cli%' AND datname = current_database()";
         let what = "the daemon's sessions show their name";
         self.until(sessions, RECOVERY_TIMEOUT, what).await
+    }
+
+    /// Documents change once more, when nothing else is on its way: earlier, the change of a key or a DELETE may come to a
+    /// daemon that has yet to look at the row for another reason.
+    async fn documents_change_at_rest(&self) -> Result<(), String> {
+        let schedule = &self.testbed.schedule;
+        if schedule.documents.is_none() {
+            return Ok(());
+        }
+        let quiet = schedule.quiet_rows_at_rest();
+        settle(self.testbed, quiet).await;
+        let edited = quiet.edit(&self.client, &schedule.shape, Edit::Each).await;
+        edited.map_err(|error| format!("documents cannot be changed: {error:?}"))
     }
 
     async fn canceled_jobs_leave_nothing(&self) -> Result<(), String> {

@@ -11,11 +11,11 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lantern::pipeline::slot::session_locks;
 use tokio_postgres::Error;
 
-use super::passages_lock::{is_awaited, is_vacant};
+use super::passages_lock::{self, is_awaited, is_vacant};
 use super::quiet_rows::{Edit, QuietRows};
+use super::readiness::settle;
 use crate::faults::client;
 use crate::proxy::{Condition, Kind};
 use crate::testbed::Testbed;
@@ -29,15 +29,13 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Plays it, unless the daemon does not write meanwhile.
 pub async fn play(testbed: &Testbed, quiet: QuietRows) -> Result<(), Error> {
-    let Some(documents) = &testbed.schedule.documents else {
-        return Ok(());
-    };
     let shape = &testbed.schedule.shape;
     let _alone = testbed.at_passages.lock().await;
+    let Some(table) = settle(testbed, quiet).await else {
+        return Ok(());
+    };
     let (locker, editor) = (client(testbed).await?, client(testbed).await?);
-    let oid = "SELECT COALESCE(to_regclass($1)::oid, 0)";
-    let oid = editor.query_one(oid, &[&documents.table.qualified]).await?;
-    let key = session_locks::passages(oid.get(0));
+    let key = passages_lock::key(&editor, table).await?;
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
     locker.batch_execute(&lock).await?;
     quiet.edit(&editor, shape, Edit::Lengthen).await?;

@@ -14,6 +14,7 @@ pub mod late_answer;
 mod passages_lock;
 pub mod quiet_rows;
 pub mod reader;
+pub mod readiness;
 pub mod resync;
 pub mod tables;
 pub mod texts;
@@ -141,7 +142,7 @@ impl Documents {
 }
 
 fn fault(random: &mut Random, has_role: bool) -> Fault {
-    let pause = |random: &mut Random| Duration::from_millis(random.within(50..500));
+    let pause = |random: &mut Random| Duration::from_millis(random.within(100..700));
     let held_write = |random: &mut Random| Fault::HeldWrite {
         all: random.percent(25),
         edits_again: random.percent(50),

@@ -2,9 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use lantern::pipeline::slot::session_locks;
 use tokio_postgres::{Client, Error};
 
+use super::PassageTableName;
+
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// The key of the lock.
+pub async fn key(client: &Client, table: PassageTableName) -> Result<i64, Error> {
+    let oid = "SELECT COALESCE(to_regclass($1)::oid, 0)";
+    let oid = client.query_one(oid, &[&table.qualified]).await?;
+    Ok(session_locks::passages(oid.get(0)))
+}
 
 /// Waits until a session waits for the lock; false if none does.
 pub async fn is_awaited(client: &Client, key: i64, patience: Duration) -> Result<bool, Error> {

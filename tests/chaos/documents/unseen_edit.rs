@@ -11,11 +11,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use lantern::pipeline::slot::session_locks;
 use nix::sys::signal::Signal;
 use tokio_postgres::{Client, Error};
 
-use super::passages_lock::is_awaited;
+use super::passages_lock::{self, is_awaited};
+use super::quiet_rows::QuietRows;
+use super::readiness::settle;
 use super::tables::WATCHED;
 use crate::faults::client;
 use crate::proxy::{Condition, Kind};
@@ -27,15 +28,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Plays it, unless the daemon does not write meanwhile.
-pub async fn play(testbed: &Testbed, kills: bool) -> Result<(), Error> {
-    let Some(documents) = &testbed.schedule.documents else {
+pub async fn play(testbed: &Testbed, quiet: QuietRows, kills: bool) -> Result<(), Error> {
+    let _alone = testbed.at_passages.lock().await;
+    let Some(table) = settle(testbed, quiet).await else {
         return Ok(());
     };
-    let _alone = testbed.at_passages.lock().await;
     let (locker, editor) = (client(testbed).await?, client(testbed).await?);
-    let oid = "SELECT COALESCE(to_regclass($1)::oid, 0)";
-    let oid = editor.query_one(oid, &[&documents.table.qualified]).await?;
-    let key = session_locks::passages(oid.get(0));
+    let key = passages_lock::key(&editor, table).await?;
     let lock = format!("BEGIN; SELECT pg_advisory_xact_lock({key})");
     locker.batch_execute(&lock).await?;
     edit(testbed, &editor).await?;

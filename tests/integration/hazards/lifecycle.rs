@@ -37,6 +37,39 @@ async fn a_publication_dropped_while_the_daemon_streams_loses_nothing() {
     scene.caught_up().await;
 }
 
+/// Hazard 61. An event trigger tells which locks the session has that drops the publication.
+#[tokio::test]
+async fn a_publication_is_dropped_while_no_statement_writes_to_its_table() {
+    let mut scene = notes_scene().await;
+    scene
+        .sql(
+            "CREATE TABLE seen (mode text);
+             CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+               INSERT INTO seen SELECT COALESCE(max(mode) FILTER (WHERE relation = 'notes'::regclass \
+                 AND mode = 'ShareRowExclusiveLock'), 'none') FROM pg_locks WHERE pid = pg_backend_pid(); END $$;
+             CREATE EVENT TRIGGER see ON ddl_command_start WHEN tag IN ('DROP PUBLICATION') EXECUTE FUNCTION see()",
+        )
+        .await;
+    let seen = "SELECT string_agg(mode, ' ' ORDER BY mode) FROM seen";
+    let publications = "SELECT count(*) FROM pg_publication";
+    scene.start_daemon().await;
+    let cancel = "TRUNCATE seen; UPDATE jobs SET canceled_at = true";
+    scene.sql(cancel).await;
+    scene.wait_for(publications, "0").await;
+    assert_eq!(scene.value(seen).await, "ShareRowExclusiveLock");
+    // A transaction that stays open does not keep it: who waits for the lock gives up.
+    scene.sql("UPDATE jobs SET canceled_at = false").await;
+    scene.wait_for(publications, "1").await;
+    scene.caught_up().await;
+    let writing = scene
+        .session("BEGIN; INSERT INTO notes VALUES (9, 'a text')")
+        .await;
+    scene.sql(cancel).await;
+    scene.wait_for(publications, "0").await;
+    assert_eq!(scene.value(seen).await, "none");
+    execute(&writing, "COMMIT").await;
+}
+
 /// Looks exactly like the dropped one.
 async fn create_publication(scene: &Scene, name: &str) {
     scene

@@ -11,11 +11,12 @@ use crate::pipeline::setup::ddl;
 use crate::pipeline::setup::preflight::publishing::{PREPARE, own_remedy};
 use crate::pipeline::setup::preflight::server::check_free_slot;
 use crate::pipeline::setup::publication::catalog::{
-    Publication, create_statement, drop_statement, find_publication, is_older_than_slot,
+    Publication, create_statement, find_publication, is_older_than_slot,
     is_redefined_since_published, is_redefined_since_slot, publications_with_prefix,
     version_comment_statement,
 };
 use crate::pipeline::setup::publication::check::{Defect, find_mismatch, listed_columns};
+use crate::pipeline::setup::publication::drop::drop_between_writes;
 use crate::pipeline::slot::catalog::find_slot;
 use crate::pipeline::slot::create::{NewSlot, create_slot};
 use crate::pipeline::slot::drop::drop_slot;
@@ -95,13 +96,11 @@ async fn replace_publication(
     name: &SlotName,
     target: &TargetTable,
 ) -> Result<String, JobError> {
-    ddl::run(session, &drop_statement(name.as_str()))
-        .await
-        .map_err(|error| {
-            error.with_remedy(format!(
-                "the publication {name} does not serve the job; let its owner drop it"
-            ))
-        })?;
+    drop_between_writes(session, name).await.map_err(|error| {
+        error.with_remedy(format!(
+            "the publication {name} does not serve the job; let its owner drop it"
+        ))
+    })?;
     create_publication(session, name, target)
         .await
         .map_err(retry_after_race)?;

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::pipeline::error::JobError;
-use crate::pipeline::setup::publication::catalog::{
-    NO_TABLE, drop_statement, find_publication, published_table,
-};
-use crate::pipeline::setup::publication::drop::drop_slot_and_publication;
+use crate::pipeline::setup::publication::catalog::{NO_TABLE, find_publication, published_table};
+use crate::pipeline::setup::publication::drop::{drop_script, drop_slot_and_publication};
 use crate::pipeline::setup::publication::edit::{Retries, comment_statement, edit};
 use crate::pipeline::setup::publication::members::MembershipRecords;
 use crate::pipeline::setup::publication::shared::membership_records;
@@ -36,7 +34,7 @@ pub async fn remove_member(
         let mut records = MembershipRecords::parse(found.comment.as_deref());
         let removed = records.remove(id);
         if records.is_empty() {
-            let drop = format!("{};", drop_statement(name.as_str()));
+            let drop = drop_script(session, name).await?;
             if edit(session, name, NO_TABLE, &found, &drop).await? {
                 drop_slot_and_publication(session, name).await?;
                 return Ok(true);

@@ -72,6 +72,11 @@ async fn is_noticed(scene: &mut Scene, statements: &str, stopped: bool, argument
 /// As [`is_noticed`]; and a further start embeds nothing again.
 async fn is_noticed_once(scene: &mut Scene, statements: &str, stopped: bool, arguments: &[&str]) {
     is_noticed(scene, statements, stopped, arguments).await;
+    nothing_is_embedded_again(scene, arguments).await;
+}
+
+/// Another start of a daemon whose jobs have finished.
+async fn nothing_is_embedded_again(scene: &mut Scene, arguments: &[&str]) {
     scene.stop_daemon().await;
     let before = scene.row_versions().await;
     scene.spawn_daemon_with(arguments);
@@ -135,7 +140,11 @@ async fn both_jobs_of_a_redefined_source_embed_it_again() {
     let second = Job::on(&scene.database, "notes", "body", "second");
     insert_job(&scene.client, second).await;
     let same = "SELECT count(*) FROM notes WHERE second IS NULL OR (second <-> embedding) > 0.001";
-    is_noticed_once(&mut scene, DROP_AND_ADD, true, SLOT_MODES[1]).await;
+    is_noticed(&mut scene, DROP_AND_ADD, true, SLOT_MODES[1]).await;
+    scene.wait_for(same, "0").await;
+    scene.wait_for(UNFINISHED, "0").await;
+    scene.wait_until_confirmed().await;
+    nothing_is_embedded_again(&mut scene, SLOT_MODES[1]).await;
     scene.wait_for(same, "0").await;
 }
 

@@ -29,8 +29,8 @@ pub enum JobError {
     /// Another attempt may succeed, with a new slot: the old one is unusable or does harm.
     #[error("{0}")]
     NewSlotRequired(String),
-    /// The server refuses the daemon's login, or a setting of it forbids to stream. Whether that is worth another attempt depends on the job: see
-    /// [`is_access_refusal`](Self::is_access_refusal).
+    /// The server refuses the daemon's login, or a setting of it forbids to stream. Whether that is worth another attempt
+    /// depends on the job: see [`is_access_refusal`](Self::is_access_refusal).
     #[error("{0}")]
     AccessRefused(String),
     /// Another job, or a daemon with a copy of the jobs database, works where this job would. The job leaves everything
